@@ -1,0 +1,162 @@
+//! Bytes that came from the transport: opened in place, kept for the receiver.
+//!
+//! ```text
+//! 0 ...... head ........ opened ........ filled ...... buffer.len()
+//!          | messages,   | not yet      | room for
+//!          | opened      | opened       | more bytes
+//! ```
+//! A frame keeps its two length bytes when its packet has been opened, so the
+//! buffer is its own index: no list of messages, no allocation for one.
+
+use crate::error::{Error, Result};
+use crate::protocol::channel::Opener;
+use crate::protocol::{LENGTH_BYTES, MESSAGE_OVERHEAD, frame_length};
+
+/// The room that the first bytes get, and the least that is asked of the transport at a time.
+const ROOM_MIN: usize = 4096;
+
+pub(super) struct Inbox {
+    buffer: Vec<u8>,
+    head: usize,
+    opened: usize,
+    filled: usize,
+    high_water: usize,
+    /// The most bytes that `buffer` ever has.
+    max: usize,
+    /// How much room to offer: doubled when the transport fills it.
+    appetite: usize,
+}
+
+impl Inbox {
+    pub(super) fn new(high_water: usize, max: usize) -> Inbox {
+        Inbox { buffer: Vec::new(), head: 0, opened: 0, filled: 0, high_water, max, appetite: ROOM_MIN }
+    }
+
+    /// How many bytes may still come before the receiver takes some: none from the high-water mark on.
+    pub(super) fn allowance(&self) -> usize {
+        if self.opened - self.head >= self.high_water { 0 } else { self.max - (self.filled - self.head) }
+    }
+
+    /// Room for bytes from the transport, to be read into directly; empty at the high-water mark.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        let room = self.make_room(self.appetite);
+        &mut self.buffer[self.filled..self.filled + room]
+    }
+
+    /// The first `count` bytes of [`Inbox::room`] have been filled.
+    pub(super) fn filled(&mut self, count: usize) {
+        if count == self.appetite {
+            self.appetite = (2 * self.appetite).min(self.max);
+        }
+        self.filled = (self.filled + count).min(self.buffer.len());
+    }
+
+    /// Copies as many of `bytes` as are allowed; gives their number.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
+        let count = self.make_room(bytes.len());
+        self.buffer[self.filled..self.filled + count].copy_from_slice(&bytes[..count]);
+        self.filled += count;
+        count
+    }
+
+    /// Has room for `wanted` bytes, or as many as are allowed; gives their number.
+    fn make_room(&mut self, wanted: usize) -> usize {
+        let wanted = wanted.min(self.allowance());
+        if self.buffer.len() - self.filled < wanted && self.head > 0 {
+            self.buffer.copy_within(self.head..self.filled, 0);
+            self.opened -= self.head;
+            self.filled -= self.head;
+            self.head = 0;
+        }
+        if self.buffer.len() - self.filled < wanted {
+            let size = (self.filled + wanted).max(ROOM_MIN).next_power_of_two();
+            self.buffer.resize(size.min(self.max), 0);
+        }
+        wanted
+    }
+
+    /// The packet of the next frame that is complete and not opened. `check` sees its announced length as soon as
+    /// the length field is there, so that a hopeless frame is refused before its bytes come.
+    fn next_packet(&mut self, check: impl Fn(usize) -> bool) -> Result<Option<&mut [u8]>> {
+        let waiting = &mut self.buffer[self.opened..self.filled];
+        let Some((field, rest)) = waiting.split_first_chunk_mut::<LENGTH_BYTES>() else { return Ok(None) };
+        let len = frame_length(*field);
+        if !check(len) {
+            return Err(Error::BadPacket);
+        }
+        Ok(rest.get_mut(..len))
+    }
+
+    /// Takes the next packet of the handshake, which must have exactly `len` bytes.
+    pub(super) fn handshake_packet<const N: usize>(&mut self) -> Result<Option<[u8; N]>> {
+        let packet = self.next_packet(|len| len == N)?;
+        let Some(packet) = packet.and_then(|packet| packet.first_chunk::<N>().copied()) else {
+            return Ok(None);
+        };
+        self.opened += LENGTH_BYTES + N;
+        self.head = self.opened;
+        self.rewind();
+        Ok(Some(packet))
+    }
+
+    /// Opens every complete message packet; gives whether there was one. At the first bad one it stops for good,
+    /// with those before it opened.
+    pub(super) fn open_all(&mut self, opener: &mut Opener) -> Result<()> {
+        while let Some(packet) = self.next_packet(|len| len >= MESSAGE_OVERHEAD)? {
+            opener.open(packet)?;
+            let len = packet.len();
+            self.opened += LENGTH_BYTES + len;
+        }
+        Ok(())
+    }
+
+    /// The message that has waited longest.
+    #[inline]
+    pub(super) fn message(&self) -> Option<&[u8]> {
+        let waiting = &self.buffer[self.head..self.opened];
+        let (field, rest) = waiting.split_first_chunk()?;
+        rest.get(MESSAGE_OVERHEAD..frame_length(*field))
+    }
+
+    /// Forgets the message that has waited longest, if there is one.
+    #[inline]
+    pub(super) fn consume(&mut self) {
+        if let Some(message) = self.message() {
+            self.head += LENGTH_BYTES + MESSAGE_OVERHEAD + message.len();
+            self.rewind();
+        }
+    }
+
+    fn rewind(&mut self) {
+        if self.head == self.filled {
+            (self.head, self.opened, self.filled) = (0, 0, 0);
+        }
+    }
+
+    /// Forgets the bytes that have not been opened: nothing more will be.
+    pub(super) fn stop(&mut self) {
+        self.filled = self.opened;
+        self.rewind();
+        if self.filled == 0 {
+            self.release();
+        }
+    }
+
+    /// Whether nothing has come that is not delivered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == self.head
+    }
+
+    /// Whether it holds memory.
+    pub(super) fn is_allocated(&self) -> bool {
+        self.buffer.capacity() > 0
+    }
+
+    /// Gives an empty buffer back to the allocator.
+    pub(super) fn release(&mut self) {
+        if self.is_empty() {
+            self.buffer = Vec::new();
+            self.appetite = ROOM_MIN;
+        }
+    }
+}

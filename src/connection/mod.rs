@@ -1,0 +1,388 @@
+//! The state machine of the seed, without I/O: bytes in, bytes out, messages in,
+//! messages out. A blocking program, an event loop, a process of the BEAM and a
+//! test are drivers of one and the same [`Connection`].
+
+#[cfg(feature = "net")]
+mod halves;
+mod handshake;
+mod inbox;
+mod options;
+mod outbox;
+mod request;
+mod server;
+
+#[cfg(feature = "net")]
+pub(crate) use halves::{ReceiveHalf, SendHalf};
+pub use options::Options;
+pub use request::{Answer, Request};
+pub use server::Server;
+
+use crate::crypto::{Origin, PublicKey};
+use crate::error::{Error, Result};
+pub use crate::protocol::channel::Role;
+use crate::protocol::channel::{Opener, Sealer};
+use crate::protocol::client::AwaitCookie;
+use crate::vault::Vault;
+use handshake::{Accepting, Initiating, Ready};
+use inbox::Inbox;
+use outbox::Outbox;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A connection that has been idle for this long, by its ticks, gives its buffers back.
+const IDLE_MS: u64 = 1000;
+
+/// Where a connection stands (the seed's states).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum ConnectionState {
+    /// A client that has not said hello, a server that has not answered one.
+    Ready = 0,
+    /// A client that awaits the cookie, or its vault's vouch.
+    Initiating = 1,
+    /// A server that awaits the initiate, or word of its vault or registry.
+    Accepting = 2,
+    /// Messages go both ways.
+    Connected = 3,
+    /// Over, for whatever reason.
+    Closed = 4,
+}
+
+/// Each variant holds the secrets of that state and no others, so leaving it wipes them.
+enum State {
+    Ready(Ready),
+    Initiating(Initiating),
+    Accepting(Accepting),
+    Connected(Sealer, Opener),
+    Closed,
+}
+
+/// One end of a tunnel, for a driver that moves its bytes.
+///
+/// The driver gives it what the transport brought ([`Connection::read`]), puts
+/// on the transport what it has to say ([`Connection::write`]), answers its
+/// [`Connection::request`]s, calls [`Connection::tick`] when that asks for it,
+/// and says when the transport has ended.
+///
+/// An error that ends the connection is given once, by the call that met it;
+/// from then on every call says `Closed`, except that messages which came
+/// before are still there to be received. In a child of the process that made
+/// the connection, every call says `Forked`.
+pub struct Connection {
+    state: State,
+    role: Role,
+    inbox: Inbox,
+    outbox: Outbox,
+    request: Option<Box<Request>>,
+    /// The peer's long-term key, once connected.
+    peer: Option<PublicKey>,
+    handshake_timeout_ms: u64,
+    handshake_deadline: Option<u64>,
+    /// Whether anything moved since the last tick.
+    touched: bool,
+    idle_since: Option<u64>,
+    origin: Origin,
+}
+
+impl Connection {
+    /// A client's end: it will speak to the holder of `server`'s secret, as the holder of `vault`'s.
+    ///
+    /// # Errors
+    /// `WeakKey` for a server key of low order, `InvalidArgument` for options out of their range, `OutOfMemory`,
+    /// `CryptoUnavailable`.
+    pub fn client(vault: Arc<dyn Vault>, server: PublicKey, options: &Options) -> Result<Connection> {
+        options.check()?;
+        let (next, hello) = AwaitCookie::start(&server)?;
+        let ready = Ready::Client(Initiating::Cookie { vault, server, next });
+        let mut connection = Connection::new(Role::Client, ready, options);
+        connection.outbox.push_packet(&hello.parts());
+        Ok(connection)
+    }
+
+    /// A server's end for a client that came from `address`.
+    ///
+    /// # Errors
+    /// `TooManyHandshakes` when the server has [`Options::handshakes_max`] in flight, `CryptoUnavailable`.
+    pub fn server(server: &Arc<Server>, address: IpAddr) -> Result<Connection> {
+        crate::crypto::init()?;
+        let ready = Ready::Server(server::Slot::take(server)?, address.to_canonical());
+        Ok(Connection::new(Role::Server, ready, server.options()))
+    }
+
+    fn new(role: Role, ready: Ready, options: &Options) -> Connection {
+        Connection {
+            state: State::Ready(ready),
+            role,
+            inbox: Inbox::new(options.receive_high_water, options.inbox_max()),
+            outbox: Outbox::new(options.send_high_water),
+            request: None,
+            peer: None,
+            handshake_timeout_ms: options.handshake_timeout_ms,
+            handshake_deadline: None,
+            touched: false,
+            idle_since: None,
+            origin: Origin::here(),
+        }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> ConnectionState {
+        match &self.state {
+            State::Ready(_) => ConnectionState::Ready,
+            State::Initiating(_) => ConnectionState::Initiating,
+            State::Accepting(_) => ConnectionState::Accepting,
+            State::Connected(..) => ConnectionState::Connected,
+            State::Closed => ConnectionState::Closed,
+        }
+    }
+
+    /// Which end it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The peer's proven long-term key, from connected on, also when closed after that.
+    pub fn peer_key(&self) -> Option<PublicKey> {
+        self.peer
+    }
+
+    /// Takes bytes that came from the transport, in pieces of any size; gives how many it took.
+    ///
+    /// It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been
+    /// received, and meanwhile nothing is to be read from the transport ([`Connection::wants_read`]).
+    ///
+    /// # Errors
+    /// What ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`, `UnknownPeer`,
+    /// `CounterExhausted`, or an error of the vault or the registry. Then `Closed`. `Forked`.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.check_open()?;
+        let mut taken = 0;
+        loop {
+            let count = self.inbox.push(&bytes[taken..]);
+            taken += count;
+            self.came()?;
+            if count == 0 || taken == bytes.len() {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Room into which the driver may have the transport read directly, to save a copy; then [`Connection::filled`].
+    /// Empty at the receive high-water mark.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`.
+    pub fn room(&mut self) -> Result<&mut [u8]> {
+        self.check_open()?;
+        Ok(self.inbox.room())
+    }
+
+    /// The transport has read this many bytes into [`Connection::room`].
+    ///
+    /// # Errors
+    /// Those of [`Connection::read`].
+    pub fn filled(&mut self, count: usize) -> Result<()> {
+        self.check_open()?;
+        self.inbox.filled(count);
+        self.came()
+    }
+
+    fn came(&mut self) -> Result<()> {
+        self.touched = true;
+        self.advance().map_err(|error| self.fail(error))
+    }
+
+    /// Whether it takes bytes from the transport now.
+    pub fn wants_read(&self) -> bool {
+        !matches!(self.state, State::Closed) && self.inbox.allowance() > 0
+    }
+
+    /// The bytes to put on the transport, in order; [`Connection::written`] says how many it took.
+    ///
+    /// They stay when the connection closes because its send counter is exhausted, and go in every other case.
+    pub fn pending(&self) -> &[u8] {
+        if self.origin.check().is_err() { &[] } else { self.outbox.bytes() }
+    }
+
+    /// The transport has taken the first `count` of [`Connection::pending`].
+    pub fn written(&mut self, count: usize) {
+        if count > 0 {
+            self.outbox.taken(count);
+            self.touched = true;
+            self.hello_said();
+        }
+    }
+
+    /// Copies bytes for the transport into `buffer`; gives how many.
+    ///
+    /// The driver puts all of them on the transport, in order. 0 means that there are none.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`.
+    pub fn write(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        self.origin.check()?;
+        let count = buffer.len().min(self.outbox.bytes().len());
+        if count == 0 {
+            return self.check_open().map(|()| 0);
+        }
+        buffer[..count].copy_from_slice(&self.outbox.bytes()[..count]);
+        self.written(count);
+        Ok(count)
+    }
+
+    /// Whether there are bytes for the transport.
+    pub fn wants_write(&self) -> bool {
+        !self.pending().is_empty()
+    }
+
+    /// Seals a message for the peer, straight into the bytes for the transport.
+    ///
+    /// # Errors
+    /// `TooLarge` for more than [`MESSAGE_MAX`](crate::protocol::MESSAGE_MAX) bytes, `WouldBlock` at the send
+    /// high-water mark, `WrongState` before connected: nothing is sent, and the connection stays as it is.
+    /// `CounterExhausted`: it is closed, and only what is pending remains to be written. `Closed`, `Forked`.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<()> {
+        self.check_open()?;
+        let State::Connected(sealer, _) = &mut self.state else { return Err(Error::WrongState) };
+        match self.outbox.push_message(sealer, message) {
+            Err(Error::CounterExhausted) => {
+                self.state = State::Closed;
+                self.inbox.stop();
+                Err(Error::CounterExhausted)
+            }
+            sent => sent,
+        }
+    }
+
+    /// The message that has waited longest, where it was opened; [`Connection::consume`] lets go of it.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
+    pub fn message(&self) -> Result<&[u8]> {
+        self.origin.check()?;
+        match (self.inbox.message(), &self.state) {
+            (Some(message), _) => Ok(message),
+            (None, State::Closed) => Err(Error::Closed),
+            (None, _) => Err(Error::WouldBlock),
+        }
+    }
+
+    /// Lets go of the message that [`Connection::message`] gives, if there is one.
+    pub fn consume(&mut self) {
+        self.inbox.consume();
+        self.touched = true;
+    }
+
+    /// Copies the message that has waited longest into `buffer` and lets go of it; gives its length.
+    ///
+    /// # Errors
+    /// `TooSmall` if it is longer than `buffer` ([`Connection::message`] tells its length): it stays. `WouldBlock`
+    /// if there is none now, `Closed` if there will be none, `Forked`.
+    pub fn recv(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let message = self.message()?;
+        let len = message.len();
+        buffer.get_mut(..len).ok_or(Error::TooSmall)?.copy_from_slice(message);
+        self.consume();
+        Ok(len)
+    }
+
+    /// What a vault or registry that answers later is asked; the connection waits for [`Connection::answer`].
+    pub fn request(&self) -> Option<&Request> {
+        self.request.as_deref()
+    }
+
+    /// Goes on with the answer to [`Connection::request`].
+    ///
+    /// # Errors
+    /// `WrongState` if nothing is asked, `InvalidArgument` if the answer is of another kind than the question, which
+    /// stays; both leave the connection as it is. Otherwise those of [`Connection::read`].
+    pub fn answer(&mut self, answer: Answer) -> Result<()> {
+        self.check_open()?;
+        let request = self.request.as_deref().ok_or(Error::WrongState)?;
+        if !handshake::fits(request, &answer) {
+            return Err(Error::InvalidArgument);
+        }
+        self.request = None;
+        self.touched = true;
+        let advanced = self.settle(answer).and_then(|()| self.advance());
+        advanced.map_err(|error| self.fail(error))
+    }
+
+    /// Tells the connection the time: monotonic milliseconds from any origin. Gives the time at which to call again
+    /// at the latest, or `None` if only other calls can change that.
+    ///
+    /// The handshake's time runs from the first call. Call it when the connection is made, when that time has come,
+    /// and after a handshake: an established connection gives idle buffers back by it.
+    ///
+    /// # Errors
+    /// `Timeout`: the handshake was not over in time, and the connection is closed. `Closed`, `Forked`.
+    pub fn tick(&mut self, now_ms: u64) -> Result<Option<u64>> {
+        self.check_open()?;
+        if !matches!(self.state, State::Connected(..)) {
+            let timeout = self.handshake_timeout_ms;
+            let deadline = *self.handshake_deadline.get_or_insert_with(|| now_ms.saturating_add(timeout));
+            if now_ms >= deadline {
+                return Err(self.fail(Error::Timeout));
+            }
+            return Ok(Some(deadline));
+        }
+        if !self.inbox.is_allocated() && !self.outbox.is_allocated() {
+            return Ok(None);
+        }
+        let moved = std::mem::take(&mut self.touched);
+        let idle = !moved && self.inbox.is_empty() && self.outbox.bytes().is_empty();
+        let since = self.idle_since.filter(|_| idle).unwrap_or(now_ms);
+        self.idle_since = Some(since);
+        if idle && now_ms.saturating_sub(since) >= IDLE_MS {
+            self.inbox.release();
+            self.outbox.release();
+            self.idle_since = None;
+            return Ok(None);
+        }
+        Ok(Some(since.saturating_add(IDLE_MS)))
+    }
+
+    /// The transport has come to its end in order (the peer closed its side); messages that came stay.
+    ///
+    /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read and answered by the
+    /// end alone, which is what a server does that cannot open it. A transport that broke is told by
+    /// [`Connection::close`].
+    pub fn transport_ended(&mut self) -> Error {
+        let unanswered = matches!(self.state, State::Initiating(Initiating::Cookie { .. }))
+            && self.outbox.bytes().is_empty()
+            && self.inbox.is_empty();
+        self.close();
+        if unanswered { Error::WrongServerKey } else { Error::Closed }
+    }
+
+    /// Ends it. Secrets are wiped and pending bytes dropped; messages that came stay.
+    pub fn close(&mut self) {
+        self.state = State::Closed;
+        self.request = None;
+        self.inbox.stop();
+        self.outbox.clear();
+    }
+
+    fn check_open(&self) -> Result<()> {
+        self.origin.check()?;
+        if matches!(self.state, State::Closed) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Ends the connection because of `error`.
+    fn fail(&mut self, error: Error) -> Error {
+        self.close();
+        error
+    }
+}
+
+#[cfg(feature = "inject")]
+impl Connection {
+    /// Sets the counters of the next message sent and received, for the project's tests of their end.
+    pub fn set_counters(&mut self, send: u64, receive: u64) {
+        if let State::Connected(sealer, opener) = &mut self.state {
+            sealer.set_counter(send);
+            opener.set_counter(receive);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a program can set, with the values that fit most.
+
+use crate::error::{Error, Result};
+use crate::protocol::FRAME_MAX;
+
+/// Limits and habits of connections, sockets and servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
+    pub handshake_timeout_ms: u64,
+    /// Bytes of received messages that wait for the receiver, above which no more are taken from the transport.
+    /// One further packet may come on top. At least 1, at most 1 GiB. Default 262,144.
+    pub receive_high_water: usize,
+    /// Bytes sealed and not yet taken by the transport, at which sending says `WouldBlock`. At least 1, at most
+    /// 4 GiB - 1. Default 67,108,864. Blocking sockets never reach it: they write before they return.
+    pub send_high_water: usize,
+    /// How many handshakes a server has in flight at most; at least 1. Default 1,024.
+    pub handshakes_max: u32,
+    /// TCP_NODELAY: send small messages at once. Default true.
+    pub no_delay: bool,
+    /// TCP keep-alive, the first probe after 60 idle seconds. Default true.
+    pub keep_alive: bool,
+}
+
+/// The most that a high-water mark may be.
+const RECEIVE_LIMIT: usize = 1 << 30;
+const SEND_LIMIT: usize = u32::MAX as usize;
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            handshake_timeout_ms: 10_000,
+            receive_high_water: 4 << 16,
+            send_high_water: 1 << 26,
+            handshakes_max: 1024,
+            no_delay: true,
+            keep_alive: true,
+        }
+    }
+}
+
+impl Options {
+    /// `InvalidArgument` unless every value is within its documented range.
+    pub(crate) fn check(&self) -> Result<()> {
+        let ok = self.handshake_timeout_ms >= 1
+            && (1..=RECEIVE_LIMIT).contains(&self.receive_high_water)
+            && (1..=SEND_LIMIT).contains(&self.send_high_water)
+            && self.handshakes_max >= 1;
+        if ok { Ok(()) } else { Err(Error::InvalidArgument) }
+    }
+
+    /// The most that an inbox of these options holds.
+    pub(crate) fn inbox_max(&self) -> usize {
+        self.receive_high_water + FRAME_MAX
+    }
+}

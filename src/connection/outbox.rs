@@ -1,0 +1,80 @@
+//! Bytes for the transport: framed and sealed in place.
+
+use crate::error::{Error, Result};
+use crate::protocol::channel::Sealer;
+use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, length_field};
+
+pub(super) struct Outbox {
+    buffer: Vec<u8>,
+    /// What the transport has taken.
+    head: usize,
+    high_water: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(high_water: usize) -> Outbox {
+        Outbox { buffer: Vec::new(), head: 0, high_water }
+    }
+
+    /// Frames a packet of the handshake, given in parts.
+    pub(super) fn push_packet(&mut self, parts: &[&[u8]]) {
+        let len = parts.iter().map(|part| part.len()).sum();
+        self.buffer.extend_from_slice(&length_field(len));
+        parts.iter().for_each(|part| self.buffer.extend_from_slice(part));
+    }
+
+    /// Frames and seals a message. Nothing is added, and no counter used, on failure.
+    #[inline]
+    pub(super) fn push_message(&mut self, sealer: &mut Sealer, message: &[u8]) -> Result<()> {
+        if message.len() > MESSAGE_MAX {
+            return Err(Error::TooLarge);
+        }
+        if self.bytes().len() >= self.high_water {
+            return Err(Error::WouldBlock);
+        }
+        sealer.ready()?;
+        let start = self.buffer.len();
+        self.buffer.reserve(LENGTH_BYTES + MESSAGE_OVERHEAD + message.len());
+        self.buffer.extend_from_slice(&length_field(MESSAGE_OVERHEAD + message.len()));
+        self.buffer.extend_from_slice(&[0; MESSAGE_OVERHEAD]);
+        self.buffer.extend_from_slice(message);
+        sealer.seal(&mut self.buffer[start + LENGTH_BYTES..])
+    }
+
+    /// What waits for the transport.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.head..]
+    }
+
+    /// The transport has taken the first `count` of [`Outbox::bytes`].
+    pub(super) fn taken(&mut self, count: usize) {
+        self.head = (self.head + count).min(self.buffer.len());
+        if self.head == self.buffer.len() {
+            self.buffer.clear();
+            self.head = 0;
+        } else if self.head >= self.buffer.len() / 2 {
+            // Each byte is moved at most once for each byte taken.
+            self.buffer.drain(..self.head);
+            self.head = 0;
+        }
+    }
+
+    /// Whether it holds memory.
+    pub(super) fn is_allocated(&self) -> bool {
+        self.buffer.capacity() > 0
+    }
+
+    /// Gives an empty buffer back to the allocator.
+    pub(super) fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Drops what the transport has not taken.
+    pub(super) fn clear(&mut self) {
+        self.buffer = Vec::new();
+        self.head = 0;
+    }
+}

@@ -1,0 +1,91 @@
+//! What a connection asks of a vault or a registry that answers later.
+
+use crate::crypto::{KEY_BYTES, PublicKey};
+use crate::error::{Error, Result};
+use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox, Vouch};
+use crate::registry::{Candidate, Registry};
+use crate::vault::{LongTermNonce, Purpose, Vault};
+
+/// One question of a handshake; it goes on with the [`Answer`].
+///
+/// Nothing in it is secret. It may be copied to another thread or process.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Request {
+    /// To the server's vault: open this hello; it must hold 64 zeros; then seal the cookie.
+    AnswerHello {
+        /// The client's short-term key, peer of both boxes.
+        client_short: PublicKey,
+        /// A box of purpose [`Purpose::Hello`] under counter 0.
+        hello: HelloBox,
+        /// To be sealed with purpose [`Purpose::Cookie`].
+        cookie: CookieMessage,
+    },
+    /// To the client's vault: seal the vouch.
+    SealVouch {
+        /// The server's long-term key, peer of the box.
+        server: PublicKey,
+        /// To be sealed with purpose [`Purpose::Vouch`].
+        message: [u8; KEY_BYTES],
+    },
+    /// To the server's vault: open the vouch.
+    OpenVouch {
+        /// The long-term key that the client claims, peer of the box.
+        client: PublicKey,
+        /// The client's long-term nonce.
+        nonce: LongTermNonce,
+        /// A box of purpose [`Purpose::Vouch`].
+        vouch: Vouch,
+    },
+    /// To the server's registry: may this client, which has proven its key, come in?
+    Verify(Candidate),
+}
+
+/// What a vault or a registry says to a [`Request`].
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To [`Request::AnswerHello`]: the long-term nonce and the cookie's box.
+    HelloAnswered(LongTermNonce, CookieBox),
+    /// To [`Request::SealVouch`]: the long-term nonce and the vouch.
+    VouchSealed(LongTermNonce, Vouch),
+    /// To [`Request::OpenVouch`]: what the vouch holds.
+    VouchOpened([u8; KEY_BYTES]),
+    /// To [`Request::Verify`].
+    Verdict(bool),
+    /// To any: it failed, and the connection closes with this error.
+    Failed(Error),
+}
+
+impl Request {
+    /// Has the request answered by `vault` or `registry`, whichever it is for. Blocks as long as they do.
+    pub fn perform(&self, vault: &dyn Vault, registry: &dyn Registry) -> Answer {
+        self.try_perform(vault, Some(registry)).unwrap_or_else(Answer::Failed)
+    }
+
+    /// As [`Request::perform`], for a request that is not [`Request::Verify`]; that one fails with `RegistryFailed`.
+    pub fn perform_by_vault(&self, vault: &dyn Vault) -> Answer {
+        self.try_perform(vault, None).unwrap_or_else(Answer::Failed)
+    }
+
+    fn try_perform(&self, vault: &dyn Vault, registry: Option<&dyn Registry>) -> Result<Answer> {
+        Ok(match self {
+            Request::AnswerHello { client_short, hello, cookie } => {
+                let (nonce, sealed) = vault.answer_hello(client_short, hello, &mut || Ok(*cookie))?;
+                Answer::HelloAnswered(nonce, sealed)
+            }
+            Request::SealVouch { server, message } => {
+                let mut vouch = [0; _];
+                let nonce = vault.box_seal(Purpose::Vouch, server, message, &mut vouch)?;
+                Answer::VouchSealed(nonce, vouch)
+            }
+            Request::OpenVouch { client, nonce, vouch } => {
+                let mut message = [0; _];
+                vault.box_open(Purpose::Vouch, client, nonce, vouch, &mut message)?;
+                Answer::VouchOpened(message)
+            }
+            Request::Verify(candidate) => {
+                Answer::Verdict(registry.ok_or(Error::RegistryFailed)?.verify(candidate)?)
+            }
+        })
+    }
+}

@@ -1,0 +1,31 @@
+//! Scripted randomness for the project's tests (feature `inject`, never part of
+//! a build that ships).
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+thread_local! {
+    static SCRIPT: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Makes the next draws of random bytes on this thread give these, in order.
+///
+/// A draw of another length panics: the script and the code would be out of step.
+pub fn script<'a>(draws: impl IntoIterator<Item = &'a [u8]>) {
+    SCRIPT.with_borrow_mut(|script| *script = draws.into_iter().map(<[u8]>::to_vec).collect());
+}
+
+/// How many scripted draws have not been taken.
+pub fn remaining() -> usize {
+    SCRIPT.with_borrow(VecDeque::len)
+}
+
+pub(super) fn take(bytes: &mut [u8]) -> bool {
+    SCRIPT.with_borrow_mut(|script| match script.pop_front() {
+        Some(draw) => {
+            bytes.copy_from_slice(&draw);
+            true
+        }
+        None => false,
+    })
+}

@@ -1,0 +1,175 @@
+//! Curve25519 keys, and their one printable form.
+
+use super::memory::{Guarded, Secret};
+use super::{KEY_BYTES, SharedKey, equal, random, sodium, wipe};
+use crate::error::{Error, Result};
+use std::{fmt, str::FromStr};
+
+/// Characters in the text form of a key: base64 (RFC 4648, section 4) with its padding.
+pub const KEY_TEXT_LEN: usize = 44;
+
+const BASE64: i32 = sodium::sodium_base64_VARIANT_ORIGINAL as i32;
+
+/// A Curve25519 public key.
+///
+/// Prints as, and parses from, 44 characters of base64: the form that the C
+/// header, the tools, the registry file and Erlang share. Any 32 bytes are a
+/// value of this type; one of low order is refused where it would be used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey(pub [u8; KEY_BYTES]);
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = encode_key(&self.0);
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({self})")
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = Error;
+
+    /// `Error::BadKeyText` for anything but exactly 44 characters of canonical base64.
+    fn from_str(text: &str) -> Result<PublicKey> {
+        let mut key = PublicKey([0; KEY_BYTES]);
+        decode_key(text.as_bytes(), &mut key.0)?;
+        Ok(key)
+    }
+}
+
+/// The text form of a key, public or secret, without a terminating zero. Constant time.
+pub(crate) fn encode_key(key: &[u8; KEY_BYTES]) -> [u8; KEY_TEXT_LEN] {
+    let mut text = [0u8; KEY_TEXT_LEN + 1];
+    // SAFETY: `text` has room for the 44 characters and the zero that libsodium writes.
+    unsafe {
+        sodium::sodium_bin2base64(text.as_mut_ptr().cast(), text.len(), key.as_ptr(), KEY_BYTES, BASE64);
+    }
+    let mut out = [0; KEY_TEXT_LEN];
+    out.copy_from_slice(&text[..KEY_TEXT_LEN]);
+    wipe(&mut text);
+    out
+}
+
+/// Reads the text form of a key, public or secret, into `key`, which keeps its value on failure.
+/// Constant time over the characters of a well-formed text.
+pub(crate) fn decode_key(text: &[u8], key: &mut [u8; KEY_BYTES]) -> Result<()> {
+    if text.len() != KEY_TEXT_LEN {
+        return Err(Error::BadKeyText);
+    }
+    let (mut bytes, mut len) = ([0u8; KEY_BYTES + 1], 0);
+    // SAFETY: every pointer is valid for the length beside it; a NULL `ignore` ignores nothing, and a
+    // NULL `b64_end` makes libsodium refuse what it could not read to the end.
+    let read = unsafe {
+        sodium::sodium_base642bin(
+            bytes.as_mut_ptr(),
+            bytes.len(),
+            text.as_ptr().cast(),
+            text.len(),
+            std::ptr::null(),
+            &mut len,
+            std::ptr::null_mut(),
+            BASE64,
+        )
+    };
+    let ok = read == 0 && len == KEY_BYTES;
+    if ok {
+        key.copy_from_slice(&bytes[..KEY_BYTES]);
+    }
+    wipe(&mut bytes);
+    if ok { Ok(()) } else { Err(Error::BadKeyText) }
+}
+
+/// `crypto_scalarmult_base`.
+fn public_of(secret: &[u8; KEY_BYTES]) -> Result<PublicKey> {
+    let mut public = [0; KEY_BYTES];
+    // SAFETY: both are 32 bytes.
+    match unsafe { sodium::crypto_scalarmult_base(public.as_mut_ptr(), secret.as_ptr()) } {
+        0 => Ok(PublicKey(public)),
+        _ => Err(Error::WeakKey),
+    }
+}
+
+/// A long-term secret key, in guarded memory until dropped.
+pub struct SecretKey(Guarded<KEY_BYTES>);
+
+impl SecretKey {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `CryptoUnavailable`.
+    pub fn generate() -> Result<SecretKey> {
+        Ok(SecretKey(Guarded::new_with(|bytes| random(bytes))?))
+    }
+
+    /// A guarded copy of `bytes`; the original stays the caller's to wipe.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `CryptoUnavailable`.
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<SecretKey> {
+        let fill = |guarded: &mut [u8; KEY_BYTES]| {
+            guarded.copy_from_slice(bytes);
+            Ok(())
+        };
+        Ok(SecretKey(Guarded::new_with(fill)?))
+    }
+
+    /// Copies the key out, for its owner to print or store and then wipe.
+    ///
+    /// A vault has no such call; this is for programs that make keys.
+    pub fn expose(&self, out: &mut [u8; KEY_BYTES]) {
+        out.copy_from_slice(self.0.bytes());
+    }
+
+    /// The public key that belongs to this one.
+    ///
+    /// # Errors
+    /// `WeakKey`, never seen in practice: libsodium could not multiply.
+    pub fn public_key(&self) -> Result<PublicKey> {
+        public_of(self.0.bytes())
+    }
+
+    /// The shared key with the holder of `public`; `WeakKey` if it is of low order.
+    pub(crate) fn agree(&self, public: &PublicKey) -> Result<SharedKey> {
+        SharedKey::agree(self.0.bytes(), public)
+    }
+}
+
+/// The secret key of one connection.
+pub(crate) struct EphemeralSecret(Secret<KEY_BYTES>);
+
+impl EphemeralSecret {
+    /// A new pair (`crypto_box_keypair`, in the two steps that it consists of).
+    pub(crate) fn generate() -> Result<(PublicKey, EphemeralSecret)> {
+        let mut secret = Secret::zeroed()?;
+        random(secret.bytes_mut())?;
+        Ok((public_of(secret.bytes())?, EphemeralSecret(secret)))
+    }
+
+    /// A copy of `bytes`.
+    pub(crate) fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<EphemeralSecret> {
+        let mut secret = Secret::zeroed()?;
+        secret.bytes_mut().copy_from_slice(bytes);
+        Ok(EphemeralSecret(secret))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.0.bytes()
+    }
+
+    /// The shared key with the holder of `public`; `WeakKey` if it is of low order.
+    pub(crate) fn agree(&self, public: &PublicKey) -> Result<SharedKey> {
+        SharedKey::agree(self.0.bytes(), public)
+    }
+}
+
+impl PublicKey {
+    /// Whether two keys are equal, in constant time.
+    pub(crate) fn is(&self, other: &PublicKey) -> bool {
+        equal(&self.0, &other.0)
+    }
+}

@@ -1,0 +1,75 @@
+//! libsodium behind small safe types: keys, boxes, secret boxes, random bytes,
+//! wiping, guarded memory. The only module that names libsodium.
+//!
+//! No function here knows of packets. All that take secrets run in constant
+//! time over them, as libsodium's do; whatever holds a secret wipes it when
+//! dropped and is neither `Clone` nor `Debug`.
+
+mod boxes;
+mod fork;
+#[cfg(feature = "inject")]
+pub mod inject;
+mod keys;
+mod memory;
+mod message;
+mod nonce_key;
+
+pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
+pub(crate) use fork::Origin;
+pub(crate) use keys::{EphemeralSecret, decode_key, encode_key};
+pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
+pub(crate) use memory::Secret;
+pub(crate) use message::{MESSAGE_HEADER, MessageKey};
+pub(crate) use nonce_key::NonceKey;
+
+use crate::error::{Error, Result};
+use libsodium_sys as sodium;
+use once_cell::sync::OnceCell;
+
+/// Bytes in a public key, a secret key, a shared key and a minute key.
+pub const KEY_BYTES: usize = 32;
+/// What a box or a secret box adds to its message: the Poly1305 tag.
+pub(crate) const TAG_BYTES: usize = 16;
+/// Bytes in the nonce of a box or a secret box.
+pub(crate) const NONCE_BYTES: usize = 24;
+
+/// A nonce of a box or a secret box.
+pub(crate) type Nonce = [u8; NONCE_BYTES];
+
+/// Readies libsodium once for the process; every holder of a secret calls it.
+///
+/// Another library may have initialised a libsodium already: that counts as done.
+pub(crate) fn init() -> Result<()> {
+    static READY: OnceCell<()> = OnceCell::new();
+    READY
+        .get_or_try_init(|| {
+            fork::watch()?;
+            // SAFETY: sodium_init takes nothing and may be called from any thread, any number of times.
+            if unsafe { sodium::sodium_init() } < 0 { Err(Error::CryptoUnavailable) } else { Ok(()) }
+        })
+        .copied()
+}
+
+/// Fills `bytes` from the system's random number generator (`randombytes_buf`).
+pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
+    init()?;
+    #[cfg(feature = "inject")]
+    if inject::take(bytes) {
+        return Ok(());
+    }
+    // SAFETY: the pointer and the length are those of one exclusive slice.
+    unsafe { sodium::randombytes_buf(bytes.as_mut_ptr().cast(), bytes.len()) };
+    Ok(())
+}
+
+/// Whether two arrays are equal, in time that does not depend on their contents.
+pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
+    // SAFETY: both pointers are valid for N bytes.
+    unsafe { sodium::sodium_memcmp(a.as_ptr().cast(), b.as_ptr().cast(), N) == 0 }
+}
+
+/// Overwrites `bytes` with zeros in a way that the compiler does not remove.
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    // SAFETY: the pointer and the length are those of one exclusive slice.
+    unsafe { sodium::sodium_memzero(bytes.as_mut_ptr().cast(), bytes.len()) }
+}

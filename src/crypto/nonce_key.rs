@@ -1,0 +1,25 @@
+//! The block cipher that scrambles long-term nonces.
+
+use super::memory::Guarded;
+use super::{KEY_BYTES, random};
+use crate::error::Result;
+use aes::Aes256;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+
+/// The vault's nonce block key: AES-256 on one block, a permutation, so that
+/// distinct counters give distinct nonces and a nonce does not show its counter.
+pub(crate) struct NonceKey(Guarded<KEY_BYTES>);
+
+impl NonceKey {
+    /// A new random key.
+    pub(crate) fn generate() -> Result<NonceKey> {
+        Ok(NonceKey(Guarded::new_with(|bytes| random(bytes))?))
+    }
+
+    /// Enciphers `block`. The key schedule lives for this call only (`aes` wipes it).
+    pub(crate) fn encipher(&self, block: [u8; 16]) -> [u8; 16] {
+        let mut block = block.into();
+        Aes256::new(self.0.bytes().into()).encrypt_block(&mut block);
+        block.into()
+    }
+}

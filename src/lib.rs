@@ -1,0 +1,24 @@
+//! Message-oriented tunnels over TCP, secured by Curve25519 in the manner of
+//! CurveCP: mutual authentication by long-term keys, forward secrecy, no
+//! negotiation, no certificates.
+//!
+//! Each module uses only those above it in this list: [`protocol`] over the
+//! cryptography, then [`vault`], [`registry`], [`connection`], and with the
+//! feature `net` [`net`]. `docs/ARCHITECTURE.md` is the map.
+
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
+
+pub mod connection;
+mod cookie;
+#[allow(unsafe_code)]
+mod crypto;
+mod error;
+pub mod protocol;
+pub mod registry;
+pub mod vault;
+
+pub use cookie::MINUTE_MS;
+#[cfg(feature = "inject")]
+pub use crypto::inject;
+pub use crypto::{KEY_BYTES, KEY_TEXT_LEN, PublicKey, SecretKey};
+pub use error::{Error, Result};

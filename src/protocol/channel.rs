@@ -1,0 +1,88 @@
+//! The two directions of an established connection.
+
+use crate::crypto::{MessageKey, SharedKey};
+use crate::error::{Error, Result};
+use crate::protocol::{nonce, packet};
+
+/// The counter that is never sent nor accepted.
+const END: u64 = u64::MAX;
+
+/// Which end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The end that connected and said hello.
+    Client,
+    /// The end that accepted.
+    Server,
+}
+
+/// Makes both directions from the key that the ephemeral pairs agreed on, which is wiped here.
+pub(crate) fn channel(shared: SharedKey, role: Role) -> Result<(Sealer, Opener)> {
+    let client = shared.message_key(nonce::CLIENT_MESSAGE)?;
+    let server = shared.message_key(nonce::SERVER_MESSAGE)?;
+    let (ours, theirs) = match role {
+        Role::Client => (client, server),
+        Role::Server => (server, client),
+    };
+    let next = packet::FIRST_MESSAGE_COUNTER;
+    Ok((Sealer { key: ours, next }, Opener { key: theirs, next }))
+}
+
+/// What we send: a key, and the one counter that it seals under.
+pub(crate) struct Sealer {
+    key: MessageKey,
+    next: u64,
+}
+
+impl Sealer {
+    /// `CounterExhausted` if no message can be sealed any more.
+    pub(crate) fn ready(&self) -> Result<()> {
+        if self.next == END { Err(Error::CounterExhausted) } else { Ok(()) }
+    }
+
+    /// Seals in place the message packet whose message stands after 32 bytes of room.
+    #[inline]
+    pub(crate) fn seal(&mut self, packet: &mut [u8]) -> Result<()> {
+        self.ready()?;
+        let counter = self.next.to_be_bytes();
+        self.key.seal(counter, packet);
+        packet::write_message_head(packet, counter);
+        self.next += 1;
+        Ok(())
+    }
+
+    #[cfg(feature = "inject")]
+    pub(crate) fn set_counter(&mut self, next: u64) {
+        self.next = next;
+    }
+}
+
+/// What we receive: a key, and the one counter that it opens.
+pub(crate) struct Opener {
+    key: MessageKey,
+    next: u64,
+}
+
+impl Opener {
+    /// Opens in place a message packet; its message then stands after 32 bytes.
+    ///
+    /// The counter moves on after a packet that opens, and only then.
+    #[inline]
+    pub(crate) fn open(&mut self, packet: &mut [u8]) -> Result<()> {
+        if self.next == END {
+            return Err(Error::CounterExhausted);
+        }
+        let counter = self.next.to_be_bytes();
+        if !packet::is_message(packet, counter) {
+            return Err(Error::BadPacket);
+        }
+        self.key.open(counter, packet)?;
+        self.next += 1;
+        Ok(())
+    }
+
+    #[cfg(feature = "inject")]
+    pub(crate) fn set_counter(&mut self, next: u64) {
+        self.next = next;
+    }
+}

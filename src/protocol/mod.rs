@@ -1,0 +1,33 @@
+//! The wire: packets to bytes and back, nonces, the handshake of each side, the
+//! channel. No I/O, no clock, no lock, no vault. `docs/PROTOCOL.md` describes
+//! and argues what this module does; the section numbers here are its.
+
+pub(crate) mod channel;
+pub(crate) mod client;
+pub(crate) mod nonce;
+pub(crate) mod packet;
+pub(crate) mod server;
+
+use crate::crypto::MESSAGE_HEADER;
+
+/// The length field before every packet.
+pub(crate) const LENGTH_BYTES: usize = 2;
+/// A message packet's bytes beyond its message: magic, counter and tag.
+pub(crate) const MESSAGE_OVERHEAD: usize = MESSAGE_HEADER;
+/// The largest packet that the length field can announce.
+const PACKET_MAX: usize = u16::MAX as usize;
+/// The largest frame: length field and packet.
+pub(crate) const FRAME_MAX: usize = LENGTH_BYTES + PACKET_MAX;
+/// The largest message, in bytes: 65,503. The smallest is empty.
+pub const MESSAGE_MAX: usize = PACKET_MAX - MESSAGE_OVERHEAD;
+
+/// The length that the two bytes of a length field announce.
+pub(crate) fn frame_length(field: [u8; LENGTH_BYTES]) -> usize {
+    usize::from(u16::from_be_bytes(field))
+}
+
+/// The length field of a packet of `len` bytes, which is at most [`PACKET_MAX`].
+pub(crate) fn length_field(len: usize) -> [u8; LENGTH_BYTES] {
+    debug_assert!(len <= PACKET_MAX);
+    (len as u16).to_be_bytes()
+}

@@ -1,0 +1,109 @@
+//! Networks: an address, or all addresses that share a prefix.
+
+use crate::error::{Error, Result};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{fmt, str::FromStr};
+
+/// An IP network: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::7`, `2001:db8::/32`.
+///
+/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) is the IPv4 address, and a
+/// network inside `::ffff:0:0/96` the IPv4 network. `0.0.0.0/0` is all of IPv4
+/// and `::/0` all of IPv6; neither covers the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// Bits in an address of this family.
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The address with all but its first `prefix` bits cleared.
+fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(a) => {
+            let bits = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            Ipv4Addr::from_bits(a.to_bits() & bits).into()
+        }
+        IpAddr::V6(a) => {
+            let bits = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            Ipv6Addr::from_bits(a.to_bits() & bits).into()
+        }
+    }
+}
+
+impl Network {
+    /// The network of the addresses that share the first `prefix` bits of `address`.
+    ///
+    /// # Errors
+    /// `BadAddress` if the prefix is longer than the address, or the address has bits after it.
+    pub fn new(address: IpAddr, prefix: u8) -> Result<Network> {
+        if prefix > width(address) || mask(address, prefix) != address {
+            return Err(Error::BadAddress);
+        }
+        match address.to_canonical() {
+            canonical if width(canonical) == width(address) => Ok(Network { address, prefix }),
+            canonical if prefix >= 96 => Ok(Network { address: canonical, prefix: prefix - 96 }),
+            _ => Err(Error::BadAddress),
+        }
+    }
+
+    /// The network of this length that holds `address`, which must not be IPv4-mapped; a lookup's key.
+    pub(super) fn around(address: IpAddr, prefix: u8) -> Network {
+        Network { address: mask(address, prefix), prefix }
+    }
+
+    /// All of IPv4.
+    pub const ANY_V4: Network = Network { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 };
+    /// All of IPv6.
+    pub const ANY_V6: Network = Network { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix: 0 };
+
+    /// The bits that its addresses share: 0 to 32, or 0 to 128.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether it is a network of IPv4.
+    pub fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+}
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Network {
+        let address = address.to_canonical();
+        Network { address, prefix: width(address) }
+    }
+}
+
+impl FromStr for Network {
+    type Err = Error;
+
+    /// Reads an address, or an address, a slash and a prefix length.
+    fn from_str(text: &str) -> Result<Network> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| Error::BadAddress)?;
+        let Some(prefix) = prefix else { return Ok(address.into()) };
+        // `parse` alone would take "+8" and "008".
+        let digits =
+            prefix.bytes().all(|b| b.is_ascii_digit()) && (prefix == "0" || !prefix.starts_with('0'));
+        match prefix.parse() {
+            Ok(prefix) if digits => Network::new(address, prefix),
+            _ => Err(Error::BadAddress),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.prefix == width(self.address) {
+            return write!(f, "{}", self.address);
+        }
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}

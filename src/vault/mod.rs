@@ -1,0 +1,147 @@
+//! Long-term keys and long-term nonces.
+//!
+//! A vault is the only holder of a long-term secret key (the seed's "vault").
+//! It boxes and opens boxes for that key, makes the long-term nonce itself and
+//! gives it with the box. There is no call that gives the secret key away, and
+//! none that seals under a nonce of the caller's choice.
+
+mod long_term;
+mod memory;
+
+pub(crate) use long_term::LongTermNonces;
+pub use memory::MemoryVault;
+
+use crate::crypto::{NONCE_BYTES, Nonce, PublicKey};
+use crate::error::{Error, Result};
+use crate::protocol::nonce;
+pub use crate::protocol::nonce::LongTermNonce;
+use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
+
+/// What a box under a long-term key is for; it decides the nonce's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Purpose {
+    /// The box in a hello, sealed by a short-term key: a vault only opens it. Nonce part: the 8-byte counter.
+    Hello = 1,
+    /// The box in a cookie packet. Nonce part: 16 bytes, the vault's.
+    Cookie = 2,
+    /// The vouch in an initiate. Nonce part: 16 bytes, the vault's.
+    Vouch = 3,
+}
+
+impl Purpose {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Purpose::Hello => nonce::CLIENT_HELLO,
+            Purpose::Cookie => nonce::COOKIE,
+            Purpose::Vouch => nonce::VOUCH,
+        }
+    }
+
+    /// Bytes of the nonce that follow the purpose's prefix: 8 for a hello, else 16.
+    pub fn nonce_len(self) -> usize {
+        NONCE_BYTES - self.prefix().len()
+    }
+
+    /// The whole nonce of a box: this purpose's prefix, then `part`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `part` has not [`Purpose::nonce_len`] bytes.
+    pub fn nonce(self, part: &[u8]) -> Result<Nonce> {
+        if part.len() == self.nonce_len() {
+            Ok(nonce::join(self.prefix(), part))
+        } else {
+            Err(Error::InvalidArgument)
+        }
+    }
+
+    /// The purpose with this number.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is none.
+    pub fn from_code(code: u32) -> Result<Purpose> {
+        match code {
+            1 => Ok(Purpose::Hello),
+            2 => Ok(Purpose::Cookie),
+            3 => Ok(Purpose::Vouch),
+            _ => Err(Error::InvalidArgument),
+        }
+    }
+}
+
+/// When a vault or a registry answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// Within the call, in microseconds: a connection calls it on the spot.
+    Now,
+    /// After a while: a connection stops with a [`Request`](crate::connection::Request) and its driver
+    /// has it answered, on another thread, by another process, or by calling this vault where blocking is fine.
+    Later,
+}
+
+/// The holder of a long-term secret key.
+///
+/// Shared by any number of threads. Implementations must be exact: a nonce
+/// given out twice under one key breaks the connections of that key.
+pub trait Vault: Send + Sync {
+    /// The public key whose secret this vault holds.
+    fn public_key(&self) -> PublicKey;
+
+    /// Seals `message` for `peer` into `sealed`, 16 bytes longer, under a new long-term nonce, which it gives.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for [`Purpose::Hello`] or for lengths that do not fit, `WeakKey` for a `peer` of low order,
+    /// `Forked`, `CounterExhausted`, `VaultFailed`.
+    fn box_seal(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<LongTermNonce>;
+
+    /// Opens `sealed`, a box from `peer`, into `message`, 16 bytes shorter. `nonce` is the part of the nonce that
+    /// follows the purpose's prefix ([`Purpose::nonce_len`] bytes).
+    ///
+    /// # Errors
+    /// `BadPacket` if it does not open, `InvalidArgument` for lengths that do not fit, `WeakKey` for a `peer` of low
+    /// order, `Forked`, `VaultFailed`.
+    fn box_open(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        message: &mut [u8],
+    ) -> Result<()>;
+
+    /// Opens the hello of `client_short` and, if it opens, seals for it what `cookie` makes.
+    ///
+    /// Both boxes have one shared key: a vault that keeps it in between agrees once.
+    ///
+    /// # Errors
+    /// Those of [`Vault::box_open`], [`Vault::box_seal`] and `cookie`.
+    fn answer_hello(
+        &self,
+        client_short: &PublicKey,
+        hello: &HelloBox,
+        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
+    ) -> Result<(LongTermNonce, CookieBox)> {
+        let mut opened = HELLO_ZEROS;
+        self.box_open(Purpose::Hello, client_short, &HELLO_COUNTER, hello, &mut opened)?;
+        check_hello(&opened)?;
+        let mut sealed = [0; _];
+        let nonce = self.box_seal(Purpose::Cookie, client_short, &cookie()?, &mut sealed)?;
+        Ok((nonce, sealed))
+    }
+
+    /// Whether connections call this vault on the spot; see [`Answers`].
+    fn answers(&self) -> Answers {
+        Answers::Now
+    }
+}
+
+/// A hello opens to 64 zeros.
+pub(crate) fn check_hello(opened: &[u8; HELLO_ZEROS.len()]) -> Result<()> {
+    if *opened == HELLO_ZEROS { Ok(()) } else { Err(Error::BadPacket) }
+}

@@ -1,0 +1,30 @@
+//! An in-memory pair of peers: every size, both ways.
+
+mod support;
+
+use curve_tun::connection::ConnectionState;
+use support::{World, recv, settle};
+
+#[test]
+fn the_handshake_ends_connected_with_the_peers_key_known() {
+    let world = World::new();
+    let (client, server) = world.connected();
+    assert_eq!(client.state(), ConnectionState::Connected);
+    assert_eq!(server.state(), ConnectionState::Connected);
+    assert_eq!(client.peer_key(), Some(world.server_key()));
+    use curve_tun::vault::Vault;
+    assert_eq!(server.peer_key(), Some(world.client_vault.public_key()));
+}
+
+#[test]
+fn messages_of_every_small_size_arrive_both_ways() {
+    let (mut client, mut server) = World::new().connected();
+    for size in 0..=4096usize {
+        let message: Vec<u8> = (0..size).map(|i| (i * 31 + size) as u8).collect();
+        client.send(&message).unwrap();
+        server.send(&message).unwrap();
+        settle(&mut client, &mut server).unwrap();
+        assert_eq!(recv(&mut server).unwrap(), message);
+        assert_eq!(recv(&mut client).unwrap(), message);
+    }
+}
