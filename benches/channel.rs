@@ -1,0 +1,144 @@
+//! Sealing and opening messages through a [`Connection`], framing included, beside libsodium's own
+//! `crypto_box_easy_afternm` and `crypto_box_open_easy_afternm` in the same run.
+//!
+//! `cargo bench --bench channel` prints criterion's figures, then a table whose ratios come from rounds in which the
+//! two sides take turns, so that a busy machine slows both alike.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use curve_tun::connection::Connection;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use support::World;
+use support::sodium::{BoxKey, NONCE_BYTES, TAG_BYTES};
+
+const SIZES: [usize; 5] = [0, 64, 1024, 16384, 65503];
+/// The counter of the first message.
+const FIRST: u64 = 2;
+
+/// The two sides of a comparison at one size.
+struct Sides {
+    size: usize,
+    sender: Connection,
+    receiver: Connection,
+    /// What `sender` says for `message` under the first counter.
+    frame: Vec<u8>,
+    message: Vec<u8>,
+    reference: BoxKey,
+    nonce: [u8; NONCE_BYTES],
+    sealed: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Sides {
+    fn new(size: usize) -> Sides {
+        let (mut sender, receiver) = World::new().connected();
+        let message: Vec<u8> = (0..size).map(|i| i as u8).collect();
+        sender.send(&message).unwrap();
+        let frame = sender.pending().to_vec();
+        sender.written(frame.len());
+        let (reference, nonce) = (BoxKey::random(), [7; NONCE_BYTES]);
+        let mut sealed = vec![0; size + TAG_BYTES];
+        reference.seal(&nonce, &message, &mut sealed);
+        let scratch = vec![0; size + TAG_BYTES];
+        Sides { size, sender, receiver, frame, message, reference, nonce, sealed, scratch }
+    }
+
+    fn seal(&mut self) {
+        self.sender.send(black_box(&self.message)).unwrap();
+        let count = black_box(self.sender.pending()).len();
+        self.sender.written(count);
+    }
+
+    fn seal_reference(&mut self) {
+        self.nonce[NONCE_BYTES - 1] = self.nonce[NONCE_BYTES - 1].wrapping_add(1);
+        self.reference.seal(&self.nonce, black_box(&self.message), &mut self.scratch);
+        black_box(&self.scratch);
+    }
+
+    /// The one frame is opened again and again: its counter is set back before each.
+    fn open(&mut self) {
+        self.receiver.set_counters(FIRST, FIRST);
+        let frame = black_box(&self.frame);
+        let mut given = 0;
+        while given < frame.len() {
+            let room = self.receiver.room().unwrap();
+            let count = room.len().min(frame.len() - given);
+            room[..count].copy_from_slice(&frame[given..given + count]);
+            self.receiver.filled(count).unwrap();
+            given += count;
+        }
+        assert_eq!(black_box(self.receiver.message().unwrap()).len(), self.size);
+        self.receiver.consume();
+    }
+
+    /// The copy stands for the transport's reading, as it does in [`Sides::open`]; opened in place like there.
+    fn open_reference(&mut self) {
+        self.scratch.copy_from_slice(black_box(&self.sealed));
+        let nonce = [7; NONCE_BYTES];
+        assert!(self.reference.open_in_place(&nonce, &mut self.scratch));
+        black_box(&self.scratch);
+    }
+}
+
+type Step = fn(&mut Sides);
+const OPERATIONS: [(&str, Step, Step); 2] =
+    [("seal", Sides::seal, Sides::seal_reference), ("open", Sides::open, Sides::open_reference)];
+
+fn statistics(criterion: &mut Criterion) {
+    for (operation, ours, reference) in OPERATIONS {
+        let mut group = criterion.benchmark_group(operation);
+        for size in SIZES {
+            let mut sides = Sides::new(size);
+            group.throughput(Throughput::Bytes(size as u64));
+            for (who, step) in [("curve_tun", ours), ("libsodium", reference)] {
+                group.bench_function(BenchmarkId::new(who, size), |bench| bench.iter(|| step(&mut sides)));
+            }
+        }
+        group.finish();
+    }
+}
+
+/// Nanoseconds of one `step`, from enough of them to fill about a millisecond.
+fn time(sides: &mut Sides, step: Step) -> f64 {
+    let count = 1 + 1_000_000 / (300 + sides.size);
+    let start = Instant::now();
+    (0..count).for_each(|_| step(sides));
+    start.elapsed().as_nanos() as f64 / count as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn table() {
+    println!("{:10} {:>7} {:>14} {:>14} {:>7}", "", "bytes", "curve_tun, ns", "libsodium, ns", "ratio");
+    for (operation, ours, reference) in OPERATIONS {
+        for size in SIZES {
+            let mut sides = Sides::new(size);
+            let rounds: Vec<(f64, f64)> =
+                (0..301).map(|_| (time(&mut sides, ours), time(&mut sides, reference))).collect();
+            let a = median(rounds.iter().map(|r| r.0).collect());
+            let b = median(rounds.iter().map(|r| r.1).collect());
+            let ratio = median(rounds.iter().map(|r| r.0 / r.1).collect());
+            println!("{operation:10} {size:>7} {a:>14.0} {b:>14.0} {ratio:>7.3}");
+        }
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    statistics(&mut criterion);
+    criterion.final_summary();
+    // Not under `cargo test`, which runs each benchmark once to see that it works.
+    if std::env::args().any(|arg| arg == "--bench") {
+        table();
+    }
+}
