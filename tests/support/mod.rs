@@ -126,7 +126,7 @@ pub fn recv_all(connection: &mut Connection) -> Vec<Vec<u8>> {
 
 /// A message of this size that differs from one of another `salt`.
 pub fn message(size: usize, salt: usize) -> Vec<u8> {
-    (0..size).map(|i| (i * 31 + salt * 7 + i / 251) as u8).collect()
+    (0..size).map(|i| (i * 31 + salt % 251 * 7 + i / 251) as u8).collect()
 }
 
 /// Every encoding of a point of small order: 0, 1, the two of order 8, p - 1, p and p + 1, each with and without the
