@@ -216,9 +216,11 @@ impl Wire {
             }
             Action::Cut { end, orderly } => {
                 self.honest[end / 2] = false;
-                match orderly {
-                    true => drop(self.ends[end].connection.transport_ended()),
-                    false => self.ends[end].connection.close(),
+                let connection = &mut self.ends[end].connection;
+                if orderly {
+                    connection.transport_ended();
+                } else {
+                    connection.close();
                 }
             }
         }
