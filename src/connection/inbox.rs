@@ -69,8 +69,10 @@ impl Inbox {
             self.head = 0;
         }
         if self.buffer.len() - self.filled < wanted {
-            let size = (self.filled + wanted).max(ROOM_MIN).next_power_of_two();
-            self.buffer.resize(size.min(self.max), 0);
+            let size = (self.filled + wanted).max(ROOM_MIN).next_power_of_two().min(self.max);
+            // Exact: growth by doubling would go beyond the bound.
+            self.buffer.reserve_exact(size - self.buffer.len());
+            self.buffer.resize(size, 0);
         }
         wanted
     }
