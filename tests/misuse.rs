@@ -205,7 +205,8 @@ fn a_text_that_is_not_a_key_is_refused() {
 #[test]
 fn a_key_is_what_its_text_says() {
     for n in 0..64u8 {
-        let key = PublicKey(std::array::from_fn(|i| n.wrapping_mul(37).wrapping_add((i as u8).wrapping_mul(n))));
+        let key =
+            PublicKey(std::array::from_fn(|i| n.wrapping_mul(37).wrapping_add((i as u8).wrapping_mul(n))));
         assert_eq!(key.to_string().parse(), Ok(key));
         assert_eq!(format!("{key:?}"), format!("PublicKey({key})"));
     }

@@ -152,3 +152,18 @@ fn a_message_fits_a_buffer_of_its_length_and_waits_for_one() {
     assert_eq!(server.recv(&mut []), Ok(0));
     assert_eq!(server.recv(&mut []), Err(Error::WouldBlock));
 }
+
+#[test]
+fn a_handshake_agrees_three_keys_on_each_side_and_two_when_the_peer_is_known() {
+    let world = World::new();
+    // Both sides run on this thread: hello, ephemeral and vouch, each on both sides; then without the vouch.
+    for expected in [6, 4, 4] {
+        let before = curve_tun::inject::agreements();
+        world.connected();
+        assert_eq!(curve_tun::inject::agreements() - before, expected);
+    }
+    world.server_vault.forget_agreements();
+    let before = curve_tun::inject::agreements();
+    world.connected();
+    assert_eq!(curve_tun::inject::agreements() - before, 5);
+}

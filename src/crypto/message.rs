@@ -11,7 +11,7 @@
 //! whole chunk; what lies between is enciphered from source to destination.
 
 use super::memory::Secret;
-use super::{KEY_BYTES, TAG_BYTES, sodium, wipe};
+use super::{KEY_BYTES, TAG_BYTES, sodium, wipe, wipe_stack};
 use crate::error::{Error, Result};
 
 /// Bytes in a block of Salsa20.
@@ -24,8 +24,14 @@ const FIRST: usize = CHUNK - KEY_BYTES;
 /// The Salsa20 subkey of one direction of a connection.
 pub(crate) struct MessageKey(Secret<KEY_BYTES>);
 
-/// A piece of key stream, wiped when dropped.
+/// A piece of key stream: made where it stays, wiped when dropped.
 struct KeyStream([u8; CHUNK]);
+
+impl KeyStream {
+    fn zeroed() -> KeyStream {
+        KeyStream([0; CHUNK])
+    }
+}
 
 impl Drop for KeyStream {
     fn drop(&mut self) {
@@ -45,12 +51,14 @@ impl MessageKey {
                 std::ptr::null(),
             );
         }
+        wipe_stack();
         Ok(MessageKey(subkey))
     }
 
     /// Appends the tag and the ciphertext of `message` to `out`.
     pub(crate) fn seal(&self, nonce: [u8; 8], message: &[u8], out: &mut Vec<u8>) {
-        let stream = self.key_stream(nonce, 0, KEY_BYTES + message.len());
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, 0, KEY_BYTES + message.len());
         let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
         let (first, rest) = message.split_at(message.len().min(FIRST));
         let (bulk, tail) = rest.split_at(bulk_len(rest.len()));
@@ -86,7 +94,8 @@ impl MessageKey {
 
     /// Opens in place the ciphertext `sealed`; `BadPacket`, and `sealed` as it was, if `tag` is not its tag.
     pub(crate) fn open(&self, nonce: [u8; 8], tag: &[u8; TAG_BYTES], sealed: &mut [u8]) -> Result<()> {
-        let stream = self.key_stream(nonce, 0, KEY_BYTES + sealed.len());
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
         let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
         // SAFETY: 16 bytes of tag, the ciphertext with its length, a key of 32 bytes.
         let genuine = unsafe {
@@ -116,16 +125,16 @@ impl MessageKey {
 
     /// Enciphers at most a chunk with the key stream from `block` on.
     fn xor_tail(&self, nonce: [u8; 8], block: usize, bytes: &mut [u8]) {
-        xor(bytes, &self.key_stream(nonce, block, bytes.len()).0);
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, block, bytes.len());
+        xor(bytes, &stream.0);
     }
 
-    /// The key stream from `block` on: the first `len` bytes of it, or a chunk.
-    fn key_stream(&self, nonce: [u8; 8], block: usize, len: usize) -> KeyStream {
-        let mut stream = KeyStream([0; CHUNK]);
+    /// Puts the key stream from `block` on over the zeros of `stream`: `len` bytes of it at least, or all that fit.
+    fn fill(&self, stream: &mut KeyStream, nonce: [u8; 8], block: usize, len: usize) {
         let start = stream.0.as_mut_ptr();
-        // SAFETY: in place over zeros, at most a chunk.
+        // SAFETY: in place, at most a chunk.
         unsafe { self.encipher(nonce, block, start, start, rounded(len)) }
-        stream
     }
 
     /// `crypto_stream_salsa20_xor_ic`.
