@@ -248,7 +248,10 @@ pub(super) fn timeout(milliseconds: i64) -> Option<Duration> {
 }
 
 /// `InvalidArgument` if what is read and what is written overlap.
-pub(super) fn disjoint((read, read_len): (*const u8, usize), (written, written_len): (*mut u8, usize)) -> Result<()> {
+pub(super) fn disjoint(
+    (read, read_len): (*const u8, usize),
+    (written, written_len): (*mut u8, usize),
+) -> Result<()> {
     let (a, b) = (read.addr(), written.addr());
     let apart = a.saturating_add(read_len) <= b || b.saturating_add(written_len) <= a;
     if apart || read_len == 0 || written_len == 0 { Ok(()) } else { Err(Error::InvalidArgument) }

@@ -22,9 +22,9 @@ pub struct curve_tun_registry {
 
 /// A registry of the program's own: `curve_tun_registry_custom`.
 ///
-/// As for a custom vault: `verify` may be called from any thread, by several at once; with `answers_later` only by
-/// `curve_tun_registry_answer`, `curve_tun_registry_verify` and the handshakes of blocking sockets. It must not use the
-/// connection or socket that is being served, nor let a C++ exception or a `longjmp` out.
+/// `verify` may be called from any thread, by several at once: those that a custom vault's functions are called from, for
+/// `curve_tun_registry_verify` and `_answer`. It must not use the connection or socket that is being served, nor let a C++
+/// exception or a `longjmp` out.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_registry_callbacks {
@@ -183,14 +183,8 @@ pub unsafe extern "C" fn curve_tun_registry_verify(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (registry, address, key, mut accepted) = unsafe {
-            (
-                object(registry)?,
-                ip_address(address)?,
-                key(public_key)?,
-                out(accepted)?,
-            )
-        };
+        let (registry, address, key, mut accepted) =
+            unsafe { (object(registry)?, ip_address(address)?, key(public_key)?, out(accepted)?) };
         accepted.set(registry.registry.verify(&Candidate::new(address.to_canonical(), key))?);
         Ok(())
     })

@@ -6,8 +6,8 @@
 use super::boundary::{
     array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, growing, key, object, out,
 };
-use super::result::curve_tun_result;
 use super::keys::CURVE_TUN_KEY_BYTES;
+use super::result::curve_tun_result;
 use crate::crypto::{PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
@@ -37,9 +37,9 @@ pub struct curve_tun_vault(pub(super) Arc<dyn Vault>);
 
 /// A vault of the program's own: `curve_tun_vault_custom`.
 ///
-/// The functions may be called from any thread, by several at once, whenever a call of this library needs the vault;
-/// with `answers_later` only by `curve_tun_vault_answer`, `curve_tun_vault_box`, `curve_tun_vault_box_open` and the
-/// handshakes of blocking sockets. They must not use the connection or socket that is being served, nor let a C++
+/// The functions may be called from any thread, by several at once. Without `answers_later` it is the thread whose call
+/// needs the vault: a call on a connection or a socket in its handshake, or `curve_tun_vault_box`, `_box_open` or `_answer`.
+/// With it the calls on connections do not; blocking sockets use a thread of this library's. The functions must not use the connection or socket that is being served, nor let a C++
 /// exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
 /// open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
 /// `CURVE_TUN_ERR_VAULT_FAILED`, which any other value counts as.
@@ -51,13 +51,12 @@ pub struct curve_tun_vault_callbacks {
     /// The public key whose secret the vault holds.
     pub public_key: [u8; CURVE_TUN_KEY_BYTES],
     /// Flag: 0 if the functions answer in microseconds, and connections may call them on the spot; 1 if they take a
-    /// while, and connections are to stop with a request (`curve_tun_connection_request`). Blocking sockets call them
-    /// where they are in either case.
+    /// while, and connections are to stop with a request (`curve_tun_connection_request`).
     pub answers_later: u32,
     /// 0.
     pub reserved: u32,
     /// Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before, and seals `len` bytes of
-    /// `message` for the peer into `box`, which has `len + CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the
+    /// `message` for the peer into `sealed`, which has `len + CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the
     /// purpose's prefix (`"CurveCPK"` for a cookie, `"CurveCPV"` for a vouch) and the nonce.
     pub box_seal: Option<
         unsafe extern "C" fn(
