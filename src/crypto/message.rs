@@ -163,12 +163,10 @@ fn bulk_len(len: usize) -> usize {
 
 /// How much key stream to make for `len` bytes: vector code makes 1, 4 or 8 blocks faster than what lies between.
 fn rounded(len: usize) -> usize {
-    if !cfg!(target_arch = "x86_64") {
-        return len.min(CHUNK);
-    }
     match len {
-        0..=BLOCK => BLOCK,
-        ..=256 => 256,
+        _ if !cfg!(target_arch = "x86_64") => len.min(CHUNK),
+        _ if len <= BLOCK => BLOCK,
+        _ if len <= 4 * BLOCK => 4 * BLOCK,
         _ => CHUNK,
     }
 }
