@@ -1,0 +1,71 @@
+//! What the core costs without sockets: handshakes beside the operations that they are made of, handshakes as the work
+//! around them grows, threads that share one server, the memory of idle connections.
+//!
+//! Prints rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`; `make bench` collects them. Things that are compared take turns within
+//! one run, so that a busy machine slows all alike.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod growth;
+mod handshake;
+mod idle;
+mod threads;
+
+use std::time::{Duration, Instant};
+
+/// Prints a row.
+fn row(system: &str, metric: &str, size: usize, value: f64, unit: &str) {
+    println!("{system},{metric},{size},{value:.2},{unit}");
+}
+
+/// How often per second `work` can be done, from at least `time` of it.
+fn rate(time: Duration, mut work: impl FnMut()) -> f64 {
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        (0..8).for_each(|_| work());
+        count += 8;
+    }
+    f64::from(count) / start.elapsed().as_secs_f64()
+}
+
+/// The median rate of each of these, which take turns of `time` each in `rounds` rounds.
+fn rates(rounds: usize, time: Duration, work: &mut [&mut dyn FnMut()]) -> Vec<f64> {
+    let mut all = vec![Vec::with_capacity(rounds); work.len()];
+    for _ in 0..rounds {
+        for (rates, work) in all.iter_mut().zip(work.iter_mut()) {
+            rates.push(rate(time, work));
+        }
+    }
+    all.into_iter().map(median).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() {
+    // `cargo test` runs benches too, to see that they work: once, and briefly.
+    let measured = std::env::args().any(|arg| arg == "--bench");
+    let extent = if measured { Extent::FULL } else { Extent::BRIEF };
+    handshake::run(extent);
+    growth::run(extent);
+    threads::run(extent);
+    idle::run(extent);
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Extent {
+    rounds: usize,
+    /// Of each turn.
+    time: Duration,
+    /// By what counts of connections and entries are divided.
+    divisor: usize,
+}
+
+impl Extent {
+    const FULL: Extent = Extent { rounds: 15, time: Duration::from_millis(60), divisor: 1 };
+    const BRIEF: Extent = Extent { rounds: 1, time: Duration::ZERO, divisor: 100 };
+}
