@@ -38,7 +38,7 @@ pub fn run(extent: Extent) {
         ],
     );
     row("curve_tun", "handshake_first", 0, rates[0], "1/s");
-    row("operations", "handshake_first", 0, rates[1], "1/s");
+    row("libsodium", "handshake_first", 0, rates[1], "1/s");
     row("curve_tun", "handshake_again", 0, rates[2], "1/s");
-    row("operations", "handshake_again", 0, rates[3], "1/s");
+    row("libsodium", "handshake_again", 0, rates[3], "1/s");
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-static const size_t sizes[] = {64, 1024, 16384, MESSAGE_MAX};
+static const size_t sizes[] = {64, 256, 1024, 4096, 16384, MESSAGE_MAX};
 #define SIZES (sizeof sizes / sizeof *sizes)
 
 /* A message of this size ends a stream; the answer is how many came before it. */
