@@ -9,6 +9,7 @@ mod boxes;
 mod fork;
 #[cfg(feature = "inject")]
 pub mod inject;
+mod kept;
 mod keys;
 mod memory;
 mod message;
@@ -16,9 +17,10 @@ mod nonce_key;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::Origin;
+pub(crate) use kept::KeptKeys;
 pub(crate) use keys::{EphemeralSecret, decode_key, encode_key};
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
-pub(crate) use memory::{Guarded, Secret};
+pub(crate) use memory::Secret;
 pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;
 

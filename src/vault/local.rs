@@ -43,7 +43,7 @@ impl LocalKey {
             Purpose::Hello => return Err(Error::InvalidArgument),
             Purpose::Cookie => {}
             Purpose::Vouch => {
-                if let Some(shared) = self.agreements.get(peer) {
+                if let Some(shared) = self.agreements.get(peer)? {
                     let nonce = self.nonces.next()?;
                     shared.seal(&purpose.nonce(&nonce)?, message, sealed);
                     return Ok(nonce);
@@ -71,7 +71,7 @@ impl LocalKey {
         self.origin.check()?;
         let nonce = purpose.nonce(nonce)?;
         if purpose == Purpose::Vouch
-            && let Some(shared) = self.agreements.get(peer)
+            && let Some(shared) = self.agreements.get(peer)?
         {
             return shared.open(&nonce, sealed, message);
         }
