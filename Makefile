@@ -44,7 +44,7 @@ lib: ## build the C library into build/lib
 
 object: lib ## make build/lib/curve_tun.o, for a program with a second static Rust library
 	$(LD) -r --force-group-allocation --whole-archive $(LIB)/libcurve_tun.a -o $(LIB)/curve_tun.o
-	$(OBJCOPY) --wildcard --keep-global-symbol='curve_tun_*' $(LIB)/curve_tun.o
+	$(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='curve_tun_*' $(LIB)/curve_tun.o
 
 examples: lib ## build the programs of c-examples into build
 	@$(MAKE) --no-print-directory -C c-examples LIBDIR=../$(LIB)
