@@ -62,8 +62,8 @@ install: $(LIB)/$(SHARED) $(LIB)/libcurve_tun.a ## install header, libraries and
 	ln -sf $(SHARED) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libcurve_tun.so
 	install -m 644 $(LIB)/libcurve_tun.a $(DESTDIR)$(PREFIX)/lib/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/curve_tun.pc.in \
-		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/curve_tun.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/curve_tun.pc.in >$(LIB)/curve_tun.pc
+	install -m 644 $(LIB)/curve_tun.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
 
 clean: ## remove all that was built
 	$(CARGO) clean
