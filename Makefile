@@ -21,7 +21,7 @@ export CARGO CC
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@awk -F ': .*## |: ## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
 
 demo: ## build everything and send a file through a tunnel, there and back
 	@scripts/bootstrap demo
@@ -37,8 +37,8 @@ lint: ## check formatting and lints
 lib: ## build the C library into build/lib
 	$(CARGO) build --release --lib
 	@mkdir -p $(LIB)
-	@cp $(BUILT)/libcurve_tun.so $(LIB)/$(SHARED)
-	@cp $(BUILT)/libcurve_tun.a $(LIB)/libcurve_tun.a
+	@cp -p $(BUILT)/libcurve_tun.so $(LIB)/$(SHARED)
+	@cp -p $(BUILT)/libcurve_tun.a $(LIB)/libcurve_tun.a
 	@ln -sf $(SHARED) $(LIB)/$(SONAME)
 	@ln -sf $(SONAME) $(LIB)/libcurve_tun.so
 

@@ -9,8 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "SECURITY.md", "CHANGELOG.md", "docs/PROTOCOL.md", "docs/ARCHITECTURE.md"];
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/PROTOCOL.md",
+    "docs/ARCHITECTURE.md",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
