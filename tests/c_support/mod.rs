@@ -1,6 +1,8 @@
 //! What the tests of the C face share: the library as it ships, compilers, and places for what they make.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod examples;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
