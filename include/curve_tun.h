@@ -38,6 +38,9 @@
 //
 // Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
 //
+// Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
+// one. A program can hold only one static library that was made with Rust.
+//
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
 // Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a key 44 characters.
@@ -559,12 +562,16 @@ typedef struct {
 typedef struct {
     // `sizeof(curve_tun_answer)`.
     size_t size;
+    // The request's kind, so that an answer that comes late is not taken for one to a later request.
+    uint32_t kind;
     // `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with `CURVE_TUN_ERR_BAD_PACKET` (a box did
     // not open), `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with
     // `CURVE_TUN_ERR_VAULT_FAILED` or `CURVE_TUN_ERR_REGISTRY_FAILED`.
     int32_t result;
     // Flag: whether the client may come in.
     uint32_t accepted;
+    // 0.
+    uint32_t reserved;
     // The long-term nonce of the box that was sealed.
     uint8_t nonce[CURVE_TUN_NONCE_BYTES];
     // The box that was sealed, or what the box that was opened holds.
@@ -771,10 +778,10 @@ CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
                                               curve_tun_request *request);
 
-// Goes on with the answer to the connection's request. `answer->size` must be set.
+// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be set.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
-// struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
+// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for an answer to another kind
+// of request, for a size that is none of the struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
 // Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,

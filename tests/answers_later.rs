@@ -178,6 +178,21 @@ fn a_failure_closes_with_its_error() {
 }
 
 #[test]
+fn a_failure_never_looks_as_if_the_connection_went_on() {
+    let world = later_world(Ok(true));
+    for stop in STOPS {
+        for error in
+            [Error::WouldBlock, Error::WrongState, Error::InvalidArgument, Error::TooSmall, Error::Closed]
+        {
+            let (mut asking, _) = up_to(&world, stop);
+            let whose = if stop == Stop::Verify { Error::RegistryFailed } else { Error::VaultFailed };
+            assert_eq!(asking.answer(Answer::Failed(error)), Err(whose), "{stop:?}");
+            assert_eq!(asking.state(), ConnectionState::Closed);
+        }
+    }
+}
+
+#[test]
 fn an_answer_that_proves_nothing_closes() {
     let world = later_world(Ok(true));
     let (mut server, _) = up_to(&world, Stop::OpenVouch);

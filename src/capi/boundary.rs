@@ -256,3 +256,8 @@ pub(super) fn disjoint(
     let apart = a.saturating_add(read_len) <= b || b.saturating_add(written_len) <= a;
     if apart || read_len == 0 || written_len == 0 { Ok(()) } else { Err(Error::InvalidArgument) }
 }
+
+/// A field that has no meaning yet: 0.
+pub(super) fn zero(value: u32) -> Result<()> {
+    if value == 0 { Ok(()) } else { Err(Error::InvalidArgument) }
+}

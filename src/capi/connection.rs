@@ -416,10 +416,10 @@ pub unsafe extern "C" fn curve_tun_connection_request(
     })
 }
 
-/// Goes on with the answer to the connection's request. `answer->size` must be set.
+/// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be set.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
-/// struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for an answer to another kind
+/// of request, for a size that is none of the struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
 /// Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]

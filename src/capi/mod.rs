@@ -38,6 +38,9 @@
 //!
 //! Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
 //!
+//! Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
+//! one. A program can hold only one static library that was made with Rust.
+//!
 //! Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //!
 //! Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a key 44 characters.

@@ -1,6 +1,6 @@
 //! # Options
 
-use super::boundary::{catch_ok, flag, growing, out_growing};
+use super::boundary::{catch_ok, flag, growing, out_growing, zero};
 use super::result::curve_tun_result;
 use crate::connection::Options;
 use crate::error::Result;
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn curve_tun_options_default(options: *mut curve_tun_optio
 pub(super) unsafe fn read_options(place: *const curve_tun_options) -> Result<Options> {
     // SAFETY: the caller's promise; the struct has integers only.
     let options = unsafe { growing(place)? };
-    flag(options.reserved)?;
+    zero(options.reserved)?;
     Ok(Options {
         handshake_timeout_ms: options.handshake_timeout_ms,
         receive_high_water: options.receive_high_water,

@@ -3,7 +3,7 @@
 //! A registry says which public key may speak from where. The most specific network that has entries and holds an address
 //! decides about it alone. An empty registry lets nobody in.
 
-use super::boundary::{array_mut, catch_ok, end, flag, growing, key, object, out, string};
+use super::boundary::{array_mut, catch_ok, end, flag, growing, key, object, out, string, zero};
 use super::result::curve_tun_result;
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may be NULL.
         let (callbacks, mut registry) = unsafe { (growing(callbacks)?, out(registry)?) };
         callbacks.verify.ok_or(Error::Null)?;
-        flag(callbacks.reserved)?;
+        zero(callbacks.reserved)?;
         let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
         let host = Arc::new(HostRegistry { callbacks, answers, user_data });
         registry.give(curve_tun_registry { registry: host, memory: None });

@@ -4,7 +4,7 @@
 //! the answer. Requests and answers are plain values: they may be copied, and handed to another thread or process.
 //! Nothing in a request is secret.
 
-use super::boundary::{catch_ok, flag, growing, object, out_growing};
+use super::boundary::{catch_ok, flag, growing, object, out_growing, zero};
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::registry::curve_tun_registry;
 use super::result::curve_tun_result;
@@ -12,7 +12,7 @@ use super::vault::{CURVE_TUN_NONCE_BYTES, curve_tun_vault, vault_error};
 use crate::connection::{Answer, Request};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HelloBox, Vouch};
+use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HelloBox};
 use crate::registry::Candidate;
 use std::ffi::c_char;
 
@@ -75,12 +75,16 @@ pub struct curve_tun_request {
 pub struct curve_tun_answer {
     /// `sizeof(curve_tun_answer)`.
     pub size: usize,
+    /// The request's kind, so that an answer that comes late is not taken for one to a later request.
+    pub kind: u32,
     /// `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with `CURVE_TUN_ERR_BAD_PACKET` (a box did
     /// not open), `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with
     /// `CURVE_TUN_ERR_VAULT_FAILED` or `CURVE_TUN_ERR_REGISTRY_FAILED`.
     pub result: i32,
     /// Flag: whether the client may come in.
     pub accepted: u32,
+    /// 0.
+    pub reserved: u32,
     /// The long-term nonce of the box that was sealed.
     pub nonce: [u8; CURVE_TUN_NONCE_BYTES],
     /// The box that was sealed, or what the box that was opened holds.
@@ -106,7 +110,7 @@ pub unsafe extern "C" fn curve_tun_vault_answer(
         match request.to_request()? {
             Request::Verify(_) => Err(Error::InvalidArgument),
             request => {
-                answer.set(curve_tun_answer::new(request.perform_by_vault(&*vault.0)));
+                answer.set(curve_tun_answer::new(kind(&request), request.perform_by_vault(&*vault.0)));
                 Ok(())
             }
         }
@@ -132,12 +136,27 @@ pub unsafe extern "C" fn curve_tun_registry_answer(
         match request.to_request()? {
             Request::Verify(candidate) => {
                 let verdict = registry.shared().verify(&candidate);
-                answer.set(curve_tun_answer::new(verdict.map_or_else(Answer::Failed, Answer::Verdict)));
+                let verdict = verdict.map_or_else(Answer::Failed, Answer::Verdict);
+                answer.set(curve_tun_answer::new(CURVE_TUN_REQUEST_VERIFY, verdict));
                 Ok(())
             }
             _ => Err(Error::InvalidArgument),
         }
     })
+}
+
+fn kind(request: &Request) -> u32 {
+    match request {
+        Request::AnswerHello { .. } => CURVE_TUN_REQUEST_ANSWER_HELLO,
+        Request::SealVouch { .. } => CURVE_TUN_REQUEST_SEAL_VOUCH,
+        Request::OpenVouch { .. } => CURVE_TUN_REQUEST_OPEN_VOUCH,
+        Request::Verify(_) => CURVE_TUN_REQUEST_VERIFY,
+    }
+}
+
+/// The start of an array that is longer.
+fn first<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
+    bytes.first_chunk().copied().ok_or(Error::Internal)
 }
 
 /// Copies `from` to the start of `to`, which is at least as long; gives its length.
@@ -150,7 +169,7 @@ impl curve_tun_request {
     pub(super) fn new(request: &Request) -> curve_tun_request {
         let mut c = curve_tun_request {
             size: 0,
-            kind: 0,
+            kind: kind(request),
             nonce_len: 0,
             sealed_len: 0,
             message_len: 0,
@@ -162,25 +181,21 @@ impl curve_tun_request {
         };
         match request {
             Request::AnswerHello { client_short, hello, cookie } => {
-                c.kind = CURVE_TUN_REQUEST_ANSWER_HELLO;
                 c.peer_public_key = client_short.0;
                 c.nonce_len = fill(&mut c.nonce, &HELLO_COUNTER);
                 c.sealed_len = fill(&mut c.sealed, hello);
                 c.message_len = fill(&mut c.message, cookie);
             }
             Request::SealVouch { server, message } => {
-                c.kind = CURVE_TUN_REQUEST_SEAL_VOUCH;
                 c.peer_public_key = server.0;
                 c.message_len = fill(&mut c.message, message);
             }
             Request::OpenVouch { client, nonce, vouch } => {
-                c.kind = CURVE_TUN_REQUEST_OPEN_VOUCH;
                 c.peer_public_key = client.0;
                 c.nonce_len = fill(&mut c.nonce, nonce);
                 c.sealed_len = fill(&mut c.sealed, vouch);
             }
             Request::Verify(candidate) => {
-                c.kind = CURVE_TUN_REQUEST_VERIFY;
                 c.peer_public_key = candidate.key.0;
                 let address = candidate.address.to_string();
                 for (to, from) in c.address.iter_mut().zip(address.bytes()) {
@@ -193,14 +208,16 @@ impl curve_tun_request {
 
     fn to_request(self) -> Result<Request> {
         let peer = PublicKey(self.peer_public_key);
-        let vouch: Vouch = self.sealed.first_chunk().copied().ok_or(Error::Internal)?;
-        let vouch_message = self.message.first_chunk().copied().ok_or(Error::Internal)?;
         match self.kind {
             CURVE_TUN_REQUEST_ANSWER_HELLO => {
                 Ok(Request::AnswerHello { client_short: peer, hello: self.sealed, cookie: self.message })
             }
-            CURVE_TUN_REQUEST_SEAL_VOUCH => Ok(Request::SealVouch { server: peer, message: vouch_message }),
-            CURVE_TUN_REQUEST_OPEN_VOUCH => Ok(Request::OpenVouch { client: peer, nonce: self.nonce, vouch }),
+            CURVE_TUN_REQUEST_SEAL_VOUCH => {
+                Ok(Request::SealVouch { server: peer, message: first(&self.message)? })
+            }
+            CURVE_TUN_REQUEST_OPEN_VOUCH => {
+                Ok(Request::OpenVouch { client: peer, nonce: self.nonce, vouch: first(&self.sealed)? })
+            }
             CURVE_TUN_REQUEST_VERIFY => {
                 let text = self.address.map(|c| c as u8);
                 let text = std::ffi::CStr::from_bytes_until_nul(&text).map_err(|_| Error::InvalidArgument)?;
@@ -213,8 +230,9 @@ impl curve_tun_request {
 }
 
 impl curve_tun_answer {
-    fn new(answer: Answer) -> curve_tun_answer {
-        let mut c = curve_tun_answer { size: 0, result: 0, accepted: 0, nonce: [0; _], bytes: [0; _] };
+    fn new(kind: u32, answer: Answer) -> curve_tun_answer {
+        let (nonce, bytes) = ([0; _], [0; _]);
+        let mut c = curve_tun_answer { size: 0, kind, result: 0, accepted: 0, reserved: 0, nonce, bytes };
         match answer {
             Answer::HelloAnswered(nonce, sealed) => (c.nonce, c.bytes) = (nonce, sealed),
             Answer::VouchSealed(nonce, vouch) => {
@@ -230,21 +248,18 @@ impl curve_tun_answer {
         c
     }
 
-    /// This, as the answer to `request`.
+    /// This, as the answer to `request`; `InvalidArgument` if it is one to another.
     pub(super) fn to_answer(self, request: &Request) -> Result<Answer> {
-        if self.result != 0 {
-            return Ok(Answer::Failed(match request {
-                Request::Verify(_) => Error::RegistryFailed,
-                _ => vault_error(self.result),
-            }));
+        zero(self.reserved)?;
+        if self.kind != kind(request) {
+            return Err(Error::InvalidArgument);
         }
-        let short = self.bytes.first_chunk();
         Ok(match request {
+            Request::Verify(_) if self.result != 0 => Answer::Failed(Error::RegistryFailed),
+            _ if self.result != 0 => Answer::Failed(vault_error(self.result)),
             Request::AnswerHello { .. } => Answer::HelloAnswered(self.nonce, self.bytes),
-            Request::SealVouch { .. } => {
-                Answer::VouchSealed(self.nonce, *self.bytes.first_chunk().ok_or(Error::Internal)?)
-            }
-            Request::OpenVouch { .. } => Answer::VouchOpened(*short.ok_or(Error::Internal)?),
+            Request::SealVouch { .. } => Answer::VouchSealed(self.nonce, first(&self.bytes)?),
+            Request::OpenVouch { .. } => Answer::VouchOpened(first(&self.bytes)?),
             Request::Verify(_) => Answer::Verdict(flag(self.accepted)?),
         })
     }

@@ -4,7 +4,7 @@
 //! itself and gives it with the box; no call gives the secret key away.
 
 use super::boundary::{
-    array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, growing, key, object, out,
+    array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, growing, key, object, out, zero,
 };
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::result::curve_tun_result;
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn curve_tun_vault_custom(
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may be NULL.
         let (callbacks, mut vault) = unsafe { (growing(callbacks)?, out(vault)?) };
         let (Some(_), Some(_)) = (callbacks.box_seal, callbacks.box_open) else { return Err(Error::Null) };
-        flag(callbacks.reserved)?;
+        zero(callbacks.reserved)?;
         let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
         vault.give(curve_tun_vault(Arc::new(HostVault { callbacks, answers, user_data })));
         Ok(())
