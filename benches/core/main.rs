@@ -1,8 +1,9 @@
 //! What the core costs without sockets: handshakes beside the operations that they are made of, handshakes as the work
 //! around them grows, threads that share one server, the memory of idle connections.
 //!
-//! Prints rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`; `make bench` collects them. Things that are compared take turns within
-//! one run, so that a busy machine slows all alike.
+//! Prints rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`; `make bench` collects them. Arguments choose from the parts: idle,
+//! handshake, growth, threads. Things that are compared take turns within one run, so that a busy machine slows all
+//! alike.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -46,14 +47,22 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test` runs benches too, to see that they work: once, and briefly.
-    let measured = std::env::args().any(|arg| arg == "--bench");
+    let measured = arguments.iter().any(|argument| argument == "--bench");
     let extent = if measured { Extent::FULL } else { Extent::BRIEF };
-    // First, since memory that others have given back would count as free.
-    idle::run(extent);
-    handshake::run(extent);
-    growth::run(extent);
-    threads::run(extent);
+    // The memory of idle connections first, since what others have given back would count as free.
+    let parts: [(&str, fn(Extent)); 4] = [
+        ("idle", idle::run),
+        ("handshake", handshake::run),
+        ("growth", growth::run),
+        ("threads", threads::run),
+    ];
+    let chosen = |name| arguments.iter().any(|argument| argument == name);
+    let all = !parts.iter().any(|(name, _)| chosen(name));
+    for (_, run) in parts.iter().filter(|(name, _)| all || chosen(name)) {
+        run(extent);
+    }
 }
 
 /// How much is measured.

@@ -1,7 +1,7 @@
 //! Shared keys that are kept, all in one piece of guarded memory.
 
 use super::memory::{Guarded, Secret};
-use super::{KEY_BYTES, SharedKey};
+use super::{KEY_BYTES, SharedKey, wipe};
 use crate::error::Result;
 
 /// Places for [`KeptKeys::PLACES`] shared keys.
@@ -23,6 +23,11 @@ impl KeptKeys {
     pub(crate) fn put(&mut self, place: usize, key: &SharedKey) -> Result<()> {
         let start = place * KEY_BYTES;
         self.0.change(|bytes| bytes[start..start + KEY_BYTES].copy_from_slice(key.0.bytes()))
+    }
+
+    /// Overwrites all places.
+    pub(crate) fn wipe(&mut self) -> Result<()> {
+        self.0.change(|bytes| wipe(bytes))
     }
 
     /// A copy of the key in `place`, for one use.

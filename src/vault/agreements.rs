@@ -53,7 +53,13 @@ impl Agreements {
 
     /// Wipes all of them.
     pub(crate) fn forget(&self) {
-        *self.lock() = Kept::default();
+        let mut kept = self.lock();
+        kept.peers.clear();
+        let wiped = kept.keys.as_mut().map(KeptKeys::wipe);
+        if let Some(Err(_)) = wiped {
+            // To give the memory back wipes it, too.
+            kept.keys = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
