@@ -2,6 +2,7 @@
  * curve_tun through its C ABI, measured as the programs in `reference` are.
  *
  *     tunnel SECONDS ECHOES SETUPS
+ *     tunnel seal SECONDS          sealing in memory, beside reference/sodium.c
  *     tunnel idle SETUPS COUNT...  connections made per second while COUNT idle ones are open, for each COUNT
  */
 
@@ -15,6 +16,8 @@
 
 #define FOR_EVER (-1)
 #define HOST "127.0.0.1"
+/* A frame's bytes beyond its message. */
+#define FRAME_OVERHEAD 34
 
 struct end {
     curve_tun_socket *socket;
@@ -143,6 +146,48 @@ static const struct transport tunnel = {
     tunnel_send, tunnel_send_many, tunnel_receive, tunnel_close, 1,
 };
 
+/* Moves all that one end has to say to the other. */
+static void carry(curve_tun_connection *from, curve_tun_connection *to)
+{
+    const uint8_t *bytes;
+    size_t len, consumed;
+
+    check("pending", curve_tun_connection_pending(from, &bytes, &len));
+    check("read", curve_tun_connection_read(to, bytes, len, &consumed));
+    check("written", curve_tun_connection_written(from, consumed));
+}
+
+static void measure_seal(double seconds)
+{
+    static uint8_t message[MESSAGE_MAX];
+    curve_tun_connection *client, *peer;
+    size_t i;
+
+    check("client", curve_tun_connection_new_client(client_vault, server_key, &options, &client));
+    check("server", curve_tun_connection_new_server(server, HOST, &peer));
+    carry(client, peer);
+    carry(peer, client);
+    carry(client, peer);
+    for (i = 0; i < SIZES; i++) {
+        double began = now(), took;
+        long count = 0;
+
+        do {
+            int round;
+
+            for (round = 0; round < 64; round++) {
+                check("send", curve_tun_connection_send(client, message, sizes[i]));
+                check("written", curve_tun_connection_written(client, sizes[i] + FRAME_OVERHEAD));
+            }
+            count += 64;
+            took = now() - began;
+        } while (took < seconds);
+        row("curve_tun", "seal_in_c", sizes[i], took / (double)count * 1e9, "ns");
+    }
+    curve_tun_connection_free(client);
+    curve_tun_connection_free(peer);
+}
+
 /* Idle connections, both ends of each in this process. */
 struct idle {
     size_t count;
@@ -204,7 +249,9 @@ int main(int argc, char **argv)
     int i;
 
     set_up();
-    if (argc > 3 && strcmp(argv[1], "idle") == 0) {
+    if (argc > 2 && strcmp(argv[1], "seal") == 0) {
+        measure_seal(atof(argv[2]));
+    } else if (argc > 3 && strcmp(argv[1], "idle") == 0) {
         for (i = 3; i < argc; i++)
             measure_beside_idle(strtoul(argv[i], NULL, 10), atoi(argv[2]));
     } else {

@@ -7,8 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-static const size_t sizes[] = {64, 256, 1024, 4096, 16384, MESSAGE_MAX};
-#define SIZES (sizeof sizes / sizeof *sizes)
+const size_t sizes[SIZES] = {64, 256, 1024, 4096, 16384, MESSAGE_MAX};
 
 /* A message of this size ends a stream; the answer is how many came before it. */
 #define END_SIZE 1

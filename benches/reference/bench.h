@@ -9,6 +9,7 @@
  * single     messages each sent by a call of its own, one way
  * batched    messages sent many to a call, one way
  * echo_p50   one message there and back, median; echo_p99 alike
+ * seal_in_c  sealing alone, in memory
  * setup      connections made, used for one echo, and closed, one after the other
  */
 #ifndef BENCH_H
@@ -24,6 +25,10 @@
 #define HEAD_ROOM 2
 /* How much is sent in one batch, and read at a time. */
 #define BATCH_BYTES (256 * 1024)
+
+/* The sizes of messages that are measured. */
+#define SIZES 6
+extern const size_t sizes[SIZES];
 
 enum job { JOB_STREAM, JOB_ECHO, JOB_SETUP };
 

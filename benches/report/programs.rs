@@ -76,8 +76,15 @@ fn compared(extent: &Extent) -> Vec<Command> {
     tls.arg(CERTIFICATES);
     let mut idle = Command::new(format!("{BUILD}/tunnel"));
     idle.args(["idle", &extent.setups.to_string(), "0", "1000", "9000"]);
+    let alone = |name: &str, arguments: &[&str]| {
+        let mut command = Command::new(format!("{BUILD}/{name}"));
+        command.args(arguments).arg((extent.seconds / 4.0).to_string());
+        command
+    };
     let reference = "benches/reference/erlang.escript";
     let mut all = vec![
+        alone("tunnel", &["seal"]),
+        alone("sodium", &[]),
         program("tunnel"),
         program("plain"),
         program("box"),

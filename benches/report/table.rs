@@ -39,6 +39,7 @@ const ERLANG: &[&str] = &["gen_tcp", "ssl"];
 const SECTIONS: &[Section] = &[
     section("curve_tun", "seal", "seal, ns", "bytes", &["libsodium"]),
     section("curve_tun", "open", "open, ns", "bytes", &["libsodium"]),
+    section("curve_tun", "seal_in_c", "seal through the C ABI, ns", "bytes", &["libsodium"]),
     section("curve_tun", "handshake_first", "handshakes of strangers, both ends, /s", "", &["libsodium"]),
     section("curve_tun", "handshake_again", "handshakes of known peers, both ends, /s", "", &["libsodium"]),
     section("curve_tun", "single", "single sends, messages/s", "bytes", C),
