@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -141,12 +142,19 @@ static void close_client(struct client *client)
 
 static void free_gone(void)
 {
+    if (gone == NULL)
+        return;
     while (gone != NULL) {
         struct client *client = gone;
 
         gone = client->next;
         free(client);
     }
+#ifdef __GLIBC__
+    /* After a crowd, its memory goes back to the system. */
+    if (handshakes.first == NULL && established.first == NULL && idle.first == NULL)
+        malloc_trim(0);
+#endif
 }
 
 /* Tells a connection the time, and queues its client for the next time. False if the connection is over. */
