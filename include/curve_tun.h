@@ -657,6 +657,49 @@ curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
+// Where the connection stands.
+//
+// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
+curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
+
+// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
+curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
+                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
+// which to call again at the latest; -1 if only other calls can change that.
+//
+// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
+// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
+// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
+// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
+                                           int64_t now_ms,
+                                           int64_t *next_deadline_ms);
+
+// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
+// came can still be received.
+//
+// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
+// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
+curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
+
+// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
+// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
+//
+// Threads: one at a time.
+void curve_tun_connection_close(curve_tun_connection *connection);
+
+// Ends the connection, with all that it holds.
+//
+// Threads: the last call on this pointer.
+void curve_tun_connection_free(curve_tun_connection *connection);
+
+// # Bytes, messages and requests of a connection
+
 // Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 //
 // It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
@@ -747,29 +790,6 @@ curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
                                            size_t capacity,
                                            size_t *len);
 
-// Where the connection stands.
-//
-// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
-curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
-
-// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
-//
-// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
-curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
-                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
-
-// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
-// which to call again at the latest; -1 if only other calls can change that.
-//
-// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
-// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
-// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
-                                           int64_t now_ms,
-                                           int64_t *next_deadline_ms);
-
 // Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
 //
 // May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
@@ -786,24 +806,6 @@ curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
                                              const curve_tun_answer *answer);
-
-// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
-// came can still be received.
-//
-// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
-curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
-
-// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
-// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
-//
-// Threads: one at a time.
-void curve_tun_connection_close(curve_tun_connection *connection);
-
-// Ends the connection, with all that it holds.
-//
-// Threads: the last call on this pointer.
-void curve_tun_connection_free(curve_tun_connection *connection);
 
 // # Sockets
 //

@@ -57,4 +57,8 @@ mod request;
 mod result;
 mod server;
 mod socket;
+mod traffic;
 mod vault;
+
+#[cfg(test)]
+mod panic_tests;
