@@ -5,6 +5,7 @@ mod c_support;
 
 use c_support::examples::{Keys, PATIENCE, Server, keygen, wait_until};
 use curve_tun::net::Socket;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -88,6 +89,44 @@ fn silent_clients_keep_no_honest_one_out() {
         assert!(server.descriptors() <= descriptors + 110, "but no more than the limit");
         drop(silent);
         wait_until("descriptors are back to the start", || server.descriptors() == descriptors);
+        server.ends_by_sigterm();
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from_and_loses_nothing() {
+    const MESSAGES: usize = 1000;
+    for name in ["echo_server", "epoll_server"] {
+        let (keys, client) = (keygen(), keygen());
+        let server = Server::start(name, &[], &keys, &[&client]);
+        let slow = server.connect(&client);
+        let resident = server.resident();
+        let sent = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for i in 0..MESSAGES {
+                    slow.send(&[i as u8; 60_000], PATIENCE).unwrap();
+                    sent.store(i + 1, Ordering::Relaxed);
+                }
+            });
+            let mut before = usize::MAX;
+            wait_until("the transport is full", || {
+                thread::sleep(Duration::from_millis(300));
+                let now = sent.load(Ordering::Relaxed);
+                now > 0 && now == std::mem::replace(&mut before, now)
+            });
+            assert!(
+                sent.load(Ordering::Relaxed) < MESSAGES,
+                "{name} reads on, although nothing is taken from it"
+            );
+            assert!(server.resident() < resident + 4096, "{name} keeps what is not taken from it");
+            echo(&server.connect(&client), b"others are served");
+            let mut buffer = vec![0; 60_000];
+            for i in 0..MESSAGES {
+                assert_eq!(slow.recv(&mut buffer, PATIENCE), Ok(60_000));
+                assert!(buffer == [i as u8; 60_000]);
+            }
+        });
         server.ends_by_sigterm();
     }
 }

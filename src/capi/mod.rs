@@ -39,7 +39,7 @@
 //! Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
 //!
 //! Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
-//! one. A program can hold only one static library that was made with Rust.
+//! one. A program with another static library that was made with Rust links the object that `make object` makes instead.
 //!
 //! Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //!

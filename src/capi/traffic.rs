@@ -135,7 +135,7 @@ pub unsafe extern "C" fn curve_tun_connection_pending(
 /// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
 /// nothing.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many. Threads: one at a time.
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_written(
     connection: *mut curve_tun_connection,
