@@ -39,7 +39,7 @@
 // Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
 //
 // Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
-// one. A program can hold only one static library that was made with Rust.
+// one. A program with another static library that was made with Rust links the object that `make object` makes instead.
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
@@ -486,7 +486,7 @@ typedef struct curve_tun_server curve_tun_server;
 // Makes a server. It keeps the vault and the registry alive.
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_IO` if no thread can be had. Threads: any.
+// also if no thread can be had, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
@@ -538,7 +538,7 @@ void curve_tun_server_free(curve_tun_server *server);
 typedef struct {
     // `sizeof(curve_tun_request)`.
     size_t size;
-    // One of `CURVE_TUN_REQUEST_…`: who is asked, and for what.
+    // One of the kinds of request above: who is asked, and for what.
     uint32_t kind;
     // Bytes in `nonce`: 8, 16 or 0.
     uint32_t nonce_len;
@@ -759,7 +759,7 @@ curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
 // Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
 // nothing.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many. Threads: one at a time.
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
 curve_tun_result curve_tun_connection_written(curve_tun_connection *connection,
                                               size_t count);
 
