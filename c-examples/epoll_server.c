@@ -504,5 +504,7 @@ int main(int argc, char **argv)
     close_all(&established);
     close_all(&idle);
     curve_tun_server_free(server);
+    close(end_signal);
+    close(epoll);
     return 0;
 }

@@ -32,9 +32,9 @@
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
 // same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-// same object runs. Ending an object always is the last call on it. After `fork()`, a child may do no more with the
-// objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
-// twice.
+// same object runs. Ending an object always is the last call on it. After `fork()`, a child is to do no more with
+// the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
+// same counters must never seal twice.
 //
 // Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
 //

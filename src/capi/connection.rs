@@ -53,7 +53,7 @@ pub struct curve_tun_connection {
 }
 
 impl curve_tun_connection {
-    fn new(connection: Connection) -> curve_tun_connection {
+    pub(super) fn new(connection: Connection) -> curve_tun_connection {
         curve_tun_connection { connection: RefCell::new(connection), room: Cell::new(0) }
     }
 

@@ -123,8 +123,10 @@ pub unsafe extern "C" fn curve_tun_connection_pending(
         // SAFETY: the header's demands on pointers.
         let (connection, mut bytes, mut len) = unsafe { (object(connection)?, out(bytes)?, out(len)?) };
         let mut connection = connection.get()?;
-        // Writing nothing says in what state it is.
-        connection.write(&mut [])?;
+        if !connection.wants_write() {
+            // Writing nothing says in what state it is.
+            connection.write(&mut [])?;
+        }
         let pending = connection.pending();
         bytes.set(pending.as_ptr());
         len.set(pending.len());
