@@ -24,7 +24,6 @@ curve_tun_options default_options(void)
 {
     curve_tun_options options;
 
-    options.size = sizeof options;
     check("options", curve_tun_options_default(&options));
     return options;
 }

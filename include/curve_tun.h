@@ -27,7 +27,7 @@
 // `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
-// struct, also where the call fills it. A program built with an older header so works with a newer library; a newer
+// struct, also where the call fills it; only `curve_tun_options_default` sets it itself. A program built with an older header so works with a newer library; a newer
 // program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
@@ -226,10 +226,10 @@ void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. Set `size`, then call `curve_tun_options_default`, then change
-// what is to be different.
+// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
+// different.
 typedef struct {
-    // `sizeof(curve_tun_options)`.
+    // `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
     size_t size;
     // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     uint64_t handshake_timeout_ms;
@@ -249,9 +249,10 @@ typedef struct {
     uint32_t reserved;
 } curve_tun_options;
 
-// Fills in the default values. `options->size` must be set.
+// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
+// goes on filling it as it is here, and a later header brings another.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of this struct's. Threads: any.
+// Threads: any.
 curve_tun_result curve_tun_options_default(curve_tun_options *options);
 
 // # Vaults

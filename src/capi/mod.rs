@@ -27,7 +27,7 @@
 //! `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //!
 //! Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
-//! struct, also where the call fills it. A program built with an older header so works with a newer library; a newer
+//! struct, also where the call fills it; only `curve_tun_options_default` sets it itself. A program built with an older header so works with a newer library; a newer
 //! program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //!
 //! Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the

@@ -62,7 +62,6 @@ fn a_panic_closes_the_connection_that_met_it() {
     // SAFETY: every pointer is valid, as the header demands, and the struct has integers only.
     unsafe {
         let mut options: curve_tun_options = zeroed();
-        options.size = size_of::<curve_tun_options>();
         ok(curve_tun_options_default(&mut options));
         ok(curve_tun_vault_generate(&mut vault));
         ok(curve_tun_registry_new(&mut registry));
