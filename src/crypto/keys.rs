@@ -148,6 +148,11 @@ impl SecretKey {
         public_of(self.0.bytes())
     }
 
+    /// The key itself, to be stored.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.0.bytes()
+    }
+
     /// The shared key with the holder of `public`; `WeakKey` if it is of low order.
     pub(crate) fn agree(&self, public: &PublicKey) -> Result<SharedKey> {
         SharedKey::agree(self.0.bytes(), public)

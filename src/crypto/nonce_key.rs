@@ -16,10 +16,33 @@ impl NonceKey {
         Ok(NonceKey(Guarded::new_with(|bytes| random(bytes))?))
     }
 
+    /// A guarded copy of `bytes`.
+    pub(crate) fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<NonceKey> {
+        let fill = |guarded: &mut [u8; KEY_BYTES]| {
+            guarded.copy_from_slice(bytes);
+            Ok(())
+        };
+        Ok(NonceKey(Guarded::new_with(fill)?))
+    }
+
+    /// The key itself, to be stored.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.0.bytes()
+    }
+
     /// Enciphers `block`. The key schedule lives for this call only (`aes` wipes it).
     pub(crate) fn encipher(&self, block: [u8; 16]) -> [u8; 16] {
         let mut block = block.into();
         Aes256::new(self.0.bytes().into()).encrypt_block(&mut block);
+        block.into()
+    }
+
+    /// Undoes [`NonceKey::encipher`], for the project's tests.
+    #[cfg(feature = "inject")]
+    pub(crate) fn decipher(&self, block: [u8; 16]) -> [u8; 16] {
+        use aes::cipher::BlockCipherDecrypt;
+        let mut block = block.into();
+        Aes256::new(self.0.bytes().into()).decrypt_block(&mut block);
         block.into()
     }
 }
