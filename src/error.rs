@@ -355,8 +355,6 @@ impl Error {
     /// What a failed call on a file means to a caller.
     pub(crate) fn of_file(error: &io::Error) -> Error {
         match error.raw_os_error() {
-            // A link, where links are not followed.
-            Some(libc::ELOOP) => return Error::VaultPermissions,
             Some(libc::EMFILE | libc::ENFILE) => return Error::TooManyFiles,
             Some(libc::EFBIG) => return Error::DiskFull,
             _ => {}

@@ -38,8 +38,19 @@ impl MemoryVault {
     /// # Errors
     /// `OutOfMemory`.
     pub fn new(secret: SecretKey) -> Result<MemoryVault> {
+        Self::over(secret, LongTermNonces::new()?)
+    }
+
+    /// A vault over `secret` and the nonces that go with it.
+    pub(crate) fn over(secret: SecretKey, nonces: LongTermNonces) -> Result<MemoryVault> {
         let public = secret.public_key()?;
-        Ok(MemoryVault { secret, public, nonces: LongTermNonces::new()?, origin: Origin::here() })
+        Ok(MemoryVault { secret, public, nonces, origin: Origin::here() })
+    }
+
+    /// The counter in a nonce of this vault, for the project's tests.
+    #[cfg(feature = "inject")]
+    pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+        self.nonces.counter_in(nonce)
     }
 
     fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {

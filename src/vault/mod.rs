@@ -5,11 +5,18 @@
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.
 
+mod file;
 mod long_term;
 mod memory;
+mod store;
 
+pub use crate::crypto::Cost;
+pub use file::{FileInfo, FileVault};
 pub(crate) use long_term::LongTermNonces;
 pub use memory::MemoryVault;
+pub use store::Exposure;
+#[cfg(feature = "inject")]
+pub use store::STEP;
 
 use crate::crypto::{NONCE_BYTES, Nonce, PublicKey};
 use crate::error::{Error, Result};
