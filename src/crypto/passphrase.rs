@@ -2,7 +2,7 @@
 
 use super::boxes::{secretbox_open, secretbox_seal};
 use super::memory::Secret;
-use super::{KEY_BYTES, Nonce, sodium};
+use super::{KEY_BYTES, Nonce, sodium, wipe_stack};
 use crate::error::{Error, Result};
 
 /// Bytes of salt.
@@ -72,6 +72,7 @@ impl PassphraseKey {
                 sodium::crypto_pwhash_ALG_ARGON2ID13 as i32,
             )
         };
+        wipe_stack();
         if made == 0 { Ok(PassphraseKey(key)) } else { Err(Error::OutOfMemory) }
     }
 

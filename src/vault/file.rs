@@ -1,7 +1,7 @@
 //! The vault whose key is kept in a file.
 
 use super::store::{self, Exposure, Head, Kind};
-use super::{LongTermNonce, LongTermNonces, MemoryVault, Purpose, Vault};
+use super::{LocalKey, LongTermNonce, LongTermNonces, Purpose, Vault};
 use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
@@ -15,7 +15,7 @@ use std::path::Path;
 /// bringing a new bound there takes the first nonce after opening, and one in
 /// each 1,048,576 after that, as long as the disk takes. `docs/VAULTS.md`
 /// describes the file and what it protects against.
-pub struct FileVault(MemoryVault);
+pub struct FileVault(LocalKey);
 
 /// What a vault's file tells without its passphrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl FileVault {
         let (secret, nonce_key) = (SecretKey::generate()?, NonceKey::generate()?);
         let head = Head::of_keys(&secret, &nonce_key, passphrase, cost)?;
         let journal = store::create(path, &head)?;
-        Ok(FileVault(MemoryVault::over(secret, LongTermNonces::kept(nonce_key, journal))?))
+        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
     }
 
     /// Opens the vault in the file at `path`, which stays locked until the vault is dropped.
@@ -55,7 +55,7 @@ impl FileVault {
     pub fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<FileVault> {
         let (head, journal) = store::open(path)?;
         let (secret, nonce_key) = head.keys(passphrase)?;
-        Ok(FileVault(MemoryVault::over(secret, LongTermNonces::kept(nonce_key, journal))?))
+        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
     }
 
     /// What the file at `path` tells without its passphrase, also while a vault has it open.
@@ -120,5 +120,9 @@ impl Vault for FileVault {
         cookie: &mut dyn FnMut() -> Result<CookieMessage>,
     ) -> Result<(LongTermNonce, CookieBox)> {
         self.0.answer_hello(client_short, hello, cookie)
+    }
+
+    fn forget_agreements(&self) {
+        self.0.forget_agreements();
     }
 }

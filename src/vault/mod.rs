@@ -5,14 +5,18 @@
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.
 
+mod agreements;
 mod file;
+mod local;
 mod long_term;
 mod memory;
 mod store;
 
 pub use crate::crypto::Cost;
+use agreements::Agreements;
 pub use file::{FileInfo, FileVault};
-pub(crate) use long_term::LongTermNonces;
+use local::LocalKey;
+use long_term::LongTermNonces;
 pub use memory::MemoryVault;
 pub use store::Exposure;
 #[cfg(feature = "inject")]
@@ -141,6 +145,9 @@ pub trait Vault: Send + Sync {
         let nonce = self.box_seal(Purpose::Cookie, client_short, &cookie()?, &mut sealed)?;
         Ok((nonce, sealed))
     }
+
+    /// Wipes the keys agreed with long-term peers, if the vault keeps any to save work when they come again.
+    fn forget_agreements(&self) {}
 
     /// Whether connections call this vault on the spot; see [`Answers`].
     fn answers(&self) -> Answers {
