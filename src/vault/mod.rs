@@ -5,6 +5,7 @@
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.
 
+mod agent;
 mod agreements;
 mod file;
 mod local;
@@ -13,6 +14,7 @@ mod memory;
 mod store;
 
 pub use crate::crypto::Cost;
+pub use agent::{Agent, AgentVault};
 use agreements::Agreements;
 pub use file::{FileInfo, FileVault};
 use local::LocalKey;

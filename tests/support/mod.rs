@@ -1,6 +1,9 @@
 //! What the tests share: an in-memory pair of peers.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod sodium;
+pub mod vault_suite;
+
 use curve_tun::connection::{Connection, Options, Server};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
@@ -79,4 +82,32 @@ pub fn recv(connection: &mut Connection) -> Result<Vec<u8>, Error> {
     let message = connection.message()?.to_vec();
     connection.consume();
     Ok(message)
+}
+
+/// Every encoding of a point of small order: 0, 1, the two of order 8, p - 1, p and p + 1, each with and without the
+/// bit that X25519 ignores.
+pub fn weak_keys() -> Vec<PublicKey> {
+    let order_8 = [
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    ];
+    let little = |first: u8, middle: u8, last: u8| {
+        let mut key = [middle; 32];
+        (key[0], key[31]) = (first, last);
+        key
+    };
+    let mut keys = vec![little(0, 0, 0), little(1, 0, 0)];
+    keys.extend([0xec, 0xed, 0xee].map(|first| little(first, 0xff, 0x7f)));
+    for text in order_8 {
+        let mut key = [0; 32];
+        for (byte, at) in key.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        }
+        keys.push(key);
+    }
+    let with_high_bit = keys.clone().into_iter().map(|mut key| {
+        key[31] |= 0x80;
+        key
+    });
+    keys.iter().copied().chain(with_high_bit).map(PublicKey).collect()
 }

@@ -34,3 +34,12 @@ pub fn secret_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     line.truncate(len);
     Ok(line)
 }
+
+/// Asks at the terminal, without echo.
+pub fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let typed = rpassword::prompt_password(prompt).map_err(|e| {
+        Failure::new(format_args!("cannot ask for the passphrase at a terminal: {e}"))
+            .hint("Give it with --passphrase-file FILE, or - for standard input.")
+    })?;
+    Ok(Zeroizing::new(typed.into_bytes()))
+}
