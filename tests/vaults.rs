@@ -1,8 +1,11 @@
 //! Every kind of vault keeps the rules of all vaults.
 
+#[path = "support/agent.rs"]
+mod agent;
 mod support;
 
-use curve_tun::vault::{Cost, FileVault, MemoryVault};
+use agent::AgentProcess;
+use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault};
 use support::vault_suite;
 
 /// Quick, for tests.
@@ -26,4 +29,13 @@ fn a_vault_in_a_file_sealed_by_a_passphrase() {
     let path = folder.path().join("v");
     vault_suite::all(&FileVault::create(&path, Some(b"correct horse"), CHEAP).unwrap(), 10_000);
     vault_suite::all(&FileVault::open(&path, Some(b"correct horse")).unwrap(), 10_000);
+}
+
+#[test]
+fn a_vault_in_an_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, socket) = (folder.path().join("v"), folder.path().join("s"));
+    drop(FileVault::create(&path, None, CHEAP).unwrap());
+    let _agent = AgentProcess::start(&path, &socket);
+    vault_suite::all(&AgentVault::open(&socket).unwrap(), 2_000);
 }

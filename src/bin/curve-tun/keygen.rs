@@ -22,12 +22,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     vault: Option<PathBuf>,
     /// Seal the file with a passphrase, which is asked for
-    #[arg(long, requires = "vault")]
+    #[arg(long, requires = "vault", group = "sealed")]
     passphrase: bool,
     #[command(flatten)]
     source: PassphraseArgs,
     /// What guessing the passphrase shall cost, and opening the vault
-    #[arg(long, value_enum, default_value_t = Named::Moderate, requires = "passphrase")]
+    #[arg(long, value_enum, default_value_t = Named::Moderate, requires = "sealed")]
     cost: Named,
 }
 
@@ -55,9 +55,6 @@ impl From<Named> for Cost {
 pub fn run(args: Args) -> Outcome {
     match &args.vault {
         Some(path) => in_file(path, &args)?,
-        None if args.source.given() => {
-            return Err(Failure::new("a passphrase needs a vault").hint("Say where with --vault FILE."));
-        }
         None => to_output()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 #[derive(clap::Args)]
 pub struct PassphraseArgs {
     /// Read the passphrase from the first line of FILE, "-" for standard input, instead of asking at the terminal
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "vault", group = "sealed")]
     passphrase_file: Option<PathBuf>,
 }
 
