@@ -2,10 +2,12 @@
 
 #[path = "support/agent.rs"]
 mod agent;
+#[path = "support/softhsm.rs"]
+mod softhsm;
 mod support;
 
 use agent::AgentProcess;
-use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault};
+use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault};
 use support::vault_suite;
 
 /// Quick, for tests.
@@ -38,4 +40,11 @@ fn a_vault_in_an_agent() {
     drop(FileVault::create(&path, None, CHEAP).unwrap());
     let _agent = AgentProcess::start(&path, &socket);
     vault_suite::all(&AgentVault::open(&socket).unwrap(), 2_000);
+}
+
+#[test]
+fn a_vault_in_a_token() {
+    let hsm = softhsm::SoftHsm::get();
+    let vault = Pkcs11Vault::generate(&hsm.uri("suite", "key"), Some(softhsm::PIN)).unwrap();
+    vault_suite::all(&vault, 400);
 }

@@ -11,6 +11,8 @@ mod file;
 mod local;
 mod long_term;
 mod memory;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod store;
 
 pub use crate::crypto::Cost;
@@ -20,6 +22,8 @@ pub use file::{FileInfo, FileVault};
 use local::LocalKey;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::Pkcs11Vault;
 pub use store::Exposure;
 #[cfg(feature = "inject")]
 pub use store::STEP;

@@ -1,7 +1,7 @@
 //! `curve-tun agent`: the process that alone knows the key of a vault.
 
 use super::failure::{Failure, Outcome, print};
-use super::vault::{PassphraseArgs, open_file};
+use super::vault::{PassphraseArgs, Pkcs11Vault, open_file, with_pin};
 use curve_tun::Error;
 use curve_tun::vault::{Agent, Vault};
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -23,9 +23,8 @@ use std::sync::Arc;
     after_help = "Example:\n  curve-tun agent --vault /etc/myserver/vault --socket /run/myserver/agent.sock"
 )]
 pub struct Args {
-    /// The vault, as keygen made it
-    #[arg(long, value_name = "FILE")]
-    vault: PathBuf,
+    #[command(flatten)]
+    of: Of,
     /// Where to listen: a path of at most 107 bytes, in a folder that others cannot write
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
@@ -33,9 +32,35 @@ pub struct Args {
     passphrase: PassphraseArgs,
 }
 
+/// Whose key it knows.
+#[derive(clap::Args)]
+#[group(id = "kept", required = true, multiple = false)]
+struct Of {
+    /// The vault in this file, as keygen made it
+    #[arg(long, value_name = "FILE")]
+    vault: Option<PathBuf>,
+    /// The key in the PKCS#11 token of this URI
+    #[arg(long, value_name = "URI")]
+    pkcs11: Option<String>,
+}
+
+impl Of {
+    fn open(&self, passphrase: &PassphraseArgs) -> Result<Arc<dyn Vault>, Failure> {
+        match (&self.vault, &self.pkcs11) {
+            (Some(path), _) => Ok(Arc::new(open_file(path, passphrase)?)),
+            (_, Some(uri)) => {
+                let vault =
+                    with_pin("open the key in the token", passphrase, |pin| Pkcs11Vault::open(uri, pin))?;
+                Ok(Arc::new(vault))
+            }
+            _ => Err(Failure::from(Error::InvalidArgument)),
+        }
+    }
+}
+
 pub fn run(args: Args) -> Outcome {
     harden()?;
-    let vault = Arc::new(open_file(&args.vault, &args.passphrase)?);
+    let vault = args.of.open(&args.passphrase)?;
     // From here on a signal ends the loop, and what follows it, rather than the process.
     let stop = stop_at_signals()?;
     let public = vault.public_key();

@@ -1,7 +1,7 @@
 //! `curve-tun keygen`: a new long-term key pair.
 
 use super::failure::{Failure, Outcome, print, print_secret};
-use super::vault::{PassphraseArgs, file_failure};
+use super::vault::{PassphraseArgs, Pkcs11Vault, file_failure, with_pin};
 use clap::ValueEnum;
 use curve_tun::vault::{Cost, FileVault, Vault};
 use curve_tun::{KEY_TEXT_LEN, SecretKey};
@@ -11,23 +11,28 @@ use zeroize::Zeroizing;
 
 /// Make a new long-term key pair
 ///
-/// With --vault the secret key goes into a new file that only you can read, and the public key is printed. Without it
-/// "public" and "secret" are printed, each followed by a key, 44 characters of base64; nothing is kept.
+/// With --vault the secret key goes into a new file that only you can read, with --pkcs11 it is made in a token; the
+/// public key is printed. Without both, "public" and "secret" are printed, each followed by a key, 44 characters of
+/// base64, and nothing is kept.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     curve-tun keygen --vault /etc/myserver/vault\n  \
-    curve-tun keygen --vault vault --passphrase --cost sensitive")]
+    curve-tun keygen --vault vault --passphrase --cost sensitive\n  \
+    curve-tun keygen --pkcs11 'pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so'")]
 pub struct Args {
     /// Keep the pair in a new vault, in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "kept")]
     vault: Option<PathBuf>,
+    /// Make the pair in the PKCS#11 token of this URI (RFC 7512), which the secret key never leaves
+    #[arg(long, value_name = "URI", group = "kept")]
+    pkcs11: Option<String>,
     /// Seal the file with a passphrase, which is asked for
     #[arg(long, requires = "vault", group = "sealed")]
     passphrase: bool,
     #[command(flatten)]
     source: PassphraseArgs,
     /// What guessing the passphrase shall cost, and opening the vault
-    #[arg(long, value_enum, default_value_t = Named::Moderate, requires = "sealed")]
+    #[arg(long, value_enum, default_value_t = Named::Moderate, requires = "sealed", conflicts_with = "pkcs11")]
     cost: Named,
 }
 
@@ -53,9 +58,10 @@ impl From<Named> for Cost {
 }
 
 pub fn run(args: Args) -> Outcome {
-    match &args.vault {
-        Some(path) => in_file(path, &args)?,
-        None => to_output()?,
+    match (&args.vault, &args.pkcs11) {
+        (Some(path), _) => in_file(path, &args)?,
+        (_, Some(uri)) => in_token(uri, &args.source)?,
+        _ => to_output()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -66,6 +72,11 @@ fn in_file(path: &Path, args: &Args) -> Result<(), Failure> {
     let passphrase = passphrase.as_deref().map(Vec::as_slice);
     let vault = FileVault::create(path, passphrase, args.cost.into())
         .map_err(|error| file_failure("make a vault in", path, error))?;
+    print(vault.public_key())
+}
+
+fn in_token(uri: &str, pin: &PassphraseArgs) -> Result<(), Failure> {
+    let vault = with_pin("make a key in the token", pin, |pin| Pkcs11Vault::generate(uri, pin))?;
     print(vault.public_key())
 }
 

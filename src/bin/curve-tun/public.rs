@@ -2,7 +2,7 @@
 
 use super::failure::{Failure, Outcome, print};
 use super::input;
-use super::vault::file_failure;
+use super::vault::{PassphraseArgs, Pkcs11Vault, file_failure, with_pin};
 use curve_tun::vault::{AgentVault, FileVault, Vault};
 use curve_tun::{Error, PublicKey, SecretKey};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,13 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     of: Of,
+    #[command(flatten)]
+    pin: PassphraseArgs,
 }
 
 /// Whose public key it is.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(id = "kept", required = true, multiple = false)]
 struct Of {
     /// Of the vault in this file; its passphrase is not needed
     #[arg(long, value_name = "FILE")]
@@ -28,6 +30,9 @@ struct Of {
     /// Of the agent at this socket
     #[arg(long, value_name = "SOCKET")]
     agent: Option<PathBuf>,
+    /// Of the key in the PKCS#11 token of this URI; asks for the PIN
+    #[arg(long, value_name = "URI")]
+    pkcs11: Option<String>,
     /// Of the secret key in this file, 44 characters as keygen prints them; "-" for standard input
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
@@ -37,6 +42,9 @@ pub fn run(args: Args) -> Outcome {
     let public = match &args.of {
         Of { vault: Some(path), .. } => of_vault(path)?,
         Of { agent: Some(path), .. } => of_agent(path)?,
+        Of { pkcs11: Some(uri), .. } => {
+            with_pin("find the key in the token", &args.pin, |pin| Pkcs11Vault::inspect(uri, pin))?
+        }
         Of { secret: Some(path), .. } => of_secret(path)?,
         _ => return Err(Failure::from(Error::InvalidArgument)),
     };
