@@ -170,7 +170,7 @@ fn a_handshake_agrees_three_keys_on_each_side_and_two_when_the_peer_is_known() {
 
 #[test]
 fn a_forged_vouch_costs_the_same_whether_or_not_its_key_is_remembered() {
-    use curve_tun::vault::{Purpose, Vault};
+    use curve_tun::vault::Purpose;
     let world = World::new();
     let (client, server) = (world.client_vault.public_key(), world.server_key());
     let mut vouch = [0; 48];
