@@ -115,7 +115,9 @@ int main(int argc, char **argv)
 
     block_end_signals();
     check(service.host, curve_tun_listen(service.host, service.port, service.server, &listener));
+    /* The listener keeps it. */
     curve_tun_server_free(service.server);
+    curve_tun_vault_free(service.vault);
     error = pthread_create(&end, NULL, wait_for_end, listener);
     if (error != 0)
         fail("thread", strerror(error));

@@ -4,8 +4,8 @@
 //!
 //! # Conventions
 //!
-//! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_custom`,
-//! `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+//! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
+//! `_open_`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
 //! ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
 //! server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
 //! has to be freed.
@@ -36,7 +36,7 @@
 //! the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
 //! same counters must never seal twice.
 //!
-//! Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
+//! Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //!
 //! Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
 //! one. A program with another static library that was made with Rust links the object that `make object` makes instead.
@@ -50,6 +50,7 @@
 
 mod boundary;
 mod connection;
+mod kept;
 mod keys;
 mod options;
 mod registry;
