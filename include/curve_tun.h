@@ -4,8 +4,8 @@
 //
 // # Conventions
 //
-// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_custom`,
-// `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
+// `_open_`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
 // ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
 // server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
 // has to be freed.
@@ -27,19 +27,19 @@
 // `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
-// struct, also where the call fills it. A program built with an older header so works with a newer library; a newer
+// struct, also where the call fills it; only `curve_tun_options_default` sets it itself. A program built with an older header so works with a newer library; a newer
 // program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
 // same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-// same object runs. Ending an object always is the last call on it. After `fork()`, a child may do no more with the
-// objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
-// twice.
+// same object runs. Ending an object always is the last call on it. After `fork()`, a child is to do no more with
+// the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
+// same counters must never seal twice.
 //
-// Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
+// Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //
 // Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
-// one. A program can hold only one static library that was made with Rust.
+// one. A program with another static library that was made with Rust links the object that `make object` makes instead.
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
@@ -144,6 +144,26 @@ enum curve_tun_result
     CURVE_TUN_ERR_IO = 31,
     // A defect in this library was caught; the object is closed.
     CURVE_TUN_ERR_INTERNAL = 32,
+    // Another process, or another vault of this one, has the vault's file open.
+    CURVE_TUN_ERR_VAULT_IN_USE = 33,
+    // The vault's file is a link, is no regular file, belongs to another user, or is open to group or others.
+    CURVE_TUN_ERR_VAULT_PERMISSIONS = 34,
+    // The vault's file is damaged, or is none.
+    CURVE_TUN_ERR_VAULT_CORRUPT = 35,
+    // The vault's file, or the agent, is of a later version than this library knows.
+    CURVE_TUN_ERR_VAULT_VERSION = 36,
+    // The passphrase or PIN is wrong, or missing, or was given for a vault without one.
+    CURVE_TUN_ERR_WRONG_PASSPHRASE = 37,
+    // Something is already there, and is not overwritten.
+    CURVE_TUN_ERR_ALREADY_EXISTS = 38,
+    // There is no such file.
+    CURVE_TUN_ERR_FILE_NOT_FOUND = 39,
+    // The disk, or the user's share of it, is full.
+    CURVE_TUN_ERR_DISK_FULL = 40,
+    // The file system is read-only.
+    CURVE_TUN_ERR_READ_ONLY = 41,
+    // This build of the library lacks the feature.
+    CURVE_TUN_ERR_UNSUPPORTED = 42,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -226,10 +246,10 @@ void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. Set `size`, then call `curve_tun_options_default`, then change
-// what is to be different.
+// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
+// different.
 typedef struct {
-    // `sizeof(curve_tun_options)`.
+    // `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
     size_t size;
     // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     uint64_t handshake_timeout_ms;
@@ -249,9 +269,10 @@ typedef struct {
     uint32_t reserved;
 } curve_tun_options;
 
-// Fills in the default values. `options->size` must be set.
+// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
+// goes on filling it as it is here, and a later header brings another.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of this struct's. Threads: any.
+// Threads: any.
 curve_tun_result curve_tun_options_default(curve_tun_options *options);
 
 // # Vaults
@@ -353,7 +374,8 @@ curve_tun_result curve_tun_vault_public_key(const curve_tun_vault *vault,
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is `CURVE_TUN_PURPOSE_HELLO`,
 // `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-// `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+// `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a
+// custom vault's function does, or the disk, the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
                                      uint32_t purpose,
@@ -368,7 +390,8 @@ curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
 //
 // May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any.
+// Blocks as long as a custom vault's function does, or the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
                                           uint32_t purpose,
@@ -382,6 +405,95 @@ curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
 //
 // Threads: the last call on this pointer.
 void curve_tun_vault_free(curve_tun_vault *vault);
+
+// # Vaults that are kept
+//
+// A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun agent`), or in a
+// PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with `curve_tun_vault_free`.
+//
+// A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the first box after opening,
+// and one in 1,048,576 after that, takes as long as the disk takes, and may fail with `CURVE_TUN_ERR_DISK_FULL`,
+// `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`; nothing is lost then, and the next call tries again.
+
+// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never overwritten.
+//
+// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0 bytes its permissions
+// alone protect it. Sealing takes about a second and 256 MiB: libsodium's "moderate" cost of Argon2id. File and folder
+// are on the disk when this returns. May return `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the
+// folder does not exist; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 4,095 bytes,
+// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on the disk and the cost.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_create_file(const char *path,
+                                             const uint8_t *passphrase,
+                                             size_t len,
+                                             curve_tun_vault **vault);
+
+// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault then takes, too:
+// `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
+//
+// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a passphrase. Threads: any.
+// Blocks on the disk and the cost.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
+                                                     const uint8_t *passphrase,
+                                                     size_t len,
+                                                     uint64_t operations,
+                                                     uint64_t memory,
+                                                     curve_tun_vault **vault);
+
+// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with the `len` bytes of
+// `passphrase`, which stay the caller's to wipe.
+//
+// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a symbolic link, no
+// regular file, another user's, or open to group or others; `CURVE_TUN_ERR_VAULT_IN_USE`;
+// `CURVE_TUN_ERR_VAULT_CORRUPT`, `CURVE_TUN_ERR_VAULT_VERSION`; `CURVE_TUN_ERR_WRONG_PASSPHRASE` if the passphrase does
+// not open it, is missing, or is given for a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
+// path of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on
+// the disk and the cost at which the file was sealed.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_file(const char *path,
+                                           const uint8_t *passphrase,
+                                           size_t len,
+                                           curve_tun_vault **vault);
+
+// Opens the vault of the agent at a Unix socket (`curve-tun agent`), which alone knows the key. The agent must run as the
+// same user or as root, and may be restarted.
+//
+// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). Each
+// request, this one too, may take 5 seconds, within which the agent may come back; then it is
+// `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
+// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
+//
+// May return `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens
+// at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
+// version, `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
+                                            curve_tun_vault **vault);
+
+// Opens the key in the PKCS#11 token that a URI (RFC 7512) names, such as
+// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the `len` bytes of `pin`, which
+// stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it has one. `docs/VAULTS.md` lists the attributes.
+//
+// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). While the
+// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again.
+//
+// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
+// if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
+// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
+// `CURVE_TUN_ERR_PERMISSION_DENIED` if the PIN is locked or expired; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails; for
+// the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
+// `curve_tun_vault_create_file`. Threads: any. Blocks as long as the token does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_pkcs11(const char *uri,
+                                             const uint8_t *pin,
+                                             size_t len,
+                                             curve_tun_vault **vault);
 
 // # Registries
 //
@@ -486,7 +598,7 @@ typedef struct curve_tun_server curve_tun_server;
 // Makes a server. It keeps the vault and the registry alive.
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_IO` if no thread can be had. Threads: any.
+// also if no thread can be had, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
@@ -538,7 +650,7 @@ void curve_tun_server_free(curve_tun_server *server);
 typedef struct {
     // `sizeof(curve_tun_request)`.
     size_t size;
-    // One of `CURVE_TUN_REQUEST_…`: who is asked, and for what.
+    // One of the kinds of request above: who is asked, and for what.
     uint32_t kind;
     // Bytes in `nonce`: 8, 16 or 0.
     uint32_t nonce_len;
@@ -657,6 +769,49 @@ curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
+// Where the connection stands.
+//
+// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
+curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
+
+// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
+curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
+                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
+// which to call again at the latest; -1 if only other calls can change that.
+//
+// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
+// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
+// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
+// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
+                                           int64_t now_ms,
+                                           int64_t *next_deadline_ms);
+
+// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
+// came can still be received.
+//
+// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
+// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
+curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
+
+// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
+// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
+//
+// Threads: one at a time.
+void curve_tun_connection_close(curve_tun_connection *connection);
+
+// Ends the connection, with all that it holds.
+//
+// Threads: the last call on this pointer.
+void curve_tun_connection_free(curve_tun_connection *connection);
+
+// # Bytes, messages and requests of a connection
+
 // Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 //
 // It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
@@ -716,7 +871,7 @@ curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
 // Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
 // nothing.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many. Threads: one at a time.
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
 curve_tun_result curve_tun_connection_written(curve_tun_connection *connection,
                                               size_t count);
 
@@ -747,29 +902,6 @@ curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
                                            size_t capacity,
                                            size_t *len);
 
-// Where the connection stands.
-//
-// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
-curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
-
-// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
-//
-// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
-curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
-                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
-
-// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
-// which to call again at the latest; -1 if only other calls can change that.
-//
-// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
-// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
-// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
-                                           int64_t now_ms,
-                                           int64_t *next_deadline_ms);
-
 // Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
 //
 // May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
@@ -786,24 +918,6 @@ curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
                                              const curve_tun_answer *answer);
-
-// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
-// came can still be received.
-//
-// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
-curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
-
-// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
-// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
-//
-// Threads: one at a time.
-void curve_tun_connection_close(curve_tun_connection *connection);
-
-// Ends the connection, with all that it holds.
-//
-// Threads: the last call on this pointer.
-void curve_tun_connection_free(curve_tun_connection *connection);
 
 // # Sockets
 //

@@ -46,13 +46,16 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// A part's name, and what it measures.
+type Part = (&'static str, fn(Extent));
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test` runs benches too, to see that they work: once, and briefly.
     let measured = arguments.iter().any(|argument| argument == "--bench");
     let extent = if measured { Extent::FULL } else { Extent::BRIEF };
     // The memory of idle connections first, since what others have given back would count as free.
-    let parts: [(&str, fn(Extent)); 4] = [
+    let parts: [Part; 4] = [
         ("idle", idle::run),
         ("handshake", handshake::run),
         ("growth", growth::run),

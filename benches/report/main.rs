@@ -40,6 +40,18 @@ impl Figures {
         values.get(values.len() / 2).copied()
     }
 
+    /// Adds what one connection carries one way, in megabytes per second, and under size 0 what sealing alone would.
+    fn add_stream(&mut self) {
+        const SIZE: usize = 65503;
+        let rates = ["single", "batched"].map(|metric| self.median("curve_tun", metric, SIZE));
+        let best = rates.into_iter().flatten().reduce(f64::max);
+        let (Some(best), Some(seal)) = (best, self.median("curve_tun", "seal", SIZE)) else { return };
+        for (size, rate) in [(0, 1e9 / seal), (SIZE, best)] {
+            let what = ("curve_tun".to_owned(), "stream".to_owned(), size);
+            self.0.insert(what, vec![rate * SIZE as f64 / 1e6]);
+        }
+    }
+
     /// The sizes at which any of `systems` was measured.
     pub fn sizes(&self, systems: &[&str], metric: &str) -> Vec<usize> {
         let of = |what: &&What| systems.contains(&what.0.as_str()) && what.1 == metric;
@@ -58,6 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut figures = Figures::default();
     let extent = programs::Extent::from_environment()?;
     programs::run_all(&extent, &mut figures)?;
+    figures.add_stream();
     let table = table::markdown(&figures);
     println!("{table}");
     document::write(&table, &extent)?;

@@ -44,6 +44,7 @@ const SECTIONS: &[Section] = &[
     section("curve_tun", "handshake_again", "handshakes of known peers, both ends, /s", "", &["libsodium"]),
     section("curve_tun", "single", "single sends, messages/s", "bytes", C),
     section("curve_tun", "batched", "batched sends, messages/s", "bytes", C),
+    section("curve_tun", "stream", "one way, or sealing alone (0 bytes), MB/s", "bytes", &[]),
     section("curve_tun", "echo_p50", "echo, median, µs", "bytes", C),
     section("curve_tun", "echo_p99", "echo, 99th percentile, µs", "bytes", C),
     section("curve_tun", "setup", "connections set up, /s", "", C),
@@ -99,7 +100,7 @@ fn line(figures: &Figures, section: &Section, size: usize) -> String {
     )
 }
 
-/// Three significant figures at least, and thousands apart.
+/// The value with three significant figures at least, and its thousands apart.
 fn number(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         return format!("{value:.1}");
