@@ -53,6 +53,7 @@ bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its pictu
 	@scripts/bootstrap bench
 	$(CARGO) build --release --lib
 	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
+	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
 	$(CARGO) bench --bench report
 
 baseline: ## count instructions anew, for tests/instructions.rs to compare with

@@ -9,8 +9,8 @@ use std::{env, str::FromStr};
 /// Where `benches/Makefile` puts its programs.
 const BUILD: &str = "build/bench";
 const CERTIFICATES: &str = "build/bench/certificates";
-/// The Erlang application's own bench, which prints rows of the system `curve_tun_erlang`.
-const ERLANG_BENCH: &str = "erlang/bench/rows.escript";
+/// The Erlang application, if it has been built.
+const ERLANG: &str = "erlang/_build/default/lib/curve_tun/ebin";
 
 /// How much is measured.
 pub struct Extent {
@@ -67,9 +67,9 @@ fn compared(extent: &Extent) -> Vec<Command> {
         command.args(extent.arguments());
         command
     };
-    let erlang = |script: &str, mode: &[&str]| {
-        let mut command = Command::new("escript");
-        command.arg(script).args(mode).args(extent.arguments());
+    let erlang = |mode: &[&str]| {
+        let mut command = Command::new("benches/erlang.escript");
+        command.args(mode).args(extent.arguments());
         command
     };
     let mut tls = program("tls");
@@ -81,7 +81,6 @@ fn compared(extent: &Extent) -> Vec<Command> {
         command.args(arguments).arg((extent.seconds / 4.0).to_string());
         command
     };
-    let reference = "benches/reference/erlang.escript";
     let mut all = vec![
         alone("tunnel", &["seal"]),
         alone("sodium", &[]),
@@ -91,11 +90,11 @@ fn compared(extent: &Extent) -> Vec<Command> {
         tls,
         program("zmq"),
         idle,
-        erlang(reference, &["gen_tcp"]),
-        erlang(reference, &["ssl", CERTIFICATES]),
+        erlang(&["gen_tcp"]),
+        erlang(&["ssl", CERTIFICATES]),
     ];
-    if Path::new(ERLANG_BENCH).exists() {
-        all.push(erlang(ERLANG_BENCH, &[]));
+    if Path::new(ERLANG).exists() {
+        all.push(erlang(&["curve_tun", ERLANG]));
     }
     all
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env escript
-%% Erlang's own transports over loopback, two processes in one node, with messages framed by {packet, 2}.
+%% The Erlang application and Erlang's own transports, over loopback, two processes in one node.
 %%
 %%   erlang.escript gen_tcp SECONDS ECHOES SETUPS
 %%   erlang.escript ssl CERTIFICATES SECONDS ECHOES SETUPS    TLS 1.3, X25519, both sides show a certificate
+%%   erlang.escript curve_tun EBIN SECONDS ECHOES SETUPS      the folder of its modules
 %%
-%% The receiver of a stream is tuned as its users tune it: {active, 100} and a buffer of 256 KiB, without which ssl is
-%% several times slower. Prints the rows that bench.h describes.
+%% OTP's two have {packet, 2}. The receiver of a stream is tuned as its users tune it: {active, 100} and a buffer of
+%% 256 KiB, without which ssl is several times slower. Prints the rows that reference/bench.h describes.
 -mode(compile).
 
 -define(SIZES, [64, 1024, 16384, 65503]).
@@ -13,7 +14,14 @@
 -define(BUFFER, 262_144).
 
 main(["gen_tcp" | Extent]) ->
-    measure({gen_tcp, inet}, [], [], extent(Extent));
+    measure({gen_tcp, inet}, framed([]), framed([]), extent(Extent));
+main(["curve_tun", Ebin | Extent]) ->
+    true = code:add_patha(Ebin),
+    logger:set_primary_config(level, error),
+    {ok, _} = application:ensure_all_started(curve_tun),
+    {ok, Key} = curve_tun:public_key(),
+    ok = curve_tun_simple_registry:register({127, 0, 0, 1}, Key),
+    measure({curve_tun, curve_tun}, [], [{key, Key}], extent(Extent));
 main(["ssl", Folder | Extent]) ->
     {ok, _} = application:ensure_all_started(ssl),
     logger:set_primary_config(level, error),
@@ -24,11 +32,15 @@ main(["ssl", Folder | Extent]) ->
               [{certfile, filename:join(Folder, Name ++ ".pem")}, {keyfile, filename:join(Folder, Name ++ ".key")}
                | Common]
           end,
-    measure({ssl, ssl}, [{fail_if_no_peer_cert, true} | Own("server")],
-            [{server_name_indication, "localhost"} | Own("client")], extent(Extent));
+    measure({ssl, ssl}, framed([{fail_if_no_peer_cert, true} | Own("server")]),
+            framed([{server_name_indication, "localhost"} | Own("client")]), extent(Extent));
 main(_) ->
-    io:put_chars(standard_error, "erlang.escript gen_tcp | ssl CERTIFICATES, SECONDS ECHOES SETUPS\n"),
+    io:put_chars(standard_error,
+                 "erlang.escript gen_tcp | ssl CERTIFICATES | curve_tun EBIN, SECONDS ECHOES SETUPS\n"),
     halt(1).
+
+framed(Options) ->
+    [binary, {packet, 2}, {active, false}, {nodelay, true} | Options].
 
 extent([Seconds, Echoes, Setups]) ->
     {round(number(Seconds) * 1000), list_to_integer(Echoes), list_to_integer(Setups)}.
@@ -39,16 +51,18 @@ number(Text) ->
         {Number, ""} -> Number
     end.
 
-row(Name, Metric, Size, Value, Unit) ->
-    io:format("~s,~s,~b,~.2f,~s~n", [Name, Metric, Size, float(Value), Unit]).
+row(Module, Metric, Size, Value, Unit) ->
+    io:format("~s,~s,~b,~.2f,~s~n", [name(Module), Metric, Size, float(Value), Unit]).
+
+name(curve_tun) -> "curve_tun_erlang";
+name(Module) -> Module.
 
 %% Module is the transport's, Inet the one that has its setopts and sockname.
 measure({Module, Inet} = Transport, ServerOptions, ClientOptions, {Milliseconds, Echoes, Setups}) ->
-    Options = [binary, {packet, 2}, {active, false}, {nodelay, true}],
-    {ok, Listener} = Module:listen(0, [{ip, {127, 0, 0, 1}}, {backlog, 64} | Options] ++ ServerOptions),
+    {ok, Listener} = Module:listen(0, [{ip, {127, 0, 0, 1}}, {backlog, 64} | ServerOptions]),
     {ok, {_, Port}} = Inet:sockname(Listener),
     Connect = fun() ->
-                  {ok, Socket} = Module:connect({127, 0, 0, 1}, Port, Options ++ ClientOptions, ?SOON),
+                  {ok, Socket} = Module:connect({127, 0, 0, 1}, Port, ClientOptions, ?SOON),
                   Socket
               end,
     [stream(Transport, Listener, Connect, Size, Milliseconds) || Size <- ?SIZES],
@@ -56,13 +70,25 @@ measure({Module, Inet} = Transport, ServerOptions, ClientOptions, {Milliseconds,
     setups(Transport, Listener, Connect, Setups),
     Module:close(Listener).
 
-accept(gen_tcp, Listener) ->
-    {ok, Socket} = gen_tcp:accept(Listener, ?SOON),
-    Socket;
 accept(ssl, Listener) ->
     {ok, Transport} = ssl:transport_accept(Listener, ?SOON),
     {ok, Socket} = ssl:handshake(Transport, ?SOON),
+    Socket;
+accept(Module, Listener) ->
+    {ok, Socket} = Module:accept(Listener, ?SOON),
     Socket.
+
+recv(curve_tun, Socket) ->
+    case curve_tun:recv(Socket, ?SOON) of
+        {error, Reason} -> {error, Reason};
+        Message -> {ok, Message}
+    end;
+recv(Module, Socket) ->
+    Module:recv(Socket, 0, ?SOON).
+
+%% The application has such a buffer always.
+tune(curve_tun, _) -> ok;
+tune(Inet, Socket) -> ok = Inet:setopts(Socket, [{buffer, ?BUFFER}]).
 
 %% A process that accepts one connection, runs Serve with it, and gives what that gives.
 serve({Module, _}, Listener, Serve) ->
@@ -83,7 +109,7 @@ await({Pid, Monitor}) ->
 %% One way. A message of one byte ends the stream.
 stream({Module, Inet} = Transport, Listener, Connect, Size, Milliseconds) ->
     Server = serve(Transport, Listener, fun(Socket) ->
-                                            ok = Inet:setopts(Socket, [{buffer, ?BUFFER}]),
+                                            tune(Inet, Socket),
                                             count(Inet, Socket, 0)
                                         end),
     Socket = Connect(),
@@ -110,7 +136,8 @@ count(Inet, Socket, Count) ->
 
 count_active(Inet, Socket, Count) ->
     receive
-        {Passive, Socket} when Passive =:= tcp_passive; Passive =:= ssl_passive -> count(Inet, Socket, Count);
+        {Closed, Socket} when Closed =:= tcp_closed; Closed =:= ssl_closed; Closed =:= curve_tun_closed -> Count;
+        {_Passive, Socket} -> count(Inet, Socket, Count);
         {_, Socket, <<_>>} -> Count;
         {_, Socket, _} -> count_active(Inet, Socket, Count + 1)
     after ?SOON -> error(timeout)
@@ -131,11 +158,11 @@ echoes({Module, _} = Transport, Listener, Connect, Size, Count) ->
 echo(Module, Socket, Message) ->
     Began = erlang:monotonic_time(nanosecond),
     ok = Module:send(Socket, Message),
-    {ok, Message} = Module:recv(Socket, 0, ?SOON),
+    {ok, Message} = recv(Module, Socket),
     erlang:monotonic_time(nanosecond) - Began.
 
 send_back(Module, Socket) ->
-    case Module:recv(Socket, 0, ?SOON) of
+    case recv(Module, Socket) of
         {ok, Message} ->
             ok = Module:send(Socket, Message),
             send_back(Module, Socket);
