@@ -3,29 +3,41 @@
 
 mod memory;
 mod network;
+mod place;
+mod rules;
 
 pub use memory::MemoryRegistry;
 pub use network::Network;
+pub use place::Place;
 
 use crate::crypto::PublicKey;
 use crate::error::Result;
 use crate::vault::Answers;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A client that has proven its key and asks to come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Candidate {
     /// Where its connection comes from.
     pub address: IpAddr,
     /// The long-term public key that it has proven to hold the secret of.
     pub key: PublicKey,
+    /// The name of the server that it came to ([`Options::listener`](crate::connection::Options::listener)); empty
+    /// if that has none.
+    pub listener: Arc<str>,
 }
 
 impl Candidate {
-    /// A client at `address` that has proven `key`.
+    /// A client at `address` that has proven `key`, to a server without a name.
     pub fn new(address: IpAddr, key: PublicKey) -> Candidate {
-        Candidate { address, key }
+        Candidate { address, key, listener: Arc::default() }
+    }
+
+    /// The same client, at the server of this name.
+    pub fn at(self, listener: impl Into<Arc<str>>) -> Candidate {
+        Candidate { listener: listener.into(), ..self }
     }
 }
 
@@ -37,7 +49,7 @@ pub trait Registry: Send + Sync {
     /// `RegistryFailed` if it cannot tell; the candidate is refused then, too.
     fn verify(&self, candidate: &Candidate) -> Result<bool>;
 
-    /// Whether connections call this registry on the spot; see [`Answers`].
+    /// Whether connections call this registry on the spot; see [`Answers`]. Asked anew for each candidate.
     fn answers(&self) -> Answers {
         Answers::Now
     }
