@@ -28,3 +28,19 @@ fn messages_of_every_small_size_arrive_both_ways() {
         assert_eq!(recv(&mut client).unwrap(), message);
     }
 }
+
+#[test]
+fn a_handshake_agrees_three_keys_on_each_side_and_two_when_the_peer_is_known() {
+    let world = World::new();
+    // Both sides run on this thread: hello, ephemeral and vouch, each on both sides; then without the vouch.
+    for expected in [6, 4, 4] {
+        let before = curve_tun::inject::agreements();
+        world.connected();
+        assert_eq!(curve_tun::inject::agreements() - before, expected);
+    }
+    use curve_tun::vault::Vault;
+    world.server_vault.forget_agreements();
+    let before = curve_tun::inject::agreements();
+    world.connected();
+    assert_eq!(curve_tun::inject::agreements() - before, 5);
+}

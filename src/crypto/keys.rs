@@ -111,11 +111,7 @@ impl SecretKey {
     /// # Errors
     /// `OutOfMemory`, `CryptoUnavailable`.
     pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<SecretKey> {
-        let fill = |guarded: &mut [u8; KEY_BYTES]| {
-            guarded.copy_from_slice(bytes);
-            Ok(())
-        };
-        Ok(SecretKey(Guarded::new_with(fill)?))
+        Ok(SecretKey(Guarded::copy_of(bytes)?))
     }
 
     /// Copies the key out, for its owner to print or store and then wipe.
