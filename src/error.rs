@@ -74,6 +74,14 @@ pub enum Error {
     Io,
     /// A defect in this library was caught; the object is closed.
     Internal,
+    /// Others than its owner, its group and root could have written the registry's file.
+    RegistryPermissions,
+    /// A line of the registry's file is wrong.
+    BadRegistryFile,
+    /// The server is known by another key.
+    KeyChanged,
+    /// The key is denied.
+    KeyDenied,
 }
 
 /// What fails, fails with [`Error`].
@@ -81,7 +89,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Every error, in the order of their numbers.
-    pub const ALL: [Error; 32] = [
+    pub const ALL: [Error; 36] = [
         Error::Null,
         Error::InvalidArgument,
         Error::WrongState,
@@ -114,6 +122,10 @@ impl Error {
         Error::TooManyFiles,
         Error::Io,
         Error::Internal,
+        Error::RegistryPermissions,
+        Error::BadRegistryFile,
+        Error::KeyChanged,
+        Error::KeyDenied,
     ];
 
     /// Number, C name, Erlang atom and sentence: the one table of them all.
@@ -247,6 +259,22 @@ impl Error {
                 "internal",
                 "a defect in curve_tun was caught and the object closed\0",
             ),
+            Error::RegistryPermissions => (
+                43,
+                "CURVE_TUN_ERR_REGISTRY_PERMISSIONS\0",
+                "registry_permissions",
+                "others than its owner, its group and root could have written the registry's file\0",
+            ),
+            Error::BadRegistryFile => (
+                44,
+                "CURVE_TUN_ERR_BAD_REGISTRY_FILE\0",
+                "bad_registry_file",
+                "a line of the registry's file is wrong\0",
+            ),
+            Error::KeyChanged => {
+                (45, "CURVE_TUN_ERR_KEY_CHANGED\0", "key_changed", "the server is known by another key\0")
+            }
+            Error::KeyDenied => (46, "CURVE_TUN_ERR_KEY_DENIED\0", "key_denied", "the key is denied\0"),
         }
     }
 

@@ -1,14 +1,18 @@
 //! Which public key may speak from where (the seed's "registry", after
 //! `known_hosts`). A registry holds public keys only and sees no secret.
 
+mod file;
 mod memory;
 mod network;
 mod place;
 mod rules;
+mod server_name;
 
+pub use file::{Entry, FileRegistry, Malformed, Problem, RegistryFileError, Subject};
 pub use memory::MemoryRegistry;
 pub use network::Network;
 pub use place::Place;
+pub use server_name::ServerName;
 
 use crate::crypto::PublicKey;
 use crate::error::Result;

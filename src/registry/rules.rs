@@ -57,11 +57,16 @@ impl Rules {
 
     /// Whether the holder of `key` may come in from `address`.
     pub(super) fn admit(&self, address: IpAddr, key: &PublicKey) -> bool {
-        if self.nowhere.contains(key) {
+        if self.denies(key) {
             return false;
         }
         self.anywhere.contains(key)
             || self.decisive(address).is_some_and(|network| self.networks.contains(&(network, *key)))
+    }
+
+    /// Whether the key is denied.
+    pub(super) fn denies(&self, key: &PublicKey) -> bool {
+        self.nowhere.contains(key)
     }
 
     /// The keys that may come in from `address`, in ascending order.
