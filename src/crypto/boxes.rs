@@ -1,7 +1,7 @@
 //! Boxes and secret boxes, each with its tag before the ciphertext.
 
 use super::memory::{Guarded, Memory, Secret};
-use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, random, sodium};
+use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, random, sodium, wipe_stack};
 use crate::error::{Error, Result};
 
 /// What two key pairs agree on: the key of every box between them (`crypto_box_beforenm`).
@@ -18,6 +18,7 @@ impl SharedKey {
         let agreed = unsafe {
             sodium::crypto_box_beforenm(shared.bytes_mut().as_mut_ptr(), public.0.as_ptr(), secret.as_ptr())
         };
+        wipe_stack();
         if agreed == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
     }
 

@@ -32,8 +32,9 @@ pub(super) fn count_agreement() {
 
 pub(super) fn take(bytes: &mut [u8]) -> bool {
     SCRIPT.with_borrow_mut(|script| match script.pop_front() {
-        Some(draw) => {
+        Some(mut draw) => {
             bytes.copy_from_slice(&draw);
+            super::wipe(&mut draw);
             true
         }
         None => false,

@@ -6,7 +6,7 @@
 //! `crypto_box_easy_afternm`, without its HSalsa20 for each message.
 
 use super::memory::Secret;
-use super::{KEY_BYTES, TAG_BYTES, sodium, wipe};
+use super::{KEY_BYTES, TAG_BYTES, sodium, wipe, wipe_stack};
 use crate::error::{Error, Result};
 
 /// Room before a message in its buffer: 16 bytes for the caller, then the tag.
@@ -33,6 +33,7 @@ impl MessageKey {
                 std::ptr::null(),
             );
         }
+        wipe_stack();
         Ok(MessageKey(subkey))
     }
 
