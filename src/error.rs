@@ -1,6 +1,6 @@
 //! The one error type.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// Everything that can go wrong, as what a caller can act on.
 ///
@@ -74,6 +74,26 @@ pub enum Error {
     Io,
     /// A defect in this library was caught; the object is closed.
     Internal,
+    /// Another process, or another vault of this one, has the vault's file open.
+    VaultInUse,
+    /// The vault's file is a link, is no regular file, belongs to another user, or is open to group or others.
+    VaultPermissions,
+    /// The vault's file is damaged, or is none.
+    VaultCorrupt,
+    /// The vault's file, or the agent, is of a later version than this library knows.
+    VaultVersion,
+    /// The passphrase or PIN is wrong, or missing, or was given for a vault without one.
+    WrongPassphrase,
+    /// Something is already there, and is not overwritten.
+    AlreadyExists,
+    /// There is no such file.
+    FileNotFound,
+    /// The disk, or the user's share of it, is full.
+    DiskFull,
+    /// The file system is read-only.
+    ReadOnly,
+    /// This build of the library lacks the feature.
+    Unsupported,
     /// Others than its owner, its group and root could have written the registry's file.
     RegistryPermissions,
     /// A line of the registry's file is wrong.
@@ -89,7 +109,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Every error, in the order of their numbers.
-    pub const ALL: [Error; 36] = [
+    pub const ALL: [Error; 46] = [
         Error::Null,
         Error::InvalidArgument,
         Error::WrongState,
@@ -122,6 +142,16 @@ impl Error {
         Error::TooManyFiles,
         Error::Io,
         Error::Internal,
+        Error::VaultInUse,
+        Error::VaultPermissions,
+        Error::VaultCorrupt,
+        Error::VaultVersion,
+        Error::WrongPassphrase,
+        Error::AlreadyExists,
+        Error::FileNotFound,
+        Error::DiskFull,
+        Error::ReadOnly,
+        Error::Unsupported,
         Error::RegistryPermissions,
         Error::BadRegistryFile,
         Error::KeyChanged,
@@ -259,6 +289,53 @@ impl Error {
                 "internal",
                 "a defect in curve_tun was caught and the object closed\0",
             ),
+            Error::VaultInUse => (
+                33,
+                "CURVE_TUN_ERR_VAULT_IN_USE\0",
+                "vault_in_use",
+                "another process has the vault's file open\0",
+            ),
+            Error::VaultPermissions => (
+                34,
+                "CURVE_TUN_ERR_VAULT_PERMISSIONS\0",
+                "vault_permissions",
+                "the vault's file is not a regular file that its owner alone can read\0",
+            ),
+            Error::VaultCorrupt => (
+                35,
+                "CURVE_TUN_ERR_VAULT_CORRUPT\0",
+                "vault_corrupt",
+                "the vault's file is damaged, or is none\0",
+            ),
+            Error::VaultVersion => (
+                36,
+                "CURVE_TUN_ERR_VAULT_VERSION\0",
+                "vault_version",
+                "the vault is of a later version than this library knows\0",
+            ),
+            Error::WrongPassphrase => (
+                37,
+                "CURVE_TUN_ERR_WRONG_PASSPHRASE\0",
+                "wrong_passphrase",
+                "the passphrase or PIN is wrong, missing, or not called for\0",
+            ),
+            Error::AlreadyExists => (
+                38,
+                "CURVE_TUN_ERR_ALREADY_EXISTS\0",
+                "eexist",
+                "something is already there and is not overwritten\0",
+            ),
+            Error::FileNotFound => {
+                (39, "CURVE_TUN_ERR_FILE_NOT_FOUND\0", "enoent", "there is no such file\0")
+            }
+            Error::DiskFull => (40, "CURVE_TUN_ERR_DISK_FULL\0", "enospc", "the disk is full\0"),
+            Error::ReadOnly => (41, "CURVE_TUN_ERR_READ_ONLY\0", "erofs", "the file system is read-only\0"),
+            Error::Unsupported => (
+                42,
+                "CURVE_TUN_ERR_UNSUPPORTED\0",
+                "enotsup",
+                "this build of the library lacks the feature\0",
+            ),
             Error::RegistryPermissions => (
                 43,
                 "CURVE_TUN_ERR_REGISTRY_PERMISSIONS\0",
@@ -301,6 +378,25 @@ impl Error {
     /// A sentence in English, without a final stop.
     pub fn message(self) -> &'static str {
         self.row().3.trim_end_matches('\0')
+    }
+
+    /// What a failed call on a file means to a caller.
+    pub(crate) fn of_file(error: &io::Error) -> Error {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => return Error::TooManyFiles,
+            Some(libc::EFBIG) => return Error::DiskFull,
+            _ => {}
+        }
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::FileNotFound,
+            io::ErrorKind::AlreadyExists => Error::AlreadyExists,
+            io::ErrorKind::PermissionDenied => Error::PermissionDenied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly,
+            io::ErrorKind::OutOfMemory => Error::OutOfMemory,
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => Error::InvalidArgument,
+            _ => Error::Io,
+        }
     }
 
     /// [`Error::name`] and [`Error::message`] with their terminating zero, for C.

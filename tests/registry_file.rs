@@ -125,7 +125,7 @@ fn a_wrong_line_is_named_with_its_column() {
         let result = FileRegistry::open(file(&folder, &text)).err();
         let expected = Malformed { line: 3, column, problem };
         assert_eq!(result, Some(RegistryFileError::Malformed(expected)), "{wrong}");
-        assert_eq!(Error::from(result.unwrap()), Error::BadRegistryFile);
+        assert_eq!(result.unwrap().error(), Error::BadRegistryFile);
     }
     let path = folder.path().join("peers");
     fs::write(&path, b"* \xff\n").unwrap();
@@ -139,7 +139,7 @@ fn what_others_could_have_written_is_refused() {
     let folder = folder();
     let path = file(&folder, "");
     let chmod = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    let refused = |error| assert_eq!(FileRegistry::open(&path).err().map(Error::from), error);
+    let refused = |error| assert_eq!(FileRegistry::open(&path).err().map(RegistryFileError::error), error);
     for mode in [0o400, 0o600, 0o644, 0o664] {
         chmod(&path, mode);
         refused(None);
@@ -154,7 +154,7 @@ fn what_others_could_have_written_is_refused() {
     chmod(folder.path(), 0o1777);
     refused(None);
     fs::remove_file(&path).unwrap();
-    refused(Some(Error::NotFound));
+    refused(Some(Error::FileNotFound));
     fs::create_dir(&path).unwrap();
     refused(Some(Error::InvalidArgument));
     fs::remove_dir(&path).unwrap();
@@ -233,7 +233,7 @@ fn a_bad_new_file_keeps_the_old_entries_and_is_reported() {
     let problem = Malformed { line: 2, column: 1, problem: Problem::BadPlace };
     in_force(Some(RegistryFileError::Malformed(problem)));
     fs::remove_file(&path).unwrap();
-    in_force(Some(RegistryFileError::Failed(Error::NotFound)));
+    in_force(Some(RegistryFileError::Failed(Error::FileNotFound)));
     fs::write(&path, format!("10.0.0.1 {b}\n")).unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
     in_force(Some(RegistryFileError::Failed(Error::RegistryPermissions)));
@@ -276,7 +276,7 @@ fn writing_keeps_what_is_not_changed() {
 fn a_new_file_is_readable_and_a_missing_one_is_made() {
     let folder = folder();
     let path = folder.path().join("peers");
-    assert_eq!(FileRegistry::open(&path).err(), Some(RegistryFileError::Failed(Error::NotFound)));
+    assert_eq!(FileRegistry::open(&path).err(), Some(RegistryFileError::Failed(Error::FileNotFound)));
     let registry = FileRegistry::open_or_create(&path).unwrap();
     assert!(!admits(&registry, "10.0.0.1", key(1)));
     fs::write(folder.path().join("peers.new"), "left by a writer that was killed").unwrap();

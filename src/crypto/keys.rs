@@ -120,12 +120,32 @@ impl SecretKey {
         out.copy_from_slice(self.0.bytes());
     }
 
+    /// A guarded copy of the key in its text form; the original stays the caller's to wipe.
+    ///
+    /// # Errors
+    /// `BadKeyText` for anything but exactly 44 characters of canonical base64, `OutOfMemory`, `CryptoUnavailable`.
+    pub fn from_text(text: &[u8]) -> Result<SecretKey> {
+        Ok(SecretKey(Guarded::new_with(|bytes| decode_key(text, bytes))?))
+    }
+
+    /// Copies the key out in its text form; see [`SecretKey::expose`].
+    pub fn expose_text(&self, out: &mut [u8; KEY_TEXT_LEN]) {
+        let mut text = encode_key(self.0.bytes());
+        out.copy_from_slice(&text);
+        wipe(&mut text);
+    }
+
     /// The public key that belongs to this one.
     ///
     /// # Errors
     /// `WeakKey`, never seen in practice: libsodium could not multiply.
     pub fn public_key(&self) -> Result<PublicKey> {
         public_of(self.0.bytes())
+    }
+
+    /// The key itself, to be stored.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.0.bytes()
     }
 
     /// The shared key with the holder of `public`; `WeakKey` if it is of low order.

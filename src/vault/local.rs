@@ -103,6 +103,12 @@ impl LocalKey {
     pub(crate) fn forget_agreements(&self) {
         self.agreements.forget();
     }
+
+    /// The counter in a nonce of this key, for the project's tests.
+    #[cfg(feature = "inject")]
+    pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+        self.nonces.counter_in(nonce)
+    }
 }
 
 /// `InvalidArgument` unless `sealed` is as long as the box of `message`.

@@ -6,14 +6,21 @@
 //! none that seals under a nonce of the caller's choice.
 
 mod agreements;
+mod file;
 mod local;
 mod long_term;
 mod memory;
+mod store;
 
+pub use crate::crypto::Cost;
 use agreements::Agreements;
+pub use file::{FileInfo, FileVault};
 use local::LocalKey;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
+pub use store::Exposure;
+#[cfg(feature = "inject")]
+pub use store::STEP;
 
 use crate::crypto::{NONCE_BYTES, Nonce, PublicKey};
 use crate::error::{Error, Result};

@@ -16,16 +16,6 @@ const SETTLING: Duration = Duration::from_millis(50);
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// What a failed call on a file means to a caller.
-pub(super) fn file_error(error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::NotFound => Error::NotFound,
-        io::ErrorKind::PermissionDenied => Error::PermissionDenied,
-        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Error::TooManyFiles,
-        _ => Error::Io,
-    }
-}
-
 /// What changes when a file does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -80,12 +70,12 @@ impl Stamp {
 pub(super) fn open(path: &Path) -> Result<File> {
     // A pipe is refused, not waited for.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = opened.map_err(|e| file_error(&e))?;
-    let metadata = file.metadata().map_err(|e| file_error(&e))?;
+    let file = opened.map_err(|e| Error::of_file(&e))?;
+    let metadata = file.metadata().map_err(|e| Error::of_file(&e))?;
     if !metadata.is_file() {
         return Err(Error::InvalidArgument);
     }
-    let real = fs::canonicalize(path).map_err(|e| file_error(&e))?;
+    let real = fs::canonicalize(path).map_err(|e| Error::of_file(&e))?;
     check_folders(path)?;
     check_folders(&real)?;
     if metadata.mode() & OTHERS_WRITE != 0 || !is_ours(&metadata) {
@@ -100,7 +90,7 @@ pub(super) fn open(path: &Path) -> Result<File> {
 /// `RegistryPermissions` if others can put another file, or link, in the place of what is at `path`, which is absolute.
 pub(super) fn check_folders(path: &Path) -> Result<()> {
     for (i, folder) in path.ancestors().skip(1).enumerate() {
-        let metadata = fs::metadata(folder).map_err(|e| file_error(&e))?;
+        let metadata = fs::metadata(folder).map_err(|e| Error::of_file(&e))?;
         let open = metadata.mode() & OTHERS_WRITE != 0 && metadata.mode() & STICKY == 0;
         if open || (i == 0 && !is_ours(&metadata)) {
             return Err(Error::RegistryPermissions);

@@ -3,8 +3,8 @@
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::registry::{Place, ServerName};
-use std::fmt;
 use std::io::{BufRead, Read};
+use std::{fmt, str::FromStr};
 
 /// The most bytes in a line, without its end.
 pub(super) const LINE_MAX: usize = 4096;
@@ -18,6 +18,19 @@ pub enum Subject {
     Client(Place),
     /// The server that goes by this name.
     Server(ServerName),
+}
+
+impl FromStr for Subject {
+    type Err = Error;
+
+    /// `Error::BadAddress` for anything but `[host]:port`, `*`, `!`, an address or a network.
+    fn from_str(text: &str) -> Result<Subject> {
+        if text.starts_with('[') {
+            text.parse().map(Subject::Server).map_err(|_| Error::BadAddress)
+        } else {
+            text.parse().map(Subject::Client)
+        }
+    }
 }
 
 impl fmt::Display for Subject {
@@ -122,11 +135,8 @@ pub(super) fn parse(line: &[u8]) -> std::result::Result<Option<Entry>, (usize, P
     if subject.is_empty() || subject.starts_with('#') {
         return Ok(None);
     }
-    let subject = if subject.starts_with('[') {
-        Subject::Server(subject.parse().map_err(|_| (start, Problem::BadServer))?)
-    } else {
-        Subject::Client(subject.parse().map_err(|_| (start, Problem::BadPlace))?)
-    };
+    let problem = if subject.starts_with('[') { Problem::BadServer } else { Problem::BadPlace };
+    let subject = subject.parse().map_err(|_| (start, problem))?;
     let (start, key, rest) = word(line, rest);
     if key.is_empty() {
         return Err((start, Problem::MissingKey));

@@ -31,9 +31,10 @@ const SMALL: u64 = 256 * 1024;
 pub enum RegistryFileError {
     /// A line is wrong.
     Malformed(Malformed),
-    /// `NotFound`, `PermissionDenied`, `RegistryPermissions` (others than its owner, its group and root could have
-    /// written it), `TooLarge` (over 1 GiB), `InvalidArgument` (not a file), `Timeout` (another writer did not end
-    /// within ten seconds), `TooManyFiles`, `Io`.
+    /// `FileNotFound`; `RegistryPermissions`: others than its owner, its group and root could have written it;
+    /// `TooLarge`: it has over 1 GiB; `InvalidArgument`: it is no file; `Timeout`: another writer did not end within
+    /// ten seconds; `NotFound`: it has no such entry; `PermissionDenied`, `DiskFull`, `ReadOnly` and others of the
+    /// operating system.
     Failed(Error),
 }
 
@@ -43,9 +44,10 @@ impl From<Error> for RegistryFileError {
     }
 }
 
-impl From<RegistryFileError> for Error {
-    fn from(error: RegistryFileError) -> Error {
-        match error {
+impl RegistryFileError {
+    /// The same without line and column: `BadRegistryFile` for a wrong line.
+    pub fn error(self) -> Error {
+        match self {
             RegistryFileError::Malformed(_) => Error::BadRegistryFile,
             RegistryFileError::Failed(error) => error,
         }
@@ -104,7 +106,7 @@ impl FileRegistry {
     /// Reads the registry file at `path`.
     ///
     /// # Errors
-    /// A [`RegistryFileError`]; an [`Error`] can be made of it.
+    /// A [`RegistryFileError`].
     pub fn open(path: impl AsRef<Path>) -> FileResult<FileRegistry> {
         let path = std::path::absolute(path).map_err(|_| Error::InvalidArgument)?;
         let (content, stamp, settled) = read(&path)?;
@@ -123,9 +125,9 @@ impl FileRegistry {
     pub fn open_or_create(path: impl AsRef<Path>) -> FileResult<FileRegistry> {
         let created = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
         match created {
-            Ok(file) => file.sync_all().map_err(|e| guard::file_error(&e))?,
+            Ok(file) => file.sync_all().map_err(|e| Error::of_file(&e))?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(guard::file_error(&e).into()),
+            Err(e) => return Err(Error::of_file(&e).into()),
         }
         FileRegistry::open(path)
     }
@@ -305,7 +307,7 @@ fn read(path: &Path) -> FileResult<(Content, Stamp, bool)> {
 /// Shows each line of the file at `path` to `take`, with the entry that it has, if it has one.
 fn each(path: &Path, take: impl FnMut(Option<Entry>, &[u8])) -> FileResult<(Stamp, bool)> {
     let file = guard::open(path)?;
-    let failed = |e: io::Error| RegistryFileError::Failed(guard::file_error(&e));
+    let failed = |e: io::Error| RegistryFileError::Failed(Error::of_file(&e));
     let before = Stamp::of_file(&file).map_err(failed)?;
     each_line(BufReader::with_capacity(1 << 16, &file), take).map_err(|stopped| match stopped {
         Stopped::Malformed(malformed) => RegistryFileError::Malformed(malformed),

@@ -1,6 +1,6 @@
 //! Changing a registry file: one writer at a time, and readers see the old file or the new one.
 
-use super::guard::{check_folders, file_error};
+use super::guard::check_folders;
 use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -31,12 +31,12 @@ impl Writer {
         check_folders(&path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let lock = options.open(beside(&path, ".lock")).map_err(|e| file_error(&e))?;
+        let lock = options.open(beside(&path, ".lock")).map_err(|e| Error::of_file(&e))?;
         let end = Instant::now() + PATIENCE;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Writer { path, _lock: lock }),
-                Err(TryLockError::Error(e)) => return Err(file_error(&e)),
+                Err(TryLockError::Error(e)) => return Err(Error::of_file(&e)),
                 Err(TryLockError::WouldBlock) if Instant::now() >= end => return Err(Error::Timeout),
                 Err(TryLockError::WouldBlock) => thread::sleep(RETRY),
             }
@@ -50,9 +50,9 @@ impl Writer {
         if let Err(error) = replaced {
             // It may not have come to be; what matters is the error.
             let _ = fs::remove_file(&new);
-            return Err(file_error(&error));
+            return Err(Error::of_file(&error));
         }
-        sync_folder(&self.path).map_err(|e| file_error(&e))
+        sync_folder(&self.path).map_err(|e| Error::of_file(&e))
     }
 
     fn write(&self, new: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -88,10 +88,11 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let name = path.file_name().ok_or(Error::InvalidArgument)?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).map_err(|e| file_error(&e))?;
+            let folder =
+                fs::canonicalize(folder.unwrap_or(Path::new("."))).map_err(|e| Error::of_file(&e))?;
             Ok(folder.join(name))
         }
-        Err(e) => Err(file_error(&e)),
+        Err(e) => Err(Error::of_file(&e)),
     }
 }
 
