@@ -4,18 +4,17 @@
 //! output and gives the exit code; what went wrong is a [`failure::Failure`],
 //! which says what to do about it.
 
-mod agent;
 mod failure;
 mod input;
 mod keygen;
+mod peers;
 mod public;
-mod vault;
 
 use clap::{Parser, Subcommand};
 use failure::Outcome;
 use std::process::ExitCode;
 
-/// Keys for curve_tun tunnels, and what keeps them
+/// Keys for curve_tun tunnels, and what keeps them.
 #[derive(Parser)]
 #[command(
     name = "curve-tun",
@@ -36,7 +35,8 @@ struct Cli {
 enum Command {
     Keygen(keygen::Args),
     Public(public::Args),
-    Agent(agent::Args),
+    #[command(subcommand)]
+    Peers(peers::Command),
 }
 
 impl Command {
@@ -44,7 +44,7 @@ impl Command {
         match self {
             Command::Keygen(args) => keygen::run(args),
             Command::Public(args) => public::run(args),
-            Command::Agent(args) => agent::run(args),
+            Command::Peers(command) => peers::run(command),
         }
     }
 }
