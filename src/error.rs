@@ -102,6 +102,8 @@ pub enum Error {
     KeyChanged,
     /// The key is denied.
     KeyDenied,
+    /// DNS gave an answer without a valid proof by DNSSEC.
+    NotValidated,
 }
 
 /// What fails, fails with [`Error`].
@@ -109,7 +111,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Every error, in the order of their numbers.
-    pub const ALL: [Error; 46] = [
+    pub const ALL: [Error; 47] = [
         Error::Null,
         Error::InvalidArgument,
         Error::WrongState,
@@ -156,6 +158,7 @@ impl Error {
         Error::BadRegistryFile,
         Error::KeyChanged,
         Error::KeyDenied,
+        Error::NotValidated,
     ];
 
     /// Number, C name, Erlang atom and sentence: the one table of them all.
@@ -352,6 +355,12 @@ impl Error {
                 (45, "CURVE_TUN_ERR_KEY_CHANGED\0", "key_changed", "the server is known by another key\0")
             }
             Error::KeyDenied => (46, "CURVE_TUN_ERR_KEY_DENIED\0", "key_denied", "the key is denied\0"),
+            Error::NotValidated => (
+                47,
+                "CURVE_TUN_ERR_NOT_VALIDATED\0",
+                "not_validated",
+                "the answer of DNS has no valid proof by DNSSEC\0",
+            ),
         }
     }
 

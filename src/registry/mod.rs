@@ -2,6 +2,7 @@
 //! `known_hosts`). A registry holds public keys only and sees no secret.
 
 mod file;
+mod known;
 mod memory;
 mod network;
 mod place;
@@ -9,6 +10,7 @@ mod rules;
 mod server_name;
 
 pub use file::{Entry, FileRegistry, Malformed, Problem, RegistryFileError, Subject};
+pub use known::{FirstUse, KnownServers, Refusal};
 pub use memory::MemoryRegistry;
 pub use network::Network;
 pub use place::Place;
@@ -19,6 +21,7 @@ use crate::error::Result;
 use crate::vault::Answers;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A client that has proven its key and asks to come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,4 +60,15 @@ pub trait Registry: Send + Sync {
     fn answers(&self) -> Answers {
         Answers::Now
     }
+}
+
+/// Tells the keys of servers, for clients that connect by name. Shared by any number of threads.
+pub trait ServerKeys: Send + Sync {
+    /// The keys that the server of this name may have: at least one, in the order in which to try them.
+    ///
+    /// Blocks at most for `timeout`; `None` is for ever.
+    ///
+    /// # Errors
+    /// `NotFound` if none is known; `Timeout`; `NotValidated`, `RegistryFailed` if it cannot tell.
+    fn server_keys(&self, name: &ServerName, timeout: Option<Duration>) -> Result<Vec<PublicKey>>;
 }

@@ -1,7 +1,9 @@
 //! `curve-tun peers`: the registry in a file.
 
 use super::failure::{Failure, Outcome, print};
-use curve_tun::registry::{Candidate, Entry, FileRegistry, Registry, RegistryFileError, ServerName, Subject};
+use curve_tun::registry::{
+    Candidate, Entry, FileRegistry, Registry, RegistryFileError, ServerKeys, ServerName, Subject,
+};
 use curve_tun::{Error, PublicKey};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -163,7 +165,7 @@ fn check(CheckArgs { registry: path, whom, key }: CheckArgs) -> Outcome {
     let registry = FileRegistry::open(&path).map_err(|error| failure(&path, error))?;
     let yes = match whom {
         Whom::Client(address) => registry.verify(&Candidate::new(address, key))?,
-        Whom::Server(name) => registry.server_keys(&name).contains(&key),
+        Whom::Server(name) => registry.server_keys(&name, None).is_ok_and(|keys| keys.contains(&key)),
     };
     print(if yes { "yes" } else { "no" })?;
     Ok(if yes { ExitCode::SUCCESS } else { ExitCode::from(3) })

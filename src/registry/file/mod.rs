@@ -7,7 +7,7 @@ mod write;
 pub use line::{Entry, Malformed, Problem, Subject};
 
 use super::rules::Rules;
-use super::{Candidate, Registry, ServerName};
+use super::{Candidate, Registry, ServerKeys, ServerName};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Answers;
@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 use write::Writer;
 
 /// A changed file of at most this many bytes is read on the spot, in a few milliseconds.
@@ -157,16 +158,10 @@ impl FileRegistry {
         self.fresh().rules.admitted(address)
     }
 
-    /// The keys that the server of this name is known by, in the order of the file, without those that are denied.
-    pub fn server_keys(&self, name: &ServerName) -> Vec<PublicKey> {
+    /// The keys that the server of this name has entries with, denied or not; and whether `key` is denied.
+    pub(super) fn known(&self, name: &ServerName, key: &PublicKey) -> (Vec<PublicKey>, bool) {
         let content = self.fresh();
-        let keys = content.servers.get(name).into_iter().flatten();
-        keys.filter(|key| !content.rules.denies(key)).copied().collect()
-    }
-
-    /// Whether the file has an entry `!` for the key.
-    pub fn denies(&self, key: &PublicKey) -> bool {
-        self.fresh().rules.denies(key)
+        (content.servers.get(name).cloned().unwrap_or_default(), content.rules.denies(key))
     }
 
     /// Adds an entry to the file; gives whether it was not there before. Another comment makes no other entry.
@@ -290,6 +285,16 @@ impl Registry for FileRegistry {
     fn answers(&self) -> Answers {
         let large = Stamp::at(&self.path).is_some_and(|stamp| stamp.size() > SMALL);
         if large && !self.is_fresh() { Answers::Later } else { Answers::Now }
+    }
+}
+
+impl ServerKeys for FileRegistry {
+    /// The keys of the entries `[host]:port`, in the order of the file, without those that are denied. Does not wait.
+    fn server_keys(&self, name: &ServerName, _: Option<Duration>) -> Result<Vec<PublicKey>> {
+        let content = self.fresh();
+        let keys = content.servers.get(name).into_iter().flatten();
+        let keys: Vec<_> = keys.filter(|key| !content.rules.denies(key)).copied().collect();
+        if keys.is_empty() { Err(Error::NotFound) } else { Ok(keys) }
     }
 }
 
