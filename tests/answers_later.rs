@@ -181,7 +181,9 @@ fn a_failure_closes_with_its_error() {
 fn a_failure_never_looks_as_if_the_connection_went_on() {
     let world = later_world(Ok(true));
     for stop in STOPS {
-        for error in [Error::WouldBlock, Error::WrongState, Error::InvalidArgument, Error::TooSmall, Error::Closed] {
+        for error in
+            [Error::WouldBlock, Error::WrongState, Error::InvalidArgument, Error::TooSmall, Error::Closed]
+        {
             let (mut asking, _) = up_to(&world, stop);
             let whose = if stop == Stop::Verify { Error::RegistryFailed } else { Error::VaultFailed };
             assert_eq!(asking.answer(Answer::Failed(error)), Err(whose), "{stop:?}");
