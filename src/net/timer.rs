@@ -2,7 +2,7 @@
 
 use crate::connection::{Options, Server};
 use crate::crypto::Origin;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::registry::Registry;
 use crate::thread::spawn;
 use crate::vault::Vault;

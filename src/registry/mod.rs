@@ -1,6 +1,8 @@
 //! Which public key may speak from where (the seed's "registry", after
 //! `known_hosts`). A registry holds public keys only and sees no secret.
 
+#[cfg(feature = "dns")]
+mod dns;
 mod file;
 mod known;
 mod memory;
@@ -9,6 +11,8 @@ mod place;
 mod rules;
 mod server_name;
 
+#[cfg(feature = "dns")]
+pub use dns::{DnsOptions, DnsRegistry};
 pub use file::{Entry, FileRegistry, Malformed, Problem, RegistryFileError, Subject};
 pub use known::{FirstUse, KnownServers, Refusal};
 pub use memory::MemoryRegistry;
