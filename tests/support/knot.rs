@@ -9,11 +9,19 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// How a zone is signed, and the names that it does not have are denied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Signed {
+    Not,
+    Nsec,
+    Nsec3,
+}
+
 pub struct Zone<'a> {
     pub name: &'a str,
     /// Lines of a zone file, after the SOA and NS records.
     pub text: String,
-    pub signed: bool,
+    pub signed: Signed,
 }
 
 /// A running server; it ends when dropped.
@@ -113,17 +121,23 @@ fn configuration(folder: &TempDir, address: SocketAddr, zones: &[Zone]) -> Strin
     let mut text = format!(
         "server:\n  rundir: \"{path}\"\n  listen: {}@{}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n\
          log:\n - target: stderr\n   any: warning\n\
-         database:\n  storage: \"{path}/keys\"\n  journal-db-max-size: 1M\n  kasp-db-max-size: 1M\n  timer-db-max-size: 1M\n\
-         policy:\n - id: one\n   single-type-signing: on\n   algorithm: ED25519\nzone:\n",
+         database:\n  storage: \"{path}/keys\"\n\
+         policy:\n - id: nsec\n   single-type-signing: on\n   algorithm: ED25519\n\
+         \x20- id: nsec3\n   single-type-signing: on\n   algorithm: ED25519\n   nsec3: on\n   nsec3-iterations: 0\n\
+         zone:\n",
         address.ip(),
         address.port()
     );
     for Zone { name, signed, .. } in zones {
-        let signing = if *signed { "on" } else { "off" };
+        let (signing, policy) = match signed {
+            Signed::Not => ("off", "nsec"),
+            Signed::Nsec => ("on", "nsec"),
+            Signed::Nsec3 => ("on", "nsec3"),
+        };
         write!(
             text,
             " - domain: {name}\n   storage: \"{path}\"\n   file: {name}\n   dnssec-signing: {signing}\n   \
-             dnssec-policy: one\n   zonefile-sync: 0\n   journal-content: none\n"
+             dnssec-policy: {policy}\n   zonefile-sync: 0\n   journal-content: none\n"
         )
         .unwrap();
     }
