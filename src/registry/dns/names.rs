@@ -50,7 +50,9 @@ fn reversed(address: IpAddr) -> String {
     // Writing to a string cannot fail.
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            v4.octets().iter().rev().for_each(|octet| drop(write!(labels, "{octet}.")));
+            for octet in v4.octets().iter().rev() {
+                let _ = write!(labels, "{octet}.");
+            }
             labels + "in-addr."
         }
         IpAddr::V6(v6) => {
