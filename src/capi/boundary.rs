@@ -5,8 +5,10 @@
 use super::result::curve_tun_result;
 use crate::crypto::{KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -174,6 +176,24 @@ pub(super) unsafe fn string<'a>(text: *const c_char, max: usize, otherwise: Erro
     }
     // SAFETY: `len` bytes have just been read.
     std::str::from_utf8(unsafe { bytes(text.cast(), len) }?).map_err(|_| otherwise)
+}
+
+/// The path of a file, in whatever bytes the system takes; `InvalidArgument` for more than 4,095 of them.
+///
+/// # Safety
+/// As [`string`].
+pub(super) unsafe fn path<'a>(text: *const c_char) -> Result<&'a Path> {
+    const MAX: usize = libc::PATH_MAX as usize - 1;
+    if text.is_null() {
+        return Err(Error::Null);
+    }
+    // SAFETY: the caller's promise: it reads to the zero and no further.
+    let len = unsafe { libc::strnlen(text, MAX + 1) };
+    if len > MAX {
+        return Err(Error::InvalidArgument);
+    }
+    // SAFETY: `len` bytes have just been read.
+    Ok(Path::new(OsStr::from_bytes(unsafe { bytes(text.cast(), len) }?)))
 }
 
 /// Writes `text` and a zero into the caller's buffer; `TooSmall` if they do not fit.

@@ -183,6 +183,25 @@ impl EphemeralSecret {
 }
 
 impl PublicKey {
+    /// What every public key is a multiple of: the point with `u` = 9.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) const BASE_POINT: PublicKey = {
+        let mut bytes = [0; KEY_BYTES];
+        bytes[0] = 9;
+        PublicKey(bytes)
+    };
+
+    /// Whether the key is of low order: no secret can be agreed with it.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn is_weak(&self) -> bool {
+        // Any scalar shows it: X25519 clears the bits that would hide it.
+        let mut product = [0; KEY_BYTES];
+        // SAFETY: all three are 32 bytes.
+        unsafe {
+            sodium::crypto_scalarmult(product.as_mut_ptr(), [1; KEY_BYTES].as_ptr(), self.0.as_ptr()) != 0
+        }
+    }
+
     /// Whether two keys are equal, in constant time.
     pub(crate) fn is(&self, other: &PublicKey) -> bool {
         equal(&self.0, &other.0)

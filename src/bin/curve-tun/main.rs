@@ -4,17 +4,19 @@
 //! output and gives the exit code; what went wrong is a [`failure::Failure`],
 //! which says what to do about it.
 
+mod agent;
 mod failure;
 mod input;
 mod keygen;
 mod peers;
 mod public;
+mod vault;
 
 use clap::{Parser, Subcommand};
 use failure::Outcome;
 use std::process::ExitCode;
 
-/// Keys for curve_tun tunnels, and what keeps them.
+/// Keys for curve_tun tunnels, and what keeps them
 #[derive(Parser)]
 #[command(
     name = "curve-tun",
@@ -37,6 +39,7 @@ enum Command {
     Public(public::Args),
     #[command(subcommand)]
     Peers(peers::Command),
+    Agent(agent::Args),
 }
 
 impl Command {
@@ -45,6 +48,7 @@ impl Command {
             Command::Keygen(args) => keygen::run(args),
             Command::Public(args) => public::run(args),
             Command::Peers(command) => peers::run(command),
+            Command::Agent(args) => agent::run(args),
         }
     }
 }
