@@ -13,11 +13,12 @@ mod capi {
     use std::{env, fs};
 
     /// The header's sections in their order, which are files of `src/capi`: each uses types of those before it.
-    const SECTIONS: [&str; 11] = [
+    const SECTIONS: [&str; 12] = [
         "result",
         "keys",
         "options",
         "vault",
+        "kept",
         "registry",
         "registry_kept",
         "server",

@@ -77,6 +77,19 @@ curve_tun_vault *vault_argument(const char *text)
     size_t len = strlen(text);
     curve_tun_result result;
 
+    if (strncmp(text, "vault:", 6) == 0) {
+        check(text, curve_tun_vault_open_file(text + 6, NULL, 0, &vault));
+        return vault;
+    }
+    if (strncmp(text, "agent:", 6) == 0) {
+        check(text, curve_tun_vault_open_agent(text + 6, &vault));
+        return vault;
+    }
+    if (strncmp(text, "pkcs11:", 7) == 0) {
+        /* Not the URI, which may have a PIN. */
+        check("pkcs11", curve_tun_vault_open_pkcs11(text, NULL, 0, &vault));
+        return vault;
+    }
     if (text[0] == '@') {
         len = read_key_text(text + 1, file_text);
         text = file_text;

@@ -4,8 +4,9 @@
 //
 // # Conventions
 //
-// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_open`, `_custom`,
-// `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
+// `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or
+// `_close` of its type
 // ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
 // server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
 // has to be freed.
@@ -36,7 +37,7 @@
 // objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
 // twice.
 //
-// Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
+// Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //
 // Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
 // one. A program can hold only one static library that was made with Rust.
@@ -386,7 +387,8 @@ curve_tun_result curve_tun_vault_public_key(const curve_tun_vault *vault,
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is `CURVE_TUN_PURPOSE_HELLO`,
 // `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-// `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+// `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a
+// custom vault's function does, or the disk, the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
                                      uint32_t purpose,
@@ -401,7 +403,8 @@ curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
 //
 // May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any.
+// Blocks as long as a custom vault's function does, or the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
                                           uint32_t purpose,
@@ -415,6 +418,95 @@ curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
 //
 // Threads: the last call on this pointer.
 void curve_tun_vault_free(curve_tun_vault *vault);
+
+// # Vaults that are kept
+//
+// A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun agent`), or in a
+// PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with `curve_tun_vault_free`.
+//
+// A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the first box after opening,
+// and one in 1,048,576 after that, takes as long as the disk takes, and may fail with `CURVE_TUN_ERR_DISK_FULL`,
+// `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`; nothing is lost then, and the next call tries again.
+
+// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never overwritten.
+//
+// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0 bytes its permissions
+// alone protect it. Sealing takes about a second and 256 MiB: libsodium's "moderate" cost of Argon2id. File and folder
+// are on the disk when this returns. May return `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the
+// folder does not exist; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 4,095 bytes,
+// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on the disk and the cost.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_create_file(const char *path,
+                                             const uint8_t *passphrase,
+                                             size_t len,
+                                             curve_tun_vault **vault);
+
+// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault then takes, too:
+// `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
+//
+// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a passphrase. Threads: any.
+// Blocks on the disk and the cost.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
+                                                     const uint8_t *passphrase,
+                                                     size_t len,
+                                                     uint64_t operations,
+                                                     uint64_t memory,
+                                                     curve_tun_vault **vault);
+
+// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with the `len` bytes of
+// `passphrase`, which stay the caller's to wipe.
+//
+// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a symbolic link, no
+// regular file, another user's, or open to group or others; `CURVE_TUN_ERR_VAULT_IN_USE`;
+// `CURVE_TUN_ERR_VAULT_CORRUPT`, `CURVE_TUN_ERR_VAULT_VERSION`; `CURVE_TUN_ERR_WRONG_PASSPHRASE` if the passphrase does
+// not open it, is missing, or is given for a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
+// path of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on
+// the disk and the cost at which the file was sealed.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_file(const char *path,
+                                           const uint8_t *passphrase,
+                                           size_t len,
+                                           curve_tun_vault **vault);
+
+// Opens the vault of the agent at a Unix socket (`curve-tun agent`), which alone knows the key. The agent must run as the
+// same user or as root, and may be restarted.
+//
+// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). Each
+// request, this one too, may take 5 seconds, within which the agent may come back; then it is
+// `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
+// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
+//
+// May return `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens
+// at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
+// version, `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
+                                            curve_tun_vault **vault);
+
+// Opens the key in the PKCS#11 token that a URI (RFC 7512) names, such as
+// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the `len` bytes of `pin`, which
+// stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it has one. `docs/VAULTS.md` lists the attributes.
+//
+// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). While the
+// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again.
+//
+// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
+// if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
+// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
+// `CURVE_TUN_ERR_PERMISSION_DENIED` if the PIN is locked or expired; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails; for
+// the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
+// `curve_tun_vault_create_file`. Threads: any. Blocks as long as the token does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_pkcs11(const char *uri,
+                                             const uint8_t *pin,
+                                             size_t len,
+                                             curve_tun_vault **vault);
 
 // # Registries
 //

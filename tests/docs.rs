@@ -9,13 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/PROTOCOL.md",
     "docs/ARCHITECTURE.md",
+    "docs/VAULTS.md",
 ];
 
 fn root() -> PathBuf {

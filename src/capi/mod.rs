@@ -4,8 +4,9 @@
 //!
 //! # Conventions
 //!
-//! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_open`, `_custom`,
-//! `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+//! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
+//! `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or
+//! `_close` of its type
 //! ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
 //! server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
 //! has to be freed.
@@ -36,7 +37,7 @@
 //! objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
 //! twice.
 //!
-//! Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
+//! Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //!
 //! Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
 //! one. A program can hold only one static library that was made with Rust.
@@ -50,6 +51,7 @@
 
 mod boundary;
 mod connection;
+mod kept;
 mod keys;
 mod known;
 mod options;

@@ -101,6 +101,29 @@ static void vaults(struct world *w)
     curve_tun_vault_free(NULL);
 }
 
+static void kept_vaults(void)
+{
+    curve_tun_vault *none = NULL;
+
+    IS_NULL(curve_tun_vault_create_file(NULL, bytes, 4, &none));
+    IS_NULL(curve_tun_vault_create_file("/nowhere/vault", NULL, 4, &none));
+    IS_NULL(curve_tun_vault_create_file("/nowhere/vault", bytes, 4, NULL));
+    IS_NULL(curve_tun_vault_create_file_at_cost(NULL, bytes, 4, 1, 8192, &none));
+    IS_NULL(curve_tun_vault_create_file_at_cost("/nowhere/vault", NULL, 4, 1, 8192, &none));
+    IS_NULL(curve_tun_vault_create_file_at_cost("/nowhere/vault", bytes, 4, 1, 8192, NULL));
+    IS_NULL(curve_tun_vault_open_file(NULL, bytes, 4, &none));
+    IS_NULL(curve_tun_vault_open_file("/nowhere/vault", NULL, 4, &none));
+    IS_NULL(curve_tun_vault_open_file("/nowhere/vault", bytes, 4, NULL));
+    IS_NULL(curve_tun_vault_open_agent(NULL, &none));
+    IS_NULL(curve_tun_vault_open_agent("/nowhere/socket", NULL));
+    IS_NULL(curve_tun_vault_open_pkcs11(NULL, bytes, 4, &none));
+    IS_NULL(curve_tun_vault_open_pkcs11("pkcs11:", NULL, 4, &none));
+    IS_NULL(curve_tun_vault_open_pkcs11("pkcs11:", bytes, 4, NULL));
+    /* A passphrase of no bytes may be NULL. */
+    GIVES(CURVE_TUN_ERR_FILE_NOT_FOUND, curve_tun_vault_open_file("/nowhere/vault", NULL, 0, &none));
+    CHECK(none == NULL);
+}
+
 static void registries(struct world *w)
 {
     curve_tun_registry *none = NULL, *r = w->registry;
@@ -347,6 +370,7 @@ int main(void)
 
     keys();
     vaults(&w);
+    kept_vaults();
     registries(&w);
     kept_registries(&w);
     known_servers(&w);
