@@ -183,7 +183,7 @@ static void known_servers(struct world *w)
 {
     curve_tun_known_servers *known = NULL;
     curve_tun_socket *none = NULL;
-    char path[] = "known-XXXXXX";
+    char path[] = "/tmp/known-XXXXXX";
     int fd = mkstemp(path);
 
     CHECK(fd >= 0);
