@@ -332,3 +332,15 @@ fn a_file_cut_anywhere_is_an_error_or_fewer_entries() {
         }
     }
 }
+
+#[test]
+fn the_documents_example_is_a_registry_file() {
+    let text = include_str!("../docs/REGISTRIES.md");
+    let example = text.split("```").nth(1).unwrap();
+    let folder = folder();
+    let registry = FileRegistry::open(file(&folder, example)).unwrap();
+    let mail = registry.lookup(ip("192.0.2.7"));
+    assert_eq!(mail.len(), 2, "the mail gateway's key, and the one from anywhere");
+    assert!(!registry.lookup(ip("2001:db8::1")).is_empty());
+    assert!(registry.server_keys(&"[db.example.org]:7000".parse().unwrap(), None).is_ok());
+}
