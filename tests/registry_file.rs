@@ -3,11 +3,13 @@
 #[path = "support/registry.rs"]
 mod registry;
 
+use curve_tun::connection::Options;
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{
     Candidate, Entry, FileRegistry, Malformed, Place, Problem, Registry, RegistryFileError, ServerKeys,
     ServerName, Subject,
 };
-use curve_tun::vault::Answers;
+use curve_tun::vault::{Answers, MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use registry::{ip, key, keys, suite};
 use std::cell::RefCell;
@@ -20,6 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
+
+const SOON: Timeout = Some(Duration::from_secs(20));
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -212,6 +216,34 @@ fn a_large_file_that_has_changed_is_answered_later() {
     fs::write(&path, format!("10.0.0.1 {a}\n")).unwrap();
     assert_eq!(registry.answers(), Answers::Now, "a small one is read on the spot");
     assert!(admits(&registry, "10.0.0.1", a));
+}
+
+#[test]
+fn a_change_of_the_file_keeps_the_connections_that_are_there() {
+    let vault = || Arc::new(MemoryVault::generate().unwrap());
+    let (server_vault, old, new) = (vault(), vault(), vault());
+    let folder = folder();
+    let path = file(&folder, &format!("* {}\n", old.public_key()));
+    let key = server_vault.public_key();
+    let registry = Arc::new(FileRegistry::open(&path).unwrap());
+    let server = TimedServer::new(server_vault, registry, Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    let port = listener.port();
+    let connect = |vault| Socket::connect("127.0.0.1", port, vault, key, &Options::default(), SOON).unwrap();
+    let accept = || listener.accept(SOON).unwrap();
+    thread::scope(|scope| {
+        let accepting = scope.spawn(accept);
+        let kept = connect(old.clone());
+        let kept_end = accepting.join().unwrap();
+        fs::write(&path, format!("* {}\n", new.public_key())).unwrap();
+        let accepting = scope.spawn(accept);
+        let refused = connect(old.clone());
+        assert_eq!(refused.recv(&mut [0; 8], SOON), Err(Error::Closed));
+        let _admitted = connect(new.clone());
+        assert_eq!(accepting.join().unwrap().peer_key(), Ok(new.public_key()));
+        kept.send(b"still here", SOON).unwrap();
+        assert_eq!(kept_end.recv_with(SOON, |message| Ok(message == b"still here")), Ok(true));
+    });
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(super) struct Found {
 
 struct Job {
     name: Name,
+    /// When whoever asks gives up.
+    until: Instant,
     tell: mpsc::SyncSender<Result<Found>>,
 }
 
@@ -38,6 +40,7 @@ struct Job {
 pub(super) struct Worker {
     jobs: Option<jobs::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    timeout: Duration,
     origin: Origin,
 }
 
@@ -48,24 +51,23 @@ impl Worker {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().map_err(|e| Error::of_file(&e))?;
         let (send, receive) = jobs::channel(QUEUE);
-        let thread = spawn("curve_tun-dns", move || run(&runtime, receive, resolver, validate, timeout))?;
-        Ok(Worker { jobs: Some(send), thread: Some(thread), origin: Origin::here() })
+        let thread = spawn("curve_tun-dns", move || run(&runtime, receive, resolver, validate))?;
+        Ok(Worker { jobs: Some(send), thread: Some(thread), timeout, origin: Origin::here() })
     }
 
-    /// Asks for the keys at `name`, and waits for the answer at most for `timeout`.
+    /// Asks for the keys at `name`, and waits for the answer at most for the worker's timeout and `timeout`.
     pub(super) fn ask(&self, name: Name, timeout: Option<Duration>) -> Result<Found> {
         self.origin.check()?;
+        let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
+        // A time too far away to be represented is no time to wait for.
+        let until = Instant::now().checked_add(timeout).ok_or(Error::InvalidArgument)?;
         let (tell, answer) = mpsc::sync_channel(1);
         let jobs = self.jobs.as_ref().ok_or(Error::Internal)?;
-        jobs.try_send(Job { name, tell }).map_err(|_| Error::RegistryFailed)?;
-        match timeout {
-            // The worker gives up in time, or is gone.
-            None => answer.recv().map_err(|_| Error::RegistryFailed)?,
-            Some(timeout) => answer.recv_timeout(timeout).map_err(|e| match e {
-                mpsc::RecvTimeoutError::Timeout => Error::Timeout,
-                mpsc::RecvTimeoutError::Disconnected => Error::RegistryFailed,
-            })?,
-        }
+        jobs.try_send(Job { name, until, tell }).map_err(|_| Error::RegistryFailed)?;
+        answer.recv_timeout(timeout).map_err(|e| match e {
+            mpsc::RecvTimeoutError::Timeout => Error::Timeout,
+            mpsc::RecvTimeoutError::Disconnected => Error::RegistryFailed,
+        })?
     }
 }
 
@@ -83,21 +85,15 @@ impl Drop for Worker {
     }
 }
 
-fn run(
-    runtime: &Runtime,
-    mut jobs: jobs::Receiver<Job>,
-    resolver: TokioResolver,
-    validate: bool,
-    timeout: Duration,
-) {
+fn run(runtime: &Runtime, mut jobs: jobs::Receiver<Job>, resolver: TokioResolver, validate: bool) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     runtime.block_on(async {
-        while let Some(Job { name, tell }) = jobs.recv().await {
+        while let Some(Job { name, until, tell }) = jobs.recv().await {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let resolver = resolver.clone();
             runtime.spawn(async move {
                 let _place = place;
-                let looked = tokio::time::timeout(timeout, look(&resolver, &name, validate)).await;
+                let looked = tokio::time::timeout_at(until.into(), look(&resolver, &name, validate)).await;
                 // Whoever asked may have given up.
                 let _ = tell.send(looked.unwrap_or(Err(Error::Timeout)));
             });

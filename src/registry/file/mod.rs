@@ -197,7 +197,8 @@ impl FileRegistry {
         text.extend_from_slice(format!("{entry}\n").as_bytes());
         writer.replace(&text)?;
         drop(writer);
-        self.reload().map(|()| true)
+        self.refresh();
+        Ok(true)
     }
 
     /// Takes an entry, in however many lines it is, out of the file.
@@ -220,7 +221,8 @@ impl FileRegistry {
         }
         writer.replace(&text)?;
         drop(writer);
-        self.reload()
+        self.refresh();
+        Ok(())
     }
 
     /// Shows each entry of the file at `path`, in order, to `take`.
