@@ -29,7 +29,7 @@ fn server(recording: &Recording) -> Connection {
     inject::script([&recording.minute_key[..]]);
     let vault = RecordedVault { secret: recording.server_secret, nonce: recording.server_nonce };
     let registry = MemoryRegistry::new();
-    registry.add(HOME, recording.client_public());
+    registry.add(HOME.into(), recording.client_public());
     let server = Server::new(Arc::new(vault), Arc::new(registry), Options::default(), 0).unwrap();
     assert_eq!(inject::remaining(), 0);
     inject::script([&recording.server_short_secret[..], &recording.server_nonce[..]]);

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 fn the_registry_in_memory_passes_the_suite() {
     suite(|entries| {
         let registry = MemoryRegistry::new();
-        entries.iter().for_each(|(address, key)| registry.add(*address, *key));
+        entries.iter().for_each(|(address, key)| registry.add((*address).into(), *key));
         Arc::new(registry)
     });
 }

@@ -162,8 +162,8 @@ fn a_change_of_the_registry_is_seen_by_the_next_handshake() {
         settle(&mut client, &mut server)
     };
     assert_eq!(connects(), Err(Error::UnknownPeer), "an empty registry lets nobody in");
-    registry.add(support::HOME, world.client_vault.public_key());
+    registry.add(support::HOME.into(), world.client_vault.public_key());
     assert_eq!(connects(), Ok(()));
-    registry.remove(support::HOME, &world.client_vault.public_key()).unwrap();
+    registry.remove(support::HOME.into(), &world.client_vault.public_key()).unwrap();
     assert_eq!(connects(), Err(Error::UnknownPeer));
 }

@@ -120,7 +120,7 @@ fn secrets() -> Secrets {
     let (server_vault, server_long) = vault();
     let (client_vault, client_long) = vault();
     let registry = Arc::new(MemoryRegistry::new());
-    registry.add(HOME, client_vault.public_key());
+    registry.add(HOME.into(), client_vault.public_key());
     let (mut draw, minute) = secret();
     script(vec![draw]);
     draw.fill(0);

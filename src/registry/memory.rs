@@ -27,9 +27,9 @@ impl MemoryRegistry {
         MemoryRegistry::default()
     }
 
-    /// Adds an entry: a [`Place`], an address or a network, and a key. Adding it again changes nothing.
-    pub fn add(&self, place: impl Into<Place>, key: PublicKey) {
-        self.write().insert(place.into(), key);
+    /// Adds an entry; adding it again changes nothing. A [`Place`] is made of an address, a network or a text.
+    pub fn add(&self, place: Place, key: PublicKey) {
+        self.write().insert(place, key);
     }
 
     /// Lets the holder of `key` in from anywhere.
@@ -41,8 +41,8 @@ impl MemoryRegistry {
     ///
     /// # Errors
     /// `NotFound` if there is no such entry.
-    pub fn remove(&self, place: impl Into<Place>, key: &PublicKey) -> Result<()> {
-        if self.write().remove(place.into(), key) { Ok(()) } else { Err(Error::NotFound) }
+    pub fn remove(&self, place: Place, key: &PublicKey) -> Result<()> {
+        if self.write().remove(place, key) { Ok(()) } else { Err(Error::NotFound) }
     }
 
     /// The keys that may come in from `address`, in ascending order; none if it is unknown.

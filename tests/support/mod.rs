@@ -40,7 +40,7 @@ impl World {
     pub fn with(options: Options) -> World {
         let client_vault = Arc::new(MemoryVault::generate().unwrap());
         let registry = MemoryRegistry::new();
-        registry.add(HOME, client_vault.public_key());
+        registry.add(HOME.into(), client_vault.public_key());
         World::of(client_vault, Arc::new(MemoryVault::generate().unwrap()), Arc::new(registry), options)
     }
 
