@@ -144,7 +144,7 @@ fn list(ListArgs { registry: path }: ListArgs) -> Outcome {
         // Writing to a string cannot fail.
         let _ = write!(text, "{entry}");
         if text.len() >= BATCH && printed.is_ok() {
-            printed = print(&std::mem::take(&mut text));
+            printed = print(std::mem::take(&mut text));
         }
     });
     printed?;
