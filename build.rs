@@ -13,7 +13,7 @@ mod capi {
     use std::{env, fs};
 
     /// The header's sections in their order, which are files of `src/capi`: each uses types of those before it.
-    const SECTIONS: [&str; 12] = [
+    const SECTIONS: &[&str] = &[
         "result",
         "keys",
         "options",
@@ -24,6 +24,7 @@ mod capi {
         "server",
         "request",
         "connection",
+        "traffic",
         "socket",
         "known",
     ];

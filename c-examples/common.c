@@ -24,7 +24,6 @@ curve_tun_options default_options(void)
 {
     curve_tun_options options;
 
-    options.size = sizeof options;
     check("options", curve_tun_options_default(&options));
     return options;
 }
@@ -108,7 +107,6 @@ struct service service_arguments(int argc, char **argv)
 {
     struct service service;
     curve_tun_options options = default_options();
-    curve_tun_vault *vault;
     curve_tun_registry *registry;
     const char *program = argv[0];
     int i;
@@ -122,7 +120,7 @@ struct service service_arguments(int argc, char **argv)
         fail(program, "[--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
     service.host = argv[1];
     service.port = port_argument(argv[2]);
-    vault = vault_argument(argv[3]);
+    service.vault = vault_argument(argv[3]);
     check("registry", curve_tun_registry_new(&registry));
     for (i = 4; i < argc; i++) {
         uint8_t peer[CURVE_TUN_KEY_BYTES];
@@ -130,9 +128,8 @@ struct service service_arguments(int argc, char **argv)
         public_key_argument(argv[i], peer);
         check("registry", curve_tun_registry_add(registry, "*", peer));
     }
-    check("server", curve_tun_server_new(vault, registry, &options, &service.server));
-    /* The server keeps both. */
-    curve_tun_vault_free(vault);
+    check("server", curve_tun_server_new(service.vault, registry, &options, &service.server));
+    /* The server keeps it. */
     curve_tun_registry_free(registry);
     return service;
 }

@@ -29,9 +29,10 @@ struct service {
     const char *host;
     uint16_t port;
     curve_tun_server *server;
+    curve_tun_vault *vault; /* The server's. */
 };
 
-/* Makes a server that lets the given peers in from anywhere. */
+/* Makes a server that lets the given peers in from anywhere. Server and vault are the caller's to free. */
 struct service service_arguments(int argc, char **argv);
 
 /* Blocks SIGTERM and SIGINT in this thread and in those that it will start, for sigwait or signalfd. */

@@ -28,19 +28,19 @@
 // `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
-// struct, also where the call fills it. A program built with an older header so works with a newer library; a newer
+// struct, also where the call fills it; only `curve_tun_options_default` sets it itself. A program built with an older header so works with a newer library; a newer
 // program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
 // same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-// same object runs. Ending an object always is the last call on it. After `fork()`, a child may do no more with the
-// objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
-// twice.
+// same object runs. Ending an object always is the last call on it. After `fork()`, a child is to do no more with
+// the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
+// same counters must never seal twice.
 //
 // Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //
 // Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
-// one. A program can hold only one static library that was made with Rust.
+// one. A program with another static library that was made with Rust links the object that `make object` makes instead.
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
@@ -257,10 +257,10 @@ void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. Set `size`, then call `curve_tun_options_default`, then change
-// what is to be different.
+// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
+// different.
 typedef struct {
-    // `sizeof(curve_tun_options)`.
+    // `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
     size_t size;
     // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     uint64_t handshake_timeout_ms;
@@ -283,9 +283,10 @@ typedef struct {
     const char *listener;
 } curve_tun_options;
 
-// Fills in the default values. `options->size` must be set.
+// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
+// goes on filling it as it is here, and a later header brings another.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of this struct's. Threads: any.
+// Threads: any.
 curve_tun_result curve_tun_options_default(curve_tun_options *options);
 
 // # Vaults
@@ -700,7 +701,7 @@ typedef struct curve_tun_server curve_tun_server;
 // Makes a server. It keeps the vault and the registry alive.
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_IO` if no thread can be had. Threads: any.
+// also if no thread can be had, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
@@ -755,7 +756,7 @@ void curve_tun_server_free(curve_tun_server *server);
 typedef struct {
     // `sizeof(curve_tun_request)`.
     size_t size;
-    // One of `CURVE_TUN_REQUEST_…`: who is asked, and for what.
+    // One of the kinds of request above: who is asked, and for what.
     uint32_t kind;
     // Bytes in `nonce`: 8, 16 or 0.
     uint32_t nonce_len;
@@ -876,6 +877,49 @@ curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
+// Where the connection stands.
+//
+// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
+curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
+
+// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
+curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
+                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
+// which to call again at the latest; -1 if only other calls can change that.
+//
+// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
+// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
+// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
+// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
+                                           int64_t now_ms,
+                                           int64_t *next_deadline_ms);
+
+// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
+// came can still be received.
+//
+// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
+// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
+curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
+
+// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
+// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
+//
+// Threads: one at a time.
+void curve_tun_connection_close(curve_tun_connection *connection);
+
+// Ends the connection, with all that it holds.
+//
+// Threads: the last call on this pointer.
+void curve_tun_connection_free(curve_tun_connection *connection);
+
+// # Bytes, messages and requests of a connection
+
 // Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 //
 // It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
@@ -935,7 +979,7 @@ curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
 // Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
 // nothing.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many. Threads: one at a time.
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
 curve_tun_result curve_tun_connection_written(curve_tun_connection *connection,
                                               size_t count);
 
@@ -966,29 +1010,6 @@ curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
                                            size_t capacity,
                                            size_t *len);
 
-// Where the connection stands.
-//
-// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
-curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
-
-// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
-//
-// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
-curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
-                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
-
-// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
-// which to call again at the latest; -1 if only other calls can change that.
-//
-// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
-// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
-// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
-                                           int64_t now_ms,
-                                           int64_t *next_deadline_ms);
-
 // Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
 //
 // May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
@@ -1005,24 +1026,6 @@ curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
                                              const curve_tun_answer *answer);
-
-// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
-// came can still be received.
-//
-// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
-curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
-
-// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
-// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
-//
-// Threads: one at a time.
-void curve_tun_connection_close(curve_tun_connection *connection);
-
-// Ends the connection, with all that it holds.
-//
-// Threads: the last call on this pointer.
-void curve_tun_connection_free(curve_tun_connection *connection);
 
 // # Sockets
 //

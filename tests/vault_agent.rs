@@ -159,13 +159,14 @@ fn requests_that_are_none_end_one_connection_or_are_refused() {
         let _ = stream.read_to_end(&mut response);
         response
     };
+    const NOTHING: [u8; 0] = [];
     let refused = |error: Error| vec![0, 0, 0, 1, error.code() as u8];
-    assert_eq!(ask(&[]), []);
-    assert_eq!(ask(&[0, 0, 0]), []);
-    assert_eq!(ask(&[0, 0, 0, 0]), []);
-    assert_eq!(ask(&[0xff; 64]), []);
-    assert_eq!(ask(&[0, 1, 0, 0x22]), [], "one byte over the largest frame");
-    assert_eq!(ask(&[0, 0, 0, 9, 1]), [], "cut short");
+    assert_eq!(ask(&[]), NOTHING);
+    assert_eq!(ask(&[0, 0, 0]), NOTHING);
+    assert_eq!(ask(&[0, 0, 0, 0]), NOTHING);
+    assert_eq!(ask(&[0xff; 64]), NOTHING);
+    assert_eq!(ask(&[0, 1, 0, 0x22]), NOTHING, "one byte over the largest frame");
+    assert_eq!(ask(&[0, 0, 0, 9, 1]), NOTHING, "cut short");
     assert_eq!(ask(&[0, 0, 0, 1, 0]), refused(Error::InvalidArgument));
     assert_eq!(ask(&[0, 0, 0, 1, 5]), refused(Error::InvalidArgument));
     assert_eq!(ask(&[0, 0, 0, 1, 1]), refused(Error::InvalidArgument));

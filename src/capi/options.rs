@@ -1,17 +1,17 @@
 //! # Options
 
-use super::boundary::{catch_ok, flag, growing, out_growing, string, zero};
+use super::boundary::{catch_ok, flag, growing, out, string, zero};
 use super::result::curve_tun_result;
 use crate::connection::Options;
 use crate::error::{Error, Result};
 use std::ffi::c_char;
 
-/// Limits and habits of connections, sockets and servers. Set `size`, then call `curve_tun_options_default`, then change
-/// what is to be different.
+/// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
+/// different.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_options {
-    /// `sizeof(curve_tun_options)`.
+    /// `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
     pub size: usize,
     /// Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     pub handshake_timeout_ms: u64,
@@ -37,17 +37,18 @@ pub struct curve_tun_options {
 /// The most bytes in a listener's name.
 const LISTENER_MAX: usize = 255;
 
-/// Fills in the default values. `options->size` must be set.
+/// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
+/// goes on filling it as it is here, and a later header brings another.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of this struct's. Threads: any.
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_options_default(options: *mut curve_tun_options) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let mut out = unsafe { out_growing(options)? };
+        let mut out = unsafe { out(options)? };
         let defaults = Options::default();
         out.set(curve_tun_options {
-            size: 0,
+            size: size_of::<curve_tun_options>(),
             handshake_timeout_ms: defaults.handshake_timeout_ms,
             receive_high_water: defaults.receive_high_water,
             send_high_water: defaults.send_high_water,

@@ -51,7 +51,7 @@ const _: () = assert!(CURVE_TUN_ANSWER_BYTES_MAX == size_of::<CookieBox>());
 pub struct curve_tun_request {
     /// `sizeof(curve_tun_request)`.
     pub size: usize,
-    /// One of `CURVE_TUN_REQUEST_…`: who is asked, and for what.
+    /// One of the kinds of request above: who is asked, and for what.
     pub kind: u32,
     /// Bytes in `nonce`: 8, 16 or 0.
     pub nonce_len: u32,

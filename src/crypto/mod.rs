@@ -17,8 +17,10 @@ mod passphrase;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::Origin;
-pub(crate) use keys::{EphemeralSecret, decode_key, encode_key};
+pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
+#[cfg(feature = "capi")]
+pub(crate) use keys::{decode_key, encode_key};
 pub(crate) use memory::{Guarded, Secret};
 pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;

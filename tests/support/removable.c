@@ -18,6 +18,12 @@ typedef CK_ULONG CK_RV;
 /* The functions of PKCS#11 2.40 in their order in CK_FUNCTION_LIST. */
 enum { GET_SLOT_LIST = 4, OPEN_SESSION = 12, CLOSE_ALL_SESSIONS = 14, LOGIN = 18, DERIVE_KEY = 62, FUNCTIONS = 68 };
 
+typedef CK_RV get_slot_list_function(unsigned char, CK_ULONG *, CK_ULONG *);
+typedef CK_RV open_session_function(CK_ULONG, CK_ULONG, void *, void *, CK_ULONG *);
+typedef CK_RV close_all_function(CK_ULONG);
+typedef CK_RV login_function(CK_ULONG, CK_ULONG, unsigned char *, CK_ULONG);
+typedef CK_RV derive_key_function(CK_ULONG, void *, CK_ULONG, void *, CK_ULONG, CK_ULONG *);
+
 struct list {
     unsigned char version[2];
     void (*function[FUNCTIONS])(void);
@@ -34,7 +40,8 @@ static int away(void)
 
 static CK_RV get_slot_list(unsigned char present, CK_ULONG *slots, CK_ULONG *count)
 {
-    CK_RV (*next)(unsigned char, CK_ULONG *, CK_ULONG *) = (CK_RV(*)(unsigned char, CK_ULONG *, CK_ULONG *))theirs->function[GET_SLOT_LIST];
+    get_slot_list_function *next = (get_slot_list_function *)theirs->function[GET_SLOT_LIST];
+
     if (away()) {
         *count = 0;
         return CKR_OK;
@@ -44,15 +51,17 @@ static CK_RV get_slot_list(unsigned char present, CK_ULONG *slots, CK_ULONG *cou
 
 static CK_RV open_session(CK_ULONG slot, CK_ULONG flags, void *application, void *notify, CK_ULONG *session)
 {
-    CK_RV (*next)(CK_ULONG, CK_ULONG, void *, void *, CK_ULONG *) = (CK_RV(*)(CK_ULONG, CK_ULONG, void *, void *, CK_ULONG *))theirs->function[OPEN_SESSION];
+    open_session_function *next = (open_session_function *)theirs->function[OPEN_SESSION];
+
     last_slot = slot;
     return away() ? CKR_TOKEN_NOT_PRESENT : next(slot, flags, application, notify, session);
 }
 
 static CK_RV login(CK_ULONG session, CK_ULONG user, unsigned char *pin, CK_ULONG length)
 {
-    CK_RV (*next)(CK_ULONG, CK_ULONG, unsigned char *, CK_ULONG) = (CK_RV(*)(CK_ULONG, CK_ULONG, unsigned char *, CK_ULONG))theirs->function[LOGIN];
+    login_function *next = (login_function *)theirs->function[LOGIN];
     FILE *logins = fopen(LOGINS, "a");
+
     if (logins != NULL) {
         fputc('+', logins);
         fclose(logins);
@@ -60,10 +69,12 @@ static CK_RV login(CK_ULONG session, CK_ULONG user, unsigned char *pin, CK_ULONG
     return access(WRONG_PIN, F_OK) == 0 ? CKR_PIN_INCORRECT : next(session, user, pin, length);
 }
 
-static CK_RV derive_key(CK_ULONG session, void *mechanism, CK_ULONG key, void *template, CK_ULONG count, CK_ULONG *derived)
+static CK_RV derive_key(CK_ULONG session, void *mechanism, CK_ULONG key, void *template, CK_ULONG count,
+                        CK_ULONG *derived)
 {
-    CK_RV (*next)(CK_ULONG, void *, CK_ULONG, void *, CK_ULONG, CK_ULONG *) = (CK_RV(*)(CK_ULONG, void *, CK_ULONG, void *, CK_ULONG, CK_ULONG *))theirs->function[DERIVE_KEY];
-    CK_RV (*close_all)(CK_ULONG) = (CK_RV(*)(CK_ULONG))theirs->function[CLOSE_ALL_SESSIONS];
+    derive_key_function *next = (derive_key_function *)theirs->function[DERIVE_KEY];
+    close_all_function *close_all = (close_all_function *)theirs->function[CLOSE_ALL_SESSIONS];
+
     if (away()) {
         /* With the token go its sessions and its login. */
         close_all(last_slot);
@@ -76,6 +87,7 @@ CK_RV C_GetFunctionList(struct list **list)
 {
     void *module = dlopen(MODULE, RTLD_NOW);
     CK_RV (*get)(const struct list **) = NULL;
+
     if (module != NULL)
         *(void **)&get = dlsym(module, "C_GetFunctionList");
     if (get == NULL || get(&theirs) != CKR_OK)
