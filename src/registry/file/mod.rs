@@ -262,6 +262,7 @@ impl FileRegistry {
     /// Only one thread at a time does this.
     fn read_anew(&self) -> FileResult<()> {
         let before = Stamp::at(&self.path);
+        let settled = before.is_some_and(|stamp| stamp.is_settled());
         match read(&self.path) {
             Ok((content, stamp, settled)) => {
                 *self.content.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
@@ -270,8 +271,7 @@ impl FileRegistry {
             }
             Err(problem) => {
                 // What is wrong with a line is wrong until the file changes; other failures may pass by themselves.
-                let settled = matches!(problem, RegistryFileError::Malformed(_))
-                    && before.is_some_and(|stamp| stamp.is_settled());
+                let settled = settled && matches!(problem, RegistryFileError::Malformed(_));
                 *lock(&self.seen) = Seen { stamp: before, settled, problem: Some(problem) };
                 Err(problem)
             }
@@ -316,12 +316,13 @@ fn each(path: &Path, take: impl FnMut(Option<Entry>, &[u8])) -> FileResult<(Stam
     let file = guard::open(path)?;
     let failed = |e: io::Error| RegistryFileError::Failed(Error::of_file(&e));
     let before = Stamp::of_file(&file).map_err(failed)?;
+    let settled = before.is_settled();
     each_line(BufReader::with_capacity(1 << 16, &file), take).map_err(|stopped| match stopped {
         Stopped::Malformed(malformed) => RegistryFileError::Malformed(malformed),
         Stopped::Io(e) => failed(e),
     })?;
     let after = Stamp::of_file(&file).map_err(failed)?;
-    Ok((after, before == after && before.is_settled()))
+    Ok((after, settled && before == after))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
