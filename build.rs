@@ -20,11 +20,13 @@ mod capi {
         "vault",
         "kept",
         "registry",
+        "registry_kept",
         "server",
         "request",
         "connection",
         "traffic",
         "socket",
+        "known",
     ];
 
     /// What cbindgen puts around the functions of each section; the header has it once, around all of them.

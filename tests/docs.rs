@@ -18,6 +18,7 @@ const DOCUMENTS: [&str; 8] = [
     "docs/ARCHITECTURE.md",
     "docs/PERFORMANCE.md",
     "docs/VAULTS.md",
+    "docs/REGISTRIES.md",
 ];
 
 fn root() -> PathBuf {

@@ -4,7 +4,7 @@ use super::support::{HOME, World};
 use super::{Extent, rates, row};
 use curve_tun::PublicKey;
 use curve_tun::connection::{Connection, Options};
-use curve_tun::registry::MemoryRegistry;
+use curve_tun::registry::{MemoryRegistry, Place};
 use curve_tun::vault::{MemoryVault, Vault};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -23,7 +23,7 @@ fn idle(world: &World, count: usize) -> Vec<(Connection, Connection)> {
     pairs
 }
 
-/// A world whose registry has `entries`: the client's, and others at other addresses.
+/// A world whose registry has `entries`: the client's, and others from other addresses and from anywhere.
 fn world(entries: usize) -> World {
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let registry = MemoryRegistry::new();
@@ -31,8 +31,12 @@ fn world(entries: usize) -> World {
     for i in 1..entries {
         let mut key = [7; 32];
         key[..8].copy_from_slice(&i.to_be_bytes());
-        let address = Ipv4Addr::from(0x0a00_0000 + i as u32);
-        registry.add(IpAddr::V4(address).into(), PublicKey(key));
+        let place = if i % 2 == 0 {
+            IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i as u32)).into()
+        } else {
+            Place::Anywhere
+        };
+        registry.add(place, PublicKey(key));
     }
     World::of(vault, Arc::new(MemoryVault::generate().unwrap()), Arc::new(registry), Options::default())
 }

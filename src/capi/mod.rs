@@ -5,7 +5,8 @@
 //! # Conventions
 //!
 //! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
-//! `_open_`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+//! `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or
+//! `_close` of its type
 //! ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
 //! server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
 //! has to be freed.
@@ -52,8 +53,10 @@ mod boundary;
 mod connection;
 mod kept;
 mod keys;
+mod known;
 mod options;
 mod registry;
+mod registry_kept;
 mod request;
 mod result;
 mod server;

@@ -20,7 +20,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 
 /// A tunnel over one TCP connection.
-pub struct curve_tun_socket(Socket);
+pub struct curve_tun_socket(pub(super) Socket);
 
 /// A TCP port at which tunnels are accepted.
 pub struct curve_tun_listener(Listener);
@@ -36,7 +36,7 @@ pub struct curve_tun_message {
 }
 
 /// The most characters that a host name may have: more than DNS allows.
-const HOST_MAX: usize = 255;
+pub(super) const HOST_MAX: usize = 255;
 
 /// Ends an object as a panic passes by.
 struct OnPanic<F: FnMut()>(F);

@@ -159,13 +159,20 @@ static void registries(struct world *w)
     OK(curve_tun_registry_remove(r, "192.0.2.0/24", key));
     OK(curve_tun_registry_verify(r, "192.0.2.7", key, &accepted));
     CHECK(!accepted);
-    OK(curve_tun_registry_add_anywhere(r, key));
+    OK(curve_tun_registry_add(r, "*", key));
     OK(curve_tun_registry_verify(r, "2001:db8::7", key, &accepted));
     CHECK(accepted);
-    /* The key that was added first is the one that is given. */
+    /* Of several keys the least is given. */
     OK(curve_tun_registry_add(r, "::/0", w->client_key));
     OK(curve_tun_registry_lookup(r, "2001:db8::7", found));
-    CHECK(memcmp(found, key, sizeof key) == 0);
+    CHECK(memcmp(found, memcmp(key, w->client_key, sizeof key) < 0 ? key : w->client_key, sizeof key) == 0);
+    /* Denied: whatever else is said of it. */
+    OK(curve_tun_registry_add(r, "!", key));
+    OK(curve_tun_registry_verify(r, "2001:db8::7", key, &accepted));
+    CHECK(!accepted);
+    OK(curve_tun_registry_remove(r, "!", key));
+    OK(curve_tun_registry_verify(r, "2001:db8::7", key, &accepted));
+    CHECK(accepted);
     curve_tun_registry_free(r);
 }
 

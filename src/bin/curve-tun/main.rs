@@ -8,6 +8,7 @@ mod agent;
 mod failure;
 mod input;
 mod keygen;
+mod peers;
 mod public;
 mod vault;
 
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     Keygen(keygen::Args),
     Public(public::Args),
+    #[command(subcommand)]
+    Peers(peers::Command),
     Agent(agent::Args),
 }
 
@@ -44,6 +47,7 @@ impl Command {
         match self {
             Command::Keygen(args) => keygen::run(args),
             Command::Public(args) => public::run(args),
+            Command::Peers(command) => peers::run(command),
             Command::Agent(args) => agent::run(args),
         }
     }
