@@ -4,6 +4,7 @@
 //! output and gives the exit code; what went wrong is a [`failure::Failure`],
 //! which says what to do about it.
 
+#[cfg(target_os = "linux")]
 mod agent;
 mod failure;
 mod input;
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Keygen(keygen::Args),
     Public(public::Args),
+    #[cfg(target_os = "linux")]
     Agent(agent::Args),
 }
 
@@ -44,6 +46,7 @@ impl Command {
         match self {
             Command::Keygen(args) => keygen::run(args),
             Command::Public(args) => public::run(args),
+            #[cfg(target_os = "linux")]
             Command::Agent(args) => agent::run(args),
         }
     }
