@@ -5,6 +5,7 @@
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.
 
+#[cfg(target_os = "linux")]
 mod agent;
 mod agreements;
 mod file;
@@ -16,6 +17,7 @@ mod pkcs11;
 mod store;
 
 pub use crate::crypto::Cost;
+#[cfg(target_os = "linux")]
 pub use agent::{Agent, AgentVault};
 use agreements::Agreements;
 pub use file::{FileInfo, FileVault};
