@@ -59,8 +59,7 @@ impl Worker {
     pub(super) fn ask(&self, name: Name, timeout: Option<Duration>) -> Result<Found> {
         self.origin.check()?;
         let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
-        // A time too far away to be represented is no time to wait for.
-        let until = Instant::now().checked_add(timeout).ok_or(Error::InvalidArgument)?;
+        let until = Instant::now() + timeout;
         let (tell, answer) = mpsc::sync_channel(1);
         let jobs = self.jobs.as_ref().ok_or(Error::Internal)?;
         jobs.try_send(Job { name, until, tell }).map_err(|_| Error::RegistryFailed)?;
