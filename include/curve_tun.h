@@ -640,7 +640,7 @@ typedef struct {
     // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
     // come in.
     uint32_t allow_unvalidated;
-    // Milliseconds for an answer, with all that it takes to validate it; 0 for 5,000.
+    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for 5,000.
     uint32_t timeout_ms;
     // Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of DNS come
     // in. 0 for 300.
