@@ -13,6 +13,8 @@ mod cookie;
 #[allow(unsafe_code)]
 mod crypto;
 mod error;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod protocol;
 pub mod registry;
 pub mod vault;

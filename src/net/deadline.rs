@@ -1,0 +1,76 @@
+//! Deadlines, and waiting for file descriptors until them.
+
+use super::Timeout;
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollTimeout, poll};
+use parking_lot::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// The end of a call's time; `None` never comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    pub(super) fn after(timeout: Timeout) -> Deadline {
+        // A time too far away to be represented is one that never comes.
+        Deadline(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    pub(super) fn after_ms(ms: u64) -> Deadline {
+        Deadline::after(Some(Duration::from_millis(ms)))
+    }
+
+    /// The earlier of two.
+    pub(super) fn min(self, other: Deadline) -> Deadline {
+        Deadline(match (self.0, other.0) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        })
+    }
+
+    pub(super) fn has_passed(self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// `Timeout` once it has passed.
+    pub(super) fn check(self) -> Result<()> {
+        if self.has_passed() { Err(Error::Timeout) } else { Ok(()) }
+    }
+
+    /// What is left, for the waits of the standard library.
+    pub(super) fn remaining(self) -> Option<Duration> {
+        self.0.map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
+    pub(super) fn instant(self) -> Option<Instant> {
+        self.0
+    }
+
+    /// What is left, in whole milliseconds, rounded up so that a wait never ends early.
+    fn poll_timeout(self) -> PollTimeout {
+        let Some(left) = self.remaining() else { return PollTimeout::NONE };
+        let ms = left.as_micros().div_ceil(1000);
+        i32::try_from(ms).ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// Waits until one of `fds` is ready: gives whether one is. False means that the deadline has passed.
+    pub(super) fn wait(self, fds: &mut [PollFd]) -> Result<bool> {
+        loop {
+            match poll(fds, self.poll_timeout()) {
+                Ok(0) if self.has_passed() => return Ok(false),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(true),
+                Err(_) => return Err(Error::Io),
+            }
+        }
+    }
+
+    /// Locks `mutex`, or `Timeout`.
+    pub(super) fn lock<T>(self, mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+        match self.0 {
+            None => Ok(mutex.lock()),
+            Some(end) => mutex.try_lock_until(end).ok_or(Error::Timeout),
+        }
+    }
+}

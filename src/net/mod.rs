@@ -1,0 +1,21 @@
+//! Blocking TCP for programs that want sockets.
+//!
+//! Every wait has a deadline that holds from the start of a call to its end:
+//! [`Timeout`]. Interrupting signals do not cut a wait short, and none of these
+//! calls raises SIGPIPE. The protocol is not here but in [`crate::connection`].
+
+mod deadline;
+mod dial;
+mod errand;
+mod io;
+mod listener;
+mod shake;
+mod socket;
+mod timer;
+
+pub use listener::Listener;
+pub use socket::Socket;
+pub use timer::TimedServer;
+
+/// How long a call may take: `None` for ever, zero to see what can be done at once.
+pub type Timeout = Option<std::time::Duration>;

@@ -1,0 +1,72 @@
+//! Drives one handshake over one non-blocking socket.
+
+use super::deadline::Deadline;
+use super::errand::Answerers;
+use super::io;
+use crate::connection::{Connection, ConnectionState};
+use crate::error::{Error, Result};
+use nix::poll::{PollFd, PollFlags};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+
+/// What a handshake needs next.
+pub(super) enum Step {
+    /// Nothing: it is connected, and all it had to say has been said.
+    Done,
+    /// The socket to be ready for these.
+    Wait(PollFlags),
+    /// An answer to the connection's request.
+    Ask,
+}
+
+/// Goes as far as the socket and the vault allow without waiting.
+pub(super) fn step(mut stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
+    loop {
+        while !connection.pending().is_empty() {
+            match stream.write(connection.pending()) {
+                Ok(count) => connection.written(count),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Step::Wait(PollFlags::POLLOUT)),
+                Err(e) => return Err(io::broken(&e)),
+            }
+        }
+        if connection.state() == ConnectionState::Connected {
+            return Ok(Step::Done);
+        }
+        if connection.request().is_some() {
+            return Ok(Step::Ask);
+        }
+        match stream.read(connection.room()?) {
+            Ok(0) => return Err(connection.transport_ended()),
+            Ok(count) => connection.filled(count)?,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Step::Wait(PollFlags::POLLIN)),
+            Err(e) => return Err(io::broken(&e)),
+        }
+    }
+}
+
+/// Sees a handshake through; `Timeout` at the deadline.
+pub(super) fn run(
+    stream: &TcpStream,
+    connection: &mut Connection,
+    answerers: &Answerers,
+    deadline: Deadline,
+) -> Result<()> {
+    loop {
+        deadline.check()?;
+        match step(stream, connection)? {
+            Step::Done => return Ok(()),
+            Step::Wait(events) => {
+                if !deadline.wait(&mut [PollFd::new(stream.as_fd(), events)])? {
+                    return Err(Error::Timeout);
+                }
+            }
+            Step::Ask => {
+                let request = connection.request().ok_or(Error::Internal)?.clone();
+                connection.answer(answerers.ask_until(request, deadline)?)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! A tunnel over one TCP connection.
+
+use super::deadline::Deadline;
+use super::errand::Answerers;
+use super::{Timeout, dial, io, shake};
+use crate::connection::{Connection, Options, ReceiveHalf, SendHalf, Server};
+use crate::crypto::{Origin, PublicKey};
+use crate::error::{Error, Result};
+use crate::protocol::MESSAGE_MAX;
+use crate::vault::Vault;
+use nix::poll::{PollFd, PollFlags};
+use parking_lot::Mutex;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// [`Socket::send_many`] gives the system this many bytes at a time, or one message more.
+const BATCH: usize = 256 * 1024;
+/// A receiver that has waited for this long gives idle buffers back.
+const IDLE: Duration = Duration::from_secs(1);
+/// How much a closing socket reads and drops, so that the system does not reset the connection under what was sent.
+const DRAIN_MAX: usize = 1 << 20;
+
+/// One end of a tunnel over TCP.
+///
+/// Any thread may call any method; one may send while another receives, and
+/// [`Socket::shutdown`] from a third wakes both. Two that send, or two that
+/// receive, take turns; each keeps its own deadline while it waits for its turn.
+///
+/// An error that ends the connection is given once, by the call that met it,
+/// and from then on every call says `Closed`; messages that came before are
+/// received first. In a forked child every call says `Forked`.
+pub struct Socket {
+    stream: TcpStream,
+    local: SocketAddr,
+    peer: SocketAddr,
+    /// Until it is connected.
+    handshake: Mutex<Option<Handshake>>,
+    sender: Mutex<Option<SendHalf>>,
+    receiver: Mutex<Option<Receiver>>,
+    /// Set when connected, after the halves.
+    peer_key: OnceLock<PublicKey>,
+    closed: AtomicBool,
+    origin: Origin,
+}
+
+struct Handshake {
+    connection: Connection,
+    answerers: Answerers,
+    /// From accept on.
+    deadline: Deadline,
+}
+
+struct Receiver {
+    half: ReceiveHalf,
+    /// What ended the connection and has yet to be told.
+    failure: Option<Error>,
+    /// Whether the last read took all that there was.
+    drained: bool,
+}
+
+impl Socket {
+    /// Connects to `host`, an address or a name, and makes a tunnel to the holder of `server_key`'s secret.
+    ///
+    /// All addresses of a name are tried, slow ones side by side. Blocks until connected, at most for `timeout` and
+    /// [`Options::handshake_timeout_ms`].
+    ///
+    /// # Errors
+    /// `NameNotFound`, `ConnectionRefused`, `Unreachable` and other errors of the operating system; `Timeout`;
+    /// `WrongServerKey`, `BadPacket`, `Closed`, `WeakKey`, `InvalidArgument`, or an error of the vault.
+    pub fn connect(
+        host: &str,
+        port: u16,
+        vault: Arc<dyn Vault>,
+        server_key: PublicKey,
+        options: &Options,
+        timeout: Timeout,
+    ) -> Result<Socket> {
+        let mut connection = Connection::client(vault.clone(), server_key, options)?;
+        let deadline = Deadline::after(timeout).min(Deadline::after_ms(options.handshake_timeout_ms));
+        let stream = dial::dial(&dial::resolve(host, port, deadline)?, deadline)?;
+        io::configure(&stream, options)?;
+        shake::run(&stream, &mut connection, &Answerers { vault, registry: None }, deadline)?;
+        let socket = Socket::new(stream, None)?;
+        socket.establish(connection)?;
+        Ok(socket)
+    }
+
+    /// A socket whose handshake is the caller's to run ([`Socket::handshake`]).
+    pub(super) fn accepted(stream: TcpStream, server: &Arc<Server>) -> Result<Socket> {
+        let peer = stream.peer_addr().map_err(|e| io::error(&e))?;
+        let connection = Connection::server(server, peer.ip())?;
+        let answerers = answerers(server);
+        let deadline = Deadline::after_ms(server.options().handshake_timeout_ms);
+        Socket::new(stream, Some(Handshake { connection, answerers, deadline }))
+    }
+
+    /// A socket whose handshake is over.
+    pub(super) fn established(stream: TcpStream, connection: Connection) -> Result<Socket> {
+        let socket = Socket::new(stream, None)?;
+        socket.establish(connection)?;
+        Ok(socket)
+    }
+
+    fn new(stream: TcpStream, handshake: Option<Handshake>) -> Result<Socket> {
+        let local = io::canonical(stream.local_addr().map_err(|e| io::error(&e))?);
+        let peer = io::canonical(stream.peer_addr().map_err(|e| io::error(&e))?);
+        Ok(Socket {
+            stream,
+            local,
+            peer,
+            handshake: Mutex::new(handshake),
+            sender: Mutex::new(None),
+            receiver: Mutex::new(None),
+            peer_key: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            origin: Origin::here(),
+        })
+    }
+
+    fn establish(&self, connection: Connection) -> Result<()> {
+        let key = connection.peer_key().ok_or(Error::Internal)?;
+        let (send, half) = connection.into_halves()?;
+        *self.sender.lock() = Some(send);
+        *self.receiver.lock() = Some(Receiver { half, failure: None, drained: true });
+        self.peer_key.set(key).map_err(|_| Error::Internal)
+    }
+
+    /// Runs the handshake of a socket that [`Listener::transport_accept`](super::Listener::transport_accept) gave.
+    ///
+    /// Blocks until connected, at most for `timeout`, and until [`Options::handshake_timeout_ms`] after the accept.
+    ///
+    /// # Errors
+    /// `WrongState` if it is connected already; `Timeout`, `BadPacket`, `CookieExpired`, `UnknownPeer`, `Closed`, or
+    /// an error of the vault or the registry: the socket is closed. `Forked`.
+    pub fn handshake(&self, timeout: Timeout) -> Result<()> {
+        self.origin.check()?;
+        let deadline = Deadline::after(timeout);
+        let mut place = deadline.lock(&self.handshake)?;
+        let Some(mut handshake) = place.take() else {
+            return Err(if self.is_closed() { Error::Closed } else { Error::WrongState });
+        };
+        let deadline = deadline.min(handshake.deadline);
+        let run = shake::run(&self.stream, &mut handshake.connection, &handshake.answerers, deadline)
+            .and_then(|()| self.establish(handshake.connection));
+        run.map_err(|error| self.abort(error))
+    }
+
+    /// Sends one message of at most 65,503 bytes. Blocks until the operating system has taken all of it.
+    ///
+    /// # Errors
+    /// `Timeout`: if any of it was sealed by then, the socket is closed, since half a packet cannot be taken back;
+    /// with a zero timeout and a full transport nothing was, and it stays usable. `TooLarge`: nothing is sent and the
+    /// socket stays usable. `WrongState` before the handshake. `CounterExhausted`, `Closed`, `Forked`.
+    pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
+        self.send_many([message], timeout)
+    }
+
+    /// Sends messages, in order, in as few system calls as they need.
+    ///
+    /// # Errors
+    /// Those of [`Socket::send`]. `TooLarge` if one of them is: none is sent.
+    pub fn send_many<'a, I>(&self, messages: I, timeout: Timeout) -> Result<()>
+    where
+        I: IntoIterator<Item = &'a [u8]>,
+        I::IntoIter: Clone,
+    {
+        let deadline = Deadline::after(timeout);
+        let messages = messages.into_iter();
+        if messages.clone().any(|message| message.len() > MESSAGE_MAX) {
+            return Err(Error::TooLarge);
+        }
+        let mut place = deadline.lock(&self.sender)?;
+        let half = self.connected(&mut place)?;
+        half.check()?;
+        if timeout == Some(Duration::ZERO) && !self.wait(PollFlags::POLLOUT, deadline)? {
+            return Err(Error::Timeout);
+        }
+        for message in messages {
+            if let Err(error) = half.send(message) {
+                let _ = self.flush(half, deadline);
+                return Err(self.abort(error));
+            }
+            if half.pending().len() >= BATCH {
+                self.flush(half, deadline).map_err(|error| self.abort(error))?;
+            }
+        }
+        self.flush(half, deadline).map_err(|error| self.abort(error))
+    }
+
+    fn flush(&self, half: &mut SendHalf, deadline: Deadline) -> Result<()> {
+        while !half.pending().is_empty() {
+            match (&self.stream).write(half.pending()) {
+                Ok(count) => half.written(count),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    if !self.wait(PollFlags::POLLOUT, deadline)? {
+                        return Err(Error::Timeout);
+                    }
+                }
+                Err(e) => return Err(io::broken(&e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives one message into `buffer`; gives its length. Blocks until there is one.
+    ///
+    /// # Errors
+    /// `TooSmall` if it is longer than `buffer`: it stays ([`Socket::recv_with`] tells its length). `Timeout`: nothing
+    /// is lost. `WrongState` before the handshake. `BadPacket`, `CounterExhausted`: the socket is closed. `Closed`,
+    /// `Forked`.
+    pub fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<usize> {
+        self.recv_with(timeout, |message| {
+            buffer.get_mut(..message.len()).ok_or(Error::TooSmall)?.copy_from_slice(message);
+            Ok(message.len())
+        })
+    }
+
+    /// Shows the next message to `take`, where it was opened; lets go of it if that succeeds. Blocks until there is one.
+    ///
+    /// # Errors
+    /// Those of `take`, after which the message stays, and those of [`Socket::recv`].
+    pub fn recv_with<R>(&self, timeout: Timeout, take: impl FnOnce(&[u8]) -> Result<R>) -> Result<R> {
+        let deadline = Deadline::after(timeout);
+        let mut place = deadline.lock(&self.receiver)?;
+        let Some(receiver) = place.as_mut() else { return Err(self.not_connected()) };
+        receiver.half.check()?;
+        while receiver.half.message().is_none() {
+            if let Some(failure) = receiver.failure.take() {
+                return Err(failure);
+            }
+            if self.is_closed() {
+                return Err(Error::Closed);
+            }
+            self.receive_more(receiver, deadline)?;
+        }
+        let taken = take(receiver.half.message().ok_or(Error::Internal)?)?;
+        receiver.half.consume();
+        Ok(taken)
+    }
+
+    /// Waits for bytes and opens what they complete.
+    fn receive_more(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<()> {
+        if receiver.drained && !self.wait_to_receive(receiver, deadline)? {
+            return Err(Error::Timeout);
+        }
+        let room = receiver.half.room();
+        let offered = room.len();
+        let failure = match (&self.stream).read(room) {
+            Ok(0) => Error::Closed,
+            Ok(count) => {
+                receiver.drained = count < offered;
+                match receiver.half.filled(count) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                }
+            }
+            Err(e) => match io::broken(&e) {
+                _ if e.kind() == ErrorKind::Interrupted => return Ok(()),
+                Error::WouldBlock => {
+                    receiver.drained = true;
+                    return Ok(());
+                }
+                error => error,
+            },
+        };
+        receiver.failure = Some(self.abort(failure));
+        Ok(())
+    }
+
+    /// Waits for bytes; a long wait gives idle buffers back.
+    fn wait_to_receive(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<bool> {
+        if self.wait(PollFlags::POLLIN, deadline.min(Deadline::after(Some(IDLE))))? {
+            return Ok(true);
+        }
+        if deadline.has_passed() {
+            return Ok(false);
+        }
+        receiver.half.release();
+        if let Some(mut sender) = self.sender.try_lock() {
+            sender.iter_mut().for_each(SendHalf::release);
+        }
+        self.wait(PollFlags::POLLIN, deadline)
+    }
+
+    fn wait(&self, events: PollFlags, deadline: Deadline) -> Result<bool> {
+        deadline.wait(&mut [PollFd::new(self.stream.as_fd(), events)])
+    }
+
+    /// The half in its place, or why it is not there.
+    fn connected<'a, T>(&self, place: &'a mut Option<T>) -> Result<&'a mut T> {
+        match place.as_mut() {
+            Some(_) if self.is_closed() => Err(Error::Closed),
+            Some(half) => Ok(half),
+            None => Err(self.not_connected()),
+        }
+    }
+
+    fn not_connected(&self) -> Error {
+        match self.origin.check() {
+            Err(forked) => forked,
+            Ok(()) if self.is_closed() => Error::Closed,
+            Ok(()) => Error::WrongState,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The peer's proven long-term key.
+    ///
+    /// # Errors
+    /// `WrongState` before the handshake, `Closed` if it failed, `Forked`.
+    pub fn peer_key(&self) -> Result<PublicKey> {
+        self.origin.check()?;
+        self.peer_key.get().copied().ok_or_else(|| self.not_connected())
+    }
+
+    /// Where the peer is. An IPv4 peer of an IPv6 socket is an IPv4 peer.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Where this end is.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Ends both directions from any thread; calls that wait are woken. Messages that came can still be received.
+    pub fn shutdown(&self) {
+        // A forked child must not end its parent's connection.
+        if self.origin.check().is_ok() {
+            self.abort(Error::Closed);
+        }
+    }
+
+    /// Marks the socket closed and wakes whoever waits for it; gives `error` back.
+    fn abort(&self, error: Error) -> Error {
+        self.closed.store(true, Ordering::Release);
+        // It fails if the peer has ended the connection already, which is as good.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        error
+    }
+
+    /// Closes the socket, at once. What was sent still arrives if the peer reads on.
+    pub fn close(self) {}
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.origin.check().is_err() || self.is_closed() {
+            return;
+        }
+        // Bytes left unread would make the system reset the connection and drop what the peer has yet to read.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        let (mut scratch, mut drained) = ([0; 16 * 1024], 0);
+        while drained < DRAIN_MAX {
+            match (&self.stream).read(&mut scratch) {
+                Ok(count) if count > 0 => drained += count,
+                _ => return,
+            }
+        }
+    }
+}
+
+impl AsRawFd for Socket {
+    /// The descriptor, to wait on beside others. That it is not readable does not mean that no message waits.
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+/// Who answers the requests of a server's connections.
+pub(super) fn answerers(server: &Server) -> Answerers {
+    Answerers { vault: server.vault().clone(), registry: Some(server.registry().clone()) }
+}

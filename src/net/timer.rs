@@ -1,0 +1,87 @@
+//! The clock that rotates a server's minute keys, also when no traffic comes.
+
+use crate::connection::{Options, Server};
+use crate::crypto::Origin;
+use crate::error::{Error, Result};
+use crate::registry::Registry;
+use crate::vault::Vault;
+use nix::sys::signal::SigSet;
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How soon a rotation that failed is tried again.
+const RETRY_MS: u64 = 1000;
+
+#[derive(Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// A [`Server`] whose minute keys rotate by a thread of its own; the thread ends when this is dropped.
+pub struct TimedServer {
+    server: Arc<Server>,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+    origin: Origin,
+}
+
+impl TimedServer {
+    /// A server over `vault` and `registry` with its timer running.
+    ///
+    /// # Errors
+    /// Those of [`Server::new`]; `OutOfMemory` if the thread cannot be had.
+    pub fn new(
+        vault: Arc<dyn Vault>,
+        registry: Arc<dyn Registry>,
+        options: Options,
+    ) -> Result<Arc<TimedServer>> {
+        let start = Instant::now();
+        let server = Server::new(vault, registry, options, 0)?;
+        let stop = Arc::new(Stop::default());
+        let (timed, stopping) = (server.clone(), stop.clone());
+        let thread = spawn("curve_tun-minute", move || rotate(&timed, &stopping, start))?;
+        Ok(Arc::new(TimedServer { server, stop, thread: Some(thread), origin: Origin::here() }))
+    }
+
+    /// The server itself, for connections without sockets.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+}
+
+impl Drop for TimedServer {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if self.origin.check().is_err() {
+            // A forked child has no such thread: to wait for it would be to wait for ever.
+            return std::mem::forget(thread);
+        }
+        *self.stop.stopped.lock() = true;
+        self.stop.changed.notify_all();
+        // It can only have failed by a panic, which it has reported.
+        let _ = thread.join();
+    }
+}
+
+fn rotate(server: &Server, stop: &Stop, start: Instant) {
+    let mut stopped = stop.stopped.lock();
+    while !*stopped {
+        let now = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let next = server.tick(now).unwrap_or(now + RETRY_MS);
+        let _ = stop.changed.wait_for(&mut stopped, Duration::from_millis(next.saturating_sub(now)));
+    }
+}
+
+/// A thread that takes none of the host's signals.
+pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let blocked = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK);
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+    if let Ok(before) = blocked {
+        // The caller's own mask comes back; the thread keeps what it was born with.
+        let _ = before.thread_set_mask();
+    }
+    thread.map_err(|_| Error::OutOfMemory)
+}
