@@ -1,14 +1,18 @@
 //! An established connection as two halves, for two threads.
 
 use super::inbox::Inbox;
+#[cfg(feature = "net")]
 use super::outbox::Outbox;
 use super::{Connection, State};
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Sealer};
+#[cfg(feature = "nif")]
+use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, length_field};
 
 /// What sends: see the methods of [`Connection`] of the same names.
 pub(crate) struct SendHalf {
+    #[cfg(feature = "net")]
     outbox: Outbox,
     sealer: Sealer,
     origin: Origin,
@@ -27,12 +31,18 @@ impl Connection {
         let State::Connected(sealer, opener) = self.state else { return Err(Error::WrongState) };
         let origin = self.origin;
         Ok((
-            SendHalf { outbox: self.outbox, sealer, origin },
+            SendHalf {
+                #[cfg(feature = "net")]
+                outbox: self.outbox,
+                sealer,
+                origin,
+            },
             ReceiveHalf { inbox: self.inbox, opener, origin },
         ))
     }
 }
 
+#[cfg(feature = "net")]
 impl SendHalf {
     pub(crate) fn check(&self) -> Result<()> {
         self.origin.check()
@@ -53,6 +63,22 @@ impl SendHalf {
 
     pub(crate) fn release(&mut self) {
         self.outbox.release();
+    }
+}
+
+#[cfg(feature = "nif")]
+impl SendHalf {
+    /// Seals a message into `frame`, which is exactly as long as the message on the wire: for a driver that hands
+    /// bytes to the transport itself.
+    pub(crate) fn seal_into(&mut self, message: &[u8], frame: &mut [u8]) -> Result<()> {
+        self.origin.check()?;
+        let (field, packet) = frame.split_first_chunk_mut::<LENGTH_BYTES>().ok_or(Error::InvalidArgument)?;
+        if message.len() > MESSAGE_MAX || packet.len() != MESSAGE_OVERHEAD + message.len() {
+            return Err(Error::InvalidArgument);
+        }
+        *field = length_field(packet.len());
+        packet[MESSAGE_OVERHEAD..].copy_from_slice(message);
+        self.sealer.seal(packet)
     }
 }
 

@@ -16,8 +16,10 @@ mod nonce_key;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::Origin;
-pub(crate) use keys::{EphemeralSecret, decode_key, encode_key};
+pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
+#[cfg(feature = "capi")]
+pub(crate) use keys::{decode_key, encode_key};
 pub(crate) use memory::Secret;
 pub(crate) use message::{MESSAGE_HEADER, MessageKey};
 pub(crate) use nonce_key::NonceKey;

@@ -60,6 +60,33 @@ impl MemoryVault {
     }
 }
 
+#[cfg(feature = "nif")]
+impl MemoryVault {
+    /// A nonce for one later [`MemoryVault::box_seal_issued`].
+    pub(crate) fn issue_nonce(&self) -> Result<LongTermNonce> {
+        self.origin.check()?;
+        self.nonces.next()
+    }
+
+    /// As [`Vault::box_seal`], under a nonce of [`MemoryVault::issue_nonce`]; the caller sees to it that none is used
+    /// twice. The original's vault has its nonce drawn before its box, so Erlang's behaviour needs the two steps.
+    pub(crate) fn box_seal_issued(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &LongTermNonce,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<()> {
+        check_lengths(message.len(), sealed.len())?;
+        if purpose == Purpose::Hello {
+            return Err(Error::InvalidArgument);
+        }
+        self.agree(peer)?.seal(&purpose.nonce(nonce)?, message, sealed);
+        Ok(())
+    }
+}
+
 /// `InvalidArgument` unless `sealed` is as long as the box of `message`.
 fn check_lengths(message: usize, sealed: usize) -> Result<()> {
     if message.checked_add(TAG_BYTES) == Some(sealed) { Ok(()) } else { Err(Error::InvalidArgument) }
