@@ -64,7 +64,8 @@ init(#{socket := Socket, owner := Owner, prepared := Prepared} = Start) ->
     {ok, watch(S)}.
 
 -spec terminate(term(), #listener{}) -> ok.
-terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters}) ->
+terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters, acceptor = Acceptor}) ->
+    exit(Acceptor, kill),
     _ = [answer(Waiter, {error, closed}) || Waiter <- queue:to_list(Waiters)],
     gen_tcp:close(Socket).
 

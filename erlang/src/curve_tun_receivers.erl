@@ -55,9 +55,14 @@ weight(Message) -> byte_size(Message) + 64.
 
 %% Delivers messages to the controller as far as the active mode goes: those that wait, then those that just came.
 -spec deliver([binary()], controller(), receivers()) -> receivers().
-deliver(Arrived, {Pid, Socket}, #receivers{active = true, bytes = 0, ended = no} = Rx) ->
-    _ = [Pid ! {curve_tun, Socket, Message} || Message <- Arrived],
-    Rx;
+deliver(Arrived, {Pid, Socket} = Controller, #receivers{active = true, bytes = 0, ended = no} = Rx) ->
+    case queue:is_empty(Rx#receivers.waiting) of
+        true ->
+            _ = [Pid ! {curve_tun, Socket, Message} || Message <- Arrived],
+            Rx;
+        false ->
+            feed(Controller, arrived(Arrived, Rx))
+    end;
 deliver(Arrived, Controller, Rx) ->
     tell_end(Controller, feed(Controller, arrived(Arrived, Rx))).
 

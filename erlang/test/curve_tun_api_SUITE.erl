@@ -7,6 +7,8 @@
 
 -compile([export_all, nowarn_export_all]).
 
+suite() -> [{timetrap, {seconds, 90}}].
+
 all() ->
     [messages_arrive_both_ways, iodata_of_every_shape, empty_and_largest_messages,
      too_large_is_refused_and_the_connection_stays, what_is_no_iodata_is_badarg, send_many_keeps_order,
