@@ -54,6 +54,8 @@
 -define(FLUSH, 5000).
 -define(FLUSH_STEP, 10).
 -define(DRAIN, 500).
+%% Linux's number for the state of a transport that the peer has ended in order.
+-define(CLOSE_WAIT, 8).
 
 %%% Calls
 
@@ -209,7 +211,8 @@ open_end({server, Server}, Socket) ->
 %% The next bytes of the handshake.
 -spec read_on(#data{}, atom(), [term()]) -> gen_statem:event_handler_result(atom()).
 read_on(#data{socket = Socket} = D, State, Actions) ->
-    case inet:setopts(Socket, [{active, once}]) of
+    %% The socket stays after the peer's end, to tell what that means.
+    case inet:setopts(Socket, [{exit_on_close, false}, {active, once}]) of
         ok -> {next_state, State, D, Actions};
         {error, _} -> ended_in_handshake(D)
     end.
@@ -273,12 +276,28 @@ transmit(Bytes, #data{socket = Socket}) ->
         {error, _} -> {error, closed}
     end.
 
-%% The transport ended before the handshake did. Only an end in order says anything about the server's key.
+%% The transport ended before the handshake did. Only an end in order, by a peer that has read what we sent, says
+%% anything about the server's key.
 -spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
-ended_in_handshake(#data{broken = false, nif = Nif} = D) when Nif =/= undefined ->
-    handshake_failed(curve_tun_nif:transport_ended(Nif), D);
+ended_in_handshake(#data{broken = false, nif = Nif, socket = Socket} = D) when Nif =/= undefined ->
+    case was_read(Socket) of
+        true -> handshake_failed(curve_tun_nif:transport_ended(Nif), D);
+        false -> handshake_failed(closed, D)
+    end;
 ended_in_handshake(D) ->
     handshake_failed(closed, D).
+
+%% Whether a peer that has ended the transport had read all that we sent. One that closes without is at first seen to
+%% end in order, too: but then its kernel has not acknowledged our bytes, or has reset the transport. Linux says so
+%% (TCP_INFO: the state, then at offset 24 the packets that are not acknowledged); elsewhere the end counts as in order.
+-spec was_read(gen_tcp:socket()) -> boolean().
+was_read(Socket) ->
+    case os:type() =:= {unix, linux} andalso inet:getopts(Socket, [{raw, 6, 11, 32}]) of
+        {ok, [{raw, 6, 11, <<State, _:23/binary, Unacknowledged:32/native, _/binary>>}]} ->
+            State =:= ?CLOSE_WAIT andalso Unacknowledged =:= 0;
+        _ ->
+            true
+    end.
 
 -spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handshake_failed(Reason, D) ->
@@ -293,6 +312,7 @@ report(_Result, #data{waiting = undefined}) -> ok.
 
 -spec established(#data{}) -> gen_statem:event_handler_result(atom()).
 established(#data{sender = Sender, socket = Socket, nif = Nif, controller = {Controller, _}, rest = Rest} = D0) ->
+    _ = inet:setopts(Socket, [{exit_on_close, true}]),
     curve_tun_sender:connected(Sender, Socket, Nif, Controller),
     _ = report(ok, D0),
     D = D0#data{waiting = undefined, providers = #{}, rest = <<>>},
