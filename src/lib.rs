@@ -8,6 +8,9 @@
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
 
+#[cfg(feature = "capi")]
+#[allow(unsafe_code)]
+mod capi;
 pub mod connection;
 mod cookie;
 #[allow(unsafe_code)]
@@ -27,3 +30,8 @@ pub use cookie::MINUTE_MS;
 pub use crypto::inject;
 pub use crypto::{KEY_BYTES, KEY_TEXT_LEN, PublicKey, SecretKey};
 pub use error::{Error, Result};
+
+/// The Rust program of the README, as a documentation test.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

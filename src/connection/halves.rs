@@ -8,7 +8,9 @@ use crate::crypto::Origin;
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Sealer};
 #[cfg(feature = "nif")]
-use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, length_field};
+use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, frame_length, length_field};
+#[cfg(feature = "nif")]
+use std::ops::DerefMut;
 
 /// What sends: see the methods of [`Connection`] of the same names.
 pub(crate) struct SendHalf {
@@ -77,8 +79,7 @@ impl SendHalf {
             return Err(Error::InvalidArgument);
         }
         *field = length_field(packet.len());
-        packet[MESSAGE_OVERHEAD..].copy_from_slice(message);
-        self.sealer.seal(packet)
+        self.sealer.seal_apart(message, packet)
     }
 }
 
@@ -87,6 +88,7 @@ impl ReceiveHalf {
         self.origin.check()
     }
 
+    #[cfg(feature = "net")]
     pub(crate) fn room(&mut self) -> &mut [u8] {
         self.inbox.room()
     }
@@ -101,10 +103,58 @@ impl ReceiveHalf {
         opened
     }
 
+    /// Opens the next frame of what came, straight from `bytes` into a place that `make` gives for the length of its
+    /// message, and takes it off `bytes`. `None` when what there is has been taken and is not a whole frame.
+    #[cfg(feature = "nif")]
+    pub(crate) fn open_next<M: DerefMut<Target = [u8]>>(
+        &mut self,
+        bytes: &mut &[u8],
+        make: impl FnOnce(usize) -> M,
+    ) -> Result<Option<M>> {
+        // A frame that came in pieces is put together in the inbox; messages of the handshake's last read are there.
+        while !self.inbox.is_empty() || bytes.len() < LENGTH_BYTES {
+            if let Some(message) = self.inbox.message() {
+                let mut made = make(message.len());
+                made.copy_from_slice(message);
+                self.inbox.consume();
+                return Ok(Some(made));
+            }
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            let count = self.inbox.push(&bytes[..bytes.len().min(self.inbox.lacks())]);
+            *bytes = &bytes[count..];
+            self.filled(0)?;
+        }
+        let (field, rest) = bytes.split_first_chunk().ok_or(Error::Internal)?;
+        let len = frame_length(*field);
+        if len < MESSAGE_OVERHEAD {
+            return self.refuse(Error::BadPacket);
+        }
+        let Some((packet, rest)) = rest.split_at_checked(len) else {
+            self.inbox.push(bytes);
+            *bytes = &[];
+            return Ok(None);
+        };
+        *bytes = rest;
+        match self.opener.open_apart(packet, make) {
+            Ok(message) => Ok(Some(message)),
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    #[cfg(feature = "nif")]
+    fn refuse<T>(&mut self, error: Error) -> Result<T> {
+        self.inbox.stop();
+        Err(error)
+    }
+
+    #[cfg(feature = "net")]
     pub(crate) fn message(&self) -> Option<&[u8]> {
         self.inbox.message()
     }
 
+    #[cfg(feature = "net")]
     pub(crate) fn consume(&mut self) {
         self.inbox.consume();
     }

@@ -1,22 +1,34 @@
 //! Boxes and secret boxes, each with its tag before the ciphertext.
 
-use super::memory::{Guarded, Secret};
-use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, random, sodium};
+use super::memory::{Guarded, Memory, Secret};
+use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, random, sodium, wipe_stack};
 use crate::error::{Error, Result};
 
 /// What two key pairs agree on: the key of every box between them (`crypto_box_beforenm`).
-pub(crate) struct SharedKey(Secret<KEY_BYTES>);
+///
+/// It lives for one step of a handshake on the heap, or for longer in guarded memory.
+pub(crate) struct SharedKey<M: Memory = Secret<KEY_BYTES>>(M);
 
 impl SharedKey {
     pub(super) fn agree(secret: &[u8; KEY_BYTES], public: &PublicKey) -> Result<SharedKey> {
+        #[cfg(feature = "inject")]
+        super::inject::count_agreement();
         let mut shared = Secret::zeroed()?;
         // SAFETY: all three are 32 bytes.
         let agreed = unsafe {
             sodium::crypto_box_beforenm(shared.bytes_mut().as_mut_ptr(), public.0.as_ptr(), secret.as_ptr())
         };
+        wipe_stack();
         if agreed == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
     }
 
+    /// A copy to keep, in guarded memory.
+    pub(crate) fn guarded(&self) -> Result<SharedKey<Guarded<KEY_BYTES>>> {
+        Ok(SharedKey(Guarded::copy_of(self.0.bytes())?))
+    }
+}
+
+impl<M: Memory> SharedKey<M> {
     /// Seals `message` into `out` (`crypto_box_easy_afternm`).
     ///
     /// # Panics

@@ -1,10 +1,11 @@
-//! Scripted randomness for the project's tests (feature `inject`, never part of
+//! Scripted randomness and a count of agreements, for the project's tests (feature `inject`, never part of
 //! a build that ships).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 thread_local! {
+    static AGREEMENTS: Cell<u64> = const { Cell::new(0) };
     static SCRIPT: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
 }
 
@@ -20,10 +21,20 @@ pub fn remaining() -> usize {
     SCRIPT.with_borrow(VecDeque::len)
 }
 
+/// How many keys this thread has agreed (scalar multiplications with another's point).
+pub fn agreements() -> u64 {
+    AGREEMENTS.get()
+}
+
+pub(super) fn count_agreement() {
+    AGREEMENTS.set(AGREEMENTS.get() + 1);
+}
+
 pub(super) fn take(bytes: &mut [u8]) -> bool {
     SCRIPT.with_borrow_mut(|script| match script.pop_front() {
-        Some(draw) => {
+        Some(mut draw) => {
             bytes.copy_from_slice(&draw);
+            super::wipe(&mut draw);
             true
         }
         None => false,

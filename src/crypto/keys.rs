@@ -1,7 +1,7 @@
 //! Curve25519 keys, and their one printable form.
 
 use super::memory::{Guarded, Secret};
-use super::{KEY_BYTES, SharedKey, equal, random, sodium, wipe};
+use super::{KEY_BYTES, SharedKey, equal, random, sodium, wipe, wipe_stack};
 use crate::error::{Error, Result};
 use std::{fmt, str::FromStr};
 
@@ -88,10 +88,9 @@ pub(crate) fn decode_key(text: &[u8], key: &mut [u8; KEY_BYTES]) -> Result<()> {
 fn public_of(secret: &[u8; KEY_BYTES]) -> Result<PublicKey> {
     let mut public = [0; KEY_BYTES];
     // SAFETY: both are 32 bytes.
-    match unsafe { sodium::crypto_scalarmult_base(public.as_mut_ptr(), secret.as_ptr()) } {
-        0 => Ok(PublicKey(public)),
-        _ => Err(Error::WeakKey),
-    }
+    let made = unsafe { sodium::crypto_scalarmult_base(public.as_mut_ptr(), secret.as_ptr()) };
+    wipe_stack();
+    if made == 0 { Ok(PublicKey(public)) } else { Err(Error::WeakKey) }
 }
 
 /// A long-term secret key, in guarded memory until dropped.
@@ -111,11 +110,7 @@ impl SecretKey {
     /// # Errors
     /// `OutOfMemory`, `CryptoUnavailable`.
     pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<SecretKey> {
-        let fill = |guarded: &mut [u8; KEY_BYTES]| {
-            guarded.copy_from_slice(bytes);
-            Ok(())
-        };
-        Ok(SecretKey(Guarded::new_with(fill)?))
+        Ok(SecretKey(Guarded::copy_of(bytes)?))
     }
 
     /// Copies the key out, for its owner to print or store and then wipe.

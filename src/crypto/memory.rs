@@ -1,8 +1,25 @@
 //! Where secrets live: on the heap and wiped, or in guarded pages.
 
-use super::{init, sodium, wipe};
+use super::{KEY_BYTES, init, sodium, wipe};
 use crate::error::{Error, Result};
 use std::ptr::NonNull;
+
+/// Where the 32 bytes of a key are.
+pub(crate) trait Memory {
+    fn bytes(&self) -> &[u8; KEY_BYTES];
+}
+
+impl Memory for Secret<KEY_BYTES> {
+    fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.bytes()
+    }
+}
+
+impl Memory for Guarded<KEY_BYTES> {
+    fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.bytes()
+    }
+}
 
 /// A secret of one connection: on the heap, so that a move copies no secret; wiped when dropped.
 pub(crate) struct Secret<const N: usize>(Box<[u8; N]>);
@@ -53,6 +70,14 @@ impl<const N: usize> Guarded<N> {
             0 => Ok(guarded),
             _ => Err(Error::OutOfMemory),
         }
+    }
+
+    /// A copy of `bytes`; the original stays its owner's to wipe.
+    pub(crate) fn copy_of(bytes: &[u8; N]) -> Result<Self> {
+        Guarded::new_with(|guarded| {
+            guarded.copy_from_slice(bytes);
+            Ok(())
+        })
     }
 
     pub(crate) fn bytes(&self) -> &[u8; N] {

@@ -20,8 +20,8 @@ pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
 #[cfg(feature = "capi")]
 pub(crate) use keys::{decode_key, encode_key};
-pub(crate) use memory::Secret;
-pub(crate) use message::{MESSAGE_HEADER, MessageKey};
+pub(crate) use memory::{Guarded, Secret};
+pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;
 
 use crate::error::{Error, Result};
@@ -68,6 +68,18 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
 pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     // SAFETY: both pointers are valid for N bytes.
     unsafe { sodium::sodium_memcmp(a.as_ptr().cast(), b.as_ptr().cast(), N) == 0 }
+}
+
+/// Overwrites what the calls that just returned to our caller left on the stack (`sodium_stackzero`).
+///
+/// Compilers spill, moves leave copies, and older versions of libsodium keep the raw X25519 secret there. To be called
+/// from the function that made those calls, so that this one's frame covers theirs.
+#[inline(always)]
+fn wipe_stack() {
+    /// More than the deepest of them uses: X25519 takes under 4 KiB, expanding AES keys under 1.
+    const DEPTH: usize = 8192;
+    // SAFETY: it writes below the stack pointer alone, where nothing lives.
+    unsafe { sodium::sodium_stackzero(DEPTH) }
 }
 
 /// Overwrites `bytes` with zeros in a way that the compiler does not remove.

@@ -1,7 +1,7 @@
 //! The block cipher that scrambles long-term nonces.
 
 use super::memory::Guarded;
-use super::{KEY_BYTES, random};
+use super::{KEY_BYTES, random, wipe_stack};
 use crate::error::Result;
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
@@ -16,8 +16,16 @@ impl NonceKey {
         Ok(NonceKey(Guarded::new_with(|bytes| random(bytes))?))
     }
 
-    /// Enciphers `block`. The key schedule lives for this call only (`aes` wipes it).
+    /// Enciphers `block`. The key schedule lives for this call only.
     pub(crate) fn encipher(&self, block: [u8; 16]) -> [u8; 16] {
+        let block = self.encipher_on_stack(block);
+        wipe_stack();
+        block
+    }
+
+    /// `aes` wipes the schedule where it ends up, but not where it was before a move.
+    #[inline(never)]
+    fn encipher_on_stack(&self, block: [u8; 16]) -> [u8; 16] {
         let mut block = block.into();
         Aes256::new(self.0.bytes().into()).encrypt_block(&mut block);
         block.into()

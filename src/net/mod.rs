@@ -7,6 +7,7 @@
 mod deadline;
 mod dial;
 mod errand;
+mod handshakes;
 mod io;
 mod listener;
 mod shake;

@@ -1,7 +1,7 @@
 //! Sealing and opening, many messages in a call.
 
 use super::connection::{ConnectionResource, lock};
-use super::term::{self, binary, failure, reason_atom};
+use super::term::{self, failure, reason_atom};
 use crate::connection::SendHalf;
 use crate::error::{Error, Result};
 use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD};
@@ -82,28 +82,21 @@ fn open<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'
         Err(reason) => return Ok(failure(env, reason)),
     };
     let Some(half) = half.as_mut() else { return Ok(failure(env, Error::Closed)) };
-    let (mut messages, mut taken, mut cost) = (Vec::new(), 0, 0);
+    let (mut messages, mut left, mut cost) = (Vec::new(), bytes.as_slice(), 0);
     let outcome = half.check().and_then(|()| {
-        loop {
-            let room = half.room();
-            let count = room.len().min(bytes.len() - taken);
-            room[..count].copy_from_slice(&bytes[taken..taken + count]);
-            taken += count;
-            let opened = half.filled(count);
-            while let Some(message) = half.message() {
-                cost += MESSAGE_COST + message.len();
-                messages.push(binary(env, message));
-                half.consume();
-            }
-            cost += count;
-            opened?;
-            if taken == bytes.len() || cost >= 2 * PORTION {
-                return Ok(());
+        while cost < PORTION {
+            match half.open_next(&mut left, |len| NewBinary::new(env, len))? {
+                Some(message) => {
+                    cost += MESSAGE_COST + message.len();
+                    messages.push(Term::from(message));
+                }
+                None => break,
             }
         }
+        Ok(())
     });
-    consume(env, cost / 2);
-    let rest = bytes.make_subbinary(taken, bytes.len() - taken)?;
+    consume(env, cost.max(MESSAGE_COST));
+    let rest = bytes.make_subbinary(bytes.len() - left.len(), left.len())?;
     let status = outcome.map_or_else(|reason| reason_atom(env, reason), |()| term::ok().encode(env));
     Ok((messages, rest, status).encode(env))
 }

@@ -44,7 +44,7 @@ impl VaultResource {
     }
 
     fn issue(&self, vault: &MemoryVault) -> Result<LongTermNonce> {
-        let nonce = vault.issue_nonce()?;
+        let nonce = vault.local().issue_nonce()?;
         let mut issued = self.issued.lock().map_err(|_| Error::Internal)?;
         if issued.len() == ISSUED_MAX {
             issued.pop_front();
@@ -118,7 +118,7 @@ fn vault_box<'a>(
     let done = purpose(&nonce).and_then(|(purpose, part)| {
         let part = part.try_into().map_err(|_| Error::InvalidArgument)?;
         vault.redeem(&part)?;
-        memory.box_seal_issued(purpose, &peer, &part, &message, &mut sealed)
+        memory.local().box_seal_issued(purpose, &peer, &part, &message, &mut sealed)
     });
     Ok(reply(env, done.map(|()| Term::from(sealed))))
 }

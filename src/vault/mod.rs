@@ -5,10 +5,14 @@
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.
 
+mod agreements;
+mod local;
 mod long_term;
 mod memory;
 
-pub(crate) use long_term::LongTermNonces;
+use agreements::Agreements;
+use local::LocalKey;
+use long_term::LongTermNonces;
 pub use memory::MemoryVault;
 
 use crate::crypto::{NONCE_BYTES, Nonce, PublicKey};
@@ -134,6 +138,9 @@ pub trait Vault: Send + Sync {
         let nonce = self.box_seal(Purpose::Cookie, client_short, &cookie()?, &mut sealed)?;
         Ok((nonce, sealed))
     }
+
+    /// Wipes the keys agreed with long-term peers, if the vault keeps any to save work when they come again.
+    fn forget_agreements(&self) {}
 
     /// Whether connections call this vault on the spot; see [`Answers`].
     fn answers(&self) -> Answers {

@@ -1,0 +1,144 @@
+//! A long-term key in this process: what the vaults that hold one here share.
+
+use super::{Agreements, LongTermNonce, LongTermNonces, Purpose, check_hello};
+use crate::crypto::{Origin, PublicKey, SecretKey, SharedKey, TAG_BYTES};
+use crate::error::{Error, Result};
+use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
+
+/// Key pair, long-term nonces and agreements, with the methods of [`Vault`](super::Vault) that need them.
+pub(crate) struct LocalKey {
+    secret: SecretKey,
+    public: PublicKey,
+    nonces: LongTermNonces,
+    agreements: Agreements,
+    origin: Origin,
+}
+
+impl LocalKey {
+    pub(crate) fn new(secret: SecretKey, nonces: LongTermNonces) -> Result<LocalKey> {
+        let public = secret.public_key()?;
+        Ok(LocalKey { secret, public, nonces, agreements: Agreements::default(), origin: Origin::here() })
+    }
+
+    pub(crate) fn public_key(&self) -> PublicKey {
+        self.public
+    }
+
+    fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {
+        self.origin.check()?;
+        self.secret.agree(peer)
+    }
+
+    pub(crate) fn box_seal(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<LongTermNonce> {
+        check_lengths(message, sealed)?;
+        self.origin.check()?;
+        match purpose {
+            // A hello's box is sealed by a short-term key.
+            Purpose::Hello => return Err(Error::InvalidArgument),
+            Purpose::Cookie => {}
+            Purpose::Vouch => {
+                if let Some(shared) = self.agreements.get(peer) {
+                    let nonce = self.nonces.next()?;
+                    shared.seal(&purpose.nonce(&nonce)?, message, sealed);
+                    return Ok(nonce);
+                }
+            }
+        }
+        let shared = self.agree(peer)?;
+        let nonce = self.nonces.next()?;
+        shared.seal(&purpose.nonce(&nonce)?, message, sealed);
+        if purpose == Purpose::Vouch {
+            self.agreements.keep(peer, &shared)?;
+        }
+        Ok(nonce)
+    }
+
+    pub(crate) fn box_open(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        message: &mut [u8],
+    ) -> Result<()> {
+        check_lengths(message, sealed)?;
+        self.origin.check()?;
+        let nonce = purpose.nonce(nonce)?;
+        // A box that does not open takes the way below in any case: the time of a refusal must not tell a stranger
+        // who claims `peer` whether it is remembered.
+        if purpose == Purpose::Vouch
+            && let Some(shared) = self.agreements.get(peer)
+            && shared.open(&nonce, sealed, message).is_ok()
+        {
+            return Ok(());
+        }
+        let shared = self.agree(peer)?;
+        shared.open(&nonce, sealed, message)?;
+        if purpose == Purpose::Vouch {
+            self.agreements.keep(peer, &shared)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn answer_hello(
+        &self,
+        client_short: &PublicKey,
+        hello: &HelloBox,
+        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
+    ) -> Result<(LongTermNonce, CookieBox)> {
+        let shared = self.agree(client_short)?;
+        let mut opened = HELLO_ZEROS;
+        shared.open(&Purpose::Hello.nonce(&HELLO_COUNTER)?, hello, &mut opened)?;
+        check_hello(&opened)?;
+        let cookie = cookie()?;
+        let nonce = self.nonces.next()?;
+        let mut sealed = [0; _];
+        shared.seal(&Purpose::Cookie.nonce(&nonce)?, &cookie, &mut sealed);
+        Ok((nonce, sealed))
+    }
+
+    /// A nonce for one later [`LocalKey::box_seal_issued`].
+    #[cfg(feature = "nif")]
+    pub(crate) fn issue_nonce(&self) -> Result<LongTermNonce> {
+        self.origin.check()?;
+        self.nonces.next()
+    }
+
+    /// As [`LocalKey::box_seal`], under a nonce of [`LocalKey::issue_nonce`]; the caller sees to it that each serves
+    /// once. The original's vault has its nonce drawn before its box, so Erlang's behaviour has the two steps.
+    #[cfg(feature = "nif")]
+    pub(crate) fn box_seal_issued(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &LongTermNonce,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<()> {
+        check_lengths(message, sealed)?;
+        if purpose == Purpose::Hello {
+            return Err(Error::InvalidArgument);
+        }
+        self.agree(peer)?.seal(&purpose.nonce(nonce)?, message, sealed);
+        Ok(())
+    }
+
+    pub(crate) fn forget_agreements(&self) {
+        self.agreements.forget();
+    }
+}
+
+/// `InvalidArgument` unless `sealed` is as long as the box of `message`.
+fn check_lengths(message: &[u8], sealed: &[u8]) -> Result<()> {
+    if message.len().checked_add(TAG_BYTES) == Some(sealed.len()) {
+        Ok(())
+    } else {
+        Err(Error::InvalidArgument)
+    }
+}

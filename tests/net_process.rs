@@ -1,0 +1,99 @@
+//! What concerns a whole process: its descriptors, and its children. One test, since it changes the process.
+
+mod support;
+
+use curve_tun::Error;
+use curve_tun::connection::Options;
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::registry::MemoryRegistry;
+use curve_tun::vault::{MemoryVault, Vault};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+const SOON: Timeout = Some(Duration::from_secs(20));
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn limit_descriptors(limit: u64) {
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit.max(1024) };
+    // SAFETY: the pointer is to a valid rlimit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+#[test]
+fn descriptors_run_out_and_come_back_and_a_forked_child_is_refused() {
+    let (vault, client) =
+        (Arc::new(MemoryVault::generate().unwrap()), Arc::new(MemoryVault::generate().unwrap()));
+    let registry = Arc::new(MemoryRegistry::new());
+    registry.add_anywhere(client.public_key());
+    let server = TimedServer::new(vault.clone(), registry, Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    let connect = || {
+        Socket::connect(
+            "127.0.0.1",
+            listener.port(),
+            client.clone(),
+            vault.public_key(),
+            &Options::default(),
+            SOON,
+        )
+    };
+    let tunnel = || {
+        thread::scope(|scope| {
+            let client = scope.spawn(connect);
+            (listener.accept(SOON).unwrap(), client.join().unwrap().unwrap())
+        })
+    };
+    let before = descriptors();
+
+    let (first, peer) = tunnel();
+    // Fill the table, but for one place, then have more clients come than it holds.
+    let waiting: Vec<TcpStream> =
+        (0..3).map(|_| TcpStream::connect(listener.local_address()).unwrap()).collect();
+    limit_descriptors(descriptors() as u64);
+    let mut reported = 0;
+    for _ in 0..3 {
+        match listener.accept(Some(Duration::from_millis(250))) {
+            Err(Error::TooManyFiles) => reported += 1,
+            Err(Error::Timeout) => {}
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+    }
+    assert!(reported > 0, "the lack of descriptors is reported");
+    first.send(b"still here", SOON).unwrap();
+    assert_eq!(peer.recv(&mut [0; 16], SOON), Ok(10));
+    limit_descriptors(1024);
+    drop(waiting);
+    let (second, _peer) = tunnel();
+    drop((first, peer, second, _peer));
+    // The clients that went away during their handshake are noticed by an accept.
+    assert!(matches!(listener.accept(Some(Duration::from_millis(300))), Err(Error::Timeout)));
+    assert_eq!(descriptors(), before, "every descriptor is given back");
+
+    let (ours, theirs) = tunnel();
+    // SAFETY: the child makes no use of other threads, and leaves by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = ours.send(b"x", SOON) == Err(Error::Forked)
+            && ours.recv(&mut [0; 8], SOON) == Err(Error::Forked)
+            && ours.peer_key() == Err(Error::Forked)
+            && matches!(listener.accept(SOON), Err(Error::Forked))
+            && vault.box_seal(curve_tun::vault::Purpose::Vouch, &client.public_key(), &[0; 32], &mut [0; 48])
+                == Err(Error::Forked);
+        // What the child frees must not end its parent's tunnel, nor wait for threads that it does not have.
+        ours.shutdown();
+        drop((ours, listener));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: the child is ours, the pointer valid.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child was refused everywhere");
+    ours.send(b"unharmed", SOON).unwrap();
+    assert_eq!(theirs.recv(&mut [0; 16], SOON), Ok(8));
+}
