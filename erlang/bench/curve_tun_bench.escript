@@ -20,7 +20,7 @@ main(Args) ->
     ok = curve_tun_simple_registry:register({127,0,0,1}, Key),
     put(tls, certificates()),
     Parts = case Args of [] -> ["handshakes", "stream", "echo", "memory"]; _ -> Args end,
-    io:format("~-24s ~-34s ~10s ~14s~n", ["system", "what", "bytes", "result"]),
+    io:format("~-24s ~-34s ~10s ~s~n", ["system", "what", "bytes", "result"]),
     [part(Part) || Part <- Parts],
     ok.
 
@@ -31,7 +31,7 @@ env(Name, Default) ->
     end.
 
 row(System, What, Size, Format, Values) ->
-    io:format("~-24s ~-34s ~10w ~14s~n", [name(System), What, Size, io_lib:format(Format, Values)]).
+    io:format("~-24s ~-34s ~10w ~s~n", [name(System), What, Size, io_lib:format(Format, Values)]).
 
 name({System, tuned}) -> atom_to_list(System);
 name({System, untuned}) -> atom_to_list(System) ++ " untuned".
@@ -111,10 +111,10 @@ with_pair(System, Serve, Drive) ->
 stream(System, Size, How) ->
     garbage_collect(),
     Message = crypto:strong_rand_bytes(Size),
-    Rate = with_pair(System, fun(S) -> active(System, S, 100), count(System, S, 0) end,
+    {Rate, Cpu} = with_pair(System, fun(S) -> active(System, S, 100), count(System, S, 0) end,
                      fun(C, Wait) -> pump(System, C, Message, How, Wait) end),
     row(System, case How of single -> "one way, single sends"; many -> "one way, send_many" end, Size,
-        "~w msg/s", [round(Rate)]).
+        "~w msg/s (~.1f us cpu each)", [round(Rate), Cpu]).
 
 pump(System, C, Message, How, Wait) ->
     Batch = max(1, 262144 div (byte_size(Message) + 34)),
@@ -123,12 +123,14 @@ pump(System, C, Message, How, Wait) ->
               many -> Messages = lists:duplicate(Batch, Message),
                       fun() -> ok = curve_tun:send_many(C, Messages), Batch end
           end,
+    {Before, _} = erlang:statistics(runtime),
     Start = erlang:monotonic_time(),
     Until = Start + round(env("SECS", 1.0) * 1.0e9),
     Sent = until(Say, Until, 0),
     send(System, C, <<"end">>),
     Sent = Wait(),
-    Sent / ((erlang:monotonic_time() - Start) / 1.0e9).
+    {After, _} = erlang:statistics(runtime),
+    {Sent / ((erlang:monotonic_time() - Start) / 1.0e9), 1000 * (After - Before) / Sent}.
 
 until(Say, Until, Sent) ->
     Now = Sent + Say(),
@@ -162,9 +164,17 @@ echo(System, Size) ->
     row(System, "echo, p50 and p99", Size, "~.1f ~.1f us",
         [lists:nth(Count div 2, Times), lists:nth(Count * 99 div 100, Times)]).
 
-reflect(System, S) ->
-    send(System, S, recv(System, S)),
-    reflect(System, S).
+%% Until the other end closes.
+reflect({curve_tun, _} = System, S) ->
+    case curve_tun:recv(S, 30000) of
+        {error, _} -> ok;
+        Message -> send(System, S, Message), reflect(System, S)
+    end;
+reflect({Module, _} = System, S) ->
+    case Module:recv(S, 0, 30000) of
+        {error, _} -> ok;
+        {ok, Message} -> send(System, S, Message), reflect(System, S)
+    end.
 
 handshakes(System, Parallel) ->
     {L, Port} = listen(System),

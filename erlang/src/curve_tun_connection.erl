@@ -9,7 +9,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, socket/2, attach/4, handshake/2, handshake_for/2, give/2, send_failed/2, request/2]).
+-export([start_link/1, socket/2, attach/4, handshake/2, handshake_for/2, give/2, send_failed/2, request/2, wait/1]).
 -export([init/1, callback_mode/0, terminate/3, format_status/1]).
 -export([ready/3, initiating/3, accepting/3, connected/3, closed/3]).
 
@@ -36,8 +36,10 @@
     rest = <<>> :: binary(),
     receivers :: curve_tun_receivers:receivers(),
     high_water = 1 :: pos_integer(),
-    %% Whether the socket delivers: not above the high-water mark.
-    reading = false :: boolean(),
+    %% What the socket delivers: one read, several, or, above the high-water mark, none.
+    reading = none :: none | once | several,
+    %% Whether the last read was a large one, and more are likely to follow.
+    bulk = false :: boolean(),
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
@@ -46,14 +48,18 @@
     linger :: none | {flush, Pending :: non_neg_integer(), curve_tun_time:deadline()} | drain
 }).
 
-%% How many reads of the socket are delivered before it is asked to go on.
+%% How many reads of the socket are delivered before it is asked to go on, after one of at least this many bytes: then
+%% the socket is read while we open what came. After smaller ones it is one, for between several the driver holds a
+%% whole buffer ready.
 -define(READS, 8).
+-define(BULK, 16384).
 %% After this many idle milliseconds buffers and heap are given back.
 -define(IDLE, 1000).
 %% A close waits this long for the kernel to take more of what was sent, and then this long for the peer's end.
 -define(FLUSH, 5000).
 -define(FLUSH_STEP, 10).
 -define(DRAIN, 500).
+-define(RENEW, 1000).
 %% Linux's number for the state of a transport that the peer has ended in order.
 -define(CLOSE_WAIT, 8).
 
@@ -102,8 +108,16 @@ send_failed(Connection, Reason) ->
 %% Asks a connection. One that is gone is closed.
 -spec request(pid(), term()) -> term().
 request(Connection, Request) ->
-    try gen_statem:call(Connection, Request)
-    catch exit:_ -> {error, closed}
+    ?MODULE:wait(gen_statem:send_request(Connection, Request)).
+
+%% Waits as long as it takes, and takes up new code of this module meanwhile: whoever waited in it for ever would be
+%% killed by the second reload.
+-spec wait(gen_statem:request_id()) -> term().
+wait(RequestId) ->
+    case gen_statem:wait_response(RequestId, ?RENEW) of
+        {reply, Reply} -> Reply;
+        {error, _} -> {error, closed};
+        timeout -> ?MODULE:wait(RequestId)
     end.
 
 %%% The process
@@ -318,17 +332,16 @@ established(#data{sender = Sender, socket = Socket, nif = Nif, controller = {Con
     D = D0#data{waiting = undefined, providers = #{}, rest = <<>>},
     %% Messages may have come with the last packet of the handshake.
     {next_state, connected, D,
-     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Rest}}, {next_event, internal, read}]}.
+     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Rest}}]}.
 
 %%% connected
 
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-connected(info, {tcp, Socket, Bytes}, #data{socket = Socket} = D) ->
-    opened(open(Bytes, D#data.nif, []), D);
+connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, reading = Reading} = D) ->
+    Left = case Reading of several -> several; _ -> none end,
+    opened(open(Bytes, D#data.nif, []), D#data{reading = Left, bulk = byte_size(Bytes) >= ?BULK});
 connected(info, {tcp_passive, Socket}, #data{socket = Socket} = D) ->
-    {keep_state, arm(D#data{reading = false})};
-connected(internal, read, D) ->
-    {keep_state, arm(D)};
+    {keep_state, arm(D#data{reading = none})};
 connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
     over(closed, D);
 connected(cast, {send_failed, Reason}, D) ->
@@ -366,8 +379,8 @@ in_order(Messages, Acc) -> lists:append(lists:reverse([Messages | Acc])).
 opened({Messages, Status}, #data{receivers = Rx0} = D0) ->
     D = D0#data{receivers = curve_tun_receivers:deliver(Messages, controller(D0), Rx0), moved = true},
     case Status of
-        ok when D#data.idle_timer -> {keep_state, hold_back(D)};
-        ok -> {keep_state, hold_back(D#data{idle_timer = true, moved = false}), [{{timeout, idle}, ?IDLE, idle}]};
+        ok when D#data.idle_timer -> {keep_state, read_more(D)};
+        ok -> {keep_state, read_more(D#data{idle_timer = true, moved = false}), [{{timeout, idle}, ?IDLE, idle}]};
         Reason -> over(Reason, D)
     end.
 
@@ -375,14 +388,14 @@ opened({Messages, Status}, #data{receivers = Rx0} = D0) ->
 controller(#data{controller = {Pid, _}, self = Self}) -> {Pid, Self}.
 
 %% Above the high-water mark nothing more is read, and the peer feels it.
--spec hold_back(#data{}) -> #data{}.
-hold_back(#data{reading = true, socket = Socket} = D) ->
+-spec read_more(#data{}) -> #data{}.
+read_more(#data{reading = several, socket = Socket} = D) ->
     case is_full(D) of
-        true -> _ = inet:setopts(Socket, [{active, false}]), D#data{reading = false};
+        true -> _ = inet:setopts(Socket, [{active, false}]), D#data{reading = none};
         false -> D
     end;
-hold_back(D) ->
-    D.
+read_more(D) ->
+    arm(D).
 
 -spec is_full(#data{}) -> boolean().
 is_full(#data{receivers = Rx, high_water = HighWater}) ->
@@ -390,21 +403,19 @@ is_full(#data{receivers = Rx, high_water = HighWater}) ->
 
 %% Reads on, unless above the high-water mark.
 -spec arm(#data{}) -> #data{}.
-arm(#data{reading = false, socket = Socket} = D) ->
+arm(#data{reading = none, socket = Socket, bulk = Bulk} = D) ->
+    %% A socket that has closed meanwhile says so by itself.
     case is_full(D) of
-        true ->
-            D;
-        false ->
-            %% A socket that has closed meanwhile says so by itself.
-            _ = inet:setopts(Socket, [{active, ?READS}]),
-            D#data{reading = true}
+        true -> D;
+        false when Bulk -> _ = inet:setopts(Socket, [{active, ?READS}]), D#data{reading = several};
+        false -> _ = inet:setopts(Socket, [{active, once}]), D#data{reading = once}
     end;
 arm(D) ->
     D.
 
 %% Reads on once half of what waited is gone.
 -spec resume(#data{}) -> #data{}.
-resume(#data{reading = false, receivers = Rx, high_water = HighWater} = D) ->
+resume(#data{reading = none, receivers = Rx, high_water = HighWater} = D) ->
     case curve_tun_receivers:bytes(Rx) =< HighWater div 2 of
         true -> arm(D);
         false -> D

@@ -7,7 +7,7 @@
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
--export([start_link/1, accept/3, call/2]).
+-export([start_link/1, accept/3, call/2, wait/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 -export([acceptor/3]).
 -export_type([start/0]).
@@ -37,6 +37,8 @@
 
 %% The pause after a failure to accept.
 -define(PAUSE, 100).
+%% Nobody stays longer than this in one call: new code of this module is taken up in between.
+-define(RENEW, 1000).
 
 -spec start_link(start()) -> {ok, pid()} | {error, term()}.
 start_link(Start) ->
@@ -52,8 +54,15 @@ accept(Listener, Kind, Timeout) ->
 
 -spec call(pid(), term()) -> term().
 call(Listener, Request) ->
-    try gen_server:call(Listener, Request, infinity)
-    catch exit:_ -> {error, closed}
+    ?MODULE:wait(gen_server:send_request(Listener, Request)).
+
+%% Waits as long as it takes, and takes up new code of this module meanwhile.
+-spec wait(gen_server:request_id()) -> term().
+wait(RequestId) ->
+    case gen_server:wait_response(RequestId, ?RENEW) of
+        {reply, Reply} -> Reply;
+        {error, _} -> {error, closed};
+        timeout -> ?MODULE:wait(RequestId)
     end.
 
 -spec init(start()) -> {ok, #listener{}}.
@@ -222,7 +231,7 @@ accept_more(#listener{accepting = false, paused = false, held = none, acceptor =
             S;
         Waiters ->
             Deadline = lists:max([D || #waiter{deadline = D} <- Waiters]),
-            Acceptor ! {accept, curve_tun_time:left(Deadline)},
+            Acceptor ! {accept, min(?RENEW, curve_tun_time:left(Deadline))},
             S#listener{accepting = true}
     end;
 accept_more(S) ->

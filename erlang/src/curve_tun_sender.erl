@@ -5,7 +5,7 @@
 %%% Requests that have piled up are served together: one call of the NIF seals them, one write sends them.
 -module(curve_tun_sender).
 
--export([start_link/1, send/2, connected/4, controller/2, stop/1]).
+-export([start_link/1, send/2, wait/1, connected/4, controller/2, stop/1]).
 -export([init/2, idle/1]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
@@ -15,12 +15,19 @@
     socket :: gen_tcp:socket() | undefined,
     nif :: curve_tun_nif:connection() | undefined,
     %% What a request is refused with; `open' if none is.
-    gate = wrong_state :: open | wrong_state | closed | atom()
+    gate = wrong_state :: open | wrong_state | closed | atom(),
+    %% Whether the kernel took nothing of a full queue: see `pace/2'.
+    stuck = false :: boolean()
 }).
 
 %% How much is collected at most before it is sealed, in messages and in bytes.
 -define(BATCH_MESSAGES, 512).
 -define(BATCH_BYTES, 131072).
+%% Large writes wait while more than this is queued and the kernel takes some, looking again each millisecond; a peer
+%% that takes nothing for so many milliseconds is not reading, and the queue may fill.
+-define(QUEUED, 1048576).
+-define(PATIENCE, 20).
+-define(LARGE, 32768).
 %% After this many idle milliseconds the process gives its heap back.
 -define(IDLE, 1000).
 
@@ -33,9 +40,16 @@ start_link(Controller) ->
 send(Sender, Messages) ->
     Ref = monitor(process, Sender, [{alias, reply_demonitor}]),
     Sender ! {send, Ref, Messages},
+    ?MODULE:wait(Ref).
+
+%% Waits as long as it takes, and takes up new code of this module meanwhile.
+-spec wait(reference()) -> ok | {error, atom()}.
+wait(Ref) ->
     receive
         {Ref, Reply} -> Reply;
         {'DOWN', Ref, process, _, _} -> {error, closed}
+    after ?IDLE ->
+        ?MODULE:wait(Ref)
     end.
 
 %% The handshake is over.
@@ -64,14 +78,14 @@ init(Connection, Controller) ->
 -spec idle(#sender{}) -> no_return().
 idle(#sender{connection = Connection} = S) ->
     receive
-        {send, Ref, Messages} -> idle(serve(Ref, Messages, S));
+        {send, Ref, Messages} -> ?MODULE:idle(serve(Ref, Messages, S));
         {connected, Socket, Nif, Controller} ->
-            idle(S#sender{socket = Socket, nif = Nif, controller = Controller, gate = open});
-        {controller, Controller} -> idle(S#sender{controller = Controller});
-        stop -> idle(S#sender{gate = closed});
+            ?MODULE:idle(S#sender{socket = Socket, nif = Nif, controller = Controller, gate = open});
+        {controller, Controller} -> ?MODULE:idle(S#sender{controller = Controller});
+        stop -> ?MODULE:idle(S#sender{gate = closed});
         {'EXIT', Connection, Reason} -> connection_ended(Reason, S);
         {system, From, Request} -> sys:handle_system_msg(Request, From, Connection, ?MODULE, [], S);
-        _ -> idle(S)
+        _ -> ?MODULE:idle(S)
     after ?IDLE ->
         proc_lib:hibernate(?MODULE, idle, [S])
     end.
@@ -115,12 +129,42 @@ write(Messages, #sender{nif = Nif, socket = Socket} = S) ->
     case curve_tun_nif:seal(Nif, Messages) of
         {ok, Frames, Rest} ->
             case gen_tcp:send(Socket, Frames) of
-                ok -> write(Rest, S);
+                ok -> write(Rest, pace(byte_size(Frames), S));
                 {error, Reason} -> fail(reason(Reason), S)
             end;
         {error, Reason, Frames, _Sealed} ->
             _ = gen_tcp:send(Socket, Frames),
             fail(Reason, S)
+    end.
+
+%% The queue of a socket can hold much, for two peers that both speak before they read. A fast writer would always have
+%% it full, and all its bytes would come from memory that no cache holds any more.
+-spec pace(non_neg_integer(), #sender{}) -> #sender{}.
+pace(Size, S) when Size < ?LARGE ->
+    S;
+pace(_Size, #sender{socket = Socket, stuck = Stuck} = S) ->
+    case queued(Socket) of
+        Queued when Queued < ?QUEUED -> S#sender{stuck = false};
+        _ when Stuck -> S;
+        Queued -> S#sender{stuck = not drains(Socket, Queued, ?PATIENCE)}
+    end.
+
+-spec drains(gen_tcp:socket(), non_neg_integer(), non_neg_integer()) -> boolean().
+drains(_Socket, _Before, 0) ->
+    false;
+drains(Socket, Before, Patience) ->
+    timer:sleep(1),
+    case queued(Socket) of
+        Queued when Queued < ?QUEUED -> true;
+        Queued when Queued < Before -> drains(Socket, Queued, ?PATIENCE);
+        Queued -> drains(Socket, Queued, Patience - 1)
+    end.
+
+-spec queued(gen_tcp:socket()) -> non_neg_integer().
+queued(Socket) ->
+    case inet:getstat(Socket, [send_pend]) of
+        {ok, [{send_pend, Queued}]} -> Queued;
+        {error, _} -> 0
     end.
 
 %% A packet that was sent in part cannot be resumed, so every failure ends the connection.
