@@ -1,9 +1,14 @@
 #!/bin/sh
-# Builds the NIF with cargo and puts it into the folder given, priv/ beside this script if none is.
+# Builds the NIF with cargo and puts it into priv/.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-priv=${1:-$here/priv}
+priv=$here/priv
 crate=$here/..
+# A git dependency on this folder alone, by rebar3's git_subdir or Mix's sparse, has the rest of the repository at hand
+# but not checked out.
+if [ ! -f "$crate/Cargo.toml" ]; then
+    git -C "$crate" sparse-checkout disable >/dev/null 2>&1 || true
+fi
 [ -f "$crate/Cargo.toml" ] || { echo "curve_tun: the crate is expected in the folder above $here" >&2; exit 1; }
 cargo build --quiet --release --lib --no-default-features --features nif --manifest-path "$crate/Cargo.toml"
 case $(uname -s) in

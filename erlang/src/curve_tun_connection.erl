@@ -507,7 +507,7 @@ closed({call, From}, {recv, Timeout}, #data{linger = none, receivers = Rx} = D) 
     stay(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)});
 closed({call, From}, {set_active, _} = Request, #data{linger = none} = D) ->
     common({call, From}, Request, closed, D);
-closed({call, From}, {controlling_process, _} = Request, #data{linger = none} = D) ->
+closed({call, From}, {Kind, _} = Request, #data{linger = none} = D) when Kind =:= controlling_process; Kind =:= give ->
     common({call, From}, Request, closed, D);
 closed({call, From}, _Request, _D) ->
     {keep_state_and_data, [{reply, From, {error, closed}}]};

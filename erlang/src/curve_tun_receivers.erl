@@ -14,7 +14,7 @@
     bytes = 0 :: non_neg_integer(),
     waiting = queue:new() :: queue:queue({gen_statem:from(), Monitor :: reference(), Timer :: reference() | none}),
     active :: curve_tun:active(),
-    %% How the connection ended, if it has; `told' once the controller knows.
+    %% How the connection ended, if it has; `told' once the controller or a receiver knows.
     ended = no :: no | {closed, Reason :: atom()} | told
 }).
 -opaque receivers() :: #receivers{}.
@@ -143,14 +143,14 @@ gone(Monitor, #receivers{waiting = Waiting} = Rx) ->
 -spec end_with(atom(), receivers()) -> receivers().
 end_with(Reason, #receivers{waiting = Waiting, ended = no} = Rx) ->
     _ = [reply(Receiver, {error, closed}) || Receiver <- queue:to_list(Waiting)],
-    Rx#receivers{waiting = queue:new(), ended = {closed, Reason}};
+    Ended = case queue:is_empty(Waiting) of true -> {closed, Reason}; false -> told end,
+    Rx#receivers{waiting = queue:new(), ended = Ended};
 end_with(_Reason, Rx) ->
     Rx.
 
 %% Tells an active controller of the end, once it has all messages.
 -spec tell_end(controller(), receivers()) -> receivers().
-tell_end({Pid, Socket}, #receivers{active = Active, bytes = 0, ended = {closed, Reason}} = Rx)
-  when Active =/= false ->
+tell_end({Pid, Socket}, #receivers{active = Active, bytes = 0, ended = {closed, Reason}} = Rx) when Active =/= false ->
     _ = [Pid ! {curve_tun_error, Socket, Reason} || Reason =/= closed],
     Pid ! {curve_tun_closed, Socket},
     Rx#receivers{active = false, ended = told};
