@@ -1,11 +1,10 @@
 #!/bin/sh
-# Builds the NIF with cargo and puts it into priv/.
+# Builds the NIF with cargo and puts it into the folder given, or into priv/ beside this script.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-priv=$here/priv
+priv=${1:-$here/priv}
 crate=$here/..
-# A git dependency on this folder alone, by rebar3's git_subdir or Mix's sparse, has the rest of the repository at hand
-# but not checked out.
+# A git dependency of Mix on this folder alone (sparse) has the rest of the repository at hand but not checked out.
 if [ ! -f "$crate/Cargo.toml" ]; then
     git -C "$crate" sparse-checkout disable >/dev/null 2>&1 || true
 fi

@@ -137,9 +137,9 @@ the_supervisor_of_connections(_) ->
     {error, closed} = curve_tun:recv(Client),
     {error, closed} = curve_tun:send(Server, <<"x">>),
     %% The listener goes on.
-    spawn_link(fun() -> {ok, S} = curve_tun:accept(Listener, 10000), <<"again">> = curve_tun:recv(S) end),
+    spawn_link(fun() -> {ok, S} = curve_tun:accept(Listener, 10000), ok = curve_tun:send(S, <<"again">>) end),
     {ok, Again} = connect(Port),
-    ok = curve_tun:send(Again, <<"again">>),
+    <<"again">> = curve_tun:recv(Again),
     [ok = curve_tun:close(S) || S <- [Again, Listener]],
     curve_tun_test:flush(),
     settled(Before).
