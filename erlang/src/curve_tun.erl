@@ -26,10 +26,10 @@
 
 -export_type([socket/0, listen_socket/0, public_key/0, active/0, option/0, option_error/0]).
 
--opaque socket() :: {curve_tun_socket, Connection :: pid(), Sender :: pid()}.
-%% One end of a tunnel.
--opaque listen_socket() :: {curve_tun_listen_socket, pid()}.
-%% A listening socket.
+-type socket() :: {curve_tun_socket, Connection :: pid(), Sender :: pid()}.
+%% One end of a tunnel. What it consists of may change.
+-type listen_socket() :: {curve_tun_listen_socket, pid()}.
+%% A listening socket. What it consists of may change.
 -type public_key() :: <<_:256>>.
 %% A public key: 32 bytes.
 -type active() :: boolean() | once | -32768..32767.
@@ -149,7 +149,7 @@ server_end(#{handshakes_max := Max} = Own, Deadline) ->
 until(#{handshake_timeout := Most}, Deadline) ->
     curve_tun_time:earlier(Deadline, curve_tun_time:deadline(Most)).
 
--spec vault(curve_tun_options:options(), curve_tun_time:deadline()) ->
+-spec vault(#{vault => module(), _ => _}, curve_tun_time:deadline()) ->
           {ok, module(), curve_tun_nif:vault()} | {error, reason()}.
 vault(Own, Deadline) ->
     with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end).
@@ -158,7 +158,7 @@ vault(Own, Deadline) ->
 registry(Own) ->
     with_provider(registry, Own, fun curve_tun_provider:registry_handle/1).
 
--spec with_provider(vault | registry, curve_tun_options:options(), fun((module()) -> {ok, Handle} | {error, atom()})) ->
+-spec with_provider(vault | registry, map(), fun((module()) -> {ok, Handle} | {error, atom()})) ->
           {ok, module(), Handle} | {error, reason()}.
 with_provider(Kind, Own, Handle) ->
     case curve_tun_provider:chosen(Kind, Own) of

@@ -148,7 +148,7 @@ close_socket(Socket) ->
     gen_tcp:close(Socket).
 
 %% Leaves out messages and what is on its way.
--spec format_status(map()) -> map().
+-spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
 format_status(Status) ->
     maps:map(fun(data, D) -> shown(D);
                 (queue, Queue) -> length(Queue);
@@ -409,9 +409,7 @@ arm(#data{reading = none, socket = Socket, bulk = Bulk} = D) ->
         true -> D;
         false when Bulk -> _ = inet:setopts(Socket, [{active, ?READS}]), D#data{reading = several};
         false -> _ = inet:setopts(Socket, [{active, once}]), D#data{reading = once}
-    end;
-arm(D) ->
-    D.
+    end.
 
 %% Reads on once half of what waited is gone.
 -spec resume(#data{}) -> #data{}.

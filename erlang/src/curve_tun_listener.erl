@@ -78,7 +78,7 @@ terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters, acc
     _ = [answer(Waiter, {error, closed}) || Waiter <- queue:to_list(Waiters)],
     gen_tcp:close(Socket).
 
--spec format_status(map()) -> map().
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
 format_status(Status) ->
     maps:map(fun(state, #listener{start = #{socket := Socket}, in_flight = InFlight, waiters = Waiters}) ->
                      #{socket => Socket, in_flight => map_size(InFlight), waiters => queue:len(Waiters)};
@@ -277,10 +277,10 @@ down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters
 acceptor(Listener, Socket, Prepared) ->
     receive
         {accept, Timeout} ->
-            case gen_tcp:accept(Socket, Timeout) of
-                {ok, Client} -> Listener ! arrived(Listener, Client, Prepared);
-                {error, Reason} -> Listener ! {accept_failed, Reason}
-            end,
+            Listener ! case gen_tcp:accept(Socket, Timeout) of
+                           {ok, Client} -> arrived(Listener, Client, Prepared);
+                           {error, Reason} -> {accept_failed, Reason}
+                       end,
             ?MODULE:acceptor(Listener, Socket, Prepared)
     end.
 

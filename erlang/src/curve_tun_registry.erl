@@ -12,7 +12,7 @@
 -callback verify(gen_tcp:socket(), curve_tun:public_key()) -> boolean().
 %% Whether the holder of the key may come in over this socket. `inet:peername/1' says where it comes from.
 
--callback lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found}.
+-callback lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found | term()}.
 %% The key that may come in from an address.
 
 -callback register(curve_tun_nif:network(), curve_tun:public_key()) -> ok | {error, term()}.
