@@ -23,6 +23,8 @@ pub mod net;
 mod nif;
 pub mod protocol;
 pub mod registry;
+#[cfg(any(feature = "dns", feature = "net"))]
+mod thread;
 pub mod vault;
 
 pub use cookie::MINUTE_MS;

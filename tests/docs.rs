@@ -9,13 +9,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/PROTOCOL.md",
     "docs/ARCHITECTURE.md",
+    "docs/VAULTS.md",
+    "docs/REGISTRIES.md",
 ];
 
 fn root() -> PathBuf {

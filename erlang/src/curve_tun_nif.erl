@@ -9,14 +9,14 @@
 -module(curve_tun_nif).
 
 -export([public_key_to_text/1, public_key_from_text/1]).
--export([vault_generate/0, vault_dummy/0, vault_later/1, vault_public_key/1]).
+-export([vault_generate/0, vault_open_file/1, vault_create_file/1, vault_dummy/0, vault_later/1, vault_public_key/1]).
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
 -export([registry_new/0, registry_later/0, registry_add/3, registry_remove/3, registry_lookup/2, registry_verify/3]).
 -export([server_new/4, server_tick/2]).
 -export([client_new/2, server_connection/2, handshake/2, answer/2, transport_ended/1, peer_public_key/1, close/1]).
 -export([seal/2, open/2, release/1]).
 
--export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, network/0]).
+-export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, place/0]).
 
 -on_load(load/0).
 
@@ -44,8 +44,9 @@
   | {verdict, boolean()}
   | {failed, vault | verify}.
 %% What the provider says.
--type network() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
-%% One address, or all that share a prefix.
+-type place() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
+%% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever networks have
+%% entries of their own, and `<<"!">>', which is from nowhere, whatever else is said of the key.
 -type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | none} | {error, atom()}.
 
 -spec load() -> ok | {error, {atom(), string()}}.
@@ -64,6 +65,12 @@ public_key_from_text(_Text) -> erlang:nif_error(not_loaded).
 
 -spec vault_generate() -> {ok, vault()} | {error, atom()}.
 vault_generate() -> erlang:nif_error(not_loaded).
+
+-spec vault_open_file(binary()) -> {ok, vault()} | {error, atom()}.
+vault_open_file(_Path) -> erlang:nif_error(not_loaded).
+
+-spec vault_create_file(binary()) -> {ok, curve_tun:public_key()} | {error, atom()}.
+vault_create_file(_Path) -> erlang:nif_error(not_loaded).
 
 -spec vault_dummy() -> {ok, vault()} | {error, atom()}.
 vault_dummy() -> erlang:nif_error(not_loaded).
@@ -91,11 +98,11 @@ registry_new() -> erlang:nif_error(not_loaded).
 -spec registry_later() -> registry().
 registry_later() -> erlang:nif_error(not_loaded).
 
--spec registry_add(registry(), network(), curve_tun:public_key()) -> ok | {error, bad_address}.
-registry_add(_Registry, _Network, _Key) -> erlang:nif_error(not_loaded).
+-spec registry_add(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address}.
+registry_add(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
--spec registry_remove(registry(), network(), curve_tun:public_key()) -> ok | {error, bad_address | not_found}.
-registry_remove(_Registry, _Network, _Key) -> erlang:nif_error(not_loaded).
+-spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address | not_found}.
+registry_remove(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
 -spec registry_lookup(registry(), inet:ip_address()) -> [curve_tun:public_key()].
 registry_lookup(_Registry, _Address) -> erlang:nif_error(not_loaded).

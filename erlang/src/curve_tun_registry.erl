@@ -15,7 +15,7 @@
 -callback lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found | term()}.
 %% The key that may come in from an address.
 
--callback register(curve_tun_nif:network(), curve_tun:public_key()) -> ok | {error, term()}.
+-callback register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, term()}.
 %% Lets the holder of the key in from an address.
 
 -callback handle() -> {ok, curve_tun_nif:registry()} | {error, atom()}.

@@ -28,19 +28,20 @@ handle() ->
         error -> {error, registry_failed}
     end.
 
-%% @doc Lets the holder of a key in from an address, `{127,0,0,1}', or a network, `{{10,0,0,0}, 8}' or
-%% `<<"10.0.0.0/8">>'. A network may have any number of keys; registering one again changes nothing.
--spec register(curve_tun_nif:network(), curve_tun:public_key()) -> ok | {error, bad_address | badarg | registry_failed}.
-register(Network, Key) ->
-    with_registry(fun(Registry) -> curve_tun_nif:registry_add(Registry, Network, Key) end).
+%% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0}, 8}' or
+%% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
+%% address may have any number of keys; registering one again changes nothing.
+-spec register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, bad_address | badarg | registry_failed}.
+register(Place, Key) ->
+    with_registry(fun(Registry) -> curve_tun_nif:registry_add(Registry, Place, Key) end).
 
 %% @doc Takes back exactly what {@link register/2} registered.
--spec unregister(curve_tun_nif:network(), curve_tun:public_key()) ->
+-spec unregister(curve_tun_nif:place(), curve_tun:public_key()) ->
           ok | {error, not_found | bad_address | badarg | registry_failed}.
-unregister(Network, Key) ->
-    with_registry(fun(Registry) -> curve_tun_nif:registry_remove(Registry, Network, Key) end).
+unregister(Place, Key) ->
+    with_registry(fun(Registry) -> curve_tun_nif:registry_remove(Registry, Place, Key) end).
 
-%% @doc The key that may come in from an address; the one registered first, if there are several.
+%% @doc The key that may come in from an address; the least one, byte by byte, if there are several.
 -spec lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found | badarg | registry_failed}.
 lookup(Address) ->
     with_registry(fun(Registry) ->

@@ -196,4 +196,4 @@ step({remove, Network, Key}, Registry, Model) ->
 expected(Address, Model) ->
     Holding = [{Prefix, Key} || {{Base, Prefix}, Key} <- Model, mask(Address, Prefix) =:= Base],
     Most = lists:max([-1 | [Prefix || {Prefix, _} <- Holding]]),
-    [Key || {Prefix, Key} <- Holding, Prefix =:= Most].
+    lists:sort([Key || {Prefix, Key} <- Holding, Prefix =:= Most]).

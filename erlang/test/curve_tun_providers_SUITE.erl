@@ -16,7 +16,7 @@ all() ->
      a_bad_vault_refuses_that_client_only, a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
      an_empty_registry_lets_nobody_in, a_change_is_seen_by_the_next_handshake, the_registry_knows_networks,
      an_unknown_peer_is_told_to_the_server, accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once,
-     no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
+     a_vault_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -168,12 +168,17 @@ the_registry_knows_networks(_) ->
     ok = curve_tun_simple_registry:register({10,1,2,3}, A),
     {ok, A} = curve_tun_simple_registry:lookup({10,9,9,9}),
     {ok, B} = curve_tun_simple_registry:lookup({10,1,9,9}),
-    {ok, C} = curve_tun_simple_registry:lookup({10,1,2,3}),
-    {ok, C} = curve_tun_simple_registry:lookup({0,0,0,0,0,16#ffff,16#0a01,16#0203}),
+    {ok, A} = curve_tun_simple_registry:lookup({10,1,2,3}),
+    {ok, A} = curve_tun_simple_registry:lookup({0,0,0,0,0,16#ffff,16#0a01,16#0203}),
     {error, not_found} = curve_tun_simple_registry:lookup({11,0,0,1}),
     true = curve_tun_simple_registry:verify({10,1,2,3}, A),
     false = curve_tun_simple_registry:verify({10,1,2,3}, B),
     false = curve_tun_simple_registry:verify({10,1,9,9}, A),
+    ok = curve_tun_simple_registry:register(<<"*">>, A),
+    true = curve_tun_simple_registry:verify({10,1,9,9}, A),
+    ok = curve_tun_simple_registry:register(<<"!">>, A),
+    false = curve_tun_simple_registry:verify({10,1,2,3}, A),
+    [ok = curve_tun_simple_registry:unregister(P, A) || P <- [<<"*">>, <<"!">>]],
     [ok = curve_tun_simple_registry:unregister(N, K)
      || {N, K} <- [{{{10,0,0,0}, 8}, A}, {<<"10.1.0.0/16">>, B}, {{10,1,2,3}, C}, {{10,1,2,3}, A}]].
 
@@ -223,6 +228,28 @@ a_vault_seals_under_its_own_nonces_once(_) ->
     {error, failed_verification} = Vault:box_open(<<"short">>, <<"CurveCPV", Again/binary>>, Peer),
     Nonces = [Vault:safe_nonce() || _ <- lists:seq(1, 10000)],
     10000 = length(lists:usort(Nonces)).
+
+%% The vault of a file keeps its key across restarts of the application; one that cannot be opened stops the start.
+a_vault_in_a_file(Config) ->
+    curve_tun_test:stop(),
+    File = filename:join(proplists:get_value(priv_dir, Config), "no.vault"),
+    ok = application:load(curve_tun),
+    ok = application:set_env(curve_tun, vault_file, File),
+    ok = logger:set_primary_config(level, none),
+    {error, {curve_tun, Why}} = application:ensure_all_started(curve_tun),
+    ok = logger:set_primary_config(level, notice),
+    ?assertNotEqual(nomatch, string:find(io_lib:format("~p", [Why]), "file_not_found")),
+    curve_tun_test:stop(),
+    {ok, Key} = curve_tun_vault_nif:create_file(File),
+    {error, eexist} = curve_tun_vault_nif:create_file(File),
+    [begin
+         ok = curve_tun_test:start([{vault_file, File}]),
+         {ok, Key} = curve_tun:public_key(),
+         stop_pair(pair([], [])),
+         <<_:16/binary>> = curve_tun_vault_nif:safe_nonce(),
+         curve_tun_test:stop()
+     end || _ <- [1, 2, 3]],
+    ok = curve_tun_test:start().
 
 no_provider_is_an_error(_) ->
     {ok, Old} = application:get_env(curve_tun, vault_providers),

@@ -13,6 +13,7 @@ mod keys;
 mod memory;
 mod message;
 mod nonce_key;
+mod passphrase;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::Origin;
@@ -23,6 +24,8 @@ pub(crate) use keys::{decode_key, encode_key};
 pub(crate) use memory::{Guarded, Secret};
 pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;
+pub use passphrase::Cost;
+pub(crate) use passphrase::{PassphraseKey, SALT_BYTES};
 
 use crate::error::{Error, Result};
 use libsodium_sys as sodium;

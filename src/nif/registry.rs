@@ -1,7 +1,7 @@
 //! Registries as resources.
 
 use super::provider::LaterRegistry;
-use super::term::{address, binary, done, network, public_key};
+use super::term::{address, binary, done, place, public_key};
 use crate::registry::{Candidate, MemoryRegistry, Registry};
 use rustler::{Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn registry_later(env: Env) -> Term {
     ResourceArc::new(RegistryResource { registry: Arc::new(LaterRegistry), memory: None }).encode(env)
 }
 
-/// Lets the holder of the key in from a network: `ok | {error, bad_address}`.
+/// Lets the holder of the key in from a place: `ok | {error, bad_address}`.
 #[rustler::nif]
 fn registry_add<'a>(
     env: Env<'a>,
@@ -43,7 +43,7 @@ fn registry_add<'a>(
     key: Binary<'a>,
 ) -> NifResult<Term<'a>> {
     let (memory, key) = (registry.memory()?, public_key(&key)?);
-    Ok(done(env, network(at)?.map(|network| memory.add(network, key))))
+    Ok(done(env, place(at)?.map(|place| memory.add(place, key))))
 }
 
 /// Takes an entry back: `ok | {error, not_found | bad_address}`.
@@ -55,10 +55,10 @@ fn registry_remove<'a>(
     key: Binary<'a>,
 ) -> NifResult<Term<'a>> {
     let (memory, key) = (registry.memory()?, public_key(&key)?);
-    Ok(done(env, network(at)?.and_then(|network| memory.remove(network, &key))))
+    Ok(done(env, place(at)?.and_then(|place| memory.remove(place, &key))))
 }
 
-/// The keys that may come in from an address, those added first in front.
+/// The keys that may come in from an address, in ascending order.
 #[rustler::nif]
 fn registry_lookup<'a>(
     env: Env<'a>,

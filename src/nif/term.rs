@@ -2,7 +2,7 @@
 
 use crate::crypto::{KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
-use crate::registry::Network;
+use crate::registry::{Network, Place};
 use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, Term};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -93,13 +93,13 @@ fn groups<'a, T: Decoder<'a> + Copy + Default, const N: usize>(parts: &[Term<'a>
     Ok(groups)
 }
 
-/// `inet:ip_address()`, `{inet:ip_address(), PrefixLength}`, or either as a binary of text.
-pub(super) fn network(term: Term) -> NifResult<Result<Network>> {
+/// `inet:ip_address()`, `{inet:ip_address(), PrefixLength}`, or a binary of text, which can also be `*` or `!`.
+pub(super) fn place(term: Term) -> NifResult<Result<Place>> {
     if let Ok(address) = address(term) {
         return Ok(Ok(address.into()));
     }
     if let Ok((base, prefix)) = term.decode::<(Term, u8)>() {
-        return Ok(Network::new(address(base)?, prefix));
+        return Ok(Network::new(address(base)?, prefix).map(Place::from));
     }
     let text = term.decode::<Binary>()?;
     Ok(std::str::from_utf8(&text).map_err(|_| Error::BadAddress).and_then(str::parse))

@@ -2,11 +2,14 @@
 
 use super::provider::LaterVault;
 use super::term::{binary, exactly, failure, public_key, reply};
-use crate::crypto::{NONCE_BYTES, TAG_BYTES};
+use crate::crypto::{Cost, NONCE_BYTES, TAG_BYTES};
 use crate::error::{Error, Result};
-use crate::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
+use crate::vault::{FileVault, LocalKey, LongTermNonce, MemoryVault, Purpose, Vault};
 use rustler::{Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// The secret key that the original ships with its `curve_tun_vault_dummy`: known to all, for tests only.
@@ -21,30 +24,45 @@ const ISSUED_MAX: usize = 1024;
 pub(super) struct VaultResource {
     pub vault: Arc<dyn Vault>,
     /// The same, if its key lives here.
-    memory: Option<Arc<MemoryVault>>,
+    local: Option<Local>,
     /// Nonces given out by `vault_nonce` and not used.
     issued: Mutex<VecDeque<LongTermNonce>>,
+}
+
+/// A vault whose key is in this process.
+enum Local {
+    Memory(Arc<MemoryVault>),
+    File(Arc<FileVault>),
 }
 
 #[rustler::resource_impl]
 impl Resource for VaultResource {}
 
 impl VaultResource {
-    fn new(vault: Arc<dyn Vault>, memory: Option<Arc<MemoryVault>>) -> ResourceArc<VaultResource> {
-        ResourceArc::new(VaultResource { vault, memory, issued: Mutex::default() })
+    fn new(vault: Arc<dyn Vault>, local: Option<Local>) -> ResourceArc<VaultResource> {
+        ResourceArc::new(VaultResource { vault, local, issued: Mutex::default() })
     }
 
-    fn of_memory(memory: MemoryVault) -> ResourceArc<VaultResource> {
-        let memory = Arc::new(memory);
-        VaultResource::new(memory.clone(), Some(memory))
+    fn of_memory(vault: MemoryVault) -> ResourceArc<VaultResource> {
+        let vault = Arc::new(vault);
+        VaultResource::new(vault.clone(), Some(Local::Memory(vault)))
     }
 
-    fn memory(&self) -> NifResult<&MemoryVault> {
-        self.memory.as_deref().ok_or(rustler::Error::BadArg)
+    fn of_file(vault: FileVault) -> ResourceArc<VaultResource> {
+        let vault = Arc::new(vault);
+        VaultResource::new(vault.clone(), Some(Local::File(vault)))
     }
 
-    fn issue(&self, vault: &MemoryVault) -> Result<LongTermNonce> {
-        let nonce = vault.local().issue_nonce()?;
+    fn key(&self) -> NifResult<&LocalKey> {
+        match &self.local {
+            Some(Local::Memory(vault)) => Ok(vault.local()),
+            Some(Local::File(vault)) => Ok(vault.local()),
+            None => Err(rustler::Error::BadArg),
+        }
+    }
+
+    fn issue(&self, key: &LocalKey) -> Result<LongTermNonce> {
+        let nonce = key.issue_nonce()?;
         let mut issued = self.issued.lock().map_err(|_| Error::Internal)?;
         if issued.len() == ISSUED_MAX {
             issued.pop_front();
@@ -77,6 +95,21 @@ fn vault_generate(env: Env) -> Term {
     reply(env, MemoryVault::generate().map(VaultResource::of_memory))
 }
 
+/// The vault in a file that is not sealed by a passphrase: `{ok, Vault} | {error, Reason}`.
+#[rustler::nif(schedule = "DirtyIo")]
+fn vault_open_file<'a>(env: Env<'a>, path: Binary<'a>) -> Term<'a> {
+    let path = Path::new(OsStr::from_bytes(&path));
+    reply(env, FileVault::open(path, None).map(VaultResource::of_file))
+}
+
+/// Makes a vault with a new key in a new file, without a passphrase: `{ok, PublicKey} | {error, Reason}`.
+#[rustler::nif(schedule = "DirtyIo")]
+fn vault_create_file<'a>(env: Env<'a>, path: Binary<'a>) -> Term<'a> {
+    let path = Path::new(OsStr::from_bytes(&path));
+    let made = FileVault::create(path, None, Cost::default());
+    reply(env, made.map(|vault| binary(env, &vault.public_key().0)))
+}
+
 /// A vault with the original's well-known key: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn vault_dummy(env: Env) -> Term {
@@ -96,9 +129,9 @@ fn vault_public_key(env: Env, vault: ResourceArc<VaultResource>) -> Term {
 }
 
 /// A long-term nonce for one later `vault_box`: `{ok, Nonce} | {error, Reason}`.
-#[rustler::nif]
+#[rustler::nif(schedule = "DirtyIo")]
 fn vault_nonce(env: Env, vault: ResourceArc<VaultResource>) -> NifResult<Term> {
-    let nonce = vault.issue(vault.memory()?);
+    let nonce = vault.issue(vault.key()?);
     Ok(reply(env, nonce.map(|nonce| binary(env, &nonce))))
 }
 
@@ -113,12 +146,12 @@ fn vault_box<'a>(
     nonce: Binary<'a>,
     peer: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    let (memory, nonce, peer) = (vault.memory()?, exactly(&nonce)?, public_key(&peer)?);
+    let (key, nonce, peer) = (vault.key()?, exactly(&nonce)?, public_key(&peer)?);
     let mut sealed = NewBinary::new(env, message.len() + TAG_BYTES);
     let done = purpose(&nonce).and_then(|(purpose, part)| {
         let part = part.try_into().map_err(|_| Error::InvalidArgument)?;
         vault.redeem(&part)?;
-        memory.local().box_seal_issued(purpose, &peer, &part, &message, &mut sealed)
+        key.box_seal_issued(purpose, &peer, &part, &message, &mut sealed)
     });
     Ok(reply(env, done.map(|()| Term::from(sealed))))
 }
@@ -132,10 +165,10 @@ fn vault_box_open<'a>(
     nonce: Binary<'a>,
     peer: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    let (memory, nonce, peer) = (vault.memory()?, exactly(&nonce)?, public_key(&peer)?);
+    let (key, nonce, peer) = (vault.key()?, exactly(&nonce)?, public_key(&peer)?);
     let Some(len) = sealed.len().checked_sub(TAG_BYTES) else { return Ok(failure(env, Error::BadPacket)) };
     let mut message = NewBinary::new(env, len);
-    let done = purpose(&nonce)
-        .and_then(|(purpose, part)| memory.box_open(purpose, &peer, part, &sealed, &mut message));
+    let done =
+        purpose(&nonce).and_then(|(purpose, part)| key.box_open(purpose, &peer, part, &sealed, &mut message));
     Ok(reply(env, done.map(|()| Term::from(message))))
 }

@@ -5,9 +5,21 @@ use crate::crypto::{Origin, PublicKey, SecretKey, SharedKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
 
+/// What agrees keys with peers by a long-term secret.
+pub(crate) trait Agree {
+    /// The shared key with the holder of `peer`; `WeakKey` if it is of low order.
+    fn agree(&self, peer: &PublicKey) -> Result<SharedKey>;
+}
+
+impl Agree for SecretKey {
+    fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {
+        SecretKey::agree(self, peer)
+    }
+}
+
 /// Key pair, long-term nonces and agreements, with the methods of [`Vault`](super::Vault) that need them.
-pub(crate) struct LocalKey {
-    secret: SecretKey,
+pub(crate) struct LocalKey<K = SecretKey> {
+    secret: K,
     public: PublicKey,
     nonces: LongTermNonces,
     agreements: Agreements,
@@ -17,7 +29,14 @@ pub(crate) struct LocalKey {
 impl LocalKey {
     pub(crate) fn new(secret: SecretKey, nonces: LongTermNonces) -> Result<LocalKey> {
         let public = secret.public_key()?;
-        Ok(LocalKey { secret, public, nonces, agreements: Agreements::default(), origin: Origin::here() })
+        Ok(LocalKey::of(secret, public, nonces))
+    }
+}
+
+impl<K: Agree> LocalKey<K> {
+    /// The key pair of `secret`, wherever that is kept, and `public`.
+    pub(crate) fn of(secret: K, public: PublicKey, nonces: LongTermNonces) -> LocalKey<K> {
+        LocalKey { secret, public, nonces, agreements: Agreements::default(), origin: Origin::here() }
     }
 
     pub(crate) fn public_key(&self) -> PublicKey {
@@ -131,6 +150,12 @@ impl LocalKey {
 
     pub(crate) fn forget_agreements(&self) {
         self.agreements.forget();
+    }
+
+    /// The counter in a nonce of this key, for the project's tests.
+    #[cfg(feature = "inject")]
+    pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+        self.nonces.counter_in(nonce)
     }
 }
 
