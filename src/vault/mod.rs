@@ -21,7 +21,7 @@ pub use crate::crypto::Cost;
 pub use agent::{Agent, AgentVault};
 use agreements::Agreements;
 pub use file::{FileInfo, FileVault};
-use local::LocalKey;
+pub(crate) use local::LocalKey;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
 #[cfg(feature = "pkcs11")]
