@@ -17,7 +17,7 @@ SHARED := libcurve_tun.so.$(VERSION)
 SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
 
-.PHONY: help demo test lint lib object examples bench install clean
+.PHONY: help demo test lint lib object examples bench baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -49,8 +49,18 @@ object: lib ## make build/lib/curve_tun.o, for a program with a second static Ru
 examples: lib ## build the programs of c-examples into build
 	@$(MAKE) --no-print-directory -C c-examples LIBDIR=../$(LIB)
 
-bench: ## measure sealing and opening beside libsodium's own
-	$(CARGO) bench
+bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
+	@scripts/bootstrap bench
+	$(CARGO) build --release --lib
+	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
+	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
+	$(CARGO) bench --bench report
+
+baseline: ## count instructions anew, for tests/instructions.rs to compare with
+	@scripts/bootstrap test
+	@mkdir -p build
+	scripts/count-instructions >build/instructions.txt
+	mv build/instructions.txt benches/instructions.txt
 
 $(LIB)/$(SHARED) $(LIB)/libcurve_tun.a:
 	@$(MAKE) --no-print-directory lib

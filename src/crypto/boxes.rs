@@ -1,13 +1,13 @@
 //! Boxes and secret boxes, each with its tag before the ciphertext.
 
-use super::memory::{Guarded, Memory, Secret};
+use super::memory::{Guarded, Secret};
 use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, random, sodium, wipe_stack};
 use crate::error::{Error, Result};
 
 /// What two key pairs agree on: the key of every box between them (`crypto_box_beforenm`).
 ///
-/// It lives for one step of a handshake on the heap, or for longer in guarded memory.
-pub(crate) struct SharedKey<M: Memory = Secret<KEY_BYTES>>(M);
+/// It lives for one step of a handshake; for longer it is kept in [`KeptKeys`](super::KeptKeys).
+pub(crate) struct SharedKey(pub(super) Secret<KEY_BYTES>);
 
 impl SharedKey {
     pub(super) fn agree(secret: &[u8; KEY_BYTES], public: &PublicKey) -> Result<SharedKey> {
@@ -44,13 +44,6 @@ impl SharedKey {
         Ok(SharedKey(shared))
     }
 
-    /// A copy to keep, in guarded memory.
-    pub(crate) fn guarded(&self) -> Result<SharedKey<Guarded<KEY_BYTES>>> {
-        Ok(SharedKey(Guarded::copy_of(self.0.bytes())?))
-    }
-}
-
-impl<M: Memory> SharedKey<M> {
     /// Seals `message` into `out` (`crypto_box_easy_afternm`).
     ///
     /// # Panics

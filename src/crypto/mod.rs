@@ -9,6 +9,7 @@ mod boxes;
 mod fork;
 #[cfg(feature = "inject")]
 pub mod inject;
+mod kept;
 mod keys;
 mod memory;
 mod message;
@@ -17,11 +18,14 @@ mod passphrase;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::Origin;
+pub(crate) use kept::KeptKeys;
 pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
 #[cfg(feature = "capi")]
 pub(crate) use keys::{decode_key, encode_key};
-pub(crate) use memory::{Guarded, Secret};
+#[cfg(feature = "pkcs11")]
+pub(crate) use memory::Guarded;
+pub(crate) use memory::Secret;
 pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;
 pub use passphrase::Cost;

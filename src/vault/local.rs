@@ -62,7 +62,7 @@ impl<K: Agree> LocalKey<K> {
             Purpose::Hello => return Err(Error::InvalidArgument),
             Purpose::Cookie => {}
             Purpose::Vouch => {
-                if let Some(shared) = self.agreements.get(peer) {
+                if let Some(shared) = self.agreements.get(peer)? {
                     let nonce = self.nonces.next()?;
                     shared.seal(&purpose.nonce(&nonce)?, message, sealed);
                     return Ok(nonce);
@@ -92,7 +92,7 @@ impl<K: Agree> LocalKey<K> {
         // A box that does not open takes the way below in any case: the time of a refusal must not tell a stranger
         // who claims `peer` whether it is remembered.
         if purpose == Purpose::Vouch
-            && let Some(shared) = self.agreements.get(peer)
+            && let Some(shared) = self.agreements.get(peer)?
             && shared.open(&nonce, sealed, message).is_ok()
         {
             return Ok(());
