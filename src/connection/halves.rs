@@ -23,7 +23,8 @@ pub(crate) struct SendHalf {
 /// What receives: see the methods of [`Connection`] of the same names.
 pub(crate) struct ReceiveHalf {
     inbox: Inbox,
-    opener: Opener,
+    /// `None` once nothing more will be opened.
+    opener: Option<Opener>,
     origin: Origin,
 }
 
@@ -39,7 +40,7 @@ impl Connection {
                 sealer,
                 origin,
             },
-            ReceiveHalf { inbox: self.inbox, opener, origin },
+            ReceiveHalf { inbox: self.inbox, opener: Some(opener), origin },
         ))
     }
 }
@@ -96,11 +97,18 @@ impl ReceiveHalf {
     /// Opens what came. On an error nothing more is to be read; messages before it stay.
     pub(crate) fn filled(&mut self, count: usize) -> Result<()> {
         self.inbox.filled(count);
-        let opened = self.inbox.open_all(&mut self.opener);
+        let opener = self.opener.as_mut().ok_or(Error::Closed)?;
+        let opened = self.inbox.open_all(opener);
         if opened.is_err() {
-            self.inbox.stop();
+            self.stop();
         }
         opened
+    }
+
+    /// Wipes the key and forgets what has not been opened; messages that came stay.
+    pub(crate) fn stop(&mut self) {
+        self.opener = None;
+        self.inbox.stop();
     }
 
     /// Opens the next frame of what came, straight from `bytes` into a place that `make` gives for the length of its
@@ -137,7 +145,7 @@ impl ReceiveHalf {
             return Ok(None);
         };
         *bytes = rest;
-        match self.opener.open_apart(packet, make) {
+        match self.opener.as_mut().ok_or(Error::Closed)?.open_apart(packet, make) {
             Ok(message) => Ok(Some(message)),
             Err(error) => self.refuse(error),
         }
@@ -145,7 +153,7 @@ impl ReceiveHalf {
 
     #[cfg(feature = "nif")]
     fn refuse<T>(&mut self, error: Error) -> Result<T> {
-        self.inbox.stop();
+        self.stop();
         Err(error)
     }
 
