@@ -13,17 +13,20 @@ mod capi {
     use std::{env, fs};
 
     /// The header's sections in their order, which are files of `src/capi`: each uses types of those before it.
-    const SECTIONS: [&str; 10] = [
+    const SECTIONS: &[&str] = &[
         "result",
         "keys",
         "options",
         "vault",
         "kept",
         "registry",
+        "registry_kept",
         "server",
         "request",
         "connection",
+        "traffic",
         "socket",
+        "known",
     ];
 
     /// What cbindgen puts around the functions of each section; the header has it once, around all of them.

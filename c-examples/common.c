@@ -24,7 +24,6 @@ curve_tun_options default_options(void)
 {
     curve_tun_options options;
 
-    options.size = sizeof options;
     check("options", curve_tun_options_default(&options));
     return options;
 }
@@ -127,7 +126,7 @@ struct service service_arguments(int argc, char **argv)
         uint8_t peer[CURVE_TUN_KEY_BYTES];
 
         public_key_argument(argv[i], peer);
-        check("registry", curve_tun_registry_add_anywhere(registry, peer));
+        check("registry", curve_tun_registry_add(registry, "*", peer));
     }
     check("server", curve_tun_server_new(service.vault, registry, &options, &service.server));
     /* The server keeps it. */

@@ -128,9 +128,11 @@ int main(int argc, char **argv)
     while ((result = curve_tun_accept(listener, -1, &socket)) != CURVE_TUN_ERR_CLOSED) {
         if (result == CURVE_TUN_OK)
             start(socket);
-        else
-            /* Out of descriptors, most likely: the listener waits a little and goes on. */
+        else if (result == CURVE_TUN_ERR_TOO_MANY_FILES || result == CURVE_TUN_ERR_OUT_OF_MEMORY)
+            /* The listener waits a little and goes on. */
             fprintf(stderr, "accept: %s\n", curve_tun_result_message(result));
+        else
+            check("accept", result);
     }
 
     pthread_join(end, NULL);

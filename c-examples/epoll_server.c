@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -145,6 +146,9 @@ static void free_gone(void)
 {
     struct client **place = &gone;
 
+    if (gone == NULL)
+        return;
+
     while (*place != NULL) {
         struct client *client = *place;
 
@@ -155,6 +159,11 @@ static void free_gone(void)
         *place = client->next;
         free(client);
     }
+#ifdef __GLIBC__
+    /* After a crowd, its memory goes back to the system. */
+    if (handshakes.first == NULL && established.first == NULL && idle.first == NULL)
+        malloc_trim(0);
+#endif
 }
 
 /* Tells a connection the time, and queues its client for the next time. False if the connection is over. */
@@ -528,6 +537,8 @@ int main(int argc, char **argv)
     close_all(&established);
     close_all(&idle);
     curve_tun_server_free(server);
+    close(end_signal);
+    close(epoll);
     curve_tun_vault_free(service.vault);
     return 0;
 }

@@ -94,6 +94,16 @@ pub enum Error {
     ReadOnly,
     /// This build of the library lacks the feature.
     Unsupported,
+    /// Others than its owner, its group and root could have written the registry's file.
+    RegistryPermissions,
+    /// A line of the registry's file is wrong.
+    BadRegistryFile,
+    /// The server is known by another key.
+    KeyChanged,
+    /// The key is denied.
+    KeyDenied,
+    /// DNS gave an answer without a valid proof by DNSSEC.
+    NotValidated,
 }
 
 /// What fails, fails with [`Error`].
@@ -101,7 +111,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Every error, in the order of their numbers.
-    pub const ALL: [Error; 42] = [
+    pub const ALL: [Error; 47] = [
         Error::Null,
         Error::InvalidArgument,
         Error::WrongState,
@@ -144,6 +154,11 @@ impl Error {
         Error::DiskFull,
         Error::ReadOnly,
         Error::Unsupported,
+        Error::RegistryPermissions,
+        Error::BadRegistryFile,
+        Error::KeyChanged,
+        Error::KeyDenied,
+        Error::NotValidated,
     ];
 
     /// Number, C name, Erlang atom and sentence: the one table of them all.
@@ -323,6 +338,28 @@ impl Error {
                 "CURVE_TUN_ERR_UNSUPPORTED\0",
                 "enotsup",
                 "this build of the library lacks the feature\0",
+            ),
+            Error::RegistryPermissions => (
+                43,
+                "CURVE_TUN_ERR_REGISTRY_PERMISSIONS\0",
+                "registry_permissions",
+                "others than its owner, its group and root could have written the registry's file\0",
+            ),
+            Error::BadRegistryFile => (
+                44,
+                "CURVE_TUN_ERR_BAD_REGISTRY_FILE\0",
+                "bad_registry_file",
+                "a line of the registry's file is wrong\0",
+            ),
+            Error::KeyChanged => {
+                (45, "CURVE_TUN_ERR_KEY_CHANGED\0", "key_changed", "the server is known by another key\0")
+            }
+            Error::KeyDenied => (46, "CURVE_TUN_ERR_KEY_DENIED\0", "key_denied", "the key is denied\0"),
+            Error::NotValidated => (
+                47,
+                "CURVE_TUN_ERR_NOT_VALIDATED\0",
+                "not_validated",
+                "the answer of DNS has no valid proof by DNSSEC\0",
             ),
         }
     }

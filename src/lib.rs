@@ -20,6 +20,8 @@ mod error;
 pub mod net;
 pub mod protocol;
 pub mod registry;
+#[cfg(any(feature = "dns", feature = "net"))]
+mod thread;
 pub mod vault;
 
 pub use cookie::MINUTE_MS;

@@ -88,6 +88,16 @@ fn pair() {
 }
 
 #[test]
+fn registries() {
+    let folder = tempfile::tempdir().unwrap();
+    run_with("registries", "--leak-check=full", |program, way| {
+        let folder = folder.path().join(way);
+        fs::create_dir(&folder).unwrap();
+        program.arg(folder);
+    });
+}
+
+#[test]
 fn sockets() {
     run("sockets", "--leak-check=full");
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 7] = [
     "docs/PROTOCOL.md",
     "docs/ARCHITECTURE.md",
     "docs/VAULTS.md",
+    "docs/REGISTRIES.md",
 ];
 
 fn root() -> PathBuf {

@@ -111,14 +111,23 @@ pub(super) unsafe fn end<T>(object: *mut T) {
 }
 
 /// # Safety
-/// `bytes` is NULL or `len` bytes that may be read and do not change during the call.
-pub(super) unsafe fn bytes<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
+/// `values` is NULL or `len` values that may be read and do not change during the call.
+pub(super) unsafe fn slice<'a, T>(values: *const T, len: usize) -> Result<&'a [T]> {
     if len == 0 {
         return Ok(&[]);
     }
-    check(bytes, len)?;
-    // SAFETY: the caller's promise; the length is below isize::MAX.
-    Ok(unsafe { std::slice::from_raw_parts(bytes, len) })
+    check(values, len)?;
+    // SAFETY: the caller's promise; alignment and size have been checked.
+    Ok(unsafe { std::slice::from_raw_parts(values, len) })
+}
+
+/// As [`slice`], for what is mostly given.
+///
+/// # Safety
+/// As [`slice`].
+pub(super) unsafe fn bytes<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    unsafe { slice(bytes, len) }
 }
 
 /// # Safety
@@ -128,15 +137,16 @@ pub(super) unsafe fn bytes_mut<'a>(bytes: *mut u8, len: usize) -> Result<&'a mut
         return Ok(&mut []);
     }
     check(bytes, len)?;
-    // SAFETY: the caller's promise; the length is below isize::MAX. The bytes are only written, or read once written.
+    // SAFETY: the caller's promise; the size has been checked. The bytes are only written, or read once written.
     Ok(unsafe { std::slice::from_raw_parts_mut(bytes, len) })
 }
 
-fn check(bytes: *const u8, len: usize) -> Result<()> {
-    match (bytes.is_null(), isize::try_from(len)) {
+fn check<T>(values: *const T, len: usize) -> Result<()> {
+    let size = len.checked_mul(size_of::<T>()).and_then(|size| isize::try_from(size).ok());
+    match (values.is_null(), size) {
         (true, _) => Err(Error::Null),
-        (false, Err(_)) => Err(Error::InvalidArgument),
-        (false, Ok(_)) => Ok(()),
+        (false, Some(_)) if values.is_aligned() => Ok(()),
+        _ => Err(Error::InvalidArgument),
     }
 }
 

@@ -94,6 +94,16 @@ pub enum curve_tun_result {
     CURVE_TUN_ERR_READ_ONLY = 41,
     /// This build of the library lacks the feature.
     CURVE_TUN_ERR_UNSUPPORTED = 42,
+    /// Others than its owner, its group and root could have written the registry's file.
+    CURVE_TUN_ERR_REGISTRY_PERMISSIONS = 43,
+    /// A line of the registry's file is wrong.
+    CURVE_TUN_ERR_BAD_REGISTRY_FILE = 44,
+    /// The server is known by another key.
+    CURVE_TUN_ERR_KEY_CHANGED = 45,
+    /// The key is denied.
+    CURVE_TUN_ERR_KEY_DENIED = 46,
+    /// DNS gave an answer without a valid proof by DNSSEC.
+    CURVE_TUN_ERR_NOT_VALIDATED = 47,
 }
 
 use curve_tun_result::*;
@@ -143,6 +153,11 @@ impl From<Error> for curve_tun_result {
             Error::DiskFull => CURVE_TUN_ERR_DISK_FULL,
             Error::ReadOnly => CURVE_TUN_ERR_READ_ONLY,
             Error::Unsupported => CURVE_TUN_ERR_UNSUPPORTED,
+            Error::RegistryPermissions => CURVE_TUN_ERR_REGISTRY_PERMISSIONS,
+            Error::BadRegistryFile => CURVE_TUN_ERR_BAD_REGISTRY_FILE,
+            Error::KeyChanged => CURVE_TUN_ERR_KEY_CHANGED,
+            Error::KeyDenied => CURVE_TUN_ERR_KEY_DENIED,
+            Error::NotValidated => CURVE_TUN_ERR_NOT_VALIDATED,
         }
     }
 }

@@ -9,6 +9,7 @@ mod agent;
 mod failure;
 mod input;
 mod keygen;
+mod peers;
 mod public;
 mod vault;
 
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     Keygen(keygen::Args),
     Public(public::Args),
+    #[command(subcommand)]
+    Peers(peers::Command),
     #[cfg(target_os = "linux")]
     Agent(agent::Args),
 }
@@ -46,6 +49,7 @@ impl Command {
         match self {
             Command::Keygen(args) => keygen::run(args),
             Command::Public(args) => public::run(args),
+            Command::Peers(command) => peers::run(command),
             #[cfg(target_os = "linux")]
             Command::Agent(args) => agent::run(args),
         }
