@@ -351,7 +351,7 @@ close({curve_tun_listen_socket, Listener}) ->
 
 %% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open connections: a peer of this
 %% kind closes when it sees the end, and has all that was sent before it.
--spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg | inet:posix()}.
+-spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
 shutdown({curve_tun_socket, Connection, _}, How) when How =:= read; How =:= write; How =:= read_write ->
     curve_tun_connection:request(Connection, {shutdown, How});
 shutdown(_Socket, _How) ->

@@ -344,8 +344,16 @@ connected(info, {tcp_passive, Socket}, #data{socket = Socket} = D) ->
     {keep_state, arm(D#data{reading = none})};
 connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
     over(closed, D);
+%% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
+connected(cast, {send_failed, closed}, _D) ->
+    keep_state_and_data;
 connected(cast, {send_failed, Reason}, D) ->
     over(Reason, D);
+connected({timeout, end_writing}, flush, #data{socket = Socket}) ->
+    case pending(Socket) of
+        0 -> _ = gen_tcp:shutdown(Socket, write), keep_state_and_data;
+        _ -> {keep_state_and_data, [{{timeout, end_writing}, ?FLUSH_STEP, flush}]}
+    end;
 connected({timeout, idle}, idle, #data{moved = true} = D) ->
     {keep_state, D#data{moved = false}, [{{timeout, idle}, ?IDLE, idle}]};
 connected({timeout, idle}, idle, #data{nif = Nif} = D) ->
@@ -425,10 +433,10 @@ resume(D) ->
 shut_down(read, From, #data{receivers = Rx} = D) ->
     gen_statem:reply(From, ok),
     {keep_state, D#data{receivers = curve_tun_receivers:end_with(closed, Rx)}};
-shut_down(write, From, #data{sender = Sender, socket = Socket}) ->
+shut_down(write, From, #data{sender = Sender}) ->
     curve_tun_sender:stop(Sender),
-    Reply = gen_tcp:shutdown(Socket, write),
-    {keep_state_and_data, [{reply, From, Reply}]};
+    %% The end goes out after all that was sent. Waiting for that here would keep us from receiving.
+    {keep_state_and_data, [{reply, From, ok}, {{timeout, end_writing}, 0, flush}]};
 shut_down(read_write, From, D) ->
     gen_statem:reply(From, ok),
     linger(D#data{receivers = curve_tun_receivers:end_with(closed, D#data.receivers)}).
