@@ -20,6 +20,10 @@
                       providers := curve_tun_provider:providers(),
                       options := curve_tun_options:options()}.
 
+%% A read of this many bytes fills the small buffer that a socket has at first. Then it gets a large one, and is read up
+%% to so many times while we open what came; after a smaller read it has the small buffer again.
+-define(BULK, 4096).
+
 -record(data, {
     self :: curve_tun:socket(),
     sender :: pid(),
@@ -40,6 +44,8 @@
     reading = none :: none | once | several,
     %% Whether the last read was a large one, and more are likely to follow.
     bulk = false :: boolean(),
+    %% The size of the socket's buffer for such reads.
+    buffer = ?BULK :: pos_integer(),
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
@@ -48,11 +54,7 @@
     linger :: none | {flush, Pending :: non_neg_integer(), curve_tun_time:deadline()} | drain
 }).
 
-%% How many reads of the socket are delivered before it is asked to go on, after one of at least this many bytes: then
-%% the socket is read while we open what came. After smaller ones it is one, for between several the driver holds a
-%% whole buffer ready.
 -define(READS, 8).
--define(BULK, 16384).
 %% After this many idle milliseconds buffers and heap are given back.
 -define(IDLE, 1000).
 %% A close waits this long for the kernel to take more of what was sent, and then this long for the peer's end.
@@ -197,9 +199,10 @@ accepting(Type, Event, D) -> shaking(Type, Event, accepting, D).
 
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 begin_handshake(#{role := Role, providers := Providers, options := Options}, #data{socket = Socket} = D0, Actions) ->
-    #{active := Active, receive_high_water := HighWater} = Options,
+    #{active := Active, receive_high_water := HighWater, buffer := Buffer} = Options,
     D = D0#data{role = element(1, Role), providers = Providers#{socket => Socket}, prepared = undefined,
-                receivers = curve_tun_receivers:new(Active), high_water = HighWater},
+                receivers = curve_tun_receivers:new(Active), high_water = HighWater,
+                buffer = Buffer},
     case open_end(Role, Socket) of
         {ok, Nif, Hello} ->
             case transmit(Hello, D) of
@@ -411,12 +414,12 @@ is_full(#data{receivers = Rx, high_water = HighWater}) ->
 
 %% Reads on, unless above the high-water mark.
 -spec arm(#data{}) -> #data{}.
-arm(#data{reading = none, socket = Socket, bulk = Bulk} = D) ->
+arm(#data{reading = none, socket = Socket, bulk = Bulk, buffer = Buffer} = D) ->
     %% A socket that has closed meanwhile says so by itself.
     case is_full(D) of
         true -> D;
-        false when Bulk -> _ = inet:setopts(Socket, [{active, ?READS}]), D#data{reading = several};
-        false -> _ = inet:setopts(Socket, [{active, once}]), D#data{reading = once}
+        false when Bulk -> _ = inet:setopts(Socket, [{buffer, Buffer}, {active, ?READS}]), D#data{reading = several};
+        false -> _ = inet:setopts(Socket, [{buffer, ?BULK}, {active, once}]), D#data{reading = once}
     end.
 
 %% Reads on once half of what waited is gone.
