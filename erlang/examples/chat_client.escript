@@ -8,7 +8,8 @@
 -mode(compile).
 
 main([Host, Port, ServerKey]) ->
-    true = code:add_patha(filename:join(filename:dirname(escript:script_name()), "../_build/default/lib/curve_tun/ebin")),
+    Built = filename:join(filename:dirname(escript:script_name()), "../_build/default/lib/curve_tun/ebin"),
+    _ = code:which(curve_tun) =:= non_existing andalso code:add_patha(Built),
     {ok, _} = application:ensure_all_started(curve_tun),
     {ok, Key} = curve_tun:public_key_from_text(ServerKey),
     {ok, Own} = curve_tun:public_key(),

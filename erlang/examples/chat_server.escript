@@ -8,7 +8,8 @@
 -mode(compile).
 
 main(Args) ->
-    true = code:add_patha(filename:join(filename:dirname(escript:script_name()), "../_build/default/lib/curve_tun/ebin")),
+    Built = filename:join(filename:dirname(escript:script_name()), "../_build/default/lib/curve_tun/ebin"),
+    _ = code:which(curve_tun) =:= non_existing andalso code:add_patha(Built),
     {ok, _} = application:ensure_all_started(curve_tun),
     {Port, Keys} = case Args of [] -> {0, []}; [P | Ks] -> {list_to_integer(P), Ks} end,
     [admit(Key) || Key <- Keys],

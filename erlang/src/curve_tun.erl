@@ -41,14 +41,16 @@
   | {active, active()}
   | {handshake_timeout, timeout()}
   | {receive_high_water, pos_integer()}
+  | {buffer, pos_integer()}
   | {handshakes_max, pos_integer()}
   | gen_tcp:option() | gen_tcp:connect_option() | gen_tcp:listen_option().
 %% `key': the server's public key; connecting needs it. `vault' and `registry': providers other than the first ones of
 %% the application's environment. `handshake_timeout': from TCP connected, or accepted, to the end of the handshake;
 %% 10,000 when not given. `receive_high_water': bytes of messages that wait for a receiver, above which nothing more is
 %% read from the peer; 262,144 when not given. `handshakes_max': handshakes that a listener has in flight, above which
-%% the oldest has to go; 1,024 when not given. All others go to `gen_tcp'; not given, `nodelay' and `keepalive' are
-%% true, `buffer' is 262,144, `high_watermark' 67,108,864 and `send_timeout' 5,000.
+%% the oldest has to go; 1,024 when not given. `buffer': bytes of one read of the socket at most, 262,144 when
+%% not given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
+%% are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
 -type option_error() :: {missing_option, key} | {bad_option, term()}.
 %% What is wrong with the options.
 -type reason() :: atom() | option_error() | {no_provider, vault | registry}.
@@ -351,7 +353,7 @@ close({curve_tun_listen_socket, Listener}) ->
 
 %% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open connections: a peer of this
 %% kind closes when it sees the end, and has all that was sent before it.
--spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg | inet:posix()}.
+-spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
 shutdown({curve_tun_socket, Connection, _}, How) when How =:= read; How =:= write; How =:= read_write ->
     curve_tun_connection:request(Connection, {shutdown, How});
 shutdown(_Socket, _How) ->

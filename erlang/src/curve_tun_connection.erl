@@ -20,6 +20,10 @@
                       providers := curve_tun_provider:providers(),
                       options := curve_tun_options:options()}.
 
+%% A read of this many bytes fills the small buffer that a socket has at first. Then it gets a large one, and is read up
+%% to so many times while we open what came; after a smaller read it has the small buffer again.
+-define(BULK, 4096).
+
 -record(data, {
     self :: curve_tun:socket(),
     sender :: pid(),
@@ -40,6 +44,8 @@
     reading = none :: none | once | several,
     %% Whether the last read was a large one, and more are likely to follow.
     bulk = false :: boolean(),
+    %% The size of the socket's buffer for such reads.
+    buffer = ?BULK :: pos_integer(),
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
@@ -48,11 +54,7 @@
     linger :: none | {flush, Pending :: non_neg_integer(), curve_tun_time:deadline()} | drain
 }).
 
-%% How many reads of the socket are delivered before it is asked to go on, after one of at least this many bytes: then
-%% the socket is read while we open what came. After smaller ones it is one, for between several the driver holds a
-%% whole buffer ready.
 -define(READS, 8).
--define(BULK, 16384).
 %% After this many idle milliseconds buffers and heap are given back.
 -define(IDLE, 1000).
 %% A close waits this long for the kernel to take more of what was sent, and then this long for the peer's end.
@@ -197,9 +199,10 @@ accepting(Type, Event, D) -> shaking(Type, Event, accepting, D).
 
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 begin_handshake(#{role := Role, providers := Providers, options := Options}, #data{socket = Socket} = D0, Actions) ->
-    #{active := Active, receive_high_water := HighWater} = Options,
+    #{active := Active, receive_high_water := HighWater, buffer := Buffer} = Options,
     D = D0#data{role = element(1, Role), providers = Providers#{socket => Socket}, prepared = undefined,
-                receivers = curve_tun_receivers:new(Active), high_water = HighWater},
+                receivers = curve_tun_receivers:new(Active), high_water = HighWater,
+                buffer = Buffer},
     case open_end(Role, Socket) of
         {ok, Nif, Hello} ->
             case transmit(Hello, D) of
@@ -344,8 +347,16 @@ connected(info, {tcp_passive, Socket}, #data{socket = Socket} = D) ->
     {keep_state, arm(D#data{reading = none})};
 connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
     over(closed, D);
+%% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
+connected(cast, {send_failed, closed}, _D) ->
+    keep_state_and_data;
 connected(cast, {send_failed, Reason}, D) ->
     over(Reason, D);
+connected({timeout, end_writing}, flush, #data{socket = Socket}) ->
+    case pending(Socket) of
+        0 -> _ = gen_tcp:shutdown(Socket, write), keep_state_and_data;
+        _ -> {keep_state_and_data, [{{timeout, end_writing}, ?FLUSH_STEP, flush}]}
+    end;
 connected({timeout, idle}, idle, #data{moved = true} = D) ->
     {keep_state, D#data{moved = false}, [{{timeout, idle}, ?IDLE, idle}]};
 connected({timeout, idle}, idle, #data{nif = Nif} = D) ->
@@ -403,12 +414,12 @@ is_full(#data{receivers = Rx, high_water = HighWater}) ->
 
 %% Reads on, unless above the high-water mark.
 -spec arm(#data{}) -> #data{}.
-arm(#data{reading = none, socket = Socket, bulk = Bulk} = D) ->
+arm(#data{reading = none, socket = Socket, bulk = Bulk, buffer = Buffer} = D) ->
     %% A socket that has closed meanwhile says so by itself.
     case is_full(D) of
         true -> D;
-        false when Bulk -> _ = inet:setopts(Socket, [{active, ?READS}]), D#data{reading = several};
-        false -> _ = inet:setopts(Socket, [{active, once}]), D#data{reading = once}
+        false when Bulk -> _ = inet:setopts(Socket, [{buffer, Buffer}, {active, ?READS}]), D#data{reading = several};
+        false -> _ = inet:setopts(Socket, [{buffer, ?BULK}, {active, once}]), D#data{reading = once}
     end.
 
 %% Reads on once half of what waited is gone.
@@ -425,10 +436,10 @@ resume(D) ->
 shut_down(read, From, #data{receivers = Rx} = D) ->
     gen_statem:reply(From, ok),
     {keep_state, D#data{receivers = curve_tun_receivers:end_with(closed, Rx)}};
-shut_down(write, From, #data{sender = Sender, socket = Socket}) ->
+shut_down(write, From, #data{sender = Sender}) ->
     curve_tun_sender:stop(Sender),
-    Reply = gen_tcp:shutdown(Socket, write),
-    {keep_state_and_data, [{reply, From, Reply}]};
+    %% The end goes out after all that was sent. Waiting for that here would keep us from receiving.
+    {keep_state_and_data, [{reply, From, ok}, {{timeout, end_writing}, 0, flush}]};
 shut_down(read_write, From, D) ->
     gen_statem:reply(From, ok),
     linger(D#data{receivers = curve_tun_receivers:end_with(closed, D#data.receivers)}).

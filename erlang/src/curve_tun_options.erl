@@ -7,13 +7,16 @@
 
 -type options() :: #{key => curve_tun:public_key(), vault => module(), registry => module(),
                      active := curve_tun:active(), handshake_timeout := timeout(),
-                     receive_high_water := pos_integer(), handshakes_max := pos_integer()}.
+                     receive_high_water := pos_integer(), handshakes_max := pos_integer(),
+                     buffer := pos_integer()}.
 
 -define(ACTIVE_MIN, -32768).
 -define(ACTIVE_MAX, 32767).
 
-%% One read of the socket takes up to this much; Erlang's default of 1460 bytes costs a multiple of the time.
+%% One read of the socket takes up to this much when much comes: OTP's default of 1460 bytes costs a multiple of the time.
+%% An open socket keeps a whole buffer ready, so one that has little to read has a small one.
 -define(BUFFER, 262144).
+-define(SMALL_BUFFER, 4096).
 %% What is sealed and not taken by the kernel: both peers can say this much before either reads.
 -define(HIGH_WATERMARK, 67108864).
 -define(SEND_TIMEOUT, 5000).
@@ -23,7 +26,7 @@
           {ok, options(), [term()]} | {error, curve_tun:option_error()}.
 parse(Side, Given) ->
     Defaults = #{active => false, handshake_timeout => 10000, receive_high_water => 262144,
-                 handshakes_max => 1024},
+                 handshakes_max => 1024, buffer => ?BUFFER},
     try lists:foldl(fun option/2, {Defaults, []}, proper(Given)) of
         {Options, _} when Side =:= client, not is_map_key(key, Options) ->
             {error, {missing_option, key}};
@@ -48,6 +51,7 @@ option({handshake_timeout, Ms}, {Own, Tcp}) when is_integer(Ms), Ms > 0 -> {Own#
 option({receive_high_water, N}, {Own, Tcp}) when is_integer(N), N > 0 -> {Own#{receive_high_water => N}, Tcp};
 option({handshakes_max, N}, {Own, Tcp}) when is_integer(N), N > 0, N =< 16#ffffffff ->
     {Own#{handshakes_max => N}, Tcp};
+option({buffer, N}, {Own, Tcp}) when is_integer(N), N > 0 -> {Own#{buffer => N}, Tcp};
 option({active, Active} = Option, {Own, Tcp}) ->
     is_active(Active) orelse throw({bad_option, Option}),
     {Own#{active => Active}, Tcp};
@@ -64,7 +68,7 @@ option(Option, {Own, Tcp}) ->
 is_ours(list) -> true;
 is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
     lists:member(element(1, Option),
-                 [key, vault, registry, handshake_timeout, receive_high_water, handshakes_max,
+                 [key, vault, registry, handshake_timeout, receive_high_water, handshakes_max, buffer,
                   mode, packet, packet_size, header, deliver, exit_on_close, show_econnreset, line_delimiter,
                   delay_send]);
 is_ours(Option) -> not is_atom(Option).
@@ -97,7 +101,7 @@ settable(Option, {Active, Tcp}) ->
 tcp_options(accepted, Given) ->
     accepted_socket(Given);
 tcp_options(Side, Given) ->
-    Defaults = [{nodelay, true}, {keepalive, true}, {buffer, ?BUFFER}, {send_timeout, ?SEND_TIMEOUT}
+    Defaults = [{nodelay, true}, {keepalive, true}, {buffer, ?SMALL_BUFFER}, {send_timeout, ?SEND_TIMEOUT}
                 | [{backlog, 1024} || Side =:= server]],
     Missing = [Default || {Key, _} = Default <- Defaults, not lists:keymember(Key, 1, Given)],
     [binary, {packet, raw}, {active, false}, {show_econnreset, true}] ++ Missing ++ watermarks(Given) ++ Given.
@@ -115,5 +119,4 @@ watermarks(Given) ->
 %% What an accepted socket, or one that a program hands over, is set to.
 -spec accepted_socket([term()]) -> [term()].
 accepted_socket(Given) ->
-    [{mode, binary}, {packet, raw}, {active, false}, {show_econnreset, true}
-     | [Option || Option <- [{buffer, ?BUFFER}], not lists:keymember(buffer, 1, Given)] ++ Given].
+    [{mode, binary}, {packet, raw}, {active, false}, {show_econnreset, true}, {buffer, ?SMALL_BUFFER} | Given].

@@ -11,7 +11,8 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [a_recorded_connection_cannot_be_replayed, the_last_packet_twice, forged_then_right, bad_frames_in_every_state,
      a_bad_packet_is_one_line_at_debug_level, garbage_leaves_honest_peers_alone, a_server_that_answers_garbage,
-     one_raw_peer_resets_with_data_waiting, half_close_delivers_all].
+     one_raw_peer_resets_with_data_waiting, half_close_delivers_all,
+     a_failing_send_takes_nothing_away].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -199,6 +200,24 @@ one_raw_peer_resets_with_data_waiting(_) ->
     ok = gen_tcp:close(Tcp),
     [?assertEqual(<<N>>, curve_tun:recv(Server)) || N <- lists:seq(2, 5)],
     {error, closed} = curve_tun:recv(Server).
+
+%% The peer says something and leaves; we find out by sending, and still get what has come from it.
+a_failing_send_takes_nothing_away(_) ->
+    {{Tcp, _, _} = Peer, Server} = raw_pair(),
+    _ = curve_tun_test:raw_send(Peer, [<<N>> || N <- lists:seq(1, 5)]),
+    _ = curve_tun_test:raw_send(Peer, [<<N, 0:(8 * 20000)>> || N <- lists:seq(6, 9)]),
+    Sent = 130 + 226 + 9 * 35 + 4 * 20000,
+    curve_tun_test:until(fun() -> {ok, S} = curve_tun:getstat(Server), proplists:get_value(recv_oct, S) >= Sent end),
+    gen_tcp:close(Tcp),
+    closed = send_until_error(Server),
+    [<<N, _/binary>> = curve_tun:recv(Server) || N <- lists:seq(1, 9)],
+    {error, closed} = curve_tun:recv(Server).
+
+send_until_error(Socket) ->
+    case curve_tun:send(Socket, <<"x">>) of
+        ok -> send_until_error(Socket);
+        {error, Reason} -> Reason
+    end.
 
 half_close_delivers_all(_) ->
     {{Tcp, _, _} = Peer, Server} = raw_pair(),

@@ -212,8 +212,14 @@ connect_with_no_time(Port) ->
 
 listening_again_at_once(_) ->
     {Listener, Port} = listen([{reuseaddr, true}]),
-    Acceptor = spawn_link(fun() -> {ok, _} = curve_tun:accept(Listener, 20000), receive never -> ok end end),
+    Test = self(),
+    Acceptor = spawn_link(fun() ->
+                   {ok, _} = curve_tun:accept(Listener, 20000),
+                   Test ! accepted,
+                   receive never -> ok end
+               end),
     {ok, Client} = connect(Port),
+    receive accepted -> ok end,
     {error, eaddrinuse} = curve_tun:listen(Port, [{ip, {127,0,0,1}}]),
     ok = curve_tun:close(Listener),
     {ok, Next} = curve_tun:listen(Port, [{ip, {127,0,0,1}}, {reuseaddr, true}]),
