@@ -68,12 +68,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mut figures = Figures::default();
+    let busy = document::busy_share();
     let extent = programs::Extent::from_environment()?;
     programs::run_all(&extent, &mut figures)?;
     figures.add_stream();
     let table = table::markdown(&figures);
     println!("{table}");
-    document::write(&table, &extent)?;
+    document::write(&table, &extent, busy)?;
     picture::write(&figures, "docs/throughput.svg")?;
     Ok(())
 }
