@@ -24,3 +24,8 @@ pub use cookie::MINUTE_MS;
 pub use crypto::inject;
 pub use crypto::{KEY_BYTES, KEY_TEXT_LEN, PublicKey, SecretKey};
 pub use error::{Error, Result};
+
+/// The Rust program of the README, as a documentation test.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -44,3 +44,23 @@ fn a_handshake_agrees_three_keys_on_each_side_and_two_when_the_peer_is_known() {
     world.connected();
     assert_eq!(curve_tun::inject::agreements() - before, 5);
 }
+
+#[test]
+fn a_forged_vouch_costs_the_same_whether_or_not_its_key_is_remembered() {
+    use curve_tun::vault::{Purpose, Vault};
+    let world = World::new();
+    let (client, server) = (world.client_vault.public_key(), world.server_key());
+    let mut vouch = [0; 48];
+    let nonce = world.client_vault.box_seal(Purpose::Vouch, &server, &[7; 32], &mut vouch).unwrap();
+    let cost = |vouch: &[u8]| {
+        let before = curve_tun::inject::agreements();
+        let opened = world.server_vault.box_open(Purpose::Vouch, &client, &nonce, vouch, &mut [0; 32]);
+        (opened, curve_tun::inject::agreements() - before)
+    };
+    let mut forged = vouch;
+    forged[0] ^= 1;
+    let unknown = cost(&forged);
+    assert_eq!(cost(&vouch), (Ok(()), 1));
+    assert_eq!(cost(&vouch), (Ok(()), 0), "the key is remembered");
+    assert_eq!(cost(&forged), unknown);
+}

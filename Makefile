@@ -1,0 +1,70 @@
+# What one does with this repository. `make help` lists it.
+
+CARGO ?= cargo
+CC ?= cc
+LD ?= ld
+OBJCOPY ?= objcopy
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+MAJOR := $(firstword $(subst ., ,$(VERSION)))
+CARGO_TARGET_DIR ?= target
+BUILT := $(CARGO_TARGET_DIR)/release
+# The C library gets a place of its own: a build for Erlang replaces the one in the target folder.
+LIB := build/lib
+SHARED := libcurve_tun.so.$(VERSION)
+SONAME := libcurve_tun.so.$(MAJOR)
+export CARGO CC
+
+.PHONY: help demo test lint lib object examples bench install clean
+.NOTPARALLEL:
+
+help: ## this list
+	@awk -F ': .*## |: ## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
+
+demo: ## build everything and send a file through a tunnel, there and back
+	@scripts/bootstrap demo
+	@scripts/demo
+
+test: ## run all tests; installs what they need, or names it
+	@scripts/bootstrap test
+	@scripts/test
+
+lint: ## check formatting and lints
+	@scripts/lint
+
+lib: ## build the C library into build/lib
+	$(CARGO) build --release --lib
+	@mkdir -p $(LIB)
+	@cp -p $(BUILT)/libcurve_tun.so $(LIB)/$(SHARED)
+	@cp -p $(BUILT)/libcurve_tun.a $(LIB)/libcurve_tun.a
+	@ln -sf $(SHARED) $(LIB)/$(SONAME)
+	@ln -sf $(SONAME) $(LIB)/libcurve_tun.so
+
+object: lib ## make build/lib/curve_tun.o, for a program with a second static Rust library
+	$(LD) -r --force-group-allocation --whole-archive $(LIB)/libcurve_tun.a -o $(LIB)/curve_tun.o
+	$(OBJCOPY) --strip-debug --wildcard --keep-global-symbol='curve_tun_*' $(LIB)/curve_tun.o
+
+examples: lib ## build the programs of c-examples into build
+	@$(MAKE) --no-print-directory -C c-examples LIBDIR=../$(LIB)
+
+bench: ## measure sealing and opening beside libsodium's own
+	$(CARGO) bench
+
+$(LIB)/$(SHARED) $(LIB)/libcurve_tun.a:
+	@$(MAKE) --no-print-directory lib
+
+install: $(LIB)/$(SHARED) $(LIB)/libcurve_tun.a ## install header, libraries and pkg-config file (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 644 include/curve_tun.h $(DESTDIR)$(PREFIX)/include/
+	install -m 755 $(LIB)/$(SHARED) $(DESTDIR)$(PREFIX)/lib/
+	ln -sf $(SHARED) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libcurve_tun.so
+	install -m 644 $(LIB)/libcurve_tun.a $(DESTDIR)$(PREFIX)/lib/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/curve_tun.pc.in >$(LIB)/curve_tun.pc
+	install -m 644 $(LIB)/curve_tun.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+
+clean: ## remove all that was built
+	$(CARGO) clean
+	rm -rf build

@@ -1,0 +1,232 @@
+//! The documents say what the source says: numbers, paths, names, and the bytes of the packets.
+
+mod support;
+
+use curve_tun::connection::{Connection, Options};
+use curve_tun::{KEY_BYTES, KEY_TEXT_LEN, MINUTE_MS, protocol::MESSAGE_MAX};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::World;
+
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/PROTOCOL.md",
+    "docs/ARCHITECTURE.md",
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The cells of each row of the tables in `text`.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.map(|row| row.split(" | ").map(str::trim).collect())
+}
+
+/// The section of `text` under the heading that begins with `heading`, up to the next one of its level or above.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let start = text.find(&format!("\n{heading}")).unwrap_or_else(|| panic!("no section {heading}")) + 1;
+    let level = heading.find(' ').unwrap();
+    let next = text[start..].match_indices("\n#").find(|(at, _)| {
+        let marks = text[start + at + 1..].bytes().take_while(|b| *b == b'#').count();
+        marks <= level
+    });
+    &text[start..next.map_or(text.len(), |(at, _)| start + at)]
+}
+
+#[test]
+fn the_table_of_numbers_is_the_sources() {
+    let options = Options::default();
+    let expected: [(&str, u64); 15] = [
+        ("length field", 2),
+        ("hello", 128),
+        ("cookie", 168),
+        ("initiate", 224),
+        ("message packet, beyond its message", 32),
+        ("largest message", MESSAGE_MAX as u64),
+        ("key", KEY_BYTES as u64),
+        ("key as text", KEY_TEXT_LEN as u64),
+        ("minute key is current for", MINUTE_MS),
+        ("minute key is accepted for, after that", MINUTE_MS),
+        ("first message's counter", 2),
+        ("handshake's deadline, by default", options.handshake_timeout_ms),
+        ("handshakes in flight, by default", options.handshakes_max.into()),
+        ("receive high-water mark, by default", options.receive_high_water as u64),
+        ("send high-water mark, by default", options.send_high_water as u64),
+    ];
+    let protocol = read("docs/PROTOCOL.md");
+    let table: Vec<(String, u64)> = rows(section(&protocol, "## 12. Numbers"))
+        .filter_map(|row| Some((row[0].to_owned(), row[1].replace(',', "").parse().ok()?)))
+        .collect();
+    let expected: Vec<_> = expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    assert_eq!(table, expected);
+}
+
+/// The four packets of a connection, from the wire, without their length fields.
+fn packets() -> [Vec<u8>; 4] {
+    let world = World::new();
+    let (mut client, mut server) = world.pair();
+    fn said(from: &mut Connection, to: &mut Connection) -> Vec<u8> {
+        let frame = from.pending().to_vec();
+        support::carry(from, to).unwrap();
+        let (length, packet) = frame.split_first_chunk().unwrap();
+        assert_eq!(usize::from(u16::from_be_bytes(*length)), packet.len());
+        packet.to_vec()
+    }
+    let hello = said(&mut client, &mut server);
+    let cookie = said(&mut server, &mut client);
+    let initiate = said(&mut client, &mut server);
+    client.send(b"").unwrap();
+    [hello, cookie, initiate, said(&mut client, &mut server)]
+}
+
+#[test]
+fn sizes_kinds_and_counters_of_the_packets_are_those_on_the_wire() {
+    let protocol = read("docs/PROTOCOL.md");
+    let headings = ["### 5.1 Hello", "### 5.2 Cookie", "### 5.3 Initiate", "### 5.4 Message"];
+    for (heading, packet) in headings.into_iter().zip(packets()) {
+        let text = section(&protocol, heading);
+        let title = text.lines().next().unwrap();
+        let size = format!("{} bytes", packet.len());
+        assert!(title.contains(&size), "{title}: it has {size}");
+        let fields: Vec<Vec<&str>> = rows(text).filter(|row| row[0].parse::<usize>().is_ok()).collect();
+        let kind: Vec<String> = packet[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(fields[0], ["0", "8", &format!("`{}`", kind.join(" "))], "{heading}");
+        let mut end = 0;
+        for field in &fields {
+            // A second table, of the cookie's inside, begins at 0 again.
+            let offset: usize = field[0].parse().unwrap();
+            if offset == 0 && end > 0 {
+                break;
+            }
+            assert_eq!(offset, end, "{heading}: {field:?}");
+            end += field[1].trim_end_matches(" + m").parse::<usize>().unwrap();
+            if let Some(counter) = field[2].strip_prefix("counter, ") {
+                let sent = u64::from_be_bytes(packet[offset..offset + 8].try_into().unwrap());
+                assert_eq!(counter.parse::<u64>().unwrap(), sent, "{heading}");
+            }
+        }
+        assert_eq!(end, packet.len(), "{heading}");
+    }
+}
+
+#[test]
+fn every_nonce_prefix_is_described() {
+    let protocol = read("docs/PROTOCOL.md");
+    let source = read("src/protocol/nonce.rs");
+    let prefixes: Vec<&str> = source.split("b\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(prefixes.len(), 7);
+    for prefix in prefixes {
+        let named = format!("\"{prefix}\"");
+        assert!(
+            section(&protocol, "## 6. Nonces").contains(&named),
+            "{prefix} is not in the table of nonces"
+        );
+        assert!(section(&protocol, "## 5. Packets").contains(&named), "{prefix} is not in the packets");
+    }
+}
+
+/// What stands between back quotes in `text`, code blocks aside.
+fn quoted(text: &str) -> Vec<&str> {
+    let outside = text.split("```").step_by(2);
+    outside.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn paths_and_links_lead_somewhere() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        let folder = root().join(Path::new(document).parent().unwrap());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.starts_with("https://") {
+                continue;
+            }
+            let target = if path.is_empty() { root().join(document) } else { folder.join(path) };
+            assert!(target.exists(), "{document}: {link} is not there");
+            if !anchor.is_empty() {
+                let headings = fs::read_to_string(&target).unwrap();
+                assert!(
+                    headings.lines().any(|line| slug(line) == anchor),
+                    "{document}: no heading for {link}"
+                );
+            }
+        }
+        let starts = ["src/", "tests/", "docs/", "scripts/", "include/", "c-examples/", "benches/", ".ci/"];
+        for path in
+            quoted(&text).into_iter().filter(|name| starts.iter().any(|start| name.starts_with(start)))
+        {
+            let path = path.split_whitespace().next().unwrap_or(path);
+            assert!(root().join(path).exists(), "{document}: {path} is not there");
+        }
+    }
+}
+
+/// The anchor of a heading: lower case, spaces as hyphens, punctuation dropped.
+fn slug(line: &str) -> String {
+    let Some(heading) = line.strip_prefix('#') else { return String::new() };
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// The identifiers in `text` that begin with `prefix` and go on.
+fn names<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.len() > prefix.len() && word.starts_with(prefix) && !word.ends_with('_'))
+        .collect()
+}
+
+#[test]
+fn every_c_name_is_in_the_header() {
+    let header = read("include/curve_tun.h");
+    let (functions, constants) = (names(&header, "curve_tun_"), names(&header, "CURVE_TUN_"));
+    for document in DOCUMENTS {
+        let text = read(document);
+        for name in names(&text, "curve_tun_") {
+            assert!(functions.contains(name), "{document}: {name} is not in the header");
+        }
+        for name in names(&text, "CURVE_TUN_") {
+            assert!(constants.contains(name), "{document}: {name} is not in the header");
+        }
+    }
+}
+
+#[test]
+fn every_target_of_make_exists() {
+    let makefile = read("Makefile");
+    for document in DOCUMENTS {
+        for command in quoted(&read(document)).into_iter().filter_map(|name| name.strip_prefix("make ")) {
+            let target = command.split_whitespace().next().unwrap();
+            assert!(makefile.contains(&format!("\n{target}:")), "{document}: there is no target {target}");
+        }
+    }
+}
+
+#[test]
+fn versions_are_the_manifests() {
+    let manifest = read("Cargo.toml");
+    let value = |key: &str| {
+        let line = manifest.lines().find_map(|line| line.strip_prefix(&format!("{key} = \""))).unwrap();
+        line.trim_end_matches('"').to_owned()
+    };
+    assert!(
+        read("README.md").contains(&format!("Rust {} ", value("rust-version"))),
+        "README.md: the Rust version"
+    );
+    let version = value("version");
+    assert!(read("CHANGELOG.md").contains(&version), "CHANGELOG.md: {version}");
+    let minor = version.rsplit_once('.').unwrap().0;
+    assert!(read("SECURITY.md").contains(&format!("| {minor} ")), "SECURITY.md: {minor}");
+}
