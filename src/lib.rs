@@ -8,6 +8,9 @@
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
 
+#[cfg(feature = "capi")]
+#[allow(unsafe_code)]
+mod capi;
 pub mod connection;
 mod cookie;
 #[allow(unsafe_code)]

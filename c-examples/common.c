@@ -1,0 +1,135 @@
+#define _POSIX_C_SOURCE 200809L
+
+#include "common.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void fail(const char *what, const char *why)
+{
+    fprintf(stderr, "%s: %s\n", what, why);
+    exit(EXIT_FAILURE);
+}
+
+void check(const char *what, curve_tun_result result)
+{
+    if (result != CURVE_TUN_OK)
+        fail(what, curve_tun_result_message(result));
+}
+
+curve_tun_options default_options(void)
+{
+    curve_tun_options options;
+
+    options.size = sizeof options;
+    check("options", curve_tun_options_default(&options));
+    return options;
+}
+
+/* A decimal number from min to max. */
+static unsigned long number_argument(const char *text, unsigned long min, unsigned long max)
+{
+    char *end;
+    unsigned long number;
+
+    errno = 0;
+    number = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || number < min || number > max)
+        fail(text, "not a number in range");
+    return number;
+}
+
+uint16_t port_argument(const char *text)
+{
+    return (uint16_t)number_argument(text, 0, 65535);
+}
+
+void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTES])
+{
+    check(text, curve_tun_public_key_from_text(text, strlen(text), public_key));
+}
+
+/* Reads the text of a key from the start of a file: that and at most a line's end. */
+static size_t read_key_text(const char *path, char text[CURVE_TUN_KEY_TEXT_SIZE + 1])
+{
+    FILE *file = fopen(path, "r");
+    size_t len;
+
+    if (file == NULL)
+        fail(path, strerror(errno));
+    /* No copy of the secret is to stay behind in the stream's buffer. */
+    setvbuf(file, NULL, _IONBF, 0);
+    len = fread(text, 1, CURVE_TUN_KEY_TEXT_SIZE + 1, file);
+    fclose(file);
+    if (len > 0 && text[len - 1] == '\n')
+        len--;
+    return len;
+}
+
+curve_tun_vault *vault_argument(const char *text)
+{
+    char file_text[CURVE_TUN_KEY_TEXT_SIZE + 1];
+    uint8_t secret_key[CURVE_TUN_KEY_BYTES];
+    curve_tun_vault *vault;
+    size_t len = strlen(text);
+    curve_tun_result result;
+
+    if (text[0] == '@') {
+        len = read_key_text(text + 1, file_text);
+        text = file_text;
+    }
+    result = curve_tun_secret_key_from_text(text, len, secret_key);
+    curve_tun_wipe(file_text, sizeof file_text);
+    /* Not the text, which is secret. */
+    check("secret key", result);
+    result = curve_tun_vault_from_secret(secret_key, &vault);
+    curve_tun_wipe(secret_key, sizeof secret_key);
+    check("vault", result);
+    return vault;
+}
+
+struct service service_arguments(int argc, char **argv)
+{
+    struct service service;
+    curve_tun_options options = default_options();
+    curve_tun_vault *vault;
+    curve_tun_registry *registry;
+    const char *program = argv[0];
+    int i;
+
+    if (argc > 2 && strcmp(argv[1], "--handshakes") == 0) {
+        options.handshakes_max = (uint32_t)number_argument(argv[2], 1, UINT32_MAX);
+        argc -= 2;
+        argv += 2;
+    }
+    if (argc < 5)
+        fail(program, "[--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
+    service.host = argv[1];
+    service.port = port_argument(argv[2]);
+    vault = vault_argument(argv[3]);
+    check("registry", curve_tun_registry_new(&registry));
+    for (i = 4; i < argc; i++) {
+        uint8_t peer[CURVE_TUN_KEY_BYTES];
+
+        public_key_argument(argv[i], peer);
+        check("registry", curve_tun_registry_add_anywhere(registry, peer));
+    }
+    check("server", curve_tun_server_new(vault, registry, &options, &service.server));
+    /* The server keeps both. */
+    curve_tun_vault_free(vault);
+    curve_tun_registry_free(registry);
+    return service;
+}
+
+void block_end_signals(void)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+}

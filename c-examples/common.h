@@ -1,0 +1,39 @@
+/* What the examples share: arguments to objects, and a way out when they are wrong. */
+
+#ifndef COMMON_H
+#define COMMON_H
+
+#include "curve_tun.h"
+
+/* Prints "what: why" and exits with 1. */
+void fail(const char *what, const char *why);
+
+/* Fails unless the result is CURVE_TUN_OK. */
+void check(const char *what, curve_tun_result result);
+
+/* The default options. */
+curve_tun_options default_options(void);
+
+/* A port from its decimal digits. */
+uint16_t port_argument(const char *text);
+
+/* A public key from its text. */
+void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+/* A vault from the text of a secret key, or from "@PATH", a file that begins with it. */
+curve_tun_vault *vault_argument(const char *text);
+
+/* What both servers take: [--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
+struct service {
+    const char *host;
+    uint16_t port;
+    curve_tun_server *server;
+};
+
+/* Makes a server that lets the given peers in from anywhere. */
+struct service service_arguments(int argc, char **argv);
+
+/* Blocks SIGTERM and SIGINT in this thread and in those that it will start, for sigwait or signalfd. */
+void block_end_signals(void);
+
+#endif

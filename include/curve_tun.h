@@ -1,0 +1,996 @@
+// curve_tun: message-oriented tunnels over TCP, secured by Curve25519 in the manner of CurveCP.
+//
+// This header is generated from the library's source; do not edit it.
+//
+// # Conventions
+//
+// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_custom`,
+// `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+// ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
+// server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
+// has to be freed.
+//
+// Results. What can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success, and gives its values through
+// pointers, which point to memory of the caller's. On failure that memory is left as it was, except where a function
+// says so. Every function that returns a `curve_tun_result` may return `CURVE_TUN_ERR_NULL` for a NULL pointer and
+// `CURVE_TUN_ERR_INTERNAL` for a defect of this library, which also closes the object that met it; the comments do not
+// repeat these two.
+//
+// Pointers. Every pointer must be valid for what its function says, for the length of the call; none is kept after it,
+// except where a function says so. NULL is an error, never a crash; it is allowed for bytes whose length is 0, for
+// `user_data`, and where a function says so. The buffers of one call must not overlap. Keys have `CURVE_TUN_KEY_BYTES`
+// bytes. Host names and addresses are strings that end with a zero; addresses are `192.0.2.7` or `2001:db8::7`, networks
+// `192.0.2.0/24` or `2001:db8::/32`.
+//
+// Integers. Sizes and lengths are in bytes and times in milliseconds. A timeout that is negative waits for ever, and 0
+// never waits. Flags are 0 or 1. Any integer may be given for a constant: what is out of range is refused with
+// `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+//
+// Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
+// struct, also where the call fills it. A program built with an older header so works with a newer library; a newer
+// program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+//
+// Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
+// same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
+// same object runs. Ending an object always is the last call on it. After `fork()`, a child may do no more with the
+// objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
+// twice.
+//
+// Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
+//
+// Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
+// one. A program can hold only one static library that was made with Rust.
+//
+// Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
+//
+// Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a key 44 characters.
+// Closing is not authenticated: who must tell a finished conversation from a cut one ends it with a message of its own.
+
+#ifndef CURVE_TUN_H
+#define CURVE_TUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// The version of this header; `curve_tun_version` tells that of the library in use.
+#define CURVE_TUN_VERSION "0.1.0"
+#define CURVE_TUN_VERSION_MAJOR 0
+#define CURVE_TUN_VERSION_MINOR 1
+#define CURVE_TUN_VERSION_PATCH 0
+
+// Warns of a result that is not looked at.
+#if defined(__GNUC__) || defined(__clang__)
+#define CURVE_TUN_MUST_USE __attribute__((warn_unused_result))
+#else
+#define CURVE_TUN_MUST_USE
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// # Results
+
+// What a call returns. The numbers never change and are never reused.
+enum curve_tun_result
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Success.
+    CURVE_TUN_OK = 0,
+    // A pointer that must not be NULL was NULL.
+    CURVE_TUN_ERR_NULL = 1,
+    // An argument is out of its documented range.
+    CURVE_TUN_ERR_INVALID_ARGUMENT = 2,
+    // The call does not fit the object's present state.
+    CURVE_TUN_ERR_WRONG_STATE = 3,
+    // A message is over `CURVE_TUN_MESSAGE_MAX` bytes.
+    CURVE_TUN_ERR_TOO_LARGE = 4,
+    // The caller's buffer is too small; what it was for is still there.
+    CURVE_TUN_ERR_TOO_SMALL = 5,
+    // Nothing to do or to give just now.
+    CURVE_TUN_ERR_WOULD_BLOCK = 6,
+    // The deadline passed.
+    CURVE_TUN_ERR_TIMEOUT = 7,
+    // The connection, socket or listener is closed.
+    CURVE_TUN_ERR_CLOSED = 8,
+    // The text is not a public key: 44 characters of base64.
+    CURVE_TUN_ERR_BAD_KEY_TEXT = 9,
+    // The text is not an IP address or network.
+    CURVE_TUN_ERR_BAD_ADDRESS = 10,
+    // A public key of low order, with which no secret can be agreed.
+    CURVE_TUN_ERR_WEAK_KEY = 11,
+    // The peer sent something other than the one packet expected of it.
+    CURVE_TUN_ERR_BAD_PACKET = 12,
+    // The server could not open the hello, or its cookie does not open.
+    CURVE_TUN_ERR_WRONG_SERVER_KEY = 13,
+    // The initiate came after its minute key was gone.
+    CURVE_TUN_ERR_COOKIE_EXPIRED = 14,
+    // The registry does not accept this key from this address.
+    CURVE_TUN_ERR_UNKNOWN_PEER = 15,
+    // A counter reached its end; a nonce would repeat.
+    CURVE_TUN_ERR_COUNTER_EXHAUSTED = 16,
+    // The server has as many handshakes in flight as it allows.
+    CURVE_TUN_ERR_TOO_MANY_HANDSHAKES = 17,
+    // The vault refused or failed.
+    CURVE_TUN_ERR_VAULT_FAILED = 18,
+    // The registry failed to decide.
+    CURVE_TUN_ERR_REGISTRY_FAILED = 19,
+    // There is no such entry.
+    CURVE_TUN_ERR_NOT_FOUND = 20,
+    // The object belongs to the parent of this forked process.
+    CURVE_TUN_ERR_FORKED = 21,
+    // Guarded memory could not be had.
+    CURVE_TUN_ERR_OUT_OF_MEMORY = 22,
+    // libsodium could not be initialised.
+    CURVE_TUN_ERR_CRYPTO_UNAVAILABLE = 23,
+    // The host name has no address.
+    CURVE_TUN_ERR_NAME_NOT_FOUND = 24,
+    // Nothing listens at the address.
+    CURVE_TUN_ERR_CONNECTION_REFUSED = 25,
+    // The network or host cannot be reached.
+    CURVE_TUN_ERR_UNREACHABLE = 26,
+    // The local address is in use.
+    CURVE_TUN_ERR_ADDRESS_IN_USE = 27,
+    // The local address is not one of this machine.
+    CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE = 28,
+    // The operating system denies permission.
+    CURVE_TUN_ERR_PERMISSION_DENIED = 29,
+    // The process or the system is out of file descriptors.
+    CURVE_TUN_ERR_TOO_MANY_FILES = 30,
+    // The operating system failed in another way.
+    CURVE_TUN_ERR_IO = 31,
+    // A defect in this library was caught; the object is closed.
+    CURVE_TUN_ERR_INTERNAL = 32,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum curve_tun_result curve_tun_result;
+#else
+typedef int32_t curve_tun_result;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// The name of a result, such as `"CURVE_TUN_ERR_TIMEOUT"`; `"CURVE_TUN_UNKNOWN"` for a number that is none.
+//
+// A static string, never NULL. Threads: any.
+const char *curve_tun_result_name(int32_t result);
+
+// A sentence that says what a result means, in English, without a final stop.
+//
+// A static string, never NULL. Threads: any.
+const char *curve_tun_result_message(int32_t result);
+
+// # Version and keys
+//
+// The text of a key, public or secret, is 44 characters of base64 (RFC 4648, section 4).
+
+// Bytes in a key.
+#define CURVE_TUN_KEY_BYTES 32
+
+// Characters in the text of a key, and the zero after them.
+#define CURVE_TUN_KEY_TEXT_SIZE 45
+
+// The largest message, in bytes.
+#define CURVE_TUN_MESSAGE_MAX 65503
+
+// The version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of this header.
+//
+// A static string. Threads: any.
+const char *curve_tun_version(void);
+
+// Makes a new key pair. The secret key is the caller's to keep secret, and to wipe.
+//
+// May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_keypair_generate(uint8_t public_key[CURVE_TUN_KEY_BYTES],
+                                            uint8_t secret_key[CURVE_TUN_KEY_BYTES]);
+
+// Writes the text of a public key, with a zero after it.
+//
+// Threads: any.
+curve_tun_result curve_tun_public_key_to_text(const uint8_t public_key[CURVE_TUN_KEY_BYTES],
+                                              char text[CURVE_TUN_KEY_TEXT_SIZE]);
+
+// Reads a public key from its text, which has `len` characters and needs no zero after them.
+//
+// May return `CURVE_TUN_ERR_BAD_KEY_TEXT` unless the text is that of exactly one key: 44 characters of base64 in its
+// one valid form. Any 32 bytes are a key here; one of low order is refused where it would be used. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_public_key_from_text(const char *text,
+                                                size_t len,
+                                                uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Writes the text of a secret key, with a zero after it. The text is the caller's to keep secret, and to wipe.
+//
+// Takes the same time for every key. Threads: any.
+curve_tun_result curve_tun_secret_key_to_text(const uint8_t secret_key[CURVE_TUN_KEY_BYTES],
+                                              char text[CURVE_TUN_KEY_TEXT_SIZE]);
+
+// Reads a secret key from its text, which has `len` characters and needs no zero after them. Text and key are the
+// caller's to keep secret, and to wipe.
+//
+// Takes the same time for every valid text. May return `CURVE_TUN_ERR_BAD_KEY_TEXT`, as
+// `curve_tun_public_key_from_text`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_secret_key_from_text(const char *text,
+                                                size_t len,
+                                                uint8_t secret_key[CURVE_TUN_KEY_BYTES]);
+
+// Overwrites `len` bytes with zeros in a way that no compiler removes. NULL is nothing to wipe.
+//
+// Threads: any.
+void curve_tun_wipe(void *bytes, size_t len);
+
+// # Options
+
+// Limits and habits of connections, sockets and servers. Set `size`, then call `curve_tun_options_default`, then change
+// what is to be different.
+typedef struct {
+    // `sizeof(curve_tun_options)`.
+    size_t size;
+    // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
+    uint64_t handshake_timeout_ms;
+    // Bytes of received messages that wait for the receiver, from which on no more are taken from the transport; one
+    // further packet may come on top. At least 1, at most 1 GiB. Default 262,144.
+    size_t receive_high_water;
+    // Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send` returns
+    // `CURVE_TUN_ERR_WOULD_BLOCK`. At least 1, at most 4 GiB - 1. Default 67,108,864. Blocking sockets never reach it.
+    size_t send_high_water;
+    // How many handshakes a server has in flight at most; at least 1. Default 1,024.
+    uint32_t handshakes_max;
+    // Flag: TCP_NODELAY, small messages are sent at once. Default 1. Sockets only.
+    uint32_t no_delay;
+    // Flag: TCP keep-alive, with the first probe after 60 idle seconds. Default 1. Sockets only.
+    uint32_t keep_alive;
+    // 0.
+    uint32_t reserved;
+} curve_tun_options;
+
+// Fills in the default values. `options->size` must be set.
+//
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of this struct's. Threads: any.
+curve_tun_result curve_tun_options_default(curve_tun_options *options);
+
+// # Vaults
+//
+// A vault is the only holder of a long-term secret key. It boxes and opens boxes for that key, makes the long-term nonce
+// itself and gives it with the box; no call gives the secret key away.
+
+// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the nonce of a box.
+#define CURVE_TUN_NONCE_BYTES 16
+
+// What a box is longer than its message.
+#define CURVE_TUN_BOX_OVERHEAD 16
+
+// Purpose: the box in a hello. A vault only opens it. Nonce: the 8 bytes of the packet's counter.
+#define CURVE_TUN_PURPOSE_HELLO 1
+
+// Purpose: the box in a cookie packet. Nonce: `CURVE_TUN_NONCE_BYTES`.
+#define CURVE_TUN_PURPOSE_COOKIE 2
+
+// Purpose: the vouch in an initiate. Nonce: `CURVE_TUN_NONCE_BYTES`.
+#define CURVE_TUN_PURPOSE_VOUCH 3
+
+// The holder of a long-term secret key.
+typedef struct curve_tun_vault curve_tun_vault;
+
+// A vault of the program's own: `curve_tun_vault_custom`.
+//
+// The functions may be called from any thread, by several at once. Without `answers_later` it is the thread whose call
+// needs the vault: a call on a connection or a socket in its handshake, or `curve_tun_vault_box`, `_box_open` or `_answer`.
+// With it the calls on connections do not; blocking sockets use a thread of this library's. The functions must not use the connection or socket that is being served, nor let a C++
+// exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
+// open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
+// `CURVE_TUN_ERR_VAULT_FAILED`, which any other value counts as.
+typedef struct {
+    // `sizeof(curve_tun_vault_callbacks)`.
+    size_t size;
+    // The public key whose secret the vault holds.
+    uint8_t public_key[CURVE_TUN_KEY_BYTES];
+    // Flag: 0 if the functions answer in microseconds, and connections may call them on the spot; 1 if they take a
+    // while, and connections are to stop with a request (`curve_tun_connection_request`).
+    uint32_t answers_later;
+    // 0.
+    uint32_t reserved;
+    // Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before, and seals `len` bytes of
+    // `message` for the peer into `sealed`, which has `len + CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the
+    // purpose's prefix (`"CurveCPK"` for a cookie, `"CurveCPV"` for a vouch) and the nonce.
+    int32_t (*box_seal)(void *user_data,
+                        uint32_t purpose,
+                        const uint8_t *peer_public_key,
+                        const uint8_t *message,
+                        size_t len,
+                        uint8_t *nonce,
+                        uint8_t *sealed);
+    // Opens the `len` bytes of a box from the peer into `message`, which has `len - CURVE_TUN_BOX_OVERHEAD` bytes:
+    // `crypto_box_open_easy` under the purpose's prefix (`"CurveCP-client-H"` for a hello, else as in `box_seal`) and
+    // the nonce, which has `nonce_len` bytes.
+    int32_t (*box_open)(void *user_data,
+                        uint32_t purpose,
+                        const uint8_t *peer_public_key,
+                        const uint8_t *nonce,
+                        size_t nonce_len,
+                        const uint8_t *sealed,
+                        size_t len,
+                        uint8_t *message);
+    // Called once, when nothing uses the vault any more, from the thread that ended the last user; may be NULL.
+    void (*free)(void *user_data);
+} curve_tun_vault_callbacks;
+
+// Makes a vault in memory with a new key.
+//
+// May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+CURVE_TUN_MUST_USE curve_tun_result curve_tun_vault_generate(curve_tun_vault **vault);
+
+// Makes a vault in memory over a copy of a secret key. The caller's copy stays the caller's to wipe.
+//
+// May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_from_secret(const uint8_t secret_key[CURVE_TUN_KEY_BYTES],
+                                             curve_tun_vault **vault);
+
+// Makes a vault that the program answers for. `callbacks` is copied; `user_data` is handed to each function as it is.
+//
+// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May return
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag that is none;
+// `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_custom(const curve_tun_vault_callbacks *callbacks,
+                                        void *user_data,
+                                        curve_tun_vault **vault);
+
+// Gives the public key whose secret the vault holds.
+//
+// Threads: any.
+curve_tun_result curve_tun_vault_public_key(const curve_tun_vault *vault,
+                                            uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Seals `len` bytes for a peer, and gives the new long-term nonce that it did so under. `sealed` gets
+// `len + CURVE_TUN_BOX_OVERHEAD` bytes.
+//
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is `CURVE_TUN_PURPOSE_HELLO`,
+// `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
+// `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
+                                     uint32_t purpose,
+                                     const uint8_t peer_public_key[CURVE_TUN_KEY_BYTES],
+                                     const uint8_t *message,
+                                     size_t len,
+                                     uint8_t nonce[CURVE_TUN_NONCE_BYTES],
+                                     uint8_t *sealed);
+
+// Opens a box of `len` bytes that a peer sealed. `nonce` has 8 bytes for `CURVE_TUN_PURPOSE_HELLO`, else
+// `CURVE_TUN_NONCE_BYTES`. `message` gets `len - CURVE_TUN_BOX_OVERHEAD` bytes.
+//
+// May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
+// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
+                                          uint32_t purpose,
+                                          const uint8_t peer_public_key[CURVE_TUN_KEY_BYTES],
+                                          const uint8_t *nonce,
+                                          const uint8_t *sealed,
+                                          size_t len,
+                                          uint8_t *message);
+
+// Ends the caller's hold on a vault. Its key is gone when the last server and connection that use it are.
+//
+// Threads: the last call on this pointer.
+void curve_tun_vault_free(curve_tun_vault *vault);
+
+// # Registries
+//
+// A registry says which public key may speak from where. The most specific network that has entries and holds an address
+// decides about it alone. An empty registry lets nobody in.
+
+// Decides which clients may come in.
+typedef struct curve_tun_registry curve_tun_registry;
+
+// A registry of the program's own: `curve_tun_registry_custom`.
+//
+// `verify` may be called from any thread, by several at once: those that a custom vault's functions are called from, for
+// `curve_tun_registry_verify` and `_answer`. It must not use the connection or socket that is being served, nor let a C++
+// exception or a `longjmp` out.
+typedef struct {
+    // `sizeof(curve_tun_registry_callbacks)`.
+    size_t size;
+    // Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if it takes a while, and
+    // connections are to stop with a request (`curve_tun_connection_request`).
+    uint32_t answers_later;
+    // 0.
+    uint32_t reserved;
+    // Whether the holder of this public key, which has proven to be that, may come in from this address. `*accepted` is
+    // 0; set it to 1 to let it in. Any other value, and any return value but `CURVE_TUN_OK`, is a registry that failed,
+    // and the client is refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    int32_t (*verify)(void *user_data, const char *address, const uint8_t *public_key, uint32_t *accepted);
+    // Called once, when nothing uses the registry any more, from the thread that ended the last user; may be NULL.
+    void (*free)(void *user_data);
+} curve_tun_registry_callbacks;
+
+// Makes an empty registry in memory.
+//
+// Threads: any.
+CURVE_TUN_MUST_USE curve_tun_result curve_tun_registry_new(curve_tun_registry **registry);
+
+// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to each function as it is.
+//
+// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May return
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag that is none;
+// `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_custom(const curve_tun_registry_callbacks *callbacks,
+                                           void *user_data,
+                                           curve_tun_registry **registry);
+
+// Lets the holder of a public key in from an address or a network; adding an entry again changes nothing. The next
+// handshake sees it.
+//
+// `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
+// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_add(const curve_tun_registry *registry,
+                                        const char *address,
+                                        const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Lets the holder of a public key in from anywhere: entries for all of IPv4 and all of IPv6, the least specific networks.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_add_anywhere(const curve_tun_registry *registry,
+                                                 const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established connections stay.
+//
+// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this network and key, `CURVE_TUN_ERR_BAD_ADDRESS`, and
+// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+curve_tun_result curve_tun_registry_remove(const curve_tun_registry *registry,
+                                           const char *address,
+                                           const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Gives a public key that may come in from an address: the one that was added first to the network that decides about it.
+//
+// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there, `CURVE_TUN_ERR_BAD_ADDRESS` (also for a
+// network), and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
+                                           const char *address,
+                                           uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Asks whether the holder of a public key may come in from an address.
+//
+// May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` if the registry cannot tell. Threads: any.
+// Blocks as long as a custom registry's function does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_verify(const curve_tun_registry *registry,
+                                           const char *address,
+                                           const uint8_t public_key[CURVE_TUN_KEY_BYTES],
+                                           bool *accepted);
+
+// Ends the caller's hold on a registry; servers that were made with it keep it.
+//
+// Threads: the last call on this pointer.
+void curve_tun_registry_free(curve_tun_registry *registry);
+
+// # Servers
+//
+// A server is a vault, minute keys, a registry and limits, shared by all connections that it accepts.
+
+// What all connections of a server share. A thread of its own rotates the minute keys.
+typedef struct curve_tun_server curve_tun_server;
+
+// Makes a server. It keeps the vault and the registry alive.
+//
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_IO` if no thread can be had. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
+                                      const curve_tun_registry *registry,
+                                      const curve_tun_options *options,
+                                      curve_tun_server **server);
+
+// Ends the caller's hold on a server; listeners and connections that were made with it keep it. The thread ends with
+// the last of them.
+//
+// Threads: the last call on this pointer.
+void curve_tun_server_free(curve_tun_server *server);
+
+// # Requests
+//
+// A connection without I/O whose vault or registry answers later stops in its handshake with a request, and goes on with
+// the answer. Requests and answers are plain values: they may be copied, and handed to another thread or process.
+// Nothing in a request is secret.
+
+// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64 zeros; then seal `message`
+// with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and so the same shared key. Answer: `nonce`, and the
+// 144 bytes of the new box in `bytes`.
+#define CURVE_TUN_REQUEST_ANSWER_HELLO 1
+
+// Request to a client's vault: seal `message` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: `nonce`, and the 48 bytes of the new
+// box in `bytes`.
+#define CURVE_TUN_REQUEST_SEAL_VOUCH 2
+
+// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: the 32 bytes that it holds in
+// `bytes`.
+#define CURVE_TUN_REQUEST_OPEN_VOUCH 3
+
+// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be that, come in from
+// `address`? Answer: `accepted`.
+#define CURVE_TUN_REQUEST_VERIFY 4
+
+// The largest `sealed` of a request.
+#define CURVE_TUN_REQUEST_SEALED_MAX 80
+
+// The largest `message` of a request.
+#define CURVE_TUN_REQUEST_MESSAGE_MAX 128
+
+// The largest `bytes` of an answer.
+#define CURVE_TUN_ANSWER_BYTES_MAX 144
+
+// Enough for the text of any address, with a port and with the zero after it.
+#define CURVE_TUN_ADDRESS_TEXT_SIZE 64
+
+// What a connection asks of a vault or a registry that answers later.
+typedef struct {
+    // `sizeof(curve_tun_request)`.
+    size_t size;
+    // One of `CURVE_TUN_REQUEST_…`: who is asked, and for what.
+    uint32_t kind;
+    // Bytes in `nonce`: 8, 16 or 0.
+    uint32_t nonce_len;
+    // Bytes in `sealed`.
+    uint32_t sealed_len;
+    // Bytes in `message`.
+    uint32_t message_len;
+    // The peer of the boxes, or the client to be verified.
+    uint8_t peer_public_key[CURVE_TUN_KEY_BYTES];
+    // What follows the purpose's prefix in the nonce of `sealed`.
+    uint8_t nonce[CURVE_TUN_NONCE_BYTES];
+    // A box to be opened.
+    uint8_t sealed[CURVE_TUN_REQUEST_SEALED_MAX];
+    // What is to be sealed.
+    uint8_t message[CURVE_TUN_REQUEST_MESSAGE_MAX];
+    // Where the client comes from, a string.
+    char address[CURVE_TUN_ADDRESS_TEXT_SIZE];
+} curve_tun_request;
+
+// What a vault or a registry says to a request.
+typedef struct {
+    // `sizeof(curve_tun_answer)`.
+    size_t size;
+    // The request's kind, so that an answer that comes late is not taken for one to a later request.
+    uint32_t kind;
+    // `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with `CURVE_TUN_ERR_BAD_PACKET` (a box did
+    // not open), `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with
+    // `CURVE_TUN_ERR_VAULT_FAILED` or `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    int32_t result;
+    // Flag: whether the client may come in.
+    uint32_t accepted;
+    // 0.
+    uint32_t reserved;
+    // The long-term nonce of the box that was sealed.
+    uint8_t nonce[CURVE_TUN_NONCE_BYTES];
+    // The box that was sealed, or what the box that was opened holds.
+    uint8_t bytes[CURVE_TUN_ANSWER_BYTES_MAX];
+} curve_tun_answer;
+
+// Has a vault answer a request to a vault: for a thread on which blocking is fine.
+//
+// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
+// size that is none of the struct's, or for a request that is none or is to a registry. Threads: any. Blocks as long as
+// a custom vault's functions do.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_answer(const curve_tun_vault *vault,
+                                        const curve_tun_request *request,
+                                        curve_tun_answer *answer);
+
+// Has a registry answer a request to a registry: for a thread on which blocking is fine.
+//
+// Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
+// size that is none of the struct's, or for a request that is none or is to a vault. Threads: any. Blocks as long as a
+// custom registry's function does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
+                                           const curve_tun_request *request,
+                                           curve_tun_answer *answer);
+
+// # Connections without I/O
+//
+// For event loops and bindings: bytes in, bytes out, messages in, messages out. The program moves the bytes: what the
+// transport brought goes into `curve_tun_connection_read`, what `curve_tun_connection_write` gives goes onto the transport,
+// both in order. It calls `curve_tun_connection_tick` when that asks for it, answers requests if a vault or a registry
+// answers later, and says when the transport has ended.
+//
+// An error that ends the connection is returned once, by the call that met it; from then on calls return
+// `CURVE_TUN_ERR_CLOSED`, except that messages which came before can still be received. A function of a custom vault or
+// registry that uses the connection which is calling it gets `CURVE_TUN_ERR_WRONG_STATE`.
+
+// Where a connection stands.
+enum curve_tun_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // A client that has not said hello, a server that has not answered one.
+    CURVE_TUN_STATE_READY = 0,
+    // A client that awaits the cookie, or its vault's vouch.
+    CURVE_TUN_STATE_INITIATING = 1,
+    // A server that awaits the initiate, or word of its vault or registry.
+    CURVE_TUN_STATE_ACCEPTING = 2,
+    // Messages go both ways.
+    CURVE_TUN_STATE_CONNECTED = 3,
+    // Over, for whatever reason.
+    CURVE_TUN_STATE_CLOSED = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum curve_tun_state curve_tun_state;
+#else
+typedef int32_t curve_tun_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// One end of a tunnel, whose bytes the program moves.
+typedef struct curve_tun_connection curve_tun_connection;
+
+// Makes a client's end: it will speak to the holder of the server's secret key, as the holder of the vault's. Its hello
+// waits to be written.
+//
+// May return `CURVE_TUN_ERR_WEAK_KEY` for a server's key of low order, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of
+// their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
+                                                 const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
+                                                 const curve_tun_options *options,
+                                                 curve_tun_connection **connection);
+
+// Makes a server's end for a client that came from an address, which the registry will be asked about.
+//
+// May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` when the server has as many in flight as its options allow,
+// `CURVE_TUN_ERR_BAD_ADDRESS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
+                                                 const char *peer_address,
+                                                 curve_tun_connection **connection);
+
+// Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
+//
+// It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
+// A length of 0 does nothing. May return, once, what ended the connection: `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
+// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
+// `CURVE_TUN_ERR_TIMEOUT` of a custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_read(curve_tun_connection *connection,
+                                           const uint8_t *bytes,
+                                           size_t len,
+                                           size_t *consumed);
+
+// Gives room of `*len` bytes into which the transport may be read directly, to save a copy; then
+// `curve_tun_connection_filled`. It belongs to the connection and lasts until the next call on it.
+//
+// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a
+// time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_room(curve_tun_connection *connection,
+                                           uint8_t **bytes,
+                                           size_t *len);
+
+// Says that the first `count` bytes of the room have been filled. A count of 0 does nothing.
+//
+// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the last call on this
+// connection was `curve_tun_connection_room` and offered as much. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_filled(curve_tun_connection *connection,
+                                             size_t count);
+
+// Whether the connection takes bytes from the transport now: not at the receive high-water mark, nor when closed.
+//
+// false for NULL. Threads: one at a time.
+bool curve_tun_connection_wants_read(const curve_tun_connection *connection);
+
+// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto the transport, in
+// order. 0 means that there are none.
+//
+// May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_write(curve_tun_connection *connection,
+                                            uint8_t *buffer,
+                                            size_t capacity,
+                                            size_t *written);
+
+// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written` says how many of them
+// the transport took. They belong to the connection and last until the next call on it.
+//
+// May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none, `CURVE_TUN_ERR_FORKED`. Threads: one at a
+// time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
+                                              const uint8_t **bytes,
+                                              size_t *len);
+
+// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
+// nothing.
+//
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many. Threads: one at a time.
+curve_tun_result curve_tun_connection_written(curve_tun_connection *connection,
+                                              size_t count);
+
+// Whether there are bytes for the transport.
+//
+// false for NULL. Threads: one at a time.
+bool curve_tun_connection_wants_write(const curve_tun_connection *connection);
+
+// Seals a message of `len` bytes for the peer, into the bytes for the transport.
+//
+// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK` at the send high-water
+// mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent, and the connection stays as it is.
+// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the bytes that it has for the transport remain.
+// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_send(curve_tun_connection *connection,
+                                           const uint8_t *message,
+                                           size_t len);
+
+// Takes the message that has waited longest into `buffer`, and gives its length in `*len`.
+//
+// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
+// `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there will be none, `CURVE_TUN_ERR_FORKED`.
+// Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
+                                           uint8_t *buffer,
+                                           size_t capacity,
+                                           size_t *len);
+
+// Where the connection stands.
+//
+// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
+curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
+
+// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
+curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
+                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
+// which to call again at the latest; -1 if only other calls can change that.
+//
+// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
+// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
+// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
+// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
+                                           int64_t now_ms,
+                                           int64_t *next_deadline_ms);
+
+// Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
+// struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
+                                              curve_tun_request *request);
+
+// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be set.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for an answer to another kind
+// of request, for a size that is none of the struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
+// Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
+                                             const curve_tun_answer *answer);
+
+// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
+// came can still be received.
+//
+// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
+// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
+curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
+
+// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
+// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
+//
+// Threads: one at a time.
+void curve_tun_connection_close(curve_tun_connection *connection);
+
+// Ends the connection, with all that it holds.
+//
+// Threads: the last call on this pointer.
+void curve_tun_connection_free(curve_tun_connection *connection);
+
+// # Sockets
+//
+// Blocking TCP. On one socket one thread may send while another receives; two that send, or two that receive, take turns.
+// `curve_tun_shutdown` from a further thread wakes them all. No call here raises SIGPIPE, and a signal cuts no wait short.
+//
+// An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
+// after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
+// thread that runs the handshake, one with it on a thread of this library's.
+
+// A TCP port at which tunnels are accepted.
+typedef struct curve_tun_listener curve_tun_listener;
+
+// A tunnel over one TCP connection.
+typedef struct curve_tun_socket curve_tun_socket;
+
+// One message of `curve_tun_send_many`.
+typedef struct {
+    // The message; may be NULL if it is empty.
+    const uint8_t *bytes;
+    // Its length.
+    size_t len;
+} curve_tun_message;
+
+// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's secret key. All addresses of
+// a name are tried, slow ones side by side.
+//
+// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`, `CURVE_TUN_ERR_UNREACHABLE`,
+// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
+// `CURVE_TUN_ERR_IO`; `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
+// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not
+// know this client closes the tunnel after it has been made. Threads: any. Blocks until connected, at most for
+// `timeout_ms` and the handshake's time in the options.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connect(const char *host,
+                                   uint16_t port,
+                                   const curve_tun_vault *vault,
+                                   const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
+                                   const curve_tun_options *options,
+                                   int64_t timeout_ms,
+                                   curve_tun_socket **socket);
+
+// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one. `"::"` takes IPv4
+// connections too. The listener keeps the server alive.
+//
+// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`,
+// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_IO`.
+// Threads: any. Blocks while a name is looked up.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_listen(const char *host,
+                                  uint16_t port,
+                                  const curve_tun_server *server,
+                                  curve_tun_listener **listener);
+
+// The port that a listener listens at.
+//
+// 0 for NULL. Threads: any.
+uint16_t curve_tun_listener_port(const curve_tun_listener *listener);
+
+// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`.
+//
+// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
+curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
+                                            char *buffer,
+                                            size_t capacity);
+
+// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's to run, on a thread of
+// its own if others are not to wait for it. A client that comes while as many handshakes are in flight as the server's
+// options allow is closed, and not given.
+//
+// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
+// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES` or `CURVE_TUN_ERR_OUT_OF_MEMORY` when the system cannot take a
+// connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
+// `curve_tun_listener_shutdown`; `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a client,
+// at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
+                                            int64_t timeout_ms,
+                                            curve_tun_socket **socket);
+
+// Runs the handshake of a socket that `curve_tun_transport_accept` gave.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
+// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
+// Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed since the
+// accept.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_handshake(const curve_tun_socket *socket,
+                                     int64_t timeout_ms);
+
+// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a silent client keeps nobody
+// waiting. A client that fails its handshake is closed and not given; when as many are in flight as the server's options
+// allow, the oldest gives way to a new client.
+//
+// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks
+// until there is a client, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_accept(const curve_tun_listener *listener,
+                                  int64_t timeout_ms,
+                                  curve_tun_socket **socket);
+
+// Sends one message of `len` bytes.
+//
+// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and `CURVE_TUN_ERR_WRONG_STATE` before the handshake:
+// nothing is sent and the socket stays usable. `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is
+// closed, since half a packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
+// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
+// operating system has taken all of it, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_send(const curve_tun_socket *socket,
+                                const uint8_t *message,
+                                size_t len,
+                                int64_t timeout_ms);
+
+// Sends `count` messages, in order, in as few system calls as they need.
+//
+// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and `CURVE_TUN_ERR_NULL` if one of
+// them is NULL with a length, and then none is sent. Threads: any. Blocks as `curve_tun_send`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_send_many(const curve_tun_socket *socket,
+                                     const curve_tun_message *messages,
+                                     size_t count,
+                                     int64_t timeout_ms);
+
+// Receives one message into `buffer`, and gives its length in `*len`.
+//
+// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
+// `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any.
+// Blocks until there is a message, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_recv(const curve_tun_socket *socket,
+                                uint8_t *buffer,
+                                size_t capacity,
+                                size_t *len,
+                                int64_t timeout_ms);
+
+// Gives the peer's long-term public key, which it has proven.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that failed,
+// `CURVE_TUN_ERR_FORKED`. Threads: any.
+curve_tun_result curve_tun_peer_key(const curve_tun_socket *socket, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`. An IPv4 peer of an
+// IPv6 socket is an IPv4 peer.
+//
+// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
+curve_tun_result curve_tun_peer_address(const curve_tun_socket *socket,
+                                        char *buffer,
+                                        size_t capacity);
+
+// The socket's file descriptor, to be waited for beside others: never to be read, written or closed. A message may wait
+// although it is not readable: poll only after `curve_tun_recv` with a timeout of 0 has returned
+// `CURVE_TUN_ERR_TIMEOUT`.
+//
+// -1 for NULL. Threads: any.
+int curve_tun_fd(const curve_tun_socket *socket);
+
+// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that came can still be
+// received. The socket has yet to be closed.
+//
+// Nothing is done for NULL. Threads: any.
+void curve_tun_shutdown(const curve_tun_socket *socket);
+
+// Closes a socket, and ends it. What was sent still arrives if the peer reads on.
+//
+// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it down, wait for the threads,
+// then close it. Returns at once.
+void curve_tun_close(curve_tun_socket *socket);
+
+// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`. The listener has yet to be
+// closed.
+//
+// Nothing is done for NULL. Threads: any.
+void curve_tun_listener_shutdown(const curve_tun_listener *listener);
+
+// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are closed. Sockets that it
+// gave stay.
+//
+// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it down, wait for the
+// threads, then close it.
+void curve_tun_listener_close(curve_tun_listener *listener);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  // CURVE_TUN_H

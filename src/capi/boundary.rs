@@ -1,0 +1,263 @@
+//! How pointers, lengths and integers of a C caller become Rust values, and what NULL and a panic become.
+//!
+//! No exported function decides these for itself: each is one [`catch`] whose body first converts its arguments here.
+
+use super::result::curve_tun_result;
+use crate::crypto::{KEY_BYTES, PublicKey};
+use crate::error::{Error, Result};
+use std::ffi::{c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+/// What a return type says of a failure.
+pub(super) trait Failure {
+    fn failure(error: Error) -> Self;
+}
+
+impl Failure for curve_tun_result {
+    fn failure(error: Error) -> Self {
+        error.into()
+    }
+}
+
+impl Failure for () {
+    fn failure(_: Error) {}
+}
+
+impl Failure for bool {
+    fn failure(_: Error) -> bool {
+        false
+    }
+}
+
+/// A file descriptor.
+impl Failure for c_int {
+    fn failure(_: Error) -> c_int {
+        -1
+    }
+}
+
+/// A port.
+impl Failure for u16 {
+    fn failure(_: Error) -> u16 {
+        0
+    }
+}
+
+/// Runs an exported function's body; a panic in it is [`Error::Internal`]. An object that was in use closes itself as
+/// the panic passes it (see each object's `run`).
+pub(super) fn catch<R: Failure>(body: impl FnOnce() -> Result<R>) -> R {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => R::failure(error),
+        Err(payload) => {
+            // A payload may panic when it is dropped.
+            std::mem::forget(payload);
+            R::failure(Error::Internal)
+        }
+    }
+}
+
+/// As [`catch`], for the many bodies that have nothing to say but that they succeeded.
+pub(super) fn catch_ok(body: impl FnOnce() -> Result<()>) -> curve_tun_result {
+    catch(|| body().map(|()| curve_tun_result::CURVE_TUN_OK))
+}
+
+/// A place of the caller's for a value, which is written once and only on success.
+pub(super) struct Out<T>(NonNull<T>);
+
+impl<T> Out<T> {
+    pub(super) fn set(&mut self, value: T) {
+        // SAFETY: `out`'s caller promised a writable place that nothing else uses during the call.
+        unsafe { self.0.write_unaligned(value) }
+    }
+}
+
+impl<T> Out<*mut T> {
+    /// Gives the caller a new object, to be ended by [`end`].
+    pub(super) fn give(&mut self, object: T) {
+        self.set(Box::into_raw(Box::new(object)));
+    }
+}
+
+/// # Safety
+/// `place` is NULL or may be written during the call.
+pub(super) unsafe fn out<T>(place: *mut T) -> Result<Out<T>> {
+    NonNull::new(place).map(Out).ok_or(Error::Null)
+}
+
+/// # Safety
+/// `object` is NULL or points to a valid `T` that is not ended during the call.
+pub(super) unsafe fn object<'a, T>(object: *const T) -> Result<&'a T> {
+    // SAFETY: the caller's promise.
+    unsafe { object.as_ref() }.ok_or(Error::Null)
+}
+
+/// Ends an object that [`Out::give`] gave; NULL is none.
+///
+/// # Safety
+/// `object` is NULL or came from [`Out::give`], and this is the last use of it.
+pub(super) unsafe fn end<T>(object: *mut T) {
+    if !object.is_null() {
+        catch(|| {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Box::from_raw(object) });
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `bytes` is NULL or `len` bytes that may be read and do not change during the call.
+pub(super) unsafe fn bytes<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    check(bytes, len)?;
+    // SAFETY: the caller's promise; the length is below isize::MAX.
+    Ok(unsafe { std::slice::from_raw_parts(bytes, len) })
+}
+
+/// # Safety
+/// `bytes` is NULL or `len` bytes that may be written and that nothing else uses during the call.
+pub(super) unsafe fn bytes_mut<'a>(bytes: *mut u8, len: usize) -> Result<&'a mut [u8]> {
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    check(bytes, len)?;
+    // SAFETY: the caller's promise; the length is below isize::MAX. The bytes are only written, or read once written.
+    Ok(unsafe { std::slice::from_raw_parts_mut(bytes, len) })
+}
+
+fn check(bytes: *const u8, len: usize) -> Result<()> {
+    match (bytes.is_null(), isize::try_from(len)) {
+        (true, _) => Err(Error::Null),
+        (false, Err(_)) => Err(Error::InvalidArgument),
+        (false, Ok(_)) => Ok(()),
+    }
+}
+
+/// # Safety
+/// `place` is NULL or `N` bytes that may be read and do not change during the call.
+pub(super) unsafe fn array<'a, const N: usize>(place: *const u8) -> Result<&'a [u8; N]> {
+    // SAFETY: the caller's promise; bytes have no alignment.
+    unsafe { place.cast::<[u8; N]>().as_ref() }.ok_or(Error::Null)
+}
+
+/// # Safety
+/// `place` is NULL or `N` bytes that may be written and that nothing else uses during the call.
+pub(super) unsafe fn array_mut<'a, const N: usize>(place: *mut u8) -> Result<&'a mut [u8; N]> {
+    // SAFETY: the caller's promise; bytes have no alignment. The bytes are only written, or read once written.
+    unsafe { place.cast::<[u8; N]>().as_mut() }.ok_or(Error::Null)
+}
+
+/// # Safety
+/// As [`array`], for the bytes of a key.
+pub(super) unsafe fn key(place: *const u8) -> Result<PublicKey> {
+    // SAFETY: the caller's promise.
+    unsafe { array::<KEY_BYTES>(place) }.map(|bytes| PublicKey(*bytes))
+}
+
+/// A string of at most `max` bytes; `otherwise` if it is longer or not UTF-8.
+///
+/// # Safety
+/// `text` is NULL or ends with a zero, and does not change during the call.
+pub(super) unsafe fn string<'a>(text: *const c_char, max: usize, otherwise: Error) -> Result<&'a str> {
+    if text.is_null() {
+        return Err(Error::Null);
+    }
+    // SAFETY: the caller's promise: it reads to the zero and no further.
+    let len = unsafe { libc::strnlen(text, max + 1) };
+    if len > max {
+        return Err(otherwise);
+    }
+    // SAFETY: `len` bytes have just been read.
+    std::str::from_utf8(unsafe { bytes(text.cast(), len) }?).map_err(|_| otherwise)
+}
+
+/// Writes `text` and a zero into the caller's buffer; `TooSmall` if they do not fit.
+pub(super) fn write_text(text: &str, buffer: &mut [u8]) -> Result<()> {
+    let (place, zero) = buffer.split_at_mut_checked(text.len()).ok_or(Error::TooSmall)?;
+    *zero.first_mut().ok_or(Error::TooSmall)? = 0;
+    place.copy_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// A struct that begins with its `size` (the header's "Structs that may grow"), as the caller filled it.
+///
+/// # Safety
+/// `place` is NULL or a `T` of as many readable bytes as its first field says, or at least that field. `T` is `repr(C)`,
+/// begins with a `usize`, and any integers and pointers make a valid one.
+pub(super) unsafe fn growing<T: Copy>(place: *const T) -> Result<T> {
+    if place.is_null() {
+        return Err(Error::Null);
+    }
+    // SAFETY: the caller's promise.
+    let size = unsafe { place.cast::<usize>().read_unaligned() };
+    let unknown = size.checked_sub(size_of::<T>()).ok_or(Error::InvalidArgument)?;
+    // SAFETY: the caller's promise: the struct has `size` bytes.
+    let unknown = unsafe { bytes(place.add(1).cast(), unknown) }?;
+    if unknown.iter().any(|&byte| byte != 0) {
+        return Err(Error::InvalidArgument);
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { place.read_unaligned() })
+}
+
+/// An [`Out`] for a struct that begins with its `size`, which stays as the caller set it.
+pub(super) struct OutGrowing<T>(NonNull<T>, usize);
+
+/// # Safety
+/// As [`growing`], but for `size` writable bytes.
+pub(super) unsafe fn out_growing<T>(place: *mut T) -> Result<OutGrowing<T>> {
+    let place = NonNull::new(place).ok_or(Error::Null)?;
+    // SAFETY: the caller's promise.
+    let size = unsafe { place.cast::<usize>().read_unaligned() };
+    if size < size_of::<T>() || isize::try_from(size).is_err() {
+        return Err(Error::InvalidArgument);
+    }
+    Ok(OutGrowing(place, size))
+}
+
+impl<T> OutGrowing<T> {
+    /// Fills what is known here, and zeros the rest.
+    pub(super) fn set(&mut self, value: T) {
+        let OutGrowing(place, size) = *self;
+        // SAFETY: the promise of `out_growing`'s caller: the struct has `size` bytes, and begins with a `usize`.
+        unsafe {
+            place.add(1).cast::<u8>().write_bytes(0, size - size_of::<T>());
+            place.write_unaligned(value);
+            place.cast::<usize>().write_unaligned(size);
+        }
+    }
+}
+
+/// A flag: 0 or 1.
+pub(super) fn flag(value: u32) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::InvalidArgument),
+    }
+}
+
+/// A timeout: negative for ever, 0 a poll.
+pub(super) fn timeout(milliseconds: i64) -> Option<Duration> {
+    u64::try_from(milliseconds).ok().map(Duration::from_millis)
+}
+
+/// `InvalidArgument` if what is read and what is written overlap.
+pub(super) fn disjoint(
+    (read, read_len): (*const u8, usize),
+    (written, written_len): (*mut u8, usize),
+) -> Result<()> {
+    let (a, b) = (read.addr(), written.addr());
+    let apart = a.saturating_add(read_len) <= b || b.saturating_add(written_len) <= a;
+    if apart || read_len == 0 || written_len == 0 { Ok(()) } else { Err(Error::InvalidArgument) }
+}
+
+/// A field that has no meaning yet: 0.
+pub(super) fn zero(value: u32) -> Result<()> {
+    if value == 0 { Ok(()) } else { Err(Error::InvalidArgument) }
+}

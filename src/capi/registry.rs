@@ -1,0 +1,269 @@
+//! # Registries
+//!
+//! A registry says which public key may speak from where. The most specific network that has entries and holds an address
+//! decides about it alone. An empty registry lets nobody in.
+
+use super::boundary::{array_mut, catch_ok, end, flag, growing, key, object, out, string, zero};
+use super::result::curve_tun_result;
+use crate::crypto::PublicKey;
+use crate::error::{Error, Result};
+use crate::registry::{Candidate, MemoryRegistry, Network, Registry};
+use crate::vault::Answers;
+use std::ffi::{CString, c_char, c_void};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Decides which clients may come in.
+pub struct curve_tun_registry {
+    registry: Arc<dyn Registry>,
+    /// The same one, if it is in memory and so can be changed.
+    memory: Option<Arc<MemoryRegistry>>,
+}
+
+/// A registry of the program's own: `curve_tun_registry_custom`.
+///
+/// `verify` may be called from any thread, by several at once: those that a custom vault's functions are called from, for
+/// `curve_tun_registry_verify` and `_answer`. It must not use the connection or socket that is being served, nor let a C++
+/// exception or a `longjmp` out.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_registry_callbacks {
+    /// `sizeof(curve_tun_registry_callbacks)`.
+    pub size: usize,
+    /// Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if it takes a while, and
+    /// connections are to stop with a request (`curve_tun_connection_request`).
+    pub answers_later: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Whether the holder of this public key, which has proven to be that, may come in from this address. `*accepted` is
+    /// 0; set it to 1 to let it in. Any other value, and any return value but `CURVE_TUN_OK`, is a registry that failed,
+    /// and the client is refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    pub verify: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            address: *const c_char,
+            public_key: *const u8,
+            accepted: *mut u32,
+        ) -> i32,
+    >,
+    /// Called once, when nothing uses the registry any more, from the thread that ended the last user; may be NULL.
+    pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+}
+
+/// Makes an empty registry in memory.
+///
+/// Threads: any.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_new(registry: *mut *mut curve_tun_registry) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let mut out = unsafe { out(registry)? };
+        let memory = Arc::new(MemoryRegistry::new());
+        out.give(curve_tun_registry { registry: memory.clone(), memory: Some(memory) });
+        Ok(())
+    })
+}
+
+/// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to each function as it is.
+///
+/// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May return
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag that is none;
+/// `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_custom(
+    callbacks: *const curve_tun_registry_callbacks,
+    user_data: *mut c_void,
+    registry: *mut *mut curve_tun_registry,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers; the struct has integers, and functions that may be NULL.
+        let (callbacks, mut registry) = unsafe { (growing(callbacks)?, out(registry)?) };
+        callbacks.verify.ok_or(Error::Null)?;
+        zero(callbacks.reserved)?;
+        let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
+        let host = Arc::new(HostRegistry { callbacks, answers, user_data });
+        registry.give(curve_tun_registry { registry: host, memory: None });
+        Ok(())
+    })
+}
+
+/// Lets the holder of a public key in from an address or a network; adding an entry again changes nothing. The next
+/// handshake sees it.
+///
+/// `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
+/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_add(
+    registry: *const curve_tun_registry,
+    address: *const c_char,
+    public_key: *const u8,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (registry, network, key) = unsafe { entry(registry, address, public_key)? };
+        registry.add(network, key);
+        Ok(())
+    })
+}
+
+/// Lets the holder of a public key in from anywhere: entries for all of IPv4 and all of IPv6, the least specific networks.
+///
+/// May return `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_add_anywhere(
+    registry: *const curve_tun_registry,
+    public_key: *const u8,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (registry, key) = unsafe { (object(registry)?, key(public_key)?) };
+        registry.memory.as_ref().ok_or(Error::WrongState)?.add_anywhere(key);
+        Ok(())
+    })
+}
+
+/// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established connections stay.
+///
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this network and key, `CURVE_TUN_ERR_BAD_ADDRESS`, and
+/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_remove(
+    registry: *const curve_tun_registry,
+    address: *const c_char,
+    public_key: *const u8,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (registry, network, key) = unsafe { entry(registry, address, public_key)? };
+        registry.remove(network, &key)
+    })
+}
+
+/// Gives a public key that may come in from an address: the one that was added first to the network that decides about it.
+///
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there, `CURVE_TUN_ERR_BAD_ADDRESS` (also for a
+/// network), and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_lookup(
+    registry: *const curve_tun_registry,
+    address: *const c_char,
+    public_key: *mut u8,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (registry, address, place) =
+            unsafe { (object(registry)?, ip_address(address)?, array_mut(public_key)?) };
+        let keys = registry.memory.as_ref().ok_or(Error::WrongState)?.lookup(address);
+        *place = keys.first().ok_or(Error::NotFound)?.0;
+        Ok(())
+    })
+}
+
+/// Asks whether the holder of a public key may come in from an address.
+///
+/// May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` if the registry cannot tell. Threads: any.
+/// Blocks as long as a custom registry's function does.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_verify(
+    registry: *const curve_tun_registry,
+    address: *const c_char,
+    public_key: *const u8,
+    accepted: *mut bool,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (registry, address, key, mut accepted) =
+            unsafe { (object(registry)?, ip_address(address)?, key(public_key)?, out(accepted)?) };
+        accepted.set(registry.registry.verify(&Candidate::new(address.to_canonical(), key))?);
+        Ok(())
+    })
+}
+
+/// Ends the caller's hold on a registry; servers that were made with it keep it.
+///
+/// Threads: the last call on this pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_free(registry: *mut curve_tun_registry) {
+    // SAFETY: the header's demands on pointers.
+    unsafe { end(registry) }
+}
+
+impl curve_tun_registry {
+    pub(super) fn shared(&self) -> Arc<dyn Registry> {
+        self.registry.clone()
+    }
+}
+
+/// The most characters that an address or a network may have: more than any has.
+const ADDRESS_MAX: usize = 63;
+
+/// # Safety
+/// As [`string`].
+pub(super) unsafe fn ip_address(text: *const c_char) -> Result<IpAddr> {
+    // SAFETY: the caller's promise.
+    unsafe { string(text, ADDRESS_MAX, Error::BadAddress) }?.parse().map_err(|_| Error::BadAddress)
+}
+
+/// What `curve_tun_registry_add` and `_remove` take.
+///
+/// # Safety
+/// As [`object`], [`string`] and [`key`].
+unsafe fn entry<'a>(
+    registry: *const curve_tun_registry,
+    address: *const c_char,
+    public_key: *const u8,
+) -> Result<(&'a MemoryRegistry, Network, PublicKey)> {
+    // SAFETY: the caller's promise.
+    let (registry, address, key) =
+        unsafe { (object(registry)?, string(address, ADDRESS_MAX, Error::BadAddress)?, key(public_key)?) };
+    Ok((registry.memory.as_ref().ok_or(Error::WrongState)?, address.parse()?, key))
+}
+
+/// A registry that a C program answers for.
+struct HostRegistry {
+    callbacks: curve_tun_registry_callbacks,
+    answers: Answers,
+    user_data: *mut c_void,
+}
+
+// SAFETY: the header demands that the callbacks take `user_data` on any thread.
+unsafe impl Send for HostRegistry {}
+// SAFETY: the header demands that the callbacks may run on several threads at once.
+unsafe impl Sync for HostRegistry {}
+
+impl Registry for HostRegistry {
+    fn verify(&self, candidate: &Candidate) -> Result<bool> {
+        let verify = self.callbacks.verify.ok_or(Error::Null)?;
+        let address = CString::new(candidate.address.to_string()).map_err(|_| Error::Internal)?;
+        let mut accepted = 0;
+        // SAFETY: the function and its `user_data` are the host's promise; every pointer is valid for what the
+        // struct's comment says of it.
+        let told =
+            unsafe { verify(self.user_data, address.as_ptr(), candidate.key.0.as_ptr(), &mut accepted) };
+        if told == 0 { flag(accepted).map_err(|_| Error::RegistryFailed) } else { Err(Error::RegistryFailed) }
+    }
+
+    fn answers(&self) -> Answers {
+        self.answers
+    }
+}
+
+impl Drop for HostRegistry {
+    fn drop(&mut self) {
+        if let Some(free) = self.callbacks.free {
+            // SAFETY: the host's promise, and this is the last use of `user_data`.
+            unsafe { free(self.user_data) }
+        }
+    }
+}

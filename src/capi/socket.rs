@@ -1,0 +1,401 @@
+//! # Sockets
+//!
+//! Blocking TCP. On one socket one thread may send while another receives; two that send, or two that receive, take turns.
+//! `curve_tun_shutdown` from a further thread wakes them all. No call here raises SIGPIPE, and a signal cuts no wait short.
+//!
+//! An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
+//! after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
+//! thread that runs the handshake, one with it on a thread of this library's.
+
+use super::boundary::{
+    array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, string, timeout, write_text,
+};
+use super::options::{curve_tun_options, read_options};
+use super::result::curve_tun_result;
+use super::server::curve_tun_server;
+use super::vault::curve_tun_vault;
+use crate::error::{Error, Result};
+use crate::net::{Listener, Socket};
+use std::ffi::{c_char, c_int};
+use std::os::fd::AsRawFd;
+
+/// A tunnel over one TCP connection.
+pub struct curve_tun_socket(Socket);
+
+/// A TCP port at which tunnels are accepted.
+pub struct curve_tun_listener(Listener);
+
+/// One message of `curve_tun_send_many`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_message {
+    /// The message; may be NULL if it is empty.
+    pub bytes: *const u8,
+    /// Its length.
+    pub len: usize,
+}
+
+/// The most characters that a host name may have: more than DNS allows.
+const HOST_MAX: usize = 255;
+
+/// Ends an object as a panic passes by.
+struct OnPanic<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
+}
+
+impl curve_tun_socket {
+    /// Runs a call on the socket; a panic in it shuts the socket down.
+    fn run<R>(&self, call: impl FnOnce(&Socket) -> Result<R>) -> Result<R> {
+        let _shutdown = OnPanic(|| self.0.shutdown());
+        call(&self.0)
+    }
+}
+
+impl curve_tun_listener {
+    /// Runs a call on the listener; a panic in it shuts the listener down.
+    fn run<R>(&self, call: impl FnOnce(&Listener) -> Result<R>) -> Result<R> {
+        let _shutdown = OnPanic(|| self.0.shutdown());
+        call(&self.0)
+    }
+}
+
+/// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's secret key. All addresses of
+/// a name are tried, slow ones side by side.
+///
+/// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`, `CURVE_TUN_ERR_UNREACHABLE`,
+/// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
+/// `CURVE_TUN_ERR_IO`; `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
+/// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
+/// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not
+/// know this client closes the tunnel after it has been made. Threads: any. Blocks until connected, at most for
+/// `timeout_ms` and the handshake's time in the options.
+/// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connect(
+    host: *const c_char,
+    port: u16,
+    vault: *const curve_tun_vault,
+    server_public_key: *const u8,
+    options: *const curve_tun_options,
+    timeout_ms: i64,
+    socket: *mut *mut curve_tun_socket,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (host, vault, server, options, mut socket) = unsafe {
+            (
+                string(host, HOST_MAX, Error::NameNotFound)?,
+                object(vault)?,
+                key(server_public_key)?,
+                read_options(options)?,
+                out(socket)?,
+            )
+        };
+        let made = Socket::connect(host, port, vault.0.clone(), server, &options, timeout(timeout_ms))?;
+        socket.give(curve_tun_socket(made));
+        Ok(())
+    })
+}
+
+/// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one. `"::"` takes IPv4
+/// connections too. The listener keeps the server alive.
+///
+/// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`,
+/// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_IO`.
+/// Threads: any. Blocks while a name is looked up.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_listen(
+    host: *const c_char,
+    port: u16,
+    server: *const curve_tun_server,
+    listener: *mut *mut curve_tun_listener,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (host, server, mut listener) =
+            unsafe { (string(host, HOST_MAX, Error::NameNotFound)?, object(server)?, out(listener)?) };
+        listener.give(curve_tun_listener(Listener::bind(host, port, server.0.clone())?));
+        Ok(())
+    })
+}
+
+/// The port that a listener listens at.
+///
+/// 0 for NULL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_listener_port(listener: *const curve_tun_listener) -> u16 {
+    // SAFETY: the header's demands on pointers.
+    catch(|| Ok(unsafe { object(listener)? }.0.port()))
+}
+
+/// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`.
+///
+/// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_listener_address(
+    listener: *const curve_tun_listener,
+    buffer: *mut c_char,
+    capacity: usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (listener, buffer) = unsafe { (object(listener)?, bytes_mut(buffer.cast(), capacity)?) };
+        write_text(&listener.0.local_address().to_string(), buffer)
+    })
+}
+
+/// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's to run, on a thread of
+/// its own if others are not to wait for it. A client that comes while as many handshakes are in flight as the server's
+/// options allow is closed, and not given.
+///
+/// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
+/// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES` or `CURVE_TUN_ERR_OUT_OF_MEMORY` when the system cannot take a
+/// connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
+/// `curve_tun_listener_shutdown`; `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a client,
+/// at most for `timeout_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_transport_accept(
+    listener: *const curve_tun_listener,
+    timeout_ms: i64,
+    socket: *mut *mut curve_tun_socket,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (listener, mut socket) = unsafe { (object(listener)?, out(socket)?) };
+        let accepted = listener.run(|listener| listener.transport_accept(timeout(timeout_ms)))?;
+        socket.give(curve_tun_socket(accepted));
+        Ok(())
+    })
+}
+
+/// Runs the handshake of a socket that `curve_tun_transport_accept` gave.
+///
+/// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
+/// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
+/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
+/// Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed since the
+/// accept.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_handshake(
+    socket: *const curve_tun_socket,
+    timeout_ms: i64,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let socket = unsafe { object(socket)? };
+        socket.run(|socket| socket.handshake(timeout(timeout_ms)))
+    })
+}
+
+/// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a silent client keeps nobody
+/// waiting. A client that fails its handshake is closed and not given; when as many are in flight as the server's options
+/// allow, the oldest gives way to a new client.
+///
+/// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks
+/// until there is a client, at most for `timeout_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_accept(
+    listener: *const curve_tun_listener,
+    timeout_ms: i64,
+    socket: *mut *mut curve_tun_socket,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (listener, mut socket) = unsafe { (object(listener)?, out(socket)?) };
+        let accepted = listener.run(|listener| listener.accept(timeout(timeout_ms)))?;
+        socket.give(curve_tun_socket(accepted));
+        Ok(())
+    })
+}
+
+/// Sends one message of `len` bytes.
+///
+/// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and `CURVE_TUN_ERR_WRONG_STATE` before the handshake:
+/// nothing is sent and the socket stays usable. `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is
+/// closed, since half a packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
+/// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
+/// operating system has taken all of it, at most for `timeout_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_send(
+    socket: *const curve_tun_socket,
+    message: *const u8,
+    len: usize,
+    timeout_ms: i64,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (socket, message) = unsafe { (object(socket)?, bytes(message, len)?) };
+        socket.run(|socket| socket.send(message, timeout(timeout_ms)))
+    })
+}
+
+/// Sends `count` messages, in order, in as few system calls as they need.
+///
+/// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and `CURVE_TUN_ERR_NULL` if one of
+/// them is NULL with a length, and then none is sent. Threads: any. Blocks as `curve_tun_send`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_send_many(
+    socket: *const curve_tun_socket,
+    messages: *const curve_tun_message,
+    count: usize,
+    timeout_ms: i64,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (socket, messages) = unsafe { (object(socket)?, structs(messages, count)?) };
+        for message in messages {
+            // SAFETY: as above.
+            unsafe { bytes(message.bytes, message.len)? };
+        }
+        // SAFETY: as above. None fails here: each has just been looked at.
+        let messages = messages.iter().map(|m| unsafe { bytes(m.bytes, m.len) }.unwrap_or_default());
+        socket.run(|socket| socket.send_many(messages, timeout(timeout_ms)))
+    })
+}
+
+/// Receives one message into `buffer`, and gives its length in `*len`.
+///
+/// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
+/// `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_BAD_PACKET`,
+/// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any.
+/// Blocks until there is a message, at most for `timeout_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_recv(
+    socket: *const curve_tun_socket,
+    buffer: *mut u8,
+    capacity: usize,
+    len: *mut usize,
+    timeout_ms: i64,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (socket, buffer, mut len) = unsafe { (object(socket)?, bytes_mut(buffer, capacity)?, out(len)?) };
+        let take = |message: &[u8]| {
+            len.set(message.len());
+            buffer.get_mut(..message.len()).ok_or(Error::TooSmall)?.copy_from_slice(message);
+            Ok(())
+        };
+        socket.run(|socket| socket.recv_with(timeout(timeout_ms), take))
+    })
+}
+
+/// Gives the peer's long-term public key, which it has proven.
+///
+/// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that failed,
+/// `CURVE_TUN_ERR_FORKED`. Threads: any.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_peer_key(
+    socket: *const curve_tun_socket,
+    public_key: *mut u8,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (socket, place) = unsafe { (object(socket)?, array_mut(public_key)?) };
+        *place = socket.0.peer_key()?.0;
+        Ok(())
+    })
+}
+
+/// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`. An IPv4 peer of an
+/// IPv6 socket is an IPv4 peer.
+///
+/// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_peer_address(
+    socket: *const curve_tun_socket,
+    buffer: *mut c_char,
+    capacity: usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (socket, buffer) = unsafe { (object(socket)?, bytes_mut(buffer.cast(), capacity)?) };
+        write_text(&socket.0.peer_address().to_string(), buffer)
+    })
+}
+
+/// The socket's file descriptor, to be waited for beside others: never to be read, written or closed. A message may wait
+/// although it is not readable: poll only after `curve_tun_recv` with a timeout of 0 has returned
+/// `CURVE_TUN_ERR_TIMEOUT`.
+///
+/// -1 for NULL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_fd(socket: *const curve_tun_socket) -> c_int {
+    // SAFETY: the header's demands on pointers.
+    catch(|| Ok(unsafe { object(socket)? }.0.as_raw_fd()))
+}
+
+/// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that came can still be
+/// received. The socket has yet to be closed.
+///
+/// Nothing is done for NULL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_shutdown(socket: *const curve_tun_socket) {
+    catch(|| {
+        // SAFETY: the header's demands on pointers.
+        unsafe { object(socket)? }.0.shutdown();
+        Ok(())
+    })
+}
+
+/// Closes a socket, and ends it. What was sent still arrives if the peer reads on.
+///
+/// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it down, wait for the threads,
+/// then close it. Returns at once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_close(socket: *mut curve_tun_socket) {
+    // SAFETY: the header's demands on pointers.
+    unsafe { end(socket) }
+}
+
+/// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`. The listener has yet to be
+/// closed.
+///
+/// Nothing is done for NULL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_listener_shutdown(listener: *const curve_tun_listener) {
+    catch(|| {
+        // SAFETY: the header's demands on pointers.
+        unsafe { object(listener)? }.0.shutdown();
+        Ok(())
+    })
+}
+
+/// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are closed. Sockets that it
+/// gave stay.
+///
+/// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it down, wait for the
+/// threads, then close it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_listener_close(listener: *mut curve_tun_listener) {
+    // SAFETY: the header's demands on pointers.
+    unsafe { end(listener) }
+}
+
+/// # Safety
+/// `messages` is NULL or `count` structs that may be read and do not change during the call.
+unsafe fn structs<'a>(messages: *const curve_tun_message, count: usize) -> Result<&'a [curve_tun_message]> {
+    match (count, messages.is_null()) {
+        (0, _) => Ok(&[]),
+        (_, true) => Err(Error::Null),
+        _ if count > isize::MAX as usize / size_of::<curve_tun_message>() || !messages.is_aligned() => {
+            Err(Error::InvalidArgument)
+        }
+        // SAFETY: the caller's promise; alignment and size are checked.
+        _ => Ok(unsafe { std::slice::from_raw_parts(messages, count) }),
+    }
+}
