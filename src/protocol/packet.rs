@@ -125,3 +125,12 @@ pub(crate) fn write_message_head(packet: &mut [u8], counter: [u8; 8]) {
 pub(crate) fn is_message(packet: &[u8], counter: [u8; 8]) -> bool {
     packet.len() >= super::MESSAGE_OVERHEAD && packet[..8] == MESSAGE_MAGIC && packet[8..16] == counter
 }
+
+/// The bytes of a handshake packet, parsed and written again; `None` if it is none. For the project's fuzzing.
+#[cfg(feature = "inject")]
+pub fn rewrite(packet: &[u8]) -> Option<Vec<u8>> {
+    let hello = Hello::parse(packet).map(|hello| hello.parts().concat());
+    let cookie = CookiePacket::parse(packet).map(|cookie| cookie.parts().concat());
+    let initiate = Initiate::parse(packet).map(|initiate| initiate.parts().concat());
+    hello.or(cookie).or(initiate).ok()
+}
