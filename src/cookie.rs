@@ -48,7 +48,7 @@ impl MinuteKeys {
                 keys.since = if one_due { keys.since + MINUTE_MS } else { now_ms };
             }
         }
-        Ok(self.read().since + MINUTE_MS)
+        Ok(self.read().since.saturating_add(MINUTE_MS))
     }
 
     /// `K` for these secrets, under the current key and a random nonce.

@@ -135,10 +135,14 @@ fn every_nonce_prefix_is_described() {
     }
 }
 
-/// What stands between back quotes in `text`, code blocks aside.
-fn quoted(text: &str) -> Vec<&str> {
-    let outside = text.split("```").step_by(2);
-    outside.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+/// What stands between back quotes in `text`, and the text without it; code blocks aside.
+fn quoted(text: &str) -> (Vec<String>, String) {
+    let outside: String = text.split("```").step_by(2).collect();
+    let parts: Vec<&str> = outside.split('`').collect();
+    (
+        parts.iter().skip(1).step_by(2).map(|part| part.to_string()).collect(),
+        parts.into_iter().step_by(2).collect(),
+    )
 }
 
 #[test]
@@ -146,7 +150,8 @@ fn paths_and_links_lead_somewhere() {
     for document in DOCUMENTS {
         let text = read(document);
         let folder = root().join(Path::new(document).parent().unwrap());
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let (names, prose) = quoted(&text);
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             if path.starts_with("https://") {
                 continue;
@@ -162,9 +167,7 @@ fn paths_and_links_lead_somewhere() {
             }
         }
         let starts = ["src/", "tests/", "docs/", "scripts/", "include/", "c-examples/", "benches/", ".ci/"];
-        for path in
-            quoted(&text).into_iter().filter(|name| starts.iter().any(|start| name.starts_with(start)))
-        {
+        for path in names.iter().filter(|name| starts.iter().any(|start| name.starts_with(start))) {
             let path = path.split_whitespace().next().unwrap_or(path);
             assert!(root().join(path).exists(), "{document}: {path} is not there");
         }
@@ -207,7 +210,7 @@ fn every_c_name_is_in_the_header() {
 fn every_target_of_make_exists() {
     let makefile = read("Makefile");
     for document in DOCUMENTS {
-        for command in quoted(&read(document)).into_iter().filter_map(|name| name.strip_prefix("make ")) {
+        for command in quoted(&read(document)).0.iter().filter_map(|name| name.strip_prefix("make ")) {
             let target = command.split_whitespace().next().unwrap();
             assert!(makefile.contains(&format!("\n{target}:")), "{document}: there is no target {target}");
         }

@@ -110,8 +110,7 @@ impl Connection {
         match server.vault.answers() {
             Answers::Now => {
                 let answer = server.vault.answer_hello(&hello.client_short, &hello.sealed, &mut cookie);
-                // A low-order key can only be the client's.
-                let (nonce, sealed) = answer.map_err(blame_peer)?;
+                let (nonce, sealed) = answer.map_err(|error| blame(error, Error::VaultFailed))?;
                 let next = made.ok_or(Error::VaultFailed)?;
                 self.state = State::Ready(Ready::Answering(slot, address, next));
                 self.settle(Answer::HelloAnswered(nonce, sealed))
@@ -170,7 +169,10 @@ impl Connection {
     /// Goes on with an answer.
     pub(super) fn settle(&mut self, answer: Answer) -> Result<()> {
         match (self.leave(), answer) {
-            (_, Answer::Failed(error)) => Err(blame_peer(error)),
+            (State::Accepting(Accepting::Verdict(..)), Answer::Failed(error)) => {
+                Err(blame(error, Error::RegistryFailed))
+            }
+            (_, Answer::Failed(error)) => Err(blame(error, Error::VaultFailed)),
             (State::Ready(Ready::Answering(slot, address, next)), Answer::HelloAnswered(nonce, sealed)) => {
                 self.outbox.push_packet(&CookiePacket { nonce, sealed }.parts());
                 self.state = State::Accepting(Accepting::Initiate(slot, address, next));
@@ -207,7 +209,21 @@ impl Connection {
     }
 }
 
-/// A key of low order in a handshake came from the peer: its packet is refused.
-fn blame_peer(error: Error) -> Error {
-    if error == Error::WeakKey { Error::BadPacket } else { error }
+/// What a failure of a vault or a registry means to the connection that it ends.
+///
+/// A key of low order in a handshake came from the peer: its packet is refused. An error that speaks of calls, and would
+/// look as if the connection went on, becomes `failed`.
+fn blame(error: Error, failed: Error) -> Error {
+    match error {
+        Error::WeakKey => Error::BadPacket,
+        Error::Null
+        | Error::InvalidArgument
+        | Error::WrongState
+        | Error::TooLarge
+        | Error::TooSmall
+        | Error::WouldBlock
+        | Error::Closed
+        | Error::UnknownPeer => failed,
+        error => error,
+    }
 }

@@ -48,7 +48,7 @@ impl Inbox {
         if count == self.appetite {
             self.appetite = (2 * self.appetite).min(self.max);
         }
-        self.filled = (self.filled + count).min(self.buffer.len());
+        self.filled = self.filled.saturating_add(count).min(self.buffer.len());
     }
 
     /// Copies as many of `bytes` as are allowed; gives their number.
@@ -69,8 +69,10 @@ impl Inbox {
             self.head = 0;
         }
         if self.buffer.len() - self.filled < wanted {
-            let size = (self.filled + wanted).max(ROOM_MIN).next_power_of_two();
-            self.buffer.resize(size.min(self.max), 0);
+            let size = (self.filled + wanted).max(ROOM_MIN).next_power_of_two().min(self.max);
+            // Exact: growth by doubling would go beyond the bound.
+            self.buffer.reserve_exact(size - self.buffer.len());
+            self.buffer.resize(size, 0);
         }
         wanted
     }
@@ -87,7 +89,7 @@ impl Inbox {
         Ok(rest.get_mut(..len))
     }
 
-    /// Takes the next packet of the handshake, which must have exactly `len` bytes.
+    /// Takes the next packet of the handshake, which must have exactly `N` bytes.
     pub(super) fn handshake_packet<const N: usize>(&mut self) -> Result<Option<[u8; N]>> {
         let packet = self.next_packet(|len| len == N)?;
         let Some(packet) = packet.and_then(|packet| packet.first_chunk::<N>().copied()) else {
@@ -99,8 +101,7 @@ impl Inbox {
         Ok(Some(packet))
     }
 
-    /// Opens every complete message packet; gives whether there was one. At the first bad one it stops for good,
-    /// with those before it opened.
+    /// Opens every complete message packet. At the first bad one it stops for good, with those before it opened.
     pub(super) fn open_all(&mut self, opener: &mut Opener) -> Result<()> {
         while let Some(packet) = self.next_packet(|len| len >= MESSAGE_OVERHEAD)? {
             opener.open(packet)?;

@@ -33,12 +33,10 @@ impl Outbox {
             return Err(Error::WouldBlock);
         }
         sealer.ready()?;
-        let start = self.buffer.len();
-        self.buffer.reserve(LENGTH_BYTES + MESSAGE_OVERHEAD + message.len());
-        self.buffer.extend_from_slice(&length_field(MESSAGE_OVERHEAD + message.len()));
-        self.buffer.extend_from_slice(&[0; MESSAGE_OVERHEAD]);
-        self.buffer.extend_from_slice(message);
-        sealer.seal(&mut self.buffer[start + LENGTH_BYTES..])
+        let len = MESSAGE_OVERHEAD + message.len();
+        self.buffer.reserve(LENGTH_BYTES + len);
+        self.buffer.extend_from_slice(&length_field(len));
+        sealer.seal(message, &mut self.buffer)
     }
 
     /// What waits for the transport.
@@ -49,7 +47,7 @@ impl Outbox {
 
     /// The transport has taken the first `count` of [`Outbox::bytes`].
     pub(super) fn taken(&mut self, count: usize) {
-        self.head = (self.head + count).min(self.buffer.len());
+        self.head = self.head.saturating_add(count).min(self.buffer.len());
         if self.head == self.buffer.len() {
             self.buffer.clear();
             self.head = 0;

@@ -4,22 +4,40 @@
 //! under that subkey and the last 8. Within one direction of a connection the
 //! first half never changes, so it is computed once; the bytes are those of
 //! `crypto_box_easy_afternm`, without its HSalsa20 for each message.
+//!
+//! The first 32 bytes of the key stream are the key of Poly1305, the rest
+//! enciphers the message. libsodium's vector code makes a whole [`CHUNK`] in the
+//! time of two single blocks, so head and tail of a message take theirs from a
+//! whole chunk; what lies between is enciphered from source to destination.
 
 use super::memory::Secret;
 use super::{KEY_BYTES, TAG_BYTES, sodium, wipe, wipe_stack};
 use crate::error::{Error, Result};
 
-/// Room before a message in its buffer: 16 bytes for the caller, then the tag.
-///
-/// It is as long as the key that Poly1305 takes from the head of the key
-/// stream, so that one pass over header and message makes the key and the
-/// ciphertext at once.
-pub(crate) const MESSAGE_HEADER: usize = 16 + TAG_BYTES;
-/// Bytes in a block of Salsa20; the first half of the first block is Poly1305's key.
+/// Bytes in a block of Salsa20.
 const BLOCK: usize = 64;
+/// Bytes of key stream that AVX2 makes at once: 8 blocks.
+const CHUNK: usize = 8 * BLOCK;
+/// Bytes of a message that the first chunk enciphers.
+const FIRST: usize = CHUNK - KEY_BYTES;
 
 /// The Salsa20 subkey of one direction of a connection.
 pub(crate) struct MessageKey(Secret<KEY_BYTES>);
+
+/// A piece of key stream: made where it stays, wiped when dropped.
+struct KeyStream([u8; CHUNK]);
+
+impl KeyStream {
+    fn zeroed() -> KeyStream {
+        KeyStream([0; CHUNK])
+    }
+}
+
+impl Drop for KeyStream {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
 
 impl MessageKey {
     pub(super) fn derive(shared: &[u8; KEY_BYTES], prefix: &[u8; 16]) -> Result<MessageKey> {
@@ -37,86 +55,122 @@ impl MessageKey {
         Ok(MessageKey(subkey))
     }
 
-    /// Seals in place the message that follows the header in `buffer`; the tag goes to the header's end.
-    ///
-    /// # Panics
-    /// If `buffer` is shorter than the header.
-    #[inline]
-    pub(crate) fn seal(&self, nonce: [u8; 8], buffer: &mut [u8]) {
-        buffer[..MESSAGE_HEADER].fill(0);
-        let start = buffer.as_mut_ptr();
-        // SAFETY: reads and writes `buffer` in place, which libsodium allows; nonce 8 bytes, key 32.
-        unsafe {
-            sodium::crypto_stream_salsa20_xor(
-                start,
-                start,
-                buffer.len() as u64,
-                nonce.as_ptr(),
-                self.0.bytes().as_ptr(),
-            );
+    /// Appends the tag and the ciphertext of `message` to `out`.
+    pub(crate) fn seal(&self, nonce: [u8; 8], message: &[u8], out: &mut Vec<u8>) {
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, 0, KEY_BYTES + message.len());
+        let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
+        let (first, rest) = message.split_at(message.len().min(FIRST));
+        let (bulk, tail) = rest.split_at(bulk_len(rest.len()));
+        let start = out.len();
+        out.reserve(TAG_BYTES + message.len());
+        out.extend_from_slice(&[0; TAG_BYTES]);
+        out.extend_from_slice(first);
+        xor(&mut out[start + TAG_BYTES..], stream);
+        if !bulk.is_empty() {
+            let to = out.spare_capacity_mut()[..bulk.len()].as_mut_ptr().cast();
+            // SAFETY: `to` has room for `bulk`, which lies elsewhere, and is all written: then it may count.
+            unsafe {
+                self.encipher(nonce, CHUNK / BLOCK, bulk.as_ptr(), to, bulk.len());
+                out.set_len(out.len() + bulk.len());
+            }
         }
-        let mut one_time_key = [0; MESSAGE_HEADER];
-        one_time_key.copy_from_slice(&buffer[..MESSAGE_HEADER]);
-        let (header, sealed) = buffer.split_at_mut(MESSAGE_HEADER);
+        if !tail.is_empty() {
+            let at = out.len();
+            out.extend_from_slice(tail);
+            self.xor_tail(nonce, (CHUNK + bulk.len()) / BLOCK, &mut out[at..]);
+        }
+        let (tag, sealed) = out[start..].split_at_mut(TAG_BYTES);
         // SAFETY: 16 bytes for the tag, the ciphertext with its length, a key of 32 bytes.
         unsafe {
             sodium::crypto_onetimeauth(
-                header[MESSAGE_HEADER - TAG_BYTES..].as_mut_ptr(),
+                tag.as_mut_ptr(),
                 sealed.as_ptr(),
                 sealed.len() as u64,
                 one_time_key.as_ptr(),
             );
         }
-        wipe(&mut one_time_key);
     }
 
-    /// Opens in place what [`MessageKey::seal`] made; `BadPacket`, and `buffer` as it was, if it does not open.
-    ///
-    /// # Panics
-    /// If `buffer` is shorter than the header.
-    #[inline]
-    pub(crate) fn open(&self, nonce: [u8; 8], buffer: &mut [u8]) -> Result<()> {
-        let (header, sealed) = buffer.split_at_mut(MESSAGE_HEADER);
-        let mut block = [0; BLOCK];
-        // SAFETY: `block` has its length; nonce 8 bytes, key 32.
-        unsafe {
-            sodium::crypto_stream_salsa20(
-                block.as_mut_ptr(),
-                BLOCK as u64,
-                nonce.as_ptr(),
-                self.0.bytes().as_ptr(),
-            );
-        }
+    /// Opens in place the ciphertext `sealed`; `BadPacket`, and `sealed` as it was, if `tag` is not its tag.
+    pub(crate) fn open(&self, nonce: [u8; 8], tag: &[u8; TAG_BYTES], sealed: &mut [u8]) -> Result<()> {
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
+        let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
         // SAFETY: 16 bytes of tag, the ciphertext with its length, a key of 32 bytes.
         let genuine = unsafe {
             sodium::crypto_onetimeauth_verify(
-                header[MESSAGE_HEADER - TAG_BYTES..].as_ptr(),
+                tag.as_ptr(),
                 sealed.as_ptr(),
                 sealed.len() as u64,
-                block.as_ptr(),
+                one_time_key.as_ptr(),
             ) == 0
         };
-        if genuine {
-            let (first, rest) = sealed.split_at_mut(sealed.len().min(BLOCK - KEY_BYTES));
-            for (byte, key) in first.iter_mut().zip(&block[KEY_BYTES..]) {
-                *byte ^= key;
-            }
-            if !rest.is_empty() {
-                let start = rest.as_mut_ptr();
-                // SAFETY: in place over `rest`, from the second block on; nonce 8 bytes, key 32.
-                unsafe {
-                    sodium::crypto_stream_salsa20_xor_ic(
-                        start,
-                        start,
-                        rest.len() as u64,
-                        nonce.as_ptr(),
-                        1,
-                        self.0.bytes().as_ptr(),
-                    );
-                }
-            }
+        if !genuine {
+            return Err(Error::BadPacket);
         }
-        wipe(&mut block);
-        if genuine { Ok(()) } else { Err(Error::BadPacket) }
+        let (first, rest) = sealed.split_at_mut(sealed.len().min(FIRST));
+        let (bulk, tail) = rest.split_at_mut(bulk_len(rest.len()));
+        xor(first, stream);
+        if !bulk.is_empty() {
+            let start = bulk.as_mut_ptr();
+            // SAFETY: in place over exactly `bulk`.
+            unsafe { self.encipher(nonce, CHUNK / BLOCK, start, start, bulk.len()) }
+        }
+        if !tail.is_empty() {
+            self.xor_tail(nonce, (CHUNK + bulk.len()) / BLOCK, tail);
+        }
+        Ok(())
     }
+
+    /// Enciphers at most a chunk with the key stream from `block` on.
+    fn xor_tail(&self, nonce: [u8; 8], block: usize, bytes: &mut [u8]) {
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, block, bytes.len());
+        xor(bytes, &stream.0);
+    }
+
+    /// Puts the key stream from `block` on over the zeros of `stream`: `len` bytes of it at least, or all that fit.
+    fn fill(&self, stream: &mut KeyStream, nonce: [u8; 8], block: usize, len: usize) {
+        let start = stream.0.as_mut_ptr();
+        // SAFETY: in place, at most a chunk.
+        unsafe { self.encipher(nonce, block, start, start, rounded(len)) }
+    }
+
+    /// `crypto_stream_salsa20_xor_ic`.
+    ///
+    /// # Safety
+    /// `from` can be read and `to` be written for `len` bytes; they are equal or do not overlap.
+    unsafe fn encipher(&self, nonce: [u8; 8], block: usize, from: *const u8, to: *mut u8, len: usize) {
+        // SAFETY: as the caller says; the nonce has 8 bytes, the key 32.
+        unsafe {
+            sodium::crypto_stream_salsa20_xor_ic(
+                to,
+                from,
+                len as u64,
+                nonce.as_ptr(),
+                block as u64,
+                self.0.bytes().as_ptr(),
+            );
+        }
+    }
+}
+
+/// How many of `len` bytes to encipher without a chunk of their own: all but a tail that spans several blocks.
+fn bulk_len(len: usize) -> usize {
+    if len % CHUNK <= BLOCK { len } else { len - len % CHUNK }
+}
+
+/// How much key stream to make for `len` bytes: vector code makes 1, 4 or 8 blocks faster than what lies between.
+fn rounded(len: usize) -> usize {
+    match len {
+        _ if !cfg!(target_arch = "x86_64") => len.min(CHUNK),
+        _ if len <= BLOCK => BLOCK,
+        _ if len <= 4 * BLOCK => 4 * BLOCK,
+        _ => CHUNK,
+    }
+}
+
+fn xor(bytes: &mut [u8], stream: &[u8]) {
+    bytes.iter_mut().zip(stream).for_each(|(byte, key)| *byte ^= key);
 }

@@ -19,7 +19,7 @@ pub(crate) use fork::Origin;
 pub(crate) use keys::{EphemeralSecret, decode_key, encode_key};
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
 pub(crate) use memory::{Guarded, Secret};
-pub(crate) use message::{MESSAGE_HEADER, MessageKey};
+pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;
 
 use crate::error::{Error, Result};

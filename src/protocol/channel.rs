@@ -40,13 +40,13 @@ impl Sealer {
         if self.next == END { Err(Error::CounterExhausted) } else { Ok(()) }
     }
 
-    /// Seals in place the message packet whose message stands after 32 bytes of room.
+    /// Appends the packet of `message` to `out`.
     #[inline]
-    pub(crate) fn seal(&mut self, packet: &mut [u8]) -> Result<()> {
+    pub(crate) fn seal(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.ready()?;
         let counter = self.next.to_be_bytes();
-        self.key.seal(counter, packet);
-        packet::write_message_head(packet, counter);
+        out.extend_from_slice(&packet::message_head(counter));
+        self.key.seal(counter, message, out);
         self.next += 1;
         Ok(())
     }
@@ -73,10 +73,12 @@ impl Opener {
             return Err(Error::CounterExhausted);
         }
         let counter = self.next.to_be_bytes();
-        if !packet::is_message(packet, counter) {
+        let (head, rest) = packet.split_first_chunk_mut().ok_or(Error::BadPacket)?;
+        let (tag, sealed) = rest.split_first_chunk_mut().ok_or(Error::BadPacket)?;
+        if *head != packet::message_head(counter) {
             return Err(Error::BadPacket);
         }
-        self.key.open(counter, packet)?;
+        self.key.open(counter, tag, sealed)?;
         self.next += 1;
         Ok(())
     }

@@ -8,14 +8,14 @@ pub(crate) mod nonce;
 pub(crate) mod packet;
 pub(crate) mod server;
 
-use crate::crypto::MESSAGE_HEADER;
+use crate::crypto::TAG_BYTES;
 #[cfg(feature = "inject")]
 pub use packet::rewrite;
 
 /// The length field before every packet.
 pub(crate) const LENGTH_BYTES: usize = 2;
 /// A message packet's bytes beyond its message: magic, counter and tag.
-pub(crate) const MESSAGE_OVERHEAD: usize = MESSAGE_HEADER;
+pub(crate) const MESSAGE_OVERHEAD: usize = packet::MESSAGE_HEAD_LEN + TAG_BYTES;
 /// The largest packet that the length field can announce.
 const PACKET_MAX: usize = u16::MAX as usize;
 /// The largest frame: length field and packet.

@@ -115,15 +115,17 @@ impl Initiate {
     }
 }
 
-/// Writes the magic and the counter of a message packet over the start of `packet`.
-pub(crate) fn write_message_head(packet: &mut [u8], counter: [u8; 8]) {
-    packet[..8].copy_from_slice(&MESSAGE_MAGIC);
-    packet[8..16].copy_from_slice(&counter);
-}
+/// What every message packet begins with: magic and counter.
+pub(crate) type MessageHead = [u8; MESSAGE_HEAD_LEN];
+pub(crate) const MESSAGE_HEAD_LEN: usize = 16;
 
-/// Whether a packet begins as the message packet with this counter.
-pub(crate) fn is_message(packet: &[u8], counter: [u8; 8]) -> bool {
-    packet.len() >= super::MESSAGE_OVERHEAD && packet[..8] == MESSAGE_MAGIC && packet[8..16] == counter
+/// The head of the message packet with this counter.
+pub(crate) fn message_head(counter: [u8; 8]) -> MessageHead {
+    let mut head = [0; _];
+    let (magic, field) = head.split_at_mut(8);
+    magic.copy_from_slice(&MESSAGE_MAGIC);
+    field.copy_from_slice(&counter);
+    head
 }
 
 /// The bytes of a handshake packet, parsed and written again; `None` if it is none. For the project's fuzzing.

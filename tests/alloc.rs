@@ -1,0 +1,176 @@
+//! What the allocator sees: nothing for a message in the steady state, and little for an idle connection.
+
+mod support;
+
+use curve_tun::connection::Connection;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use support::{World, message, settle};
+
+thread_local! {
+    /// Calls that gave this thread memory, and the bytes it has.
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count(calls: usize, bytes: isize) {
+    CALLS.set(CALLS.get() + calls);
+    BYTES.set(BYTES.get() + bytes);
+}
+
+#[allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
+// SAFETY: every call goes to the system's allocator as it came; the counters are of this thread and allocate nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as isize));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as isize - layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One message from end to end, the bytes moved by `memcpy` alone.
+fn pass(from: &mut Connection, to: &mut Connection, message: &[u8]) {
+    from.send(message).unwrap();
+    while from.wants_write() {
+        let room = to.room().unwrap();
+        let count = room.len().min(from.pending().len());
+        room[..count].copy_from_slice(&from.pending()[..count]);
+        to.filled(count).unwrap();
+        from.written(count);
+    }
+    assert_eq!(to.message(), Ok(message));
+    to.consume();
+}
+
+#[test]
+fn the_allocator_is_watched() {
+    let before = (CALLS.get(), BYTES.get());
+    let memory = std::hint::black_box(vec![0u8; 1000]);
+    assert_eq!((CALLS.get() - before.0, BYTES.get() - before.1), (1, 1000));
+    drop(memory);
+    assert_eq!(BYTES.get(), before.1);
+}
+
+#[test]
+fn no_message_costs_an_allocation_in_the_steady_state() {
+    let (mut client, mut server) = World::new().connected();
+    let messages: Vec<_> = [0, 1, 64, 1024, 16_384, 65_503].map(|size| message(size, size)).into();
+    let mut round = || {
+        for message in &messages {
+            pass(&mut client, &mut server, message);
+            pass(&mut server, &mut client, message);
+        }
+    };
+    // The buffers grow to what the traffic needs.
+    (0..20).for_each(|_| round());
+    let before = CALLS.get();
+    (0..100).for_each(|_| round());
+    assert_eq!(CALLS.get() - before, 0);
+}
+
+#[test]
+fn no_message_of_a_batch_costs_an_allocation_either() {
+    let (mut client, mut server) = World::new().connected();
+    let message = message(100, 1);
+    let mut round = || {
+        (0..500).for_each(|_| client.send(&message).unwrap());
+        while client.wants_write() {
+            let count = server.read(client.pending()).unwrap();
+            client.written(count);
+            while server.message().is_ok() {
+                server.consume();
+            }
+        }
+    };
+    (0..10).for_each(|_| round());
+    let before = CALLS.get();
+    (0..20).for_each(|_| round());
+    assert_eq!(CALLS.get() - before, 0);
+}
+
+#[test]
+fn an_idle_connection_gives_its_buffers_back_and_is_small() {
+    const COUNT: usize = 100;
+    let world = World::new();
+    let mut clients = Vec::with_capacity(COUNT);
+    let mut servers = Vec::with_capacity(COUNT);
+    let before = BYTES.get();
+    for _ in 0..COUNT {
+        let (mut client, mut server) = world.connected();
+        pass(&mut client, &mut server, &message(65_503, 1));
+        pass(&mut server, &mut client, &message(65_503, 2));
+        clients.push(Box::new(client));
+        servers.push(Box::new(server));
+    }
+    let busy = BYTES.get() - before;
+    for connection in clients.iter_mut().chain(&mut servers) {
+        // The first tick sees the traffic; a second of silence later the buffers go.
+        assert_eq!(connection.tick(0), Ok(Some(1000)));
+        assert_eq!(connection.tick(999), Ok(Some(1000)));
+        assert_eq!(connection.tick(1000), Ok(None));
+    }
+    let idle = BYTES.get() - before;
+    let each = idle / (2 * COUNT as isize);
+    println!("an idle connection: {each} bytes; with its buffers: {}", busy / (2 * COUNT as isize));
+    assert!(busy > idle && each <= 600, "{each} bytes for an idle connection");
+    // And it works as before.
+    let (mut client, mut server) = (clients.pop().unwrap(), servers.pop().unwrap());
+    pass(&mut client, &mut server, b"awake");
+    settle(&mut client, &mut server).unwrap();
+    drop((client, server, clients, servers));
+}
+
+#[test]
+fn buffers_that_hold_something_are_kept_however_long_it_waits() {
+    let (mut client, mut server) = World::new().connected();
+    client.send(b"unread").unwrap();
+    settle(&mut client, &mut server).unwrap();
+    client.send(b"unsent").unwrap();
+    for now in (0..20_000).step_by(500) {
+        client.tick(now).unwrap();
+        server.tick(now).unwrap();
+    }
+    assert_eq!(server.message(), Ok(&b"unread"[..]));
+    server.consume();
+    settle(&mut client, &mut server).unwrap();
+    assert_eq!(server.message(), Ok(&b"unsent"[..]));
+}
+
+#[test]
+fn a_peer_that_sends_without_end_costs_a_few_packets_of_memory() {
+    let world = World::new();
+    let (mut client, mut server) = world.connected();
+    let message = message(60_000, 1);
+    let before = BYTES.get();
+    let mut bytes = 0;
+    for _ in 0..10_000 {
+        client.send(&message).unwrap();
+        let count = server.read(client.pending()).unwrap();
+        bytes += count;
+        // What the server would not take is dropped here: the sender's memory is not what is measured.
+        client.written(usize::MAX);
+        if count == 0 {
+            break;
+        }
+    }
+    assert!(!server.wants_read() && bytes >= world.options.receive_high_water);
+    let held = BYTES.get() - before;
+    assert!(held <= (world.options.receive_high_water + 4 * 65_537) as isize, "{held} bytes");
+}

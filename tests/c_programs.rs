@@ -1,0 +1,86 @@
+//! Builds the C programs in `tests/c` with each compiler and runs them, plainly and under valgrind.
+#![cfg(all(feature = "capi", target_os = "linux"))]
+
+mod c_support;
+
+use c_support::{C99, COMPILERS, functions, header, library, repository, succeed, workshop};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What valgrind says when it found an error.
+const FAULTY: &str = "--error-exitcode=99";
+
+fn build(compiler: &str, name: &str, to: &Path, extra: &[&str], libraries: &[&str]) -> PathBuf {
+    let program = to.join(format!("{name}-{compiler}"));
+    let mut command = Command::new(compiler);
+    command.args(C99).args(extra).arg("-I").arg(repository().join("include"));
+    command.arg(repository().join("tests/c").join(name).with_extension("c"));
+    command.arg("-o").arg(&program).arg("-L").arg(library()).args(libraries).arg("-pthread");
+    succeed(command.arg(format!("-Wl,-rpath,{}", to.display())));
+    program
+}
+
+/// Builds and runs one program each way; `leaks` is valgrind's word for whether they are looked for.
+fn run(name: &str, leaks: &str) {
+    let folder = workshop(name);
+    for compiler in COMPILERS {
+        succeed(&mut Command::new(build(compiler, name, &folder, &[], &["-lcurve_tun"])));
+    }
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["-q", leaks, FAULTY]);
+    valgrind.arg(format!("--suppressions={}", repository().join("tests/c/valgrind.supp").display()));
+    succeed(valgrind.arg(folder.join(format!("{name}-gcc"))));
+}
+
+#[test]
+fn keys() {
+    run("keys", "--leak-check=full");
+}
+
+#[test]
+fn each_function_takes_null_for_each_pointer() {
+    run("nulls", "--leak-check=full");
+}
+
+#[test]
+fn each_function_of_the_header_is_in_the_program_of_nulls() {
+    let nulls = fs::read_to_string(repository().join("tests/c/nulls.c")).unwrap();
+    let missing: Vec<_> =
+        functions(&header()).into_iter().filter(|name| !nulls.contains(&format!("{name}("))).collect();
+    assert!(missing.is_empty(), "not called with NULL: {missing:?}");
+}
+
+#[test]
+fn misuse() {
+    run("misuse", "--leak-check=full");
+}
+
+#[test]
+fn pair() {
+    run("pair", "--leak-check=full");
+}
+
+#[test]
+fn sockets() {
+    run("sockets", "--leak-check=full");
+}
+
+#[test]
+fn threads() {
+    run("threads", "--leak-check=full");
+}
+
+#[test]
+fn fork() {
+    // A child keeps what belonged to threads that it has not.
+    run("fork", "--leak-check=no");
+}
+
+#[test]
+fn libsodium_may_be_initialised_already() {
+    let folder = workshop("sodium_first");
+    let archive = library().join("libcurve_tun.a");
+    let libraries = [archive.to_str().unwrap(), "-lpthread", "-ldl", "-lm"];
+    succeed(&mut Command::new(build("gcc", "threads", &folder, &["-DSODIUM_FIRST"], &libraries)));
+}

@@ -1,0 +1,85 @@
+//! What the tests of the C face share: the library as it ships, compilers, and places for what they make.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod examples;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The compilers of C that the header and the programs must please.
+pub const COMPILERS: [&str; 2] = ["gcc", "clang"];
+/// Without a warning.
+pub const C99: [&str; 6] = ["-std=c99", "-g", "-Wall", "-Wextra", "-pedantic", "-Werror"];
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder of the release build's libraries, which is made or brought up to date here.
+///
+/// It is built without the features that only tests use.
+pub fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let target = target();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--release", "--lib", "--target-dir"]).arg(&target).current_dir(repository());
+        succeed(&mut cargo);
+        target.join("release")
+    })
+}
+
+/// Cargo's target folder, in which this test was built: `<target>/<profile>/deps/<test>`.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(3).unwrap().to_owned()
+}
+
+/// A new folder of this name for what a test makes, with the shared library in it under its SONAME.
+pub fn workshop(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let major = env!("CARGO_PKG_VERSION_MAJOR");
+    let library = library().join("libcurve_tun.so");
+    std::os::unix::fs::symlink(library, folder.join(format!("libcurve_tun.so.{major}"))).unwrap();
+    folder
+}
+
+/// Runs a command that must succeed.
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    output
+}
+
+/// What a command that must succeed prints.
+pub fn printed(command: &mut Command) -> String {
+    String::from_utf8(succeed(command).stdout).unwrap()
+}
+
+/// The committed header.
+pub fn header() -> String {
+    fs::read_to_string(repository().join("include/curve_tun.h")).unwrap()
+}
+
+/// The functions of the header, in its order.
+pub fn functions(header: &str) -> Vec<String> {
+    let code = header.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let names = code.flat_map(|line| {
+        line.match_indices("curve_tun_").filter_map(|(start, _)| {
+            let rest = &line[start..];
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            rest[end..].starts_with('(').then(|| rest[..end].to_owned())
+        })
+    });
+    names.collect()
+}

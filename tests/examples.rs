@@ -1,0 +1,200 @@
+//! The C examples as the processes that a user would run.
+#![cfg(all(feature = "capi", target_os = "linux"))]
+
+mod c_support;
+
+use c_support::examples::{Keys, Server, examples, keygen};
+use c_support::{printed, repository};
+use curve_tun::connection::Options;
+use curve_tun::net::Socket;
+use curve_tun::vault::{MemoryVault, Vault};
+use curve_tun::{Error, PublicKey};
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+const SERVERS: [&str; 2] = ["echo_server", "epoll_server"];
+
+/// Runs `echo_client` with these lines as its input.
+fn echo_client(server: &Server, secret: &str, server_key: &PublicKey, more: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(examples().join("echo_client"));
+    command.args(["127.0.0.1", &server.port.to_string(), secret, &server_key.to_string()]).args(more);
+    let mut client =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A client that fails before it reads ends the pipe early.
+    let _ = client.stdin.take().unwrap().write_all(input);
+    client.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn prints(output: &Output, expected: &[u8]) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout, expected);
+}
+
+#[track_caller]
+fn fails_with(output: &Output, error: Error) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(error.message()), "{said}");
+}
+
+#[test]
+fn keygen_prints_a_pair_in_the_text_form() {
+    let text = printed(&mut Command::new(examples().join("keygen")));
+    let lines: Vec<_> = text.lines().collect();
+    let [public, secret] = lines[..] else { panic!("two lines") };
+    let public: PublicKey = public.strip_prefix("public ").unwrap().parse().unwrap();
+    // Public and secret keys have the same text form.
+    let secret: PublicKey = secret.strip_prefix("secret ").unwrap().parse().unwrap();
+    assert_eq!(MemoryVault::from_secret(&secret.0).unwrap().public_key(), public);
+    assert_ne!(keygen().public, keygen().public);
+}
+
+#[test]
+fn the_examples_please_clang_too() {
+    let folder = c_support::workshop("examples-clang");
+    let mut make = Command::new("make");
+    make.arg("-C").arg(repository().join("c-examples")).arg("CC=clang");
+    make.arg(format!("LIBDIR={}", c_support::library().display()));
+    c_support::succeed(make.arg(format!("BUILD={}", folder.display())));
+    printed(&mut Command::new(folder.join("keygen")));
+}
+
+#[test]
+fn messages_of_every_size_come_back() {
+    for name in SERVERS {
+        let (keys, client) = (keygen(), keygen());
+        let server = Server::start(name, &[], &keys, &[&client]);
+        let socket = server.connect(&client);
+        let mut buffer = vec![0; 65_503];
+        let edges = [65_502, 65_503];
+        for size in (0..=4096usize).chain((8192..65_503).step_by(4099)).chain(edges) {
+            let message: Vec<u8> = (0..size).map(|i| (i * 31 + size) as u8).collect();
+            socket.send(&message, c_support::examples::PATIENCE).unwrap();
+            let len = socket.recv(&mut buffer, c_support::examples::PATIENCE).unwrap();
+            assert!(buffer[..len] == message, "{name}: {size} bytes");
+        }
+        socket.close();
+        server.ends_by_sigterm();
+    }
+}
+
+#[test]
+fn lines_and_files_come_back_to_echo_client() {
+    let folder = c_support::workshop("echo_files");
+    for name in SERVERS {
+        let (keys, client) = (keygen(), keygen());
+        let server = Server::start(name, &[], &keys, &[&keygen(), &client]);
+        let echo = |secret: &str, more: &[&str], input: &[u8]| {
+            echo_client(&server, secret, &keys.public, more, input)
+        };
+        prints(&echo(&client.secret, &[], b"hello\n\nworld\n"), b"hello\n\nworld\n");
+        prints(&echo(&client.secret, &[], b"no end of line"), b"no end of line\n");
+        prints(&echo(&client.secret, &[], b""), b"");
+        fails_with(&echo(&client.secret, &[], &[b'x'; 65_504]), Error::TooLarge);
+
+        let secret_file = folder.join("secret");
+        fs::write(&secret_file, format!("{}\n", client.secret)).unwrap();
+        let from_file = format!("@{}", secret_file.display());
+        prints(&echo(&from_file, &[], b"by file\n"), b"by file\n");
+        fs::write(&secret_file, format!("{}x\n", client.secret)).unwrap();
+        let refused = echo(&from_file, &[], b"by file\n");
+        fails_with(&refused, Error::BadKeyText);
+        assert!(!String::from_utf8_lossy(&refused.stderr).contains(&client.secret));
+
+        let file = folder.join("file");
+        for size in [0, 1, 59_999, 60_000, 60_001, 20_000_000] {
+            fs::write(&file, (0..size).map(|i: u32| (i ^ (i >> 8)) as u8).collect::<Vec<_>>()).unwrap();
+            let output = echo(&client.secret, &["--file", file.to_str().unwrap()], b"");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(said.starts_with(&format!("{size} bytes there and back in ")), "{said}");
+            assert!(said.ends_with(" seconds\n"), "{said}");
+        }
+        server.ends_by_sigterm();
+    }
+}
+
+#[test]
+fn wrong_keys_get_their_own_errors() {
+    for name in SERVERS {
+        let (keys, client, stranger) = (keygen(), keygen(), keygen());
+        let server = Server::start(name, &[], &keys, &[&client]);
+        let echo = |from: &Keys, to: &Keys| echo_client(&server, &from.secret, &to.public, &[], b"hello\n");
+        fails_with(&echo(&client, &stranger), Error::WrongServerKey);
+        fails_with(&echo(&stranger, &keys), Error::Closed);
+        prints(&echo(&client, &keys), b"hello\n");
+        server.ends_by_sigterm();
+    }
+}
+
+#[test]
+fn bad_arguments_are_refused_and_secrets_not_repeated() {
+    let keys = keygen();
+    let public = keys.public.to_string();
+    let secret = format!("{}A", keys.secret);
+    for name in SERVERS.into_iter().chain(["echo_client"]) {
+        for arguments in [
+            &["127.0.0.1", "0"][..],
+            &["127.0.0.1", "65536", &keys.secret, &public],
+            &["127.0.0.1", "x", &keys.secret, &public],
+            &["127.0.0.1", "0", &secret, &public],
+            &["127.0.0.1", "0", &keys.secret, "no key"],
+            &["127.0.0.1", "0", "@/nonexistent", &public],
+        ] {
+            let output = Command::new(examples().join(name)).args(arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{name} {arguments:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!said.is_empty() && !said.contains(&keys.secret), "{said}");
+        }
+    }
+}
+
+#[test]
+fn sigterm_ends_a_server_with_clients() {
+    for name in SERVERS {
+        let (keys, client) = (keygen(), keygen());
+        let server = Server::start(name, &[], &keys, &[&client]);
+        let busy: Vec<Socket> = (0..5).map(|_| server.connect(&client)).collect();
+        let silent = server.connect_tcp();
+        server.ends_by_sigterm();
+        for socket in busy {
+            let mut buffer = [0; 8];
+            let closed = socket.recv(&mut buffer, c_support::examples::PATIENCE);
+            assert_eq!(closed, Err(Error::Closed));
+        }
+        drop(silent);
+    }
+}
+
+#[test]
+fn a_server_listens_on_ipv6_and_says_so() {
+    for name in SERVERS {
+        let (keys, client) = (keygen(), keygen());
+        let server = Server::start_at("::1", name, &[], &keys, &[&client]);
+        assert_eq!(server.address, format!("[::1]:{}", server.port));
+        let vault = std::sync::Arc::new(client.vault());
+        let patience = c_support::examples::PATIENCE;
+        let socket =
+            Socket::connect("::1", server.port, vault, keys.public, &Options::default(), patience).unwrap();
+        socket.send(b"six", patience).unwrap();
+        assert_eq!(socket.recv(&mut [0; 3], patience), Ok(3));
+        server.ends_by_sigterm();
+    }
+}
+
+#[test]
+fn custom_vault_is_asked_for_every_box_and_the_registry_once() {
+    let said = printed(&mut Command::new(examples().join("custom_vault")));
+    for (line, times) in [
+        ("vault: open a box with purpose 1", 1),
+        ("vault: seal a box with purpose 2", 1),
+        ("vault: open a box with purpose 3", 1),
+        ("registry: ", 1),
+        ("client: sent hello, received hello", 1),
+        ("vault: freed", 1),
+    ] {
+        assert_eq!(said.lines().filter(|said| said.starts_with(line)).count(), times, "{line}\n{said}");
+    }
+}

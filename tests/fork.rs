@@ -1,0 +1,112 @@
+//! After `fork()` the child has the parent's counters: whatever it does with the parent's objects says `Forked`.
+
+mod support;
+
+use curve_tun::connection::{Answer, Connection};
+use curve_tun::vault::{MemoryVault, Purpose};
+use curve_tun::{Error, Result};
+use support::{World, recv, settle};
+
+/// Runs `checks` in a child of this process and gives the number of the first that was false.
+#[allow(unsafe_code, reason = "fork is the case under test")]
+fn first_failed_in_child(mut checks: impl FnMut() -> Vec<bool>) -> Option<usize> {
+    // SAFETY: the child runs `checks` on the one thread it has and leaves by _exit; it returns nowhere.
+    match unsafe { libc::fork() } {
+        -1 => panic!("no child could be made"),
+        0 => {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut checks));
+            let failed = |results: &Vec<bool>| results.iter().position(|ok| !ok).map_or(0, |n| n + 1);
+            let code = outcome.as_ref().map_or(255, failed);
+            // SAFETY: ends the child at once, without the parent's exit handlers.
+            unsafe { libc::_exit(code as i32) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: `child` is ours, and waited for once.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status), "the child ended by a signal");
+            (libc::WEXITSTATUS(status) as usize).checked_sub(1)
+        }
+    }
+}
+
+fn forked<T>(result: Result<T>) -> bool {
+    result.err() == Some(Error::Forked)
+}
+
+#[test]
+fn a_childs_findings_reach_its_parent() {
+    assert_eq!(first_failed_in_child(|| vec![true, true]), None);
+    assert_eq!(first_failed_in_child(|| vec![true, false]), Some(1));
+}
+
+#[test]
+fn a_childs_every_call_on_its_parents_connection_says_forked() {
+    let (mut client, mut server) = World::new().connected();
+    server.send(b"waiting").unwrap();
+    settle(&mut client, &mut server).unwrap();
+    client.send(b"pending").unwrap();
+    let failed = first_failed_in_child(|| {
+        vec![
+            forked(client.send(b"the same counter twice")),
+            client.pending().is_empty(),
+            !client.wants_write(),
+            forked(client.write(&mut [0; 100])),
+            forked(client.read(b"x")),
+            forked(client.room()),
+            forked(client.filled(0)),
+            forked(client.message()),
+            forked(client.recv(&mut [0; 100])),
+            forked(client.answer(Answer::Verdict(true))),
+            forked(client.tick(0)),
+        ]
+    });
+    assert_eq!(failed, None);
+    // The parent goes on as if there had been no child.
+    settle(&mut client, &mut server).unwrap();
+    assert_eq!(recv(&mut client).unwrap(), b"waiting");
+    assert_eq!(recv(&mut server).unwrap(), b"pending");
+}
+
+#[test]
+fn a_childs_every_call_on_its_parents_vault_says_forked() {
+    let world = World::new();
+    let (vault, peer) = (&world.client_vault, world.server_key());
+    let failed = first_failed_in_child(|| {
+        let (mut client, mut server) = world.pair();
+        vec![
+            forked(vault.box_seal(Purpose::Vouch, &peer, &[], &mut [0; 16])),
+            forked(vault.box_open(Purpose::Vouch, &peer, &[0; 16], &[0; 16], &mut [])),
+            // New connections in the child use the parent's vault too.
+            settle(&mut client, &mut server) == Err(Error::Forked),
+        ]
+    });
+    assert_eq!(failed, None);
+    settle_anew(&world);
+}
+
+fn settle_anew(world: &World) {
+    let (mut client, mut server) = world.pair();
+    settle(&mut client, &mut server).unwrap();
+}
+
+#[test]
+fn a_child_makes_connections_of_its_own() {
+    // The parent has used the library before, as a server that forks would have.
+    settle_anew(&World::new());
+    let failed = first_failed_in_child(|| {
+        let (mut client, mut server) = World::new().connected();
+        client.send(b"from the child").unwrap();
+        settle(&mut client, &mut server).unwrap();
+        vec![recv(&mut server).unwrap() == b"from the child", MemoryVault::generate().is_ok()]
+    });
+    assert_eq!(failed, None);
+}
+
+#[test]
+fn a_grandchild_is_no_more_trusted_than_a_child() {
+    let (mut client, _server) = World::new().connected();
+    let send = |client: &mut Connection| vec![forked(client.send(b"x"))];
+    let failed = first_failed_in_child(|| vec![first_failed_in_child(|| send(&mut client)).is_none()]);
+    assert_eq!(failed, None);
+}

@@ -1,0 +1,154 @@
+//! The C header, and the libraries that it describes.
+#![cfg(all(feature = "capi", target_os = "linux"))]
+
+mod c_support;
+
+use c_support::{C99, COMPILERS, functions, header, library, printed, repository, succeed, workshop};
+use curve_tun::Error;
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn the_header_is_that_of_the_sources() {
+    let made = include_str!(concat!(env!("OUT_DIR"), "/curve_tun.h"));
+    assert!(
+        header() == made,
+        "include/curve_tun.h is not current: touch build.rs, build, and commit the header"
+    );
+}
+
+/// The build brings the header up to date, so that the test above cannot fail in a checkout: there the committed header
+/// counts. What has changed and is not committed yet may bring another header with it.
+#[test]
+fn the_committed_header_is_that_of_the_committed_sources() {
+    let git = |arguments: &[&str]| {
+        Command::new("git")
+            .args(arguments)
+            .current_dir(repository())
+            .output()
+            .ok()
+            .filter(|o| o.status.success())
+    };
+    let sources = ["build.rs", "cbindgen.toml", "Cargo.toml", "src/capi"];
+    let Some(changed) = git(&[&["status", "--porcelain", "--"][..], &sources].concat()) else {
+        // Not a checkout: the header came with the sources.
+        assert!(!repository().join(".git").exists(), "git does not know its own checkout");
+        return;
+    };
+    if changed.stdout.is_empty() {
+        let committed = git(&["show", "HEAD:./include/curve_tun.h"]).expect("the header is committed");
+        assert!(
+            committed.stdout == header().as_bytes(),
+            "include/curve_tun.h is not committed as the committed sources make it"
+        );
+    }
+}
+
+#[test]
+fn it_compiles_alone_and_twice_as_c99_and_as_cpp17() {
+    let folder = workshop("header");
+    let source = folder.join("header.c");
+    fs::write(&source, "#include \"curve_tun.h\"\n#include \"curve_tun.h\"\nint main(void) { return 0; }\n")
+        .unwrap();
+    let include = repository().join("include");
+    for compiler in COMPILERS {
+        let mut c = Command::new(compiler);
+        succeed(c.args(C99).arg("-I").arg(&include).arg("-fsyntax-only").arg(&source));
+        let mut cpp = Command::new(compiler);
+        cpp.args([
+            "-x",
+            "c++",
+            "-std=c++17",
+            "-Wall",
+            "-Wextra",
+            "-pedantic",
+            "-Werror",
+            "-fsyntax-only",
+            "-I",
+        ]);
+        succeed(cpp.arg(&include).arg(&source));
+    }
+}
+
+#[test]
+fn the_shared_library_exports_exactly_its_functions() {
+    let symbols =
+        printed(Command::new("nm").args(["-D", "--defined-only"]).arg(library().join("libcurve_tun.so")));
+    let exported: BTreeSet<_> = symbols.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    let functions = functions(&header());
+    let declared: BTreeSet<_> = functions.iter().map(String::as_str).collect();
+    assert!(!declared.is_empty());
+    assert_eq!(exported, declared);
+    assert_eq!(declared.len(), functions.len(), "each is declared once");
+}
+
+#[test]
+fn the_soname_has_the_major_version() {
+    let dynamic = printed(Command::new("readelf").arg("-d").arg(library().join("libcurve_tun.so")));
+    let soname = format!("soname: [libcurve_tun.so.{}]", env!("CARGO_PKG_VERSION_MAJOR"));
+    assert!(dynamic.contains(&soname), "{dynamic}");
+}
+
+#[test]
+fn the_version_macros_are_those_of_the_manifest() {
+    let header = header();
+    for (name, value) in [
+        ("", concat!('"', env!("CARGO_PKG_VERSION"), '"')),
+        ("_MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("_MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("_PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ] {
+        let line = format!("\n#define CURVE_TUN_VERSION{name} {value}\n");
+        assert!(header.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn its_results_are_the_table_of_errors() {
+    let header = header();
+    let results: Vec<_> = header
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("CURVE_TUN_ERR_")?.strip_suffix(',')?.split_once(" = "))
+        .map(|(name, code)| (format!("CURVE_TUN_ERR_{name}"), code.parse::<i32>().unwrap()))
+        .collect();
+    let errors: Vec<_> = Error::ALL.iter().map(|error| (error.name().to_owned(), error.code())).collect();
+    assert_eq!(results, errors);
+}
+
+#[test]
+fn every_function_has_a_comment_that_speaks_of_threads() {
+    let header = header();
+    let lines: Vec<_> = header.lines().collect();
+    for name in functions(&header) {
+        let call = format!("{name}(");
+        let mut at = lines.iter().position(|line| !line.starts_with("//") && line.contains(&call)).unwrap();
+        if lines[at - 1] == "CURVE_TUN_MUST_USE" {
+            at -= 1;
+        }
+        let comment: Vec<_> = lines[..at].iter().rev().take_while(|line| line.starts_with("//")).collect();
+        assert!(!comment.is_empty(), "{name} has no comment");
+        assert!(comment.iter().any(|line| line.contains("Threads:")), "{name} says nothing of threads");
+    }
+}
+
+/// The conventions tell how to link; a program is built with just that.
+#[test]
+fn the_static_library_links_as_the_header_says() {
+    let header = header();
+    let line = header.split('`').find(|code| code.starts_with("cc program.c libcurve_tun.a")).unwrap();
+    let folder = workshop("static");
+    let (program, archive) = (folder.join("program"), library().join("libcurve_tun.a"));
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.arg("-I").arg(repository().join("include")).arg("-o").arg(&program);
+    for word in words {
+        match word {
+            "program.c" => command.arg(repository().join("tests/c/keys.c")),
+            "libcurve_tun.a" => command.arg(&archive),
+            flag => command.arg(flag),
+        };
+    }
+    succeed(&mut command);
+    succeed(&mut Command::new(program));
+}

@@ -1,0 +1,15 @@
+//! Another library of the process has initialised libsodium before us. One test, so that it is so.
+
+mod support;
+
+use support::{World, recv, settle};
+
+#[test]
+fn a_libsodium_that_is_initialised_already_serves_as_well() {
+    // Calls `sodium_init`.
+    support::sodium::keypair();
+    let (mut client, mut server) = World::new().connected();
+    client.send(b"as ever").unwrap();
+    settle(&mut client, &mut server).unwrap();
+    assert_eq!(recv(&mut server).unwrap(), b"as ever");
+}
