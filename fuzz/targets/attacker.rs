@@ -148,10 +148,9 @@ impl Run {
         self.collect(at);
         // Messages are a prefix of what the peer of this very connection sent.
         let received = self.ends[at].watched.take_all();
-        let known = &self.ends[at ^ 1].sent;
         for message in received {
-            let number = self.ends[at].received;
-            assert_eq!(Some(&message), known.get(number), "not the next message of this connection");
+            let next = self.ends[at ^ 1].sent.get(self.ends[at].received);
+            assert_eq!(Some(&message), next, "not the next message of this connection");
             self.ends[at].received += 1;
         }
         let after = self.ends[at].watched.connection.state();
