@@ -18,7 +18,7 @@ SHARED := libcurve_tun.so.$(VERSION)
 SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
 
-.PHONY: help demo test lint lib object examples fuzz bench install clean
+.PHONY: help demo test lint lib object examples fuzz bench baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -53,8 +53,18 @@ examples: lib ## build the programs of c-examples into build
 fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
 	@scripts/fuzz $(SECONDS)
 
-bench: ## measure sealing and opening beside libsodium's own
-	$(CARGO) bench
+bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
+	@scripts/bootstrap bench
+	$(CARGO) build --release --lib
+	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
+	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
+	$(CARGO) bench --bench report
+
+baseline: ## count instructions anew, for tests/instructions.rs to compare with
+	@scripts/bootstrap test
+	@mkdir -p build
+	scripts/count-instructions >build/instructions.txt
+	mv build/instructions.txt benches/instructions.txt
 
 $(LIB)/$(SHARED) $(LIB)/libcurve_tun.a:
 	@$(MAKE) --no-print-directory lib

@@ -13,8 +13,21 @@ mod capi {
     use std::{env, fs};
 
     /// The header's sections in their order, which are files of `src/capi`: each uses types of those before it.
-    const SECTIONS: [&str; 9] =
-        ["result", "keys", "options", "vault", "registry", "server", "request", "connection", "socket"];
+    const SECTIONS: &[&str] = &[
+        "result",
+        "keys",
+        "options",
+        "vault",
+        "kept",
+        "registry",
+        "registry_kept",
+        "server",
+        "request",
+        "connection",
+        "traffic",
+        "socket",
+        "known",
+    ];
 
     /// What cbindgen puts around the functions of each section; the header has it once, around all of them.
     const OPEN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n";

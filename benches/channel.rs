@@ -145,8 +145,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn table() {
-    println!("{:10} {:>7} {:>14} {:>14} {:>7}", "", "bytes", "curve_tun, ns", "libsodium, ns", "ratio");
+/// Prints a table, or rows for the report of all benches.
+fn table(as_rows: bool) {
+    if !as_rows {
+        println!("{:10} {:>7} {:>14} {:>14} {:>7}", "", "bytes", "curve_tun, ns", "libsodium, ns", "ratio");
+    }
     for (operation, ours, reference) in OPERATIONS {
         for size in SIZES {
             let mut sides = Sides::new(size);
@@ -155,12 +158,23 @@ fn table() {
             let a = median(rounds.iter().map(|r| r.0).collect());
             let b = median(rounds.iter().map(|r| r.1).collect());
             let ratio = median(rounds.iter().map(|r| r.0 / r.1).collect());
-            println!("{operation:10} {size:>7} {a:>14.0} {b:>14.0} {ratio:>7.3}");
+            if as_rows {
+                // The reference's figure is given by the ratio, which is steadier than the two medians.
+                println!(
+                    "curve_tun,{operation},{size},{a:.1},ns\nlibsodium,{operation},{size},{:.1},ns",
+                    a / ratio
+                );
+            } else {
+                println!("{operation:10} {size:>7} {a:>14.0} {b:>14.0} {ratio:>7.3}");
+            }
         }
     }
 }
 
 fn main() {
+    if std::env::args().any(|arg| arg == "--rows") {
+        return table(true);
+    }
     let mut criterion = Criterion::default()
         .sample_size(30)
         .warm_up_time(Duration::from_millis(300))
@@ -170,6 +184,6 @@ fn main() {
     criterion.final_summary();
     // Not under `cargo test`, which runs each benchmark once to see that it works.
     if std::env::args().any(|arg| arg == "--bench") {
-        table();
+        table(false);
     }
 }

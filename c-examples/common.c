@@ -24,7 +24,6 @@ curve_tun_options default_options(void)
 {
     curve_tun_options options;
 
-    options.size = sizeof options;
     check("options", curve_tun_options_default(&options));
     return options;
 }
@@ -77,6 +76,19 @@ curve_tun_vault *vault_argument(const char *text)
     size_t len = strlen(text);
     curve_tun_result result;
 
+    if (strncmp(text, "vault:", 6) == 0) {
+        check(text, curve_tun_vault_open_file(text + 6, NULL, 0, &vault));
+        return vault;
+    }
+    if (strncmp(text, "agent:", 6) == 0) {
+        check(text, curve_tun_vault_open_agent(text + 6, &vault));
+        return vault;
+    }
+    if (strncmp(text, "pkcs11:", 7) == 0) {
+        /* Not the URI, which may have a PIN. */
+        check("pkcs11", curve_tun_vault_open_pkcs11(text, NULL, 0, &vault));
+        return vault;
+    }
     if (text[0] == '@') {
         len = read_key_text(text + 1, file_text);
         text = file_text;
@@ -95,7 +107,6 @@ struct service service_arguments(int argc, char **argv)
 {
     struct service service;
     curve_tun_options options = default_options();
-    curve_tun_vault *vault;
     curve_tun_registry *registry;
     const char *program = argv[0];
     int i;
@@ -109,17 +120,16 @@ struct service service_arguments(int argc, char **argv)
         fail(program, "[--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
     service.host = argv[1];
     service.port = port_argument(argv[2]);
-    vault = vault_argument(argv[3]);
+    service.vault = vault_argument(argv[3]);
     check("registry", curve_tun_registry_new(&registry));
     for (i = 4; i < argc; i++) {
         uint8_t peer[CURVE_TUN_KEY_BYTES];
 
         public_key_argument(argv[i], peer);
-        check("registry", curve_tun_registry_add_anywhere(registry, peer));
+        check("registry", curve_tun_registry_add(registry, "*", peer));
     }
-    check("server", curve_tun_server_new(vault, registry, &options, &service.server));
-    /* The server keeps both. */
-    curve_tun_vault_free(vault);
+    check("server", curve_tun_server_new(service.vault, registry, &options, &service.server));
+    /* The server keeps it. */
     curve_tun_registry_free(registry);
     return service;
 }

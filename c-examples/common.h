@@ -20,7 +20,8 @@ uint16_t port_argument(const char *text);
 /* A public key from its text. */
 void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-/* A vault from the text of a secret key, or from "@PATH", a file that begins with it. */
+/* A vault from the text of a secret key, or from "@PATH", a file that begins with it; or one that is kept: "vault:PATH"
+ * in a file, "agent:PATH" by the agent at a socket, or in the token of a URI, "pkcs11:...". */
 curve_tun_vault *vault_argument(const char *text);
 
 /* What both servers take: [--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
@@ -28,9 +29,10 @@ struct service {
     const char *host;
     uint16_t port;
     curve_tun_server *server;
+    curve_tun_vault *vault; /* The server's. */
 };
 
-/* Makes a server that lets the given peers in from anywhere. */
+/* Makes a server that lets the given peers in from anywhere. Server and vault are the caller's to free. */
 struct service service_arguments(int argc, char **argv);
 
 /* Blocks SIGTERM and SIGINT in this thread and in those that it will start, for sigwait or signalfd. */

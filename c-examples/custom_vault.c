@@ -214,11 +214,12 @@ static curve_tun_vault *vault_of_key_process(void)
 
 /* The registry: one client, known by its key, from this machine only. */
 static int32_t registry_verify(void *user_data, const char *address, const uint8_t *public_key,
-                               uint32_t *accepted)
+                               const char *listener, uint32_t *accepted)
 {
     char text[CURVE_TUN_KEY_TEXT_SIZE];
     curve_tun_result result = curve_tun_public_key_to_text(public_key, text);
 
+    (void)listener;
     if (result != CURVE_TUN_OK)
         return result;
     *accepted = memcmp(public_key, user_data, CURVE_TUN_KEY_BYTES) == 0 && strcmp(address, "127.0.0.1") == 0;

@@ -115,7 +115,9 @@ int main(int argc, char **argv)
 
     block_end_signals();
     check(service.host, curve_tun_listen(service.host, service.port, service.server, &listener));
+    /* The listener keeps it. */
     curve_tun_server_free(service.server);
+    curve_tun_vault_free(service.vault);
     error = pthread_create(&end, NULL, wait_for_end, listener);
     if (error != 0)
         fail("thread", strerror(error));
@@ -126,9 +128,11 @@ int main(int argc, char **argv)
     while ((result = curve_tun_accept(listener, -1, &socket)) != CURVE_TUN_ERR_CLOSED) {
         if (result == CURVE_TUN_OK)
             start(socket);
-        else
-            /* Out of descriptors, most likely: the listener waits a little and goes on. */
+        else if (result == CURVE_TUN_ERR_TOO_MANY_FILES || result == CURVE_TUN_ERR_OUT_OF_MEMORY)
+            /* The listener waits a little and goes on. */
             fprintf(stderr, "accept: %s\n", curve_tun_result_message(result));
+        else
+            check("accept", result);
     }
 
     pthread_join(end, NULL);

@@ -2,15 +2,17 @@
  * epoll_server [--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
  *
  * The service of echo_server on one thread, for thousands of clients: epoll moves the bytes, and a connection without I/O
- * for each client makes messages of them. Prints "listening on HOST:PORT" when it is ready. SIGTERM or SIGINT ends it.
+ * for each client makes messages of them. A vault that takes a while is asked on threads beside it. Prints "listening on HOST:PORT" when it is ready. SIGTERM or SIGINT ends it.
  */
 
 #define _GNU_SOURCE
 
+#include "answers.h"
 #include "common.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -42,16 +44,17 @@ struct client {
     curve_tun_connection *connection;
     uint32_t events;     /* What epoll watches. */
     bool ended;          /* The peer has said all that it will say. */
+    bool asked;          /* Its vault is asked, on another thread. */
     int64_t deadline_ms; /* When its connection wants to be told the time. */
     struct queue *queue; /* The one that it is in. */
     struct client *previous, *next;
 };
 
-static int epoll, listener, end_signal;
+static int epoll, listener, end_signal, answers;
 static curve_tun_server *server;
 /* Clients whose handshake is not over, the oldest first; those that have had traffic; and those that rest. */
 static struct queue handshakes, established, idle;
-/* Clients closed while events for them may be waiting; freed after those. */
+/* Clients closed while events or answers for them may be waiting; freed after those. */
 static struct client *gone;
 /* When to accept again; -1 while accepting. */
 static int64_t accept_again_ms = -1;
@@ -141,12 +144,26 @@ static void close_client(struct client *client)
 
 static void free_gone(void)
 {
-    while (gone != NULL) {
-        struct client *client = gone;
+    struct client **place = &gone;
 
-        gone = client->next;
+    if (gone == NULL)
+        return;
+
+    while (*place != NULL) {
+        struct client *client = *place;
+
+        if (client->asked) {
+            place = &client->next;
+            continue;
+        }
+        *place = client->next;
         free(client);
     }
+#ifdef __GLIBC__
+    /* After a crowd, its memory goes back to the system. */
+    if (handshakes.first == NULL && established.first == NULL && idle.first == NULL)
+        malloc_trim(0);
+#endif
 }
 
 /* Tells a connection the time, and queues its client for the next time. False if the connection is over. */
@@ -268,6 +285,8 @@ static bool serve(struct client *client)
     } while (came == BYTES);
     if (came == BROKEN || (client->ended && output(client) == 0))
         return false;
+    if (!client->asked && !answers_ask(client->connection, client, &client->asked))
+        return false;
 
     /* The clock of a handshake runs; that of an established connection starts again with traffic. */
     if (client->queue != &established && !tick(client))
@@ -281,6 +300,22 @@ static bool serve(struct client *client)
         return false;
     client->events = events;
     return true;
+}
+
+/* Hands answers to the connections that wait for them. */
+static void give_answers(void)
+{
+    struct question *question;
+
+    while ((question = answers_take()) != NULL) {
+        struct client *client = question->asker;
+
+        client->asked = false;
+        if (client->connection != NULL &&
+            (curve_tun_connection_answer(client->connection, &question->answer) != CURVE_TUN_OK || !serve(client)))
+            close_client(client);
+        free(question);
+    }
 }
 
 /* The text of a peer's address, as the registry wants it. */
@@ -458,11 +493,13 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     server = service.server;
+    answers = answers_begin(service.vault);
     listener = listen_at(service.host, service.port);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     end_signal = signalfd(-1, &signals, SFD_CLOEXEC);
     if (epoll < 0 || end_signal < 0 || !watch(EPOLL_CTL_ADD, listener, EPOLLIN, &listener) ||
-        !watch(EPOLL_CTL_ADD, end_signal, EPOLLIN, &end_signal))
+        !watch(EPOLL_CTL_ADD, end_signal, EPOLLIN, &end_signal) ||
+        !watch(EPOLL_CTL_ADD, answers, EPOLLIN, &answers))
         fail("epoll", strerror(errno));
     print_address();
 
@@ -476,6 +513,8 @@ int main(int argc, char **argv)
                 end = true;
             } else if (events[i].data.ptr == &listener) {
                 accept_clients();
+            } else if (events[i].data.ptr == &answers) {
+                give_answers();
             } else {
                 struct client *client = events[i].data.ptr;
 
@@ -492,9 +531,14 @@ int main(int argc, char **argv)
     }
 
     close(listener);
+    answers_end();
+    give_answers();
     close_all(&handshakes);
     close_all(&established);
     close_all(&idle);
     curve_tun_server_free(server);
+    close(end_signal);
+    close(epoll);
+    curve_tun_vault_free(service.vault);
     return 0;
 }

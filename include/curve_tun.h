@@ -4,8 +4,9 @@
 //
 // # Conventions
 //
-// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_custom`,
-// `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
+// `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or
+// `_close` of its type
 // ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
 // server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
 // has to be freed.
@@ -27,19 +28,19 @@
 // `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
-// struct, also where the call fills it. A program built with an older header so works with a newer library; a newer
+// struct, also where the call fills it; only `curve_tun_options_default` sets it itself. A program built with an older header so works with a newer library; a newer
 // program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
 // same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-// same object runs. Ending an object always is the last call on it. After `fork()`, a child may do no more with the
-// objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
-// twice.
+// same object runs. Ending an object always is the last call on it. After `fork()`, a child is to do no more with
+// the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
+// same counters must never seal twice.
 //
-// Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
+// Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //
 // Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
-// one. A program can hold only one static library that was made with Rust.
+// one. A program with another static library that was made with Rust links the object that `make object` makes instead.
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
@@ -144,6 +145,36 @@ enum curve_tun_result
     CURVE_TUN_ERR_IO = 31,
     // A defect in this library was caught; the object is closed.
     CURVE_TUN_ERR_INTERNAL = 32,
+    // Another process, or another vault of this one, has the vault's file open.
+    CURVE_TUN_ERR_VAULT_IN_USE = 33,
+    // The vault's file is a link, is no regular file, belongs to another user, or is open to group or others.
+    CURVE_TUN_ERR_VAULT_PERMISSIONS = 34,
+    // The vault's file is damaged, or is none.
+    CURVE_TUN_ERR_VAULT_CORRUPT = 35,
+    // The vault's file, or the agent, is of a later version than this library knows.
+    CURVE_TUN_ERR_VAULT_VERSION = 36,
+    // The passphrase or PIN is wrong, or missing, or was given for a vault without one.
+    CURVE_TUN_ERR_WRONG_PASSPHRASE = 37,
+    // Something is already there, and is not overwritten.
+    CURVE_TUN_ERR_ALREADY_EXISTS = 38,
+    // There is no such file.
+    CURVE_TUN_ERR_FILE_NOT_FOUND = 39,
+    // The disk, or the user's share of it, is full.
+    CURVE_TUN_ERR_DISK_FULL = 40,
+    // The file system is read-only.
+    CURVE_TUN_ERR_READ_ONLY = 41,
+    // This build of the library lacks the feature.
+    CURVE_TUN_ERR_UNSUPPORTED = 42,
+    // Others than its owner, its group and root could have written the registry's file.
+    CURVE_TUN_ERR_REGISTRY_PERMISSIONS = 43,
+    // A line of the registry's file is wrong.
+    CURVE_TUN_ERR_BAD_REGISTRY_FILE = 44,
+    // The server is known by another key.
+    CURVE_TUN_ERR_KEY_CHANGED = 45,
+    // The key is denied.
+    CURVE_TUN_ERR_KEY_DENIED = 46,
+    // DNS gave an answer without a valid proof by DNSSEC.
+    CURVE_TUN_ERR_NOT_VALIDATED = 47,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -226,10 +257,10 @@ void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. Set `size`, then call `curve_tun_options_default`, then change
-// what is to be different.
+// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
+// different.
 typedef struct {
-    // `sizeof(curve_tun_options)`.
+    // `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
     size_t size;
     // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     uint64_t handshake_timeout_ms;
@@ -247,11 +278,15 @@ typedef struct {
     uint32_t keep_alive;
     // 0.
     uint32_t reserved;
+    // A server's name, which its registry is told of each client, so that one registry can decide differently for several
+    // listeners: a string of at most 255 bytes without control characters, copied; NULL is none. Default NULL.
+    const char *listener;
 } curve_tun_options;
 
-// Fills in the default values. `options->size` must be set.
+// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
+// goes on filling it as it is here, and a later header brings another.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of this struct's. Threads: any.
+// Threads: any.
 curve_tun_result curve_tun_options_default(curve_tun_options *options);
 
 // # Vaults
@@ -353,7 +388,8 @@ curve_tun_result curve_tun_vault_public_key(const curve_tun_vault *vault,
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is `CURVE_TUN_PURPOSE_HELLO`,
 // `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-// `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+// `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a
+// custom vault's function does, or the disk, the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
                                      uint32_t purpose,
@@ -368,7 +404,8 @@ curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
 //
 // May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any.
+// Blocks as long as a custom vault's function does, or the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
                                           uint32_t purpose,
@@ -383,10 +420,101 @@ curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
 // Threads: the last call on this pointer.
 void curve_tun_vault_free(curve_tun_vault *vault);
 
+// # Vaults that are kept
+//
+// A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun agent`), or in a
+// PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with `curve_tun_vault_free`.
+//
+// A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the first box after opening,
+// and one in 1,048,576 after that, takes as long as the disk takes, and may fail with `CURVE_TUN_ERR_DISK_FULL`,
+// `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`; nothing is lost then, and the next call tries again.
+
+// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never overwritten.
+//
+// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0 bytes its permissions
+// alone protect it. Sealing takes about a second and 256 MiB: libsodium's "moderate" cost of Argon2id. File and folder
+// are on the disk when this returns. May return `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the
+// folder does not exist; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 4,095 bytes,
+// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on the disk and the cost.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_create_file(const char *path,
+                                             const uint8_t *passphrase,
+                                             size_t len,
+                                             curve_tun_vault **vault);
+
+// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault then takes, too:
+// `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
+//
+// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a passphrase. Threads: any.
+// Blocks on the disk and the cost.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
+                                                     const uint8_t *passphrase,
+                                                     size_t len,
+                                                     uint64_t operations,
+                                                     uint64_t memory,
+                                                     curve_tun_vault **vault);
+
+// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with the `len` bytes of
+// `passphrase`, which stay the caller's to wipe.
+//
+// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a symbolic link, no
+// regular file, another user's, or open to group or others; `CURVE_TUN_ERR_VAULT_IN_USE`;
+// `CURVE_TUN_ERR_VAULT_CORRUPT`, `CURVE_TUN_ERR_VAULT_VERSION`; `CURVE_TUN_ERR_WRONG_PASSPHRASE` if the passphrase does
+// not open it, is missing, or is given for a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
+// path of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on
+// the disk and the cost at which the file was sealed.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_file(const char *path,
+                                           const uint8_t *passphrase,
+                                           size_t len,
+                                           curve_tun_vault **vault);
+
+// Opens the vault of the agent at a Unix socket (`curve-tun agent`), which alone knows the key. The agent must run as the
+// same user or as root, and may be restarted.
+//
+// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). Each
+// request, this one too, may take 5 seconds, within which the agent may come back; then it is
+// `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
+// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
+//
+// May return `CURVE_TUN_ERR_UNSUPPORTED` on systems other than Linux, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no
+// socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
+// version, `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
+                                            curve_tun_vault **vault);
+
+// Opens the key in the PKCS#11 token that a URI (RFC 7512) names, such as
+// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the `len` bytes of `pin`, which
+// stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it has one. `docs/VAULTS.md` lists the attributes.
+//
+// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). While the
+// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again.
+//
+// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
+// if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
+// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
+// `CURVE_TUN_ERR_PERMISSION_DENIED` if the PIN is locked or expired; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails; for
+// the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
+// `curve_tun_vault_create_file`. Threads: any. Blocks as long as the token does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_vault_open_pkcs11(const char *uri,
+                                             const uint8_t *pin,
+                                             size_t len,
+                                             curve_tun_vault **vault);
+
 // # Registries
 //
-// A registry says which public key may speak from where. The most specific network that has entries and holds an address
-// decides about it alone. An empty registry lets nobody in.
+// A registry says which public key may speak from where. A place is a string: an address; a network; `*`, anywhere; or
+// `!`, nowhere. A key that may come in from nowhere is denied, whatever else is said of it. A key that may come in from
+// anywhere does so also where a network has entries. Of the networks that hold an address, the most specific one that has
+// entries decides alone. An empty registry lets nobody in.
 
 // Decides which clients may come in.
 typedef struct curve_tun_registry curve_tun_registry;
@@ -404,10 +532,15 @@ typedef struct {
     uint32_t answers_later;
     // 0.
     uint32_t reserved;
-    // Whether the holder of this public key, which has proven to be that, may come in from this address. `*accepted` is
+    // Whether the holder of this public key, which has proven to be that, may come in from this address to the server of
+    // this name (`listener` of `curve_tun_options`; an empty string if it has none). `*accepted` is
     // 0; set it to 1 to let it in. Any other value, and any return value but `CURVE_TUN_OK`, is a registry that failed,
     // and the client is refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
-    int32_t (*verify)(void *user_data, const char *address, const uint8_t *public_key, uint32_t *accepted);
+    int32_t (*verify)(void *user_data,
+                      const char *address,
+                      const uint8_t *public_key,
+                      const char *listener,
+                      uint32_t *accepted);
     // Called once, when nothing uses the registry any more, from the thread that ended the last user; may be NULL.
     void (*free)(void *user_data);
 } curve_tun_registry_callbacks;
@@ -427,35 +560,34 @@ curve_tun_result curve_tun_registry_custom(const curve_tun_registry_callbacks *c
                                            void *user_data,
                                            curve_tun_registry **registry);
 
-// Lets the holder of a public key in from an address or a network; adding an entry again changes nothing. The next
-// handshake sees it.
+// Adds an entry: where the holder of a public key may come in from. Adding it again changes nothing. The next handshake
+// sees it.
 //
-// `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
-// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. An
+// entry of a registry in a file is written to it. May return `CURVE_TUN_ERR_BAD_ADDRESS`; `CURVE_TUN_ERR_WRONG_STATE` for
+// a registry that is neither in memory nor in a file; and the errors of `curve_tun_registry_open_file`,
+// `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`, and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
+// Threads: any. Blocks only for a file: as long as it takes to read and write it, and at most ten seconds for others who
+// write it.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_add(const curve_tun_registry *registry,
-                                        const char *address,
+                                        const char *place,
                                         const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
-
-// Lets the holder of a public key in from anywhere: entries for all of IPv4 and all of IPv6, the least specific networks.
-//
-// May return `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_registry_add_anywhere(const curve_tun_registry *registry,
-                                                 const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
 // Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established connections stay.
 //
-// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this network and key, `CURVE_TUN_ERR_BAD_ADDRESS`, and
-// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors of
+// `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
 curve_tun_result curve_tun_registry_remove(const curve_tun_registry *registry,
-                                           const char *address,
+                                           const char *place,
                                            const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Gives a public key that may come in from an address: the one that was added first to the network that decides about it.
+// Gives a public key that may come in from an address: the least of them, taken as numbers.
 //
-// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there, `CURVE_TUN_ERR_BAD_ADDRESS` (also for a
-// network), and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there; `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network;
+// `CURVE_TUN_ERR_WRONG_STATE` for a custom registry; and for one in DNS `CURVE_TUN_ERR_NOT_VALIDATED`,
+// `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_REGISTRY_FAILED` and `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks only for a
+// file that has changed, as long as it takes to read it, and for DNS, at most for its timeout.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
                                            const char *address,
@@ -463,8 +595,9 @@ curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
 
 // Asks whether the holder of a public key may come in from an address.
 //
-// May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` if the registry cannot tell. Threads: any.
-// Blocks as long as a custom registry's function does.
+// The listener's name is empty. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
+// does, for a file that has changed, and for DNS, at most for its timeout.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_verify(const curve_tun_registry *registry,
                                            const char *address,
@@ -476,6 +609,88 @@ curve_tun_result curve_tun_registry_verify(const curve_tun_registry *registry,
 // Threads: the last call on this pointer.
 void curve_tun_registry_free(curve_tun_registry *registry);
 
+// # Registries in a file and in DNS
+//
+// `docs/REGISTRIES.md` has the grammar of the file and the records in DNS, and says which registry to choose.
+
+// Enough for the text of any problem with the zero after it.
+#define CURVE_TUN_PROBLEM_TEXT_SIZE 128
+
+// Where a registry file is wrong.
+typedef struct {
+    // `sizeof(curve_tun_registry_problem)`.
+    size_t size;
+    // The line, counted from 1.
+    uint64_t line;
+    // The byte in the line, counted from 1, at which the problem begins.
+    uint64_t column;
+    // What is wrong there: a string, in English, without a final stop.
+    char text[CURVE_TUN_PROBLEM_TEXT_SIZE];
+} curve_tun_registry_problem;
+
+// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the default is wanted.
+typedef struct {
+    // `sizeof(curve_tun_dns_options)`.
+    size_t size;
+    // Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those of `/etc/resolv.conf`.
+    // They must hand DNSSEC's records on.
+    const char *servers;
+    // DNSKEY records in their text form, one a line, that are trusted; NULL for those of the root zone.
+    const char *trust_anchors;
+    // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
+    // come in.
+    uint32_t allow_unvalidated;
+    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for 5,000.
+    uint32_t timeout_ms;
+    // Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of DNS come
+    // in. 0 for 300.
+    uint32_t ttl_max;
+    // Names whose answers are held at most; 0 for 65,536.
+    uint32_t cache_max;
+} curve_tun_dns_options;
+
+// Opens the registry in a file. Each decision looks whether the file has changed, and reads it anew if it has; a large
+// file that has changed is read by a request that is answered later. A file that has become unusable changes nothing:
+// `curve_tun_registry_file_problem` tells why.
+//
+// May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` tells where),
+// `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE` for more than 1 GiB,
+// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, and
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to what is no file. Threads: any. Blocks as long
+// as it takes to read the file.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_open_file(const char *file,
+                                              curve_tun_registry **registry);
+
+// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
+//
+// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of
+// the struct's. Threads: any. Blocks as long as it takes to read the file.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_file_check(const char *file,
+                                               curve_tun_registry_problem *problem);
+
+// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the
+// problem is filled in.
+//
+// May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in a
+// file. Threads: any. Blocks if the file has changed, as long as it takes to read it.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_file_problem(const curve_tun_registry *registry,
+                                                 curve_tun_registry_problem *problem);
+
+// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own: connections without I/O
+// stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
+//
+// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY record, or for a size that is none of the
+// struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_registry_open_dns(const char *zone,
+                                             const curve_tun_dns_options *options,
+                                             curve_tun_registry **registry);
+
 // # Servers
 //
 // A server is a vault, minute keys, a registry and limits, shared by all connections that it accepts.
@@ -486,7 +701,7 @@ typedef struct curve_tun_server curve_tun_server;
 // Makes a server. It keeps the vault and the registry alive.
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_IO` if no thread can be had. Threads: any.
+// also if no thread can be had, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
@@ -519,7 +734,7 @@ void curve_tun_server_free(curve_tun_server *server);
 #define CURVE_TUN_REQUEST_OPEN_VOUCH 3
 
 // Request to a server's registry: may the holder of `peer_public_key`, which has proven to be that, come in from
-// `address`? Answer: `accepted`.
+// `address` to the server of the name in `listener`? Answer: `accepted`.
 #define CURVE_TUN_REQUEST_VERIFY 4
 
 // The largest `sealed` of a request.
@@ -534,11 +749,14 @@ void curve_tun_server_free(curve_tun_server *server);
 // Enough for the text of any address, with a port and with the zero after it.
 #define CURVE_TUN_ADDRESS_TEXT_SIZE 64
 
+// Enough for the name of any listener with the zero after it.
+#define CURVE_TUN_LISTENER_SIZE 256
+
 // What a connection asks of a vault or a registry that answers later.
 typedef struct {
     // `sizeof(curve_tun_request)`.
     size_t size;
-    // One of `CURVE_TUN_REQUEST_…`: who is asked, and for what.
+    // One of the kinds of request above: who is asked, and for what.
     uint32_t kind;
     // Bytes in `nonce`: 8, 16 or 0.
     uint32_t nonce_len;
@@ -556,6 +774,8 @@ typedef struct {
     uint8_t message[CURVE_TUN_REQUEST_MESSAGE_MAX];
     // Where the client comes from, a string.
     char address[CURVE_TUN_ADDRESS_TEXT_SIZE];
+    // The server's name (`listener` of `curve_tun_options`), a string; empty if it has none.
+    char listener[CURVE_TUN_LISTENER_SIZE];
 } curve_tun_request;
 
 // What a vault or a registry says to a request.
@@ -657,6 +877,49 @@ curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
+// Where the connection stands.
+//
+// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
+curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
+
+// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
+curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
+                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
+// which to call again at the latest; -1 if only other calls can change that.
+//
+// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
+// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
+// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
+// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
+                                           int64_t now_ms,
+                                           int64_t *next_deadline_ms);
+
+// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
+// came can still be received.
+//
+// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
+// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
+curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
+
+// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
+// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
+//
+// Threads: one at a time.
+void curve_tun_connection_close(curve_tun_connection *connection);
+
+// Ends the connection, with all that it holds.
+//
+// Threads: the last call on this pointer.
+void curve_tun_connection_free(curve_tun_connection *connection);
+
+// # Bytes, messages and requests of a connection
+
 // Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 //
 // It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
@@ -716,7 +979,7 @@ curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
 // Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
 // nothing.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many. Threads: one at a time.
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
 curve_tun_result curve_tun_connection_written(curve_tun_connection *connection,
                                               size_t count);
 
@@ -747,29 +1010,6 @@ curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
                                            size_t capacity,
                                            size_t *len);
 
-// Where the connection stands.
-//
-// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
-curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
-
-// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
-//
-// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
-curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
-                                               uint8_t public_key[CURVE_TUN_KEY_BYTES]);
-
-// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
-// which to call again at the latest; -1 if only other calls can change that.
-//
-// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
-// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
-// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
-                                           int64_t now_ms,
-                                           int64_t *next_deadline_ms);
-
 // Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
 //
 // May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
@@ -786,24 +1026,6 @@ curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
                                              const curve_tun_answer *answer);
-
-// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
-// came can still be received.
-//
-// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
-curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
-
-// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
-// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
-//
-// Threads: one at a time.
-void curve_tun_connection_close(curve_tun_connection *connection);
-
-// Ends the connection, with all that it holds.
-//
-// Threads: the last call on this pointer.
-void curve_tun_connection_free(curve_tun_connection *connection);
 
 // # Sockets
 //
@@ -988,6 +1210,100 @@ void curve_tun_listener_shutdown(const curve_tun_listener *listener);
 // Threads: the last call on this pointer. To end a listener that other threads wait for, shut it down, wait for the
 // threads, then close it.
 void curve_tun_listener_close(curve_tun_listener *listener);
+
+// # Servers that are known
+//
+// The wire never brings a server's key to a client: the client has it beforehand, from its user, from a file or from DNS.
+// Trust on first use adds memory: a key once used for a name is the only one that is taken for it from then on. What is
+// remembered is in a registry file, in entries of the form `[host]:port key`.
+
+// Do not use a server of which no key is known.
+#define CURVE_TUN_FIRST_USE_REFUSE 0
+
+// Use it this once.
+#define CURVE_TUN_FIRST_USE_ONCE 1
+
+// Use it, and remember the key once the server has proven to hold its secret.
+#define CURVE_TUN_FIRST_USE_REMEMBER 2
+
+// The servers that a client knows.
+typedef struct curve_tun_known_servers curve_tun_known_servers;
+
+// Opens the servers known in a registry file; a file that is not there is made, empty.
+//
+// May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`. Threads: any. Blocks as long as it
+// takes to read the file.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_known_servers_open(const char *file,
+                                              curve_tun_known_servers **known);
+
+// Whether a public key may be used for a server: before a connection is made.
+//
+// Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no key is known for it, and the
+// program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is known by another key, which is then written to
+// `known_public_key`: only the user can tell whether the server was given a new one or someone is in its place;
+// `CURVE_TUN_ERR_KEY_DENIED` if the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
+// address or name, and for port 0; and, since a change would not be seen, the errors of
+// `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the file has changed, as long
+// as it takes to read it.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_known_servers_check(const curve_tun_known_servers *known,
+                                               const char *host,
+                                               uint16_t port,
+                                               const uint8_t public_key[CURVE_TUN_KEY_BYTES],
+                                               uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
+
+// Writes down that a server is known by a public key: for programs with connections of their own, once they are
+// connected. `curve_tun_connect_known` does it by itself.
+//
+// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then written to
+// `known_public_key`. May return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
+// is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers *known,
+                                                  const char *host,
+                                                  uint16_t port,
+                                                  const uint8_t public_key[CURVE_TUN_KEY_BYTES],
+                                                  uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
+
+// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing is sent before that is
+// clear. Of a server that is not known, `first_use` decides, one of `CURVE_TUN_FIRST_USE_…`.
+//
+// Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to
+// `known_public_key`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the file.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connect_known(const char *host,
+                                         uint16_t port,
+                                         const curve_tun_vault *vault,
+                                         const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
+                                         const curve_tun_known_servers *known,
+                                         uint32_t first_use,
+                                         const curve_tun_options *options,
+                                         int64_t timeout_ms,
+                                         uint8_t known_public_key[CURVE_TUN_KEY_BYTES],
+                                         curve_tun_socket **socket);
+
+// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or in DNS knows for the host
+// and port. If it knows several, they are tried in turn.
+//
+// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a
+// file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no address or name, and for port 0;
+// `CURVE_TUN_ERR_NOT_VALIDATED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of
+// `curve_tun_connect`. Threads: any. Blocks until connected, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connect_by_name(const char *host,
+                                           uint16_t port,
+                                           const curve_tun_vault *vault,
+                                           const curve_tun_registry *registry,
+                                           const curve_tun_options *options,
+                                           int64_t timeout_ms,
+                                           curve_tun_socket **socket);
+
+// Ends the caller's hold on known servers.
+//
+// Threads: the last call on this pointer.
+void curve_tun_known_servers_free(curve_tun_known_servers *known);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,6 +1,6 @@
 //! The one error type.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// Everything that can go wrong, as what a caller can act on.
 ///
@@ -74,6 +74,36 @@ pub enum Error {
     Io,
     /// A defect in this library was caught; the object is closed.
     Internal,
+    /// Another process, or another vault of this one, has the vault's file open.
+    VaultInUse,
+    /// The vault's file is a link, is no regular file, belongs to another user, or is open to group or others.
+    VaultPermissions,
+    /// The vault's file is damaged, or is none.
+    VaultCorrupt,
+    /// The vault's file, or the agent, is of a later version than this library knows.
+    VaultVersion,
+    /// The passphrase or PIN is wrong, or missing, or was given for a vault without one.
+    WrongPassphrase,
+    /// Something is already there, and is not overwritten.
+    AlreadyExists,
+    /// There is no such file.
+    FileNotFound,
+    /// The disk, or the user's share of it, is full.
+    DiskFull,
+    /// The file system is read-only.
+    ReadOnly,
+    /// This build of the library lacks the feature.
+    Unsupported,
+    /// Others than its owner, its group and root could have written the registry's file.
+    RegistryPermissions,
+    /// A line of the registry's file is wrong.
+    BadRegistryFile,
+    /// The server is known by another key.
+    KeyChanged,
+    /// The key is denied.
+    KeyDenied,
+    /// DNS gave an answer without a valid proof by DNSSEC.
+    NotValidated,
 }
 
 /// What fails, fails with [`Error`].
@@ -81,7 +111,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Every error, in the order of their numbers.
-    pub const ALL: [Error; 32] = [
+    pub const ALL: [Error; 47] = [
         Error::Null,
         Error::InvalidArgument,
         Error::WrongState,
@@ -114,6 +144,21 @@ impl Error {
         Error::TooManyFiles,
         Error::Io,
         Error::Internal,
+        Error::VaultInUse,
+        Error::VaultPermissions,
+        Error::VaultCorrupt,
+        Error::VaultVersion,
+        Error::WrongPassphrase,
+        Error::AlreadyExists,
+        Error::FileNotFound,
+        Error::DiskFull,
+        Error::ReadOnly,
+        Error::Unsupported,
+        Error::RegistryPermissions,
+        Error::BadRegistryFile,
+        Error::KeyChanged,
+        Error::KeyDenied,
+        Error::NotValidated,
     ];
 
     /// Number, C name, Erlang atom and sentence: the one table of them all.
@@ -247,6 +292,75 @@ impl Error {
                 "internal",
                 "a defect in curve_tun was caught and the object closed\0",
             ),
+            Error::VaultInUse => (
+                33,
+                "CURVE_TUN_ERR_VAULT_IN_USE\0",
+                "vault_in_use",
+                "another process has the vault's file open\0",
+            ),
+            Error::VaultPermissions => (
+                34,
+                "CURVE_TUN_ERR_VAULT_PERMISSIONS\0",
+                "vault_permissions",
+                "the vault's file is not a regular file that its owner alone can read\0",
+            ),
+            Error::VaultCorrupt => (
+                35,
+                "CURVE_TUN_ERR_VAULT_CORRUPT\0",
+                "vault_corrupt",
+                "the vault's file is damaged, or is none\0",
+            ),
+            Error::VaultVersion => (
+                36,
+                "CURVE_TUN_ERR_VAULT_VERSION\0",
+                "vault_version",
+                "the vault is of a later version than this library knows\0",
+            ),
+            Error::WrongPassphrase => (
+                37,
+                "CURVE_TUN_ERR_WRONG_PASSPHRASE\0",
+                "wrong_passphrase",
+                "the passphrase or PIN is wrong, missing, or not called for\0",
+            ),
+            Error::AlreadyExists => (
+                38,
+                "CURVE_TUN_ERR_ALREADY_EXISTS\0",
+                "eexist",
+                "something is already there and is not overwritten\0",
+            ),
+            Error::FileNotFound => {
+                (39, "CURVE_TUN_ERR_FILE_NOT_FOUND\0", "enoent", "there is no such file\0")
+            }
+            Error::DiskFull => (40, "CURVE_TUN_ERR_DISK_FULL\0", "enospc", "the disk is full\0"),
+            Error::ReadOnly => (41, "CURVE_TUN_ERR_READ_ONLY\0", "erofs", "the file system is read-only\0"),
+            Error::Unsupported => (
+                42,
+                "CURVE_TUN_ERR_UNSUPPORTED\0",
+                "enotsup",
+                "this build of the library lacks the feature\0",
+            ),
+            Error::RegistryPermissions => (
+                43,
+                "CURVE_TUN_ERR_REGISTRY_PERMISSIONS\0",
+                "registry_permissions",
+                "others than its owner, its group and root could have written the registry's file\0",
+            ),
+            Error::BadRegistryFile => (
+                44,
+                "CURVE_TUN_ERR_BAD_REGISTRY_FILE\0",
+                "bad_registry_file",
+                "a line of the registry's file is wrong\0",
+            ),
+            Error::KeyChanged => {
+                (45, "CURVE_TUN_ERR_KEY_CHANGED\0", "key_changed", "the server is known by another key\0")
+            }
+            Error::KeyDenied => (46, "CURVE_TUN_ERR_KEY_DENIED\0", "key_denied", "the key is denied\0"),
+            Error::NotValidated => (
+                47,
+                "CURVE_TUN_ERR_NOT_VALIDATED\0",
+                "not_validated",
+                "the answer of DNS has no valid proof by DNSSEC\0",
+            ),
         }
     }
 
@@ -273,6 +387,25 @@ impl Error {
     /// A sentence in English, without a final stop.
     pub fn message(self) -> &'static str {
         self.row().3.trim_end_matches('\0')
+    }
+
+    /// What a failed call on a file means to a caller.
+    pub(crate) fn of_file(error: &io::Error) -> Error {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => return Error::TooManyFiles,
+            Some(libc::EFBIG) => return Error::DiskFull,
+            _ => {}
+        }
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::FileNotFound,
+            io::ErrorKind::AlreadyExists => Error::AlreadyExists,
+            io::ErrorKind::PermissionDenied => Error::PermissionDenied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly,
+            io::ErrorKind::OutOfMemory => Error::OutOfMemory,
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => Error::InvalidArgument,
+            _ => Error::Io,
+        }
     }
 
     /// [`Error::name`] and [`Error::message`] with their terminating zero, for C.

@@ -1,9 +1,13 @@
 //! Builds the C programs in `tests/c` with each compiler and runs them, plainly and under valgrind.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
+#[path = "support/agent.rs"]
+mod agent;
 mod c_support;
 
+use agent::AgentProcess;
 use c_support::{C99, COMPILERS, functions, header, library, repository, succeed, workshop};
+use curve_tun::vault::{Cost, FileVault};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,14 +27,23 @@ fn build(compiler: &str, name: &str, to: &Path, extra: &[&str], libraries: &[&st
 
 /// Builds and runs one program each way; `leaks` is valgrind's word for whether they are looked for.
 fn run(name: &str, leaks: &str) {
+    run_with(name, leaks, |_, _| {});
+}
+
+/// Runs it with the arguments that `arguments` adds for each of the ways.
+fn run_with(name: &str, leaks: &str, arguments: impl Fn(&mut Command, &str)) {
     let folder = workshop(name);
     for compiler in COMPILERS {
-        succeed(&mut Command::new(build(compiler, name, &folder, &[], &["-lcurve_tun"])));
+        let mut program = Command::new(build(compiler, name, &folder, &[], &["-lcurve_tun"]));
+        arguments(&mut program, compiler);
+        succeed(&mut program);
     }
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["-q", leaks, FAULTY]);
     valgrind.arg(format!("--suppressions={}", repository().join("tests/c/valgrind.supp").display()));
-    succeed(valgrind.arg(folder.join(format!("{name}-gcc"))));
+    valgrind.arg(folder.join(format!("{name}-gcc")));
+    arguments(&mut valgrind, "valgrind");
+    succeed(&mut valgrind);
 }
 
 #[test]
@@ -52,6 +65,19 @@ fn each_function_of_the_header_is_in_the_program_of_nulls() {
 }
 
 #[test]
+fn kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vault, socket) = (folder.path().join("agent.vault"), folder.path().join("socket"));
+    drop(FileVault::create(&vault, None, Cost::default()).unwrap());
+    let _agent = AgentProcess::start(&vault, &socket);
+    run_with("kept", "--leak-check=full", |program, way| {
+        let folder = folder.path().join(way);
+        fs::create_dir(&folder).unwrap();
+        program.arg(folder).arg(&socket);
+    });
+}
+
+#[test]
 fn misuse() {
     run("misuse", "--leak-check=full");
 }
@@ -59,6 +85,16 @@ fn misuse() {
 #[test]
 fn pair() {
     run("pair", "--leak-check=full");
+}
+
+#[test]
+fn registries() {
+    let folder = tempfile::tempdir().unwrap();
+    run_with("registries", "--leak-check=full", |program, way| {
+        let folder = folder.path().join(way);
+        fs::create_dir(&folder).unwrap();
+        program.arg(folder);
+    });
 }
 
 #[test]

@@ -9,13 +9,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/PROTOCOL.md",
     "docs/ARCHITECTURE.md",
+    "docs/PERFORMANCE.md",
+    "docs/VAULTS.md",
+    "docs/REGISTRIES.md",
 ];
 
 fn root() -> PathBuf {

@@ -1,13 +1,16 @@
 //! The C examples as the processes that a user would run.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
+#[path = "support/agent.rs"]
+mod agent;
 mod c_support;
 
+use agent::AgentProcess;
 use c_support::examples::{Keys, Server, examples, keygen};
 use c_support::{printed, repository};
 use curve_tun::connection::Options;
 use curve_tun::net::Socket;
-use curve_tun::vault::{MemoryVault, Vault};
+use curve_tun::vault::{Cost, FileVault, MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::fs;
 use std::io::Write;
@@ -77,6 +80,33 @@ fn messages_of_every_size_come_back() {
         }
         socket.close();
         server.ends_by_sigterm();
+    }
+}
+
+#[test]
+fn servers_and_clients_run_on_every_vault_that_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = |name: &str| {
+        let path = folder.path().join(name);
+        (FileVault::create(&path, None, Cost::default()).unwrap().public_key(), path)
+    };
+    let [(agent_key, agent_vault), (file_key, file_vault), (client_key, client_vault)] =
+        ["agent", "file", "client"].map(made);
+    let socket = folder.path().join("socket");
+    let _agent = AgentProcess::start(&agent_vault, &socket);
+    let (agent, file) = (format!("agent:{}", socket.display()), format!("vault:{}", file_vault.display()));
+    for name in SERVERS {
+        for (secret, public) in [(&agent, agent_key), (&file, file_key)] {
+            let keys = Keys { public, secret: secret.clone() };
+            let client = Keys { public: client_key, secret: format!("vault:{}", client_vault.display()) };
+            let server = Server::start(name, &[], &keys, &[&client, &keys]);
+            prints(&echo_client(&server, &client.secret, &public, &[], b"one\ntwo\n"), b"one\ntwo\n");
+            if *secret == agent {
+                // Both ends ask the same agent.
+                prints(&echo_client(&server, secret, &public, &[], b"three\n"), b"three\n");
+            }
+            server.ends_by_sigterm();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use curve_tun::connection::{Answer, Connection};
-use curve_tun::vault::{MemoryVault, Purpose};
+use curve_tun::vault::{Cost, FileVault, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, Result};
 use support::{World, recv, settle};
 
@@ -109,4 +109,26 @@ fn a_grandchild_is_no_more_trusted_than_a_child() {
     let send = |client: &mut Connection| vec![forked(client.send(b"x"))];
     let failed = first_failed_in_child(|| vec![first_failed_in_child(|| send(&mut client)).is_none()]);
     assert_eq!(failed, None);
+}
+
+#[test]
+fn a_childs_copy_of_a_file_vault_gives_nothing_and_its_end_unlocks_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    let mut vault = Some(FileVault::create(&path, None, Cost::default()).unwrap());
+    let peer = vault.as_ref().unwrap().public_key();
+    let seal = |vault: &FileVault| vault.box_seal(Purpose::Vouch, &peer, &[], &mut [0; 16]);
+    let failed = first_failed_in_child(|| {
+        let mine = vault.take().unwrap();
+        let answers =
+            vec![forked(seal(&mine)), FileVault::open(&path, None).err() == Some(Error::VaultInUse)];
+        drop(mine);
+        // The parent's lock holds on.
+        [answers, vec![FileVault::open(&path, None).err() == Some(Error::VaultInUse)]].concat()
+    });
+    assert_eq!(failed, None);
+    let vault = vault.unwrap();
+    seal(&vault).unwrap();
+    drop(vault);
+    FileVault::open(&path, None).unwrap();
 }

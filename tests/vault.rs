@@ -59,3 +59,29 @@ fn a_purpose_has_its_number_and_no_other_number_has_one() {
         assert_eq!(Purpose::from_code(code), Err(Error::InvalidArgument));
     }
 }
+
+#[test]
+fn a_vault_remembers_the_sixty_four_peers_that_it_met_last() {
+    let vault = MemoryVault::generate().unwrap();
+    let peers: Vec<_> = (0..=64).map(|_| MemoryVault::generate().unwrap()).collect();
+    // How many keys the vault agrees to seal a vouch, which the peer then opens.
+    let agreed = |peer: usize| {
+        let peer = &peers[peer];
+        let (mut sealed, mut opened) = ([0; 48], [0; 32]);
+        let before = curve_tun::inject::agreements();
+        let nonce = vault.box_seal(Purpose::Vouch, &peer.public_key(), &[7; 32], &mut sealed).unwrap();
+        let count = curve_tun::inject::agreements() - before;
+        peer.box_open(Purpose::Vouch, &vault.public_key(), &nonce, &sealed, &mut opened).unwrap();
+        assert_eq!(opened, [7; 32]);
+        count
+    };
+    (0..64).for_each(|peer| assert_eq!(agreed(peer), 1, "{peer} is new"));
+    (0..64).for_each(|peer| assert_eq!(agreed(peer), 0, "{peer} is remembered"));
+    assert_eq!(agreed(0), 0);
+    assert_eq!(agreed(64), 1, "a new one takes the place of 1");
+    assert_eq!([agreed(0), agreed(2), agreed(64)], [0; 3]);
+    assert_eq!(agreed(1), 1, "and 1 comes back in the place of 3");
+    assert_eq!([agreed(1), agreed(4), agreed(3)], [0, 0, 1]);
+    vault.forget_agreements();
+    assert_eq!([agreed(1), agreed(1), agreed(64)], [1, 0, 1]);
+}

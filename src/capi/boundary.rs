@@ -5,8 +5,10 @@
 use super::result::curve_tun_result;
 use crate::crypto::{KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -109,14 +111,23 @@ pub(super) unsafe fn end<T>(object: *mut T) {
 }
 
 /// # Safety
-/// `bytes` is NULL or `len` bytes that may be read and do not change during the call.
-pub(super) unsafe fn bytes<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
+/// `values` is NULL or `len` values that may be read and do not change during the call.
+pub(super) unsafe fn slice<'a, T>(values: *const T, len: usize) -> Result<&'a [T]> {
     if len == 0 {
         return Ok(&[]);
     }
-    check(bytes, len)?;
-    // SAFETY: the caller's promise; the length is below isize::MAX.
-    Ok(unsafe { std::slice::from_raw_parts(bytes, len) })
+    check(values, len)?;
+    // SAFETY: the caller's promise; alignment and size have been checked.
+    Ok(unsafe { std::slice::from_raw_parts(values, len) })
+}
+
+/// As [`slice`], for what is mostly given.
+///
+/// # Safety
+/// As [`slice`].
+pub(super) unsafe fn bytes<'a>(bytes: *const u8, len: usize) -> Result<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    unsafe { slice(bytes, len) }
 }
 
 /// # Safety
@@ -126,15 +137,16 @@ pub(super) unsafe fn bytes_mut<'a>(bytes: *mut u8, len: usize) -> Result<&'a mut
         return Ok(&mut []);
     }
     check(bytes, len)?;
-    // SAFETY: the caller's promise; the length is below isize::MAX. The bytes are only written, or read once written.
+    // SAFETY: the caller's promise; the size has been checked. The bytes are only written, or read once written.
     Ok(unsafe { std::slice::from_raw_parts_mut(bytes, len) })
 }
 
-fn check(bytes: *const u8, len: usize) -> Result<()> {
-    match (bytes.is_null(), isize::try_from(len)) {
+fn check<T>(values: *const T, len: usize) -> Result<()> {
+    let size = len.checked_mul(size_of::<T>()).and_then(|size| isize::try_from(size).ok());
+    match (values.is_null(), size) {
         (true, _) => Err(Error::Null),
-        (false, Err(_)) => Err(Error::InvalidArgument),
-        (false, Ok(_)) => Ok(()),
+        (false, Some(_)) if values.is_aligned() => Ok(()),
+        _ => Err(Error::InvalidArgument),
     }
 }
 
@@ -174,6 +186,24 @@ pub(super) unsafe fn string<'a>(text: *const c_char, max: usize, otherwise: Erro
     }
     // SAFETY: `len` bytes have just been read.
     std::str::from_utf8(unsafe { bytes(text.cast(), len) }?).map_err(|_| otherwise)
+}
+
+/// The path of a file, in whatever bytes the system takes; `InvalidArgument` for more than 4,095 of them.
+///
+/// # Safety
+/// As [`string`].
+pub(super) unsafe fn path<'a>(text: *const c_char) -> Result<&'a Path> {
+    const MAX: usize = libc::PATH_MAX as usize - 1;
+    if text.is_null() {
+        return Err(Error::Null);
+    }
+    // SAFETY: the caller's promise: it reads to the zero and no further.
+    let len = unsafe { libc::strnlen(text, MAX + 1) };
+    if len > MAX {
+        return Err(Error::InvalidArgument);
+    }
+    // SAFETY: `len` bytes have just been read.
+    Ok(Path::new(OsStr::from_bytes(unsafe { bytes(text.cast(), len) }?)))
 }
 
 /// Writes `text` and a zero into the caller's buffer; `TooSmall` if they do not fit.

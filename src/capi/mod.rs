@@ -4,8 +4,9 @@
 //!
 //! # Conventions
 //!
-//! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_custom`,
-//! `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or `_close` of its type
+//! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
+//! `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or
+//! `_close` of its type
 //! ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
 //! server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
 //! has to be freed.
@@ -27,19 +28,19 @@
 //! `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //!
 //! Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
-//! struct, also where the call fills it. A program built with an older header so works with a newer library; a newer
+//! struct, also where the call fills it; only `curve_tun_options_default` sets it itself. A program built with an older header so works with a newer library; a newer
 //! program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //!
 //! Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
 //! same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-//! same object runs. Ending an object always is the last call on it. After `fork()`, a child may do no more with the
-//! objects of its parent than end them: other calls return `CURVE_TUN_ERR_FORKED`, for the same counters must never seal
-//! twice.
+//! same object runs. Ending an object always is the last call on it. After `fork()`, a child is to do no more with
+//! the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
+//! same counters must never seal twice.
 //!
-//! Blocking. A function blocks only if its comment says so, and then no longer than its timeout.
+//! Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //!
 //! Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
-//! one. A program can hold only one static library that was made with Rust.
+//! one. A program with another static library that was made with Rust links the object that `make object` makes instead.
 //!
 //! Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //!
@@ -50,11 +51,18 @@
 
 mod boundary;
 mod connection;
+mod kept;
 mod keys;
+mod known;
 mod options;
 mod registry;
+mod registry_kept;
 mod request;
 mod result;
 mod server;
 mod socket;
+mod traffic;
 mod vault;
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,17 @@
 //! # Options
 
-use super::boundary::{catch_ok, flag, growing, out_growing, zero};
+use super::boundary::{catch_ok, flag, growing, out, string, zero};
 use super::result::curve_tun_result;
 use crate::connection::Options;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::ffi::c_char;
 
-/// Limits and habits of connections, sockets and servers. Set `size`, then call `curve_tun_options_default`, then change
-/// what is to be different.
+/// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
+/// different.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_options {
-    /// `sizeof(curve_tun_options)`.
+    /// `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
     pub size: usize,
     /// Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     pub handshake_timeout_ms: u64,
@@ -28,19 +29,26 @@ pub struct curve_tun_options {
     pub keep_alive: u32,
     /// 0.
     pub reserved: u32,
+    /// A server's name, which its registry is told of each client, so that one registry can decide differently for several
+    /// listeners: a string of at most 255 bytes without control characters, copied; NULL is none. Default NULL.
+    pub listener: *const c_char,
 }
 
-/// Fills in the default values. `options->size` must be set.
+/// The most bytes in a listener's name.
+const LISTENER_MAX: usize = 255;
+
+/// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
+/// goes on filling it as it is here, and a later header brings another.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of this struct's. Threads: any.
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_options_default(options: *mut curve_tun_options) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let mut out = unsafe { out_growing(options)? };
+        let mut out = unsafe { out(options)? };
         let defaults = Options::default();
         out.set(curve_tun_options {
-            size: 0,
+            size: size_of::<curve_tun_options>(),
             handshake_timeout_ms: defaults.handshake_timeout_ms,
             receive_high_water: defaults.receive_high_water,
             send_high_water: defaults.send_high_water,
@@ -48,6 +56,7 @@ pub unsafe extern "C" fn curve_tun_options_default(options: *mut curve_tun_optio
             no_delay: defaults.no_delay.into(),
             keep_alive: defaults.keep_alive.into(),
             reserved: 0,
+            listener: std::ptr::null(),
         });
         Ok(())
     })
@@ -58,9 +67,15 @@ pub unsafe extern "C" fn curve_tun_options_default(options: *mut curve_tun_optio
 /// # Safety
 /// As [`growing`].
 pub(super) unsafe fn read_options(place: *const curve_tun_options) -> Result<Options> {
-    // SAFETY: the caller's promise; the struct has integers only.
+    // SAFETY: the caller's promise; the struct has integers and a string that may be NULL.
     let options = unsafe { growing(place)? };
     zero(options.reserved)?;
+    let listener = if options.listener.is_null() {
+        ""
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { string(options.listener, LISTENER_MAX, Error::InvalidArgument)? }
+    };
     Ok(Options {
         handshake_timeout_ms: options.handshake_timeout_ms,
         receive_high_water: options.receive_high_water,
@@ -68,5 +83,6 @@ pub(super) unsafe fn read_options(place: *const curve_tun_options) -> Result<Opt
         handshakes_max: options.handshakes_max,
         no_delay: flag(options.no_delay)?,
         keep_alive: flag(options.keep_alive)?,
+        listener: listener.into(),
     })
 }

@@ -1,23 +1,31 @@
 //! # Registries
 //!
-//! A registry says which public key may speak from where. The most specific network that has entries and holds an address
-//! decides about it alone. An empty registry lets nobody in.
+//! A registry says which public key may speak from where. A place is a string: an address; a network; `*`, anywhere; or
+//! `!`, nowhere. A key that may come in from nowhere is denied, whatever else is said of it. A key that may come in from
+//! anywhere does so also where a network has entries. Of the networks that hold an address, the most specific one that has
+//! entries decides alone. An empty registry lets nobody in.
 
 use super::boundary::{array_mut, catch_ok, end, flag, growing, key, object, out, string, zero};
 use super::result::curve_tun_result;
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::registry::{Candidate, MemoryRegistry, Network, Registry};
+#[cfg(feature = "dns")]
+use crate::registry::DnsRegistry;
+use crate::registry::{Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject};
 use crate::vault::Answers;
 use std::ffi::{CString, c_char, c_void};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Decides which clients may come in.
-pub struct curve_tun_registry {
-    registry: Arc<dyn Registry>,
-    /// The same one, if it is in memory and so can be changed.
-    memory: Option<Arc<MemoryRegistry>>,
+pub struct curve_tun_registry(pub(super) Kind);
+
+pub(super) enum Kind {
+    Memory(Arc<MemoryRegistry>),
+    File(Arc<FileRegistry>),
+    #[cfg(feature = "dns")]
+    Dns(Arc<DnsRegistry>),
+    Host(Arc<HostRegistry>),
 }
 
 /// A registry of the program's own: `curve_tun_registry_custom`.
@@ -35,7 +43,8 @@ pub struct curve_tun_registry_callbacks {
     pub answers_later: u32,
     /// 0.
     pub reserved: u32,
-    /// Whether the holder of this public key, which has proven to be that, may come in from this address. `*accepted` is
+    /// Whether the holder of this public key, which has proven to be that, may come in from this address to the server of
+    /// this name (`listener` of `curve_tun_options`; an empty string if it has none). `*accepted` is
     /// 0; set it to 1 to let it in. Any other value, and any return value but `CURVE_TUN_OK`, is a registry that failed,
     /// and the client is refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
     pub verify: Option<
@@ -43,6 +52,7 @@ pub struct curve_tun_registry_callbacks {
             user_data: *mut c_void,
             address: *const c_char,
             public_key: *const u8,
+            listener: *const c_char,
             accepted: *mut u32,
         ) -> i32,
     >,
@@ -59,8 +69,7 @@ pub unsafe extern "C" fn curve_tun_registry_new(registry: *mut *mut curve_tun_re
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let mut out = unsafe { out(registry)? };
-        let memory = Arc::new(MemoryRegistry::new());
-        out.give(curve_tun_registry { registry: memory.clone(), memory: Some(memory) });
+        out.give(curve_tun_registry(Kind::Memory(Arc::new(MemoryRegistry::new()))));
         Ok(())
     })
 }
@@ -84,72 +93,71 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
         zero(callbacks.reserved)?;
         let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
         let host = Arc::new(HostRegistry { callbacks, answers, user_data });
-        registry.give(curve_tun_registry { registry: host, memory: None });
+        registry.give(curve_tun_registry(Kind::Host(host)));
         Ok(())
     })
 }
 
-/// Lets the holder of a public key in from an address or a network; adding an entry again changes nothing. The next
-/// handshake sees it.
+/// Adds an entry: where the holder of a public key may come in from. Adding it again changes nothing. The next handshake
+/// sees it.
 ///
-/// `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
-/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+/// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. An
+/// entry of a registry in a file is written to it. May return `CURVE_TUN_ERR_BAD_ADDRESS`; `CURVE_TUN_ERR_WRONG_STATE` for
+/// a registry that is neither in memory nor in a file; and the errors of `curve_tun_registry_open_file`,
+/// `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`, and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
+/// Threads: any. Blocks only for a file: as long as it takes to read and write it, and at most ten seconds for others who
+/// write it.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_add(
     registry: *const curve_tun_registry,
-    address: *const c_char,
+    place: *const c_char,
     public_key: *const u8,
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (registry, network, key) = unsafe { entry(registry, address, public_key)? };
-        registry.add(network, key);
-        Ok(())
-    })
-}
-
-/// Lets the holder of a public key in from anywhere: entries for all of IPv4 and all of IPv6, the least specific networks.
-///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
-/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_registry_add_anywhere(
-    registry: *const curve_tun_registry,
-    public_key: *const u8,
-) -> curve_tun_result {
-    catch_ok(|| {
-        // SAFETY: the header's demands on pointers.
-        let (registry, key) = unsafe { (object(registry)?, key(public_key)?) };
-        registry.memory.as_ref().ok_or(Error::WrongState)?.add_anywhere(key);
+        let (registry, place, key) = unsafe { entry(registry, place, public_key)? };
+        match &registry.0 {
+            Kind::Memory(memory) => memory.add(place, key),
+            Kind::File(file) => {
+                let entry = Entry { subject: Subject::Client(place), key, comment: String::new() };
+                file.add(&entry).map_err(|error| error.error())?;
+            }
+            _ => return Err(Error::WrongState),
+        }
         Ok(())
     })
 }
 
 /// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established connections stay.
 ///
-/// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this network and key, `CURVE_TUN_ERR_BAD_ADDRESS`, and
-/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors of
+/// `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_remove(
     registry: *const curve_tun_registry,
-    address: *const c_char,
+    place: *const c_char,
     public_key: *const u8,
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (registry, network, key) = unsafe { entry(registry, address, public_key)? };
-        registry.remove(network, &key)
+        let (registry, place, key) = unsafe { entry(registry, place, public_key)? };
+        match &registry.0 {
+            Kind::Memory(memory) => memory.remove(place, &key),
+            Kind::File(file) => file.remove(&Subject::Client(place), &key).map_err(|error| error.error()),
+            _ => Err(Error::WrongState),
+        }
     })
 }
 
-/// Gives a public key that may come in from an address: the one that was added first to the network that decides about it.
+/// Gives a public key that may come in from an address: the least of them, taken as numbers.
 ///
-/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there, `CURVE_TUN_ERR_BAD_ADDRESS` (also for a
-/// network), and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in memory. Threads: any.
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there; `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network;
+/// `CURVE_TUN_ERR_WRONG_STATE` for a custom registry; and for one in DNS `CURVE_TUN_ERR_NOT_VALIDATED`,
+/// `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_REGISTRY_FAILED` and `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks only for a
+/// file that has changed, as long as it takes to read it, and for DNS, at most for its timeout.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -162,16 +170,23 @@ pub unsafe extern "C" fn curve_tun_registry_lookup(
         // SAFETY: the header's demands on pointers.
         let (registry, address, place) =
             unsafe { (object(registry)?, ip_address(address)?, array_mut(public_key)?) };
-        let keys = registry.memory.as_ref().ok_or(Error::WrongState)?.lookup(address);
-        *place = keys.first().ok_or(Error::NotFound)?.0;
+        let keys = match &registry.0 {
+            Kind::Memory(memory) => memory.lookup(address),
+            Kind::File(file) => file.lookup(address),
+            #[cfg(feature = "dns")]
+            Kind::Dns(dns) => dns.lookup(address, None)?,
+            Kind::Host(_) => return Err(Error::WrongState),
+        };
+        *place = keys.iter().min().ok_or(Error::NotFound)?.0;
         Ok(())
     })
 }
 
 /// Asks whether the holder of a public key may come in from an address.
 ///
-/// May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` if the registry cannot tell. Threads: any.
-/// Blocks as long as a custom registry's function does.
+/// The listener's name is empty. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+/// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
+/// does, for a file that has changed, and for DNS, at most for its timeout.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -185,7 +200,7 @@ pub unsafe extern "C" fn curve_tun_registry_verify(
         // SAFETY: the header's demands on pointers.
         let (registry, address, key, mut accepted) =
             unsafe { (object(registry)?, ip_address(address)?, key(public_key)?, out(accepted)?) };
-        accepted.set(registry.registry.verify(&Candidate::new(address.to_canonical(), key))?);
+        accepted.set(registry.shared().verify(&Candidate::new(address.to_canonical(), key))?);
         Ok(())
     })
 }
@@ -201,7 +216,13 @@ pub unsafe extern "C" fn curve_tun_registry_free(registry: *mut curve_tun_regist
 
 impl curve_tun_registry {
     pub(super) fn shared(&self) -> Arc<dyn Registry> {
-        self.registry.clone()
+        match &self.0 {
+            Kind::Memory(registry) => registry.clone(),
+            Kind::File(registry) => registry.clone(),
+            #[cfg(feature = "dns")]
+            Kind::Dns(registry) => registry.clone(),
+            Kind::Host(registry) => registry.clone(),
+        }
     }
 }
 
@@ -221,17 +242,17 @@ pub(super) unsafe fn ip_address(text: *const c_char) -> Result<IpAddr> {
 /// As [`object`], [`string`] and [`key`].
 unsafe fn entry<'a>(
     registry: *const curve_tun_registry,
-    address: *const c_char,
+    place: *const c_char,
     public_key: *const u8,
-) -> Result<(&'a MemoryRegistry, Network, PublicKey)> {
+) -> Result<(&'a curve_tun_registry, Place, PublicKey)> {
     // SAFETY: the caller's promise.
-    let (registry, address, key) =
-        unsafe { (object(registry)?, string(address, ADDRESS_MAX, Error::BadAddress)?, key(public_key)?) };
-    Ok((registry.memory.as_ref().ok_or(Error::WrongState)?, address.parse()?, key))
+    let (registry, place, key) =
+        unsafe { (object(registry)?, string(place, ADDRESS_MAX, Error::BadAddress)?, key(public_key)?) };
+    Ok((registry, place.parse()?, key))
 }
 
 /// A registry that a C program answers for.
-struct HostRegistry {
+pub(super) struct HostRegistry {
     callbacks: curve_tun_registry_callbacks,
     answers: Answers,
     user_data: *mut c_void,
@@ -246,11 +267,12 @@ impl Registry for HostRegistry {
     fn verify(&self, candidate: &Candidate) -> Result<bool> {
         let verify = self.callbacks.verify.ok_or(Error::Null)?;
         let address = CString::new(candidate.address.to_string()).map_err(|_| Error::Internal)?;
+        let listener = CString::new(&*candidate.listener).map_err(|_| Error::Internal)?;
+        let key = candidate.key.0.as_ptr();
         let mut accepted = 0;
         // SAFETY: the function and its `user_data` are the host's promise; every pointer is valid for what the
         // struct's comment says of it.
-        let told =
-            unsafe { verify(self.user_data, address.as_ptr(), candidate.key.0.as_ptr(), &mut accepted) };
+        let told = unsafe { verify(self.user_data, address.as_ptr(), key, listener.as_ptr(), &mut accepted) };
         if told == 0 { flag(accepted).map_err(|_| Error::RegistryFailed) } else { Err(Error::RegistryFailed) }
     }
 

@@ -27,7 +27,7 @@ pub const CURVE_TUN_REQUEST_SEAL_VOUCH: u32 = 2;
 /// `bytes`.
 pub const CURVE_TUN_REQUEST_OPEN_VOUCH: u32 = 3;
 /// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be that, come in from
-/// `address`? Answer: `accepted`.
+/// `address` to the server of the name in `listener`? Answer: `accepted`.
 pub const CURVE_TUN_REQUEST_VERIFY: u32 = 4;
 
 /// The largest `sealed` of a request.
@@ -38,6 +38,8 @@ pub const CURVE_TUN_REQUEST_MESSAGE_MAX: usize = 128;
 pub const CURVE_TUN_ANSWER_BYTES_MAX: usize = 144;
 /// Enough for the text of any address, with a port and with the zero after it.
 pub const CURVE_TUN_ADDRESS_TEXT_SIZE: usize = 64;
+/// Enough for the name of any listener with the zero after it.
+pub const CURVE_TUN_LISTENER_SIZE: usize = 256;
 
 const _: () = assert!(CURVE_TUN_REQUEST_SEALED_MAX == size_of::<HelloBox>());
 const _: () = assert!(CURVE_TUN_REQUEST_MESSAGE_MAX == size_of::<CookieMessage>());
@@ -49,7 +51,7 @@ const _: () = assert!(CURVE_TUN_ANSWER_BYTES_MAX == size_of::<CookieBox>());
 pub struct curve_tun_request {
     /// `sizeof(curve_tun_request)`.
     pub size: usize,
-    /// One of `CURVE_TUN_REQUEST_…`: who is asked, and for what.
+    /// One of the kinds of request above: who is asked, and for what.
     pub kind: u32,
     /// Bytes in `nonce`: 8, 16 or 0.
     pub nonce_len: u32,
@@ -67,6 +69,8 @@ pub struct curve_tun_request {
     pub message: [u8; CURVE_TUN_REQUEST_MESSAGE_MAX],
     /// Where the client comes from, a string.
     pub address: [c_char; CURVE_TUN_ADDRESS_TEXT_SIZE],
+    /// The server's name (`listener` of `curve_tun_options`), a string; empty if it has none.
+    pub listener: [c_char; CURVE_TUN_LISTENER_SIZE],
 }
 
 /// What a vault or a registry says to a request.
@@ -165,6 +169,20 @@ fn fill(to: &mut [u8], from: &[u8]) -> u32 {
     from.len() as u32
 }
 
+/// Writes a string that fits, with a zero after it, into zeros.
+fn put(to: &mut [c_char], from: &str) {
+    for (to, from) in to.iter_mut().zip(from.bytes()) {
+        *to = from as c_char;
+    }
+}
+
+/// The string that an array holds.
+fn text(from: &[c_char]) -> Result<String> {
+    let bytes: Vec<_> = from.iter().map(|c| *c as u8).collect();
+    let text = std::ffi::CStr::from_bytes_until_nul(&bytes).map_err(|_| Error::InvalidArgument)?;
+    text.to_str().map(str::to_owned).map_err(|_| Error::InvalidArgument)
+}
+
 impl curve_tun_request {
     pub(super) fn new(request: &Request) -> curve_tun_request {
         let mut c = curve_tun_request {
@@ -178,6 +196,7 @@ impl curve_tun_request {
             sealed: [0; _],
             message: [0; _],
             address: [0; _],
+            listener: [0; _],
         };
         match request {
             Request::AnswerHello { client_short, hello, cookie } => {
@@ -197,10 +216,8 @@ impl curve_tun_request {
             }
             Request::Verify(candidate) => {
                 c.peer_public_key = candidate.key.0;
-                let address = candidate.address.to_string();
-                for (to, from) in c.address.iter_mut().zip(address.bytes()) {
-                    *to = from as c_char;
-                }
+                put(&mut c.address, &candidate.address.to_string());
+                put(&mut c.listener, &candidate.listener);
             }
         }
         c
@@ -219,10 +236,8 @@ impl curve_tun_request {
                 Ok(Request::OpenVouch { client: peer, nonce: self.nonce, vouch: first(&self.sealed)? })
             }
             CURVE_TUN_REQUEST_VERIFY => {
-                let text = self.address.map(|c| c as u8);
-                let text = std::ffi::CStr::from_bytes_until_nul(&text).map_err(|_| Error::InvalidArgument)?;
-                let address = text.to_str().ok().and_then(|text| text.parse().ok());
-                Ok(Request::Verify(Candidate::new(address.ok_or(Error::InvalidArgument)?, peer)))
+                let address = text(&self.address)?.parse().map_err(|_| Error::InvalidArgument)?;
+                Ok(Request::Verify(Candidate::new(address, peer).at(text(&self.listener)?)))
             }
             _ => Err(Error::InvalidArgument),
         }

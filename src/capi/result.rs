@@ -74,6 +74,36 @@ pub enum curve_tun_result {
     CURVE_TUN_ERR_IO = 31,
     /// A defect in this library was caught; the object is closed.
     CURVE_TUN_ERR_INTERNAL = 32,
+    /// Another process, or another vault of this one, has the vault's file open.
+    CURVE_TUN_ERR_VAULT_IN_USE = 33,
+    /// The vault's file is a link, is no regular file, belongs to another user, or is open to group or others.
+    CURVE_TUN_ERR_VAULT_PERMISSIONS = 34,
+    /// The vault's file is damaged, or is none.
+    CURVE_TUN_ERR_VAULT_CORRUPT = 35,
+    /// The vault's file, or the agent, is of a later version than this library knows.
+    CURVE_TUN_ERR_VAULT_VERSION = 36,
+    /// The passphrase or PIN is wrong, or missing, or was given for a vault without one.
+    CURVE_TUN_ERR_WRONG_PASSPHRASE = 37,
+    /// Something is already there, and is not overwritten.
+    CURVE_TUN_ERR_ALREADY_EXISTS = 38,
+    /// There is no such file.
+    CURVE_TUN_ERR_FILE_NOT_FOUND = 39,
+    /// The disk, or the user's share of it, is full.
+    CURVE_TUN_ERR_DISK_FULL = 40,
+    /// The file system is read-only.
+    CURVE_TUN_ERR_READ_ONLY = 41,
+    /// This build of the library lacks the feature.
+    CURVE_TUN_ERR_UNSUPPORTED = 42,
+    /// Others than its owner, its group and root could have written the registry's file.
+    CURVE_TUN_ERR_REGISTRY_PERMISSIONS = 43,
+    /// A line of the registry's file is wrong.
+    CURVE_TUN_ERR_BAD_REGISTRY_FILE = 44,
+    /// The server is known by another key.
+    CURVE_TUN_ERR_KEY_CHANGED = 45,
+    /// The key is denied.
+    CURVE_TUN_ERR_KEY_DENIED = 46,
+    /// DNS gave an answer without a valid proof by DNSSEC.
+    CURVE_TUN_ERR_NOT_VALIDATED = 47,
 }
 
 use curve_tun_result::*;
@@ -113,6 +143,21 @@ impl From<Error> for curve_tun_result {
             Error::TooManyFiles => CURVE_TUN_ERR_TOO_MANY_FILES,
             Error::Io => CURVE_TUN_ERR_IO,
             Error::Internal => CURVE_TUN_ERR_INTERNAL,
+            Error::VaultInUse => CURVE_TUN_ERR_VAULT_IN_USE,
+            Error::VaultPermissions => CURVE_TUN_ERR_VAULT_PERMISSIONS,
+            Error::VaultCorrupt => CURVE_TUN_ERR_VAULT_CORRUPT,
+            Error::VaultVersion => CURVE_TUN_ERR_VAULT_VERSION,
+            Error::WrongPassphrase => CURVE_TUN_ERR_WRONG_PASSPHRASE,
+            Error::AlreadyExists => CURVE_TUN_ERR_ALREADY_EXISTS,
+            Error::FileNotFound => CURVE_TUN_ERR_FILE_NOT_FOUND,
+            Error::DiskFull => CURVE_TUN_ERR_DISK_FULL,
+            Error::ReadOnly => CURVE_TUN_ERR_READ_ONLY,
+            Error::Unsupported => CURVE_TUN_ERR_UNSUPPORTED,
+            Error::RegistryPermissions => CURVE_TUN_ERR_REGISTRY_PERMISSIONS,
+            Error::BadRegistryFile => CURVE_TUN_ERR_BAD_REGISTRY_FILE,
+            Error::KeyChanged => CURVE_TUN_ERR_KEY_CHANGED,
+            Error::KeyDenied => CURVE_TUN_ERR_KEY_DENIED,
+            Error::NotValidated => CURVE_TUN_ERR_NOT_VALIDATED,
         }
     }
 }
@@ -172,7 +217,7 @@ mod tests {
     fn success_and_numbers_that_are_no_result_have_texts_too() {
         assert_eq!(text(curve_tun_result_name(0)), "CURVE_TUN_OK");
         assert_eq!(text(curve_tun_result_message(0)), "success");
-        for number in [-1, 33, i32::MIN, i32::MAX] {
+        for number in [-1, 43, i32::MIN, i32::MAX] {
             assert_eq!(text(curve_tun_result_name(number)), "CURVE_TUN_UNKNOWN");
             assert_eq!(text(curve_tun_result_message(number)), "not a result of curve_tun");
         }

@@ -8,7 +8,7 @@
 //! thread that runs the handshake, one with it on a thread of this library's.
 
 use super::boundary::{
-    array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, string, timeout, write_text,
+    array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, slice, string, timeout, write_text,
 };
 use super::options::{curve_tun_options, read_options};
 use super::result::curve_tun_result;
@@ -20,7 +20,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 
 /// A tunnel over one TCP connection.
-pub struct curve_tun_socket(Socket);
+pub struct curve_tun_socket(pub(super) Socket);
 
 /// A TCP port at which tunnels are accepted.
 pub struct curve_tun_listener(Listener);
@@ -36,7 +36,7 @@ pub struct curve_tun_message {
 }
 
 /// The most characters that a host name may have: more than DNS allows.
-const HOST_MAX: usize = 255;
+pub(super) const HOST_MAX: usize = 255;
 
 /// Ends an object as a panic passes by.
 struct OnPanic<F: FnMut()>(F);
@@ -255,7 +255,7 @@ pub unsafe extern "C" fn curve_tun_send_many(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (socket, messages) = unsafe { (object(socket)?, structs(messages, count)?) };
+        let (socket, messages) = unsafe { (object(socket)?, slice(messages, count)?) };
         for message in messages {
             // SAFETY: as above.
             unsafe { bytes(message.bytes, message.len)? };
@@ -384,18 +384,4 @@ pub unsafe extern "C" fn curve_tun_listener_shutdown(listener: *const curve_tun_
 pub unsafe extern "C" fn curve_tun_listener_close(listener: *mut curve_tun_listener) {
     // SAFETY: the header's demands on pointers.
     unsafe { end(listener) }
-}
-
-/// # Safety
-/// `messages` is NULL or `count` structs that may be read and do not change during the call.
-unsafe fn structs<'a>(messages: *const curve_tun_message, count: usize) -> Result<&'a [curve_tun_message]> {
-    match (count, messages.is_null()) {
-        (0, _) => Ok(&[]),
-        (_, true) => Err(Error::Null),
-        _ if count > isize::MAX as usize / size_of::<curve_tun_message>() || !messages.is_aligned() => {
-            Err(Error::InvalidArgument)
-        }
-        // SAFETY: the caller's promise; alignment and size are checked.
-        _ => Ok(unsafe { std::slice::from_raw_parts(messages, count) }),
-    }
 }

@@ -165,7 +165,8 @@ pub unsafe extern "C" fn curve_tun_vault_public_key(
 ///
 /// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is `CURVE_TUN_PURPOSE_HELLO`,
 /// `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-/// `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+/// `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a
+/// custom vault's function does, or the disk, the agent or the token.
 /// cbindgen:ptrs-as-arrays=[[peer_public_key;CURVE_TUN_KEY_BYTES], [nonce;CURVE_TUN_NONCE_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -201,7 +202,8 @@ pub unsafe extern "C" fn curve_tun_vault_box(
 ///
 /// May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-/// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`. Threads: any. Blocks as long as a custom vault's function does.
+/// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any.
+/// Blocks as long as a custom vault's function does, or the agent or the token.
 /// cbindgen:ptrs-as-arrays=[[peer_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]

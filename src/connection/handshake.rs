@@ -191,7 +191,8 @@ impl Connection {
             (State::Accepting(Accepting::Vouch(slot, address, initiated)), Answer::VouchOpened(vouched)) => {
                 let proven = initiated.prove(&vouched)?;
                 let server = slot.server().clone();
-                let request = Request::Verify(Candidate { address, key: proven.client });
+                let candidate = Candidate::new(address, proven.client).at(server.options().listener.clone());
+                let request = Request::Verify(candidate);
                 self.state = State::Accepting(Accepting::Verdict(slot, proven));
                 let perform = |request: &Request| request.perform(&*server.vault, &*server.registry);
                 self.ask(server.registry.answers(), request, perform)

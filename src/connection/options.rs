@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::protocol::FRAME_MAX;
+use std::sync::Arc;
 
 /// Limits and habits of connections, sockets and servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +21,16 @@ pub struct Options {
     pub no_delay: bool,
     /// TCP keep-alive, the first probe after 60 idle seconds. Default true.
     pub keep_alive: bool,
+    /// A server's name, which its registry is told of each client, so that one registry can decide differently for
+    /// several listeners. At most 255 bytes, no control characters. Default empty.
+    pub listener: Arc<str>,
 }
 
 /// The most that a high-water mark may be.
 const RECEIVE_LIMIT: usize = 1 << 30;
 const SEND_LIMIT: usize = u32::MAX as usize;
+/// The most bytes in a listener's name.
+const LISTENER_MAX: usize = 255;
 
 impl Default for Options {
     fn default() -> Options {
@@ -35,6 +41,7 @@ impl Default for Options {
             handshakes_max: 1024,
             no_delay: true,
             keep_alive: true,
+            listener: Arc::default(),
         }
     }
 }
@@ -45,7 +52,9 @@ impl Options {
         let ok = self.handshake_timeout_ms >= 1
             && (1..=RECEIVE_LIMIT).contains(&self.receive_high_water)
             && (1..=SEND_LIMIT).contains(&self.send_high_water)
-            && self.handshakes_max >= 1;
+            && self.handshakes_max >= 1
+            && self.listener.len() <= LISTENER_MAX
+            && !self.listener.contains(char::is_control);
         if ok { Ok(()) } else { Err(Error::InvalidArgument) }
     }
 

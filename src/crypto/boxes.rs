@@ -1,13 +1,13 @@
 //! Boxes and secret boxes, each with its tag before the ciphertext.
 
-use super::memory::{Guarded, Memory, Secret};
+use super::memory::{Guarded, Secret};
 use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, public, random, sodium, wipe_stack};
 use crate::error::{Error, Result};
 
 /// What two key pairs agree on: the key of every box between them (`crypto_box_beforenm`).
 ///
-/// It lives for one step of a handshake on the heap, or for longer in guarded memory.
-pub(crate) struct SharedKey<M: Memory = Secret<KEY_BYTES>>(M);
+/// It lives for one step of a handshake; for longer it is kept in [`KeptKeys`](super::KeptKeys).
+pub(crate) struct SharedKey(pub(super) Secret<KEY_BYTES>);
 
 impl SharedKey {
     pub(super) fn agree(secret: &[u8; KEY_BYTES], peer: &PublicKey) -> Result<SharedKey> {
@@ -22,13 +22,28 @@ impl SharedKey {
         if public(agreed) == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
     }
 
-    /// A copy to keep, in guarded memory.
-    pub(crate) fn guarded(&self) -> Result<SharedKey<Guarded<KEY_BYTES>>> {
-        Ok(SharedKey(Guarded::copy_of(self.0.bytes())?))
+    /// The key of an agreement that was made elsewhere: `crypto_box_beforenm` after its scalar multiplication.
+    ///
+    /// `raw` is what X25519 gives; `WeakKey` if it is all zeros, as a public key of low order makes it.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn of_agreement(raw: &Secret<KEY_BYTES>) -> Result<SharedKey> {
+        let (mut shared, zeros) = (Secret::zeroed()?, [0; KEY_BYTES]);
+        if super::equal(raw.bytes(), &zeros) {
+            return Err(Error::WeakKey);
+        }
+        // SAFETY: output and key have 32 bytes, the input 16 at least; a NULL constant means Salsa20's own.
+        unsafe {
+            sodium::crypto_core_hsalsa20(
+                shared.bytes_mut().as_mut_ptr(),
+                zeros.as_ptr(),
+                raw.bytes().as_ptr(),
+                std::ptr::null(),
+            );
+        }
+        wipe_stack();
+        Ok(SharedKey(shared))
     }
-}
 
-impl<M: Memory> SharedKey<M> {
     /// Seals `message` into `out` (`crypto_box_easy_afternm`).
     ///
     /// # Panics
@@ -81,36 +96,52 @@ impl MinuteKey {
         Ok(MinuteKey(Guarded::new_with(|bytes| random(bytes))?))
     }
 
-    /// Seals `message` into `out` (`crypto_secretbox_easy`).
+    /// Seals `message` into `out`.
     pub(crate) fn seal<const M: usize>(&self, nonce: &Nonce, message: &[u8; M], out: &mut [u8]) {
-        assert_eq!(out.len(), M + TAG_BYTES, "a secret box is 16 bytes longer than its message");
-        // SAFETY: lengths checked above; the key has 32 bytes and the nonce 24.
-        unsafe {
-            sodium::crypto_secretbox_easy(
-                out.as_mut_ptr(),
-                message.as_ptr(),
-                M as u64,
-                nonce.as_ptr(),
-                self.0.bytes().as_ptr(),
-            );
-        }
+        secretbox_seal(self.0.bytes(), nonce, message, out);
     }
 
-    /// Opens `sealed` into `out` (`crypto_secretbox_open_easy`); false if it does not open.
+    /// Opens `sealed` into `out`; false if it does not open.
     pub(crate) fn open<const M: usize>(&self, nonce: &Nonce, sealed: &[u8], out: &mut [u8; M]) -> bool {
-        assert_eq!(sealed.len(), M + TAG_BYTES, "a secret box is 16 bytes longer than its message");
-        // SAFETY: lengths checked above; the key has 32 bytes and the nonce 24.
-        let opened = unsafe {
-            sodium::crypto_secretbox_open_easy(
-                out.as_mut_ptr(),
-                sealed.as_ptr(),
-                sealed.len() as u64,
-                nonce.as_ptr(),
-                self.0.bytes().as_ptr(),
-            )
-        };
-        public(opened) == 0
+        secretbox_open(self.0.bytes(), nonce, sealed, out)
     }
+}
+
+/// Seals `message` into `out` (`crypto_secretbox_easy`).
+///
+/// # Panics
+/// If `out` is not exactly 16 bytes longer than `message`.
+pub(super) fn secretbox_seal(key: &[u8; KEY_BYTES], nonce: &Nonce, message: &[u8], out: &mut [u8]) {
+    assert_eq!(out.len(), message.len() + TAG_BYTES, "a secret box is 16 bytes longer than its message");
+    // SAFETY: lengths checked above; the key has 32 bytes and the nonce 24.
+    unsafe {
+        sodium::crypto_secretbox_easy(
+            out.as_mut_ptr(),
+            message.as_ptr(),
+            message.len() as u64,
+            nonce.as_ptr(),
+            key.as_ptr(),
+        );
+    }
+}
+
+/// Opens `sealed` into `out` (`crypto_secretbox_open_easy`); false if it does not open.
+///
+/// # Panics
+/// If `sealed` is not exactly 16 bytes longer than `out`.
+pub(super) fn secretbox_open(key: &[u8; KEY_BYTES], nonce: &Nonce, sealed: &[u8], out: &mut [u8]) -> bool {
+    assert_eq!(sealed.len(), out.len() + TAG_BYTES, "a secret box is 16 bytes longer than its message");
+    // SAFETY: lengths checked above; the key has 32 bytes and the nonce 24.
+    let opened = unsafe {
+        sodium::crypto_secretbox_open_easy(
+            out.as_mut_ptr(),
+            sealed.as_ptr(),
+            sealed.len() as u64,
+            nonce.as_ptr(),
+            key.as_ptr(),
+        )
+    };
+    public(opened) == 0
 }
 
 /// A 32-byte BLAKE2b digest (`crypto_generichash`) that stands for `bytes` in a later comparison.

@@ -121,12 +121,32 @@ impl SecretKey {
         out.copy_from_slice(self.0.bytes());
     }
 
+    /// A guarded copy of the key in its text form; the original stays the caller's to wipe.
+    ///
+    /// # Errors
+    /// `BadKeyText` for anything but exactly 44 characters of canonical base64, `OutOfMemory`, `CryptoUnavailable`.
+    pub fn from_text(text: &[u8]) -> Result<SecretKey> {
+        Ok(SecretKey(Guarded::new_with(|bytes| decode_key(text, bytes))?))
+    }
+
+    /// Copies the key out in its text form; see [`SecretKey::expose`].
+    pub fn expose_text(&self, out: &mut [u8; KEY_TEXT_LEN]) {
+        let mut text = encode_key(self.0.bytes());
+        out.copy_from_slice(&text);
+        wipe(&mut text);
+    }
+
     /// The public key that belongs to this one.
     ///
     /// # Errors
     /// `WeakKey`, never seen in practice: libsodium could not multiply.
     pub fn public_key(&self) -> Result<PublicKey> {
         public_of(self.0.bytes())
+    }
+
+    /// The key itself, to be stored.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.0.bytes()
     }
 
     /// The shared key with the holder of `public`; `WeakKey` if it is of low order.
@@ -164,6 +184,25 @@ impl EphemeralSecret {
 }
 
 impl PublicKey {
+    /// What every public key is a multiple of: the point with `u` = 9.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) const BASE_POINT: PublicKey = {
+        let mut bytes = [0; KEY_BYTES];
+        bytes[0] = 9;
+        PublicKey(bytes)
+    };
+
+    /// Whether the key is of low order: no secret can be agreed with it.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn is_weak(&self) -> bool {
+        // Any scalar shows it: X25519 clears the bits that would hide it.
+        let mut product = [0; KEY_BYTES];
+        // SAFETY: all three are 32 bytes.
+        unsafe {
+            sodium::crypto_scalarmult(product.as_mut_ptr(), [1; KEY_BYTES].as_ptr(), self.0.as_ptr()) != 0
+        }
+    }
+
     /// Whether two keys are equal, in constant time.
     pub(crate) fn is(&self, other: &PublicKey) -> bool {
         equal(&self.0, &other.0)

@@ -1,25 +1,8 @@
 //! Where secrets live: on the heap and wiped, or in guarded pages.
 
-use super::{KEY_BYTES, init, sodium, wipe};
+use super::{init, sodium, wipe};
 use crate::error::{Error, Result};
 use std::ptr::NonNull;
-
-/// Where the 32 bytes of a key are.
-pub(crate) trait Memory {
-    fn bytes(&self) -> &[u8; KEY_BYTES];
-}
-
-impl Memory for Secret<KEY_BYTES> {
-    fn bytes(&self) -> &[u8; KEY_BYTES] {
-        self.bytes()
-    }
-}
-
-impl Memory for Guarded<KEY_BYTES> {
-    fn bytes(&self) -> &[u8; KEY_BYTES] {
-        self.bytes()
-    }
-}
 
 /// A secret of one connection: on the heap, so that a move copies no secret; wiped when dropped.
 pub(crate) struct Secret<const N: usize>(Box<[u8; N]>);
@@ -46,12 +29,12 @@ impl<const N: usize> Drop for Secret<N> {
     }
 }
 
-/// A secret that lives long: in libsodium's guarded memory, read-only once
-/// filled, locked where the limit allows it, left out of core dumps, wiped when
+/// A secret that lives long: in libsodium's guarded memory, read-only but while
+/// it is filled, locked where the limit allows it, left out of core dumps, wiped when
 /// dropped (`sodium_malloc`, doc.libsodium.org/memory_management).
 pub(crate) struct Guarded<const N: usize>(NonNull<[u8; N]>);
 
-// SAFETY: the pages are read-only from the end of `new_with` to `drop`, and owned by this value alone.
+// SAFETY: the pages are owned by this value alone, and written only by who has it exclusively.
 unsafe impl<const N: usize> Send for Guarded<N> {}
 // SAFETY: as above: shared access only ever reads.
 unsafe impl<const N: usize> Sync for Guarded<N> {}
@@ -80,8 +63,23 @@ impl<const N: usize> Guarded<N> {
         })
     }
 
+    /// Makes the pages writable for as long as `change` takes.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut [u8; N])) -> Result<()> {
+        // SAFETY: the pointer came from sodium_malloc.
+        if unsafe { sodium::sodium_mprotect_readwrite(self.0.as_ptr().cast()) } != 0 {
+            return Err(Error::OutOfMemory);
+        }
+        // SAFETY: N bytes, writable now, and by `&mut self` ours alone.
+        change(unsafe { self.0.as_mut() });
+        // SAFETY: as above; no reference into the pages is alive.
+        match unsafe { sodium::sodium_mprotect_readonly(self.0.as_ptr().cast()) } {
+            0 => Ok(()),
+            _ => Err(Error::OutOfMemory),
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8; N] {
-        // SAFETY: the pages are readable and unchanged until drop.
+        // SAFETY: the pages are readable until drop, and unchanged while they are borrowed.
         unsafe { self.0.as_ref() }
     }
 }

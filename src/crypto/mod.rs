@@ -9,18 +9,27 @@ mod boxes;
 mod fork;
 #[cfg(feature = "inject")]
 pub mod inject;
+mod kept;
 mod keys;
 mod memory;
 mod message;
 mod nonce_key;
+mod passphrase;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::Origin;
-pub(crate) use keys::{EphemeralSecret, decode_key, encode_key};
+pub(crate) use kept::KeptKeys;
+pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
-pub(crate) use memory::{Guarded, Secret};
+#[cfg(feature = "capi")]
+pub(crate) use keys::{decode_key, encode_key};
+#[cfg(feature = "pkcs11")]
+pub(crate) use memory::Guarded;
+pub(crate) use memory::Secret;
 pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;
+pub use passphrase::Cost;
+pub(crate) use passphrase::{PassphraseKey, SALT_BYTES};
 
 use crate::error::{Error, Result};
 use libsodium_sys as sodium;

@@ -16,6 +16,16 @@ impl NonceKey {
         Ok(NonceKey(Guarded::new_with(|bytes| random(bytes))?))
     }
 
+    /// A guarded copy of `bytes`.
+    pub(crate) fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<NonceKey> {
+        Ok(NonceKey(Guarded::copy_of(bytes)?))
+    }
+
+    /// The key itself, to be stored.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        self.0.bytes()
+    }
+
     /// Enciphers `block`. The key schedule lives for this call only.
     pub(crate) fn encipher(&self, block: [u8; 16]) -> [u8; 16] {
         let block = self.encipher_on_stack(block);
@@ -28,6 +38,15 @@ impl NonceKey {
     fn encipher_on_stack(&self, block: [u8; 16]) -> [u8; 16] {
         let mut block = block.into();
         Aes256::new(self.0.bytes().into()).encrypt_block(&mut block);
+        block.into()
+    }
+
+    /// Undoes [`NonceKey::encipher`], for the project's tests.
+    #[cfg(feature = "inject")]
+    pub(crate) fn decipher(&self, block: [u8; 16]) -> [u8; 16] {
+        use aes::cipher::BlockCipherDecrypt;
+        let mut block = block.into();
+        Aes256::new(self.0.bytes().into()).decrypt_block(&mut block);
         block.into()
     }
 }

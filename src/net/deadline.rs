@@ -33,6 +33,11 @@ impl Deadline {
         self.0.is_some_and(|end| Instant::now() >= end)
     }
 
+    /// Whether less than `time` is left.
+    pub(super) fn is_before(self, time: Duration) -> bool {
+        self.remaining().is_some_and(|left| left < time)
+    }
+
     /// `Timeout` once it has passed.
     pub(super) fn check(self) -> Result<()> {
         if self.has_passed() { Err(Error::Timeout) } else { Ok(()) }

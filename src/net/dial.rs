@@ -2,8 +2,8 @@
 
 use super::deadline::Deadline;
 use super::io;
-use super::timer::spawn;
 use crate::error::{Error, Result};
+use crate::thread::spawn;
 use nix::poll::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};

@@ -1,10 +1,10 @@
 //! Questions to vaults and registries that take their time, asked on a thread each.
 
 use super::deadline::Deadline;
-use super::timer::spawn;
 use crate::connection::{Answer, Request};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
+use crate::thread::spawn;
 use crate::vault::Vault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -61,6 +61,7 @@ pub(super) struct Handshakes {
 struct Shaking {
     id: u64,
     stream: TcpStream,
+    peer: SocketAddr,
     connection: Connection,
     deadline: Deadline,
     /// What the socket is to be ready for.
@@ -89,11 +90,12 @@ impl Handshakes {
         self.paused_until.filter(|pause| !pause.has_passed())
     }
 
-    /// One connection from the system, if there is one; errors of the connection alone are its own affair.
-    pub(super) fn take(&mut self, port: &Port) -> Result<Option<TcpStream>> {
+    /// One connection from the system and where it is from, if there is one; errors of the connection alone are its
+    /// own affair.
+    pub(super) fn take(&mut self, port: &Port) -> Result<Option<(TcpStream, SocketAddr)>> {
         match port.listener.accept() {
-            Ok((stream, _)) => {
-                Ok(io::configure(&stream, port.server.server().options()).ok().map(|()| stream))
+            Ok((stream, peer)) => {
+                Ok(io::configure(&stream, port.server.server().options()).ok().map(|()| (stream, peer)))
             }
             Err(e) => match io::error(&e) {
                 error @ (Error::TooManyFiles | Error::OutOfMemory) => {
@@ -162,8 +164,7 @@ impl Handshakes {
     fn accept_some(&mut self, port: &Port, established: &mut Vec<Socket>) -> Result<()> {
         let server = port.server.server();
         for _ in 0..ACCEPT_BATCH {
-            let Some(stream) = self.take(port)? else { return Ok(()) };
-            let Ok(peer) = stream.peer_addr() else { continue };
+            let Some((stream, peer)) = self.take(port)? else { return Ok(()) };
             let mut connection = Connection::server(server, peer.ip());
             if matches!(connection, Err(Error::TooManyHandshakes)) && self.shaking.pop_front().is_some() {
                 connection = Connection::server(server, peer.ip());
@@ -178,7 +179,7 @@ impl Handshakes {
             self.next_id += 1;
             let events = PollFlags::POLLIN;
             let mut shaking =
-                Shaking { id, stream, connection, deadline, events, asked: false, answered: false };
+                Shaking { id, stream, peer, connection, deadline, events, asked: false, answered: false };
             match shaking.go_on(port, &self.tell, server) {
                 Ok(false) => self.shaking.push_back(shaking),
                 Ok(true) => established.extend(shaking.establish()),
@@ -228,7 +229,7 @@ impl Shaking {
 
     fn establish(self) -> Option<Socket> {
         // It fails only if the peer is gone already.
-        Socket::established(self.stream, self.connection).ok()
+        Socket::established(self.stream, self.peer, self.connection).ok()
     }
 }
 

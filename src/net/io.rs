@@ -2,9 +2,11 @@
 
 use crate::connection::Options;
 use crate::error::{Error, Result};
+use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// The first keep-alive probe comes after this much silence.
@@ -60,6 +62,28 @@ pub(super) fn configure(stream: &TcpStream, options: &Options) -> Result<()> {
     };
     configure().map_err(|e| error(&e))
 }
+
+/// Makes a socket whose handshake is over a blocking one, whose reads wait for `longest` at most.
+pub(super) fn make_blocking(stream: &TcpStream, longest: Duration) -> Result<()> {
+    stream.set_read_timeout(Some(longest)).and_then(|()| stream.set_nonblocking(false)).map_err(|e| error(&e))
+}
+
+/// Reads what is there, or `WouldBlock`.
+pub(super) fn read_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
+}
+
+/// Writes what the system takes at once, or `WouldBlock`.
+pub(super) fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | NO_SIGNAL)?)
+}
+
+/// A broken connection is an error of the write and not SIGPIPE. Where there is no such flag, the standard library has
+/// set an option to that effect.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 
 /// An IPv4 peer of an IPv6 socket, as the IPv4 peer that it is.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {

@@ -152,7 +152,7 @@ impl Listener {
                 continue;
             }
             match handshakes.take(&self.port) {
-                Ok(Some(stream)) => match Socket::accepted(stream, self.port.server.server()) {
+                Ok(Some((stream, peer))) => match Socket::accepted(stream, peer, self.port.server.server()) {
                     Ok(socket) => return Ok(socket),
                     Err(Error::TooManyHandshakes | Error::Closed) => {}
                     Err(error) => return Err(error),

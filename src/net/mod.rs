@@ -9,6 +9,7 @@ mod dial;
 mod errand;
 mod handshakes;
 mod io;
+mod known;
 mod listener;
 mod shake;
 mod socket;

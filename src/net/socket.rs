@@ -10,7 +10,7 @@ use crate::protocol::MESSAGE_MAX;
 use crate::vault::Vault;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,34 +84,31 @@ impl Socket {
         let stream = dial::dial(&dial::resolve(host, port, deadline)?, deadline)?;
         io::configure(&stream, options)?;
         shake::run(&stream, &mut connection, &Answerers { vault, registry: None }, deadline)?;
-        let socket = Socket::new(stream, None)?;
-        socket.establish(connection)?;
-        Ok(socket)
+        let peer = stream.peer_addr().map_err(|e| io::error(&e))?;
+        Socket::established(stream, peer, connection)
     }
 
     /// A socket whose handshake is the caller's to run ([`Socket::handshake`]).
-    pub(super) fn accepted(stream: TcpStream, server: &Arc<Server>) -> Result<Socket> {
-        let peer = stream.peer_addr().map_err(|e| io::error(&e))?;
+    pub(super) fn accepted(stream: TcpStream, peer: SocketAddr, server: &Arc<Server>) -> Result<Socket> {
         let connection = Connection::server(server, peer.ip())?;
         let answerers = answerers(server);
         let deadline = Deadline::after_ms(server.options().handshake_timeout_ms);
-        Socket::new(stream, Some(Handshake { connection, answerers, deadline }))
+        Socket::new(stream, peer, Some(Handshake { connection, answerers, deadline }))
     }
 
     /// A socket whose handshake is over.
-    pub(super) fn established(stream: TcpStream, connection: Connection) -> Result<Socket> {
-        let socket = Socket::new(stream, None)?;
+    pub(super) fn established(stream: TcpStream, peer: SocketAddr, connection: Connection) -> Result<Socket> {
+        let socket = Socket::new(stream, peer, None)?;
         socket.establish(connection)?;
         Ok(socket)
     }
 
-    fn new(stream: TcpStream, handshake: Option<Handshake>) -> Result<Socket> {
+    fn new(stream: TcpStream, peer: SocketAddr, handshake: Option<Handshake>) -> Result<Socket> {
         let local = io::canonical(stream.local_addr().map_err(|e| io::error(&e))?);
-        let peer = io::canonical(stream.peer_addr().map_err(|e| io::error(&e))?);
         Ok(Socket {
             stream,
             local,
-            peer,
+            peer: io::canonical(peer),
             handshake: Mutex::new(handshake),
             sender: Mutex::new(None),
             receiver: Mutex::new(None),
@@ -122,6 +119,7 @@ impl Socket {
     }
 
     fn establish(&self, connection: Connection) -> Result<()> {
+        io::make_blocking(&self.stream, IDLE)?;
         let key = connection.peer_key().ok_or(Error::Internal)?;
         let (send, half) = connection.into_halves()?;
         *self.sender.lock() = Some(send);
@@ -193,7 +191,7 @@ impl Socket {
 
     fn flush(&self, half: &mut SendHalf, deadline: Deadline) -> Result<()> {
         while !half.pending().is_empty() {
-            match (&self.stream).write(half.pending()) {
+            match io::write_now(&self.stream, half.pending()) {
                 Ok(count) => half.written(count),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
@@ -245,12 +243,15 @@ impl Socket {
 
     /// Waits for bytes and opens what they complete.
     fn receive_more(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<()> {
-        if receiver.drained && !self.wait_to_receive(receiver, deadline)? {
+        // A read that waits saves the call to `poll`, but knows no deadline other than its `IDLE`.
+        let waits = receiver.drained && !deadline.is_before(IDLE);
+        if receiver.drained && !waits && !self.wait(PollFlags::POLLIN, deadline)? {
             return Err(Error::Timeout);
         }
         let room = receiver.half.room();
         let offered = room.len();
-        let failure = match (&self.stream).read(room) {
+        let read = if waits { (&self.stream).read(room) } else { io::read_now(&self.stream, room) };
+        let failure = match read {
             Ok(0) => Error::Closed,
             Ok(count) => {
                 receiver.drained = count < offered;
@@ -261,6 +262,7 @@ impl Socket {
             }
             Err(e) => match io::broken(&e) {
                 _ if e.kind() == ErrorKind::Interrupted => return Ok(()),
+                Error::WouldBlock if waits => return self.idle(receiver, deadline),
                 Error::WouldBlock => {
                     receiver.drained = true;
                     return Ok(());
@@ -272,19 +274,17 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for bytes; a long wait gives idle buffers back.
-    fn wait_to_receive(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<bool> {
-        if self.wait(PollFlags::POLLIN, deadline.min(Deadline::after(Some(IDLE))))? {
-            return Ok(true);
-        }
-        if deadline.has_passed() {
-            return Ok(false);
-        }
+    /// Nothing has come for a while: gives idle buffers back and waits on.
+    fn idle(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<()> {
         receiver.half.release();
         if let Some(mut sender) = self.sender.try_lock() {
             sender.iter_mut().for_each(SendHalf::release);
         }
-        self.wait(PollFlags::POLLIN, deadline)
+        if !self.wait(PollFlags::POLLIN, deadline)? {
+            return Err(Error::Timeout);
+        }
+        receiver.drained = false;
+        Ok(())
     }
 
     fn wait(&self, events: PollFlags, deadline: Deadline) -> Result<bool> {
@@ -360,7 +360,7 @@ impl Drop for Socket {
         let _ = self.stream.shutdown(Shutdown::Write);
         let (mut scratch, mut drained) = ([0; 16 * 1024], 0);
         while drained < DRAIN_MAX {
-            match (&self.stream).read(&mut scratch) {
+            match io::read_now(&self.stream, &mut scratch) {
                 Ok(count) if count > 0 => drained += count,
                 _ => return,
             }

@@ -2,13 +2,13 @@
 
 use crate::connection::{Options, Server};
 use crate::crypto::Origin;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::registry::Registry;
+use crate::thread::spawn;
 use crate::vault::Vault;
-use nix::sys::signal::SigSet;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How soon a rotation that failed is tried again.
@@ -73,15 +73,4 @@ fn rotate(server: &Server, stop: &Stop, start: Instant) {
         let next = server.tick(now).unwrap_or(now + RETRY_MS);
         let _ = stop.changed.wait_for(&mut stopped, Duration::from_millis(next.saturating_sub(now)));
     }
-}
-
-/// A thread that takes none of the host's signals.
-pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let blocked = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK);
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
-    if let Ok(before) = blocked {
-        // The caller's own mask comes back; the thread keeps what it was born with.
-        let _ = before.thread_set_mask();
-    }
-    thread.map_err(|_| Error::OutOfMemory)
 }

@@ -1,41 +1,25 @@
 //! The registry in memory.
 
-use super::{Candidate, Network, Registry};
+use super::rules::Rules;
+use super::{Candidate, Place, Registry};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-#[derive(Default)]
-struct Entries {
-    keys: HashMap<Network, Vec<PublicKey>>,
-    /// How many networks there are of each prefix length, for IPv4 and IPv6.
-    lengths: [BTreeMap<u8, usize>; 2],
-}
-
-impl Entries {
-    /// The keys of the most specific network that holds `address` and has any.
-    fn at(&self, address: IpAddr) -> Option<&[PublicKey]> {
-        let address = address.to_canonical();
-        let lengths = self.lengths[usize::from(address.is_ipv6())].keys().rev();
-        lengths.copied().find_map(|n| self.keys.get(&Network::around(address, n))).map(Vec::as_slice)
-    }
-
-    fn lengths_of(&mut self, network: &Network) -> &mut BTreeMap<u8, usize> {
-        &mut self.lengths[usize::from(!network.is_ipv4())]
-    }
-}
-
-/// A registry in memory: networks, each with one or more keys, changed while servers run.
+/// A registry in memory: keys, each with the places that it may come in from, changed while servers run.
 ///
-/// The most specific network that holds an address decides about it alone: a
-/// key listed for `10.0.0.0/8` does not come in from `10.1.0.1` when
-/// `10.1.0.0/16` has entries and it is not among them. An empty registry lets
-/// nobody in. A change is seen by the next handshake; established connections
-/// stay.
+/// A key that is denied ([`Place::Nowhere`]) comes in from nowhere, whatever
+/// else is said of it. A key allowed from [`Place::Anywhere`] comes in from
+/// every address. Of the networks that hold an address, the most specific one
+/// that has entries decides alone: a key listed for `10.0.0.0/8` does not come
+/// in from `10.1.0.1` when `10.1.0.0/16` has entries and it is not among them.
+///
+/// An empty registry lets nobody in. A change is seen by the next handshake;
+/// established connections stay. A decision takes microseconds, with a million
+/// entries too.
 #[derive(Default)]
-pub struct MemoryRegistry(RwLock<Entries>);
+pub struct MemoryRegistry(RwLock<Rules>);
 
 impl MemoryRegistry {
     /// An empty registry, which lets nobody in.
@@ -43,61 +27,56 @@ impl MemoryRegistry {
         MemoryRegistry::default()
     }
 
-    /// Lets the holder of `key` in from `network`; adding an entry again changes nothing.
-    pub fn add(&self, network: Network, key: PublicKey) {
-        let mut entries = self.write();
-        let keys = entries.keys.entry(network).or_default();
-        if keys.contains(&key) {
-            return;
-        }
-        keys.push(key);
-        if keys.len() == 1 {
-            *entries.lengths_of(&network).entry(network.prefix()).or_default() += 1;
-        }
+    /// Adds an entry; adding it again changes nothing. A [`Place`] is made of an address, a network or a text.
+    pub fn add(&self, place: Place, key: PublicKey) {
+        self.write().insert(place, key);
     }
 
-    /// Lets the holder of `key` in from anywhere: entries for all of IPv4 and all of IPv6, the least specific ones.
+    /// Lets the holder of `key` in from anywhere.
     pub fn add_anywhere(&self, key: PublicKey) {
-        self.add(Network::ANY_V4, key);
-        self.add(Network::ANY_V6, key);
+        self.add(Place::Anywhere, key);
     }
 
-    /// Takes back exactly what [`MemoryRegistry::add`] added for this network and key.
+    /// Takes back exactly the entry that [`MemoryRegistry::add`] added for this place and key.
     ///
     /// # Errors
     /// `NotFound` if there is no such entry.
-    pub fn remove(&self, network: Network, key: &PublicKey) -> Result<()> {
-        let mut entries = self.write();
-        let keys = entries.keys.get_mut(&network).ok_or(Error::NotFound)?;
-        let at = keys.iter().position(|k| k == key).ok_or(Error::NotFound)?;
-        keys.remove(at);
-        if keys.is_empty() {
-            entries.keys.remove(&network);
-            let lengths = entries.lengths_of(&network);
-            if let Some(count) = lengths.get_mut(&network.prefix()) {
-                *count -= 1;
-            }
-            lengths.retain(|_, count| *count > 0);
-        }
-        Ok(())
+    pub fn remove(&self, place: Place, key: &PublicKey) -> Result<()> {
+        if self.write().remove(place, key) { Ok(()) } else { Err(Error::NotFound) }
     }
 
-    /// The keys that may come in from `address`, in the order in which they were added; none if it is unknown.
+    /// The keys that may come in from `address`, in ascending order; none if it is unknown.
     pub fn lookup(&self, address: IpAddr) -> Vec<PublicKey> {
-        self.read().at(address).unwrap_or_default().to_vec()
+        self.read().admitted(address)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Entries> {
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Whether it lets nobody in for want of entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Rules> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
+    fn write(&self) -> RwLockWriteGuard<'_, Rules> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FromIterator<(Place, PublicKey)> for MemoryRegistry {
+    fn from_iter<I: IntoIterator<Item = (Place, PublicKey)>>(entries: I) -> MemoryRegistry {
+        MemoryRegistry(RwLock::new(entries.into_iter().collect()))
     }
 }
 
 impl Registry for MemoryRegistry {
     fn verify(&self, candidate: &Candidate) -> Result<bool> {
-        Ok(self.read().at(candidate.address).is_some_and(|keys| keys.contains(&candidate.key)))
+        Ok(self.read().admit(candidate.address, &candidate.key))
     }
 }

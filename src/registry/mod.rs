@@ -1,31 +1,54 @@
 //! Which public key may speak from where (the seed's "registry", after
 //! `known_hosts`). A registry holds public keys only and sees no secret.
 
+#[cfg(feature = "dns")]
+mod dns;
+mod file;
+mod known;
 mod memory;
 mod network;
+mod place;
+mod rules;
+mod server_name;
 
+#[cfg(feature = "dns")]
+pub use dns::{DnsOptions, DnsRegistry};
+pub use file::{Entry, FileRegistry, Malformed, Problem, RegistryFileError, Subject};
+pub use known::{FirstUse, KnownServers, Refusal};
 pub use memory::MemoryRegistry;
 pub use network::Network;
+pub use place::Place;
+pub use server_name::ServerName;
 
 use crate::crypto::PublicKey;
 use crate::error::Result;
 use crate::vault::Answers;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A client that has proven its key and asks to come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Candidate {
     /// Where its connection comes from.
     pub address: IpAddr,
     /// The long-term public key that it has proven to hold the secret of.
     pub key: PublicKey,
+    /// The name of the server that it came to ([`Options::listener`](crate::connection::Options::listener)); empty
+    /// if that has none.
+    pub listener: Arc<str>,
 }
 
 impl Candidate {
-    /// A client at `address` that has proven `key`.
+    /// A client at `address` that has proven `key`, to a server without a name.
     pub fn new(address: IpAddr, key: PublicKey) -> Candidate {
-        Candidate { address, key }
+        Candidate { address, key, listener: Arc::default() }
+    }
+
+    /// The same client, at the server of this name.
+    pub fn at(self, listener: impl Into<Arc<str>>) -> Candidate {
+        Candidate { listener: listener.into(), ..self }
     }
 }
 
@@ -34,11 +57,22 @@ pub trait Registry: Send + Sync {
     /// Whether the candidate may come in.
     ///
     /// # Errors
-    /// `RegistryFailed` if it cannot tell; the candidate is refused then, too.
+    /// `RegistryFailed` or another if it cannot tell; the candidate is refused then, too.
     fn verify(&self, candidate: &Candidate) -> Result<bool>;
 
-    /// Whether connections call this registry on the spot; see [`Answers`].
+    /// Whether connections call this registry on the spot; see [`Answers`]. Asked anew for each candidate.
     fn answers(&self) -> Answers {
         Answers::Now
     }
+}
+
+/// Tells the keys of servers, for clients that connect by name. Shared by any number of threads.
+pub trait ServerKeys: Send + Sync {
+    /// The keys that the server of this name may have: at least one, in the order in which to try them.
+    ///
+    /// Blocks at most for `timeout`; `None` is for ever.
+    ///
+    /// # Errors
+    /// `NotFound` if none is known; `Timeout`; `NotValidated`, `RegistryFailed` if it cannot tell.
+    fn server_keys(&self, name: &ServerName, timeout: Option<Duration>) -> Result<Vec<PublicKey>>;
 }

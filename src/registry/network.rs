@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 /// An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) is the IPv4 address, and a
 /// network inside `::ffff:0:0/96` the IPv4 network. `0.0.0.0/0` is all of IPv4
 /// and `::/0` all of IPv6; neither covers the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     address: IpAddr,
     prefix: u8,
@@ -54,11 +54,6 @@ impl Network {
     pub(super) fn around(address: IpAddr, prefix: u8) -> Network {
         Network { address: mask(address, prefix), prefix }
     }
-
-    /// All of IPv4.
-    pub const ANY_V4: Network = Network { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 };
-    /// All of IPv6.
-    pub const ANY_V6: Network = Network { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix: 0 };
 
     /// The bits that its addresses share: 0 to 32, or 0 to 128.
     pub fn prefix(&self) -> u8 {

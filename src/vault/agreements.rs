@@ -1,43 +1,68 @@
 //! What a vault has agreed with its long-term peers, kept so that a peer that
 //! comes again costs no scalar multiplication for its vouch.
 
-use crate::crypto::{Guarded, KEY_BYTES, PublicKey, SharedKey};
+use crate::crypto::{KeptKeys, PublicKey, SharedKey};
 use crate::error::Result;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// How many peers are remembered; the one that was used longest ago goes first.
-const PEERS_MAX: usize = 64;
-
-type Kept = Arc<SharedKey<Guarded<KEY_BYTES>>>;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A small bounded cache in guarded memory. No lock is held while keys are agreed.
 #[derive(Default)]
-pub(crate) struct Agreements(Mutex<VecDeque<(PublicKey, Kept)>>);
+pub(crate) struct Agreements(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// Peers and the places of their keys, the one that was used last first.
+    peers: Vec<(PublicKey, usize)>,
+    /// The keys, from the first one on.
+    keys: Option<KeptKeys>,
+}
 
 impl Agreements {
     /// The key agreed with `peer`, if it is remembered.
-    pub(crate) fn get(&self, peer: &PublicKey) -> Option<Kept> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(key, _)| key == peer)?;
-        let entry = kept.remove(at)?;
-        let shared = entry.1.clone();
-        kept.push_front(entry);
-        Some(shared)
+    pub(crate) fn get(&self, peer: &PublicKey) -> Result<Option<SharedKey>> {
+        let mut kept = self.lock();
+        let Some(at) = kept.peers.iter().position(|(key, _)| key == peer) else { return Ok(None) };
+        kept.peers[..=at].rotate_right(1);
+        let place = kept.peers[0].1;
+        kept.keys.as_ref().map(|keys| keys.copy(place)).transpose()
     }
 
     /// Remembers the key agreed with `peer`, which has proven to hold it too: else strangers could fill the cache.
+    /// It takes the place of the peer that was used longest ago.
     pub(crate) fn keep(&self, peer: &PublicKey, shared: &SharedKey) -> Result<()> {
-        let entry = (*peer, Arc::new(shared.guarded()?));
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(key, _)| key != peer);
-        kept.truncate(PEERS_MAX - 1);
-        kept.push_front(entry);
+        let mut kept = self.lock();
+        let Kept { peers, keys } = &mut *kept;
+        let keys = match keys {
+            Some(keys) => keys,
+            None => keys.insert(KeptKeys::new()?),
+        };
+        // Another connection of the same peer may have been faster.
+        if peers.iter().any(|(key, _)| key == peer) {
+            return Ok(());
+        }
+        let place = peers.get(KeptKeys::PLACES - 1).map_or(peers.len(), |(_, place)| *place);
+        peers.truncate(KeptKeys::PLACES - 1);
+        if let Err(error) = keys.put(place, shared) {
+            // What is in the place now is not known.
+            *kept = Kept::default();
+            return Err(error);
+        }
+        peers.insert(0, (*peer, place));
         Ok(())
     }
 
     /// Wipes all of them.
     pub(crate) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut kept = self.lock();
+        kept.peers.clear();
+        let wiped = kept.keys.as_mut().map(KeptKeys::wipe);
+        if let Some(Err(_)) = wiped {
+            // To give the memory back wipes it, too.
+            kept.keys = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

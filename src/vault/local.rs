@@ -5,9 +5,21 @@ use crate::crypto::{Origin, PublicKey, SecretKey, SharedKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
 
+/// What agrees keys with peers by a long-term secret.
+pub(crate) trait Agree {
+    /// The shared key with the holder of `peer`; `WeakKey` if it is of low order.
+    fn agree(&self, peer: &PublicKey) -> Result<SharedKey>;
+}
+
+impl Agree for SecretKey {
+    fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {
+        SecretKey::agree(self, peer)
+    }
+}
+
 /// Key pair, long-term nonces and agreements, with the methods of [`Vault`](super::Vault) that need them.
-pub(crate) struct LocalKey {
-    secret: SecretKey,
+pub(crate) struct LocalKey<K = SecretKey> {
+    secret: K,
     public: PublicKey,
     nonces: LongTermNonces,
     agreements: Agreements,
@@ -17,7 +29,14 @@ pub(crate) struct LocalKey {
 impl LocalKey {
     pub(crate) fn new(secret: SecretKey, nonces: LongTermNonces) -> Result<LocalKey> {
         let public = secret.public_key()?;
-        Ok(LocalKey { secret, public, nonces, agreements: Agreements::default(), origin: Origin::here() })
+        Ok(LocalKey::of(secret, public, nonces))
+    }
+}
+
+impl<K: Agree> LocalKey<K> {
+    /// The key pair of `secret`, wherever that is kept, and `public`.
+    pub(crate) fn of(secret: K, public: PublicKey, nonces: LongTermNonces) -> LocalKey<K> {
+        LocalKey { secret, public, nonces, agreements: Agreements::default(), origin: Origin::here() }
     }
 
     pub(crate) fn public_key(&self) -> PublicKey {
@@ -43,7 +62,7 @@ impl LocalKey {
             Purpose::Hello => return Err(Error::InvalidArgument),
             Purpose::Cookie => {}
             Purpose::Vouch => {
-                if let Some(shared) = self.agreements.get(peer) {
+                if let Some(shared) = self.agreements.get(peer)? {
                     let nonce = self.nonces.next()?;
                     shared.seal(&purpose.nonce(&nonce)?, message, sealed);
                     return Ok(nonce);
@@ -73,7 +92,7 @@ impl LocalKey {
         // A box that does not open takes the way below in any case: the time of a refusal must not tell a stranger
         // who claims `peer` whether it is remembered.
         if purpose == Purpose::Vouch
-            && let Some(shared) = self.agreements.get(peer)
+            && let Some(shared) = self.agreements.get(peer)?
             && shared.open(&nonce, sealed, message).is_ok()
         {
             return Ok(());
@@ -103,8 +122,40 @@ impl LocalKey {
         Ok((nonce, sealed))
     }
 
+    /// A nonce for one later [`LocalKey::box_seal_issued`].
+    #[cfg(feature = "nif")]
+    pub(crate) fn issue_nonce(&self) -> Result<LongTermNonce> {
+        self.origin.check()?;
+        self.nonces.next()
+    }
+
+    /// As [`LocalKey::box_seal`], under a nonce of [`LocalKey::issue_nonce`]; the caller sees to it that each serves
+    /// once. The original's vault has its nonce drawn before its box, so Erlang's behaviour has the two steps.
+    #[cfg(feature = "nif")]
+    pub(crate) fn box_seal_issued(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &LongTermNonce,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<()> {
+        check_lengths(message, sealed)?;
+        if purpose == Purpose::Hello {
+            return Err(Error::InvalidArgument);
+        }
+        self.agree(peer)?.seal(&purpose.nonce(nonce)?, message, sealed);
+        Ok(())
+    }
+
     pub(crate) fn forget_agreements(&self) {
         self.agreements.forget();
+    }
+
+    /// The counter in a nonce of this key, for the project's tests.
+    #[cfg(feature = "inject")]
+    pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+        self.nonces.counter_in(nonce)
     }
 }
 

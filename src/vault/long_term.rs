@@ -1,31 +1,73 @@
 //! Long-term nonces: `counter:64, random:64`, enciphered.
 
+use super::store::Journal;
 use crate::crypto::{NonceKey, random};
 use crate::error::{Error, Result};
 use crate::protocol::nonce::LongTermNonce;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The vault's counter and its nonce block key, which keeps the counter from showing.
 pub(crate) struct LongTermNonces {
     key: NonceKey,
     counter: AtomicU64,
+    /// Counters from here on are not to be used; raised by the journal.
+    bound: AtomicU64,
+    /// Keeps the bound across restarts and crashes; without one the key is new each time.
+    journal: Option<Mutex<Journal>>,
 }
 
 impl LongTermNonces {
     /// A new random block key, under which no counter has been used.
     pub(crate) fn new() -> Result<LongTermNonces> {
-        Ok(LongTermNonces { key: NonceKey::generate()?, counter: AtomicU64::new(0) })
+        let key = NonceKey::generate()?;
+        Ok(LongTermNonces { key, counter: AtomicU64::new(0), bound: AtomicU64::new(u64::MAX), journal: None })
     }
 
-    /// A nonce that was never given out before; `CounterExhausted` after 2^64 - 1 of them.
+    /// A block key that was used before; `journal` knows up to where.
+    pub(crate) fn kept(key: NonceKey, journal: Journal) -> LongTermNonces {
+        // Empty: the first nonce asks the journal for the counters to use.
+        let (counter, bound) = (AtomicU64::new(0), AtomicU64::new(0));
+        LongTermNonces { key, counter, bound, journal: Some(Mutex::new(journal)) }
+    }
+
+    /// A nonce that was never given out before.
+    ///
+    /// # Errors
+    /// `CounterExhausted` after 2^64 - 1 of them; those of [`Journal::raise`] when a bound cannot be brought to the
+    /// disk: none is given then, and the next call tries again.
     pub(crate) fn next(&self) -> Result<LongTermNonce> {
-        let counter = self
-            .counter
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |c| c.checked_add(1))
-            .map_err(|_| Error::CounterExhausted)?;
+        let counter = loop {
+            let bound = self.bound.load(Ordering::Acquire);
+            let below = |counter| (counter < bound).then_some(counter + 1);
+            match self.counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, below) {
+                Ok(counter) => break counter,
+                Err(_) => self.raise(bound)?,
+            }
+        };
         let mut block = [0; 16];
         block[..8].copy_from_slice(&counter.to_be_bytes());
         random(&mut block[8..])?;
         Ok(self.key.encipher(block))
+    }
+
+    /// Raises the bound above `reached`, unless another thread just has.
+    fn raise(&self, reached: u64) -> Result<()> {
+        let journal = self.journal.as_ref().ok_or(Error::CounterExhausted)?;
+        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.bound.load(Ordering::Acquire) == reached {
+            let counters = journal.raise()?;
+            // In this order: until the bound is raised, nobody takes a counter.
+            self.counter.store(counters.start, Ordering::Release);
+            self.bound.store(counters.end, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The counter in a nonce of this vault, for the project's tests.
+    #[cfg(feature = "inject")]
+    pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+        let block = self.key.decipher(*nonce);
+        block[..8].iter().fold(0, |counter, byte| counter << 8 | u64::from(*byte))
     }
 }

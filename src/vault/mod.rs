@@ -5,15 +5,30 @@
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.
 
+#[cfg(target_os = "linux")]
+mod agent;
 mod agreements;
+mod file;
 mod local;
 mod long_term;
 mod memory;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
+mod store;
 
+pub use crate::crypto::Cost;
+#[cfg(target_os = "linux")]
+pub use agent::{Agent, AgentVault};
 use agreements::Agreements;
-use local::LocalKey;
+pub use file::{FileInfo, FileVault};
+pub(crate) use local::LocalKey;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::Pkcs11Vault;
+pub use store::Exposure;
+#[cfg(feature = "inject")]
+pub use store::STEP;
 
 use crate::crypto::{NONCE_BYTES, Nonce, PublicKey, equal};
 use crate::error::{Error, Result};

@@ -48,7 +48,6 @@ UNUSED_BY_SOME static curve_tun_options default_options(void)
 {
     curve_tun_options options;
 
-    options.size = sizeof options;
     OK(curve_tun_options_default(&options));
     return options;
 }

@@ -1,6 +1,9 @@
 /* Each exported function with each of its pointers NULL: an error each time, and nothing written or lost. */
 
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
+
+#include <unistd.h>
 
 #define IS_NULL(call) GIVES(CURVE_TUN_ERR_NULL, call)
 
@@ -43,9 +46,10 @@ static int32_t box_open(void *user_data, uint32_t purpose, const uint8_t *peer, 
     return CURVE_TUN_ERR_VAULT_FAILED;
 }
 
-static int32_t verify(void *user_data, const char *address, const uint8_t *public_key, uint32_t *accepted)
+static int32_t verify(void *user_data, const char *address, const uint8_t *public_key, const char *listener,
+                      uint32_t *accepted)
 {
-    (void)user_data, (void)address, (void)public_key, (void)accepted;
+    (void)user_data, (void)address, (void)public_key, (void)listener, (void)accepted;
     return CURVE_TUN_ERR_REGISTRY_FAILED;
 }
 
@@ -97,6 +101,29 @@ static void vaults(struct world *w)
     curve_tun_vault_free(NULL);
 }
 
+static void kept_vaults(void)
+{
+    curve_tun_vault *none = NULL;
+
+    IS_NULL(curve_tun_vault_create_file(NULL, bytes, 4, &none));
+    IS_NULL(curve_tun_vault_create_file("/nowhere/vault", NULL, 4, &none));
+    IS_NULL(curve_tun_vault_create_file("/nowhere/vault", bytes, 4, NULL));
+    IS_NULL(curve_tun_vault_create_file_at_cost(NULL, bytes, 4, 1, 8192, &none));
+    IS_NULL(curve_tun_vault_create_file_at_cost("/nowhere/vault", NULL, 4, 1, 8192, &none));
+    IS_NULL(curve_tun_vault_create_file_at_cost("/nowhere/vault", bytes, 4, 1, 8192, NULL));
+    IS_NULL(curve_tun_vault_open_file(NULL, bytes, 4, &none));
+    IS_NULL(curve_tun_vault_open_file("/nowhere/vault", NULL, 4, &none));
+    IS_NULL(curve_tun_vault_open_file("/nowhere/vault", bytes, 4, NULL));
+    IS_NULL(curve_tun_vault_open_agent(NULL, &none));
+    IS_NULL(curve_tun_vault_open_agent("/nowhere/socket", NULL));
+    IS_NULL(curve_tun_vault_open_pkcs11(NULL, bytes, 4, &none));
+    IS_NULL(curve_tun_vault_open_pkcs11("pkcs11:", NULL, 4, &none));
+    IS_NULL(curve_tun_vault_open_pkcs11("pkcs11:", bytes, 4, NULL));
+    /* A passphrase of no bytes may be NULL. */
+    GIVES(CURVE_TUN_ERR_FILE_NOT_FOUND, curve_tun_vault_open_file("/nowhere/vault", NULL, 0, &none));
+    CHECK(none == NULL);
+}
+
 static void registries(struct world *w)
 {
     curve_tun_registry *none = NULL, *r = w->registry;
@@ -118,8 +145,6 @@ static void registries(struct world *w)
     IS_NULL(curve_tun_registry_add(NULL, "::1", key));
     IS_NULL(curve_tun_registry_add(r, NULL, key));
     IS_NULL(curve_tun_registry_add(r, "::1", NULL));
-    IS_NULL(curve_tun_registry_add_anywhere(NULL, key));
-    IS_NULL(curve_tun_registry_add_anywhere(r, NULL));
     IS_NULL(curve_tun_registry_remove(NULL, "::1", key));
     IS_NULL(curve_tun_registry_remove(r, NULL, key));
     IS_NULL(curve_tun_registry_remove(r, "::1", NULL));
@@ -131,6 +156,65 @@ static void registries(struct world *w)
     IS_NULL(curve_tun_registry_verify(r, "127.0.0.1", NULL, &accepted));
     IS_NULL(curve_tun_registry_verify(r, "127.0.0.1", key, NULL));
     curve_tun_registry_free(NULL);
+}
+
+static void kept_registries(struct world *w)
+{
+    curve_tun_registry *none = NULL;
+    curve_tun_registry_problem problem;
+    curve_tun_dns_options dns;
+
+    memset(&problem, 0, sizeof problem);
+    problem.size = sizeof problem;
+    memset(&dns, 0, sizeof dns);
+    dns.size = sizeof dns;
+    IS_NULL(curve_tun_registry_open_file(NULL, &none));
+    IS_NULL(curve_tun_registry_open_file("/", NULL));
+    IS_NULL(curve_tun_registry_file_check(NULL, &problem));
+    IS_NULL(curve_tun_registry_file_check("/", NULL));
+    IS_NULL(curve_tun_registry_file_problem(NULL, &problem));
+    IS_NULL(curve_tun_registry_file_problem(w->registry, NULL));
+    IS_NULL(curve_tun_registry_open_dns(NULL, &dns, &none));
+    IS_NULL(curve_tun_registry_open_dns("example", &dns, NULL));
+    CHECK(none == NULL);
+}
+
+static void known_servers(struct world *w)
+{
+    curve_tun_known_servers *known = NULL;
+    curve_tun_socket *none = NULL;
+    char path[] = "/tmp/known-XXXXXX";
+    int fd = mkstemp(path);
+
+    CHECK(fd >= 0);
+    close(fd);
+    IS_NULL(curve_tun_known_servers_open(NULL, &known));
+    IS_NULL(curve_tun_known_servers_open(path, NULL));
+    OK(curve_tun_known_servers_open(path, &known));
+    IS_NULL(curve_tun_known_servers_check(NULL, "host", 1, key, bytes));
+    IS_NULL(curve_tun_known_servers_check(known, NULL, 1, key, bytes));
+    IS_NULL(curve_tun_known_servers_check(known, "host", 1, NULL, bytes));
+    IS_NULL(curve_tun_known_servers_check(known, "host", 1, key, NULL));
+    IS_NULL(curve_tun_known_servers_remember(NULL, "host", 1, key, bytes));
+    IS_NULL(curve_tun_known_servers_remember(known, NULL, 1, key, bytes));
+    IS_NULL(curve_tun_known_servers_remember(known, "host", 1, NULL, bytes));
+    IS_NULL(curve_tun_known_servers_remember(known, "host", 1, key, NULL));
+    IS_NULL(curve_tun_connect_known(NULL, 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, NULL, key, known, 0, &w->options, 0, bytes, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, NULL, known, 0, &w->options, 0, bytes, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, NULL, 0, &w->options, 0, bytes, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, NULL, 0, bytes, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, NULL, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, NULL));
+    IS_NULL(curve_tun_connect_by_name(NULL, 1, w->client_vault, w->registry, &w->options, 0, &none));
+    IS_NULL(curve_tun_connect_by_name("::1", 1, NULL, w->registry, &w->options, 0, &none));
+    IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, NULL, &w->options, 0, &none));
+    IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, w->registry, NULL, 0, &none));
+    IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, w->registry, &w->options, 0, NULL));
+    CHECK(none == NULL);
+    curve_tun_known_servers_free(known);
+    curve_tun_known_servers_free(NULL);
+    unlink(path);
 }
 
 static void requests(struct world *w)
@@ -286,7 +370,10 @@ int main(void)
 
     keys();
     vaults(&w);
+    kept_vaults();
     registries(&w);
+    kept_registries(&w);
+    known_servers(&w);
     requests(&w);
     connections(&w);
     sockets(&w);

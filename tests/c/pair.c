@@ -141,13 +141,15 @@ static int32_t host_box_open(void *user_data, uint32_t purpose, const uint8_t *p
     return curve_tun_vault_box_open(host->vault, purpose, peer, nonce, sealed, len, m);
 }
 
-static int32_t host_verify(void *user_data, const char *address, const uint8_t *public_key, uint32_t *accepted)
+static int32_t host_verify(void *user_data, const char *address, const uint8_t *public_key,
+                           const char *listener, uint32_t *accepted)
 {
     struct host *host = user_data;
     bool yes = false;
     curve_tun_result result = curve_tun_registry_verify(host->registry, address, public_key, &yes);
 
     host->verified++;
+    CHECK(strcmp(listener, "front door") == 0);
     CHECK(*accepted == 0);
     *accepted = yes;
     return result;
@@ -183,7 +185,9 @@ static curve_tun_server *host_server(struct world *w, struct host *host, uint32_
     r.free = host_free;
     OK(curve_tun_vault_custom(&v, host, vault));
     OK(curve_tun_registry_custom(&r, host, registry));
+    w->options.listener = "front door";
     OK(curve_tun_server_new(*vault, *registry, &w->options, &server));
+    w->options.listener = NULL;
     return server;
 }
 
@@ -216,7 +220,7 @@ static void answers_now(struct world *w)
     GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_registry_add(registry, "::1", key));
     GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_registry_remove(registry, "::1", key));
     GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_registry_lookup(registry, "::1", key));
-    GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_registry_add_anywhere(registry, key));
+    GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_registry_add(registry, "*", key));
     OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, &c));
     OK(curve_tun_connection_new_server(server, "127.0.0.1", &s));
     /* The connection is not to be used by whom it calls; it goes on undisturbed. */

@@ -115,3 +115,21 @@ impl BoxKey {
         self.open(nonce, sealed, &mut message).then_some(message)
     }
 }
+
+/// The 32-byte BLAKE2b digest (`crypto_generichash`).
+pub fn blake2b(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    init();
+    // SAFETY: the pointers are valid for the lengths beside them; no key is given.
+    unsafe {
+        sodium::crypto_generichash(
+            digest.as_mut_ptr(),
+            digest.len(),
+            bytes.as_ptr(),
+            bytes.len() as u64,
+            std::ptr::null(),
+            0,
+        );
+    }
+    digest
+}

@@ -1,0 +1,63 @@
+//! Handshakes per second beside idle connections of the same server, and with a registry of many entries.
+
+use super::support::{HOME, World};
+use super::{Extent, rates, row};
+use curve_tun::PublicKey;
+use curve_tun::connection::{Connection, Options};
+use curve_tun::registry::{MemoryRegistry, Place};
+use curve_tun::vault::{MemoryVault, Vault};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+const IDLE: [usize; 3] = [0, 1000, 20_000];
+const ENTRIES: [usize; 2] = [1, 1_000_000];
+
+/// Established connections of `world`, both ends counted.
+fn idle(world: &World, count: usize) -> Vec<(Connection, Connection)> {
+    let mut pairs: Vec<_> = (0..count / 2).map(|_| world.connected()).collect();
+    for connection in pairs.iter_mut().flat_map(|(client, server)| [client, server]) {
+        connection.tick(0).unwrap();
+        connection.tick(1000).unwrap();
+    }
+    pairs
+}
+
+/// A world whose registry has `entries`: the client's, and others from other addresses and from anywhere.
+fn world(entries: usize) -> World {
+    let vault = Arc::new(MemoryVault::generate().unwrap());
+    let registry = MemoryRegistry::new();
+    registry.add(HOME.into(), vault.public_key());
+    for i in 1..entries {
+        let mut key = [7; 32];
+        key[..8].copy_from_slice(&i.to_be_bytes());
+        let place = if i % 2 == 0 {
+            IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i as u32)).into()
+        } else {
+            Place::Anywhere
+        };
+        registry.add(place, PublicKey(key));
+    }
+    World::of(vault, Arc::new(MemoryVault::generate().unwrap()), Arc::new(registry), Options::default())
+}
+
+/// Prints the rate of handshakes in each of these worlds.
+fn compare(metric: &str, worlds: &[(usize, World)], extent: Extent) {
+    let mut work: Vec<_> =
+        worlds.iter().map(|(_, world)| move || drop(black_box(world.connected()))).collect();
+    let mut work: Vec<&mut dyn FnMut()> = work.iter_mut().map(|work| work as &mut dyn FnMut()).collect();
+    let rates = rates(extent.rounds, extent.time, &mut work);
+    for ((size, _), rate) in worlds.iter().zip(rates) {
+        row("curve_tun", metric, *size, rate, "1/s");
+    }
+}
+
+pub fn run(extent: Extent) {
+    let worlds = IDLE.map(|count| (count, World::new()));
+    let connections: Vec<_> =
+        worlds.iter().map(|(count, world)| idle(world, count / extent.divisor)).collect();
+    compare("handshake_beside_idle", &worlds, extent);
+    drop(connections);
+    let worlds = ENTRIES.map(|count| (count, world(count.div_ceil(extent.divisor))));
+    compare("handshake_by_entries", &worlds, extent);
+}

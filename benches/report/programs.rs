@@ -1,0 +1,110 @@
+//! The programs, and how to run them.
+
+use super::Figures;
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, str::FromStr};
+
+/// Where `benches/Makefile` puts its programs.
+const BUILD: &str = "build/bench";
+const CERTIFICATES: &str = "build/bench/certificates";
+/// The Erlang application, if it has been built.
+const ERLANG: &str = "erlang/_build/default/lib/curve_tun/ebin";
+
+/// How much is measured.
+pub struct Extent {
+    pub runs: usize,
+    pub seconds: f64,
+    pub echoes: usize,
+    pub setups: usize,
+}
+
+impl Extent {
+    pub fn from_environment() -> Result<Extent, Box<dyn Error>> {
+        Ok(Extent {
+            runs: number("RUNS", 5)?,
+            seconds: number("STREAM_SECONDS", 0.4)?,
+            echoes: number("ECHOES", 3000)?,
+            setups: number("SETUPS", 1000)?,
+        })
+    }
+
+    fn arguments(&self) -> [String; 3] {
+        [self.seconds.to_string(), self.echoes.to_string(), self.setups.to_string()]
+    }
+}
+
+fn number<T: FromStr>(name: &str, default: T) -> Result<T, Box<dyn Error>> {
+    match env::var(name) {
+        Ok(text) => text.parse().map_err(|_| format!("{name} is not a number: {text}").into()),
+        Err(_) => Ok(default),
+    }
+}
+
+/// Runs all of them, the ones that are compared in turns.
+pub fn run_all(extent: &Extent, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+    run(Command::new("benches/reference/certificates.sh").arg(CERTIFICATES), figures)?;
+    for run_number in 1..=extent.runs {
+        eprintln!("run {run_number} of {}", extent.runs);
+        for mut command in compared(extent) {
+            run(&mut command, figures)?;
+        }
+    }
+    // These take turns within themselves.
+    eprintln!("the core");
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    for bench in [&["core"][..], &["channel", "--", "--rows"]] {
+        run(Command::new(&cargo).args(["bench", "--quiet", "--bench"]).args(bench), figures)?;
+    }
+    Ok(())
+}
+
+/// The programs of one run, in their order.
+fn compared(extent: &Extent) -> Vec<Command> {
+    let program = |name: &str| {
+        let mut command = Command::new(format!("{BUILD}/{name}"));
+        command.args(extent.arguments());
+        command
+    };
+    let erlang = |mode: &[&str]| {
+        let mut command = Command::new("benches/erlang.escript");
+        command.args(mode).args(extent.arguments());
+        command
+    };
+    let mut tls = program("tls");
+    tls.arg(CERTIFICATES);
+    let mut idle = Command::new(format!("{BUILD}/tunnel"));
+    idle.args(["idle", &extent.setups.to_string(), "0", "1000", "9000"]);
+    let alone = |name: &str, arguments: &[&str]| {
+        let mut command = Command::new(format!("{BUILD}/{name}"));
+        command.args(arguments).arg((extent.seconds / 4.0).to_string());
+        command
+    };
+    let mut all = vec![
+        alone("tunnel", &["seal"]),
+        alone("sodium", &[]),
+        program("tunnel"),
+        program("plain"),
+        program("box"),
+        tls,
+        program("zmq"),
+        idle,
+        erlang(&["gen_tcp"]),
+        erlang(&["ssl", CERTIFICATES]),
+    ];
+    if Path::new(ERLANG).exists() {
+        all.push(erlang(&["curve_tun", ERLANG]));
+    }
+    all
+}
+
+/// Runs one and takes its rows.
+fn run(command: &mut Command, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+    let name = format!("{command:?}");
+    let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{name}: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("{name}: {}", output.status).into());
+    }
+    figures.read(&String::from_utf8(output.stdout)?)
+}

@@ -1,0 +1,112 @@
+//! Handshakes per second with each kind of vault, the same kind at both ends, each with a key and process of its own
+//! where the kind has one.
+//!
+//! `cargo bench --bench vaults --features cli,pkcs11` prints a table: one handshake after another, of a peer that comes
+//! for the first time and of one that the vaults remember, without sockets. Tokens are SoftHSM's.
+
+#[path = "../tests/support/agent.rs"]
+mod agent;
+#[path = "../tests/support/softhsm.rs"]
+mod softhsm;
+
+use agent::AgentProcess;
+use curve_tun::connection::{Connection, ConnectionState, Options, Server};
+use curve_tun::registry::MemoryRegistry;
+use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// How long each row is measured.
+const TIME: Duration = Duration::from_millis(1500);
+
+/// Both ends of a kind of vault.
+type Ends = (Arc<dyn Vault>, Arc<dyn Vault>);
+
+/// Moves what one end has to say to the other.
+fn carry(from: &mut Connection, to: &mut Connection) {
+    let bytes = from.pending().to_vec();
+    assert_eq!(to.read(&bytes).unwrap(), bytes.len());
+    from.written(bytes.len());
+}
+
+struct World {
+    ends: Ends,
+    registry: Arc<MemoryRegistry>,
+    server: Arc<Server>,
+    options: Options,
+}
+
+impl World {
+    fn new(ends: Ends) -> World {
+        let registry = Arc::new(MemoryRegistry::new());
+        registry.add_anywhere(ends.0.public_key());
+        let options = Options::default();
+        let server = Server::new(ends.1.clone(), registry.clone(), options.clone(), 0).unwrap();
+        World { ends, registry, server, options }
+    }
+
+    fn handshake(&self) {
+        let server_key = self.ends.1.public_key();
+        let mut client = Connection::client(self.ends.0.clone(), server_key, &self.options).unwrap();
+        let mut server = Connection::server(&self.server, HOME).unwrap();
+        while server.state() != ConnectionState::Connected {
+            carry(&mut client, &mut server);
+            self.answer(&mut server, &*self.ends.1);
+            carry(&mut server, &mut client);
+            self.answer(&mut client, &*self.ends.0);
+        }
+    }
+
+    fn answer(&self, end: &mut Connection, vault: &dyn Vault) {
+        if let Some(request) = end.request().cloned() {
+            end.answer(request.perform(vault, &*self.registry)).unwrap();
+        }
+    }
+
+    fn forget(&self) {
+        self.ends.0.forget_agreements();
+        self.ends.1.forget_agreements();
+    }
+
+    /// Handshakes per second, after `before` each.
+    fn rate(&self, before: impl Fn()) -> f64 {
+        self.handshake();
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed() < TIME {
+            before();
+            self.handshake();
+            count += 1;
+        }
+        f64::from(count) / start.elapsed().as_secs_f64()
+    }
+}
+
+fn row(name: &str, ends: Ends) {
+    let world = World::new(ends);
+    let (first, again) = (world.rate(|| world.forget()), world.rate(|| {}));
+    println!("{name:28} {first:>12.0} {again:>12.0}");
+}
+
+fn both<V: Vault + 'static>(make: impl Fn(&str) -> V) -> Ends {
+    (Arc::new(make("client")), Arc::new(make("server")))
+}
+
+fn main() {
+    println!("handshakes a second on one thread, both ends together (after forgetting, remembered)");
+    println!("{:28} {:>12} {:>12}", "vault", "first time", "again");
+    row("in memory", both(|_| MemoryVault::generate().unwrap()));
+    let folder = tempfile::tempdir().unwrap();
+    row("file", both(|name| FileVault::create(&folder.path().join(name), None, Cost::default()).unwrap()));
+    let agents = ["client", "server"].map(|name| {
+        let (vault, socket) = (folder.path().join(name), folder.path().join(format!("{name}.socket")));
+        AgentProcess::start(&vault, &socket)
+    });
+    let open = |name: &str| AgentVault::open(&folder.path().join(format!("{name}.socket"))).unwrap();
+    row("agent (which remembers)", both(open));
+    drop(agents);
+    let hsm = softhsm::SoftHsm::get();
+    let generate = |name: &str| Pkcs11Vault::generate(&hsm.uri("suite", name), Some(softhsm::PIN)).unwrap();
+    row("PKCS#11 (SoftHSM)", both(generate));
+}

@@ -1,0 +1,126 @@
+//! `curve-tun agent`: the process that alone knows the key of a vault.
+
+use super::failure::{Failure, Outcome, print};
+use super::vault::{PassphraseArgs, Pkcs11Vault, open_file, with_pin};
+use curve_tun::Error;
+use curve_tun::vault::{Agent, Vault};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl::set_dumpable;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Keep a vault open and answer for it over a Unix socket
+///
+/// The agent alone knows the key; programs of the same user ask it to box and to open boxes
+/// (curve_tun_vault_open_agent in C). It runs in the foreground, prints "listening on SOCKET" when it is ready, and ends
+/// at SIGTERM, SIGINT or SIGHUP, its keys wiped and its socket removed. It may be restarted under its clients.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  curve-tun agent --vault /etc/myserver/vault --socket /run/myserver/agent.sock"
+)]
+pub struct Args {
+    #[command(flatten)]
+    of: Of,
+    /// Where to listen: a path of at most 107 bytes, in a folder that others cannot write
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+/// Whose key it knows.
+#[derive(clap::Args)]
+#[group(id = "kept", required = true, multiple = false)]
+struct Of {
+    /// The vault in this file, as keygen made it
+    #[arg(long, value_name = "FILE")]
+    vault: Option<PathBuf>,
+    /// The key in the PKCS#11 token of this URI
+    #[arg(long, value_name = "URI")]
+    pkcs11: Option<String>,
+}
+
+impl Of {
+    fn open(&self, passphrase: &PassphraseArgs) -> Result<Arc<dyn Vault>, Failure> {
+        match (&self.vault, &self.pkcs11) {
+            (Some(path), _) => Ok(Arc::new(open_file(path, passphrase)?)),
+            (_, Some(uri)) => {
+                let vault =
+                    with_pin("open the key in the token", passphrase, |pin| Pkcs11Vault::open(uri, pin))?;
+                Ok(Arc::new(vault))
+            }
+            _ => Err(Failure::from(Error::InvalidArgument)),
+        }
+    }
+}
+
+pub fn run(args: Args) -> Outcome {
+    harden()?;
+    let vault = args.of.open(&args.passphrase)?;
+    // From here on a signal ends the loop, and what follows it, rather than the process.
+    let stop = stop_at_signals()?;
+    let public = vault.public_key();
+    let agent = Agent::bind(&args.socket, vault).map_err(|error| bind_failure(&args, error))?;
+    if !lock_memory() {
+        eprintln!(
+            "curve-tun: not all memory could be locked (the keys are in locked pages of their own as far as the limit \
+             goes)\nRaise the limit: \"ulimit -l unlimited\", or LimitMEMLOCK=infinity in a systemd unit."
+        );
+    }
+    print(format_args!("public key {public}"))?;
+    print(format_args!("listening on {}", args.socket.display()))?;
+    agent.run(stop.as_fd()).map_err(|error| Failure::new(format_args!("the agent stopped: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bind_failure(args: &Args, error: Error) -> Failure {
+    let failure = Failure::new(format_args!("cannot listen on {}: {error}", args.socket.display()));
+    match error {
+        Error::AddressInUse => failure.hint("Another agent listens there. Stop it, or choose another path."),
+        Error::AlreadyExists => {
+            failure.hint("It is not a socket, and is left as it is. Choose another path.")
+        }
+        Error::FileNotFound => failure.hint("Make the folder first, so that only you can write in it."),
+        Error::InvalidArgument => failure.hint("The path of a socket has at most 107 bytes."),
+        _ => failure,
+    }
+}
+
+/// No core dump, no ptrace by processes of the same user: before there is anything to see.
+fn harden() -> Result<(), Failure> {
+    let hardened = setrlimit(Resource::RLIMIT_CORE, 0, 0).and_then(|()| set_dumpable(false));
+    hardened.map_err(|e| Failure::new(format_args!("cannot turn core dumps off: {e}")))
+}
+
+/// Keeps memory out of the swap: all, present and future, where there is no limit; else what there is now.
+fn lock_memory() -> bool {
+    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap_or((0, 0));
+    // More than asked for is not refused to those who have it: the limit is the hard one.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
+    if hard == RLIM_INFINITY {
+        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).is_ok()
+    } else {
+        // Future memory must not be had to fail at the limit.
+        mlockall(MlockAllFlags::MCL_CURRENT).is_ok()
+    }
+}
+
+/// A descriptor that is at its end once SIGTERM, SIGINT or SIGHUP has come.
+fn stop_at_signals() -> Result<UnixStream, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::new(format_args!("cannot wait for signals: {e}"));
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    signals.thread_block().map_err(|e| failed(&e))?;
+    let (stop, stopped) = UnixStream::pair().map_err(|e| failed(&e))?;
+    let wait = move || {
+        // An error is a reason to stop, too.
+        let _ = signals.wait();
+        drop(stop);
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(|e| failed(&e))?;
+    Ok(stopped)
+}

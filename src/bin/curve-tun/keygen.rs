@@ -1,0 +1,89 @@
+//! `curve-tun keygen`: a new long-term key pair.
+
+use super::failure::{Failure, Outcome, print, print_secret};
+use super::vault::{PassphraseArgs, Pkcs11Vault, file_failure, with_pin};
+use clap::ValueEnum;
+use curve_tun::vault::{Cost, FileVault, Vault};
+use curve_tun::{KEY_TEXT_LEN, SecretKey};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+/// Make a new long-term key pair
+///
+/// With --vault the secret key goes into a new file that only you can read, with --pkcs11 it is made in a token; the
+/// public key is printed. Without both, "public" and "secret" are printed, each followed by a key, 44 characters of
+/// base64, and nothing is kept.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    curve-tun keygen --vault /etc/myserver/vault\n  \
+    curve-tun keygen --vault vault --passphrase --cost sensitive\n  \
+    curve-tun keygen --pkcs11 'pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so'")]
+pub struct Args {
+    /// Keep the pair in a new vault, in this file
+    #[arg(long, value_name = "FILE", group = "kept")]
+    vault: Option<PathBuf>,
+    /// Make the pair in the PKCS#11 token of this URI (RFC 7512), which the secret key never leaves
+    #[arg(long, value_name = "URI", group = "kept")]
+    pkcs11: Option<String>,
+    /// Seal the file with a passphrase, which is asked for
+    #[arg(long, requires = "vault", group = "sealed")]
+    passphrase: bool,
+    #[command(flatten)]
+    source: PassphraseArgs,
+    /// What guessing the passphrase shall cost, and opening the vault
+    #[arg(long, value_enum, default_value_t = Named::Moderate, requires = "sealed", conflicts_with = "pkcs11")]
+    cost: Named,
+}
+
+/// libsodium's names for its costs.
+#[derive(Clone, Copy, ValueEnum)]
+enum Named {
+    /// 64 MiB and about 0.1 s
+    Interactive,
+    /// 256 MiB and about 0.7 s
+    Moderate,
+    /// 1 GiB and about 3.5 s
+    Sensitive,
+}
+
+impl From<Named> for Cost {
+    fn from(named: Named) -> Cost {
+        match named {
+            Named::Interactive => Cost::INTERACTIVE,
+            Named::Moderate => Cost::MODERATE,
+            Named::Sensitive => Cost::SENSITIVE,
+        }
+    }
+}
+
+pub fn run(args: Args) -> Outcome {
+    match (&args.vault, &args.pkcs11) {
+        (Some(path), _) => in_file(path, &args)?,
+        (_, Some(uri)) => in_token(uri, &args.source)?,
+        _ => to_output()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_file(path: &Path, args: &Args) -> Result<(), Failure> {
+    let sealed = args.passphrase || args.source.given();
+    let passphrase = if sealed { Some(args.source.read_new()?) } else { None };
+    let passphrase = passphrase.as_deref().map(Vec::as_slice);
+    let vault = FileVault::create(path, passphrase, args.cost.into())
+        .map_err(|error| file_failure("make a vault in", path, error))?;
+    print(vault.public_key())
+}
+
+fn in_token(uri: &str, pin: &PassphraseArgs) -> Result<(), Failure> {
+    let vault = with_pin("make a key in the token", pin, |pin| Pkcs11Vault::generate(uri, pin))?;
+    print(vault.public_key())
+}
+
+fn to_output() -> Result<(), Failure> {
+    let secret = SecretKey::generate()?;
+    print(format_args!("public {}", secret.public_key()?))?;
+    let mut text = Zeroizing::new([0; KEY_TEXT_LEN]);
+    secret.expose_text(&mut text);
+    print_secret(b"secret ", &*text)
+}

@@ -1,0 +1,215 @@
+//! # Servers that are known
+//!
+//! The wire never brings a server's key to a client: the client has it beforehand, from its user, from a file or from DNS.
+//! Trust on first use adds memory: a key once used for a name is the only one that is taken for it from then on. What is
+//! remembered is in a registry file, in entries of the form `[host]:port key`.
+
+use super::boundary::{array_mut, catch_ok, end, key, object, out, path, string, timeout};
+use super::keys::CURVE_TUN_KEY_BYTES;
+use super::options::{curve_tun_options, read_options};
+use super::registry::{Kind, curve_tun_registry};
+use super::result::curve_tun_result;
+use super::socket::{HOST_MAX, curve_tun_socket};
+use super::vault::curve_tun_vault;
+use crate::error::{Error, Result};
+use crate::net::Socket;
+use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
+use std::ffi::c_char;
+
+/// Do not use a server of which no key is known.
+pub const CURVE_TUN_FIRST_USE_REFUSE: u32 = 0;
+/// Use it this once.
+pub const CURVE_TUN_FIRST_USE_ONCE: u32 = 1;
+/// Use it, and remember the key once the server has proven to hold its secret.
+pub const CURVE_TUN_FIRST_USE_REMEMBER: u32 = 2;
+
+/// The servers that a client knows.
+pub struct curve_tun_known_servers(KnownServers);
+
+/// Opens the servers known in a registry file; a file that is not there is made, empty.
+///
+/// May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`. Threads: any. Blocks as long as it
+/// takes to read the file.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_known_servers_open(
+    file: *const c_char,
+    known: *mut *mut curve_tun_known_servers,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (file, mut known) = unsafe { (path(file)?, out(known)?) };
+        known.give(curve_tun_known_servers(KnownServers::open(file).map_err(|error| error.error())?));
+        Ok(())
+    })
+}
+
+/// Whether a public key may be used for a server: before a connection is made.
+///
+/// Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no key is known for it, and the
+/// program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is known by another key, which is then written to
+/// `known_public_key`: only the user can tell whether the server was given a new one or someone is in its place;
+/// `CURVE_TUN_ERR_KEY_DENIED` if the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
+/// address or name, and for port 0; and, since a change would not be seen, the errors of
+/// `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the file has changed, as long
+/// as it takes to read it.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_known_servers_check(
+    known: *const curve_tun_known_servers,
+    host: *const c_char,
+    port: u16,
+    public_key: *const u8,
+    known_public_key: *mut u8,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (known, name, key, place) =
+            unsafe { (object(known)?, server(host, port)?, key(public_key)?, array_mut(known_public_key)?) };
+        let checked = known.0.check(&name, &key, || FirstUse::Refuse);
+        checked.map(drop).map_err(|refusal| told(refusal, place))
+    })
+}
+
+/// Writes down that a server is known by a public key: for programs with connections of their own, once they are
+/// connected. `curve_tun_connect_known` does it by itself.
+///
+/// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then written to
+/// `known_public_key`. May return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
+/// is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
+/// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_known_servers_remember(
+    known: *const curve_tun_known_servers,
+    host: *const c_char,
+    port: u16,
+    public_key: *const u8,
+    known_public_key: *mut u8,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (known, name, key, place) =
+            unsafe { (object(known)?, server(host, port)?, key(public_key)?, array_mut(known_public_key)?) };
+        known.0.remember(&name, &key).map_err(|refusal| told(refusal, place))
+    })
+}
+
+/// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing is sent before that is
+/// clear. Of a server that is not known, `first_use` decides, one of `CURVE_TUN_FIRST_USE_…`.
+///
+/// Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to
+/// `known_public_key`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the file.
+/// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connect_known(
+    host: *const c_char,
+    port: u16,
+    vault: *const curve_tun_vault,
+    server_public_key: *const u8,
+    known: *const curve_tun_known_servers,
+    first_use: u32,
+    options: *const curve_tun_options,
+    timeout_ms: i64,
+    known_public_key: *mut u8,
+    socket: *mut *mut curve_tun_socket,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (host, vault, server_key, known, options, place, mut socket) = unsafe {
+            (
+                string(host, HOST_MAX, Error::InvalidArgument)?,
+                object(vault)?,
+                key(server_public_key)?,
+                object(known)?,
+                read_options(options)?,
+                array_mut(known_public_key)?,
+                out(socket)?,
+            )
+        };
+        let first_use = first_use_of(first_use)?;
+        let (vault, known, timeout) = (vault.0.clone(), &known.0, timeout(timeout_ms));
+        let decide = || first_use;
+        let made = Socket::connect_known(host, port, vault, server_key, known, decide, &options, timeout);
+        socket.give(curve_tun_socket(made.map_err(|refusal| told(refusal, place))?));
+        Ok(())
+    })
+}
+
+/// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or in DNS knows for the host
+/// and port. If it knows several, they are tried in turn.
+///
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a
+/// file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no address or name, and for port 0;
+/// `CURVE_TUN_ERR_NOT_VALIDATED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of
+/// `curve_tun_connect`. Threads: any. Blocks until connected, at most for `timeout_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connect_by_name(
+    host: *const c_char,
+    port: u16,
+    vault: *const curve_tun_vault,
+    registry: *const curve_tun_registry,
+    options: *const curve_tun_options,
+    timeout_ms: i64,
+    socket: *mut *mut curve_tun_socket,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (host, vault, registry, options, mut socket) = unsafe {
+            (
+                string(host, HOST_MAX, Error::InvalidArgument)?,
+                object(vault)?,
+                object(registry)?,
+                read_options(options)?,
+                out(socket)?,
+            )
+        };
+        let keys: &dyn ServerKeys = match &registry.0 {
+            Kind::File(file) => &**file,
+            #[cfg(feature = "dns")]
+            Kind::Dns(dns) => &**dns,
+            _ => return Err(Error::WrongState),
+        };
+        let vault = vault.0.clone();
+        let made = Socket::connect_by_name(host, port, vault, keys, &options, timeout(timeout_ms))?;
+        socket.give(curve_tun_socket(made));
+        Ok(())
+    })
+}
+
+/// Ends the caller's hold on known servers.
+///
+/// Threads: the last call on this pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_known_servers_free(known: *mut curve_tun_known_servers) {
+    // SAFETY: the header's demands on pointers.
+    unsafe { end(known) }
+}
+
+/// # Safety
+/// As [`string`].
+unsafe fn server(host: *const c_char, port: u16) -> Result<ServerName> {
+    // SAFETY: the caller's promise.
+    ServerName::new(unsafe { string(host, HOST_MAX, Error::InvalidArgument)? }, port)
+}
+
+fn first_use_of(code: u32) -> Result<FirstUse> {
+    match code {
+        CURVE_TUN_FIRST_USE_REFUSE => Ok(FirstUse::Refuse),
+        CURVE_TUN_FIRST_USE_ONCE => Ok(FirstUse::Once),
+        CURVE_TUN_FIRST_USE_REMEMBER => Ok(FirstUse::Remember),
+        _ => Err(Error::InvalidArgument),
+    }
+}
+
+/// Tells the caller the key that a server is known by; gives the error without it.
+fn told(refusal: Refusal, place: &mut [u8; CURVE_TUN_KEY_BYTES]) -> Error {
+    if let Refusal::Changed { known, .. } = refusal {
+        *place = known.0;
+    }
+    refusal.error()
+}

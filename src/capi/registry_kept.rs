@@ -1,0 +1,196 @@
+//! # Registries in a file and in DNS
+//!
+//! `docs/REGISTRIES.md` has the grammar of the file and the records in DNS, and says which registry to choose.
+
+use super::boundary::{catch_ok, object, out, out_growing, path, string};
+use super::registry::{Kind, curve_tun_registry};
+use super::result::curve_tun_result;
+use crate::error::{Error, Result};
+use crate::registry::{FileRegistry, Malformed, RegistryFileError};
+use std::ffi::c_char;
+use std::sync::Arc;
+
+/// Enough for the text of any problem with the zero after it.
+pub const CURVE_TUN_PROBLEM_TEXT_SIZE: usize = 128;
+
+/// Where a registry file is wrong.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_registry_problem {
+    /// `sizeof(curve_tun_registry_problem)`.
+    pub size: usize,
+    /// The line, counted from 1.
+    pub line: u64,
+    /// The byte in the line, counted from 1, at which the problem begins.
+    pub column: u64,
+    /// What is wrong there: a string, in English, without a final stop.
+    pub text: [c_char; CURVE_TUN_PROBLEM_TEXT_SIZE],
+}
+
+/// Opens the registry in a file. Each decision looks whether the file has changed, and reads it anew if it has; a large
+/// file that has changed is read by a request that is answered later. A file that has become unusable changes nothing:
+/// `curve_tun_registry_file_problem` tells why.
+///
+/// May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` tells where),
+/// `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE` for more than 1 GiB,
+/// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, and
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to what is no file. Threads: any. Blocks as long
+/// as it takes to read the file.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_open_file(
+    file: *const c_char,
+    registry: *mut *mut curve_tun_registry,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (file, mut registry) = unsafe { (path(file)?, out(registry)?) };
+        let opened = FileRegistry::open(file).map_err(|error| error.error())?;
+        registry.give(curve_tun_registry(Kind::File(Arc::new(opened))));
+        Ok(())
+    })
+}
+
+/// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
+///
+/// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of
+/// the struct's. Threads: any. Blocks as long as it takes to read the file.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_file_check(
+    file: *const c_char,
+    problem: *mut curve_tun_registry_problem,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (file, mut problem) = unsafe { (path(file)?, out_growing(problem)?) };
+        let read = FileRegistry::each_entry(file, |_| {});
+        read.map_err(|error| told(error, |value| problem.set(value)))
+    })
+}
+
+/// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the
+/// problem is filled in.
+///
+/// May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in a
+/// file. Threads: any. Blocks if the file has changed, as long as it takes to read it.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_file_problem(
+    registry: *const curve_tun_registry,
+    problem: *mut curve_tun_registry_problem,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (registry, mut problem) = unsafe { (object(registry)?, out_growing(problem)?) };
+        let Kind::File(file) = &registry.0 else { return Err(Error::WrongState) };
+        match file.problem() {
+            None => Ok(()),
+            Some(error) => Err(told(error, |value| problem.set(value))),
+        }
+    })
+}
+
+/// Tells the caller where a line is wrong; gives the error without that.
+fn told(error: RegistryFileError, set: impl FnOnce(curve_tun_registry_problem)) -> Error {
+    if let RegistryFileError::Malformed(Malformed { line, column, problem }) = error {
+        let mut text = [0; CURVE_TUN_PROBLEM_TEXT_SIZE];
+        for (to, from) in text.iter_mut().zip(problem.to_string().bytes()) {
+            *to = from as c_char;
+        }
+        set(curve_tun_registry_problem { size: 0, line, column, text });
+    }
+    error.error()
+}
+
+/// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the default is wanted.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_dns_options {
+    /// `sizeof(curve_tun_dns_options)`.
+    pub size: usize,
+    /// Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those of `/etc/resolv.conf`.
+    /// They must hand DNSSEC's records on.
+    pub servers: *const c_char,
+    /// DNSKEY records in their text form, one a line, that are trusted; NULL for those of the root zone.
+    pub trust_anchors: *const c_char,
+    /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
+    /// come in.
+    pub allow_unvalidated: u32,
+    /// Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for 5,000.
+    pub timeout_ms: u32,
+    /// Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of DNS come
+    /// in. 0 for 300.
+    pub ttl_max: u32,
+    /// Names whose answers are held at most; 0 for 65,536.
+    pub cache_max: u32,
+}
+
+/// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own: connections without I/O
+/// stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
+///
+/// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY record, or for a size that is none of the
+/// struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+/// `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_registry_open_dns(
+    zone: *const c_char,
+    options: *const curve_tun_dns_options,
+    registry: *mut *mut curve_tun_registry,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (zone, mut registry) =
+            unsafe { (string(zone, ZONE_MAX, Error::InvalidArgument)?, out(registry)?) };
+        // SAFETY: the header's demands on pointers.
+        let opened = unsafe { open_dns(zone, options)? };
+        registry.give(curve_tun_registry(opened));
+        Ok(())
+    })
+}
+
+/// The most bytes in a zone's name, with escapes.
+const ZONE_MAX: usize = 1024;
+
+#[cfg(not(feature = "dns"))]
+unsafe fn open_dns(_: &str, _: *const curve_tun_dns_options) -> Result<Kind> {
+    Err(Error::Unsupported)
+}
+
+/// # Safety
+/// The header's demands on the options.
+#[cfg(feature = "dns")]
+unsafe fn open_dns(zone: &str, place: *const curve_tun_dns_options) -> Result<Kind> {
+    use super::boundary::{flag, growing};
+    use crate::registry::{DnsOptions, DnsRegistry};
+
+    /// The most bytes in each string of the options.
+    const TEXT_MAX: usize = 1 << 20;
+    let mut options = DnsOptions::default();
+    if !place.is_null() {
+        // SAFETY: the caller's promise; the struct has integers, and strings that may be NULL.
+        let c = unsafe { growing(place)? };
+        let text = |text: *const c_char| match text.is_null() {
+            true => Ok(""),
+            // SAFETY: the caller's promise.
+            false => unsafe { string(text, TEXT_MAX, Error::InvalidArgument) },
+        };
+        let servers = text(c.servers)?.split_ascii_whitespace().map(str::parse);
+        options.servers =
+            servers.collect::<std::result::Result<_, _>>().map_err(|_| Error::InvalidArgument)?;
+        options.trust_anchors = text(c.trust_anchors)?.to_owned();
+        options.allow_unvalidated = flag(c.allow_unvalidated)?;
+        if c.timeout_ms > 0 {
+            options.timeout_ms = c.timeout_ms.into();
+        }
+        if c.ttl_max > 0 {
+            options.ttl_max = c.ttl_max;
+        }
+        if c.cache_max > 0 {
+            options.cache_max = c.cache_max as usize;
+        }
+    }
+    Ok(Kind::Dns(Arc::new(DnsRegistry::open(zone, &options)?)))
+}

@@ -1,0 +1,254 @@
+//! # Bytes, messages and requests of a connection
+
+use super::boundary::{self, bytes, bytes_mut, catch, catch_ok, growing, object, out, out_growing};
+use super::connection::curve_tun_connection;
+use super::request::{curve_tun_answer, curve_tun_request};
+use super::result::curve_tun_result;
+use crate::connection::ConnectionState;
+use crate::error::Error;
+
+/// Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
+///
+/// It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
+/// A length of 0 does nothing. May return, once, what ended the connection: `CURVE_TUN_ERR_BAD_PACKET`,
+/// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
+/// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
+/// `CURVE_TUN_ERR_TIMEOUT` of a custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_read(
+    connection: *mut curve_tun_connection,
+    bytes: *const u8,
+    len: usize,
+    consumed: *mut usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, came, mut consumed) =
+            unsafe { (object(connection)?, boundary::bytes(bytes, len)?, out(consumed)?) };
+        consumed.set(connection.get()?.read(came)?);
+        Ok(())
+    })
+}
+
+/// Gives room of `*len` bytes into which the transport may be read directly, to save a copy; then
+/// `curve_tun_connection_filled`. It belongs to the connection and lasts until the next call on it.
+///
+/// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a
+/// time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_room(
+    connection: *mut curve_tun_connection,
+    bytes: *mut *mut u8,
+    len: *mut usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, mut bytes, mut len) = unsafe { (object(connection)?, out(bytes)?, out(len)?) };
+        let mut inner = connection.get()?;
+        let room = inner.room()?;
+        connection.room.set(room.len());
+        bytes.set(room.as_mut_ptr());
+        len.set(room.len());
+        Ok(())
+    })
+}
+
+/// Says that the first `count` bytes of the room have been filled. A count of 0 does nothing.
+///
+/// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the last call on this
+/// connection was `curve_tun_connection_room` and offered as much. Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_filled(
+    connection: *mut curve_tun_connection,
+    count: usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let connection = unsafe { object(connection)? };
+        let offered = connection.room.get();
+        let mut connection = connection.get()?;
+        if count > offered {
+            return Err(Error::InvalidArgument);
+        }
+        connection.filled(count)
+    })
+}
+
+/// Whether the connection takes bytes from the transport now: not at the receive high-water mark, nor when closed.
+///
+/// false for NULL. Threads: one at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_wants_read(connection: *const curve_tun_connection) -> bool {
+    // SAFETY: the header's demands on pointers.
+    catch(|| Ok(unsafe { object(connection)? }.get()?.wants_read()))
+}
+
+/// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto the transport, in
+/// order. 0 means that there are none.
+///
+/// May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_write(
+    connection: *mut curve_tun_connection,
+    buffer: *mut u8,
+    capacity: usize,
+    written: *mut usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, buffer, mut written) =
+            unsafe { (object(connection)?, bytes_mut(buffer, capacity)?, out(written)?) };
+        written.set(connection.get()?.write(buffer)?);
+        Ok(())
+    })
+}
+
+/// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written` says how many of them
+/// the transport took. They belong to the connection and last until the next call on it.
+///
+/// May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none, `CURVE_TUN_ERR_FORKED`. Threads: one at a
+/// time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_pending(
+    connection: *mut curve_tun_connection,
+    bytes: *mut *const u8,
+    len: *mut usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, mut bytes, mut len) = unsafe { (object(connection)?, out(bytes)?, out(len)?) };
+        let mut connection = connection.get()?;
+        if !connection.wants_write() {
+            // Writing nothing says in what state it is.
+            connection.write(&mut [])?;
+        }
+        let pending = connection.pending();
+        bytes.set(pending.as_ptr());
+        len.set(pending.len());
+        Ok(())
+    })
+}
+
+/// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
+/// nothing.
+///
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_written(
+    connection: *mut curve_tun_connection,
+    count: usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let mut connection = unsafe { object(connection)? }.get()?;
+        if count > connection.pending().len() {
+            return Err(Error::InvalidArgument);
+        }
+        connection.written(count);
+        Ok(())
+    })
+}
+
+/// Whether there are bytes for the transport.
+///
+/// false for NULL. Threads: one at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_wants_write(connection: *const curve_tun_connection) -> bool {
+    // SAFETY: the header's demands on pointers.
+    catch(|| Ok(unsafe { object(connection)? }.get()?.wants_write()))
+}
+
+/// Seals a message of `len` bytes for the peer, into the bytes for the transport.
+///
+/// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK` at the send high-water
+/// mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent, and the connection stays as it is.
+/// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the bytes that it has for the transport remain.
+/// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_send(
+    connection: *mut curve_tun_connection,
+    message: *const u8,
+    len: usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, message) = unsafe { (object(connection)?, bytes(message, len)?) };
+        connection.get()?.send(message)
+    })
+}
+
+/// Takes the message that has waited longest into `buffer`, and gives its length in `*len`.
+///
+/// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
+/// `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there will be none, `CURVE_TUN_ERR_FORKED`.
+/// Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_recv(
+    connection: *mut curve_tun_connection,
+    buffer: *mut u8,
+    capacity: usize,
+    len: *mut usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, buffer, mut len) =
+            unsafe { (object(connection)?, bytes_mut(buffer, capacity)?, out(len)?) };
+        let mut connection = connection.get()?;
+        len.set(connection.message()?.len());
+        connection.recv(buffer).map(|_| ())
+    })
+}
+
+/// Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
+///
+/// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
+/// struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_request(
+    connection: *mut curve_tun_connection,
+    request: *mut curve_tun_request,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers; the struct has integers only.
+        let (connection, mut place) = unsafe { (object(connection)?, out_growing(request)?) };
+        let connection = connection.get()?;
+        match connection.request() {
+            Some(request) => place.set(curve_tun_request::new(request)),
+            None if connection.state() == ConnectionState::Closed => return Err(Error::Closed),
+            None => return Err(Error::WouldBlock),
+        }
+        Ok(())
+    })
+}
+
+/// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be set.
+///
+/// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for an answer to another kind
+/// of request, for a size that is none of the struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
+/// Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_answer(
+    connection: *mut curve_tun_connection,
+    answer: *const curve_tun_answer,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers; the struct has integers only.
+        let (connection, answer) = unsafe { (object(connection)?, growing(answer)?) };
+        let mut connection = connection.get()?;
+        let answer = match connection.request() {
+            Some(request) => answer.to_answer(request)?,
+            None if connection.state() == ConnectionState::Closed => return Err(Error::Closed),
+            None => return Err(Error::WrongState),
+        };
+        connection.answer(answer)
+    })
+}

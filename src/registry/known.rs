@@ -1,0 +1,169 @@
+//! Trust on first use: what a client remembers of servers, and what a change means.
+
+use super::{Entry, FileRegistry, RegistryFileError, ServerName, Subject};
+use crate::crypto::PublicKey;
+use crate::error::{Error, Result};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What to do with a server of which no key is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FirstUse {
+    /// Do not connect.
+    Refuse = 0,
+    /// Connect this once.
+    Once = 1,
+    /// Connect, and remember the key once the server has proven to hold its secret.
+    Remember = 2,
+}
+
+/// Why a server's key is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The server is known by another key: either it was given a new one, or someone is in its place.
+    ///
+    /// Only the user can tell which, and not through the network alone. If the new key is right, the old entry is to
+    /// be removed and the new one added.
+    Changed {
+        /// The first of the keys that it is known by.
+        known: PublicKey,
+        /// The one that was offered.
+        offered: PublicKey,
+    },
+    /// There is an entry `!` for the key.
+    Denied {
+        /// The key that was offered.
+        offered: PublicKey,
+    },
+    /// The server is not known, and was refused at its first use.
+    Unknown {
+        /// The key that was offered.
+        offered: PublicKey,
+    },
+    /// The file could not be read or written, or the connection failed.
+    Failed(Error),
+}
+
+impl Refusal {
+    /// The same without the keys: `KeyChanged`, `KeyDenied`, `UnknownPeer`, or the failure.
+    pub fn error(self) -> Error {
+        match self {
+            Refusal::Changed { .. } => Error::KeyChanged,
+            Refusal::Denied { .. } => Error::KeyDenied,
+            Refusal::Unknown { .. } => Error::UnknownPeer,
+            Refusal::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Failed(error)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Changed { known, offered } => {
+                write!(f, "the server is known by the key {known}, not by {offered}")
+            }
+            Refusal::Denied { offered } => write!(f, "the key {offered} is denied"),
+            Refusal::Unknown { offered } => write!(f, "the server is not known, nor is its key {offered}"),
+            Refusal::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The servers that a client knows, in a registry file: entries of the form `[host]:port key`.
+///
+/// The wire of version 1.0 never brings a server's key to a client: the client
+/// has it beforehand, from its user, from a file or from DNS. What this adds is
+/// memory: a key once used for a name is the only one that is taken for it from
+/// then on, and an attempt with another one is refused before a byte is sent.
+///
+/// `net::Socket::connect_known` does all of it; other drivers call
+/// [`KnownServers::check`] before they connect and [`KnownServers::remember`]
+/// once they are connected: then the server has proven to hold the key's
+/// secret. Any thread may call any method.
+#[derive(Clone)]
+pub struct KnownServers(Arc<FileRegistry>);
+
+impl KnownServers {
+    /// Opens the registry file at `path`; makes an empty one if there is none.
+    ///
+    /// # Errors
+    /// Those of [`FileRegistry::open`].
+    pub fn open(path: impl AsRef<Path>) -> std::result::Result<KnownServers, RegistryFileError> {
+        Ok(KnownServers(Arc::new(FileRegistry::open_or_create(path)?)))
+    }
+
+    /// Over a registry file that is open.
+    pub fn new(registry: Arc<FileRegistry>) -> KnownServers {
+        KnownServers(registry)
+    }
+
+    /// The registry file.
+    pub fn registry(&self) -> &Arc<FileRegistry> {
+        &self.0
+    }
+
+    /// Whether `key` may be used for the server of this name. Of a server that is not known, `first_use` decides.
+    ///
+    /// Gives whether the key is to be remembered. A server whose only known key is denied is known all the same.
+    ///
+    /// # Errors
+    /// A [`Refusal`]. A file that has become unusable is `Failed`: the client would not see that a key has changed.
+    pub fn check(
+        &self,
+        name: &ServerName,
+        key: &PublicKey,
+        first_use: impl FnOnce() -> FirstUse,
+    ) -> std::result::Result<bool, Refusal> {
+        if let Some(problem) = self.0.problem() {
+            return Err(problem.error().into());
+        }
+        let offered = *key;
+        let (known, denied) = self.0.known(name, key);
+        if denied {
+            return Err(Refusal::Denied { offered });
+        }
+        match known.first() {
+            Some(_) if known.contains(key) => Ok(false),
+            Some(known) => Err(Refusal::Changed { known: *known, offered }),
+            None => match first_use() {
+                FirstUse::Refuse => Err(Refusal::Unknown { offered }),
+                FirstUse::Once => Ok(false),
+                FirstUse::Remember => Ok(true),
+            },
+        }
+    }
+
+    /// Writes down that the server of this name is known by `key`.
+    ///
+    /// # Errors
+    /// `Changed` if another key has been remembered for it meanwhile, by another process perhaps; `Failed`.
+    pub fn remember(&self, name: &ServerName, key: &PublicKey) -> std::result::Result<(), Refusal> {
+        let subject = Subject::Server(name.clone());
+        let entry = Entry { subject, key: *key, comment: String::new() };
+        let mut other = None;
+        let conflict = |there: &Entry| -> Result<()> {
+            if there.subject != entry.subject || there.key == entry.key {
+                return Ok(());
+            }
+            other = Some(there.key);
+            Err(Error::KeyChanged)
+        };
+        match (self.0.add_if(&entry, conflict), other) {
+            (Ok(_), _) => Ok(()),
+            (Err(RegistryFileError::Failed(Error::KeyChanged)), Some(known)) => {
+                Err(Refusal::Changed { known, offered: *key })
+            }
+            (Err(error), _) => Err(error.error().into()),
+        }
+    }
+}

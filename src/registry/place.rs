@@ -1,0 +1,55 @@
+//! Where a key may come in from.
+
+use super::Network;
+use crate::error::{Error, Result};
+use std::net::IpAddr;
+use std::{fmt, str::FromStr};
+
+/// Where a public key may come in from: what an entry of a registry says of it.
+///
+/// Its text is `*`, `!`, an address or a network: the form that the registry
+/// file, the tool and the C header share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// `*`: from every address, also where a network has entries of its own.
+    Anywhere,
+    /// `!`: from no address, whatever other entries say. For a key that is lost or no longer trusted.
+    Nowhere,
+    /// From an address or a network, unless a more specific network that holds the address has entries.
+    Network(Network),
+}
+
+impl From<Network> for Place {
+    fn from(network: Network) -> Place {
+        Place::Network(network)
+    }
+}
+
+impl From<IpAddr> for Place {
+    fn from(address: IpAddr) -> Place {
+        Place::Network(address.into())
+    }
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    /// `Error::BadAddress` for anything but `*`, `!`, an address or a network.
+    fn from_str(text: &str) -> Result<Place> {
+        match text {
+            "*" => Ok(Place::Anywhere),
+            "!" => Ok(Place::Nowhere),
+            _ => text.parse().map(Place::Network),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Anywhere => f.write_str("*"),
+            Place::Nowhere => f.write_str("!"),
+            Place::Network(network) => network.fmt(f),
+        }
+    }
+}

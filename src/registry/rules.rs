@@ -1,0 +1,116 @@
+//! Entries, indexed: what the registries in memory and in a file decide by.
+
+use super::{Network, Place};
+use crate::crypto::{KEY_BYTES, PublicKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+const LEAST: PublicKey = PublicKey([0; KEY_BYTES]);
+const GREATEST: PublicKey = PublicKey([u8::MAX; KEY_BYTES]);
+
+/// Which key may come in from where. A decision takes at most one search in the
+/// index for each prefix length that occurs, however many entries there are.
+#[derive(Default)]
+pub(super) struct Rules {
+    networks: BTreeSet<(Network, PublicKey)>,
+    /// How many entries of each prefix length there are, for IPv4 and IPv6.
+    lengths: [BTreeMap<u8, usize>; 2],
+    anywhere: BTreeSet<PublicKey>,
+    nowhere: BTreeSet<PublicKey>,
+}
+
+impl Rules {
+    /// Whether the entry is new.
+    pub(super) fn insert(&mut self, place: Place, key: PublicKey) -> bool {
+        match place {
+            Place::Anywhere => self.anywhere.insert(key),
+            Place::Nowhere => self.nowhere.insert(key),
+            Place::Network(network) => {
+                let new = self.networks.insert((network, key));
+                if new {
+                    *self.count_of(&network) += 1;
+                }
+                new
+            }
+        }
+    }
+
+    /// Whether there was such an entry.
+    pub(super) fn remove(&mut self, place: Place, key: &PublicKey) -> bool {
+        match place {
+            Place::Anywhere => self.anywhere.remove(key),
+            Place::Nowhere => self.nowhere.remove(key),
+            Place::Network(network) => {
+                let known = self.networks.remove(&(network, *key));
+                if known {
+                    *self.count_of(&network) -= 1;
+                    self.lengths[usize::from(!network.is_ipv4())].retain(|_, count| *count > 0);
+                }
+                known
+            }
+        }
+    }
+
+    fn count_of(&mut self, network: &Network) -> &mut usize {
+        self.lengths[usize::from(!network.is_ipv4())].entry(network.prefix()).or_default()
+    }
+
+    /// Whether the holder of `key` may come in from `address`.
+    pub(super) fn admit(&self, address: IpAddr, key: &PublicKey) -> bool {
+        if self.denies(key) {
+            return false;
+        }
+        self.anywhere.contains(key)
+            || self.decisive(address).is_some_and(|network| self.networks.contains(&(network, *key)))
+    }
+
+    /// Whether the key is denied.
+    pub(super) fn denies(&self, key: &PublicKey) -> bool {
+        self.nowhere.contains(key)
+    }
+
+    /// The keys that may come in from `address`, in ascending order.
+    pub(super) fn admitted(&self, address: IpAddr) -> Vec<PublicKey> {
+        let mut keys: Vec<_> = self.anywhere.iter().copied().collect();
+        if let Some(network) = self.decisive(address) {
+            keys.extend(self.networks.range((network, LEAST)..=(network, GREATEST)).map(|(_, key)| *key));
+        }
+        keys.retain(|key| !self.nowhere.contains(key));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// The most specific network that holds `address` and has entries.
+    fn decisive(&self, address: IpAddr) -> Option<Network> {
+        let address = address.to_canonical();
+        let lengths = self.lengths[usize::from(address.is_ipv6())].keys().rev();
+        lengths
+            .map(|length| Network::around(address, *length))
+            .find(|network| self.networks.range((*network, LEAST)..=(*network, GREATEST)).next().is_some())
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.networks.len() + self.anywhere.len() + self.nowhere.len()
+    }
+}
+
+impl FromIterator<(Place, PublicKey)> for Rules {
+    /// Sorts once, which is several times as fast as one insertion after the other.
+    fn from_iter<I: IntoIterator<Item = (Place, PublicKey)>>(entries: I) -> Rules {
+        let mut rules = Rules::default();
+        let mut networks = Vec::new();
+        for (place, key) in entries {
+            match place {
+                Place::Network(network) => networks.push((network, key)),
+                _ => drop(rules.insert(place, key)),
+            }
+        }
+        rules.networks = networks.into_iter().collect();
+        for (network, _) in &rules.networks {
+            *rules.lengths[usize::from(!network.is_ipv4())].entry(network.prefix()).or_default() += 1;
+        }
+        rules
+    }
+}

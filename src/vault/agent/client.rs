@@ -1,0 +1,273 @@
+//! The vault whose key an agent holds.
+
+use super::socket;
+use super::wire::{self, LENGTH_BYTES};
+use crate::crypto::{KEY_BYTES, Origin, PublicKey, TAG_BYTES};
+use crate::error::{Error, Result};
+use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
+use crate::vault::{Answers, LongTermNonce, Purpose, Vault};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a request may take unless its caller says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon an agent that is away is looked for again.
+const RETRY: Duration = Duration::from_millis(10);
+/// Connections to the agent; further requests wait for one to be free.
+const LINES_MAX: usize = 4;
+
+/// A vault whose key is in another process, the agent ([`Agent`](super::Agent), `curve-tun agent`).
+///
+/// Any number of processes may use one agent: they share its identity, and never a counter. The agent may be
+/// restarted under them: a request waits for it as long as its time allows. An agent that comes back with another
+/// key is refused. Requests block, so connections have this vault answer later ([`Answers::Later`]).
+pub struct AgentVault {
+    path: PathBuf,
+    public: PublicKey,
+    timeout: Duration,
+    lines: Mutex<Lines>,
+    freed: Condvar,
+    origin: Origin,
+}
+
+/// The connections to the agent.
+struct Lines {
+    idle: Vec<OwnedFd>,
+    busy: usize,
+}
+
+impl AgentVault {
+    /// Connects to the agent at `path`; each request, this one too, may take 5 seconds.
+    ///
+    /// # Errors
+    /// `FileNotFound` if there is no socket, `ConnectionRefused` if no agent listens at it, `PermissionDenied` if it
+    /// is another user's, `VaultVersion` if it speaks a later protocol, `Timeout` if it does not answer,
+    /// `VaultFailed` if it answers nonsense, `InvalidArgument` for a path of over 107 bytes, `TooManyFiles`,
+    /// `CryptoUnavailable`.
+    pub fn open(path: &Path) -> Result<AgentVault> {
+        AgentVault::open_with_timeout(path, TIMEOUT)
+    }
+
+    /// As [`AgentVault::open`]; each request may take `timeout`.
+    ///
+    /// # Errors
+    /// Those of [`AgentVault::open`].
+    pub fn open_with_timeout(path: &Path, timeout: Duration) -> Result<AgentVault> {
+        crate::crypto::init()?;
+        let stream = socket::connect_to(path)?;
+        let public = greet(&stream, Instant::now() + timeout)?;
+        let lines = Mutex::new(Lines { idle: vec![stream], busy: 0 });
+        let (path, origin) = (path.to_owned(), Origin::here());
+        Ok(AgentVault { path, public, timeout, lines, freed: Condvar::new(), origin })
+    }
+
+    /// Sends a request and reads a response into `parts`, which it must fill exactly.
+    fn ask(&self, request: &[&[u8]], parts: &mut [&mut [u8]]) -> Result<()> {
+        self.origin.check()?;
+        let request = wire::frame(request)?;
+        let deadline = Instant::now() + self.timeout;
+        let mut line = self.take_line(deadline)?;
+        let asked = loop {
+            // A request may be sent twice, if its response is lost: that uses a counter, and repeats none.
+            let stream = match line.take().map_or_else(|| self.connect(deadline), Ok) {
+                Ok(stream) => stream,
+                Err(error) => break Err(error),
+            };
+            match exchange(&stream, &request, parts, deadline) {
+                Ok(()) => {
+                    line = Some(stream);
+                    break Ok(());
+                }
+                Err(Broken::Refused(error)) => {
+                    line = Some(stream);
+                    break Err(error);
+                }
+                Err(Broken::Line(Error::Closed)) if Instant::now() < deadline => {}
+                Err(Broken::Line(Error::Closed)) => break Err(Error::Timeout),
+                Err(Broken::Line(error)) => break Err(error),
+            }
+        };
+        self.give_line(line);
+        asked
+    }
+
+    /// A place among the connections, and an idle one if there is one.
+    fn take_line(&self, deadline: Instant) -> Result<Option<OwnedFd>> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        while lines.busy >= LINES_MAX {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Timeout);
+            }
+            lines = self.freed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        lines.busy += 1;
+        Ok(lines.idle.pop())
+    }
+
+    fn give_line(&self, line: Option<OwnedFd>) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.busy -= 1;
+        lines.idle.extend(line);
+        self.freed.notify_one();
+    }
+
+    /// A new connection to the agent, which may be away for a while.
+    fn connect(&self, deadline: Instant) -> Result<OwnedFd> {
+        loop {
+            let connected =
+                socket::connect_to(&self.path).and_then(|stream| Ok((greet(&stream, deadline)?, stream)));
+            match connected {
+                Ok((public, stream)) if public == self.public => return Ok(stream),
+                // Another key: what was asked for is not what this agent can do.
+                Ok(_) => return Err(Error::VaultFailed),
+                Err(Error::FileNotFound | Error::ConnectionRefused | Error::WouldBlock | Error::Closed) => {}
+                Err(error) => return Err(error),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Timeout);
+            }
+            std::thread::sleep(left.min(RETRY));
+        }
+    }
+}
+
+/// Why a request got no response that is one.
+enum Broken {
+    /// The agent said no: the connection is fine.
+    Refused(Error),
+    /// The connection is not to be used any more.
+    Line(Error),
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Broken {
+        Broken::Line(error)
+    }
+}
+
+/// Asks for the agent's public key, and with it whether it speaks this protocol.
+fn greet(stream: &OwnedFd, deadline: Instant) -> Result<PublicKey> {
+    let (mut version, mut public) = ([0; 1], [0; KEY_BYTES]);
+    let request = wire::frame(&[&[wire::PUBLIC_KEY, wire::VERSION]])?;
+    match exchange(stream, &request, &mut [&mut version, &mut public], deadline) {
+        Ok(()) if version == [wire::VERSION] => Ok(PublicKey(public)),
+        Ok(()) => Err(Error::VaultFailed),
+        Err(Broken::Refused(error) | Broken::Line(error)) => Err(error),
+    }
+}
+
+/// One request and its response.
+fn exchange(
+    stream: &OwnedFd,
+    request: &[u8],
+    parts: &mut [&mut [u8]],
+    deadline: Instant,
+) -> std::result::Result<(), Broken> {
+    let mut sent = 0;
+    while sent < request.len() {
+        let wrote = socket::write(stream.as_fd(), &request[sent..]);
+        sent += or_wait(wrote, stream, PollFlags::POLLOUT, deadline)?;
+    }
+    let (mut length, mut status) = ([0; LENGTH_BYTES], [0; 1]);
+    read_exactly(stream, &mut length, deadline)?;
+    let length = wire::frame_length(length).ok_or(Error::VaultFailed)?;
+    read_exactly(stream, &mut status, deadline)?;
+    if status != [0] {
+        let error = Error::from_code(status[0].into()).filter(|_| length == 1).ok_or(Error::VaultFailed)?;
+        return Err(Broken::Refused(error));
+    }
+    if length != 1 + parts.iter().map(|part| part.len()).sum::<usize>() {
+        return Err(Broken::Line(Error::VaultFailed));
+    }
+    for part in parts {
+        read_exactly(stream, part, deadline)?;
+    }
+    Ok(())
+}
+
+fn read_exactly(stream: &OwnedFd, bytes: &mut [u8], deadline: Instant) -> Result<()> {
+    let mut got = 0;
+    while got < bytes.len() {
+        let read = match socket::read(stream.as_fd(), &mut bytes[got..]) {
+            Ok(0) => Err(Error::Closed),
+            read => read,
+        };
+        got += or_wait(read, stream, PollFlags::POLLIN, deadline)?;
+    }
+    Ok(())
+}
+
+/// What a call did; if it would have blocked, nothing, once the stream is ready for `events`.
+fn or_wait(done: Result<usize>, stream: &OwnedFd, events: PollFlags, deadline: Instant) -> Result<usize> {
+    if done != Err(Error::WouldBlock) {
+        return done;
+    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::Timeout);
+    }
+    // Rounded up, so that the deadline has passed when the wait ends without an event.
+    let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+    match poll(&mut [PollFd::new(stream.as_fd(), events)], timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(0),
+        Err(_) => Err(Error::Io),
+    }
+}
+
+impl Vault for AgentVault {
+    fn public_key(&self) -> PublicKey {
+        self.public
+    }
+
+    fn box_seal(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<LongTermNonce> {
+        if purpose == Purpose::Hello || message.len().checked_add(TAG_BYTES) != Some(sealed.len()) {
+            return Err(Error::InvalidArgument);
+        }
+        let mut nonce = [0; _];
+        self.ask(&[&[wire::BOX, purpose as u8], &peer.0, message], &mut [&mut nonce, sealed])?;
+        Ok(nonce)
+    }
+
+    fn box_open(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        message: &mut [u8],
+    ) -> Result<()> {
+        let fits = message.len().checked_add(TAG_BYTES) == Some(sealed.len());
+        if !fits || nonce.len() != purpose.nonce_len() {
+            return Err(Error::InvalidArgument);
+        }
+        self.ask(&[&[wire::BOX_OPEN, purpose as u8], &peer.0, nonce, sealed], &mut [message])
+    }
+
+    fn answer_hello(
+        &self,
+        client_short: &PublicKey,
+        hello: &HelloBox,
+        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
+    ) -> Result<(LongTermNonce, CookieBox)> {
+        let (mut nonce, mut sealed) = ([0; _], [0; _]);
+        let request: [&[u8]; 4] = [&[wire::ANSWER_HELLO], &client_short.0, hello, &cookie()?];
+        self.ask(&request, &mut [&mut nonce, &mut sealed])?;
+        Ok((nonce, sealed))
+    }
+
+    fn answers(&self) -> Answers {
+        Answers::Later
+    }
+}

@@ -1,0 +1,134 @@
+//! The vault whose key is kept in a file.
+
+use super::store::{self, Exposure, Head, Kind};
+use super::{LocalKey, LongTermNonce, LongTermNonces, Purpose, Vault};
+use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
+use crate::error::{Error, Result};
+use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
+use std::path::Path;
+
+/// A vault kept in a file of its own: key pair, nonce block key and the bound of the counter.
+///
+/// The file is readable by its owner only, and may be sealed by a passphrase.
+/// One vault at a time has it open, by a lock (`flock`). A nonce is given out
+/// only when a bound above its counter is on the disk, so no crash repeats one;
+/// bringing a new bound there takes the first nonce after opening, and one in
+/// each 1,048,576 after that, as long as the disk takes. `docs/VAULTS.md`
+/// describes the file and what it protects against.
+pub struct FileVault(LocalKey);
+
+/// What a vault's file tells without its passphrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileInfo {
+    /// The public key. Whoever can write the file could have changed it; opening the vault checks it.
+    pub public_key: PublicKey,
+    /// Whether a passphrase is needed.
+    pub sealed: bool,
+}
+
+impl FileVault {
+    /// Makes a vault with a new random key in a new file of mode 0600; sealed at `cost` if there is a passphrase.
+    ///
+    /// File and folder are on the disk when this returns. What is already at `path` is never overwritten.
+    /// With a passphrase it takes as long as `cost` says.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `FileNotFound` if the folder does not exist; `PermissionDenied`, `ReadOnly`, `DiskFull`,
+    /// `TooManyFiles`, `Io`; `InvalidArgument` for an empty passphrase, a cost out of its range or a path with a zero
+    /// byte; `OutOfMemory` if there is too little for `cost`; `CryptoUnavailable`.
+    pub fn create(path: &Path, passphrase: Option<&[u8]>, cost: Cost) -> Result<FileVault> {
+        let (secret, nonce_key) = (SecretKey::generate()?, NonceKey::generate()?);
+        let head = Head::of_keys(&secret, &nonce_key, passphrase, cost)?;
+        let journal = store::create(path, &head)?;
+        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
+    }
+
+    /// Opens the vault in the file at `path`, which stays locked until the vault is dropped.
+    ///
+    /// # Errors
+    /// `FileNotFound`; `VaultPermissions` if it is a link, no regular file, another user's, or open to group or others
+    /// ([`FileVault::exposure`] tells which); `VaultInUse`; `VaultCorrupt`, `VaultVersion`; `WrongPassphrase` if the
+    /// passphrase does not open it, is missing, or is given for a vault without one; `PermissionDenied`, `ReadOnly`,
+    /// `TooManyFiles`, `Io`; `OutOfMemory` if there is too little for the cost at which it is sealed;
+    /// `CryptoUnavailable`.
+    pub fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<FileVault> {
+        let (head, journal) = store::open(path)?;
+        let (secret, nonce_key) = head.keys(passphrase)?;
+        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
+    }
+
+    /// The key and its nonces, for the two steps of a box in Erlang.
+    #[cfg(feature = "nif")]
+    pub(crate) fn local(&self) -> &LocalKey {
+        &self.0
+    }
+
+    /// What the file at `path` tells without its passphrase, also while a vault has it open.
+    ///
+    /// # Errors
+    /// Those of [`FileVault::open`], except `VaultInUse` and `WrongPassphrase`.
+    pub fn inspect(path: &Path) -> Result<FileInfo> {
+        let head = store::read_head(&store::peek(path)?)?;
+        match head.kind() {
+            Some(kind @ (Kind::Plain | Kind::Sealed)) => {
+                Ok(FileInfo { public_key: head.public_key(), sealed: kind == Kind::Sealed })
+            }
+            _ => Err(Error::VaultCorrupt),
+        }
+    }
+
+    /// Why the file at `path` is refused with `VaultPermissions`; `None` if it is not.
+    ///
+    /// # Errors
+    /// `FileNotFound`, `PermissionDenied`, `Io`.
+    pub fn exposure(path: &Path) -> Result<Option<Exposure>> {
+        store::exposure(path)
+    }
+
+    /// The counter in a nonce of this vault, for the project's tests.
+    #[cfg(feature = "inject")]
+    pub fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+        self.0.counter_in(nonce)
+    }
+}
+
+impl Vault for FileVault {
+    fn public_key(&self) -> PublicKey {
+        self.0.public_key()
+    }
+
+    fn box_seal(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<LongTermNonce> {
+        self.0.box_seal(purpose, peer, message, sealed)
+    }
+
+    fn box_open(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        message: &mut [u8],
+    ) -> Result<()> {
+        self.0.box_open(purpose, peer, nonce, sealed, message)
+    }
+
+    fn answer_hello(
+        &self,
+        client_short: &PublicKey,
+        hello: &HelloBox,
+        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
+    ) -> Result<(LongTermNonce, CookieBox)> {
+        self.0.answer_hello(client_short, hello, cookie)
+    }
+
+    fn forget_agreements(&self) {
+        self.0.forget_agreements();
+    }
+}

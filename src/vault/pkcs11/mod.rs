@@ -1,0 +1,136 @@
+//! The vault whose key is in a PKCS #11 token: a smart card, a USB key, a hardware security module.
+
+mod module;
+mod pin;
+mod state;
+mod token;
+mod uri;
+
+use super::{Answers, LocalKey, LongTermNonce, Purpose, Vault};
+use crate::crypto::PublicKey;
+use crate::error::Result;
+use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
+use pin::Pin;
+use token::TokenKey;
+use uri::Uri;
+
+/// A vault whose secret key never leaves its token.
+///
+/// The token does the X25519 of a handshake (`CKM_ECDH1_DERIVE`); the rest is done in memory. The bound of the counter
+/// is kept in a small file beside, which one vault at a time has open. Which token and which key is said by a URI (RFC
+/// 7512), such as `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`; the attribute
+/// `x-curve-tun-state` names the file of the bound, which is else under `$XDG_STATE_HOME` or `$HOME/.local/state`.
+/// `docs/VAULTS.md` lists the attributes.
+///
+/// The token may be taken away and come back, and its sessions may end: calls fail meanwhile, with `NotFound`, and
+/// then go on. Calls block for as long as the token takes, one at a time, so connections have this vault answer later
+/// ([`Answers::Later`]).
+pub struct Pkcs11Vault(LocalKey<TokenKey>);
+
+impl Pkcs11Vault {
+    /// Opens the key that `uri` names. `pin` goes before a PIN in the URI; it is kept, in guarded memory, to log in
+    /// again with.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the URI is malformed, has an unknown attribute, or fits more than one token or key, or if
+    /// the PIN is over 255 bytes; `FileNotFound` if its module or PIN file does not exist; `NotFound` if no token or
+    /// X25519 key fits; `WrongPassphrase` for a wrong PIN, or none where one is needed to see the key;
+    /// `PermissionDenied` if the PIN is locked or expired; `VaultFailed` if the module fails; for the file of the
+    /// bound those of [`FileVault`](super::FileVault).
+    pub fn open(uri: &str, pin: Option<&[u8]>) -> Result<Pkcs11Vault> {
+        Pkcs11Vault::of(uri, pin, TokenKey::open)
+    }
+
+    /// Makes a new key in the token and opens it. The URI's `object` is its label; its `id` is drawn if not given.
+    ///
+    /// # Errors
+    /// Those of [`Pkcs11Vault::open`]; `InvalidArgument` without `object`; `AlreadyExists` if the token has an object
+    /// of that name; `ReadOnly` if it cannot be written.
+    pub fn generate(uri: &str, pin: Option<&[u8]>) -> Result<Pkcs11Vault> {
+        Pkcs11Vault::of(uri, pin, TokenKey::generate)
+    }
+
+    /// The public key of the key that `uri` names; the file of the bound is neither needed nor locked.
+    ///
+    /// # Errors
+    /// Those of [`Pkcs11Vault::open`].
+    pub fn inspect(uri: &str, pin: Option<&[u8]>) -> Result<PublicKey> {
+        let (uri, pin) = understood(uri, pin)?;
+        Ok(TokenKey::open(uri, pin)?.1)
+    }
+
+    fn of(
+        uri: &str,
+        pin: Option<&[u8]>,
+        key: impl FnOnce(Uri, Option<Pin>) -> Result<(TokenKey, PublicKey)>,
+    ) -> Result<Pkcs11Vault> {
+        let (uri, pin) = understood(uri, pin)?;
+        let state = uri.state.clone();
+        let (key, public) = key(uri, pin)?;
+        let nonces = state::nonces(state.as_deref(), &public)?;
+        Ok(Pkcs11Vault(LocalKey::of(key, public, nonces)))
+    }
+
+    /// The counter in a nonce of this vault, for the project's tests.
+    #[cfg(feature = "inject")]
+    pub fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+        self.0.counter_in(nonce)
+    }
+}
+
+/// The URI, and the PIN from wherever it comes.
+fn understood(uri: &str, pin: Option<&[u8]>) -> Result<(Uri, Option<Pin>)> {
+    crate::crypto::init()?;
+    let mut uri = Uri::parse(uri)?;
+    let of_uri = uri.pin_value.take();
+    let pin = match (pin, &uri.pin_source) {
+        (Some(pin), _) => Some(Pin::new(pin)?),
+        (None, Some(source)) => Some(Pin::from_file(source)?),
+        (None, None) => of_uri,
+    };
+    Ok((uri, pin))
+}
+
+impl Vault for Pkcs11Vault {
+    fn public_key(&self) -> PublicKey {
+        self.0.public_key()
+    }
+
+    fn box_seal(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<LongTermNonce> {
+        self.0.box_seal(purpose, peer, message, sealed)
+    }
+
+    fn box_open(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        message: &mut [u8],
+    ) -> Result<()> {
+        self.0.box_open(purpose, peer, nonce, sealed, message)
+    }
+
+    fn answer_hello(
+        &self,
+        client_short: &PublicKey,
+        hello: &HelloBox,
+        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
+    ) -> Result<(LongTermNonce, CookieBox)> {
+        self.0.answer_hello(client_short, hello, cookie)
+    }
+
+    fn forget_agreements(&self) {
+        self.0.forget_agreements();
+    }
+
+    fn answers(&self) -> Answers {
+        Answers::Later
+    }
+}

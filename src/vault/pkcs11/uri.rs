@@ -1,0 +1,173 @@
+//! PKCS #11 URIs (RFC 7512), as far as they find a key pair.
+//!
+//! A URI is `pkcs11:` and attributes, `name=value`, separated by `;`, then
+//! perhaps `?` and more, separated by `&`. Values are percent-encoded. What a
+//! URI says must be understood whole: an attribute that is unknown, or given
+//! twice, is refused rather than passed over.
+
+use super::pin::Pin;
+use crate::crypto::wipe;
+use crate::error::{Error, Result};
+use std::path::PathBuf;
+
+/// What a URI says.
+#[derive(Default)]
+pub(super) struct Uri {
+    /// The token's label.
+    pub token: Option<String>,
+    pub manufacturer: Option<String>,
+    pub model: Option<String>,
+    pub serial: Option<String>,
+    pub slot_id: Option<u64>,
+    pub slot_description: Option<String>,
+    pub slot_manufacturer: Option<String>,
+    pub library_description: Option<String>,
+    pub library_manufacturer: Option<String>,
+    /// Major, minor.
+    pub library_version: Option<(u8, u8)>,
+    /// The key's label.
+    pub object: Option<String>,
+    /// The key's identifier.
+    pub id: Option<Vec<u8>>,
+    /// The library to load.
+    pub module_path: Option<PathBuf>,
+    pub pin_value: Option<Pin>,
+    /// The file whose first line is the PIN.
+    pub pin_source: Option<PathBuf>,
+    /// Where the bound of the counter is kept: an attribute of curve_tun's own, `x-curve-tun-state`.
+    pub state: Option<PathBuf>,
+}
+
+impl Uri {
+    /// # Errors
+    /// `InvalidArgument` for anything that is no such URI.
+    pub(super) fn parse(text: &str) -> Result<Uri> {
+        let rest = strip_scheme(text).ok_or(Error::InvalidArgument)?;
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        let mut uri = Uri::default();
+        for attribute in attributes(path, ';') {
+            uri.take_from_path(attribute?)?;
+        }
+        for attribute in query.into_iter().flat_map(|query| attributes(query, '&')) {
+            uri.take_from_query(attribute?)?;
+        }
+        if uri.pin_value.is_some() && uri.pin_source.is_some() {
+            return Err(Error::InvalidArgument);
+        }
+        Ok(uri)
+    }
+
+    fn take_from_path(&mut self, (name, value): (&str, &str)) -> Result<()> {
+        let value = decoded(value, b":[]@!$'()*+,=&")?;
+        match name {
+            "token" => once(&mut self.token, text(value)?),
+            "manufacturer" => once(&mut self.manufacturer, text(value)?),
+            "model" => once(&mut self.model, text(value)?),
+            "serial" => once(&mut self.serial, text(value)?),
+            "slot-id" => once(&mut self.slot_id, number(&text(value)?)?),
+            "slot-description" => once(&mut self.slot_description, text(value)?),
+            "slot-manufacturer" => once(&mut self.slot_manufacturer, text(value)?),
+            "library-description" => once(&mut self.library_description, text(value)?),
+            "library-manufacturer" => once(&mut self.library_manufacturer, text(value)?),
+            "library-version" => once(&mut self.library_version, version(&text(value)?)?),
+            "object" => once(&mut self.object, text(value)?),
+            "id" => once(&mut self.id, value),
+            // Only a private key does what is asked here.
+            "type" if value == b"private" => Ok(()),
+            _ => Err(Error::InvalidArgument),
+        }
+    }
+
+    fn take_from_query(&mut self, (name, value): (&str, &str)) -> Result<()> {
+        let mut value = decoded(value, b":[]@!$'()*+,=/?|")?;
+        match name {
+            "module-path" => once(&mut self.module_path, path(value)?),
+            "pin-source" => {
+                let source = text(value)?;
+                // A file, by its path or as a URI; no command is run to have a PIN.
+                let source =
+                    source.strip_prefix("file://").or(source.strip_prefix("file:")).unwrap_or(&source);
+                once(&mut self.pin_source, path(source.as_bytes().to_vec())?)
+            }
+            "pin-value" => {
+                let pin = Pin::new(&value);
+                wipe(&mut value);
+                once(&mut self.pin_value, pin?)
+            }
+            "x-curve-tun-state" => once(&mut self.state, path(value)?),
+            _ => Err(Error::InvalidArgument),
+        }
+    }
+}
+
+/// What follows `pkcs11:`, in whatever case that is written.
+fn strip_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(':')?;
+    scheme.eq_ignore_ascii_case("pkcs11").then_some(rest)
+}
+
+/// Names and values, still encoded; of an empty list none.
+fn attributes(list: &str, separator: char) -> impl Iterator<Item = Result<(&str, &str)>> {
+    let whole = (!list.is_empty()).then_some(list);
+    let split = whole.into_iter().flat_map(move |list| list.split(separator));
+    split.map(|attribute| attribute.split_once('=').ok_or(Error::InvalidArgument))
+}
+
+/// Undoes percent-encoding; beside letters, digits, and `-._~`, only `reserved` may stand for themselves.
+fn decoded(value: &str, reserved: &[u8]) -> Result<Vec<u8>> {
+    // Reserved at once: a vector that grows leaves copies of a PIN behind.
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        let itself = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || reserved.contains(&byte);
+        match byte {
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let (high, low) = (digit(), digit());
+                let (high, low) = high.zip(low).ok_or(Error::InvalidArgument)?;
+                bytes.push((high << 4 | low) as u8);
+            }
+            byte if itself => bytes.push(byte),
+            _ => return Err(Error::InvalidArgument),
+        }
+    }
+    Ok(bytes)
+}
+
+fn once<T>(field: &mut Option<T>, value: T) -> Result<()> {
+    if field.is_some() {
+        return Err(Error::InvalidArgument);
+    }
+    *field = Some(value);
+    Ok(())
+}
+
+fn text(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| Error::InvalidArgument)
+}
+
+/// Absolute, so that it means the same wherever the process stands.
+fn path(bytes: Vec<u8>) -> Result<PathBuf> {
+    let path = PathBuf::from(text(bytes)?);
+    if path.is_absolute() { Ok(path) } else { Err(Error::InvalidArgument) }
+}
+
+/// Decimal digits alone.
+fn number<N: std::str::FromStr>(text: &str) -> Result<N> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().ok_or(Error::InvalidArgument)
+}
+
+/// `major.minor`, or `major` alone.
+fn version(text: &str) -> Result<(u8, u8)> {
+    match text.split_once('.') {
+        Some((major, minor)) => Ok((number(major)?, number(minor)?)),
+        None => Ok((number(text)?, 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

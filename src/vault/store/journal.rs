@@ -1,0 +1,137 @@
+//! The bound of the counter, on disk before a counter below it is used.
+//!
+//! Two slots, a page each, are written in turn:
+//!
+//! | offset | size | field |
+//! | --- | --- | --- |
+//! | 0 | 8 | sequence number, even in the first slot, odd in the second |
+//! | 8 | 8 | bound: every counter that was ever used is below it, if this slot is the newer one |
+//! | 16 | 32 | BLAKE2b of the head's checksum and the 16 bytes before |
+//!
+//! The newer slot counts. A write that was cut short, or never reached the
+//! disk, leaves the other slot, whose bound was the one in force. A damaged
+//! slot may as well have been the newer one: the two bounds are never more than
+//! a step apart, so one step above the other is safe, and that is written first.
+
+use super::{FILE_LEN, Head, PAGE, read_exact_at};
+use crate::crypto::{Origin, fingerprint};
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+/// How far a bound is above the last: a crash skips at most this many counters (a crash and a damaged slot, twice).
+pub const STEP: u64 = 1 << 20;
+/// Bytes in a slot.
+const SLOT_LEN: usize = 8 + 8 + 32;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    sequence: u64,
+    bound: u64,
+}
+
+impl Slot {
+    fn bytes(self, tag: &[u8; 32]) -> [u8; SLOT_LEN] {
+        let mut bytes = [0; SLOT_LEN];
+        bytes[..8].copy_from_slice(&self.sequence.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.bound.to_be_bytes());
+        let checksum = fingerprint(&[tag, &bytes[..16]].concat());
+        bytes[16..].copy_from_slice(&checksum);
+        bytes
+    }
+
+    /// `None` if the slot at `index` is damaged.
+    fn parse(bytes: &[u8; SLOT_LEN], index: u64, tag: &[u8; 32]) -> Option<Slot> {
+        let number = |range: Range<usize>| bytes[range].iter().fold(0, |n, b| n << 8 | u64::from(*b));
+        let slot = Slot { sequence: number(0..8), bound: number(8..16) };
+        (slot.bytes(tag) == *bytes && slot.sequence % 2 == index).then_some(slot)
+    }
+}
+
+/// Writes the slots of a new file, whose counter has not been used, to the two pages that are theirs.
+pub(super) fn lay_out(pages: &mut [u8], head: &Head) {
+    for (sequence, page) in (0..).zip(pages.chunks_exact_mut(PAGE)) {
+        page[..SLOT_LEN].copy_from_slice(&Slot { sequence, bound: 0 }.bytes(&head.checksum()));
+    }
+}
+
+/// The open, locked file of a vault, to raise the bound in.
+pub(crate) struct Journal {
+    file: File,
+    tag: [u8; 32],
+    newest: Slot,
+    /// The other slot is damaged.
+    healing: bool,
+    origin: Origin,
+}
+
+impl Journal {
+    /// `VaultCorrupt` if the slots do not tell the bound.
+    pub(super) fn read(file: File, head: &Head) -> Result<Journal> {
+        let tag = head.checksum();
+        let read = |index: u64| {
+            let mut bytes = [0; SLOT_LEN];
+            read_exact_at(&file, &mut bytes, offset(index))?;
+            Ok(Slot::parse(&bytes, index, &tag))
+        };
+        let (newest, healing) = match (read(0)?, read(1)?) {
+            (Some(a), Some(b)) => {
+                let (old, new) = if a.sequence < b.sequence { (a, b) } else { (b, a) };
+                let step = new.bound.checked_sub(old.bound);
+                if new.sequence - old.sequence != 1 || step.is_none_or(|step| step > STEP) {
+                    return Err(Error::VaultCorrupt);
+                }
+                (new, false)
+            }
+            (Some(slot), None) | (None, Some(slot)) => (slot, true),
+            (None, None) => return Err(Error::VaultCorrupt),
+        };
+        Ok(Journal { file, tag, newest, healing, origin: Origin::here() })
+    }
+
+    /// Counters that may be used from here on: their bound is on disk.
+    ///
+    /// # Errors
+    /// `Forked`, `CounterExhausted`, those of [`Error::of_file`]: nothing is given, and the next call tries again.
+    pub(crate) fn raise(&mut self) -> Result<Range<u64>> {
+        self.origin.check()?;
+        if self.healing {
+            self.write()?;
+            self.healing = false;
+        }
+        let start = self.newest.bound;
+        self.write()?;
+        Ok(start..self.newest.bound)
+    }
+
+    /// Writes the next bound over the older slot.
+    fn write(&mut self) -> Result<()> {
+        let next = Slot {
+            sequence: self.newest.sequence.checked_add(1).ok_or(Error::CounterExhausted)?,
+            bound: self.newest.bound.checked_add(STEP).ok_or(Error::CounterExhausted)?,
+        };
+        let write = || {
+            self.file.write_all_at(&next.bytes(&self.tag), offset(next.sequence) as u64)?;
+            // The file's size and place do not change: its data is all there is to bring to the disk.
+            self.file.sync_data()
+        };
+        write().map_err(|e| Error::of_file(&e))?;
+        self.newest = next;
+        Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if self.origin.check().is_ok() {
+            // A forked child may still hold the descriptor, and with it the lock. Failing that, the close unlocks.
+            let _ = self.file.unlock();
+        }
+    }
+}
+
+/// Where the slot of a sequence number is.
+fn offset(sequence: u64) -> usize {
+    if sequence.is_multiple_of(2) { PAGE } else { FILE_LEN - PAGE }
+}

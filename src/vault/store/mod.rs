@@ -1,0 +1,73 @@
+//! A vault's file: what is kept and how it is placed, sealed and updated
+//! (`docs/VAULTS.md`, "The file"). Vaults are built on it; it opens no box.
+//!
+//! The file has three pages of 4096 bytes. The first, the [`head`], is written
+//! once. The other two are the slots of the [`journal`], which holds the bound
+//! of the counter and needs no key to be updated.
+
+mod head;
+mod journal;
+mod place;
+
+pub(crate) use head::{Head, Kind};
+pub(crate) use journal::Journal;
+#[cfg(feature = "inject")]
+pub use journal::STEP;
+pub use place::Exposure;
+pub(crate) use place::{exposure, peek};
+
+use crate::crypto::Secret;
+use crate::error::{Error, Result};
+use head::HEAD_LEN;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes from one part of the file to the next; a torn write damages one part at most.
+const PAGE: usize = 4096;
+/// Bytes in the file.
+const FILE_LEN: usize = 3 * PAGE;
+
+/// Makes the file with this head and a counter that has not been used; it is on disk, and locked, when this returns.
+///
+/// # Errors
+/// `AlreadyExists` if there is anything at `path`, which stays as it is; those of [`Error::of_file`].
+pub(crate) fn create(path: &Path, head: &Head) -> Result<Journal> {
+    // No page of it is secret but the first, and the buffer is wiped.
+    let mut contents = Secret::<FILE_LEN>::zeroed()?;
+    let bytes = contents.bytes_mut();
+    bytes[..HEAD_LEN].copy_from_slice(head.bytes());
+    journal::lay_out(&mut bytes[PAGE..], head);
+    let file = place::create(path, bytes)?;
+    Journal::read(file, head)
+}
+
+/// Opens and locks the file.
+///
+/// # Errors
+/// `FileNotFound`, `VaultPermissions`, `VaultInUse`, `VaultCorrupt`, `VaultVersion`; those of [`Error::of_file`].
+pub(crate) fn open(path: &Path) -> Result<(Head, Journal)> {
+    let file = place::open(path)?;
+    let head = read_head(&file)?;
+    let len = file.metadata().map_err(|e| Error::of_file(&e))?.len();
+    if len != FILE_LEN as u64 {
+        return Err(Error::VaultCorrupt);
+    }
+    let journal = Journal::read(file, &head)?;
+    Ok((head, journal))
+}
+
+/// The checked head of the file.
+pub(crate) fn read_head(file: &File) -> Result<Head> {
+    let mut bytes = Secret::<HEAD_LEN>::zeroed()?;
+    read_exact_at(file, bytes.bytes_mut(), 0)?;
+    Head::parse(bytes)
+}
+
+/// `VaultCorrupt` if the file ends before.
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: usize) -> Result<()> {
+    file.read_exact_at(bytes, offset as u64).map_err(|e| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => Error::VaultCorrupt,
+        _ => Error::of_file(&e),
+    })
+}

@@ -1,0 +1,143 @@
+/* Vaults that are kept: kept FOLDER AGENT_SOCKET. */
+
+#define _XOPEN_SOURCE 700
+
+#include "check.h"
+
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const uint8_t passphrase[] = "correct horse";
+#define PASSPHRASE passphrase, sizeof passphrase - 1
+
+/* FOLDER/NAME, in a buffer of its own for each call in one expression. */
+static char *in(const char *folder, const char *name)
+{
+    static char paths[4][512];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static void files(const char *folder)
+{
+    curve_tun_vault *vault, *again = NULL;
+    uint8_t key[CURVE_TUN_KEY_BYTES], same[CURVE_TUN_KEY_BYTES];
+    const char *path = in(folder, "plain");
+    char long_path[5000];
+    struct stat status;
+
+    OK(curve_tun_vault_create_file(path, NULL, 0, &vault));
+    CHECK(stat(path, &status) == 0 && (status.st_mode & 07777) == 0600);
+    OK(curve_tun_vault_public_key(vault, key));
+    GIVES(CURVE_TUN_ERR_ALREADY_EXISTS, curve_tun_vault_create_file(path, NULL, 0, &again));
+    GIVES(CURVE_TUN_ERR_VAULT_IN_USE, curve_tun_vault_open_file(path, NULL, 0, &again));
+    curve_tun_vault_free(vault);
+    GIVES(CURVE_TUN_ERR_WRONG_PASSPHRASE, curve_tun_vault_open_file(path, PASSPHRASE, &again));
+    CHECK(chmod(path, 0640) == 0);
+    GIVES(CURVE_TUN_ERR_VAULT_PERMISSIONS, curve_tun_vault_open_file(path, NULL, 0, &again));
+    CHECK(chmod(path, 0600) == 0);
+    CHECK(again == NULL);
+    OK(curve_tun_vault_open_file(path, NULL, 0, &vault));
+    OK(curve_tun_vault_public_key(vault, same));
+    CHECK(memcmp(key, same, sizeof key) == 0);
+    curve_tun_vault_free(vault);
+    CHECK(truncate(path, 100) == 0);
+    GIVES(CURVE_TUN_ERR_VAULT_CORRUPT, curve_tun_vault_open_file(path, NULL, 0, &again));
+
+    path = in(folder, "sealed");
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_vault_create_file_at_cost(path, PASSPHRASE, 0, 8192, &vault));
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_vault_create_file_at_cost(path, PASSPHRASE, 1, 8191, &vault));
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_vault_create_file_at_cost(path, NULL, 0, 1, 8192, &vault));
+    OK(curve_tun_vault_create_file_at_cost(path, PASSPHRASE, 1, 8192, &vault));
+    curve_tun_vault_free(vault);
+    GIVES(CURVE_TUN_ERR_WRONG_PASSPHRASE, curve_tun_vault_open_file(path, NULL, 0, &again));
+    OK(curve_tun_vault_open_file(path, PASSPHRASE, &vault));
+    curve_tun_vault_free(vault);
+
+    GIVES(CURVE_TUN_ERR_FILE_NOT_FOUND, curve_tun_vault_create_file(in(folder, "no/such"), NULL, 0, &again));
+    memset(long_path, 'x', sizeof long_path);
+    long_path[sizeof long_path - 1] = 0;
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_vault_open_file(long_path, NULL, 0, &again));
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_vault_open_agent(in(folder, long_path + 4800), &again));
+    GIVES(CURVE_TUN_ERR_FILE_NOT_FOUND, curve_tun_vault_open_agent(in(folder, "nobody"), &again));
+}
+
+struct end {
+    curve_tun_listener *listener;
+    curve_tun_vault *vault;
+    uint8_t server_key[CURVE_TUN_KEY_BYTES];
+};
+
+static void *client(void *argument)
+{
+    struct end *end = argument;
+    curve_tun_options options = default_options();
+    curve_tun_socket *sock;
+    uint8_t answer[16];
+    size_t len;
+
+    OK(curve_tun_connect("127.0.0.1", curve_tun_listener_port(end->listener), end->vault, end->server_key, &options,
+                         PATIENCE_MS, &sock));
+    OK(curve_tun_send(sock, (const uint8_t *)"kept", 4, PATIENCE_MS));
+    OK(curve_tun_recv(sock, answer, sizeof answer, &len, PATIENCE_MS));
+    CHECK(len == 4 && memcmp(answer, "kept", 4) == 0);
+    curve_tun_close(sock);
+    return NULL;
+}
+
+/* A tunnel over sockets between a vault in a file and one in an agent, either way round. */
+static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
+{
+    curve_tun_options options = default_options();
+    curve_tun_registry *registry;
+    curve_tun_server *server;
+    curve_tun_socket *sock;
+    uint8_t key[CURVE_TUN_KEY_BYTES], peer[CURVE_TUN_KEY_BYTES], message[16];
+    struct end end;
+    pthread_t thread;
+    size_t len;
+
+    OK(curve_tun_vault_public_key(there, key));
+    OK(curve_tun_registry_new(&registry));
+    OK(curve_tun_registry_add_anywhere(registry, key));
+    OK(curve_tun_server_new(here, registry, &options, &server));
+    OK(curve_tun_listen("127.0.0.1", 0, server, &end.listener));
+    end.vault = there;
+    OK(curve_tun_vault_public_key(here, end.server_key));
+    CHECK(pthread_create(&thread, NULL, client, &end) == 0);
+    OK(curve_tun_accept(end.listener, PATIENCE_MS, &sock));
+    OK(curve_tun_peer_key(sock, peer));
+    CHECK(memcmp(peer, key, sizeof key) == 0);
+    OK(curve_tun_recv(sock, message, sizeof message, &len, PATIENCE_MS));
+    OK(curve_tun_send(sock, message, len, PATIENCE_MS));
+    CHECK(pthread_join(thread, NULL) == 0);
+    curve_tun_close(sock);
+    curve_tun_listener_close(end.listener);
+    curve_tun_server_free(server);
+    curve_tun_registry_free(registry);
+}
+
+int main(int argc, char **argv)
+{
+    curve_tun_vault *file, *agent, *none = NULL;
+    curve_tun_result token;
+
+    CHECK(argc == 3);
+    files(argv[1]);
+    OK(curve_tun_vault_create_file(in(argv[1], "file.vault"), NULL, 0, &file));
+    OK(curve_tun_vault_open_agent(argv[2], &agent));
+    tunnel(file, agent);
+    tunnel(agent, file);
+    tunnel(agent, agent);
+    curve_tun_vault_free(file);
+    curve_tun_vault_free(agent);
+    /* What the library was built without, it says; with it, there is no such module. */
+    token = curve_tun_vault_open_pkcs11("pkcs11:?module-path=/nowhere/module.so", NULL, 0, &none);
+    CHECK(token == CURVE_TUN_ERR_UNSUPPORTED || token == CURVE_TUN_ERR_FILE_NOT_FOUND);
+    CHECK(none == NULL);
+    return 0;
+}

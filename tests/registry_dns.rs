@@ -1,0 +1,291 @@
+//! Keys in DNS, asked of a real server with signed zones.
+
+#[path = "support/knot.rs"]
+mod knot;
+#[path = "support/registry.rs"]
+mod registry;
+
+use curve_tun::connection::Options;
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry, ServerKeys};
+use curve_tun::vault::{Answers, MemoryVault, Vault};
+use curve_tun::{Error, PublicKey};
+use knot::{Knot, Signed, Zone};
+use registry::{ip, keys, suite};
+use std::cell::RefCell;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+const SOON: Timeout = Some(Duration::from_secs(20));
+
+/// The labels of an address under its zone, as documented.
+fn labels(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr")
+        }
+        IpAddr::V6(v6) => {
+            let digits = format!("{:032x}", v6.to_bits());
+            digits.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6"
+        }
+    }
+}
+
+fn record(name: &str, key: PublicKey) -> String {
+    format!("{name} TXT \"v=ct1; k={key}\"\n")
+}
+
+fn signed(text: String) -> Knot {
+    Knot::start(&[Zone { name: "test", text, signed: Signed::Nsec }])
+}
+
+/// A registry that asks `knot` and trusts the keys of its zone `test`.
+fn options(knot: &Knot) -> DnsOptions {
+    DnsOptions {
+        servers: vec![knot.address()],
+        trust_anchors: knot.trust_anchors("test"),
+        ..DnsOptions::default()
+    }
+}
+
+fn open(knot: &Knot) -> DnsRegistry {
+    DnsRegistry::open("test", &options(knot)).unwrap()
+}
+
+fn admits(registry: &DnsRegistry, address: &str, key: PublicKey) -> Result<bool, Error> {
+    registry.verify(&Candidate::new(ip(address), key))
+}
+
+fn server_keys(registry: &DnsRegistry, host: &str, port: u16) -> Result<Vec<PublicKey>, Error> {
+    let mut keys = registry.server_keys(&format!("[{host}]:{port}").parse().unwrap(), SOON)?;
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+#[test]
+fn the_registry_in_dns_passes_the_suite() {
+    let servers = RefCell::new(Vec::new());
+    suite(|entries| {
+        let text = entries.iter().map(|(address, key)| record(&labels(*address), *key)).collect();
+        let knot = signed(text);
+        let registry = Arc::new(open(&knot));
+        servers.borrow_mut().push(knot);
+        registry
+    });
+}
+
+#[test]
+fn clients_are_found_by_address_and_alias_each_proven() {
+    let [a, b] = keys();
+    let text = record("7.2.0.192.in-addr", a)
+        + &record("1.2.0.192.in-addr", b)
+        + &record("1.2.0.192.in-addr", a)
+        + "9.2.0.192.in-addr CNAME 7.2.0.192.in-addr\n"
+        + "8.2.0.192.in-addr TXT \"v=spf1 -all\"\n";
+    for signed in [Signed::Nsec, Signed::Nsec3] {
+        let knot = Knot::start(&[Zone { name: "test", text: text.clone(), signed }]);
+        let registry = open(&knot);
+        assert_eq!(registry.answers(), Answers::Later);
+        for (address, admitted) in [
+            ("192.0.2.7", vec![a]),
+            ("::ffff:192.0.2.7", vec![a]),
+            ("192.0.2.9", vec![a]),
+            ("192.0.2.8", vec![]),
+            ("192.0.2.1", vec![a.min(b), a.max(b)]),
+            ("203.0.113.1", vec![]),
+            ("2001:db8::1", vec![]),
+        ] {
+            for key in [a, b] {
+                assert_eq!(admits(&registry, address, key), Ok(admitted.contains(&key)), "{address}");
+            }
+            let mut found = registry.lookup(ip(address), SOON).unwrap();
+            found.sort_unstable();
+            assert_eq!(found, admitted);
+        }
+    }
+}
+
+#[test]
+fn a_wildcard_stands_for_a_network() {
+    let [a, b] = keys();
+    let text = record("*.100.51.198.in-addr", a) + &record("7.100.51.198.in-addr", b);
+    let knot = Knot::start(&[Zone { name: "test", text, signed: Signed::Nsec3 }]);
+    let registry = open(&knot);
+    for address in ["198.51.100.1", "198.51.100.200"] {
+        assert_eq!(admits(&registry, address, a), Ok(true));
+        assert_eq!(admits(&registry, address, b), Ok(false));
+    }
+    assert_eq!(admits(&registry, "198.51.100.7", a), Ok(false), "a name of its own hides the wildcard");
+    assert_eq!(admits(&registry, "198.51.101.1", a), Ok(false));
+}
+
+#[test]
+fn servers_are_found_by_name_and_port() {
+    let [a, b, c] = keys();
+    let knot = signed(
+        record("_curve_tun.db", a)
+            + &format!("_curve_tun.db TXT \"v=ct1; p=7000;\" \" k={b}\"\n")
+            + "_curve_tun.db TXT \"v=ct2; whatever\"\n"
+            + &record(&format!("_curve_tun.{}", labels(ip("192.0.2.1"))), c),
+    );
+    let registry = open(&knot);
+    assert_eq!(server_keys(&registry, "DB.test.", 7000), Ok(vec![a.min(b), a.max(b)]));
+    assert_eq!(server_keys(&registry, "db.test", 7001), Ok(vec![a]));
+    assert_eq!(server_keys(&registry, "192.0.2.1", 1), Ok(vec![c]));
+    assert_eq!(server_keys(&registry, "other.test", 1), Err(Error::NotFound));
+    assert_eq!(server_keys(&registry, "db.elsewhere", 1), Err(Error::NotFound), "not in the zone");
+}
+
+#[test]
+fn a_zone_without_signatures_is_refused_unless_the_program_says_otherwise() {
+    let [a] = keys();
+    let records = || record("7.2.0.192.in-addr", a) + &record("_curve_tun.db", a);
+    let knot = Knot::start(&[
+        Zone { name: "test", text: "plain NS ns\n".into(), signed: Signed::Nsec },
+        Zone { name: "plain.test", text: records(), signed: Signed::Not },
+        Zone { name: "island", text: records(), signed: Signed::Not },
+    ]);
+    for zone in ["plain.test", "island"] {
+        let registry = DnsRegistry::open(zone, &options(&knot)).unwrap();
+        assert_eq!(admits(&registry, "192.0.2.7", a), Err(Error::NotValidated), "{zone}");
+        let host = format!("db.{zone}");
+        assert_eq!(server_keys(&registry, &host, 1), Err(Error::NotValidated), "{zone}");
+        let options = DnsOptions { allow_unvalidated: true, ..options(&knot) };
+        let registry = DnsRegistry::open(zone, &options).unwrap();
+        assert_eq!(admits(&registry, "192.0.2.7", a), Ok(true));
+        assert_eq!(admits(&registry, "192.0.2.8", a), Ok(false));
+        assert_eq!(server_keys(&registry, &host, 1), Ok(vec![a]));
+    }
+}
+
+#[test]
+fn a_forged_record_under_a_good_signature_is_refused() {
+    let [a, forged] = keys();
+    let knot = signed(record("7.2.0.192.in-addr", a) + &record("8.2.0.192.in-addr", a));
+    assert_eq!(admits(&open(&knot), "192.0.2.7", a), Ok(true));
+    // The zone with its signatures, but for one record, from a server that signs nothing.
+    let zone = knot.zone("test");
+    let place = zone.find("7.2.0.192.in-addr").unwrap();
+    let text = zone[..place].to_owned() + &zone[place..].replacen(&a.to_string(), &forged.to_string(), 1);
+    assert_ne!(text, zone);
+    let forger = Knot::start(&[Zone { name: "test", text, signed: Signed::Not }]);
+    let options = DnsOptions { servers: vec![forger.address()], ..options(&knot) };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    assert_eq!(admits(&registry, "192.0.2.8", a), Ok(true), "the rest of the zone is as it was");
+    assert_eq!(admits(&registry, "192.0.2.7", forged), Err(Error::NotValidated));
+    assert_eq!(admits(&registry, "192.0.2.7", a), Err(Error::NotValidated));
+}
+
+#[test]
+fn a_zone_signed_by_others_keys_is_refused() {
+    let [a] = keys();
+    let (knot, other) = (signed(record("7.2.0.192.in-addr", a)), signed(String::new()));
+    let options = DnsOptions { trust_anchors: other.trust_anchors("test"), ..options(&knot) };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    assert_eq!(admits(&registry, "192.0.2.7", a), Err(Error::NotValidated));
+}
+
+#[test]
+fn answers_hold_for_their_ttl_and_no_longer() {
+    let [old, new] = keys();
+    let with_ttl = |key| format!("7.2.0.192.in-addr 2 TXT \"v=ct1; k={key}\"\n");
+    let knot = signed(with_ttl(old));
+    let registry = open(&knot);
+    assert_eq!(admits(&registry, "192.0.2.7", old), Ok(true));
+    knot.change("test", &with_ttl(new), 2);
+    let uncached = DnsRegistry::open("test", &DnsOptions { cache_max: 0, ..options(&knot) }).unwrap();
+    assert_eq!(admits(&uncached, "192.0.2.7", new), Ok(true));
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while admits(&registry, "192.0.2.7", new) != Ok(true) {
+        assert!(std::time::Instant::now() < end);
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(admits(&registry, "192.0.2.7", old), Ok(false));
+}
+
+#[test]
+fn a_held_answer_needs_no_server() {
+    let [a] = keys();
+    let knot = signed(record("7.2.0.192.in-addr", a));
+    let options = DnsOptions { timeout_ms: 500, ..options(&knot) };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    assert_eq!(admits(&registry, "192.0.2.7", a), Ok(true));
+    drop(knot);
+    assert_eq!(admits(&registry, "192.0.2.7", a), Ok(true));
+    assert_eq!(admits(&registry, "192.0.2.8", a), Err(Error::RegistryFailed), "nobody is there to ask");
+}
+
+#[test]
+fn a_silent_name_server_costs_only_the_client_that_is_asked_about() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let _tcp = TcpListener::bind(silent.local_addr().unwrap());
+    let options = DnsOptions {
+        servers: vec![silent.local_addr().unwrap()],
+        timeout_ms: 1500,
+        allow_unvalidated: true,
+        ..DnsOptions::default()
+    };
+    let registry = Arc::new(DnsRegistry::open("test", &options).unwrap());
+    let quick = registry.lookup(ip("192.0.2.7"), Some(Duration::from_millis(20)));
+    assert_eq!(quick, Err(Error::Timeout));
+    let vault = Arc::new(MemoryVault::generate().unwrap());
+    let key = vault.public_key();
+    let server = TimedServer::new(vault, registry, Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    let client = Arc::new(MemoryVault::generate().unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| while !matches!(listener.accept(None), Err(Error::Closed)) {});
+        let port = listener.port();
+        // The clients are connected as soon as their vouch is under way; the registry decides after that.
+        let sockets: Vec<_> = (0..20)
+            .map(|_| {
+                Socket::connect("127.0.0.1", port, client.clone(), key, &Options::default(), SOON).unwrap()
+            })
+            .collect();
+        for socket in sockets {
+            assert_eq!(socket.recv(&mut [0; 1], SOON), Err(Error::Closed));
+        }
+        listener.shutdown();
+    });
+}
+
+#[test]
+fn a_tunnel_from_keys_in_dns_alone() {
+    let (client, vault) =
+        (Arc::new(MemoryVault::generate().unwrap()), Arc::new(MemoryVault::generate().unwrap()));
+    let [stale] = keys();
+    let key = vault.public_key();
+    let home = format!("_curve_tun.{}", labels(ip("127.0.0.1")));
+    let knot = signed(
+        record(&labels(ip("127.0.0.1")), client.public_key()) + &record(&home, key) + &record(&home, stale),
+    );
+    let registry = Arc::new(open(&knot));
+    let server = TimedServer::new(vault, registry.clone(), Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    thread::scope(|scope| {
+        let accepting = scope.spawn(|| listener.accept(SOON).unwrap());
+        let (port, options) = (listener.port(), Options::default());
+        let socket = Socket::connect_by_name("127.0.0.1", port, client, &*registry, &options, SOON).unwrap();
+        assert_eq!(socket.peer_key(), Ok(key));
+        socket.send(b"by name", SOON).unwrap();
+        let end = accepting.join().unwrap();
+        assert_eq!(end.recv_with(SOON, |message| Ok(message.to_vec())), Ok(b"by name".to_vec()));
+    });
+}
+
+#[test]
+fn what_cannot_be_used_is_said_when_it_is_opened() {
+    let options = DnsOptions { servers: vec!["127.0.0.1:9".parse().unwrap()], ..DnsOptions::default() };
+    let open = |zone: &str, options| DnsRegistry::open(zone, &options).err();
+    assert_eq!(open("test", options.clone()), None);
+    assert_eq!(open("a..b", options.clone()), Some(Error::InvalidArgument));
+    let anchors = DnsOptions { trust_anchors: "what is this".into(), ..options.clone() };
+    assert_eq!(open("test", anchors), Some(Error::InvalidArgument));
+    for timeout_ms in [0, 3_600_001] {
+        let options = DnsOptions { timeout_ms, ..options.clone() };
+        assert_eq!(open("test", options), Some(Error::InvalidArgument));
+    }
+}

@@ -1,0 +1,225 @@
+//! Trust on first use, and connecting by name.
+
+#[path = "support/registry.rs"]
+mod registry;
+
+use curve_tun::connection::Options;
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::registry::{
+    Entry, FileRegistry, FirstUse, KnownServers, MemoryRegistry, Place, Refusal, ServerName, Subject,
+};
+use curve_tun::vault::{MemoryVault, Vault};
+use curve_tun::{Error, PublicKey};
+use registry::keys;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SOON: Timeout = Some(Duration::from_secs(20));
+const SHORT: Timeout = Some(Duration::from_millis(100));
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("known");
+    (folder, path)
+}
+
+fn name(text: &str) -> ServerName {
+    text.parse().unwrap()
+}
+
+fn not_asked() -> FirstUse {
+    panic!("the server is known")
+}
+
+#[test]
+fn a_first_use_is_decided_and_remembered() {
+    let (_folder, path) = folder();
+    let known = KnownServers::open(&path).unwrap();
+    let [key, other] = keys();
+    let server = name("[a.example]:7000");
+    let refused = Err(Refusal::Unknown { offered: key });
+    assert_eq!(known.check(&server, &key, || FirstUse::Refuse), refused);
+    assert_eq!(known.check(&server, &key, || FirstUse::Once), Ok(false));
+    assert_eq!(known.check(&server, &key, || FirstUse::Refuse), refused, "once is not for ever");
+    assert_eq!(known.check(&server, &key, || FirstUse::Remember), Ok(true));
+    known.remember(&server, &key).unwrap();
+    known.remember(&server, &key).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("[a.example]:7000 {key}\n"));
+
+    // As the next run of the program sees it.
+    let known = KnownServers::open(&path).unwrap();
+    assert_eq!(known.check(&name("[A.Example.]:7000"), &key, not_asked), Ok(false));
+    let changed = Refusal::Changed { known: key, offered: other };
+    assert_eq!(known.check(&server, &other, not_asked), Err(changed));
+    assert!(
+        changed.to_string().contains(&key.to_string()) && changed.to_string().contains(&other.to_string())
+    );
+    assert_eq!(changed.error(), Error::KeyChanged);
+    let elsewhere = known.check(&name("[a.example]:7001"), &other, || FirstUse::Once);
+    assert_eq!(elsewhere, Ok(false), "another port is another server");
+}
+
+#[test]
+fn a_denied_key_is_refused_and_its_server_stays_known() {
+    let (_folder, path) = folder();
+    let [old, new] = keys();
+    fs::write(&path, format!("[a.example]:1 {old}\n! {old} stolen\n")).unwrap();
+    let known = KnownServers::open(&path).unwrap();
+    assert_eq!(known.check(&name("[a.example]:1"), &old, not_asked), Err(Refusal::Denied { offered: old }));
+    let first = known.check(&name("[b.example]:1"), &old, not_asked);
+    assert_eq!(first, Err(Refusal::Denied { offered: old }));
+    let changed = Refusal::Changed { known: old, offered: new };
+    assert_eq!(known.check(&name("[a.example]:1"), &new, not_asked), Err(changed));
+}
+
+#[test]
+fn a_key_that_another_program_remembered_first_wins() {
+    let (_folder, path) = folder();
+    let [first, second] = keys();
+    let server = name("[2001:db8::1]:7000");
+    let programs = [KnownServers::open(&path).unwrap(), KnownServers::open(&path).unwrap()];
+    assert_eq!(programs[0].check(&server, &first, || FirstUse::Remember), Ok(true));
+    assert_eq!(programs[1].check(&server, &second, || FirstUse::Remember), Ok(true));
+    programs[0].remember(&server, &first).unwrap();
+    let changed = Err(Refusal::Changed { known: first, offered: second });
+    assert_eq!(programs[1].remember(&server, &second), changed);
+    assert_eq!(programs[1].check(&server, &second, not_asked), changed.map(|()| false));
+}
+
+#[test]
+fn nothing_is_trusted_while_the_file_is_unusable() {
+    let (_folder, path) = folder();
+    let [key] = keys();
+    let server = name("[a.example]:1");
+    let known = KnownServers::open(&path).unwrap();
+    known.remember(&server, &key).unwrap();
+    fs::write(&path, "garbage\n").unwrap();
+    assert_eq!(known.check(&server, &key, not_asked), Err(Refusal::Failed(Error::BadRegistryFile)));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(known.check(&server, &key, not_asked), Err(Refusal::Failed(Error::FileNotFound)));
+}
+
+#[test]
+fn names_of_servers_have_one_form() {
+    for (host, port, text) in [
+        ("Host", 1, "[host]:1"),
+        ("a-b_c.example.", 65535, "[a-b_c.example]:65535"),
+        ("192.0.2.1", 7, "[192.0.2.1]:7"),
+        ("::FFFF:192.0.2.1", 7, "[192.0.2.1]:7"),
+        ("2001:DB8:0::1", 7, "[2001:db8::1]:7"),
+    ] {
+        let name = ServerName::new(host, port).unwrap();
+        assert_eq!(name.to_string(), text);
+        assert_eq!(text.parse(), Ok(name));
+    }
+    let long = format!("{}.{}", "a".repeat(63), "b.".repeat(96));
+    for host in ["", ".", "a..b", "a b", "a/b", "[::1]", "ä", "a\0", &"a".repeat(64), &long] {
+        assert_eq!(ServerName::new(host, 1), Err(Error::InvalidArgument), "{host:?}");
+    }
+    for text in ["a:1", "[a]", "[a]:", "[a]:0", "[a]:01", "[a]:+1", "[a]:65536", "[a] :1", "[]:1"] {
+        assert_eq!(text.parse::<ServerName>(), Err(Error::InvalidArgument), "{text:?}");
+    }
+}
+
+/// A listener that lets `client` in and whose clients are accepted by a thread.
+struct House {
+    listener: Arc<Listener>,
+    accepting: Option<thread::JoinHandle<()>>,
+    client: Arc<MemoryVault>,
+    key: PublicKey,
+}
+
+impl House {
+    fn new() -> House {
+        let client = Arc::new(MemoryVault::generate().unwrap());
+        let vault = Arc::new(MemoryVault::generate().unwrap());
+        let registry = MemoryRegistry::new();
+        registry.add(Place::Anywhere, client.public_key());
+        let key = vault.public_key();
+        let server = TimedServer::new(vault, Arc::new(registry), Options::default()).unwrap();
+        let listener = Arc::new(Listener::bind("127.0.0.1", 0, server).unwrap());
+        let accept = listener.clone();
+        let accepting = thread::spawn(move || while !matches!(accept.accept(None), Err(Error::Closed)) {});
+        House { listener, accepting: Some(accepting), client, key }
+    }
+
+    fn connect(
+        &self,
+        known: &KnownServers,
+        key: PublicKey,
+        first_use: impl FnOnce() -> FirstUse,
+    ) -> Result<Socket, Refusal> {
+        let (port, options) = (self.listener.port(), Options::default());
+        Socket::connect_known("localhost", port, self.client.clone(), key, known, first_use, &options, SOON)
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.listener.shutdown();
+        self.accepting.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn a_key_is_remembered_once_the_server_has_proven_it() {
+    let (_folder, path) = folder();
+    let house = House::new();
+    let [wrong] = keys();
+    let known = KnownServers::open(&path).unwrap();
+    let failed = house.connect(&known, wrong, || FirstUse::Remember).err();
+    assert_eq!(failed, Some(Refusal::Failed(Error::WrongServerKey)));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "", "a wrong key is not remembered");
+    house.connect(&known, house.key, || FirstUse::Once).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    house.connect(&known, house.key, || FirstUse::Remember).unwrap();
+    let line = format!("[localhost]:{} {}\n", house.listener.port(), house.key);
+    assert_eq!(fs::read_to_string(&path).unwrap(), line);
+    house.connect(&known, house.key, not_asked).unwrap();
+    let changed = house.connect(&known, wrong, not_asked).err();
+    assert_eq!(changed, Some(Refusal::Changed { known: house.key, offered: wrong }));
+}
+
+#[test]
+fn a_changed_key_is_refused_before_anything_is_sent() {
+    let (_folder, path) = folder();
+    let [old, new] = keys();
+    let known = KnownServers::open(&path).unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    known.remember(&ServerName::new("127.0.0.1", port).unwrap(), &old).unwrap();
+    let vault = Arc::new(MemoryVault::generate().unwrap());
+    let options = Options::default();
+    let refused = Socket::connect_known("127.0.0.1", port, vault, new, &known, not_asked, &options, SHORT);
+    assert_eq!(refused.err(), Some(Refusal::Changed { known: old, offered: new }));
+    nobody.set_nonblocking(true).unwrap();
+    assert_eq!(nobody.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_client_connects_by_name_and_tries_the_keys_in_turn() {
+    let (_folder, path) = folder();
+    let house = House::new();
+    let registry = FileRegistry::open_or_create(&path).unwrap();
+    let connect = || {
+        let (port, options) = (house.listener.port(), Options::default());
+        Socket::connect_by_name("LocalHost", port, house.client.clone(), &registry, &options, SOON)
+    };
+    assert_eq!(connect().err(), Some(Error::NotFound));
+    let subject = Subject::Server(ServerName::new("localhost", house.listener.port()).unwrap());
+    let [old] = keys();
+    let add = |key| registry.add(&Entry { subject: subject.clone(), key, comment: String::new() }).unwrap();
+    assert!(add(old));
+    assert_eq!(connect().err(), Some(Error::WrongServerKey));
+    assert!(add(house.key));
+    assert_eq!(connect().unwrap().peer_key(), Ok(house.key));
+    registry.remove(&subject, &old).unwrap();
+    registry
+        .add(&Entry { subject: Subject::Client(Place::Nowhere), key: house.key, comment: String::new() })
+        .unwrap();
+    assert_eq!(connect().err(), Some(Error::NotFound), "a denied key is not tried");
+}

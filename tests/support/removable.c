@@ -1,0 +1,102 @@
+/* A PKCS#11 module in front of another (MODULE), whose token is away while the file AWAY exists, and whose PIN is wrong
+ * while the file WRONG_PIN exists; each login adds a byte to the file LOGINS. */
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned long CK_ULONG;
+typedef CK_ULONG CK_RV;
+
+#define CKR_OK 0x00UL
+#define CKR_GENERAL_ERROR 0x05UL
+#define CKR_DEVICE_REMOVED 0x32UL
+#define CKR_PIN_INCORRECT 0xA0UL
+#define CKR_TOKEN_NOT_PRESENT 0xE0UL
+
+/* The functions of PKCS#11 2.40 in their order in CK_FUNCTION_LIST. */
+enum { GET_SLOT_LIST = 4, OPEN_SESSION = 12, CLOSE_ALL_SESSIONS = 14, LOGIN = 18, DERIVE_KEY = 62, FUNCTIONS = 68 };
+
+typedef CK_RV get_slot_list_function(unsigned char, CK_ULONG *, CK_ULONG *);
+typedef CK_RV open_session_function(CK_ULONG, CK_ULONG, void *, void *, CK_ULONG *);
+typedef CK_RV close_all_function(CK_ULONG);
+typedef CK_RV login_function(CK_ULONG, CK_ULONG, unsigned char *, CK_ULONG);
+typedef CK_RV derive_key_function(CK_ULONG, void *, CK_ULONG, void *, CK_ULONG, CK_ULONG *);
+
+struct list {
+    unsigned char version[2];
+    void (*function[FUNCTIONS])(void);
+};
+
+static struct list ours;
+static const struct list *theirs;
+static CK_ULONG last_slot;
+
+static int away(void)
+{
+    return access(AWAY, F_OK) == 0;
+}
+
+static CK_RV get_slot_list(unsigned char present, CK_ULONG *slots, CK_ULONG *count)
+{
+    get_slot_list_function *next = (get_slot_list_function *)theirs->function[GET_SLOT_LIST];
+
+    if (away()) {
+        *count = 0;
+        return CKR_OK;
+    }
+    return next(present, slots, count);
+}
+
+static CK_RV open_session(CK_ULONG slot, CK_ULONG flags, void *application, void *notify, CK_ULONG *session)
+{
+    open_session_function *next = (open_session_function *)theirs->function[OPEN_SESSION];
+
+    last_slot = slot;
+    return away() ? CKR_TOKEN_NOT_PRESENT : next(slot, flags, application, notify, session);
+}
+
+static CK_RV login(CK_ULONG session, CK_ULONG user, unsigned char *pin, CK_ULONG length)
+{
+    login_function *next = (login_function *)theirs->function[LOGIN];
+    FILE *logins = fopen(LOGINS, "a");
+
+    if (logins != NULL) {
+        fputc('+', logins);
+        fclose(logins);
+    }
+    return access(WRONG_PIN, F_OK) == 0 ? CKR_PIN_INCORRECT : next(session, user, pin, length);
+}
+
+static CK_RV derive_key(CK_ULONG session, void *mechanism, CK_ULONG key, void *template, CK_ULONG count,
+                        CK_ULONG *derived)
+{
+    derive_key_function *next = (derive_key_function *)theirs->function[DERIVE_KEY];
+    close_all_function *close_all = (close_all_function *)theirs->function[CLOSE_ALL_SESSIONS];
+
+    if (away()) {
+        /* With the token go its sessions and its login. */
+        close_all(last_slot);
+        return CKR_DEVICE_REMOVED;
+    }
+    return next(session, mechanism, key, template, count, derived);
+}
+
+CK_RV C_GetFunctionList(struct list **list)
+{
+    void *module = dlopen(MODULE, RTLD_NOW);
+    CK_RV (*get)(const struct list **) = NULL;
+
+    if (module != NULL)
+        *(void **)&get = dlsym(module, "C_GetFunctionList");
+    if (get == NULL || get(&theirs) != CKR_OK)
+        return CKR_GENERAL_ERROR;
+    memcpy(&ours, theirs, sizeof ours);
+    ours.function[GET_SLOT_LIST] = (void (*)(void))get_slot_list;
+    ours.function[OPEN_SESSION] = (void (*)(void))open_session;
+    ours.function[LOGIN] = (void (*)(void))login;
+    ours.function[DERIVE_KEY] = (void (*)(void))derive_key;
+    *list = &ours;
+    return CKR_OK;
+}

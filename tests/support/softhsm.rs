@@ -1,0 +1,70 @@
+//! Tokens of SoftHSM, in a folder of the test's own.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+pub const PIN: &[u8] = b"1234-user";
+const MODULES: [&str; 3] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+];
+
+/// One for each test that needs one: SoftHSM sees those alone that are there when it is loaded.
+const TOKENS: [&str; 8] = ["suite", "again", "secret", "fits", "pins", "state", "lost", "gone"];
+
+/// SoftHSM with its tokens in a temporary folder.
+pub struct SoftHsm {
+    folder: TempDir,
+    pub module: PathBuf,
+}
+
+impl SoftHsm {
+    /// The one of this test process; its tokens are each test's own.
+    pub fn get() -> &'static SoftHsm {
+        static HSM: OnceLock<SoftHsm> = OnceLock::new();
+        HSM.get_or_init(|| {
+            let module = MODULES.iter().map(PathBuf::from).find(|path| path.exists());
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("tokens")).unwrap();
+            let conf = folder.path().join("softhsm2.conf");
+            let tokens = folder.path().join("tokens");
+            let text = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
+            std::fs::write(&conf, text).unwrap();
+            // SAFETY: every test of the process comes here first, and waits; nobody reads the environment meanwhile.
+            unsafe { std::env::set_var("SOFTHSM2_CONF", &conf) };
+            let hsm = SoftHsm { folder, module: module.expect("SoftHSM 2, from the package softhsm2") };
+            TOKENS.iter().for_each(|token| hsm.init_token(token));
+            hsm
+        })
+    }
+
+    pub fn conf(&self) -> PathBuf {
+        self.folder.path().join("softhsm2.conf")
+    }
+
+    /// A folder for the states of counters.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn init_token(&self, label: &str) {
+        let pin = std::str::from_utf8(PIN).unwrap();
+        let status = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", label, "--so-pin", "so-5678", "--pin", pin])
+            .env("SOFTHSM2_CONF", self.conf())
+            .output()
+            .unwrap();
+        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    }
+
+    /// The URI of a key in a token.
+    pub fn uri(&self, token: &str, object: &str) -> String {
+        let state = self.folder.path().join(format!("{token}-{object}"));
+        let (module, state) = (self.module.display(), state.display());
+        format!("pkcs11:token={token};object={object}?module-path={module}&x-curve-tun-state={state}")
+    }
+}

@@ -1,0 +1,206 @@
+//! No crash repeats a counter: processes that hand out nonces are killed at random and in each of their system
+//! calls, and system calls fail.
+
+#[path = "support/agent.rs"]
+mod agent;
+
+use agent::AgentProcess;
+use curve_tun::vault::{AgentVault, Cost, FileVault, Purpose, STEP, Vault};
+use curve_tun::{Error, PublicKey};
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const GIVER: &str = env!("CARGO_BIN_EXE_nonce-giver");
+const KILLS: u64 = 500;
+
+/// A file vault, and the nonces that processes gave from it.
+struct Ledger {
+    folder: TempDir,
+    path: PathBuf,
+    given: Vec<[u8; 16]>,
+}
+
+impl Ledger {
+    fn new() -> Ledger {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vault");
+        FileVault::create(&path, None, Cost::default()).unwrap();
+        Ledger { folder, path, given: Vec::new() }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        self.given.extend(bytes.chunks_exact(16).map(|nonce| <[u8; 16]>::try_from(nonce).unwrap()));
+    }
+
+    /// A run without accident.
+    fn run(&mut self) {
+        let output = Command::new(GIVER).arg(&self.path).arg("1").output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 48));
+        self.note(&output.stdout);
+    }
+
+    /// A run under strace, whose output is given.
+    fn run_with(&mut self, strace: &[&str], rounds: &str) -> Output {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq"]).args(strace).arg(GIVER).arg(&self.path).arg(rounds);
+        let output = command.output().expect("strace, from the package of that name");
+        self.note(&output.stdout);
+        output
+    }
+
+    /// The counters given, each different from all others.
+    fn check(&self) -> Vec<u64> {
+        let vault = FileVault::open(&self.path, None).unwrap();
+        let counters: Vec<u64> = self.given.iter().map(|nonce| vault.counter_in(nonce)).collect();
+        let mut sorted = counters.clone();
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]), "a counter was given twice");
+        // What comes next is above all that was.
+        let mut sealed = [0; 16];
+        let next = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut sealed).unwrap();
+        assert!(sorted.last().is_none_or(|last| vault.counter_in(&next) > *last));
+        counters
+    }
+}
+
+/// A moment that differs from round to round.
+fn moment(round: u64) -> Duration {
+    Duration::from_micros(round * 7919 % 15_000)
+}
+
+#[test]
+fn a_file_vaults_process_killed_five_hundred_times_repeats_no_counter() {
+    let mut ledger = Ledger::new();
+    for round in 0..KILLS {
+        let mut giver = Command::new(GIVER).arg(&ledger.path).stdout(Stdio::piped()).spawn().unwrap();
+        thread::sleep(moment(round));
+        giver.kill().unwrap();
+        let output = giver.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), None, "it ran until it was killed");
+        ledger.note(&output.stdout);
+    }
+    let counters = ledger.check();
+    assert!(counters.len() > 500, "{} nonces are too few to tell", counters.len());
+    let steps = counters.iter().max().unwrap() / STEP;
+    println!("{} nonces over {steps} bounds, none twice", counters.len());
+}
+
+#[test]
+fn an_agent_killed_five_hundred_times_repeats_no_counter_and_its_clients_see_no_error() {
+    let mut ledger = Ledger::new();
+    let socket = ledger.folder.path().join("socket");
+    let first = AgentProcess::start(&ledger.path, &socket);
+    let vault = AgentVault::open_with_timeout(&socket, Duration::from_secs(60)).unwrap();
+    let done = AtomicBool::new(false);
+    let draw = || {
+        let mut drawn = Vec::new();
+        while !done.load(Ordering::Relaxed) {
+            drawn.push(vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16]).unwrap());
+        }
+        drawn
+    };
+    let drawn = thread::scope(|scope| {
+        let threads = [(); 2].map(|()| scope.spawn(draw));
+        first.kill();
+        for round in 0..KILLS {
+            let agent = AgentProcess::spawn(&ledger.path, &socket);
+            thread::sleep(moment(round));
+            agent.kill();
+        }
+        let _last = AgentProcess::start(&ledger.path, &socket);
+        done.store(true, Ordering::Relaxed);
+        threads.map(|thread| thread.join().unwrap()).concat()
+    });
+    ledger.given.extend(drawn);
+    let counters = ledger.check();
+    assert!(counters.len() > 100, "{} nonces are too few to tell", counters.len());
+    println!("{} nonces, none twice", counters.len());
+}
+
+/// The system calls of a run, in order, from the opening of the vault on: each with its number among those of its name.
+fn system_calls(ledger: &mut Ledger) -> Vec<(String, usize)> {
+    let log = ledger.folder.path().join("log");
+    let traced = ledger.run_with(&["-o", log.to_str().unwrap()], "1");
+    assert_eq!((traced.status.code(), traced.stdout.len()), (Some(0), 48));
+    let log = fs::read_to_string(log).unwrap();
+    let mut seen = HashMap::new();
+    let mut calls = Vec::new();
+    let mut of_vault = false;
+    for line in log.lines() {
+        // "PID name(arguments) = result"
+        let call = line.split_once(' ').map_or("", |(_, call)| call.trim_start());
+        let Some((name, arguments)) = call.split_once('(') else { continue };
+        let number = seen.entry(name.to_owned()).and_modify(|n| *n += 1).or_insert(1);
+        of_vault |= name == "openat" && arguments.contains("/vault\"");
+        if of_vault {
+            calls.push((name.to_owned(), *number));
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_process_killed_in_each_of_its_system_calls_repeats_no_counter() {
+    let mut ledger = Ledger::new();
+    let calls = system_calls(&mut ledger);
+    let of_bound = |name: &str| calls.iter().filter(|(call, _)| call == name).count();
+    assert!(of_bound("pwrite64") == 1 && of_bound("fdatasync") == 1 && of_bound("write") == 3, "{calls:?}");
+    for (name, number) in &calls {
+        let inject = format!("inject={name}:signal=KILL:when={number}");
+        ledger.run_with(&["-o", "/dev/null", "-e", &inject], "1");
+        ledger.run();
+    }
+    assert!(ledger.check().len() >= 3 * calls.len());
+}
+
+#[test]
+fn a_bound_that_does_not_reach_the_disk_gives_no_nonce() {
+    let mut ledger = Ledger::new();
+    for (call, errno, error) in [
+        ("pwrite64", "ENOSPC", Error::DiskFull),
+        ("pwrite64", "EDQUOT", Error::DiskFull),
+        ("pwrite64", "EROFS", Error::ReadOnly),
+        ("pwrite64", "EIO", Error::Io),
+        ("fdatasync", "ENOSPC", Error::DiskFull),
+        ("fdatasync", "EIO", Error::Io),
+    ] {
+        let always = format!("inject={call}:error={errno}");
+        let output = ledger.run_with(&["-o", "/dev/null", "-e", &always], "1");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(error.code()), 0), "{call}: {errno}");
+        // Once only: the same vault goes on when the disk does.
+        let once = format!("{always}:when=1");
+        let output = ledger.run_with(&["-o", "/dev/null", "-e", &once], "2");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(error.code()), 80), "{call}: {errno}");
+        ledger.run();
+    }
+    ledger.check();
+}
+
+#[test]
+fn a_write_of_the_bound_that_never_happened_is_no_bound() {
+    let mut ledger = Ledger::new();
+    for _ in 0..3 {
+        // The system says that all, or a part, was written, and loses it.
+        for lie in ["pwrite64:retval=48", "pwrite64:retval=7:when=1", "fdatasync:retval=0"] {
+            ledger.run_with(&["-o", "/dev/null", "-e", &format!("inject={lie}:signal=KILL:when=1")], "1");
+            ledger.run();
+        }
+    }
+    ledger.check();
+}
+
+#[test]
+fn a_file_system_that_turned_read_only_is_said_so() {
+    let mut ledger = Ledger::new();
+    let path = ledger.path.to_str().unwrap().to_owned();
+    let output = ledger.run_with(&["-o", "/dev/null", "-P", &path, "-e", "inject=openat:error=EROFS"], "1");
+    assert_eq!(output.status.code(), Some(Error::ReadOnly.code()));
+    ledger.run();
+    ledger.check();
+}

@@ -1,0 +1,178 @@
+//! Keys in a PKCS#11 token: SoftHSM as the token, and what happens when it does not fit.
+
+#[path = "support/agent.rs"]
+mod agent;
+#[path = "support/softhsm.rs"]
+mod softhsm;
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::object::Attribute;
+use curve_tun::vault::{Answers, Pkcs11Vault, Purpose, STEP, Vault};
+use curve_tun::{Error, PublicKey};
+use softhsm::{PIN, SoftHsm};
+use std::fs;
+use std::process::Command;
+
+fn generate(uri: &str) -> Pkcs11Vault {
+    Pkcs11Vault::generate(uri, Some(PIN)).unwrap()
+}
+
+fn open(uri: &str) -> Result<Pkcs11Vault, Error> {
+    Pkcs11Vault::open(uri, Some(PIN))
+}
+
+fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
+    let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
+    Ok(vault.counter_in(&nonce))
+}
+
+/// The module as another user of it in this process has it.
+fn beside(hsm: &SoftHsm) -> Pkcs11 {
+    let module = Pkcs11::new(&hsm.module).unwrap();
+    // It is initialised already.
+    let _ = module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
+    module
+}
+
+#[test]
+fn a_key_is_found_again_by_its_name_or_its_identifier_and_its_counter_goes_on() {
+    let hsm = SoftHsm::get();
+    let uri = hsm.uri("again", "key");
+    let vault = generate(&uri.replace(';', ";id=%01%02;"));
+    let (key, first) = (vault.public_key(), counter(&vault).unwrap());
+    assert_eq!(open(&uri).err(), Some(Error::VaultInUse));
+    assert_eq!(vault.answers(), Answers::Later);
+    drop(vault);
+    let by_id = uri.replace("object=key", "id=%01%02;type=private");
+    for (round, uri) in [&uri, &by_id].into_iter().enumerate() {
+        let vault = open(uri).unwrap();
+        assert_eq!(vault.public_key(), key);
+        assert_eq!(counter(&vault).unwrap(), first + STEP * (round as u64 + 1));
+    }
+    let with_pin = format!("{uri}&pin-value={}", std::str::from_utf8(PIN).unwrap());
+    assert_eq!(Pkcs11Vault::open(&with_pin, None).unwrap().public_key(), key);
+    let pin_file = hsm.folder().join("pin");
+    fs::write(&pin_file, [PIN, b"\nmore"].concat()).unwrap();
+    let with_file = format!("{uri}&pin-source=file:{}", pin_file.display());
+    assert_eq!(Pkcs11Vault::open(&with_file, None).unwrap().public_key(), key);
+}
+
+#[test]
+fn the_secret_key_cannot_be_had_out_of_the_token() {
+    let hsm = SoftHsm::get();
+    let _vault = generate(&hsm.uri("secret", "key"));
+    let module = beside(hsm);
+    let slots = module.get_slots_with_initialized_token().unwrap();
+    let slot =
+        slots.into_iter().find(|slot| module.get_token_info(*slot).unwrap().label() == "secret").unwrap();
+    let session = module.open_ro_session(slot).unwrap();
+    // The vault's login is the process's.
+    let key = session.find_objects(&[Attribute::Sensitive(true), Attribute::Extractable(false)]).unwrap();
+    assert_eq!(key.len(), 1);
+    let value = session.get_attributes(key[0], &[cryptoki::object::AttributeType::Value]);
+    assert!(value.is_err() || value.is_ok_and(|attributes| attributes.is_empty()));
+    // Nothing that was agreed is left in the token, either.
+    assert!(
+        session
+            .find_objects(&[Attribute::Class(cryptoki::object::ObjectClass::SECRET_KEY)])
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_told_apart() {
+    let hsm = SoftHsm::get();
+    let uri = hsm.uri("fits", "key");
+    assert_eq!(open(&uri).err(), Some(Error::NotFound), "no key");
+    assert_eq!(open(&hsm.uri("none", "key")).err(), Some(Error::NotFound), "no token");
+    drop(generate(&uri));
+    assert_eq!(Pkcs11Vault::generate(&uri, Some(PIN)).err(), Some(Error::AlreadyExists));
+    let nameless = uri.replace("object=key", "manufacturer=SoftHSM%20project");
+    assert_eq!(Pkcs11Vault::generate(&nameless, Some(PIN)).err(), Some(Error::InvalidArgument));
+    open(&nameless).unwrap();
+    for stranger in ["manufacturer=Acme", "model=x", "serial=x", "slot-id=123456789", "library-version=9.9"] {
+        assert_eq!(open(&uri.replace("object=key", stranger)).err(), Some(Error::NotFound), "{stranger}");
+    }
+    let missing = uri.replace(hsm.module.to_str().unwrap(), "/nowhere/module.so");
+    assert_eq!(open(&missing).err(), Some(Error::FileNotFound));
+    let no_module = uri.replace(hsm.module.to_str().unwrap(), hsm.conf().to_str().unwrap());
+    assert_eq!(open(&no_module).err(), Some(Error::VaultFailed));
+    assert_eq!(open("pkcs11:colour=red").err(), Some(Error::InvalidArgument));
+    drop(generate(&hsm.uri("fits", "other")));
+    assert_eq!(open(&nameless).err(), Some(Error::InvalidArgument), "two keys fit");
+}
+
+#[test]
+fn a_wrong_pin_is_said_so() {
+    let hsm = SoftHsm::get();
+    let uri = hsm.uri("pins", "key");
+    drop(generate(&uri));
+    for wrong in [Some(&b"wrong-pin"[..]), Some(b"1"), None] {
+        assert_eq!(Pkcs11Vault::open(&uri, wrong).err(), Some(Error::WrongPassphrase));
+    }
+    for odd in [&b""[..], &[b'1'; 256]] {
+        assert_eq!(Pkcs11Vault::open(&uri, Some(odd)).err(), Some(Error::InvalidArgument));
+    }
+    open(&uri).unwrap();
+}
+
+#[test]
+fn the_state_of_another_key_or_of_none_is_refused() {
+    let hsm = SoftHsm::get();
+    let (uri, other) = (hsm.uri("state", "key"), hsm.uri("state", "other"));
+    drop((generate(&uri), generate(&other)));
+    let state = |uri: &str| uri.rsplit_once('=').unwrap().1.to_owned();
+    fs::copy(state(&other), state(&uri)).unwrap();
+    assert_eq!(open(&uri).err(), Some(Error::VaultCorrupt));
+    fs::write(state(&uri), b"").unwrap();
+    assert_eq!(open(&uri).err(), Some(Error::VaultCorrupt));
+    fs::remove_file(state(&uri)).unwrap();
+    // A new state begins with a new block key: no nonce comes again.
+    assert_eq!(counter(&open(&uri).unwrap()), Ok(0));
+}
+
+#[test]
+fn a_session_that_was_lost_is_opened_again() {
+    let hsm = SoftHsm::get();
+    let vault = generate(&hsm.uri("lost", "key"));
+    let first = counter(&vault).unwrap();
+    let module = beside(hsm);
+    let slots = module.get_slots_with_initialized_token().unwrap();
+    let slot =
+        slots.into_iter().find(|slot| module.get_token_info(*slot).unwrap().label() == "lost").unwrap();
+    for round in 1..4 {
+        // Logging out ends what the vault's session may do, as taking the token out does.
+        let session = module.open_ro_session(slot).unwrap();
+        session.logout().unwrap();
+        assert_eq!(counter(&vault), Ok(first + round));
+    }
+}
+
+#[test]
+fn without_a_place_for_the_state_the_users_own_is_taken() {
+    let hsm = SoftHsm::get();
+    let uri = hsm.uri("suite", "home");
+    let uri = uri.split_once("&x-curve").unwrap().0;
+    let home = tempfile::tempdir().unwrap();
+    let make = |home: Option<&std::path::Path>| {
+        let mut command = Command::new(agent::TOOL);
+        let pin = hsm.folder().join("home-pin");
+        fs::write(&pin, PIN).unwrap();
+        command.args(["keygen", "--pkcs11", uri, "--passphrase-file"]).arg(pin);
+        command.env_remove("XDG_STATE_HOME").env_remove("HOME").envs(home.map(|home| ("HOME", home)));
+        command.output().unwrap()
+    };
+    let output = make(Some(home.path()));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let states = home.path().join(".local/state/curve_tun");
+    assert_eq!(fs::read_dir(states).unwrap().count(), 1);
+    let key: PublicKey = std::str::from_utf8(&output.stdout).unwrap().trim_end().parse().unwrap();
+    let again = make(Some(home.path()));
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already there"));
+    let mut public = Command::new(agent::TOOL);
+    public.args(["public", "--pkcs11", uri, "--passphrase-file"]).arg(hsm.folder().join("home-pin"));
+    let output = public.env("HOME", home.path()).env_remove("XDG_STATE_HOME").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), key.to_string());
+}
