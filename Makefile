@@ -6,6 +6,7 @@ LD ?= ld
 OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 DESTDIR ?=
+SECONDS ?= 60
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
@@ -17,7 +18,7 @@ SHARED := libcurve_tun.so.$(VERSION)
 SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
 
-.PHONY: help demo test lint lib object examples bench baseline install clean
+.PHONY: help demo test lint lib object examples fuzz bench baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -48,6 +49,9 @@ object: lib ## make build/lib/curve_tun.o, for a program with a second static Ru
 
 examples: lib ## build the programs of c-examples into build
 	@$(MAKE) --no-print-directory -C c-examples LIBDIR=../$(LIB)
+
+fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
+	@scripts/fuzz $(SECONDS)
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench

@@ -11,7 +11,7 @@
 //! whole chunk; what lies between is enciphered from source to destination.
 
 use super::memory::Secret;
-use super::{KEY_BYTES, TAG_BYTES, sodium, wipe, wipe_stack};
+use super::{KEY_BYTES, TAG_BYTES, public, sodium, wipe, wipe_stack};
 use crate::error::{Error, Result};
 
 /// Bytes in a block of Salsa20.
@@ -98,15 +98,15 @@ impl MessageKey {
         self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
         let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
         // SAFETY: 16 bytes of tag, the ciphertext with its length, a key of 32 bytes.
-        let genuine = unsafe {
+        let verified = unsafe {
             sodium::crypto_onetimeauth_verify(
                 tag.as_ptr(),
                 sealed.as_ptr(),
                 sealed.len() as u64,
                 one_time_key.as_ptr(),
-            ) == 0
+            )
         };
-        if !genuine {
+        if public(verified) != 0 {
             return Err(Error::BadPacket);
         }
         let (first, rest) = sealed.split_at_mut(sealed.len().min(FIRST));
@@ -160,15 +160,15 @@ impl MessageKey {
         self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
         let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
         // SAFETY: 16 bytes of tag, the ciphertext with its length, a key of 32 bytes.
-        let genuine = unsafe {
+        let verified = unsafe {
             sodium::crypto_onetimeauth_verify(
                 tag.as_ptr(),
                 sealed.as_ptr(),
                 sealed.len() as u64,
                 one_time_key.as_ptr(),
-            ) == 0
+            )
         };
-        if !genuine {
+        if public(verified) != 0 {
             return Err(Error::BadPacket);
         }
         self.xor_apart(nonce, stream, sealed, out);

@@ -30,7 +30,7 @@ pub use store::Exposure;
 #[cfg(feature = "inject")]
 pub use store::STEP;
 
-use crate::crypto::{NONCE_BYTES, Nonce, PublicKey};
+use crate::crypto::{NONCE_BYTES, Nonce, PublicKey, equal};
 use crate::error::{Error, Result};
 use crate::protocol::nonce;
 pub use crate::protocol::nonce::LongTermNonce;
@@ -165,5 +165,5 @@ pub trait Vault: Send + Sync {
 
 /// A hello opens to 64 zeros.
 pub(crate) fn check_hello(opened: &[u8; HELLO_ZEROS.len()]) -> Result<()> {
-    if *opened == HELLO_ZEROS { Ok(()) } else { Err(Error::BadPacket) }
+    if equal(opened, &HELLO_ZEROS) { Ok(()) } else { Err(Error::BadPacket) }
 }
