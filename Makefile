@@ -18,11 +18,11 @@ SHARED := libcurve_tun.so.$(VERSION)
 SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
 
-.PHONY: help demo test lint lib object examples fuzz bench baseline install clean
+.PHONY: help demo test lint lib object examples fuzz bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ': .*## |: ## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## |: ## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
 
 demo: ## build everything and send a file through a tunnel, there and back
 	@scripts/bootstrap demo
@@ -59,6 +59,10 @@ bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its pictu
 	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
 	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
 	$(CARGO) bench --bench report
+
+bench-erlang: ## measure the Erlang application beside ssl and gen_tcp
+	@scripts/bootstrap bench
+	cd erlang && rebar3 compile && escript bench/curve_tun_bench.escript
 
 baseline: ## count instructions anew, for tests/instructions.rs to compare with
 	@scripts/bootstrap test
