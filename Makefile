@@ -18,7 +18,7 @@ SHARED := libcurve_tun.so.$(VERSION)
 SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
 
-.PHONY: help demo test lint lib object examples fuzz bench bench-erlang baseline install clean
+.PHONY: help demo test lint lib object examples sanitize fuzz bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -49,6 +49,9 @@ object: lib ## make build/lib/curve_tun.o, for a program with a second static Ru
 
 examples: lib ## build the programs of c-examples into build
 	@$(MAKE) --no-print-directory -C c-examples LIBDIR=../$(LIB)
+
+sanitize: lib ## run the C tests under clang's sanitizers
+	@scripts/sanitize $(LIB)
 
 fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
 	@scripts/fuzz $(SECONDS)
