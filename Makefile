@@ -6,6 +6,7 @@ LD ?= ld
 OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 DESTDIR ?=
+SECONDS ?= 60
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
@@ -17,11 +18,11 @@ SHARED := libcurve_tun.so.$(VERSION)
 SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
 
-.PHONY: help demo test lint lib object examples bench baseline install clean
+.PHONY: help demo test lint lib object examples sanitize fuzz bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ': .*## |: ## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## |: ## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
 
 demo: ## build everything and send a file through a tunnel, there and back
 	@scripts/bootstrap demo
@@ -49,12 +50,22 @@ object: lib ## make build/lib/curve_tun.o, for a program with a second static Ru
 examples: lib ## build the programs of c-examples into build
 	@$(MAKE) --no-print-directory -C c-examples LIBDIR=../$(LIB)
 
+sanitize: lib ## run the C tests under clang's sanitizers
+	@scripts/sanitize $(LIB)
+
+fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
+	@scripts/fuzz $(SECONDS)
+
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench
 	$(CARGO) build --release --lib
 	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
 	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
 	$(CARGO) bench --bench report
+
+bench-erlang: ## measure the Erlang application beside ssl and gen_tcp
+	@scripts/bootstrap bench
+	cd erlang && rebar3 compile && escript bench/curve_tun_bench.escript
 
 baseline: ## count instructions anew, for tests/instructions.rs to compare with
 	@scripts/bootstrap test

@@ -480,8 +480,8 @@ curve_tun_result curve_tun_vault_open_file(const char *path,
 // `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
 // 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
 //
-// May return `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens
-// at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
+// May return `CURVE_TUN_ERR_UNSUPPORTED` on systems other than Linux, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no
+// socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
 // version, `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
 // `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
@@ -640,7 +640,7 @@ typedef struct {
     // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
     // come in.
     uint32_t allow_unvalidated;
-    // Milliseconds for an answer, with all that it takes to validate it; 0 for 5,000.
+    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for 5,000.
     uint32_t timeout_ms;
     // Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of DNS come
     // in. 0 for 300.

@@ -18,6 +18,9 @@ mod crypto;
 mod error;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(feature = "nif")]
+#[allow(unsafe_code, reason = "what the macros of rustler write")]
+mod nif;
 pub mod protocol;
 pub mod registry;
 #[cfg(any(feature = "dns", feature = "net"))]

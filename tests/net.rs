@@ -113,6 +113,39 @@ fn silent_clients_keep_nobody_waiting_and_the_oldest_gives_way_at_the_limit() {
 }
 
 #[test]
+fn a_hello_that_comes_a_byte_a_segment_is_a_hello() {
+    let house = House::new();
+    let between = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = between.local_addr().unwrap().port();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut near, _) = between.accept().unwrap();
+            let mut far = house.dial_raw();
+            far.set_nodelay(true).unwrap();
+            // The hello and its length field, in 130 segments.
+            for _ in 0..130 {
+                let mut byte = [0];
+                near.read_exact(&mut byte).unwrap();
+                far.write_all(&byte).unwrap();
+                thread::sleep(Duration::from_millis(5));
+            }
+            let (mut back, mut from) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            scope.spawn(move || std::io::copy(&mut from, &mut back));
+            let _ = std::io::copy(&mut near, &mut far);
+        });
+        let client = scope.spawn(|| {
+            Socket::connect("127.0.0.1", port, house.client.clone(), house.key, &house.options, SOON).unwrap()
+        });
+        let server = house.listener.accept(SOON).unwrap();
+        let client = client.join().unwrap();
+        client.send(b"hi", SOON).unwrap();
+        assert_eq!(recv(&server).unwrap(), b"hi");
+        client.shutdown();
+        server.shutdown();
+    });
+}
+
+#[test]
 fn a_handshake_has_one_deadline_however_slowly_bytes_come() {
     let options = Options { handshake_timeout_ms: 300, ..Options::default() };
     let house = House::with("127.0.0.1", options);

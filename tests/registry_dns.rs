@@ -284,5 +284,8 @@ fn what_cannot_be_used_is_said_when_it_is_opened() {
     assert_eq!(open("a..b", options.clone()), Some(Error::InvalidArgument));
     let anchors = DnsOptions { trust_anchors: "what is this".into(), ..options.clone() };
     assert_eq!(open("test", anchors), Some(Error::InvalidArgument));
-    assert_eq!(open("test", DnsOptions { timeout_ms: 0, ..options }), Some(Error::InvalidArgument));
+    for timeout_ms in [0, 3_600_001] {
+        let options = DnsOptions { timeout_ms, ..options.clone() };
+        assert_eq!(open("test", options), Some(Error::InvalidArgument));
+    }
 }

@@ -7,7 +7,7 @@ use agent::{AgentProcess, TOOL};
 use curve_tun::vault::{FileVault, Vault};
 use curve_tun::{PublicKey, SecretKey};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -189,4 +189,51 @@ fn help_teaches() {
         assert!(help.contains(words), "{help}");
     }
     assert_eq!(printed(run(&["--version"])), format!("curve-tun {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// Runs a command at a terminal and types an answer to each of its prompts. Gives what the terminal showed.
+fn at_terminal(args: &[&str], answers: &[(&str, &str)]) -> String {
+    let command = [&[TOOL], args].concat().join(" ");
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = script.spawn().expect("script, from the package bsdutils");
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = Vec::new();
+    for (prompt, answer) in answers {
+        let seen = shown.len();
+        while !shown[seen..].windows(prompt.len()).any(|part| part == prompt.as_bytes()) {
+            let mut byte = [0];
+            assert_eq!(screen.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&shown));
+            shown.push(byte[0]);
+        }
+        // The prompt is printed just before the echo is turned off.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    }
+    screen.read_to_end(&mut shown).unwrap();
+    child.wait().unwrap();
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn a_passphrase_is_asked_for_twice_at_the_terminal_and_not_shown() {
+    let (_folder, path, text) = place();
+    let make = ["keygen", "--vault", &text, "--passphrase", "--cost", "interactive"];
+    let differ = at_terminal(&make, &[("New passphrase: ", "open sesame"), ("again: ", "open barley")]);
+    assert!(differ.contains("the two passphrases differ"), "{differ}");
+    assert!(!path.exists());
+    let made = at_terminal(&make, &[("New passphrase: ", "open sesame"), ("again: ", "open sesame")]);
+    assert!(!differ.contains("sesame") && !made.contains("sesame"), "{differ}{made}");
+    let public = FileVault::open(&path, Some(b"open sesame")).unwrap().public_key();
+    assert!(made.contains(&public.to_string()), "{made}");
+}
+
+#[test]
+fn where_there_is_no_terminal_that_is_said() {
+    let (_folder, path, text) = place();
+    // In a session of its own there is none.
+    let mut command = Command::new("setsid");
+    command.args(["-w", TOOL, "keygen", "--vault", &text, "--passphrase"]).stdin(Stdio::null());
+    refused(command.output().expect("setsid, from the package util-linux"), "terminal");
+    assert!(!path.exists());
 }

@@ -11,8 +11,9 @@ use super::boundary::{self, Out, bytes, catch_ok, out, string};
 use super::result::curve_tun_result;
 use super::vault::curve_tun_vault;
 use crate::error::{Error, Result};
-use crate::vault::{AgentVault, Cost, FileVault, Vault};
+use crate::vault::{Cost, FileVault, Vault};
 use std::ffi::c_char;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The most characters that a PKCS#11 URI may have.
@@ -115,8 +116,8 @@ pub unsafe extern "C" fn curve_tun_vault_open_file(
 /// `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
 /// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
 ///
-/// May return `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens
-/// at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
+/// May return `CURVE_TUN_ERR_UNSUPPORTED` on systems other than Linux, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no
+/// socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
 /// version, `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
 /// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
@@ -129,7 +130,7 @@ pub unsafe extern "C" fn curve_tun_vault_open_agent(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (path, mut vault) = unsafe { (boundary::path(socket_path)?, out(vault)?) };
-        give(&mut vault, AgentVault::open(path)?);
+        give(&mut vault, open_agent(path)?);
         Ok(())
     })
 }
@@ -163,6 +164,16 @@ pub unsafe extern "C" fn curve_tun_vault_open_pkcs11(
         give(&mut vault, open_pkcs11(uri, some(pin))?);
         Ok(())
     })
+}
+
+#[cfg(target_os = "linux")]
+fn open_agent(path: &Path) -> Result<crate::vault::AgentVault> {
+    crate::vault::AgentVault::open(path)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_agent(_: &Path) -> Result<FileVault> {
+    Err(Error::Unsupported)
 }
 
 #[cfg(feature = "pkcs11")]

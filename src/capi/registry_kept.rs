@@ -117,7 +117,7 @@ pub struct curve_tun_dns_options {
     /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
     /// come in.
     pub allow_unvalidated: u32,
-    /// Milliseconds for an answer, with all that it takes to validate it; 0 for 5,000.
+    /// Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for 5,000.
     pub timeout_ms: u32,
     /// Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of DNS come
     /// in. 0 for 300.

@@ -1,14 +1,20 @@
 //! An established connection as two halves, for two threads.
 
 use super::inbox::Inbox;
+#[cfg(feature = "net")]
 use super::outbox::Outbox;
 use super::{Connection, State};
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Sealer};
+#[cfg(feature = "nif")]
+use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, frame_length, length_field};
+#[cfg(feature = "nif")]
+use std::ops::DerefMut;
 
 /// What sends: see the methods of [`Connection`] of the same names.
 pub(crate) struct SendHalf {
+    #[cfg(feature = "net")]
     outbox: Outbox,
     sealer: Sealer,
     origin: Origin,
@@ -17,7 +23,8 @@ pub(crate) struct SendHalf {
 /// What receives: see the methods of [`Connection`] of the same names.
 pub(crate) struct ReceiveHalf {
     inbox: Inbox,
-    opener: Opener,
+    /// `None` once nothing more will be opened.
+    opener: Option<Opener>,
     origin: Origin,
 }
 
@@ -27,12 +34,18 @@ impl Connection {
         let State::Connected(sealer, opener) = self.state else { return Err(Error::WrongState) };
         let origin = self.origin;
         Ok((
-            SendHalf { outbox: self.outbox, sealer, origin },
-            ReceiveHalf { inbox: self.inbox, opener, origin },
+            SendHalf {
+                #[cfg(feature = "net")]
+                outbox: self.outbox,
+                sealer,
+                origin,
+            },
+            ReceiveHalf { inbox: self.inbox, opener: Some(opener), origin },
         ))
     }
 }
 
+#[cfg(feature = "net")]
 impl SendHalf {
     pub(crate) fn check(&self) -> Result<()> {
         self.origin.check()
@@ -56,11 +69,27 @@ impl SendHalf {
     }
 }
 
+#[cfg(feature = "nif")]
+impl SendHalf {
+    /// Seals a message into `frame`, which is exactly as long as the message on the wire: for a driver that hands
+    /// bytes to the transport itself.
+    pub(crate) fn seal_into(&mut self, message: &[u8], frame: &mut [u8]) -> Result<()> {
+        self.origin.check()?;
+        let (field, packet) = frame.split_first_chunk_mut::<LENGTH_BYTES>().ok_or(Error::InvalidArgument)?;
+        if message.len() > MESSAGE_MAX || packet.len() != MESSAGE_OVERHEAD + message.len() {
+            return Err(Error::InvalidArgument);
+        }
+        *field = length_field(packet.len());
+        self.sealer.seal_apart(message, packet)
+    }
+}
+
 impl ReceiveHalf {
     pub(crate) fn check(&self) -> Result<()> {
         self.origin.check()
     }
 
+    #[cfg(feature = "net")]
     pub(crate) fn room(&mut self) -> &mut [u8] {
         self.inbox.room()
     }
@@ -68,17 +97,72 @@ impl ReceiveHalf {
     /// Opens what came. On an error nothing more is to be read; messages before it stay.
     pub(crate) fn filled(&mut self, count: usize) -> Result<()> {
         self.inbox.filled(count);
-        let opened = self.inbox.open_all(&mut self.opener);
+        let opener = self.opener.as_mut().ok_or(Error::Closed)?;
+        let opened = self.inbox.open_all(opener);
         if opened.is_err() {
-            self.inbox.stop();
+            self.stop();
         }
         opened
     }
 
+    /// Wipes the key and forgets what has not been opened; messages that came stay.
+    pub(crate) fn stop(&mut self) {
+        self.opener = None;
+        self.inbox.stop();
+    }
+
+    /// Opens the next frame of what came, straight from `bytes` into a place that `make` gives for the length of its
+    /// message, and takes it off `bytes`. `None` when what there is has been taken and is not a whole frame.
+    #[cfg(feature = "nif")]
+    pub(crate) fn open_next<M: DerefMut<Target = [u8]>>(
+        &mut self,
+        bytes: &mut &[u8],
+        make: impl FnOnce(usize) -> M,
+    ) -> Result<Option<M>> {
+        // A frame that came in pieces is put together in the inbox; messages of the handshake's last read are there.
+        while !self.inbox.is_empty() || bytes.len() < LENGTH_BYTES {
+            if let Some(message) = self.inbox.message() {
+                let mut made = make(message.len());
+                made.copy_from_slice(message);
+                self.inbox.consume();
+                return Ok(Some(made));
+            }
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            let count = self.inbox.push(&bytes[..bytes.len().min(self.inbox.lacks())]);
+            *bytes = &bytes[count..];
+            self.filled(0)?;
+        }
+        let (field, rest) = bytes.split_first_chunk().ok_or(Error::Internal)?;
+        let len = frame_length(*field);
+        if len < MESSAGE_OVERHEAD {
+            return self.refuse(Error::BadPacket);
+        }
+        let Some((packet, rest)) = rest.split_at_checked(len) else {
+            self.inbox.push(bytes);
+            *bytes = &[];
+            return Ok(None);
+        };
+        *bytes = rest;
+        match self.opener.as_mut().ok_or(Error::Closed)?.open_apart(packet, make) {
+            Ok(message) => Ok(Some(message)),
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    #[cfg(feature = "nif")]
+    fn refuse<T>(&mut self, error: Error) -> Result<T> {
+        self.stop();
+        Err(error)
+    }
+
+    #[cfg(feature = "net")]
     pub(crate) fn message(&self) -> Option<&[u8]> {
         self.inbox.message()
     }
 
+    #[cfg(feature = "net")]
     pub(crate) fn consume(&mut self) {
         self.inbox.consume();
     }

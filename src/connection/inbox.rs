@@ -111,6 +111,16 @@ impl Inbox {
         Ok(())
     }
 
+    /// How many bytes the frame after the opened ones lacks, as far as is known: of its length field, then of it all.
+    #[cfg(feature = "nif")]
+    pub(super) fn lacks(&self) -> usize {
+        let waiting = &self.buffer[self.opened..self.filled];
+        match waiting.split_first_chunk::<LENGTH_BYTES>() {
+            Some((field, rest)) => frame_length(*field).saturating_sub(rest.len()),
+            None => LENGTH_BYTES - waiting.len(),
+        }
+    }
+
     /// The message that has waited longest.
     #[inline]
     pub(super) fn message(&self) -> Option<&[u8]> {

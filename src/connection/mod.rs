@@ -2,7 +2,7 @@
 //! messages out. A blocking program, an event loop, a process of the BEAM and a
 //! test are drivers of one and the same [`Connection`].
 
-#[cfg(feature = "net")]
+#[cfg(any(feature = "net", feature = "nif"))]
 mod halves;
 mod handshake;
 mod inbox;
@@ -11,7 +11,7 @@ mod outbox;
 mod request;
 mod server;
 
-#[cfg(feature = "net")]
+#[cfg(any(feature = "net", feature = "nif"))]
 pub(crate) use halves::{ReceiveHalf, SendHalf};
 pub use options::Options;
 pub use request::{Answer, Request};

@@ -1,7 +1,7 @@
 //! Boxes and secret boxes, each with its tag before the ciphertext.
 
 use super::memory::{Guarded, Secret};
-use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, random, sodium, wipe_stack};
+use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, public, random, sodium, wipe_stack};
 use crate::error::{Error, Result};
 
 /// What two key pairs agree on: the key of every box between them (`crypto_box_beforenm`).
@@ -10,16 +10,16 @@ use crate::error::{Error, Result};
 pub(crate) struct SharedKey(pub(super) Secret<KEY_BYTES>);
 
 impl SharedKey {
-    pub(super) fn agree(secret: &[u8; KEY_BYTES], public: &PublicKey) -> Result<SharedKey> {
+    pub(super) fn agree(secret: &[u8; KEY_BYTES], peer: &PublicKey) -> Result<SharedKey> {
         #[cfg(feature = "inject")]
         super::inject::count_agreement();
         let mut shared = Secret::zeroed()?;
         // SAFETY: all three are 32 bytes.
         let agreed = unsafe {
-            sodium::crypto_box_beforenm(shared.bytes_mut().as_mut_ptr(), public.0.as_ptr(), secret.as_ptr())
+            sodium::crypto_box_beforenm(shared.bytes_mut().as_mut_ptr(), peer.0.as_ptr(), secret.as_ptr())
         };
         wipe_stack();
-        if agreed == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
+        if public(agreed) == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
     }
 
     /// The key of an agreement that was made elsewhere: `crypto_box_beforenm` after its scalar multiplication.
@@ -78,7 +78,7 @@ impl SharedKey {
                 self.0.bytes().as_ptr(),
             )
         };
-        if opened == 0 { Ok(()) } else { Err(Error::BadPacket) }
+        if public(opened) == 0 { Ok(()) } else { Err(Error::BadPacket) }
     }
 
     /// The key of all boxes whose nonce begins with `prefix`.
@@ -132,15 +132,16 @@ pub(super) fn secretbox_seal(key: &[u8; KEY_BYTES], nonce: &Nonce, message: &[u8
 pub(super) fn secretbox_open(key: &[u8; KEY_BYTES], nonce: &Nonce, sealed: &[u8], out: &mut [u8]) -> bool {
     assert_eq!(sealed.len(), out.len() + TAG_BYTES, "a secret box is 16 bytes longer than its message");
     // SAFETY: lengths checked above; the key has 32 bytes and the nonce 24.
-    unsafe {
+    let opened = unsafe {
         sodium::crypto_secretbox_open_easy(
             out.as_mut_ptr(),
             sealed.as_ptr(),
             sealed.len() as u64,
             nonce.as_ptr(),
             key.as_ptr(),
-        ) == 0
-    }
+        )
+    };
+    public(opened) == 0
 }
 
 /// A 32-byte BLAKE2b digest (`crypto_generichash`) that stands for `bytes` in a later comparison.

@@ -1,10 +1,11 @@
-//! Scripted randomness and a count of agreements, for the project's tests (feature `inject`, never part of
-//! a build that ships).
+//! Scripted randomness, a count of agreements and a view of what becomes public, for the project's tests (feature
+//! `inject`, never part of a build that ships).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 thread_local! {
+    static PUBLISHED: Cell<Option<fn(*mut u8, usize)>> = const { Cell::new(None) };
     static AGREEMENTS: Cell<u64> = const { Cell::new(0) };
     static SCRIPT: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -24,6 +25,18 @@ pub fn remaining() -> usize {
 /// How many keys this thread has agreed (scalar multiplications with another's point).
 pub fn agreements() -> u64 {
     AGREEMENTS.get()
+}
+
+/// Has `hook` see, on this thread, the bytes of each value that comes of secrets and is public.
+pub fn on_public(hook: fn(*mut u8, usize)) {
+    PUBLISHED.set(Some(hook));
+}
+
+pub(super) fn publish<T: Copy>(mut value: T) -> T {
+    if let Some(hook) = PUBLISHED.get() {
+        hook((&raw mut value).cast(), size_of::<T>());
+    }
+    value
 }
 
 pub(super) fn count_agreement() {

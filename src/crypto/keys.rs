@@ -1,7 +1,7 @@
 //! Curve25519 keys, and their one printable form.
 
 use super::memory::{Guarded, Secret};
-use super::{KEY_BYTES, SharedKey, equal, random, sodium, wipe, wipe_stack};
+use super::{KEY_BYTES, SharedKey, equal, public, random, sodium, wipe, wipe_stack};
 use crate::error::{Error, Result};
 use std::{fmt, str::FromStr};
 
@@ -76,6 +76,7 @@ pub(crate) fn decode_key(text: &[u8], key: &mut [u8; KEY_BYTES]) -> Result<()> {
             BASE64,
         )
     };
+    let (read, len) = public((read, len));
     let ok = read == 0 && len == KEY_BYTES;
     if ok {
         key.copy_from_slice(&bytes[..KEY_BYTES]);
@@ -86,11 +87,11 @@ pub(crate) fn decode_key(text: &[u8], key: &mut [u8; KEY_BYTES]) -> Result<()> {
 
 /// `crypto_scalarmult_base`.
 fn public_of(secret: &[u8; KEY_BYTES]) -> Result<PublicKey> {
-    let mut public = [0; KEY_BYTES];
+    let mut key = [0; KEY_BYTES];
     // SAFETY: both are 32 bytes.
-    let made = unsafe { sodium::crypto_scalarmult_base(public.as_mut_ptr(), secret.as_ptr()) };
+    let made = unsafe { sodium::crypto_scalarmult_base(key.as_mut_ptr(), secret.as_ptr()) };
     wipe_stack();
-    if made == 0 { Ok(PublicKey(public)) } else { Err(Error::WeakKey) }
+    if public(made) == 0 { Ok(PublicKey(public(key))) } else { Err(Error::WeakKey) }
 }
 
 /// A long-term secret key, in guarded memory until dropped.

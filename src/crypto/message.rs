@@ -11,7 +11,7 @@
 //! whole chunk; what lies between is enciphered from source to destination.
 
 use super::memory::Secret;
-use super::{KEY_BYTES, TAG_BYTES, sodium, wipe, wipe_stack};
+use super::{KEY_BYTES, TAG_BYTES, public, sodium, wipe, wipe_stack};
 use crate::error::{Error, Result};
 
 /// Bytes in a block of Salsa20.
@@ -98,15 +98,15 @@ impl MessageKey {
         self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
         let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
         // SAFETY: 16 bytes of tag, the ciphertext with its length, a key of 32 bytes.
-        let genuine = unsafe {
+        let verified = unsafe {
             sodium::crypto_onetimeauth_verify(
                 tag.as_ptr(),
                 sealed.as_ptr(),
                 sealed.len() as u64,
                 one_time_key.as_ptr(),
-            ) == 0
+            )
         };
-        if !genuine {
+        if public(verified) != 0 {
             return Err(Error::BadPacket);
         }
         let (first, rest) = sealed.split_at_mut(sealed.len().min(FIRST));
@@ -121,6 +121,84 @@ impl MessageKey {
             self.xor_tail(nonce, (CHUNK + bulk.len()) / BLOCK, tail);
         }
         Ok(())
+    }
+
+    /// Seals `message` into `out`, which is as long, and its tag into `tag`.
+    #[cfg(feature = "nif")]
+    pub(crate) fn seal_apart(
+        &self,
+        nonce: [u8; 8],
+        message: &[u8],
+        tag: &mut [u8; TAG_BYTES],
+        out: &mut [u8],
+    ) {
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, 0, KEY_BYTES + message.len());
+        let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
+        self.xor_apart(nonce, stream, message, out);
+        // SAFETY: 16 bytes for the tag, the ciphertext with its length, a key of 32 bytes.
+        unsafe {
+            sodium::crypto_onetimeauth(
+                tag.as_mut_ptr(),
+                out.as_ptr(),
+                out.len() as u64,
+                one_time_key.as_ptr(),
+            );
+        }
+    }
+
+    /// Opens `sealed` into `out`, which is as long; `BadPacket`, and nothing written, if `tag` is not its tag.
+    #[cfg(feature = "nif")]
+    pub(crate) fn open_apart(
+        &self,
+        nonce: [u8; 8],
+        tag: &[u8; TAG_BYTES],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<()> {
+        let mut stream = KeyStream::zeroed();
+        self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
+        let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
+        // SAFETY: 16 bytes of tag, the ciphertext with its length, a key of 32 bytes.
+        let verified = unsafe {
+            sodium::crypto_onetimeauth_verify(
+                tag.as_ptr(),
+                sealed.as_ptr(),
+                sealed.len() as u64,
+                one_time_key.as_ptr(),
+            )
+        };
+        if public(verified) != 0 {
+            return Err(Error::BadPacket);
+        }
+        self.xor_apart(nonce, stream, sealed, out);
+        Ok(())
+    }
+
+    /// Enciphers a message from one place to another; `stream` is what the first chunk has for it.
+    ///
+    /// # Panics
+    /// If the two are not equally long.
+    #[cfg(feature = "nif")]
+    fn xor_apart(&self, nonce: [u8; 8], stream: &[u8], from: &[u8], to: &mut [u8]) {
+        assert_eq!(from.len(), to.len(), "a message and its ciphertext are equally long");
+        let bulk = bulk_len(from.len().saturating_sub(FIRST));
+        let (first, rest) = to.split_at_mut(from.len().min(FIRST));
+        first.copy_from_slice(&from[..first.len()]);
+        xor(first, stream);
+        if rest.is_empty() {
+            return;
+        }
+        let (bulk, tail) = rest.split_at_mut(bulk);
+        if !bulk.is_empty() {
+            let source = from[FIRST..FIRST + bulk.len()].as_ptr();
+            // SAFETY: both are exactly as long as `bulk`, and a shared and an exclusive slice do not overlap.
+            unsafe { self.encipher(nonce, CHUNK / BLOCK, source, bulk.as_mut_ptr(), bulk.len()) }
+        }
+        if !tail.is_empty() {
+            tail.copy_from_slice(&from[FIRST + bulk.len()..]);
+            self.xor_tail(nonce, (CHUNK + bulk.len()) / BLOCK, tail);
+        }
     }
 
     /// Enciphers at most a chunk with the key stream from `block` on.

@@ -74,7 +74,18 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
 /// Whether two arrays are equal, in time that does not depend on their contents.
 pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     // SAFETY: both pointers are valid for N bytes.
-    unsafe { sodium::sodium_memcmp(a.as_ptr().cast(), b.as_ptr().cast(), N) == 0 }
+    let differ = unsafe { sodium::sodium_memcmp(a.as_ptr().cast(), b.as_ptr().cast(), N) };
+    public(differ) == 0
+}
+
+/// Passes on what comes of secrets and may be known all the same: a public key, whether a box opened, whether two
+/// secrets are equal. Nothing else that comes of a secret may decide what is done next; tests/constant_time.rs has
+/// valgrind see to that.
+#[inline(always)]
+pub(crate) fn public<T: Copy>(value: T) -> T {
+    #[cfg(feature = "inject")]
+    let value = inject::publish(value);
+    value
 }
 
 /// Overwrites what the calls that just returned to our caller left on the stack (`sodium_stackzero`).

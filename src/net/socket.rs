@@ -177,16 +177,30 @@ impl Socket {
         if timeout == Some(Duration::ZERO) && !self.wait(PollFlags::POLLOUT, deadline)? {
             return Err(Error::Timeout);
         }
+        let sent = self.seal_and_flush(half, messages, deadline);
+        sent.map_err(|error| {
+            // Nothing more is sealed: the key is wiped.
+            *place = None;
+            self.abort(error)
+        })
+    }
+
+    fn seal_and_flush<'a>(
+        &self,
+        half: &mut SendHalf,
+        messages: impl Iterator<Item = &'a [u8]>,
+        deadline: Deadline,
+    ) -> Result<()> {
         for message in messages {
             if let Err(error) = half.send(message) {
                 let _ = self.flush(half, deadline);
-                return Err(self.abort(error));
+                return Err(error);
             }
             if half.pending().len() >= BATCH {
-                self.flush(half, deadline).map_err(|error| self.abort(error))?;
+                self.flush(half, deadline)?;
             }
         }
-        self.flush(half, deadline).map_err(|error| self.abort(error))
+        self.flush(half, deadline)
     }
 
     fn flush(&self, half: &mut SendHalf, deadline: Deadline) -> Result<()> {
@@ -232,6 +246,7 @@ impl Socket {
                 return Err(failure);
             }
             if self.is_closed() {
+                receiver.half.stop();
                 return Err(Error::Closed);
             }
             self.receive_more(receiver, deadline)?;
@@ -270,6 +285,7 @@ impl Socket {
                 error => error,
             },
         };
+        receiver.half.stop();
         receiver.failure = Some(self.abort(failure));
         Ok(())
     }
@@ -293,11 +309,10 @@ impl Socket {
 
     /// The half in its place, or why it is not there.
     fn connected<'a, T>(&self, place: &'a mut Option<T>) -> Result<&'a mut T> {
-        match place.as_mut() {
-            Some(_) if self.is_closed() => Err(Error::Closed),
-            Some(half) => Ok(half),
-            None => Err(self.not_connected()),
+        if self.is_closed() {
+            *place = None;
         }
+        place.as_mut().ok_or_else(|| self.not_connected())
     }
 
     fn not_connected(&self) -> Error {
@@ -339,11 +354,18 @@ impl Socket {
         }
     }
 
-    /// Marks the socket closed and wakes whoever waits for it; gives `error` back.
+    /// Marks the socket closed, wakes whoever waits for it and wipes its keys; gives `error` back.
     fn abort(&self, error: Error) -> Error {
         self.closed.store(true, Ordering::Release);
         // It fails if the peer has ended the connection already, which is as good.
         let _ = self.stream.shutdown(Shutdown::Both);
+        // A half in use is seen to by the call that uses it, as soon as it finds the socket closed.
+        if let Some(mut sender) = self.sender.try_lock() {
+            *sender = None;
+        }
+        if let Some(Some(receiver)) = self.receiver.try_lock().as_deref_mut() {
+            receiver.half.stop();
+        }
         error
     }
 

@@ -51,6 +51,22 @@ impl Sealer {
         Ok(())
     }
 
+    /// Writes the packet of `message` over `packet`; `InvalidArgument` if that is not exactly as long.
+    #[cfg(feature = "nif")]
+    pub(crate) fn seal_apart(&mut self, message: &[u8], packet: &mut [u8]) -> Result<()> {
+        self.ready()?;
+        let counter = self.next.to_be_bytes();
+        let (head, rest) = packet.split_first_chunk_mut().ok_or(Error::InvalidArgument)?;
+        let (tag, out) = rest.split_first_chunk_mut().ok_or(Error::InvalidArgument)?;
+        if out.len() != message.len() {
+            return Err(Error::InvalidArgument);
+        }
+        *head = packet::message_head(counter);
+        self.key.seal_apart(counter, message, tag, out);
+        self.next += 1;
+        Ok(())
+    }
+
     #[cfg(feature = "inject")]
     pub(crate) fn set_counter(&mut self, next: u64) {
         self.next = next;
@@ -81,6 +97,28 @@ impl Opener {
         self.key.open(counter, tag, sealed)?;
         self.next += 1;
         Ok(())
+    }
+
+    /// As [`Opener::open`], into a place that `make` gives for the length of the message.
+    #[cfg(feature = "nif")]
+    pub(crate) fn open_apart<M: std::ops::DerefMut<Target = [u8]>>(
+        &mut self,
+        packet: &[u8],
+        make: impl FnOnce(usize) -> M,
+    ) -> Result<M> {
+        if self.next == END {
+            return Err(Error::CounterExhausted);
+        }
+        let counter = self.next.to_be_bytes();
+        let (head, rest) = packet.split_first_chunk().ok_or(Error::BadPacket)?;
+        let (tag, sealed) = rest.split_first_chunk().ok_or(Error::BadPacket)?;
+        if *head != packet::message_head(counter) {
+            return Err(Error::BadPacket);
+        }
+        let mut message = make(sealed.len());
+        self.key.open_apart(counter, tag, sealed, &mut message)?;
+        self.next += 1;
+        Ok(message)
     }
 
     #[cfg(feature = "inject")]

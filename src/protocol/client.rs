@@ -1,6 +1,6 @@
 //! The client's side of the handshake: hello, then cookie, then initiate.
 
-use crate::crypto::{EphemeralSecret, KEY_BYTES, PublicKey, SharedKey};
+use crate::crypto::{EphemeralSecret, KEY_BYTES, PublicKey, SharedKey, public};
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Role, Sealer, channel};
 use crate::protocol::nonce::{self, LongTermNonce};
@@ -43,7 +43,7 @@ impl AwaitCookie {
         Ok(AwaitVouch {
             client_short: self.client_short,
             secret: self.secret,
-            server_short: PublicKey(packet::take(&mut fields)?),
+            server_short: public(PublicKey(packet::take(&mut fields)?)),
             cookie: packet::take(&mut fields)?,
         })
     }

@@ -9,6 +9,8 @@ pub(crate) mod packet;
 pub(crate) mod server;
 
 use crate::crypto::TAG_BYTES;
+#[cfg(feature = "inject")]
+pub use packet::rewrite;
 
 /// The length field before every packet.
 pub(crate) const LENGTH_BYTES: usize = 2;

@@ -127,3 +127,12 @@ pub(crate) fn message_head(counter: [u8; 8]) -> MessageHead {
     field.copy_from_slice(&counter);
     head
 }
+
+/// The bytes of a handshake packet, parsed and written again; `None` if it is none. For the project's fuzzing.
+#[cfg(feature = "inject")]
+pub fn rewrite(packet: &[u8]) -> Option<Vec<u8>> {
+    let hello = Hello::parse(packet).map(|hello| hello.parts().concat());
+    let cookie = CookiePacket::parse(packet).map(|cookie| cookie.parts().concat());
+    let initiate = Initiate::parse(packet).map(|initiate| initiate.parts().concat());
+    hello.or(cookie).or(initiate).ok()
+}

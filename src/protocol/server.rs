@@ -1,6 +1,6 @@
 //! The server's side of the handshake: hello, then cookie, then initiate.
 
-use crate::crypto::{EphemeralSecret, KEY_BYTES, PublicKey, Secret, equal, fingerprint};
+use crate::crypto::{EphemeralSecret, KEY_BYTES, PublicKey, Secret, equal, fingerprint, public};
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Role, Sealer, channel};
 use crate::protocol::nonce::{self, LongTermNonce};
@@ -83,7 +83,7 @@ impl AwaitInitiate {
         let mut fields = &message[..];
         Ok(Initiated {
             client_short: self.client_short,
-            client: PublicKey(packet::take(&mut fields)?),
+            client: public(PublicKey(packet::take(&mut fields)?)),
             vouch_nonce: packet::take(&mut fields)?,
             vouch: packet::take(&mut fields)?,
             sealer,

@@ -57,7 +57,7 @@ pub trait Registry: Send + Sync {
     /// Whether the candidate may come in.
     ///
     /// # Errors
-    /// `RegistryFailed` if it cannot tell; the candidate is refused then, too.
+    /// `RegistryFailed` or another if it cannot tell; the candidate is refused then, too.
     fn verify(&self, candidate: &Candidate) -> Result<bool>;
 
     /// Whether connections call this registry on the spot; see [`Answers`]. Asked anew for each candidate.

@@ -58,6 +58,12 @@ impl FileVault {
         Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
     }
 
+    /// The key and its nonces, for the two steps of a box in Erlang.
+    #[cfg(feature = "nif")]
+    pub(crate) fn local(&self) -> &LocalKey {
+        &self.0
+    }
+
     /// What the file at `path` tells without its passphrase, also while a vault has it open.
     ///
     /// # Errors

@@ -122,6 +122,32 @@ impl<K: Agree> LocalKey<K> {
         Ok((nonce, sealed))
     }
 
+    /// A nonce for one later [`LocalKey::box_seal_issued`].
+    #[cfg(feature = "nif")]
+    pub(crate) fn issue_nonce(&self) -> Result<LongTermNonce> {
+        self.origin.check()?;
+        self.nonces.next()
+    }
+
+    /// As [`LocalKey::box_seal`], under a nonce of [`LocalKey::issue_nonce`]; the caller sees to it that each serves
+    /// once. The original's vault has its nonce drawn before its box, so Erlang's behaviour has the two steps.
+    #[cfg(feature = "nif")]
+    pub(crate) fn box_seal_issued(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &LongTermNonce,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<()> {
+        check_lengths(message, sealed)?;
+        if purpose == Purpose::Hello {
+            return Err(Error::InvalidArgument);
+        }
+        self.agree(peer)?.seal(&purpose.nonce(nonce)?, message, sealed);
+        Ok(())
+    }
+
     pub(crate) fn forget_agreements(&self) {
         self.agreements.forget();
     }

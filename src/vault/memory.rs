@@ -35,6 +35,12 @@ impl MemoryVault {
     pub fn new(secret: SecretKey) -> Result<MemoryVault> {
         Ok(MemoryVault(LocalKey::new(secret, LongTermNonces::new()?)?))
     }
+
+    /// The key and its nonces, for the two steps of a box in Erlang.
+    #[cfg(feature = "nif")]
+    pub(crate) fn local(&self) -> &LocalKey {
+        &self.0
+    }
 }
 
 impl Vault for MemoryVault {

@@ -5,6 +5,7 @@
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.
 
+#[cfg(target_os = "linux")]
 mod agent;
 mod agreements;
 mod file;
@@ -16,10 +17,11 @@ mod pkcs11;
 mod store;
 
 pub use crate::crypto::Cost;
+#[cfg(target_os = "linux")]
 pub use agent::{Agent, AgentVault};
 use agreements::Agreements;
 pub use file::{FileInfo, FileVault};
-use local::LocalKey;
+pub(crate) use local::LocalKey;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
 #[cfg(feature = "pkcs11")]
@@ -28,7 +30,7 @@ pub use store::Exposure;
 #[cfg(feature = "inject")]
 pub use store::STEP;
 
-use crate::crypto::{NONCE_BYTES, Nonce, PublicKey};
+use crate::crypto::{NONCE_BYTES, Nonce, PublicKey, equal};
 use crate::error::{Error, Result};
 use crate::protocol::nonce;
 pub use crate::protocol::nonce::LongTermNonce;
@@ -163,5 +165,5 @@ pub trait Vault: Send + Sync {
 
 /// A hello opens to 64 zeros.
 pub(crate) fn check_hello(opened: &[u8; HELLO_ZEROS.len()]) -> Result<()> {
-    if *opened == HELLO_ZEROS { Ok(()) } else { Err(Error::BadPacket) }
+    if equal(opened, &HELLO_ZEROS) { Ok(()) } else { Err(Error::BadPacket) }
 }

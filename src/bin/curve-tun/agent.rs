@@ -5,6 +5,7 @@ use super::vault::{PassphraseArgs, Pkcs11Vault, open_file, with_pin};
 use curve_tun::Error;
 use curve_tun::vault::{Agent, Vault};
 use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::os::fd::AsFd;
@@ -92,9 +93,7 @@ fn bind_failure(args: &Args, error: Error) -> Failure {
 
 /// No core dump, no ptrace by processes of the same user: before there is anything to see.
 fn harden() -> Result<(), Failure> {
-    let hardened = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    #[cfg(target_os = "linux")]
-    let hardened = hardened.and_then(|()| nix::sys::prctl::set_dumpable(false));
+    let hardened = setrlimit(Resource::RLIMIT_CORE, 0, 0).and_then(|()| set_dumpable(false));
     hardened.map_err(|e| Failure::new(format_args!("cannot turn core dumps off: {e}")))
 }
 

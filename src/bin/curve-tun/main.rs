@@ -4,6 +4,7 @@
 //! output and gives the exit code; what went wrong is a [`failure::Failure`],
 //! which says what to do about it.
 
+#[cfg(target_os = "linux")]
 mod agent;
 mod failure;
 mod input;
@@ -39,6 +40,7 @@ enum Command {
     Public(public::Args),
     #[command(subcommand)]
     Peers(peers::Command),
+    #[cfg(target_os = "linux")]
     Agent(agent::Args),
 }
 
@@ -48,6 +50,7 @@ impl Command {
             Command::Keygen(args) => keygen::run(args),
             Command::Public(args) => public::run(args),
             Command::Peers(command) => peers::run(command),
+            #[cfg(target_os = "linux")]
             Command::Agent(args) => agent::run(args),
         }
     }

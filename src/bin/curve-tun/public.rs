@@ -3,7 +3,9 @@
 use super::failure::{Failure, Outcome, print};
 use super::input;
 use super::vault::{PassphraseArgs, Pkcs11Vault, file_failure, with_pin};
-use curve_tun::vault::{AgentVault, FileVault, Vault};
+use curve_tun::vault::FileVault;
+#[cfg(target_os = "linux")]
+use curve_tun::vault::{AgentVault, Vault};
 use curve_tun::{Error, PublicKey, SecretKey};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,12 +59,18 @@ fn of_vault(path: &Path) -> Result<PublicKey, Failure> {
     Ok(info.public_key)
 }
 
+#[cfg(target_os = "linux")]
 fn of_agent(path: &Path) -> Result<PublicKey, Failure> {
     let agent = AgentVault::open(path).map_err(|error| {
         Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()))
             .hint("\"curve-tun agent --vault FILE --socket PATH\" runs one.")
     })?;
     Ok(agent.public_key())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn of_agent(_: &Path) -> Result<PublicKey, Failure> {
+    Err(Failure::from(Error::Unsupported).hint("Agents run on Linux."))
 }
 
 fn of_secret(path: &Path) -> Result<PublicKey, Failure> {

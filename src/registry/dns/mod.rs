@@ -26,6 +26,8 @@ use worker::Worker;
 /// How long it is held that a name has no key: so long may a new one stay unseen.
 const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
+const TIMEOUT_MAX_MS: u64 = 3_600_000;
+
 /// Where and how a [`DnsRegistry`] asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOptions {
@@ -38,7 +40,7 @@ pub struct DnsOptions {
     /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way to the name server
     /// then decides who may come in. Default false.
     pub allow_unvalidated: bool,
-    /// Milliseconds for an answer, with all that it takes to validate it; at least 1. Default 5,000.
+    /// Milliseconds for an answer, with all that it takes to validate it: 1 to 3,600,000. Default 5,000.
     pub timeout_ms: u64,
     /// Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of
     /// DNS come in. Default 300.
@@ -84,7 +86,7 @@ impl DnsRegistry {
     /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY records, or for options out of
     /// their range; `RegistryFailed` if `/etc/resolv.conf` names no server; `OutOfMemory`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
-        if options.timeout_ms == 0 {
+        if !(1..=TIMEOUT_MAX_MS).contains(&options.timeout_ms) {
             return Err(Error::InvalidArgument);
         }
         let zone = Zone::new(zone)?;

@@ -59,8 +59,7 @@ impl Worker {
     pub(super) fn ask(&self, name: Name, timeout: Option<Duration>) -> Result<Found> {
         self.origin.check()?;
         let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
-        // A time too far away to be represented is no time to wait for.
-        let until = Instant::now().checked_add(timeout).ok_or(Error::InvalidArgument)?;
+        let until = Instant::now() + timeout;
         let (tell, answer) = mpsc::sync_channel(1);
         let jobs = self.jobs.as_ref().ok_or(Error::Internal)?;
         jobs.try_send(Job { name, until, tell }).map_err(|_| Error::RegistryFailed)?;
@@ -117,16 +116,21 @@ async fn look(resolver: &TokioResolver, name: &Name, validate: bool) -> Result<F
     if validate && !answers.iter().all(proven) {
         return Err(Error::NotValidated);
     }
+    Ok(Found { records: keys_at(name, answers), until: Some(lookup.valid_until()) })
+}
+
+/// The keys at `name`, or at the name that it is an alias of. A record of any other name, however well signed, is no
+/// answer.
+fn keys_at(name: &Name, answers: &[Record]) -> Vec<KeyRecord> {
     let owner = end_of_chain(name, answers);
     let here = answers.iter().filter(|record| record.name == owner);
     let keys = here.filter_map(|record| match &record.data {
         RData::TXT(text) => parse(&text.txt_data.concat()),
         _ => None,
     });
-    Ok(Found { records: keys.take(KEYS_MAX).collect(), until: Some(lookup.valid_until()) })
+    keys.take(KEYS_MAX).collect()
 }
 
-/// The name that `name` is an alias of. A record of any other name, however well signed, is no answer.
 fn end_of_chain(name: &Name, answers: &[Record]) -> Name {
     let mut name = name.clone();
     for _ in 0..CHAIN_MAX {
@@ -140,4 +144,44 @@ fn end_of_chain(name: &Name, answers: &[Record]) -> Name {
         }
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::PublicKey;
+    use hickory_resolver::proto::rr::rdata::{CNAME, TXT};
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn text(owner: &str, key: u8) -> Record {
+        let text = format!("v=ct1; k={}", PublicKey([key; 32]));
+        Record::from_rdata(name(owner), 60, RData::TXT(TXT::new(vec![text])))
+    }
+
+    fn alias(owner: &str, target: &str) -> Record {
+        Record::from_rdata(name(owner), 60, RData::CNAME(CNAME(name(target))))
+    }
+
+    fn keys(answers: &[Record]) -> Vec<u8> {
+        keys_at(&name("a.test."), answers).iter().map(|record| record.key.0[0]).collect()
+    }
+
+    #[test]
+    fn only_records_of_the_name_that_was_asked_for_are_taken() {
+        assert_eq!(keys(&[text("a.test.", 1), text("b.test.", 2), text("A.TEST.", 3)]), [1, 3]);
+        assert_eq!(keys(&[text("b.test.", 2)]), []);
+        assert_eq!(keys(&[text("b.test.", 2), alias("a.test.", "b.test."), text("a.test.", 1)]), [2]);
+        assert_eq!(keys(&[alias("c.test.", "b.test."), text("b.test.", 2)]), []);
+        let circle = [alias("a.test.", "b.test."), alias("b.test.", "a.test.")];
+        assert_eq!(keys(&circle), []);
+    }
+
+    #[test]
+    fn a_name_with_very_many_keys_gives_the_first() {
+        let many: Vec<_> = (0..100).map(|key| text("a.test.", key)).collect();
+        assert_eq!(keys(&many), (0..64).collect::<Vec<_>>());
+    }
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Clients served at once; when one more comes, the one that was silent longest is let go, and may come again.
 const CLIENTS_MAX: usize = 256;
+/// How long no client is accepted when the system has no descriptor for one, in milliseconds.
+const PAUSE_MS: u8 = 100;
 
 /// Answers requests for a vault over a Unix socket; clients use [`AgentVault`](super::AgentVault).
 ///
@@ -63,8 +65,9 @@ impl Agent {
                 return Ok(());
             }
             clients = self.serve(clients, &ready[2..]);
-            if ready[1] {
-                self.accept(&mut clients);
+            if ready[1] && !self.accept(&mut clients) {
+                // The system is out of something that is not ours to give back: not to be asked again at once.
+                let _ = poll(&mut [PollFd::new(stop, PollFlags::POLLIN)], PAUSE_MS);
             }
         }
     }
@@ -83,25 +86,30 @@ impl Agent {
         silent
     }
 
-    /// Takes one more client in.
-    fn accept(&self, clients: &mut Vec<Client>) {
+    /// Takes one more client in; false if the system has no room for any.
+    fn accept(&self, clients: &mut Vec<Client>) -> bool {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         match accept4(&self.listener, flags) {
             Ok(stream) => {
                 if !socket::may_ask(&stream) {
-                    return;
+                    return true;
                 }
                 if clients.len() >= CLIENTS_MAX {
                     clients.remove(0);
                 }
                 clients.push(Client::new(stream));
             }
-            // Out of descriptors: the next round finds one free. Whoever gave up waiting needs nothing.
-            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) if !clients.is_empty() => {
+            // The next round finds a descriptor free.
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                if clients.is_empty() {
+                    return false;
+                }
                 clients.remove(0);
             }
+            // A client that gave up waiting needs nothing.
             Err(_) => {}
         }
+        true
     }
 }
 

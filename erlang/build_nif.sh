@@ -1,0 +1,23 @@
+#!/bin/sh
+# Builds the NIF with cargo and puts it into the folder given, or into priv/ beside this script.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+priv=${1:-$here/priv}
+crate=$here/..
+# A git dependency of Mix on this folder alone (sparse) has the rest of the repository at hand but not checked out.
+if [ ! -f "$crate/Cargo.toml" ]; then
+    git -C "$crate" sparse-checkout disable >/dev/null 2>&1 || true
+fi
+[ -f "$crate/Cargo.toml" ] || { echo "curve_tun: the crate is expected in the folder above $here" >&2; exit 1; }
+cargo build --quiet --release --lib --no-default-features --features nif --manifest-path "$crate/Cargo.toml"
+case $(uname -s) in
+    Darwin) built=libcurve_tun.dylib ;;
+    *) built=libcurve_tun.so ;;
+esac
+built=${CARGO_TARGET_DIR:-$crate/target}/release/$built
+mkdir -p "$priv"
+# A library that is mapped into a running node must not change under it: a new file takes the name.
+if ! cmp -s "$built" "$priv/curve_tun_nif.so"; then
+    cp "$built" "$priv/curve_tun_nif.so.new"
+    mv -f "$priv/curve_tun_nif.so.new" "$priv/curve_tun_nif.so"
+fi

@@ -1,0 +1,65 @@
+%%% @doc Rotates the minute keys under which servers seal their cookies.
+%%%
+%%% Each listener's keys live on the Rust side. This process has every key replaced when its minute is over, also when
+%%% no traffic comes, and so each is overwritten on time. No key enters the heap of a process, and there is no call
+%%% that gives one.
+%%% @end
+-module(curve_tun_cookie).
+-behaviour(gen_server).
+
+-export([start_link/0, watch/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+%% @private
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% @private
+%% Has the server's minute keys rotated for as long as the calling process lives. That process watches this one, and
+%% calls again when it was restarted.
+-spec watch(curve_tun_nif:server()) -> {ok, pid()} | {error, closed}.
+watch(Server) ->
+    try {ok, gen_server:call(?MODULE, {watch, Server})}
+    catch exit:_ -> {error, closed}
+    end.
+
+%% @private
+-spec init([]) -> {ok, #{reference() => curve_tun_nif:server()}}.
+init([]) ->
+    {ok, #{}}.
+
+%% @private
+-spec handle_call(term(), gen_server:from(), map()) -> {reply, term(), map()}.
+handle_call({watch, Server}, {Pid, _}, Servers) ->
+    Monitor = monitor(process, Pid),
+    tick(Monitor, Server),
+    {reply, self(), Servers#{Monitor => Server}};
+handle_call(_Call, _From, Servers) ->
+    {reply, {error, badarg}, Servers}.
+
+%% @private
+-spec handle_cast(term(), map()) -> {noreply, map()}.
+handle_cast(_Cast, Servers) ->
+    {noreply, Servers}.
+
+%% @private
+-spec handle_info(term(), map()) -> {noreply, map()}.
+handle_info({tick, Monitor}, Servers) when is_map_key(Monitor, Servers) ->
+    tick(Monitor, map_get(Monitor, Servers)),
+    {noreply, Servers};
+handle_info({'DOWN', Monitor, process, _, _}, Servers) ->
+    {noreply, maps:remove(Monitor, Servers)};
+handle_info(_Info, Servers) ->
+    {noreply, Servers}.
+
+%% Rotates what is due and asks to be called when the next is. Without memory for a new key the old one stays for now.
+-spec tick(reference(), curve_tun_nif:server()) -> ok.
+tick(Monitor, Server) ->
+    Now = curve_tun_time:now_ms(),
+    Wait = case curve_tun_nif:server_tick(Server, Now) of
+               {ok, Next} -> max(1, Next - Now);
+               {error, _} -> 1000
+           end,
+    _ = erlang:send_after(Wait, self(), {tick, Monitor}),
+    ok.

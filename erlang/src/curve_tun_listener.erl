@@ -1,0 +1,303 @@
+%%% @private
+%%% A listener: it owns the listening socket and keeps the queue of those who accept.
+%%%
+%%% While somebody waits, clients are taken from the backlog and their handshakes run side by side, so that a slow or
+%%% silent client keeps nobody waiting; the first to finish goes to the one who has waited longest. At the limit of
+%%% handshakes in flight the oldest has to go.
+-module(curve_tun_listener).
+-behaviour(gen_server).
+
+-export([start_link/1, accept/3, call/2, wait/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
+-export([acceptor/3]).
+-export_type([start/0]).
+
+-type start() :: #{socket := gen_tcp:socket(), owner := pid(), prepared := curve_tun_connection:prepared()}.
+
+-record(waiter, {from :: gen_server:from(), kind :: accept | transport, monitor :: reference(),
+                 timer :: reference() | none, deadline :: curve_tun_time:deadline()}).
+
+-record(listener, {
+    start :: start(),
+    owner :: reference(),
+    cookie :: reference() | none,
+    acceptor :: pid(),
+    accepting = false :: boolean(),
+    %% Set after a failure such as emfile: the next try is not before it is over.
+    paused = false :: boolean(),
+    waiters = queue:new() :: queue:queue(#waiter{}),
+    %% Handshakes under way, by their start.
+    in_flight = #{} :: #{pid() => {integer(), curve_tun:socket()}},
+    next = 0 :: integer(),
+    %% A client that waits for a place.
+    held :: {pid(), curve_tun:socket()} | none,
+    %% Connected, and not yet accepted by anybody.
+    done = queue:new() :: queue:queue({pid(), curve_tun:socket()})
+}).
+
+%% The pause after a failure to accept.
+-define(PAUSE, 100).
+%% Nobody stays longer than this in one call: new code of this module is taken up in between.
+-define(RENEW, 1000).
+
+-spec start_link(start()) -> {ok, pid()} | {error, term()}.
+start_link(Start) ->
+    case gen_server:start_link(?MODULE, Start, []) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason};
+        ignore -> {error, ignore}
+    end.
+
+-spec accept(pid(), accept | transport, timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
+accept(Listener, Kind, Timeout) ->
+    call(Listener, {Kind, curve_tun_time:deadline(Timeout)}).
+
+-spec call(pid(), term()) -> term().
+call(Listener, Request) ->
+    ?MODULE:wait(gen_server:send_request(Listener, Request)).
+
+%% Waits as long as it takes, and takes up new code of this module meanwhile.
+-spec wait(gen_server:request_id()) -> term().
+wait(RequestId) ->
+    case gen_server:wait_response(RequestId, ?RENEW) of
+        {reply, Reply} -> Reply;
+        {error, _} -> {error, closed};
+        timeout -> ?MODULE:wait(RequestId)
+    end.
+
+-spec init(start()) -> {ok, #listener{}}.
+init(#{socket := Socket, owner := Owner, prepared := Prepared} = Start) ->
+    process_flag(trap_exit, true),
+    Acceptor = spawn_link(?MODULE, acceptor, [self(), Socket, Prepared]),
+    S = #listener{start = Start, owner = monitor(process, Owner), cookie = none, acceptor = Acceptor, held = none},
+    {ok, watch(S)}.
+
+-spec terminate(term(), #listener{}) -> ok.
+terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters, acceptor = Acceptor}) ->
+    exit(Acceptor, kill),
+    _ = [answer(Waiter, {error, closed}) || Waiter <- queue:to_list(Waiters)],
+    gen_tcp:close(Socket).
+
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    maps:map(fun(state, #listener{start = #{socket := Socket}, in_flight = InFlight, waiters = Waiters}) ->
+                     #{socket => Socket, in_flight => map_size(InFlight), waiters => queue:len(Waiters)};
+                (_, Value) -> Value
+             end, Status).
+
+-spec handle_call(term(), gen_server:from(), #listener{}) -> {noreply, #listener{}} | {reply, term(), #listener{}} |
+          {stop, normal, ok, #listener{}}.
+handle_call({Kind, Deadline}, {Pid, _} = From, #listener{waiters = Waiters} = S)
+  when Kind =:= accept; Kind =:= transport ->
+    Monitor = monitor(process, Pid),
+    Timer = case curve_tun_time:left(Deadline) of
+                infinity -> none;
+                Left -> erlang:start_timer(Left, self(), waiter)
+            end,
+    Waiter = #waiter{from = From, kind = Kind, monitor = Monitor, timer = Timer, deadline = Deadline},
+    {noreply, work(S#listener{waiters = queue:in(Waiter, Waiters)})};
+handle_call(socket, _From, #listener{start = #{socket := Socket}} = S) ->
+    {reply, {ok, Socket}, S};
+handle_call({controlling_process, New}, {Pid, _}, #listener{start = #{owner := Pid} = Start, owner = Ref} = S) ->
+    demonitor(Ref, [flush]),
+    {reply, ok, S#listener{start = Start#{owner => New}, owner = monitor(process, New)}};
+handle_call({controlling_process, _}, _From, S) ->
+    {reply, {error, not_owner}, S};
+handle_call(close, _From, S) ->
+    {stop, normal, ok, S};
+handle_call(_Call, _From, S) ->
+    {reply, {error, badarg}, S}.
+
+-spec handle_cast(term(), #listener{}) -> {noreply, #listener{}}.
+handle_cast(_Cast, S) ->
+    {noreply, S}.
+
+-spec handle_info(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
+handle_info({accepted, Pid, Socket}, S) ->
+    _ = monitor(process, Pid),
+    {noreply, work(take_in(Pid, Socket, S#listener{accepting = false}))};
+handle_info({accept_failed, Reason}, S) ->
+    not_accepted(Reason, S#listener{accepting = false});
+handle_info({handshake_over, Pid, Result}, S) ->
+    {noreply, work(handshake_over(Pid, Result, S))};
+handle_info({timeout, _, resume}, S) ->
+    {noreply, work(S#listener{paused = false})};
+handle_info({timeout, _, watch}, S) ->
+    {noreply, watch(S)};
+handle_info({timeout, Timer, waiter}, S) ->
+    {noreply, drop_waiters(fun(#waiter{timer = T}) -> T =:= Timer end, {error, timeout}, S)};
+handle_info({'DOWN', Ref, process, _, _}, #listener{owner = Ref} = S) ->
+    {stop, normal, S};
+handle_info({'DOWN', Ref, process, _, _}, #listener{cookie = Ref} = S) ->
+    {noreply, watch(S)};
+handle_info({'DOWN', Ref, process, Pid, _}, S) ->
+    {noreply, work(down(Ref, Pid, S))};
+handle_info({'EXIT', Acceptor, _}, #listener{acceptor = Acceptor} = S) ->
+    {stop, normal, S};
+handle_info({'EXIT', Socket, _}, #listener{start = #{socket := Socket}} = S) ->
+    {stop, normal, S};
+handle_info(_Info, S) ->
+    {noreply, S}.
+
+%% Has the minute keys rotated; their process may be on its way back.
+-spec watch(#listener{}) -> #listener{}.
+watch(#listener{start = #{prepared := #{role := {server, Server}}}} = S) ->
+    case curve_tun_cookie:watch(Server) of
+        {ok, Pid} ->
+            S#listener{cookie = monitor(process, Pid)};
+        {error, closed} ->
+            _ = erlang:start_timer(?PAUSE, self(), watch),
+            S#listener{cookie = none}
+    end.
+
+%% Does what can be done: hands over who is connected, starts who is held, takes the next client.
+-spec work(#listener{}) -> #listener{}.
+work(S) ->
+    accept_more(start_held(hand_over(S))).
+
+-spec hand_over(#listener{}) -> #listener{}.
+hand_over(#listener{done = Done} = S) ->
+    case {queue:out(Done), take_waiter(accept, S)} of
+        {{{value, {Pid, Socket}}, Rest}, {Waiter, Next}} ->
+            case give(Pid, Waiter) of
+                ok -> answer(Waiter, {ok, Socket}), hand_over(Next#listener{done = Rest});
+                %% It ended meanwhile.
+                {error, closed} -> hand_over(S#listener{done = Rest})
+            end;
+        _ ->
+            S
+    end.
+
+-spec give(pid(), #waiter{}) -> ok | {error, closed}.
+give(Pid, #waiter{from = {Caller, _}}) ->
+    curve_tun_connection:give(Pid, Caller).
+
+%% The first waiter of a kind, and the listener without it.
+-spec take_waiter(accept | transport, #listener{}) -> {#waiter{}, #listener{}} | none.
+take_waiter(Kind, #listener{waiters = Waiters} = S) ->
+    case lists:splitwith(fun(#waiter{kind = K}) -> K =/= Kind end, queue:to_list(Waiters)) of
+        {_, []} -> none;
+        {Before, [Waiter | After]} -> {Waiter, S#listener{waiters = queue:from_list(Before ++ After)}}
+    end.
+
+-spec answer(#waiter{}, term()) -> ok.
+answer(#waiter{from = From, monitor = Monitor, timer = Timer}, Reply) ->
+    demonitor(Monitor, [flush]),
+    _ = Timer =:= none orelse erlang:cancel_timer(Timer, [{async, true}, {info, false}]),
+    gen_server:reply(From, Reply).
+
+-spec drop_waiters(fun((#waiter{}) -> boolean()), term(), #listener{}) -> #listener{}.
+drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
+    Keep = fun(Waiter) ->
+               case Drop(Waiter) of
+                   true -> answer(Waiter, Reply), false;
+                   false -> true
+               end
+           end,
+    S#listener{waiters = queue:filter(Keep, Waiters)}.
+
+%% A client has connected: it goes to who does the handshake himself, or its handshake begins.
+-spec take_in(pid(), curve_tun:socket(), #listener{}) -> #listener{}.
+take_in(Pid, Socket, S) ->
+    case take_waiter(transport, S) of
+        {Waiter, Next} ->
+            case give(Pid, Waiter) of
+                ok -> answer(Waiter, {ok, Socket}), Next;
+                {error, closed} -> S
+            end;
+        none ->
+            S#listener{held = {Pid, Socket}}
+    end.
+
+-spec start_held(#listener{}) -> #listener{}.
+start_held(#listener{held = none} = S) ->
+    S;
+start_held(#listener{held = {Pid, Socket}, in_flight = InFlight, next = Next, start = Start} = S) ->
+    #{prepared := #{options := #{handshakes_max := Max}}} = Start,
+    case map_size(InFlight) < Max of
+        true ->
+            curve_tun_connection:handshake_for(self(), Pid),
+            S#listener{held = none, in_flight = InFlight#{Pid => {Next, Socket}}, next = Next + 1};
+        false ->
+            {_, Oldest} = lists:min([{N, P} || {P, {N, _}} <- maps:to_list(InFlight)]),
+            gen_statem:cast(Oldest, evict),
+            S
+    end.
+
+-spec accept_more(#listener{}) -> #listener{}.
+accept_more(#listener{accepting = false, paused = false, held = none, acceptor = Acceptor} = S) ->
+    case queue:to_list(S#listener.waiters) of
+        [] ->
+            S;
+        Waiters ->
+            Deadline = lists:max([D || #waiter{deadline = D} <- Waiters]),
+            Acceptor ! {accept, min(?RENEW, curve_tun_time:left(Deadline))},
+            S#listener{accepting = true}
+    end;
+accept_more(S) ->
+    S.
+
+-spec not_accepted(atom(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
+not_accepted(timeout, S) ->
+    {noreply, work(S)};
+not_accepted(econnaborted, S) ->
+    {noreply, work(S)};
+not_accepted(Reason, S) when Reason =:= closed; Reason =:= einval ->
+    {stop, normal, S};
+%% Out of descriptors or memory: the one who has waited longest is told, and the next try is a little later.
+not_accepted(Reason, #listener{waiters = Waiters} = S) ->
+    Rest = case queue:out(Waiters) of
+               {{value, Waiter}, Others} -> answer(Waiter, {error, Reason}), Others;
+               {empty, _} -> Waiters
+           end,
+    _ = erlang:start_timer(?PAUSE, self(), resume),
+    {noreply, S#listener{waiters = Rest, paused = true}}.
+
+%% A client that was refused is nobody's affair: those who accept get the next one.
+-spec handshake_over(pid(), ok | {error, atom()}, #listener{}) -> #listener{}.
+handshake_over(Pid, ok, #listener{in_flight = InFlight, done = Done} = S) ->
+    case maps:take(Pid, InFlight) of
+        {{_, Socket}, Rest} -> S#listener{in_flight = Rest, done = queue:in({Pid, Socket}, Done)};
+        error -> S
+    end;
+%% Its place is free when its process is gone.
+handshake_over(_Pid, {error, _}, S) ->
+    S.
+
+-spec down(reference(), pid(), #listener{}) -> #listener{}.
+down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters = Waiters} = S) ->
+    S#listener{in_flight = maps:remove(Pid, InFlight),
+               held = case Held of {Pid, _} -> none; _ -> Held end,
+               done = queue:filter(fun({P, _}) -> P =/= Pid end, Done),
+               waiters = queue:filter(fun(#waiter{monitor = M}) -> M =/= Ref end, Waiters)}.
+
+%%% The process that blocks in gen_tcp:accept
+
+-spec acceptor(pid(), gen_tcp:socket(), curve_tun_connection:prepared()) -> no_return().
+acceptor(Listener, Socket, Prepared) ->
+    receive
+        {accept, Timeout} ->
+            Listener ! case gen_tcp:accept(Socket, Timeout) of
+                           {ok, Client} -> arrived(Listener, Client, Prepared);
+                           {error, Reason} -> {accept_failed, Reason}
+                       end,
+            ?MODULE:acceptor(Listener, Socket, Prepared)
+    end.
+
+-spec arrived(pid(), gen_tcp:socket(), curve_tun_connection:prepared()) -> tuple().
+arrived(Listener, Client, Prepared) ->
+    case curve_tun_connection_sup:start_child(Listener) of
+        {ok, Pid, Socket} ->
+            case curve_tun_connection:attach(Pid, Client, curve_tun_options:accepted_socket([]), Prepared) of
+                ok ->
+                    {accepted, Pid, Socket};
+                {error, _} ->
+                    %% The client has left already.
+                    _ = curve_tun_connection:request(Pid, close),
+                    gen_tcp:close(Client),
+                    {accept_failed, econnaborted}
+            end;
+        {error, _} ->
+            gen_tcp:close(Client),
+            {accept_failed, econnaborted}
+    end.

@@ -1,0 +1,151 @@
+%%% @doc The NIF, and nothing else.
+%%%
+%%% Vaults, registries, servers and connections are references here: what is secret about them stays outside of the
+%%% BEAM's heap. The other modules call this one; programs have no need to.
+%%%
+%%% A NIF with resources cannot be upgraded in place: reloading this module fails and leaves the old one at work. A
+%%% new version of it needs a restart of the node; every other module can be reloaded at any time.
+%%% @end
+-module(curve_tun_nif).
+
+-export([public_key_to_text/1, public_key_from_text/1]).
+-export([vault_generate/0, vault_open_file/1, vault_create_file/1, vault_dummy/0, vault_later/1, vault_public_key/1]).
+-export([vault_nonce/1, vault_box/4, vault_box_open/4]).
+-export([registry_new/0, registry_later/0, registry_add/3, registry_remove/3, registry_lookup/2, registry_verify/3]).
+-export([server_new/4, server_tick/2]).
+-export([client_new/2, server_connection/2, handshake/2, answer/2, transport_ended/1, peer_public_key/1, close/1]).
+-export([seal/2, open/2, release/1]).
+
+-export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, place/0]).
+
+-on_load(load/0).
+
+-opaque vault() :: reference().
+%% A vault.
+-opaque registry() :: reference().
+%% A registry.
+-opaque server() :: reference().
+%% A server's vault, registry and minute keys.
+-opaque connection() :: reference().
+%% One end of a connection.
+-type state() :: ready | initiating | accepting | connected.
+%% Where a connection stands.
+-type request() ::
+    {answer_hello, ClientShort :: binary(), Hello :: binary(), HelloNonce :: binary(), Cookie :: binary(),
+     CookiePrefix :: binary()}
+  | {seal_vouch, Server :: binary(), Message :: binary(), VouchPrefix :: binary()}
+  | {open_vouch, Client :: binary(), Vouch :: binary(), VouchNonce :: binary()}
+  | {verify, inet:ip_address(), Key :: binary()}.
+%% What a connection asks of a provider that is written in Erlang.
+-type answer() ::
+    {hello_answered, Nonce :: binary(), CookieBox :: binary()}
+  | {vouch_sealed, Nonce :: binary(), Vouch :: binary()}
+  | {vouch_opened, Message :: binary()}
+  | {verdict, boolean()}
+  | {failed, vault | verify}.
+%% What the provider says.
+-type place() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
+%% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever networks have
+%% entries of their own, and `<<"!">>', which is from nowhere, whatever else is said of the key.
+-type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | none} | {error, atom()}.
+
+-spec load() -> ok | {error, {atom(), string()}}.
+load() ->
+    Priv = case code:priv_dir(curve_tun) of
+               {error, bad_name} -> filename:join([filename:dirname(code:which(?MODULE)), "..", "priv"]);
+               Dir -> Dir
+           end,
+    erlang:load_nif(filename:join(Priv, "curve_tun_nif"), 0).
+
+-spec public_key_to_text(curve_tun:public_key()) -> binary().
+public_key_to_text(_Key) -> erlang:nif_error(not_loaded).
+
+-spec public_key_from_text(binary()) -> {ok, curve_tun:public_key()} | {error, bad_key_text}.
+public_key_from_text(_Text) -> erlang:nif_error(not_loaded).
+
+-spec vault_generate() -> {ok, vault()} | {error, atom()}.
+vault_generate() -> erlang:nif_error(not_loaded).
+
+-spec vault_open_file(binary()) -> {ok, vault()} | {error, atom()}.
+vault_open_file(_Path) -> erlang:nif_error(not_loaded).
+
+-spec vault_create_file(binary()) -> {ok, curve_tun:public_key()} | {error, atom()}.
+vault_create_file(_Path) -> erlang:nif_error(not_loaded).
+
+-spec vault_dummy() -> {ok, vault()} | {error, atom()}.
+vault_dummy() -> erlang:nif_error(not_loaded).
+
+-spec vault_later(curve_tun:public_key()) -> vault().
+vault_later(_Key) -> erlang:nif_error(not_loaded).
+
+-spec vault_public_key(vault()) -> curve_tun:public_key().
+vault_public_key(_Vault) -> erlang:nif_error(not_loaded).
+
+-spec vault_nonce(vault()) -> {ok, binary()} | {error, atom()}.
+vault_nonce(_Vault) -> erlang:nif_error(not_loaded).
+
+-spec vault_box(vault(), Message :: binary(), Nonce :: binary(), curve_tun:public_key()) ->
+          {ok, binary()} | {error, atom()}.
+vault_box(_Vault, _Message, _Nonce, _Peer) -> erlang:nif_error(not_loaded).
+
+-spec vault_box_open(vault(), Box :: binary(), Nonce :: binary(), curve_tun:public_key()) ->
+          {ok, binary()} | {error, atom()}.
+vault_box_open(_Vault, _Box, _Nonce, _Peer) -> erlang:nif_error(not_loaded).
+
+-spec registry_new() -> registry().
+registry_new() -> erlang:nif_error(not_loaded).
+
+-spec registry_later() -> registry().
+registry_later() -> erlang:nif_error(not_loaded).
+
+-spec registry_add(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address}.
+registry_add(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
+
+-spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address | not_found}.
+registry_remove(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
+
+-spec registry_lookup(registry(), inet:ip_address()) -> [curve_tun:public_key()].
+registry_lookup(_Registry, _Address) -> erlang:nif_error(not_loaded).
+
+-spec registry_verify(registry(), inet:ip_address(), curve_tun:public_key()) -> boolean().
+registry_verify(_Registry, _Address, _Key) -> erlang:nif_error(not_loaded).
+
+-spec server_new(vault(), registry(), HandshakesMax :: 1..16#ffffffff, NowMs :: non_neg_integer()) ->
+          {ok, server()} | {error, atom()}.
+server_new(_Vault, _Registry, _HandshakesMax, _NowMs) -> erlang:nif_error(not_loaded).
+
+-spec server_tick(server(), NowMs :: non_neg_integer()) -> {ok, NextMs :: non_neg_integer()} | {error, atom()}.
+server_tick(_Server, _NowMs) -> erlang:nif_error(not_loaded).
+
+-spec client_new(vault(), curve_tun:public_key()) -> {ok, connection(), Hello :: binary()} | {error, atom()}.
+client_new(_Vault, _ServerKey) -> erlang:nif_error(not_loaded).
+
+-spec server_connection(server(), inet:ip_address()) -> {ok, connection()} | {error, atom()}.
+server_connection(_Server, _Address) -> erlang:nif_error(not_loaded).
+
+-spec handshake(connection(), binary()) -> step().
+handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
+
+-spec answer(connection(), answer()) -> step().
+answer(_Connection, _Answer) -> erlang:nif_error(not_loaded).
+
+-spec transport_ended(connection()) -> closed | wrong_server_key | atom().
+transport_ended(_Connection) -> erlang:nif_error(not_loaded).
+
+-spec peer_public_key(connection()) -> {ok, curve_tun:public_key()} | {error, wrong_state}.
+peer_public_key(_Connection) -> erlang:nif_error(not_loaded).
+
+-spec close(connection()) -> ok.
+close(_Connection) -> erlang:nif_error(not_loaded).
+
+-spec seal(connection(), [binary()]) ->
+          {ok, Frames :: binary(), Rest :: [binary()]}
+        | {error, atom(), Frames :: binary(), Sealed :: non_neg_integer()}.
+seal(_Connection, _Messages) -> erlang:nif_error(not_loaded).
+
+-spec open(connection(), binary()) ->
+          {Messages :: [binary()], Rest :: binary(), ok | atom()} | {error, atom()}.
+open(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
+
+-spec release(connection()) -> ok.
+release(_Connection) -> erlang:nif_error(not_loaded).

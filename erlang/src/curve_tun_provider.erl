@@ -1,0 +1,125 @@
+%%% @private
+%%% Vaults and registries: which one is used, and asking one that is written in Erlang.
+%%%
+%%% A provider of the user's may crash, hang or answer nonsense. So it is only ever called from a process of its own,
+%%% and whatever it does refuses one client at most.
+-module(curve_tun_provider).
+
+-export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1]).
+-export([start/2, answer_of/3]).
+-export_type([providers/0]).
+
+-type providers() :: #{vault => module(), registry => module(), socket => gen_tcp:socket()}.
+
+%% The providers named in the application's environment.
+-spec configured(vault_providers | registry_providers) -> [module()].
+configured(Key) ->
+    application:get_env(curve_tun, Key, []).
+
+%% The provider that the options name, or the first configured one.
+-spec chosen(vault | registry, map()) -> {ok, module()} | {error, {no_provider, vault | registry}}.
+chosen(Kind, Options) ->
+    Key = case Kind of vault -> vault_providers; registry -> registry_providers end,
+    case {Options, configured(Key)} of
+        {#{Kind := Module}, _} -> {ok, Module};
+        {_, [Module | _]} -> {ok, Module};
+        {_, []} -> {error, {no_provider, Kind}}
+    end.
+
+-spec has_process(module()) -> boolean().
+has_process(Module) ->
+    exports(Module, start_link, 0).
+
+%% The vault as the NIF knows it. The public key of a vault that is written in Erlang is asked here.
+-spec vault_handle(module(), curve_tun_time:deadline()) -> {ok, curve_tun_nif:vault()} | {error, atom()}.
+vault_handle(Module, Deadline) ->
+    case exports(Module, handle, 0) of
+        true ->
+            Module:handle();
+        false ->
+            case call(fun() -> Module:public_key() end, Deadline) of
+                {ok, <<Key:32/binary>>} -> {ok, curve_tun_nif:vault_later(Key)};
+                {error, timeout} -> {error, timeout};
+                _ -> {error, vault_failed}
+            end
+    end.
+
+-spec registry_handle(module()) -> {ok, curve_tun_nif:registry()} | {error, atom()}.
+registry_handle(Module) ->
+    case exports(Module, handle, 0) of
+        true -> Module:handle();
+        false -> {ok, curve_tun_nif:registry_later()}
+    end.
+
+-spec exports(module(), atom(), arity()) -> boolean().
+exports(Module, Function, Arity) ->
+    _ = code:ensure_loaded(Module),
+    erlang:function_exported(Module, Function, Arity).
+
+%% Runs `Fun' in a process of its own, which ends with its caller and without a crash report: what the provider did
+%% is its own affair.
+-spec call(fun(() -> Value), curve_tun_time:deadline()) -> {ok, Value} | {error, timeout | failed}.
+call(Fun, Deadline) ->
+    Alias = alias(),
+    Helper = spawn_link(fun() -> Alias ! {Alias, attempt(Fun)} end),
+    Result = receive
+                 {Alias, Value} -> Value
+             after curve_tun_time:left(Deadline) ->
+                 {error, timeout}
+             end,
+    unlink(Helper),
+    exit(Helper, kill),
+    _ = unalias(Alias),
+    receive {Alias, _} -> ok after 0 -> ok end,
+    receive {'EXIT', Helper, _} -> ok after 0 -> ok end,
+    Result.
+
+-spec attempt(fun(() -> Value)) -> {ok, Value} | {error, failed}.
+attempt(Fun) ->
+    try {ok, Fun()}
+    catch _:_ -> {error, failed}
+    end.
+
+%% Has a request answered by a process that is linked to the caller; it says `{Ref, Answer}' and exits.
+-spec start(curve_tun_nif:request(), providers()) -> {pid(), reference()}.
+start(Request, Providers) ->
+    Connection = self(),
+    Ref = make_ref(),
+    {spawn_link(?MODULE, answer_of, [{Connection, Ref}, Request, Providers]), Ref}.
+
+%% The body of that process.
+-spec answer_of({pid(), reference()}, curve_tun_nif:request(), providers()) -> ok.
+answer_of({Connection, Ref}, Request, Providers) ->
+    Answer = try ask(Request, Providers)
+             catch _:_ -> failed(Request)
+             end,
+    Connection ! {Ref, Answer},
+    ok.
+
+-spec failed(curve_tun_nif:request()) -> curve_tun_nif:answer().
+failed({verify, _, _}) -> {failed, verify};
+failed(_) -> {failed, vault}.
+
+%% Anything but the documented results is a failed match here, and so a failure.
+-spec ask(curve_tun_nif:request(), providers()) -> curve_tun_nif:answer().
+ask({answer_hello, ClientShort, Hello, HelloNonce, Cookie, Prefix}, #{vault := Vault}) ->
+    {ok, <<0:512>>} = Vault:box_open(Hello, HelloNonce, ClientShort),
+    {Nonce, Box} = box(Vault, Cookie, Prefix, ClientShort),
+    {hello_answered, Nonce, Box};
+ask({seal_vouch, Server, Message, Prefix}, #{vault := Vault}) ->
+    {Nonce, Box} = box(Vault, Message, Prefix, Server),
+    {vouch_sealed, Nonce, Box};
+ask({open_vouch, Client, Vouch, Nonce}, #{vault := Vault}) ->
+    {ok, <<Message:32/binary>>} = Vault:box_open(Vouch, Nonce, Client),
+    {vouch_opened, Message};
+ask({verify, _Address, Key}, #{registry := Registry, socket := Socket}) ->
+    Verdict = Registry:verify(Socket, Key),
+    true = is_boolean(Verdict),
+    {verdict, Verdict}.
+
+-spec box(module(), binary(), binary(), curve_tun:public_key()) -> {binary(), binary()}.
+box(Vault, Message, Prefix, Peer) ->
+    <<Nonce:16/binary>> = Vault:safe_nonce(),
+    Box = Vault:box(Message, <<Prefix/binary, Nonce/binary>>, Peer),
+    true = byte_size(Box) =:= byte_size(Message) + 16,
+    {Nonce, Box}.

@@ -1,0 +1,88 @@
+%%% @doc The registry in memory: which public keys may come in from which addresses and networks.
+%%%
+%%% The most specific network that holds an address decides about it alone. An empty registry lets nobody in. An
+%%% IPv4-mapped IPv6 address is the IPv4 address. A change is seen by the next handshake; connections stay. The entries
+%%% live as long as the application runs, also when this process is restarted.
+%%% @end
+-module(curve_tun_simple_registry).
+-behaviour(gen_server).
+-behaviour(curve_tun_registry).
+
+-export([start_link/0, handle/0, register/2, unregister/2, lookup/1, verify/2]).
+-export([init/1, handle_call/3, handle_cast/2]).
+
+%% @private
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason};
+        ignore -> {error, ignore}
+    end.
+
+%% @private
+-spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
+handle() ->
+    case curve_tun_keep:find(?MODULE) of
+        {ok, Registry} -> {ok, Registry};
+        error -> {error, registry_failed}
+    end.
+
+%% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0}, 8}' or
+%% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
+%% address may have any number of keys; registering one again changes nothing.
+-spec register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, bad_address | badarg | registry_failed}.
+register(Place, Key) ->
+    with_registry(fun(Registry) -> curve_tun_nif:registry_add(Registry, Place, Key) end).
+
+%% @doc Takes back exactly what {@link register/2} registered.
+-spec unregister(curve_tun_nif:place(), curve_tun:public_key()) ->
+          ok | {error, not_found | bad_address | badarg | registry_failed}.
+unregister(Place, Key) ->
+    with_registry(fun(Registry) -> curve_tun_nif:registry_remove(Registry, Place, Key) end).
+
+%% @doc The key that may come in from an address; the least one, byte by byte, if there are several.
+-spec lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found | badarg | registry_failed}.
+lookup(Address) ->
+    with_registry(fun(Registry) ->
+                      case curve_tun_nif:registry_lookup(Registry, Address) of
+                          [Key | _] -> {ok, Key};
+                          [] -> {error, not_found}
+                      end
+                  end).
+
+%% @doc Whether the holder of a key may come in over a socket, or from an address.
+-spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
+verify(Address, Key) when is_tuple(Address), tuple_size(Address) =:= 4; tuple_size(Address) =:= 8 ->
+    true =:= with_registry(fun(Registry) -> curve_tun_nif:registry_verify(Registry, Address, Key) end);
+verify(Socket, Key) ->
+    case inet:peername(Socket) of
+        {ok, {Address, _Port}} -> verify(Address, Key);
+        {error, _} -> false
+    end.
+
+-spec with_registry(fun((curve_tun_nif:registry()) -> Result)) -> Result | {error, badarg | registry_failed}.
+with_registry(Do) ->
+    case handle() of
+        {ok, Registry} ->
+            try Do(Registry)
+            catch error:badarg -> {error, badarg}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+%% @private
+-spec init([]) -> {ok, curve_tun_nif:registry()}.
+init([]) ->
+    curve_tun_keep:get_or_make(?MODULE, fun() -> {ok, curve_tun_nif:registry_new()} end).
+
+%% @private
+-spec handle_call(term(), gen_server:from(), State) -> {reply, term(), State}.
+handle_call(_Call, _From, State) ->
+    {reply, {error, badarg}, State}.
+
+%% @private
+-spec handle_cast(term(), State) -> {noreply, State}.
+handle_cast(_Cast, State) ->
+    {noreply, State}.

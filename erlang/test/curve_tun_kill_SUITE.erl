@@ -1,0 +1,165 @@
+%%% Processes killed under traffic: the application recovers, nothing leaks, other connections go on.
+-module(curve_tun_kill_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+-import(curve_tun_test, [listen/0, connect/1, pair/0, stop_pair/1, settled/1, until/1]).
+
+-compile([export_all, nowarn_export_all]).
+
+suite() -> [{timetrap, {seconds, 90}}].
+
+all() ->
+    [connections_under_traffic, named_processes_under_traffic, the_vault_comes_back_with_its_key,
+     the_registry_comes_back_with_its_entries, the_cookie_process_comes_back_to_its_listeners,
+     a_sender_takes_its_connection_along, a_listener, the_supervisor_of_connections, the_supervisor_of_listeners,
+     the_top_supervisor].
+
+init_per_suite(Config) ->
+    ok = logger:set_primary_config(level, critical),
+    ok = curve_tun_test:start(),
+    Config.
+end_per_suite(_) ->
+    curve_tun_test:stop(),
+    logger:set_primary_config(level, notice).
+init_per_testcase(_, Config) -> curve_tun_test:flush(), Config.
+end_per_testcase(_, _) -> ok.
+
+%% A pair that echoes until told to stop, and then says how often it did.
+traffic() ->
+    Test = self(),
+    spawn_link(fun() ->
+        {Client, Server} = Pair = pair(),
+        Test ! {ready, self()},
+        Rounds = echo(Client, Server, 0),
+        stop_pair(Pair),
+        Test ! {rounds, self(), Rounds}
+    end).
+
+echo(Client, Server, N) ->
+    receive
+        stop -> N
+    after 0 ->
+        ok = curve_tun:send(Client, <<N:32>>),
+        <<N:32>> = curve_tun:recv(Server),
+        ok = curve_tun:send(Server, <<N:32>>),
+        <<N:32>> = curve_tun:recv(Client),
+        echo(Client, Server, N + 1)
+    end.
+
+%% Runs `Do' beside traffic, which must not notice.
+beside_traffic(Do) ->
+    Pids = [traffic() || _ <- lists:seq(1, 3)],
+    [receive {ready, Pid} -> ok end || Pid <- Pids],
+    Do(),
+    timer:sleep(100),
+    [Pid ! stop || Pid <- Pids],
+    [receive {rounds, Pid, Rounds} -> ?assert(Rounds > 0) end || Pid <- Pids].
+
+kill(Name) ->
+    Pid = whereis(Name),
+    exit(Pid, kill),
+    until(fun() -> case whereis(Name) of undefined -> false; New -> New =/= Pid end end).
+
+works() ->
+    {Client, Server} = Pair = pair(),
+    ok = curve_tun:send(Client, <<"works">>),
+    <<"works">> = curve_tun:recv(Server),
+    stop_pair(Pair).
+
+connections_under_traffic(_) ->
+    Before = curve_tun_test:count(),
+    beside_traffic(fun() ->
+        [begin
+             {{curve_tun_socket, Pid, _}, Server} = pair(),
+             spawn_link(fun() -> exit(Pid, kill) end),
+             {error, closed} = curve_tun:recv(Server, infinity)
+         end || _ <- lists:seq(1, 20)]
+    end),
+    curve_tun_test:flush(),
+    settled(Before).
+
+named_processes_under_traffic(_) ->
+    Before = curve_tun_test:count(),
+    beside_traffic(fun() ->
+        [begin kill(Name), works(), timer:sleep(1500) end
+         || Name <- [curve_tun_vault_nif, curve_tun_cookie, curve_tun_simple_registry]]
+    end),
+    settled(Before).
+
+the_vault_comes_back_with_its_key(_) ->
+    {ok, Key} = curve_tun:public_key(),
+    kill(curve_tun_vault_nif),
+    {ok, Key} = curve_tun:public_key(),
+    works().
+
+the_registry_comes_back_with_its_entries(_) ->
+    {ok, Key} = curve_tun_simple_registry:lookup({127,0,0,1}),
+    kill(curve_tun_simple_registry),
+    {ok, Key} = curve_tun_simple_registry:lookup({127,0,0,1}),
+    works().
+
+%% A listener whose keys nobody rotates any more would be found out only minutes later.
+the_cookie_process_comes_back_to_its_listeners(_) ->
+    {Listener, _} = listen(),
+    kill(curve_tun_cookie),
+    until(fun() -> map_size(sys:get_state(curve_tun_cookie)) >= 1 end),
+    ok = curve_tun:close(Listener),
+    until(fun() -> map_size(sys:get_state(curve_tun_cookie)) =:= 0 end).
+
+a_sender_takes_its_connection_along(_) ->
+    Before = curve_tun_test:count(),
+    {{curve_tun_socket, Pid, Sender} = Client, Server} = pair(),
+    exit(Sender, kill),
+    {error, closed} = curve_tun:recv(Server),
+    {error, closed} = curve_tun:send(Client, <<"x">>),
+    until(fun() -> not is_process_alive(Pid) end),
+    settled(Before).
+
+a_listener(_) ->
+    Before = curve_tun_test:count(),
+    {{curve_tun_listen_socket, Pid} = Listener, Port} = listen(),
+    Test = self(),
+    spawn_link(fun() -> Test ! {accepted, curve_tun:accept(Listener, infinity)} end),
+    Tcp = curve_tun_test:raw_connect(Port),
+    timer:sleep(100),
+    exit(Pid, kill),
+    receive {accepted, Accepted} -> {error, closed} = Accepted end,
+    <<>> = curve_tun_test:raw_closed(Tcp),
+    gen_tcp:close(Tcp),
+    settled(Before),
+    works().
+
+the_supervisor_of_connections(_) ->
+    Before = curve_tun_test:count(),
+    {Client, Server} = pair(),
+    {Listener, Port} = listen(),
+    kill(curve_tun_connection_sup),
+    {error, closed} = curve_tun:recv(Client),
+    {error, closed} = curve_tun:send(Server, <<"x">>),
+    %% The listener goes on.
+    spawn_link(fun() -> {ok, S} = curve_tun:accept(Listener, 10000), ok = curve_tun:send(S, <<"again">>) end),
+    {ok, Again} = connect(Port),
+    <<"again">> = curve_tun:recv(Again),
+    [ok = curve_tun:close(S) || S <- [Again, Listener]],
+    curve_tun_test:flush(),
+    settled(Before).
+
+the_supervisor_of_listeners(_) ->
+    {Listener, Port} = listen(),
+    beside_traffic(fun() -> kill(curve_tun_listener_sup) end),
+    {error, closed} = curve_tun:accept(Listener),
+    until(fun() -> connect(Port) =:= {error, econnrefused} end),
+    works().
+
+%% Without its top supervisor the application has ended; started again, it works and has left nothing behind.
+the_top_supervisor(_) ->
+    Ports = length(erlang:ports()),
+    {Client, Server} = pair(),
+    exit(whereis(curve_tun_sup), kill),
+    until(fun() -> not lists:keymember(curve_tun, 1, application:which_applications()) end),
+    {error, closed} = curve_tun:recv(Client),
+    {error, closed} = curve_tun:send(Server, <<"x">>),
+    until(fun() -> length(erlang:ports()) =< Ports end),
+    [undefined = whereis(Name) || Name <- [curve_tun_cookie, curve_tun_vault_nif, curve_tun_simple_registry]],
+    ok = curve_tun_test:start(),
+    works().

@@ -1,0 +1,281 @@
+%%% Vaults and registries: the ready-made ones, and those written in Erlang, good and bad.
+-module(curve_tun_providers_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+-import(curve_tun_test, [pair/2, stop_pair/1, connect/1, connect/2, listen/1]).
+
+-compile([export_all, nowarn_export_all]).
+
+-define(SERVER, [{vault, curve_tun_test_vault}, {registry, curve_tun_test_registry}]).
+-define(CLIENT, [{vault, curve_tun_test_vault}]).
+
+suite() -> [{timetrap, {seconds, 90}}].
+
+all() ->
+    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_bad_registry_refuses_that_client_only,
+     a_bad_vault_refuses_that_client_only, a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
+     an_empty_registry_lets_nobody_in, a_change_is_seen_by_the_next_handshake, the_registry_knows_networks,
+     an_unknown_peer_is_told_to_the_server, accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once,
+     a_vault_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
+
+init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
+end_per_suite(_) -> curve_tun_test:stop().
+init_per_testcase(_, Config) ->
+    curve_tun_test:flush(),
+    _ = curve_tun_test_vault:well(),
+    ok = curve_tun_test_registry:behave(well),
+    Config.
+end_per_testcase(_, _) -> ok.
+
+providers_in_erlang_work(_) ->
+    {Client, Server} = Pair = pair(?CLIENT, ?SERVER),
+    ok = curve_tun:send(Client, <<"1">>),
+    <<"1">> = curve_tun:recv(Server),
+    1 = curve_tun_test_registry:calls(),
+    stop_pair(Pair).
+
+slow_providers_keep_nobody_waiting(_) ->
+    curve_tun_test_registry:behave({slow, 1500}),
+    {Listener, Port} = listen(?SERVER),
+    Test = self(),
+    Client = fun(Name) ->
+                 {ok, S} = connect(Port),
+                 ok = curve_tun:send(S, Name),
+                 Test ! Name,
+                 receive never -> ok end
+             end,
+    Acceptor = spawn_link(fun() ->
+                   [begin {ok, S} = curve_tun:accept(Listener, 20000), Test ! {got, curve_tun:recv(S)} end || _ <- [1, 2]],
+                   receive never -> ok end
+               end),
+    spawn_link(fun() -> Client(<<"slow">>) end),
+    receive <<"slow">> -> ok end,
+    %% The slow client's verdict is still out when the next one's comes.
+    curve_tun_test:until(fun() -> curve_tun_test_registry:calls() =:= 1 end),
+    curve_tun_test_registry:behave(well),
+    spawn_link(fun() -> Client(<<"quick">>) end),
+    receive {got, First} -> <<"quick">> = First end,
+    receive {got, Second} -> <<"slow">> = Second end,
+    unlink(Acceptor),
+    ok = curve_tun:close(Listener).
+
+%% A server with a provider that misbehaves refuses a client, and serves the next one when it behaves.
+refused_then_served(Misbehave, Behave) ->
+    {Listener, Port} = listen([{handshake_timeout, 1000} | ?SERVER]),
+    Test = self(),
+    Acceptor = spawn_link(fun() -> Test ! {accepted, curve_tun:accept(Listener, 20000)}, receive never -> ok end end),
+    [begin
+         Misbehave(How),
+         case connect(Port) of
+             {ok, Refused} -> {error, closed} = curve_tun:recv(Refused, 5000);
+             {error, Reason} -> true = lists:member(Reason, [closed, wrong_server_key])
+         end
+     end || How <- [crash, kill, hang, dead, exit, throw, {say, nonsense}, {say, {ok, true}}, {say, <<>>}]],
+    Behave(),
+    {ok, Served} = connect(Port),
+    receive {accepted, {ok, Server}} -> ok end,
+    ok = curve_tun:send(Served, <<"1">>),
+    <<"1">> = curve_tun:recv(Server),
+    unlink(Acceptor),
+    exit(Acceptor, kill),
+    ok = curve_tun:close(Listener).
+
+a_bad_registry_refuses_that_client_only(_) ->
+    refused_then_served(fun(exit) -> curve_tun_test_registry:behave({say, undefined});
+                           (throw) -> curve_tun_test_registry:behave({say, 1});
+                           (How) -> curve_tun_test_registry:behave(How)
+                        end,
+                        fun() -> curve_tun_test_registry:behave(well) end).
+
+a_bad_vault_refuses_that_client_only(_) ->
+    [refused_then_served(fun(dead) -> curve_tun_test_vault:behave(Function, {say, <<0:64>>});
+                            (How) -> curve_tun_test_vault:behave(Function, How)
+                         end,
+                         fun curve_tun_test_vault:well/0)
+     || Function <- [box, box_open, safe_nonce]].
+
+a_bad_vault_of_the_client_is_its_own_error(_) ->
+    {Listener, Port} = listen([]),
+    spawn_link(fun() -> curve_tun:accept(Listener, 60000) end),
+    [begin
+         curve_tun_test_vault:behave(Function, How),
+         ?assertEqual({error, vault_failed}, connect(Port, ?CLIENT)),
+         curve_tun_test_vault:well()
+     end || Function <- [public_key, box, safe_nonce], How <- [crash, kill, {say, nonsense}, {say, <<1>>}]
+     , not (Function =:= public_key andalso How =:= kill)],
+    curve_tun_test_vault:behave(box, hang),
+    {error, timeout} = connect(Port, [{handshake_timeout, 200} | ?CLIENT]),
+    curve_tun_test_vault:well(),
+    curve_tun_test_vault:behave(public_key, hang),
+    {error, timeout} = connect(Port, [{handshake_timeout, 200} | ?CLIENT]),
+    ok = curve_tun:close(Listener).
+
+helpers_leave_nothing_behind(_) ->
+    Before = curve_tun_test:count(),
+    {Listener, Port} = listen(?SERVER),
+    curve_tun_test_registry:behave(hang),
+    Test = self(),
+    Owner = spawn(fun() ->
+                [{ok, _} = connect(Port) || _ <- lists:seq(1, 10)],
+                Test ! connected,
+                receive never -> ok end
+            end),
+    spawn_link(fun() -> curve_tun:accept(Listener, 10000) end),
+    receive connected -> ok end,
+    curve_tun_test:until(fun() -> curve_tun_test_registry:calls() =:= 10 end),
+    ok = curve_tun:close(Listener),
+    exit(Owner, kill),
+    curve_tun_test:settled(Before).
+
+an_empty_registry_lets_nobody_in(_) ->
+    {ok, Key} = curve_tun:public_key(),
+    ok = curve_tun_simple_registry:unregister({127,0,0,1}, Key),
+    {error, not_found} = curve_tun_simple_registry:unregister({127,0,0,1}, Key),
+    {error, not_found} = curve_tun_simple_registry:lookup({127,0,0,1}),
+    {Listener, Port} = listen([]),
+    spawn_link(fun() -> curve_tun:accept(Listener, 10000) end),
+    {ok, Client} = connect(Port),
+    {error, closed} = curve_tun:recv(Client),
+    ok = curve_tun_simple_registry:register({127,0,0,1}, Key),
+    ok = curve_tun:close(Listener).
+
+a_change_is_seen_by_the_next_handshake(_) ->
+    {ok, Key} = curve_tun:public_key(),
+    {Listener, Port} = listen([]),
+    Test = self(),
+    Acceptor = spawn_link(fun() -> [Test ! {accepted, curve_tun:accept(Listener, 20000)} || _ <- [1, 2]], receive never -> ok end end),
+    {ok, First} = connect(Port),
+    receive {accepted, {ok, Server}} -> ok end,
+    ok = curve_tun_simple_registry:unregister({127,0,0,1}, Key),
+    {ok, Second} = connect(Port),
+    {error, closed} = curve_tun:recv(Second),
+    %% The connection that there was stays.
+    ok = curve_tun:send(First, <<"1">>),
+    <<"1">> = curve_tun:recv(Server),
+    ok = curve_tun_simple_registry:register(<<"127.0.0.0/8">>, Key),
+    {ok, Third} = connect(Port),
+    receive {accepted, {ok, _}} -> ok end,
+    ok = curve_tun_simple_registry:unregister(<<"127.0.0.0/8">>, Key),
+    ok = curve_tun_simple_registry:register({127,0,0,1}, Key),
+    unlink(Acceptor),
+    [ok = curve_tun:close(S) || S <- [First, Third, Listener]].
+
+the_registry_knows_networks(_) ->
+    [A, B, C] = [<<N:256>> || N <- [101, 102, 103]],
+    ok = curve_tun_simple_registry:register({{10,0,0,0}, 8}, A),
+    ok = curve_tun_simple_registry:register(<<"10.1.0.0/16">>, B),
+    ok = curve_tun_simple_registry:register({10,1,2,3}, C),
+    ok = curve_tun_simple_registry:register({10,1,2,3}, A),
+    {ok, A} = curve_tun_simple_registry:lookup({10,9,9,9}),
+    {ok, B} = curve_tun_simple_registry:lookup({10,1,9,9}),
+    {ok, A} = curve_tun_simple_registry:lookup({10,1,2,3}),
+    {ok, A} = curve_tun_simple_registry:lookup({0,0,0,0,0,16#ffff,16#0a01,16#0203}),
+    {error, not_found} = curve_tun_simple_registry:lookup({11,0,0,1}),
+    true = curve_tun_simple_registry:verify({10,1,2,3}, A),
+    false = curve_tun_simple_registry:verify({10,1,2,3}, B),
+    false = curve_tun_simple_registry:verify({10,1,9,9}, A),
+    ok = curve_tun_simple_registry:register(<<"*">>, A),
+    true = curve_tun_simple_registry:verify({10,1,9,9}, A),
+    ok = curve_tun_simple_registry:register(<<"!">>, A),
+    false = curve_tun_simple_registry:verify({10,1,2,3}, A),
+    [ok = curve_tun_simple_registry:unregister(P, A) || P <- [<<"*">>, <<"!">>]],
+    [ok = curve_tun_simple_registry:unregister(N, K)
+     || {N, K} <- [{{{10,0,0,0}, 8}, A}, {<<"10.1.0.0/16">>, B}, {{10,1,2,3}, C}, {{10,1,2,3}, A}]].
+
+an_unknown_peer_is_told_to_the_server(_) ->
+    {Listener, Port} = listen([{registry, curve_tun_test_registry}]),
+    curve_tun_test_registry:behave({say, false}),
+    spawn_link(fun() -> {ok, S} = connect(Port), {error, closed} = curve_tun:recv(S) end),
+    {ok, Socket} = curve_tun:transport_accept(Listener),
+    {error, unknown_peer} = curve_tun:handshake(Socket, 5000),
+    {error, closed} = curve_tun:recv(Socket),
+    ok = curve_tun:close(Listener).
+
+accept_goes_on_to_the_next_client(_) ->
+    {Listener, Port} = listen([{registry, curve_tun_test_registry}]),
+    curve_tun_test_registry:behave({say, false}),
+    Test = self(),
+    Acceptor = spawn_link(fun() -> Test ! {accepted, curve_tun:accept(Listener, 20000)}, receive never -> ok end end),
+    {ok, Refused} = connect(Port),
+    {error, closed} = curve_tun:recv(Refused),
+    curve_tun_test_registry:behave(well),
+    {ok, Served} = connect(Port),
+    receive {accepted, {ok, _}} -> ok end,
+    unlink(Acceptor),
+    [ok = curve_tun:close(S) || S <- [Served, Listener]].
+
+a_vault_seals_under_its_own_nonces_once(_) ->
+    {ok, Peer} = curve_tun:public_key(),
+    [begin
+         Nonce = Vault:safe_nonce(),
+         16 = byte_size(Nonce),
+         Whole = <<Prefix/binary, Nonce/binary>>,
+         Box = Vault:box(<<"message">>, Whole, Peer),
+         23 = byte_size(Box),
+         ?assertError(badarg, Vault:box(<<"message">>, Whole, Peer))
+     end || Vault <- [curve_tun_vault_nif], Prefix <- [<<"CurveCPK">>, <<"CurveCPV">>]],
+    Vault = curve_tun_vault_nif,
+    ?assertError(badarg, Vault:box(<<"m">>, <<"CurveCPK", 0:128>>, Peer)),
+    ?assertError(badarg, Vault:box(<<"m">>, <<"CurveCP-client-M", 0:64>>, Peer)),
+    ?assertError(badarg, Vault:box(<<"m">>, <<"CurveCP-client-H", 0:64>>, Peer)),
+    Mine = Vault:safe_nonce(),
+    ?assertError(badarg, Vault:box(<<"m">>, <<"minute-k", Mine/binary>>, Peer)),
+    %% To oneself: box and box_open agree on the key.
+    Again = Vault:safe_nonce(),
+    Sealed = Vault:box(<<"to myself">>, <<"CurveCPV", Again/binary>>, Peer),
+    {ok, <<"to myself">>} = Vault:box_open(Sealed, <<"CurveCPV", Again/binary>>, Peer),
+    {error, failed_verification} = Vault:box_open(Sealed, <<"CurveCPK", Again/binary>>, Peer),
+    {error, failed_verification} = Vault:box_open(<<"short">>, <<"CurveCPV", Again/binary>>, Peer),
+    Nonces = [Vault:safe_nonce() || _ <- lists:seq(1, 10000)],
+    10000 = length(lists:usort(Nonces)).
+
+%% The vault of a file keeps its key across restarts of the application; one that cannot be opened stops the start.
+a_vault_in_a_file(Config) ->
+    curve_tun_test:stop(),
+    File = filename:join(proplists:get_value(priv_dir, Config), "no.vault"),
+    ok = application:load(curve_tun),
+    ok = application:set_env(curve_tun, vault_file, File),
+    ok = logger:set_primary_config(level, none),
+    {error, {curve_tun, Why}} = application:ensure_all_started(curve_tun),
+    ok = logger:set_primary_config(level, notice),
+    ?assertNotEqual(nomatch, string:find(io_lib:format("~p", [Why]), "enoent")),
+    curve_tun_test:stop(),
+    {ok, Key} = curve_tun_vault_nif:create_file(File),
+    {error, eexist} = curve_tun_vault_nif:create_file(File),
+    [begin
+         ok = curve_tun_test:start([{vault_file, File}]),
+         {ok, Key} = curve_tun:public_key(),
+         stop_pair(pair([], [])),
+         <<_:16/binary>> = curve_tun_vault_nif:safe_nonce(),
+         curve_tun_test:stop()
+     end || _ <- [1, 2, 3]],
+    ok = curve_tun_test:start().
+
+no_provider_is_an_error(_) ->
+    {ok, Old} = application:get_env(curve_tun, vault_providers),
+    ok = application:set_env(curve_tun, vault_providers, []),
+    {error, {no_provider, vault}} = curve_tun:listen(0, []),
+    {error, {no_provider, vault}} = curve_tun:connect({127,0,0,1}, 1, [{key, <<9:256/little>>}]),
+    ok = application:set_env(curve_tun, vault_providers, Old),
+    {error, vault_failed} = curve_tun:listen(0, [{vault, no_such_module}]).
+
+the_dummy_warns_and_is_never_the_default(_) ->
+    curve_tun_test:stop(),
+    ok = application:load(curve_tun),
+    {ok, [curve_tun_vault_nif]} = application:get_env(curve_tun, vault_providers),
+    Id = curve_tun_test:forward_log(warning),
+    ok = curve_tun_test:start([{vault_providers, [curve_tun_vault_dummy]}]),
+    receive {log, #{level := warning}} -> ok after 1000 -> ct:fail(no_warning) end,
+    ok = logger:remove_handler(Id),
+    ok = logger:set_primary_config(level, notice),
+    <<81, 13, 101, 52, 29, 109, 136, 196, 86, 91, 34, 91, 3, 19, 150, 3, 215, 43, 210, 9, 242, 146, 119, 188, 153, 245,
+      78, 232, 94, 113, 37, 47>> = curve_tun_vault_dummy:public_key(),
+    curve_tun_test:stop(),
+    ok = curve_tun_test:start().
+
+without_the_application(_) ->
+    curve_tun_test:stop(),
+    {error, _} = curve_tun:listen(0, []),
+    {error, _} = curve_tun:connect({127,0,0,1}, 1, [{key, <<9:256/little>>}]),
+    {error, registry_failed} = curve_tun_simple_registry:register({127,0,0,1}, <<9:256>>),
+    ok = curve_tun_test:start().

@@ -1,0 +1,153 @@
+%%% What the suites share: pairs of sockets, raw peers, waiting, counting.
+-module(curve_tun_test).
+
+-export([start/0, start/1, stop/0, listen/0, listen/1, pair/0, pair/1, pair/2, connect/1, connect/2, stop_pair/1]).
+-export([raw_connect/1, raw_client/1, raw_send/2, raw_closed/1, frame/1]).
+-export([until/1, until/2, count/0, settled/1, tcp_socket/1, message/1, no_message/0, flush/0, forward_log/1]).
+
+-define(PATIENCE, 10000).
+
+%% Starts the application with default providers; whoever holds its key may come in from this machine.
+start() ->
+    start([]).
+
+start(Env) ->
+    _ = application:load(curve_tun),
+    _ = [ok = application:set_env(curve_tun, Key, Value) || {Key, Value} <- Env],
+    {ok, _} = application:ensure_all_started(curve_tun),
+    {ok, Key} = curve_tun:public_key(),
+    ok = curve_tun_simple_registry:register({127,0,0,1}, Key),
+    ok = curve_tun_simple_registry:register({0,0,0,0,0,0,0,1}, Key),
+    ok.
+
+stop() ->
+    _ = application:stop(curve_tun),
+    _ = application:unload(curve_tun),
+    ok.
+
+listen() ->
+    listen([]).
+
+listen(Options) ->
+    {ok, Listener} = curve_tun:listen(0, [{ip, {127,0,0,1}} | Options]),
+    {ok, {_, Port}} = curve_tun:sockname(Listener),
+    {Listener, Port}.
+
+connect(Port) ->
+    connect(Port, []).
+
+connect(Port, Options) ->
+    {ok, Key} = curve_tun:public_key(),
+    curve_tun:connect({127,0,0,1}, Port, [{key, Key} | Options], ?PATIENCE).
+
+%% A connected pair whose controller is the caller.
+pair() ->
+    pair([], []).
+
+pair(Options) ->
+    pair(Options, Options).
+
+pair(ClientOptions, ServerOptions) ->
+    {Listener, Port} = listen(ServerOptions),
+    Caller = self(),
+    Acceptor = spawn_link(fun() ->
+                   {ok, Server} = curve_tun:accept(Listener, ?PATIENCE),
+                   ok = curve_tun:controlling_process(Server, Caller),
+                   Caller ! {self(), Server}
+               end),
+    {ok, Client} = connect(Port, ClientOptions),
+    receive {Acceptor, Server} -> ok end,
+    ok = curve_tun:close(Listener),
+    {Client, Server}.
+
+stop_pair({A, B}) ->
+    ok = curve_tun:close(A),
+    ok = curve_tun:close(B).
+
+%% A peer that speaks the protocol through the NIF over a socket of its own, and can misbehave.
+raw_connect(Port) ->
+    {ok, Tcp} = gen_tcp:connect({127,0,0,1}, Port, [binary, {packet, raw}, {active, false}, {nodelay, true}]),
+    Tcp.
+
+raw_client(Port) ->
+    Tcp = raw_connect(Port),
+    {ok, Key} = curve_tun:public_key(),
+    {ok, Vault} = curve_tun_vault_nif:handle(),
+    {ok, Nif, Hello} = curve_tun_nif:client_new(Vault, Key),
+    ok = gen_tcp:send(Tcp, Hello),
+    {ok, Cookie} = gen_tcp:recv(Tcp, 2 + 168, ?PATIENCE),
+    {ok, connected, Initiate, <<>>, none} = curve_tun_nif:handshake(Nif, Cookie),
+    ok = gen_tcp:send(Tcp, Initiate),
+    {Tcp, Nif, {Hello, Initiate}}.
+
+%% Sends messages as a peer of good behaviour would, and gives the bytes.
+raw_send({Tcp, Nif, _}, Messages) ->
+    {ok, Frames, []} = curve_tun_nif:seal(Nif, Messages),
+    ok = gen_tcp:send(Tcp, Frames),
+    Frames.
+
+%% The other end has closed; gives what it sent before.
+raw_closed(Tcp) ->
+    raw_closed(Tcp, <<>>).
+
+raw_closed(Tcp, Acc) ->
+    case gen_tcp:recv(Tcp, 0, ?PATIENCE) of
+        {ok, Bytes} -> raw_closed(Tcp, <<Acc/binary, Bytes/binary>>);
+        {error, Reason} when Reason =:= closed; Reason =:= econnreset -> Acc
+    end.
+
+frame(Packet) ->
+    <<(byte_size(Packet)):16, Packet/binary>>.
+
+%% Waits until the function gives true.
+until(Condition) ->
+    until(Condition, ?PATIENCE).
+
+until(Condition, Patience) ->
+    case Condition() of
+        true -> ok;
+        _ when Patience > 0 -> timer:sleep(10), until(Condition, Patience - 10);
+        Last -> ct:fail({never, Last})
+    end.
+
+%% How many processes, ports, and connections there are.
+count() ->
+    {length(processes()), length(erlang:ports()),
+     proplists:get_value(active, supervisor:count_children(curve_tun_connection_sup))}.
+
+%% Waits until there are no more than before.
+settled({Processes, Ports, Connections} = Before) ->
+    until(fun() ->
+              {P, O, C} = Now = count(),
+              (P =< Processes andalso O =< Ports andalso C =< Connections) orelse {Before, Now}
+          end).
+
+tcp_socket({curve_tun_socket, Connection, _}) ->
+    {ok, Tcp} = curve_tun_connection:request(Connection, socket),
+    Tcp.
+
+%% The next message of a socket to this process, without the socket.
+message(Socket) ->
+    receive
+        {curve_tun, Socket, Message} -> Message;
+        {curve_tun_passive, Socket} -> passive;
+        {curve_tun_error, Socket, Reason} -> {error, Reason};
+        {curve_tun_closed, Socket} -> closed
+    after ?PATIENCE -> ct:fail({no_message, process_info(self(), messages)})
+    end.
+
+%% The mailbox is empty, also after other processes had their turn.
+no_message() ->
+    receive Message -> ct:fail({unexpected, Message})
+    after 50 -> ok
+    end.
+
+flush() ->
+    receive _ -> flush() after 0 -> ok end.
+
+%% Has log events of a level sent to this process.
+forward_log(Level) ->
+    Id = list_to_atom("forward_" ++ integer_to_list(erlang:unique_integer([positive]))),
+    ok = logger:set_primary_config(level, Level),
+    ok = logger:add_handler(Id, curve_tun_test_log, #{level => Level, config => #{to => self()}}),
+    Id.

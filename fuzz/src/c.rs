@@ -1,0 +1,171 @@
+//! The part of include/curve_tun.h that the targets call.
+
+use std::ffi::{c_char, c_void};
+
+macro_rules! opaque {
+    ($($name:ident)*) => {
+        $(#[repr(C)] pub struct $name { _private: [u8; 0] })*
+    };
+}
+opaque! { Vault Registry Server Connection }
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Options {
+    pub size: usize,
+    pub handshake_timeout_ms: u64,
+    pub receive_high_water: usize,
+    pub send_high_water: usize,
+    pub handshakes_max: u32,
+    pub no_delay: u32,
+    pub keep_alive: u32,
+    pub reserved: u32,
+}
+
+#[repr(C)]
+pub struct VaultCallbacks {
+    pub size: usize,
+    pub public_key: [u8; 32],
+    pub answers_later: u32,
+    pub reserved: u32,
+    pub box_seal:
+        Option<unsafe extern "C" fn(*mut c_void, u32, *const u8, *const u8, usize, *mut u8, *mut u8) -> i32>,
+    pub box_open: Option<
+        unsafe extern "C" fn(*mut c_void, u32, *const u8, *const u8, usize, *const u8, usize, *mut u8) -> i32,
+    >,
+    pub free: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+#[repr(C)]
+pub struct RegistryCallbacks {
+    pub size: usize,
+    pub answers_later: u32,
+    pub reserved: u32,
+    pub verify: Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const u8, *mut u32) -> i32>,
+    pub free: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+#[repr(C)]
+pub struct Request {
+    pub size: usize,
+    pub kind: u32,
+    pub nonce_len: u32,
+    pub sealed_len: u32,
+    pub message_len: u32,
+    pub peer_public_key: [u8; 32],
+    pub nonce: [u8; 16],
+    pub sealed: [u8; 80],
+    pub message: [u8; 128],
+    pub address: [u8; 64],
+}
+
+#[repr(C)]
+pub struct Answer {
+    pub size: usize,
+    pub kind: u32,
+    pub result: i32,
+    pub accepted: u32,
+    pub reserved: u32,
+    pub nonce: [u8; 16],
+    pub bytes: [u8; 144],
+}
+
+unsafe extern "C" {
+    pub fn curve_tun_keypair_generate(public: *mut u8, secret: *mut u8) -> i32;
+    pub fn curve_tun_public_key_from_text(text: *const c_char, len: usize, public: *mut u8) -> i32;
+    pub fn curve_tun_secret_key_from_text(text: *const c_char, len: usize, secret: *mut u8) -> i32;
+    pub fn curve_tun_options_default(options: *mut Options) -> i32;
+    pub fn curve_tun_vault_generate(vault: *mut *mut Vault) -> i32;
+    pub fn curve_tun_vault_from_secret(secret: *const u8, vault: *mut *mut Vault) -> i32;
+    pub fn curve_tun_vault_custom(c: *const VaultCallbacks, data: *mut c_void, vault: *mut *mut Vault)
+    -> i32;
+    pub fn curve_tun_vault_public_key(vault: *const Vault, public: *mut u8) -> i32;
+    pub fn curve_tun_vault_box(
+        vault: *const Vault,
+        purpose: u32,
+        peer: *const u8,
+        message: *const u8,
+        len: usize,
+        nonce: *mut u8,
+        sealed: *mut u8,
+    ) -> i32;
+    pub fn curve_tun_vault_box_open(
+        vault: *const Vault,
+        purpose: u32,
+        peer: *const u8,
+        nonce: *const u8,
+        sealed: *const u8,
+        len: usize,
+        message: *mut u8,
+    ) -> i32;
+    pub fn curve_tun_vault_answer(vault: *const Vault, request: *const Request, answer: *mut Answer) -> i32;
+    pub fn curve_tun_vault_free(vault: *mut Vault);
+    pub fn curve_tun_registry_new(registry: *mut *mut Registry) -> i32;
+    pub fn curve_tun_registry_custom(
+        callbacks: *const RegistryCallbacks,
+        data: *mut c_void,
+        registry: *mut *mut Registry,
+    ) -> i32;
+    pub fn curve_tun_registry_add(registry: *const Registry, address: *const c_char, key: *const u8) -> i32;
+    pub fn curve_tun_registry_remove(
+        registry: *const Registry,
+        address: *const c_char,
+        key: *const u8,
+    ) -> i32;
+    pub fn curve_tun_registry_lookup(registry: *const Registry, address: *const c_char, key: *mut u8) -> i32;
+    pub fn curve_tun_registry_answer(
+        registry: *const Registry,
+        request: *const Request,
+        answer: *mut Answer,
+    ) -> i32;
+    pub fn curve_tun_registry_free(registry: *mut Registry);
+    pub fn curve_tun_server_new(
+        vault: *const Vault,
+        registry: *const Registry,
+        options: *const Options,
+        server: *mut *mut Server,
+    ) -> i32;
+    pub fn curve_tun_server_free(server: *mut Server);
+    pub fn curve_tun_connection_new_client(
+        vault: *const Vault,
+        server_public: *const u8,
+        options: *const Options,
+        connection: *mut *mut Connection,
+    ) -> i32;
+    pub fn curve_tun_connection_new_server(
+        server: *const Server,
+        address: *const c_char,
+        connection: *mut *mut Connection,
+    ) -> i32;
+    pub fn curve_tun_connection_read(
+        c: *mut Connection,
+        bytes: *const u8,
+        len: usize,
+        consumed: *mut usize,
+    ) -> i32;
+    pub fn curve_tun_connection_room(c: *mut Connection, bytes: *mut *mut u8, len: *mut usize) -> i32;
+    pub fn curve_tun_connection_filled(c: *mut Connection, count: usize) -> i32;
+    pub fn curve_tun_connection_write(
+        c: *mut Connection,
+        buffer: *mut u8,
+        capacity: usize,
+        written: *mut usize,
+    ) -> i32;
+    pub fn curve_tun_connection_pending(c: *mut Connection, bytes: *mut *const u8, len: *mut usize) -> i32;
+    pub fn curve_tun_connection_written(c: *mut Connection, count: usize) -> i32;
+    pub fn curve_tun_connection_send(c: *mut Connection, message: *const u8, len: usize) -> i32;
+    pub fn curve_tun_connection_recv(
+        c: *mut Connection,
+        buffer: *mut u8,
+        capacity: usize,
+        len: *mut usize,
+    ) -> i32;
+    pub fn curve_tun_connection_state(c: *const Connection) -> i32;
+    pub fn curve_tun_connection_peer_key(c: *const Connection, public: *mut u8) -> i32;
+    pub fn curve_tun_connection_tick(c: *mut Connection, now_ms: i64, next_ms: *mut i64) -> i32;
+    pub fn curve_tun_connection_request(c: *mut Connection, request: *mut Request) -> i32;
+    pub fn curve_tun_connection_answer(c: *mut Connection, answer: *const Answer) -> i32;
+    pub fn curve_tun_connection_transport_ended(c: *mut Connection) -> i32;
+    pub fn curve_tun_connection_close(c: *mut Connection);
+    pub fn curve_tun_connection_free(c: *mut Connection);
+}

@@ -1,0 +1,221 @@
+//! A connection as a resource, and its handshake.
+
+use super::server::ServerResource;
+use super::term::{self, address, address_term, binary, exactly, failure, public_key, reply};
+use super::vault::VaultResource;
+use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request, SendHalf};
+use crate::crypto::PublicKey;
+use crate::error::{Error, Result};
+use crate::vault::Purpose;
+use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+/// One connection. From connected on it is two halves, so that one process can seal while another opens.
+#[derive(Default)]
+pub(super) struct ConnectionResource {
+    handshake: Mutex<Option<Connection>>,
+    pub send: Mutex<Option<SendHalf>>,
+    pub receive: Mutex<Option<ReceiveHalf>>,
+    peer: OnceLock<PublicKey>,
+}
+
+#[rustler::resource_impl]
+impl Resource for ConnectionResource {}
+
+type Handle = ResourceArc<ConnectionResource>;
+
+/// A part of a connection. A panic while it was held has left it unusable: `Internal`.
+pub(super) fn lock<T>(part: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    part.lock().map_err(|_| Error::Internal)
+}
+
+/// A client's end: `{ok, Connection, Hello} | {error, Reason}`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn client_new<'a>(
+    env: Env<'a>,
+    vault: ResourceArc<VaultResource>,
+    server: Binary<'a>,
+) -> NifResult<Term<'a>> {
+    let connection = Connection::client(vault.vault.clone(), public_key(&server)?, &Options::default());
+    Ok(match connection {
+        Ok(mut connection) => {
+            let hello = take_pending(env, &mut connection);
+            let handle = Handle::new(of(connection));
+            (term::ok(), handle, hello).encode(env)
+        }
+        Err(reason) => failure(env, reason),
+    })
+}
+
+/// A server's end for a client from an address: `{ok, Connection} | {error, Reason}`.
+#[rustler::nif]
+fn server_connection<'a>(
+    env: Env<'a>,
+    server: ResourceArc<ServerResource>,
+    from: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let connection = Connection::server(&server.0, address(from)?);
+    Ok(reply(env, connection.map(|connection| Handle::new(of(connection)))))
+}
+
+fn of(connection: Connection) -> ConnectionResource {
+    ConnectionResource { handshake: Mutex::new(Some(connection)), ..ConnectionResource::default() }
+}
+
+/// Goes on with bytes of the transport:
+/// `{ok, State, ToSend, Rest, Request | none} | {error, Reason}`.
+///
+/// `Rest` is what cannot be taken before the request is answered. In the state connected the handshake is over, and
+/// messages that came with its last packet are got by `open`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
+    advance(env, &handle, bytes, |connection| connection.read(&bytes))
+}
+
+/// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn answer<'a>(env: Env<'a>, handle: Handle, term: Term<'a>) -> NifResult<Term<'a>> {
+    let answer = decode_answer(term)?;
+    let nothing = Binary::from(NewBinary::new(env, 0));
+    advance(env, &handle, nothing, |connection| connection.answer(answer).map(|()| 0))
+}
+
+fn advance<'a>(
+    env: Env<'a>,
+    handle: &ConnectionResource,
+    bytes: Binary<'a>,
+    step: impl FnOnce(&mut Connection) -> Result<usize>,
+) -> NifResult<Term<'a>> {
+    let outcome = (|| {
+        let mut place = lock(&handle.handshake)?;
+        let connection = place.as_mut().ok_or(Error::Closed)?;
+        let taken = step(connection)?;
+        let to_send = take_pending(env, connection);
+        let state = state_atom(connection.state());
+        let request = connection.request().map(|request| encode_request(env, request));
+        if connection.state() == ConnectionState::Connected {
+            let connection = place.take().ok_or(Error::Internal)?;
+            let peer = connection.peer_key().ok_or(Error::Internal)?;
+            let (send, receive) = connection.into_halves()?;
+            handle.peer.get_or_init(|| peer);
+            *lock(&handle.send)? = Some(send);
+            *lock(&handle.receive)? = Some(receive);
+        }
+        Ok((taken, state, to_send, request))
+    })();
+    match outcome {
+        Ok((taken, state, to_send, request)) => {
+            let rest = bytes.make_subbinary(taken, bytes.len() - taken)?;
+            let request = request.unwrap_or_else(|| term::none().encode(env));
+            Ok((term::ok(), state, to_send, rest, request).encode(env))
+        }
+        Err(Error::InvalidArgument) => Err(rustler::Error::BadArg),
+        Err(reason) => {
+            shut(handle);
+            Ok(failure(env, reason))
+        }
+    }
+}
+
+/// What the end of the transport in order means: `closed | wrong_server_key`; the connection is closed then.
+#[rustler::nif]
+fn transport_ended<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
+    let meaning = match lock(&handle.handshake) {
+        Ok(mut connection) => connection.as_mut().map_or(Error::Closed, Connection::transport_ended),
+        Err(reason) => reason,
+    };
+    term::reason_atom(env, meaning)
+}
+
+/// The peer's proven long-term key, from connected on: `{ok, Key} | {error, wrong_state}`.
+#[rustler::nif]
+fn peer_public_key<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
+    let peer = handle.peer.get().ok_or(Error::WrongState);
+    reply(env, peer.map(|key| binary(env, &key.0)))
+}
+
+/// Ends the connection and wipes its secrets. The handshake's place on the server is free when this returns.
+#[rustler::nif]
+fn close(handle: Handle) -> Atom {
+    shut(&handle);
+    term::ok()
+}
+
+fn shut(handle: &ConnectionResource) {
+    // A part that a panic left behind is dropped with the resource.
+    if let Ok(mut part) = lock(&handle.handshake) {
+        *part = None;
+    }
+    if let Ok(mut part) = lock(&handle.send) {
+        *part = None;
+    }
+    if let Ok(mut part) = lock(&handle.receive) {
+        *part = None;
+    }
+}
+
+fn take_pending<'a>(env: Env<'a>, connection: &mut Connection) -> Term<'a> {
+    let bytes = binary(env, connection.pending());
+    connection.written(connection.pending().len());
+    bytes
+}
+
+fn state_atom(state: ConnectionState) -> Atom {
+    match state {
+        ConnectionState::Ready => term::ready(),
+        ConnectionState::Initiating => term::initiating(),
+        ConnectionState::Accepting => term::accepting(),
+        ConnectionState::Connected => term::connected(),
+        ConnectionState::Closed => term::closed(),
+    }
+}
+
+/// A request, with what a vault of the original's kind needs: whole nonces, or the prefix of one.
+fn encode_request<'a>(env: Env<'a>, request: &Request) -> Term<'a> {
+    let bin = |bytes: &[u8]| binary(env, bytes);
+    let whole = |purpose: Purpose, part: &[u8]| bin(&purpose.nonce(part).unwrap_or_default());
+    let prefix = |purpose: Purpose| {
+        let nonce = purpose.nonce(&[0; 16]).unwrap_or_default();
+        bin(&nonce[..nonce.len() - purpose.nonce_len()])
+    };
+    match request {
+        Request::AnswerHello { client_short, hello, cookie } => {
+            let hello_nonce = whole(Purpose::Hello, &[0; 8]);
+            let tag = term::answer_hello();
+            (tag, bin(&client_short.0), bin(hello), hello_nonce, bin(cookie), prefix(Purpose::Cookie))
+                .encode(env)
+        }
+        Request::SealVouch { server, message } => {
+            (term::seal_vouch(), bin(&server.0), bin(message), prefix(Purpose::Vouch)).encode(env)
+        }
+        Request::OpenVouch { client, nonce, vouch } => {
+            (term::open_vouch(), bin(&client.0), bin(vouch), whole(Purpose::Vouch, nonce)).encode(env)
+        }
+        Request::Verify(candidate) => {
+            (term::verify(), address_term(env, candidate.address), bin(&candidate.key.0)).encode(env)
+        }
+    }
+}
+
+fn decode_answer(answer: Term) -> NifResult<Answer> {
+    if let Ok((kind, nonce, sealed)) = answer.decode::<(Atom, Binary, Binary)>() {
+        if kind == term::hello_answered() {
+            return Ok(Answer::HelloAnswered(exactly(&nonce)?, exactly(&sealed)?));
+        }
+        if kind == term::vouch_sealed() {
+            return Ok(Answer::VouchSealed(exactly(&nonce)?, exactly(&sealed)?));
+        }
+        return Err(rustler::Error::BadArg);
+    }
+    let (kind, value) = answer.decode::<(Atom, Term)>()?;
+    if kind == term::vouch_opened() {
+        Ok(Answer::VouchOpened(exactly(&value.decode::<Binary>()?)?))
+    } else if kind == term::verdict() {
+        Ok(Answer::Verdict(value.decode()?))
+    } else if kind == term::failed() {
+        let reason = value.decode::<Atom>()?;
+        Ok(Answer::Failed(if reason == term::verify() { Error::RegistryFailed } else { Error::VaultFailed }))
+    } else {
+        Err(rustler::Error::BadArg)
+    }
+}

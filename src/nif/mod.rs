@@ -1,0 +1,18 @@
+//! The NIF that `erlang/` loads: it converts terms, calls, converts back.
+//!
+//! Resources hold what must not enter the BEAM's heap: vaults, registries,
+//! servers with their minute keys, connections. A term never holds a secret.
+//! What multiplies on a curve or may wait for the system runs on a dirty
+//! scheduler; sealing and opening run on a normal one, in portions that stay
+//! far below a millisecond.
+
+mod connection;
+mod keys;
+mod messages;
+mod provider;
+mod registry;
+mod server;
+mod term;
+mod vault;
+
+rustler::init!("curve_tun_nif");

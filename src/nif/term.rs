@@ -1,0 +1,115 @@
+//! Terms to values and back.
+
+use crate::crypto::{KEY_BYTES, PublicKey};
+use crate::error::{Error, Result};
+use crate::registry::{Network, Place};
+use rustler::types::tuple::{get_tuple, make_tuple};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, Term};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+rustler::atoms! {
+    ok,
+    error,
+    none,
+    // The states of a connection.
+    ready,
+    initiating,
+    accepting,
+    connected,
+    closed,
+    // Requests and their answers.
+    answer_hello,
+    seal_vouch,
+    open_vouch,
+    verify,
+    hello_answered,
+    vouch_sealed,
+    vouch_opened,
+    verdict,
+    failed,
+}
+
+/// `{ok, Value}` or `{error, Reason}`.
+pub(super) fn reply<'a>(env: Env<'a>, result: Result<impl Encoder>) -> Term<'a> {
+    match result {
+        Ok(value) => (ok(), value).encode(env),
+        Err(reason) => failure(env, reason),
+    }
+}
+
+/// `ok` or `{error, Reason}`.
+pub(super) fn done<'a>(env: Env<'a>, result: Result<()>) -> Term<'a> {
+    match result {
+        Ok(()) => ok().encode(env),
+        Err(reason) => failure(env, reason),
+    }
+}
+
+/// `{error, Reason}`.
+pub(super) fn failure<'a>(env: Env<'a>, reason: Error) -> Term<'a> {
+    (error(), reason_atom(env, reason)).encode(env)
+}
+
+/// The error's atom. Their number is fixed, so the BEAM's table of atoms cannot be filled by it.
+pub(super) fn reason_atom<'a>(env: Env<'a>, reason: Error) -> Term<'a> {
+    match Atom::from_str(env, reason.atom()) {
+        Ok(atom) => atom.encode(env),
+        Err(_) => error().encode(env),
+    }
+}
+
+/// A binary that holds a copy of `bytes`.
+pub(super) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    NewBinary::from_slice(env, bytes).into()
+}
+
+/// A binary of exactly `N` bytes; any other is `badarg`.
+pub(super) fn exactly<const N: usize>(bytes: &Binary) -> NifResult<[u8; N]> {
+    bytes.as_slice().try_into().map_err(|_| rustler::Error::BadArg)
+}
+
+/// A public key: a binary of 32 bytes.
+pub(super) fn public_key(bytes: &Binary) -> NifResult<PublicKey> {
+    Ok(PublicKey(exactly::<KEY_BYTES>(bytes)?))
+}
+
+/// An `inet:ip_address()`.
+pub(super) fn address(term: Term) -> NifResult<IpAddr> {
+    let parts = get_tuple(term)?;
+    if parts.len() == 4 {
+        return Ok(Ipv4Addr::from(groups::<u8, 4>(&parts)?).into());
+    }
+    Ok(Ipv6Addr::from(groups::<u16, 8>(&parts)?).into())
+}
+
+fn groups<'a, T: Decoder<'a> + Copy + Default, const N: usize>(parts: &[Term<'a>]) -> NifResult<[T; N]> {
+    let mut groups = [T::default(); N];
+    if parts.len() != N {
+        return Err(rustler::Error::BadArg);
+    }
+    for (group, part) in groups.iter_mut().zip(parts) {
+        *group = part.decode()?;
+    }
+    Ok(groups)
+}
+
+/// `inet:ip_address()`, `{inet:ip_address(), PrefixLength}`, or a binary of text, which can also be `*` or `!`.
+pub(super) fn place(term: Term) -> NifResult<Result<Place>> {
+    if let Ok(address) = address(term) {
+        return Ok(Ok(address.into()));
+    }
+    if let Ok((base, prefix)) = term.decode::<(Term, u8)>() {
+        return Ok(Network::new(address(base)?, prefix).map(Place::from));
+    }
+    let text = term.decode::<Binary>()?;
+    Ok(std::str::from_utf8(&text).map_err(|_| Error::BadAddress).and_then(str::parse))
+}
+
+/// The address as an `inet:ip_address()`.
+pub(super) fn address_term(env: Env, address: IpAddr) -> Term {
+    let parts: Vec<_> = match address {
+        IpAddr::V4(v4) => v4.octets().iter().map(|part| part.encode(env)).collect(),
+        IpAddr::V6(v6) => v6.segments().iter().map(|part| part.encode(env)).collect(),
+    };
+    make_tuple(env, &parts)
+}

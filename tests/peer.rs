@@ -1,0 +1,258 @@
+//! The independent peer of `tests/peer`, written in Python from docs/PROTOCOL.md alone: both sides keep the rules
+//! with it, and both sides hold when it breaks each of them.
+
+use curve_tun::connection::Options;
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::registry::MemoryRegistry;
+use curve_tun::vault::{MemoryVault, Vault};
+use curve_tun::{Error, PublicKey, SecretKey};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Long enough for anything that is to happen; a test that needs it all has failed.
+const SOON: Timeout = Some(Duration::from_secs(30));
+const SIZES: [usize; 22] = [
+    0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000, 4095, 4096, 16383, 16384, 16385, 40000, 65501, 65502,
+    65503,
+];
+
+/// The Python that has PyNaCl: `$PYTHON`, the path's, or the system's.
+fn python() -> String {
+    let named = std::env::var("PYTHON").ok();
+    let candidates = named.into_iter().chain(["python3".to_owned(), "/usr/bin/python3".to_owned()]);
+    let has_nacl = |python: &String| {
+        let import = Command::new(python).args(["-c", "import nacl.bindings"]).stderr(Stdio::null()).status();
+        import.is_ok_and(|status| status.success())
+    };
+    candidates.into_iter().find(has_nacl).expect("a Python with PyNaCl; scripts/bootstrap test installs it")
+}
+
+/// A key of our own making, known to both processes.
+struct Key {
+    secret: [u8; 32],
+    vault: Arc<MemoryVault>,
+}
+
+impl Key {
+    fn new() -> Key {
+        let mut secret = [0; 32];
+        SecretKey::generate().unwrap().expose(&mut secret);
+        Key { secret, vault: Arc::new(MemoryVault::from_secret(&secret).unwrap()) }
+    }
+
+    fn public(&self) -> PublicKey {
+        self.vault.public_key()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The running peer, ended at the latest when the test is.
+struct Peer {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Starts it with its key and ours.
+    fn start(arguments: &[&str], its: &Key, ours: PublicKey) -> Peer {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peer/peer.py");
+        let mut child = Command::new(python())
+            .arg("-B")
+            .arg(script)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{}\n{}", hex(&its.secret), hex(&ours.0)).unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Peer { child, lines }
+    }
+
+    /// The next line that it prints; `None` at the end.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let count = self.lines.read_line(&mut line).unwrap();
+        (count > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// It must have been content.
+    fn finish(mut self) {
+        assert_eq!(self.line(), None);
+        assert!(self.child.wait().unwrap().success(), "the peer says above what it did not like");
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What became of one connection that was let in.
+type Seen = (Vec<Vec<u8>>, Error);
+
+/// Echoes until the connection ends; tells what came.
+fn echo(socket: &Socket) -> Seen {
+    let mut came = Vec::new();
+    loop {
+        match socket.recv_with(SOON, |message| Ok(message.to_vec())) {
+            Ok(message) => {
+                // The peer may have gone.
+                let _ = socket.send(&message, SOON);
+                came.push(message);
+            }
+            Err(error) => return (came, error),
+        }
+    }
+}
+
+/// A server that knows `client` and, so that no refusal can be the registry's, all keys of low order.
+fn serve(client: PublicKey) -> (PublicKey, Arc<Listener>, JoinHandle<Vec<Seen>>) {
+    let vault = Arc::new(MemoryVault::generate().unwrap());
+    let key = vault.public_key();
+    let registry = Arc::new(MemoryRegistry::new());
+    registry.add_anywhere(client);
+    low_order().into_iter().for_each(|key| registry.add_anywhere(key));
+    let server = TimedServer::new(vault, registry, Options::default()).unwrap();
+    let listener = Arc::new(Listener::bind("127.0.0.1", 0, server).unwrap());
+    let accepting = listener.clone();
+    let seen = thread::spawn(move || {
+        let mut seen = Vec::new();
+        while let Ok(socket) = accepting.accept(None) {
+            assert_eq!(socket.peer_key(), Ok(client));
+            seen.push(echo(&socket));
+        }
+        seen
+    });
+    (key, listener, seen)
+}
+
+fn low_order() -> [PublicKey; 7] {
+    let parse = |text: &str| text.parse().unwrap();
+    [
+        parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        parse("AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        parse("4Ot6fDtBuK4WVuP68Z/EatoJjeucMrH9hmIFFl9JuAA="),
+        parse("X5yVvKNQjCSx0LFVnIPvWwREXMRYHI6G2CJO3dCfEVc="),
+        parse("7P///////////////////////////////////////38="),
+        parse("7f///////////////////////////////////////38="),
+        parse("7v///////////////////////////////////////38="),
+    ]
+}
+
+fn contents(size: usize) -> Vec<u8> {
+    (0..size).map(|i| (i * 31 + size) as u8).collect()
+}
+
+#[test]
+fn its_client_talks_to_our_server() {
+    let its = Key::new();
+    let (key, listener, seen) = serve(its.public());
+    let (port, sizes) = (listener.port().to_string(), SIZES.map(|size| size.to_string()));
+    let arguments = ["talk", "127.0.0.1", &port].into_iter().chain(sizes.iter().map(String::as_str));
+    let mut peer = Peer::start(&arguments.collect::<Vec<_>>(), &its, key);
+    assert_eq!(peer.line().unwrap(), format!("{} messages sent and received", SIZES.len()));
+    peer.finish();
+    listener.shutdown();
+    assert_eq!(seen.join().unwrap(), [(SIZES.map(contents).to_vec(), Error::Closed)]);
+}
+
+#[test]
+fn our_client_talks_to_its_server() {
+    let (its, ours) = (Key::new(), Key::new());
+    let mut peer = Peer::start(&["echo", "2"], &its, ours.public());
+    let port = peer.line().unwrap().parse().unwrap();
+    for _ in 0..2 {
+        let socket = dial(port, &ours, &its).unwrap();
+        assert_eq!(socket.peer_key(), Ok(its.public()));
+        for size in SIZES {
+            socket.send(&contents(size), SOON).unwrap();
+            assert_eq!(socket.recv_with(SOON, |message| Ok(message.to_vec())), Ok(contents(size)));
+        }
+    }
+    peer.finish();
+}
+
+fn dial(port: u16, ours: &Key, its: &Key) -> Result<Socket, Error> {
+    Socket::connect("127.0.0.1", port, ours.vault.clone(), its.public(), &Options::default(), SOON)
+}
+
+#[test]
+fn our_server_holds_against_each_broken_rule() {
+    let its = Key::new();
+    let (key, listener, seen) = serve(its.public());
+    let port = listener.port().to_string();
+    let mut peer = Peer::start(&["attack", "127.0.0.1", &port], &its, key);
+    let mut expected = Vec::new();
+    while let Some(line) = peer.line() {
+        expected.push(line);
+    }
+    peer.finish();
+    listener.shutdown();
+    let seen = seen.join().unwrap();
+    assert_eq!(seen.len(), expected.len(), "{expected:?}");
+    let seen: Vec<String> = seen
+        .iter()
+        .zip(&expected)
+        .map(|((came, error), line)| {
+            let end = match error {
+                Error::Closed => "closed",
+                Error::BadPacket => "refused",
+                other => panic!("{other:?} at: {line}"),
+            };
+            let name = line.split_once(": ").map_or("", |(_, name)| name);
+            format!("let in, {} delivered, {end}: {name}", came.len())
+        })
+        .collect();
+    assert_eq!(seen, expected);
+    assert!(expected.len() > 90, "the peer knows fewer attacks than it did");
+}
+
+#[test]
+fn our_client_holds_against_each_broken_rule() {
+    let (its, ours) = (Key::new(), Key::new());
+    let mut peer = Peer::start(&["trap"], &its, ours.public());
+    let port = peer.line().unwrap().parse().unwrap();
+    let mut attacks = 0;
+    while let Some(line) = peer.line() {
+        let (expected, name) = line.split_once(": ").unwrap();
+        let connected = dial(port, &ours, &its);
+        let result = match connected {
+            Err(error) => format!("refuse with {}", error.atom()),
+            Ok(socket) => {
+                socket.send(b"first", SOON).unwrap_or_else(|error| panic!("{error:?} at {name}"));
+                let mut count = 0;
+                let error = loop {
+                    match socket.recv_with(SOON, |message| Ok(message.to_vec())) {
+                        Ok(message) => assert_eq!(message, format!("message {count}").as_bytes(), "{name}"),
+                        Err(error) => break error,
+                    }
+                    count += 1;
+                };
+                format!("receive {count}, then {}", error.atom())
+            }
+        };
+        assert_eq!(result, expected, "at {name}");
+        attacks += 1;
+    }
+    peer.finish();
+    assert!(attacks > 40, "the peer knows fewer attacks than it did");
+}
+
+#[test]
+fn our_client_refuses_a_server_key_of_low_order_before_it_connects() {
+    let ours = Key::new();
+    for key in low_order() {
+        let refused =
+            Socket::connect("127.0.0.1", 1, ours.vault.clone(), key, &Options::default(), SOON).map(drop);
+        assert_eq!(refused, Err(Error::WeakKey));
+    }
+}
