@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -19,6 +19,8 @@ const DOCUMENTS: [&str; 9] = [
     "docs/PERFORMANCE.md",
     "docs/VAULTS.md",
     "docs/REGISTRIES.md",
+    "docs/ASSURANCE.md",
+    "docs/UNSAFE.md",
 ];
 
 fn root() -> PathBuf {

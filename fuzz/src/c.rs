@@ -1,6 +1,9 @@
-//! The part of include/curve_tun.h that the targets call.
+//! The part of include/curve_tun.h that the targets call. A struct that is no longer the header's makes `c_api` fail.
 
 use std::ffi::{c_char, c_void};
+
+/// `CURVE_TUN_LISTENER_SIZE`.
+const LISTENER_SIZE: usize = 256;
 
 macro_rules! opaque {
     ($($name:ident)*) => {
@@ -20,6 +23,7 @@ pub struct Options {
     pub no_delay: u32,
     pub keep_alive: u32,
     pub reserved: u32,
+    pub listener: *const c_char,
 }
 
 #[repr(C)]
@@ -41,7 +45,8 @@ pub struct RegistryCallbacks {
     pub size: usize,
     pub answers_later: u32,
     pub reserved: u32,
-    pub verify: Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const u8, *mut u32) -> i32>,
+    pub verify:
+        Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const u8, *const c_char, *mut u32) -> i32>,
     pub free: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
@@ -57,6 +62,7 @@ pub struct Request {
     pub sealed: [u8; 80],
     pub message: [u8; 128],
     pub address: [u8; 64],
+    pub listener: [u8; LISTENER_SIZE],
 }
 
 #[repr(C)]

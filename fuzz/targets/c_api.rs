@@ -163,7 +163,7 @@ fn keep<T>(all: &mut Vec<*mut T>, result: i32, made: *mut T) {
 
 /// No call ever meets a defect.
 fn checked(result: i32) -> i32 {
-    assert!((OK..INTERNAL).contains(&result), "result {result}");
+    assert!(result >= OK && result != INTERNAL, "result {result}");
     result
 }
 
@@ -194,9 +194,11 @@ impl Tuned {
             no_delay: 0,
             keep_alive: 0,
             reserved: 0,
+            listener: null(),
         };
         // SAFETY: the struct is whole.
         assert_eq!(unsafe { curve_tun_options_default(&mut options) }, OK);
+        assert_eq!(options.size, size_of::<Options>());
         match self {
             Tuned::Default => {}
             Tuned::Null => return None,
@@ -246,7 +248,13 @@ unsafe extern "C" fn free(user: *mut c_void) {
     unsafe { curve_tun_vault_free(user.cast()) }
 }
 
-unsafe extern "C" fn verify(user: *mut c_void, _: *const c_char, _: *const u8, accepted: *mut u32) -> i32 {
+unsafe extern "C" fn verify(
+    user: *mut c_void,
+    _: *const c_char,
+    _: *const u8,
+    _: *const c_char,
+    accepted: *mut u32,
+) -> i32 {
     // SAFETY: `accepted` is valid by the contract of the callback.
     unsafe { *accepted = user as u32 % 4 };
     user as i32 / 4
@@ -357,6 +365,7 @@ impl Objects {
                     };
                     let says = usize::from(says) as *mut c_void;
                     let result = curve_tun_registry_custom(&callbacks, says, &mut registry);
+                    assert_eq!(result == OK, callbacks.answers_later < 2);
                     keep(&mut self.registries, result, registry);
                 }
                 Call::RegistryAdd { registry, address, key } => {

@@ -4,8 +4,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+/// Is given the place and the size of a value, before the crate uses it.
+pub type Hook = fn(*mut u8, usize);
+
 thread_local! {
-    static PUBLISHED: Cell<Option<fn(*mut u8, usize)>> = const { Cell::new(None) };
+    static PUBLISHED: Cell<Option<Hook>> = const { Cell::new(None) };
     static AGREEMENTS: Cell<u64> = const { Cell::new(0) };
     static SCRIPT: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -28,7 +31,7 @@ pub fn agreements() -> u64 {
 }
 
 /// Has `hook` see, on this thread, the bytes of each value that comes of secrets and is public.
-pub fn on_public(hook: fn(*mut u8, usize)) {
+pub fn on_public(hook: Hook) {
     PUBLISHED.set(Some(hook));
 }
 

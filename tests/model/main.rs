@@ -1,6 +1,6 @@
 //! A model checker plays the attacker: every order of so many steps, over the real connections without I/O.
 //!
-//! The claims have the numbers of docs/PROTOCOL.md. `CURVE_TUN_MODEL_STEPS` sets another number of steps.
+//! The claims have the numbers of docs/PROTOCOL.md. `MODEL_STEPS` sets another number of steps.
 
 mod chance;
 mod play;
@@ -100,10 +100,10 @@ impl Model for Attacked {
             let said = view.ends.iter().enumerate().flat_map(|(from, speaker)| {
                 speaker.said.iter().enumerate().map(move |(number, kind)| (PacketId { from, number }, *kind))
             });
-            let wanted = said.filter(|(_, kind)| could_want(to, end, *kind)).map(|(packet, _)| packet);
+            let mut wanted = said.filter(|(_, kind)| could_want(to, end, *kind)).map(|(packet, _)| packet);
             actions.extend(wanted.clone().map(|packet| Step::Give { packet, to, changed: false }));
             // The last of them stands for all that could be changed.
-            actions.extend(wanted.last().map(|packet| Step::Give { packet, to, changed: true }));
+            actions.extend(wanted.next_back().map(|packet| Step::Give { packet, to, changed: true }));
             if end.state == CONNECTED && end.sent < MESSAGES_MAX {
                 actions.push(Step::Send(to));
             }
@@ -215,7 +215,7 @@ impl Model for Attacked {
 
 #[test]
 fn the_claims_hold_in_every_order_of_steps() {
-    let steps = std::env::var("CURVE_TUN_MODEL_STEPS").map_or(STEPS, |steps| steps.parse().unwrap());
+    let steps = std::env::var("MODEL_STEPS").map_or(STEPS, |steps| steps.parse().unwrap());
     let checker = Attacked { steps }.checker().spawn_bfs().join();
     println!("{steps} steps: {} states, {} different", checker.state_count(), checker.unique_state_count());
     checker.assert_properties();
