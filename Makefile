@@ -17,6 +17,8 @@ LIB := build/lib
 SHARED := libcurve_tun.so.$(VERSION)
 SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
+# libsodium's build runs make, too, and must not take our variables for its own.
+BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
 .PHONY: help demo test lint lib object examples sanitize fuzz bench bench-erlang baseline install clean
 .NOTPARALLEL:
@@ -36,7 +38,7 @@ lint: ## check formatting and lints
 	@scripts/lint
 
 lib: ## build the C library into build/lib
-	$(CARGO) build --release --lib
+	$(BUILD_LIBRARY)
 	@mkdir -p $(LIB)
 	@cp -p $(BUILT)/libcurve_tun.so $(LIB)/$(SHARED)
 	@cp -p $(BUILT)/libcurve_tun.a $(LIB)/libcurve_tun.a
@@ -58,7 +60,7 @@ fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench
-	$(CARGO) build --release --lib
+	$(BUILD_LIBRARY)
 	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
 	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
 	$(CARGO) bench --bench report

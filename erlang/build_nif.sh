@@ -9,6 +9,8 @@ if [ ! -f "$crate/Cargo.toml" ]; then
     git -C "$crate" sparse-checkout disable >/dev/null 2>&1 || true
 fi
 [ -f "$crate/Cargo.toml" ] || { echo "curve_tun: the crate is expected in the folder above $here" >&2; exit 1; }
+# libsodium's build runs make, and must not take the variables of a make that runs us for its own.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES DESTDIR
 cargo build --quiet --release --lib --no-default-features --features nif --manifest-path "$crate/Cargo.toml"
 case $(uname -s) in
     Darwin) built=libcurve_tun.dylib ;;

@@ -217,7 +217,8 @@ mod tests {
     fn success_and_numbers_that_are_no_result_have_texts_too() {
         assert_eq!(text(curve_tun_result_name(0)), "CURVE_TUN_OK");
         assert_eq!(text(curve_tun_result_message(0)), "success");
-        for number in [-1, 43, i32::MIN, i32::MAX] {
+        let last = Error::ALL.into_iter().map(Error::code).max().unwrap();
+        for number in [-1, last + 1, i32::MIN, i32::MAX] {
             assert_eq!(text(curve_tun_result_name(number)), "CURVE_TUN_UNKNOWN");
             assert_eq!(text(curve_tun_result_message(number)), "not a result of curve_tun");
         }
