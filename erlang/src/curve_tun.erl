@@ -26,7 +26,7 @@
 
 -export_type([socket/0, listen_socket/0, public_key/0, active/0, option/0, option_error/0]).
 
--type socket() :: {curve_tun_socket, Connection :: pid(), Sender :: pid()}.
+-type socket() :: {curve_tun_socket, Connection :: pid(), gen_tcp:socket(), curve_tun_nif:connection()}.
 %% One end of a tunnel. What it consists of may change.
 -type listen_socket() :: {curve_tun_listen_socket, pid()}.
 %% A listening socket. What it consists of may change.
@@ -101,12 +101,12 @@ dial(Host, Port, Tcp, End, Deadline) ->
           {ok, socket()} | {error, reason()}.
 shake_over(TcpSocket, Tcp, End, Deadline) ->
     case curve_tun_connection_sup:start_child(self()) of
-        {ok, Connection, Socket} ->
+        {ok, Connection} ->
             case curve_tun_connection:attach(Connection, TcpSocket, Tcp, End) of
-                ok ->
+                {ok, Socket} ->
                     shake(Socket, Deadline);
                 {error, Reason} ->
-                    ok = close(Socket),
+                    _ = curve_tun_connection:request(Connection, close),
                     {error, Reason}
             end;
         {error, Reason} ->
@@ -115,7 +115,7 @@ shake_over(TcpSocket, Tcp, End, Deadline) ->
     end.
 
 -spec shake(socket(), curve_tun_time:deadline()) -> {ok, socket()} | {error, reason()}.
-shake({curve_tun_socket, Connection, _} = Socket, Deadline) ->
+shake({curve_tun_socket, Connection, _, _} = Socket, Deadline) ->
     case curve_tun_connection:handshake(Connection, Deadline) of
         ok -> {ok, Socket};
         {error, Reason} -> {error, Reason}
@@ -248,7 +248,7 @@ handshake(Socket) ->
 %% and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
-handshake({curve_tun_socket, _, _} = Socket, Timeout) when ?IS_TIMEOUT(Timeout) ->
+handshake({curve_tun_socket, _, _, _} = Socket, Timeout) when ?IS_TIMEOUT(Timeout) ->
     shake(Socket, curve_tun_time:deadline(Timeout));
 handshake(TcpSocket, Options) when is_list(Options) ->
     handshake(TcpSocket, Options, infinity);
@@ -281,9 +281,9 @@ handshake(_TcpSocket, _Options, _Timeout) ->
 %% connection stays usable. `{error, timeout}' when the peer has not read for the socket's `send_timeout' and
 %% `high_watermark' bytes wait: the connection is closed then. `{error, closed}'.
 -spec send(socket(), iodata()) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
-send({curve_tun_socket, _, Sender}, Message) ->
+send({curve_tun_socket, _, _, _} = Socket, Message) ->
     try message(Message) of
-        Binary -> curve_tun_sender:send(Sender, [Binary])
+        Binary -> curve_tun_sender:send(Socket, [Binary])
     catch
         throw:Reason -> {error, Reason}
     end;
@@ -293,9 +293,9 @@ send(_Socket, _Message) ->
 %% @doc Sends many messages in order, in one go: much faster than one by one. Either all are valid or none is sent; the
 %% results are those of {@link send/2}.
 -spec send_many(socket(), [iodata()]) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
-send_many({curve_tun_socket, _, Sender}, Messages) ->
+send_many({curve_tun_socket, _, _, _} = Socket, Messages) ->
     try messages(Messages) of
-        Binaries -> curve_tun_sender:send(Sender, Binaries)
+        Binaries -> curve_tun_sender:send(Socket, Binaries)
     catch
         throw:Reason -> {error, Reason}
     end;
@@ -336,7 +336,7 @@ recv(Socket) ->
 %% After the connection has ended, the messages that had come are still given, and then `{error, closed}'.
 %% `{error, einval}' in an active mode.
 -spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg}.
-recv({curve_tun_socket, Connection, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+recv({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
     curve_tun_connection:request(Connection, {recv, Timeout});
 recv(_Socket, _Timeout) ->
     {error, badarg}.
@@ -344,7 +344,7 @@ recv(_Socket, _Timeout) ->
 %% @doc Closes a connection or a listener; always `ok', and at once. What was sent before is still handed over, for as
 %% long as the peer takes it, at most 5 seconds without any progress.
 -spec close(socket() | listen_socket()) -> ok.
-close({curve_tun_socket, Connection, _}) ->
+close({curve_tun_socket, Connection, _, _}) ->
     _ = curve_tun_connection:request(Connection, close),
     ok;
 close({curve_tun_listen_socket, Listener}) ->
@@ -354,7 +354,7 @@ close({curve_tun_listen_socket, Listener}) ->
 %% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open connections: a peer of this
 %% kind closes when it sees the end, and has all that was sent before it.
 -spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
-shutdown({curve_tun_socket, Connection, _}, How) when How =:= read; How =:= write; How =:= read_write ->
+shutdown({curve_tun_socket, Connection, _, _}, How) when How =:= read; How =:= write; How =:= read_write ->
     curve_tun_connection:request(Connection, {shutdown, How});
 shutdown(_Socket, _How) ->
     {error, badarg}.
@@ -362,7 +362,7 @@ shutdown(_Socket, _How) ->
 %% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for others. Messages that it
 %% has got in its mailbox go on to the new one, in order.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
-controlling_process({curve_tun_socket, Connection, _} = Socket, Pid) when is_pid(Pid) ->
+controlling_process({curve_tun_socket, Connection, _, _} = Socket, Pid) when is_pid(Pid) ->
     case curve_tun_connection:request(Connection, pause) of
         {ok, Active} ->
             pass_on(Socket, Pid),
@@ -401,7 +401,7 @@ restore(Connection, Active) ->
 
 %% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel.
 -spec setopts(socket(), [option()]) -> ok | {error, closed | einval | wrong_state | badarg | option_error() | inet:posix()}.
-setopts({curve_tun_socket, Connection, _} = Socket, Options) ->
+setopts({curve_tun_socket, Connection, _, _} = Socket, Options) ->
     maybe_with(curve_tun_options:check_settable(Options),
                fun(Active, Tcp) ->
                    case Tcp =:= [] orelse with_tcp(Socket, fun(TcpSocket) -> inet:setopts(TcpSocket, Tcp) end) of
@@ -415,7 +415,7 @@ setopts(_Socket, _Options) ->
 
 %% @doc Gets options: `active' and those of `inet:getopts/2'.
 -spec getopts(socket(), [atom()]) -> {ok, [term()]} | {error, closed | wrong_state | badarg | inet:posix()}.
-getopts({curve_tun_socket, Connection, _} = Socket, Names) when is_list(Names) ->
+getopts({curve_tun_socket, Connection, _, _} = Socket, Names) when is_list(Names) ->
     Active = case lists:member(active, Names) of
                  true -> curve_tun_connection:request(Connection, get_active);
                  false -> none
@@ -446,7 +446,7 @@ getstat(Socket) ->
     with_tcp(Socket, fun inet:getstat/1).
 
 -spec with_tcp(socket() | listen_socket(), fun((gen_tcp:socket()) -> Result)) -> Result | {error, closed | badarg}.
-with_tcp({curve_tun_socket, Connection, _}, Do) ->
+with_tcp({curve_tun_socket, Connection, _, _}, Do) ->
     case curve_tun_connection:request(Connection, socket) of
         {ok, TcpSocket} -> Do(TcpSocket);
         {error, Reason} -> {error, Reason}
@@ -475,7 +475,7 @@ peer_public_key(Socket) ->
 %% @doc What is known of a connection: `protocol', `role' (`client' or `server'), `state', and once connected
 %% `peer_public_key'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
-connection_information({curve_tun_socket, Connection, _}) ->
+connection_information({curve_tun_socket, Connection, _, _}) ->
     case curve_tun_connection:request(Connection, information) of
         {ok, State, Role, Nif} ->
             Peer = case curve_tun_nif:peer_public_key(Nif) of

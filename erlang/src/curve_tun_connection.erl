@@ -9,43 +9,41 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/1, socket/2, attach/4, handshake/2, handshake_for/2, give/2, send_failed/2, request/2, wait/1]).
--export([init/1, callback_mode/0, terminate/3, format_status/1]).
--export([ready/3, initiating/3, accepting/3, connected/3, closed/3]).
+-export([start_link/1, attach/4, handshake/2, handshake_for/2, give/2, request/2, wait/1]).
+-export([send_failed/2, sender_idle/2, watch_again/1]).
+-export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
 -export_type([prepared/0]).
 
 %% What a handshake needs, and what the connection is like afterwards.
--type prepared() :: #{role := {client, curve_tun_nif:vault(), curve_tun:public_key()} | {server, curve_tun_nif:server()},
+-type prepared() :: #{role := curve_tun_handshake:role(),
                       providers := curve_tun_provider:providers(),
                       options := curve_tun_options:options()}.
 
-%% A read of this many bytes fills the small buffer that a socket has at first. Then it gets a large one, and is read up
-%% to so many times while we open what came; after a smaller read it has the small buffer again.
--define(BULK, 4096).
+%% The buffer that a socket has at first. A read that fills it brings a large one, for as long as the connection is busy.
+-define(SMALL_BUFFER, 4096).
 
 -record(data, {
-    self :: curve_tun:socket(),
-    sender :: pid(),
     controller :: {pid(), reference()},
+    %% What programs hold: known once there is a TCP socket.
+    self :: curve_tun:socket() | undefined,
     socket :: gen_tcp:socket() | undefined,
     nif :: curve_tun_nif:connection() | undefined,
     prepared :: prepared() | undefined,
     role :: client | server | undefined,
+    handshake :: curve_tun_handshake:handshake() | undefined,
     %% Whoever waits for the end of the handshake.
     waiting :: {call, gen_statem:from()} | {listener, pid()} | undefined,
-    providers = #{} :: curve_tun_provider:providers(),
-    helper :: {pid(), reference()} | undefined,
-    %% Bytes that the NIF takes when it has its answer.
-    rest = <<>> :: binary(),
+    %% There is one while several processes send at once.
+    sender :: pid() | undefined,
     receivers :: curve_tun_receivers:receivers(),
     high_water = 1 :: pos_integer(),
     %% What the socket delivers: one read, several, or, above the high-water mark, none.
     reading = none :: none | once | several,
-    %% Whether the last read was a large one, and more are likely to follow.
-    bulk = false :: boolean(),
-    %% The size of the socket's buffer for such reads.
-    buffer = ?BULK :: pos_integer(),
+    %% The size of the socket's buffer, now and when large; and whether the last read filled it, so that more waits.
+    buffer = ?SMALL_BUFFER :: pos_integer(),
+    large = ?SMALL_BUFFER :: pos_integer(),
+    filled = false :: boolean(),
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
@@ -62,27 +60,20 @@
 -define(FLUSH_STEP, 10).
 -define(DRAIN, 500).
 -define(RENEW, 1000).
-%% Linux's number for the state of a transport that the peer has ended in order.
--define(CLOSE_WAIT, 8).
 
 %%% Calls
 
--spec start_link(pid()) -> {ok, pid(), curve_tun:socket()} | {error, term()}.
+-spec start_link(pid()) -> {ok, pid()} | {error, term()}.
 start_link(Controller) ->
-    Tag = make_ref(),
-    case gen_statem:start_link(?MODULE, {Controller, self(), Tag}, []) of
-        {ok, Pid} -> receive {Tag, Socket} -> {ok, Pid, Socket} end;
+    case gen_statem:start_link(?MODULE, Controller, []) of
+        {ok, Pid} -> {ok, Pid};
         {error, Reason} -> {error, Reason};
         ignore -> {error, ignore}
     end.
 
-%% The socket that programs hold.
--spec socket(pid(), pid()) -> curve_tun:socket().
-socket(Connection, Sender) ->
-    {curve_tun_socket, Connection, Sender}.
-
-%% Gives a new connection its socket, which is the caller's. The time of the handshake runs from here on.
--spec attach(pid(), gen_tcp:socket(), [term()], prepared()) -> ok | {error, term()}.
+%% Gives a new connection its TCP socket, which is the caller's; gives the socket that programs hold. The time of the
+%% handshake runs from here on.
+-spec attach(pid(), gen_tcp:socket(), [term()], prepared()) -> {ok, curve_tun:socket()} | {error, term()}.
 attach(Connection, Socket, TcpOptions, Prepared) ->
     case gen_tcp:controlling_process(Socket, Connection) of
         ok -> request(Connection, {attach, Socket, TcpOptions, Prepared});
@@ -107,6 +98,16 @@ give(Connection, Controller) ->
 send_failed(Connection, Reason) ->
     gen_statem:cast(Connection, {send_failed, Reason}).
 
+%% The sender has nothing to do.
+-spec sender_idle(pid(), pid()) -> ok.
+sender_idle(Connection, Sender) ->
+    gen_statem:cast(Connection, {sender_idle, Sender}).
+
+%% Has the connection say to `curve_tun_watch' what it is.
+-spec watch_again(pid()) -> ok.
+watch_again(Connection) ->
+    gen_statem:cast(Connection, watch_again).
+
 %% Asks a connection. One that is gone is closed.
 -spec request(pid(), term()) -> term().
 request(Connection, Request) ->
@@ -124,23 +125,43 @@ wait(RequestId) ->
 
 %%% The process
 
--spec callback_mode() -> state_functions.
-callback_mode() -> state_functions.
+-spec callback_mode() -> handle_event_function.
+callback_mode() -> handle_event_function.
 
--spec init({pid(), pid(), reference()}) -> {ok, ready, #data{}}.
-init({Controller, Starter, Tag}) ->
+%% A failure is passed on without the arguments and values in it: they go into reports, and can hold messages.
+-spec handle_event(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
+handle_event(Type, Event, State, D) ->
+    try
+        case State of
+            connected -> connected(Type, Event, D);
+            ready -> ready(Type, Event, D);
+            closed -> closed(Type, Event, D);
+            _ -> shaking(Type, Event, State, D)
+        end
+    catch
+        Class:Reason:Stack -> erlang:raise(Class, bare(Reason), [{M, F, arity(A), Where} || {M, F, A, Where} <- Stack])
+    end.
+
+-spec bare(term()) -> atom().
+bare(Reason) when is_atom(Reason) -> Reason;
+bare(Reason) when is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
+bare(_Reason) -> failed.
+
+-spec arity(arity() | [term()]) -> arity().
+arity(Arguments) when is_list(Arguments) -> length(Arguments);
+arity(Arity) -> Arity.
+
+-spec init(pid()) -> {ok, ready, #data{}}.
+init(Controller) ->
     process_flag(trap_exit, true),
-    {ok, Sender} = curve_tun_sender:start_link(Controller),
-    Self = socket(self(), Sender),
-    Starter ! {Tag, Self},
-    {ok, ready, #data{self = Self, sender = Sender, controller = {Controller, monitor(process, Controller)},
+    {ok, ready, #data{controller = {Controller, monitor(process, Controller)},
                       receivers = curve_tun_receivers:new(false), linger = none}}.
 
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_Reason, _State, #data{socket = Socket, nif = Nif} = D) ->
+terminate(_Reason, _State, #data{socket = Socket, nif = Nif, handshake = Handshake}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:close(Nif),
     _ = Socket =:= undefined orelse close_socket(Socket),
-    _ = stop_helper(D),
+    _ = Handshake =:= undefined orelse curve_tun_handshake:stop(Handshake),
     ok.
 
 %% Closing waits for what the kernel has not taken; who ends here has waited for that or gives it up.
@@ -162,11 +183,10 @@ format_status(Status) ->
              end, Status).
 
 -spec shown(#data{}) -> map().
-shown(#data{controller = {Controller, _}, socket = Socket, role = Role, receivers = Rx}) ->
+shown(#data{controller = Controller, socket = Socket, role = Role, receivers = Rx}) ->
     #{controller => Controller, socket => Socket, role => Role,
       active => curve_tun_receivers:active(Rx), waiting_bytes => curve_tun_receivers:bytes(Rx)}.
 
-%% The stack of a failure without its arguments.
 -spec shown_reason(term()) -> term().
 shown_reason({_Reason, [{M, F, _, _} | _]}) -> {failed_in, M, F};
 shown_reason(Reason) when is_atom(Reason) -> Reason;
@@ -176,11 +196,19 @@ shown_reason(_) -> hidden.
 %%% ready: the socket and the handshake are awaited; a server's end also waits here for the hello
 
 -spec ready(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-ready({call, From}, {attach, Socket, TcpOptions, #{options := #{handshake_timeout := Most}} = Prepared},
-      #data{socket = undefined} = D) ->
-    Reply = inet:setopts(Socket, TcpOptions),
-    {keep_state, D#data{socket = Socket, prepared = Prepared},
-     [{reply, From, Reply}, {{timeout, handshake}, Most, expired}]};
+ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined} = D0) ->
+    #{role := Role, options := #{handshake_timeout := Most, active := Active, receive_high_water := HighWater,
+                                 buffer := Buffer}} = Prepared,
+    Nif = curve_tun_nif:connection_new(),
+    Self = {curve_tun_socket, self(), Socket, Nif},
+    D = D0#data{self = Self, socket = Socket, nif = Nif, prepared = Prepared, role = element(1, Role),
+                receivers = curve_tun_receivers:new(Active), high_water = HighWater, large = Buffer},
+    watch(D),
+    Reply = case inet:setopts(Socket, TcpOptions) of
+                ok -> {ok, Self};
+                {error, Reason} -> {error, Reason}
+            end,
+    {keep_state, D, [{reply, From, Reply}, {{timeout, handshake}, Most, expired}]};
 ready({call, From}, {handshake, Deadline}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
     Timer = {{timeout, call}, curve_tun_time:left(Deadline), expired},
     begin_handshake(Prepared, D#data{waiting = {call, From}}, [Timer]);
@@ -189,41 +217,15 @@ ready(cast, {handshake, Listener}, #data{prepared = Prepared} = D) when Prepared
 ready(Type, Event, D) ->
     shaking(Type, Event, ready, D).
 
-%%% initiating and accepting: the rest of the handshake
-
--spec initiating(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-initiating(Type, Event, D) -> shaking(Type, Event, initiating, D).
-
--spec accepting(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-accepting(Type, Event, D) -> shaking(Type, Event, accepting, D).
-
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
-begin_handshake(#{role := Role, providers := Providers, options := Options}, #data{socket = Socket} = D0, Actions) ->
-    #{active := Active, receive_high_water := HighWater, buffer := Buffer} = Options,
-    D = D0#data{role = element(1, Role), providers = Providers#{socket => Socket}, prepared = undefined,
-                receivers = curve_tun_receivers:new(Active), high_water = HighWater,
-                buffer = Buffer},
-    case open_end(Role, Socket) of
-        {ok, Nif, Hello} ->
-            case transmit(Hello, D) of
-                ok -> read_on(D#data{nif = Nif}, initiating, Actions);
-                {error, Reason} -> handshake_failed(Reason, D#data{nif = Nif})
-            end;
-        {ok, Nif} ->
-            read_on(D#data{nif = Nif}, ready, Actions);
-        {error, Reason} ->
-            handshake_failed(Reason, D)
-    end.
+begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, nif = Nif} = D, Actions) ->
+    shaken(curve_tun_handshake:start(Role, Providers, Socket, Nif), D#data{prepared = undefined}, Actions).
 
--spec open_end(tuple(), gen_tcp:socket()) ->
-          {ok, curve_tun_nif:connection(), binary()} | {ok, curve_tun_nif:connection()} | {error, atom()}.
-open_end({client, Vault, Key}, _Socket) ->
-    curve_tun_nif:client_new(Vault, Key);
-open_end({server, Server}, Socket) ->
-    case inet:peername(Socket) of
-        {ok, {Address, _Port}} -> curve_tun_nif:server_connection(Server, Address);
-        {error, _} -> {error, closed}
-    end.
+-spec shaken(curve_tun_handshake:step(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
+shaken({read, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
+shaken({wait, State, Handshake}, D, Actions) -> {next_state, State, D#data{handshake = Handshake}, Actions};
+shaken({connected, Came}, D, _Actions) -> established(Came, D);
+shaken({error, Reason}, D, _Actions) -> handshake_failed(Reason, D).
 
 %% The next bytes of the handshake.
 -spec read_on(#data{}, atom(), [term()]) -> gen_statem:event_handler_result(atom()).
@@ -234,15 +236,22 @@ read_on(#data{socket = Socket} = D, State, Actions) ->
         {error, _} -> ended_in_handshake(D)
     end.
 
+%% The transport ended before the handshake did.
+-spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
+ended_in_handshake(#data{handshake = Handshake, broken = Broken} = D) when Handshake =/= undefined ->
+    handshake_failed(curve_tun_handshake:transport_ended(Broken, Handshake), D);
+ended_in_handshake(D) ->
+    handshake_failed(closed, D).
+
 -spec shaking(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-shaking(info, {tcp, Socket, Bytes}, _State, #data{socket = Socket, nif = Nif, rest = <<>>} = D) ->
-    step(curve_tun_nif:handshake(Nif, Bytes), D);
+shaking(info, {tcp, Socket, Bytes}, _State, #data{socket = Socket, handshake = Handshake} = D) ->
+    shaken(curve_tun_handshake:bytes(Bytes, Handshake), D, []);
 shaking(info, {tcp_closed, Socket}, _State, #data{socket = Socket} = D) ->
     ended_in_handshake(D);
-shaking(info, {Ref, Answer}, _State, #data{helper = {_, Ref}} = D) when is_reference(Ref) ->
-    answered(Answer, D);
-shaking(info, {'EXIT', Pid, _}, _State, #data{helper = {Pid, _}} = D) ->
-    handshake_failed(vault_failed, D);
+shaking(info, {Ref, Answer}, _State, #data{handshake = Handshake} = D) when is_reference(Ref), Handshake =/= undefined ->
+    unless_ignored(curve_tun_handshake:answered(Ref, Answer, Handshake), D);
+shaking(info, {'EXIT', Pid, _}, _State, #data{handshake = Handshake} = D) when Handshake =/= undefined ->
+    unless_ignored(curve_tun_handshake:failed(Pid, Handshake), D);
 shaking({timeout, _}, expired, _State, D) ->
     handshake_failed(timeout, D);
 shaking({call, From}, close, _State, D) ->
@@ -255,66 +264,9 @@ shaking(cast, evict, _State, D) ->
 shaking(Type, Event, State, D) ->
     common(Type, Event, State, D).
 
-%% What the NIF says of the bytes or of the answer.
--spec step(term(), #data{}) -> gen_statem:event_handler_result(atom()).
-step({ok, State, ToSend, Rest, Request}, D0) ->
-    D = D0#data{rest = Rest},
-    case transmit(ToSend, D) of
-        ok when State =:= connected -> established(D);
-        ok when Request =:= none -> read_on(D, State, []);
-        ok -> {next_state, State, D#data{helper = curve_tun_provider:start(Request, D#data.providers)}};
-        {error, Reason} -> handshake_failed(Reason, D)
-    end;
-step({error, Reason}, D) ->
-    handshake_failed(Reason, D).
-
-%% A provider may answer nonsense: that is its failure.
--spec answered(curve_tun_nif:answer(), #data{}) -> gen_statem:event_handler_result(atom()).
-answered(Answer, #data{nif = Nif, rest = Rest} = D0) ->
-    D = D0#data{helper = undefined, rest = <<>>},
-    try curve_tun_nif:answer(Nif, Answer) of
-        {ok, State, ToSend, _, none} when Rest =/= <<>>, State =/= connected ->
-            case transmit(ToSend, D) of
-                ok -> step(curve_tun_nif:handshake(Nif, Rest), D);
-                {error, Reason} -> handshake_failed(Reason, D)
-            end;
-        {ok, State, ToSend, _, Request} -> step({ok, State, ToSend, Rest, Request}, D);
-        {error, Reason} -> handshake_failed(Reason, D)
-    catch
-        error:badarg -> handshake_failed(vault_failed, D)
-    end.
-
--spec transmit(binary(), #data{}) -> ok | {error, closed}.
-transmit(<<>>, _D) ->
-    ok;
-transmit(Bytes, #data{socket = Socket}) ->
-    case gen_tcp:send(Socket, Bytes) of
-        ok -> ok;
-        {error, _} -> {error, closed}
-    end.
-
-%% The transport ended before the handshake did. Only an end in order, by a peer that has read what we sent, says
-%% anything about the server's key.
--spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
-ended_in_handshake(#data{broken = false, nif = Nif, socket = Socket} = D) when Nif =/= undefined ->
-    case was_read(Socket) of
-        true -> handshake_failed(curve_tun_nif:transport_ended(Nif), D);
-        false -> handshake_failed(closed, D)
-    end;
-ended_in_handshake(D) ->
-    handshake_failed(closed, D).
-
-%% Whether a peer that has ended the transport had read all that we sent. One that closes without is at first seen to
-%% end in order, too: but then its kernel has not acknowledged our bytes, or has reset the transport. Linux says so
-%% (TCP_INFO: the state, then at offset 24 the packets that are not acknowledged); elsewhere the end counts as in order.
--spec was_read(gen_tcp:socket()) -> boolean().
-was_read(Socket) ->
-    case os:type() =:= {unix, linux} andalso inet:getopts(Socket, [{raw, 6, 11, 32}]) of
-        {ok, [{raw, 6, 11, <<State, _:23/binary, Unacknowledged:32/native, _/binary>>}]} ->
-            State =:= ?CLOSE_WAIT andalso Unacknowledged =:= 0;
-        _ ->
-            true
-    end.
+-spec unless_ignored(curve_tun_handshake:step() | ignore, #data{}) -> gen_statem:event_handler_result(atom()).
+unless_ignored(ignore, _D) -> keep_state_and_data;
+unless_ignored(Step, D) -> shaken(Step, D, []).
 
 -spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handshake_failed(Reason, D) ->
@@ -327,24 +279,31 @@ report(Result, #data{waiting = {call, From}}) -> gen_statem:reply(From, Result);
 report(Result, #data{waiting = {listener, Pid}}) -> Pid ! {handshake_over, self(), Result}, ok;
 report(_Result, #data{waiting = undefined}) -> ok.
 
--spec established(#data{}) -> gen_statem:event_handler_result(atom()).
-established(#data{sender = Sender, socket = Socket, nif = Nif, controller = {Controller, _}, rest = Rest} = D0) ->
+-spec established(binary(), #data{}) -> gen_statem:event_handler_result(atom()).
+established(Came, #data{socket = Socket, nif = Nif} = D) ->
     _ = inet:setopts(Socket, [{exit_on_close, true}]),
-    curve_tun_sender:connected(Sender, Socket, Nif, Controller),
-    _ = report(ok, D0),
-    D = D0#data{waiting = undefined, providers = #{}, rest = <<>>},
+    case inet:getstat(Socket, [send_oct]) of
+        {ok, [{send_oct, Taken}]} -> established(curve_tun_nif:established(Nif, Taken), Came, D);
+        {error, _} -> handshake_failed(closed, D)
+    end.
+
+-spec established(ok | {error, atom()}, binary(), #data{}) -> gen_statem:event_handler_result(atom()).
+established(ok, Came, #data{socket = Socket} = D) ->
+    _ = report(ok, D),
     %% Messages may have come with the last packet of the handshake.
-    {next_state, connected, D,
-     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Rest}}]}.
+    {next_state, connected, D#data{waiting = undefined, handshake = undefined},
+     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Came}}]};
+established({error, Reason}, _Came, D) ->
+    handshake_failed(Reason, D).
 
 %%% connected
 
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, reading = Reading} = D) ->
+connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, reading = Reading, buffer = Buffer} = D) ->
     Left = case Reading of several -> several; _ -> none end,
-    opened(open(Bytes, D#data.nif, []), D#data{reading = Left, bulk = byte_size(Bytes) >= ?BULK});
-connected(info, {tcp_passive, Socket}, #data{socket = Socket} = D) ->
-    {keep_state, arm(D#data{reading = none})};
+    opened(open(Bytes, D#data.nif, []), D#data{reading = Left, filled = byte_size(Bytes) >= Buffer});
+connected(info, {tcp_passive, Socket}, #data{socket = Socket, reading = several} = D) ->
+    {keep_state, read_more(D#data{reading = none})};
 connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
     over(closed, D);
 %% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
@@ -361,9 +320,16 @@ connected({timeout, idle}, idle, #data{moved = true} = D) ->
     {keep_state, D#data{moved = false}, [{{timeout, idle}, ?IDLE, idle}]};
 connected({timeout, idle}, idle, #data{nif = Nif} = D) ->
     curve_tun_nif:release(Nif),
-    {keep_state, D#data{idle_timer = false}, [hibernate]};
+    {keep_state, small_buffer(D#data{idle_timer = false}), [hibernate]};
 connected({call, From}, {recv, Timeout}, #data{receivers = Rx} = D) ->
     {keep_state, resume(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)})};
+connected({call, From}, {send, Messages}, #data{sender = undefined, socket = Socket, nif = Nif} = D) ->
+    Sender = curve_tun_sender:start_link(self(), Socket, Nif),
+    curve_tun_sender:enqueue(Sender, From, Messages),
+    {keep_state, D#data{sender = Sender}};
+connected({call, From}, {send, Messages}, #data{sender = Sender}) ->
+    curve_tun_sender:enqueue(Sender, From, Messages),
+    keep_state_and_data;
 connected({call, From}, close, D) ->
     gen_statem:reply(From, ok),
     linger(D);
@@ -398,29 +364,42 @@ opened({Messages, Status}, #data{receivers = Rx0} = D0) ->
 -spec controller(#data{}) -> {pid(), curve_tun:socket()}.
 controller(#data{controller = {Pid, _}, self = Self}) -> {Pid, Self}.
 
-%% Above the high-water mark nothing more is read, and the peer feels it.
+%% Reads on. Above the high-water mark nothing is read, and the peer feels it.
 -spec read_more(#data{}) -> #data{}.
-read_more(#data{reading = several, socket = Socket} = D) ->
+read_more(#data{reading = Reading, socket = Socket} = D) ->
     case is_full(D) of
-        true -> _ = inet:setopts(Socket, [{active, false}]), D#data{reading = none};
-        false -> D
-    end;
-read_more(D) ->
-    arm(D).
+        true when Reading =:= several -> _ = inet:setopts(Socket, [{active, false}]), D#data{reading = none};
+        true -> D;
+        false -> arm(D)
+    end.
 
 -spec is_full(#data{}) -> boolean().
 is_full(#data{receivers = Rx, high_water = HighWater}) ->
     curve_tun_receivers:bytes(Rx) >= HighWater.
 
-%% Reads on, unless above the high-water mark.
+%% A passive socket that is made `once' is read at once, without a wait for the kernel's word: the fastest way while more
+%% is there. When nothing is, that leaves the socket with a buffer in waiting. One that is made `true' has none, and
+%% then may have a number, so that not more than so many reads wait for us. A socket that has closed meanwhile says so.
 -spec arm(#data{}) -> #data{}.
-arm(#data{reading = none, socket = Socket, bulk = Bulk, buffer = Buffer} = D) ->
-    %% A socket that has closed meanwhile says so by itself.
-    case is_full(D) of
-        true -> D;
-        false when Bulk -> _ = inet:setopts(Socket, [{buffer, Buffer}, {active, ?READS}]), D#data{reading = several};
-        false -> _ = inet:setopts(Socket, [{buffer, ?BULK}, {active, once}]), D#data{reading = once}
-    end.
+arm(#data{filled = true, socket = Socket, buffer = Large, large = Large} = D) ->
+    _ = inet:setopts(Socket, [{active, once}]),
+    D#data{reading = once};
+arm(#data{filled = true, socket = Socket, large = Large} = D) ->
+    _ = inet:setopts(Socket, [{buffer, Large}, {active, once}]),
+    D#data{reading = once, buffer = Large};
+arm(#data{reading = none, socket = Socket} = D) ->
+    _ = inet:setopts(Socket, [{active, true}]),
+    _ = inet:setopts(Socket, [{active, ?READS}]),
+    D#data{reading = several};
+arm(D) ->
+    D.
+
+-spec small_buffer(#data{}) -> #data{}.
+small_buffer(#data{buffer = ?SMALL_BUFFER} = D) ->
+    D;
+small_buffer(#data{socket = Socket} = D) ->
+    _ = inet:setopts(Socket, [{buffer, ?SMALL_BUFFER}]),
+    D#data{buffer = ?SMALL_BUFFER}.
 
 %% Reads on once half of what waited is gone.
 -spec resume(#data{}) -> #data{}.
@@ -436,8 +415,8 @@ resume(D) ->
 shut_down(read, From, #data{receivers = Rx} = D) ->
     gen_statem:reply(From, ok),
     {keep_state, D#data{receivers = curve_tun_receivers:end_with(closed, Rx)}};
-shut_down(write, From, #data{sender = Sender}) ->
-    curve_tun_sender:stop(Sender),
+shut_down(write, From, #data{nif = Nif}) ->
+    curve_tun_nif:end_sending(Nif),
     %% The end goes out after all that was sent. Waiting for that here would keep us from receiving.
     {keep_state_and_data, [{reply, From, ok}, {{timeout, end_writing}, 0, flush}]};
 shut_down(read_write, From, D) ->
@@ -448,9 +427,8 @@ shut_down(read_write, From, D) ->
 
 %% The connection is over, for `closed' in order. It stays for as long as there is something to tell.
 -spec over(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-over(Reason, #data{socket = Socket, nif = Nif, sender = Sender, receivers = Rx0} = D) ->
+over(Reason, #data{socket = Socket, nif = Nif, receivers = Rx0} = D) ->
     log(Reason, D),
-    curve_tun_sender:stop(Sender),
     curve_tun_nif:close(Nif),
     close_socket(Socket),
     Rx = curve_tun_receivers:deliver([], controller(D), curve_tun_receivers:end_with(Reason, Rx0)),
@@ -466,8 +444,7 @@ stay(#data{receivers = Rx} = D) ->
 %% Closing in order: what was sent is handed to the kernel, then the peer's own end is awaited, for closing with unread
 %% bytes would reset the connection and could take away what the peer has not read. Both waits are bounded.
 -spec linger(#data{}) -> gen_statem:event_handler_result(atom()).
-linger(#data{sender = Sender, nif = Nif, receivers = Rx, socket = Socket} = D) ->
-    curve_tun_sender:stop(Sender),
+linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D) ->
     curve_tun_nif:close(Nif),
     Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx)},
     Flush = {flush, pending(Socket), curve_tun_time:deadline(?FLUSH)},
@@ -520,7 +497,7 @@ closed({call, From}, {Kind, _} = Request, #data{linger = none} = D) when Kind =:
     common({call, From}, Request, closed, D);
 closed({call, From}, _Request, _D) ->
     {keep_state_and_data, [{reply, From, {error, closed}}]};
-closed(cast, _Event, _D) ->
+closed(cast, {send_failed, _}, _D) ->
     keep_state_and_data;
 closed(Type, Event, D) ->
     common(Type, Event, closed, D).
@@ -557,6 +534,12 @@ common({call, From}, information, State, #data{nif = Nif, role = Role}) when Nif
     {keep_state_and_data, [{reply, From, {ok, State, Role, Nif}}]};
 common({call, From}, _Request, _State, _D) ->
     {keep_state_and_data, [{reply, From, {error, wrong_state}}]};
+common(cast, {sender_idle, Sender}, _State, #data{sender = Sender} = D) ->
+    curve_tun_sender:stop(Sender),
+    {keep_state, D#data{sender = undefined}};
+common(cast, watch_again, _State, D) ->
+    watch(D),
+    keep_state_and_data;
 common(info, {timeout, Timer, recv}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:expired(Timer, Rx)}};
 common(info, {tcp_error, _, _}, _State, D) ->
@@ -577,20 +560,21 @@ settled(connected, D) -> {keep_state, resume(D)};
 settled(_State, D) -> {keep_state, D}.
 
 -spec set_controller(pid(), #data{}) -> #data{}.
-set_controller(New, #data{controller = {_, Ref}, sender = Sender} = D) ->
+set_controller(New, #data{controller = {_, Ref}} = D0) ->
     demonitor(Ref, [flush]),
-    curve_tun_sender:controller(Sender, New),
-    D#data{controller = {New, monitor(process, New)}}.
+    D = D0#data{controller = {New, monitor(process, New)}},
+    watch(D),
+    D.
+
+-spec watch(#data{}) -> ok.
+watch(#data{self = undefined}) -> ok;
+watch(#data{controller = {Controller, _}, self = Self}) -> curve_tun_watch:watch(Controller, Self).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 controller_gone(connected, D) -> linger(D);
 controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_state_and_data;
 controller_gone(_State, D) -> {stop, normal, D}.
-
--spec stop_helper(#data{}) -> true.
-stop_helper(#data{helper = {Pid, _}}) -> exit(Pid, kill);
-stop_helper(#data{}) -> true.
 
 -spec log(atom(), #data{}) -> ok.
 log(closed, _D) ->

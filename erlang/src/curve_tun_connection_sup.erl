@@ -3,20 +3,28 @@
 -module(curve_tun_connection_sup).
 -behaviour(supervisor).
 
--export([start_link/0, start_child/1]).
+-export([start_link/0, start_child/1, children/0]).
 -export([init/1]).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
-%% Starts a connection for a controller, and gives its socket.
--spec start_child(pid()) -> {ok, pid(), curve_tun:socket()} | {error, closed}.
+%% Starts a connection for a controller.
+-spec start_child(pid()) -> {ok, pid()} | {error, closed}.
 start_child(Controller) ->
     try supervisor:start_child(?MODULE, [Controller]) of
-        {ok, Pid, Socket} -> {ok, Pid, Socket}
+        {ok, Pid} -> {ok, Pid}
     catch
         exit:_ -> {error, closed}
+    end.
+
+%% All connections; none when there is no supervisor.
+-spec children() -> [pid()].
+children() ->
+    try [Pid || {_, Pid, _, _} <- supervisor:which_children(?MODULE), is_pid(Pid)]
+    catch
+        exit:_ -> []
     end.
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.

@@ -287,9 +287,9 @@ acceptor(Listener, Socket, Prepared) ->
 -spec arrived(pid(), gen_tcp:socket(), curve_tun_connection:prepared()) -> tuple().
 arrived(Listener, Client, Prepared) ->
     case curve_tun_connection_sup:start_child(Listener) of
-        {ok, Pid, Socket} ->
+        {ok, Pid} ->
             case curve_tun_connection:attach(Pid, Client, curve_tun_options:accepted_socket([]), Prepared) of
-                ok ->
+                {ok, Socket} ->
                     {accepted, Pid, Socket};
                 {error, _} ->
                     %% The client has left already.

@@ -13,10 +13,11 @@
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
 -export([registry_new/0, registry_later/0, registry_add/3, registry_remove/3, registry_lookup/2, registry_verify/3]).
 -export([server_new/4, server_tick/2]).
--export([client_new/2, server_connection/2, handshake/2, answer/2, transport_ended/1, peer_public_key/1, close/1]).
--export([seal/2, open/2, release/1]).
+-export([connection_new/0, begin_client/3, begin_server/3, handshake/2, answer/2, transport_ended/1, established/2]).
+-export([peer_public_key/1, close/1]).
+-export([seal/2, written/1, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
--export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, place/0]).
+-export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0]).
 
 -on_load(load/0).
 
@@ -48,6 +49,7 @@
 %% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever networks have
 %% entries of their own, and `<<"!">>', which is from nowhere, whatever else is said of the key.
 -type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | none} | {error, atom()}.
+%% How a handshake goes on.
 
 -spec load() -> ok | {error, {atom(), string()}}.
 load() ->
@@ -117,11 +119,14 @@ server_new(_Vault, _Registry, _HandshakesMax, _NowMs) -> erlang:nif_error(not_lo
 -spec server_tick(server(), NowMs :: non_neg_integer()) -> {ok, NextMs :: non_neg_integer()} | {error, atom()}.
 server_tick(_Server, _NowMs) -> erlang:nif_error(not_loaded).
 
--spec client_new(vault(), curve_tun:public_key()) -> {ok, connection(), Hello :: binary()} | {error, atom()}.
-client_new(_Vault, _ServerKey) -> erlang:nif_error(not_loaded).
+-spec connection_new() -> connection().
+connection_new() -> erlang:nif_error(not_loaded).
 
--spec server_connection(server(), inet:ip_address()) -> {ok, connection()} | {error, atom()}.
-server_connection(_Server, _Address) -> erlang:nif_error(not_loaded).
+-spec begin_client(connection(), vault(), curve_tun:public_key()) -> {ok, Hello :: binary()} | {error, atom()}.
+begin_client(_Connection, _Vault, _ServerKey) -> erlang:nif_error(not_loaded).
+
+-spec begin_server(connection(), server(), inet:ip_address()) -> ok | {error, atom()}.
+begin_server(_Connection, _Server, _Address) -> erlang:nif_error(not_loaded).
 
 -spec handshake(connection(), binary()) -> step().
 handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
@@ -132,16 +137,35 @@ answer(_Connection, _Answer) -> erlang:nif_error(not_loaded).
 -spec transport_ended(connection()) -> closed | wrong_server_key | atom().
 transport_ended(_Connection) -> erlang:nif_error(not_loaded).
 
+%% `Taken' is how many bytes the socket has taken by now.
+-spec established(connection(), Taken :: non_neg_integer()) -> ok | {error, atom()}.
+established(_Connection, _Taken) -> erlang:nif_error(not_loaded).
+
 -spec peer_public_key(connection()) -> {ok, curve_tun:public_key()} | {error, wrong_state}.
 peer_public_key(_Connection) -> erlang:nif_error(not_loaded).
 
 -spec close(connection()) -> ok.
 close(_Connection) -> erlang:nif_error(not_loaded).
 
+%% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `busy' when it is another's.
 -spec seal(connection(), [binary()]) ->
-          {ok, Frames :: binary(), Rest :: [binary()]}
-        | {error, atom(), Frames :: binary(), Sealed :: non_neg_integer()}.
+          {ok, Frames :: binary(), Rest :: [binary()]} | busy | {error, atom()} | {error, atom(), Frames :: binary()}.
 seal(_Connection, _Messages) -> erlang:nif_error(not_loaded).
+
+%% Ends the caller's turn; a process that waits for it has it then, and is to be told.
+-spec written(connection()) -> ok | {next, pid()}.
+written(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Takes the turn, or waits for it.
+-spec await_turn(connection()) -> ok | {busy, Writer :: pid()} | {error, atom()}.
+await_turn(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Takes the turn of a dead process, and what it has left unwritten. `Taken' is how many bytes the socket has taken.
+-spec take_turn(connection(), Taken :: non_neg_integer()) -> {ok, Frames :: binary()} | {error, atom()}.
+take_turn(_Connection, _Taken) -> erlang:nif_error(not_loaded).
+
+-spec end_sending(connection()) -> ok.
+end_sending(_Connection) -> erlang:nif_error(not_loaded).
 
 -spec open(connection(), binary()) ->
           {Messages :: [binary()], Rest :: binary(), ok | atom()} | {error, atom()}.

@@ -14,8 +14,8 @@
 -define(ACTIVE_MAX, 32767).
 
 %% One read of the socket takes up to this much when much comes: OTP's default of 1460 bytes costs a multiple of the time.
-%% An open socket keeps a whole buffer ready, so one that has little to read has a small one.
--define(BUFFER, 262144).
+%% A busy socket may keep a whole buffer ready, so one that has little to read has a small one.
+-define(BUFFER, 131072).
 -define(SMALL_BUFFER, 4096).
 %% What is sealed and not taken by the kernel: both peers can say this much before either reads.
 -define(HIGH_WATERMARK, 67108864).

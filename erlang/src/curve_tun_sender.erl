@@ -1,200 +1,216 @@
 %%% @private
-%%% The sending side of a connection: a process of its own, so that a peer that does not read keeps nobody from
-%%% receiving.
+%%% Sending.
 %%%
-%%% Requests that have piled up are served together: one call of the NIF seals them, one write sends them.
+%%% Whoever sends seals his messages and writes the frames to the socket himself. While he does he has the turn (see
+%%% `curve_tun_nif:seal/2'). Those who find it taken have their messages written by a process of the connection, the
+%%% sender: what has piled up there is sealed in one call and written at once. It is started when it is needed, and ends
+%%% when it has nothing to do. The connection process itself never writes messages, so a peer that does not read keeps
+%%% nobody from receiving.
 -module(curve_tun_sender).
 
--export([start_link/1, send/2, wait/1, connected/4, controller/2, stop/1]).
--export([init/2, idle/1]).
+-export([send/2, start_link/3, enqueue/3, stop/1]).
+-export([init/1, idle/1, ending/1, turn_comes/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
 -record(sender, {
     connection :: pid(),
-    controller :: pid(),
-    socket :: gen_tcp:socket() | undefined,
-    nif :: curve_tun_nif:connection() | undefined,
-    %% What a request is refused with; `open' if none is.
-    gate = wrong_state :: open | wrong_state | closed | atom(),
-    %% Whether the kernel took nothing of a full queue: see `pace/2'.
-    stuck = false :: boolean()
+    tcp :: gen_tcp:socket(),
+    nif :: curve_tun_nif:connection()
 }).
 
 %% How much is collected at most before it is sealed, in messages and in bytes.
 -define(BATCH_MESSAGES, 512).
 -define(BATCH_BYTES, 131072).
-%% Large writes wait while more than this is queued and the kernel takes some, looking again each millisecond; a peer
-%% that takes nothing for so many milliseconds is not reading, and the queue may fill.
--define(QUEUED, 1048576).
--define(PATIENCE, 20).
--define(LARGE, 32768).
-%% After this many idle milliseconds the process gives its heap back.
+%% After this many idle milliseconds the sender ends. Nobody stays longer than this in one call: new code of this module
+%% is taken up in between.
 -define(IDLE, 1000).
 
--spec start_link(pid()) -> {ok, pid()}.
-start_link(Controller) ->
-    proc_lib:start_link(?MODULE, init, [self(), Controller]).
+%%% For those who send
 
 %% Sends messages, binaries of a valid size, in order.
--spec send(pid(), [binary()]) -> ok | {error, atom()}.
-send(Sender, Messages) ->
-    Ref = monitor(process, Sender, [{alias, reply_demonitor}]),
-    Sender ! {send, Ref, Messages},
-    ?MODULE:wait(Ref).
+-spec send(curve_tun:socket(), [binary()]) -> ok | {error, atom()}.
+send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =:= node() ->
+    case curve_tun_nif:seal(Nif, Messages) of
+        busy -> curve_tun_connection:request(Connection, {send, Messages});
+        {error, Reason} -> {error, Reason};
+        Sealed -> turn(Sealed, #sender{connection = Connection, tcp = Tcp, nif = Nif})
+    end;
+send({curve_tun_socket, Connection, _, _}, Messages) ->
+    curve_tun_connection:request(Connection, {send, Messages}).
 
-%% Waits as long as it takes, and takes up new code of this module meanwhile.
--spec wait(reference()) -> ok | {error, atom()}.
-wait(Ref) ->
-    receive
-        {Ref, Reply} -> Reply;
-        {'DOWN', Ref, process, _, _} -> {error, closed}
-    after ?IDLE ->
-        ?MODULE:wait(Ref)
+-type sealed() :: {ok, Frames :: binary(), Rest :: [binary()]} | {error, atom(), Frames :: binary()}.
+
+%% What is done in a turn, from the first seal on.
+-spec turn(sealed(), #sender{}) -> ok | {error, atom()}.
+turn(Sealed, S) ->
+    Result = write(Sealed, S),
+    end_turn(S),
+    Result.
+
+-spec end_turn(#sender{}) -> ok.
+end_turn(#sender{nif = Nif, connection = Connection}) ->
+    case curve_tun_nif:written(Nif) of
+        ok -> ok;
+        {next, Pid} -> Pid ! {turn, Connection}, ok
     end.
 
-%% The handshake is over.
--spec connected(pid(), gen_tcp:socket(), curve_tun_nif:connection(), pid()) -> ok.
-connected(Sender, Socket, Nif, Controller) ->
-    Sender ! {connected, Socket, Nif, Controller},
+-spec write(sealed(), #sender{}) -> ok | {error, atom()}.
+write({ok, Frames, Rest}, #sender{tcp = Tcp, nif = Nif} = S) ->
+    case gen_tcp:send(Tcp, Frames) of
+        ok ->
+            case Rest =:= [] orelse curve_tun_nif:seal(Nif, Rest) of
+                true -> ok;
+                {error, Reason} -> {error, Reason};
+                Sealed -> write(Sealed, S)
+            end;
+        {error, timeout} -> fail(timeout, S);
+        {error, {timeout, _}} -> fail(timeout, S);
+        {error, _} -> fail(closed, S)
+    end;
+write({error, Reason, Frames}, #sender{tcp = Tcp} = S) ->
+    _ = gen_tcp:send(Tcp, Frames),
+    fail(Reason, S).
+
+%% A packet that was sent in part cannot be resumed, so every failure ends the connection.
+-spec fail(atom(), #sender{}) -> {error, atom()}.
+fail(Reason, #sender{nif = Nif, connection = Connection}) ->
+    ok = curve_tun_nif:end_sending(Nif),
+    curve_tun_connection:send_failed(Connection, Reason),
+    {error, Reason}.
+
+%%% The sender
+
+%% Starts the sender of a connection, which is the caller.
+-spec start_link(pid(), gen_tcp:socket(), curve_tun_nif:connection()) -> pid().
+start_link(Connection, Tcp, Nif) ->
+    proc_lib:spawn_link(?MODULE, init, [#sender{connection = Connection, tcp = Tcp, nif = Nif}]).
+
+%% Has messages sent for a caller of the connection, who gets the reply.
+-spec enqueue(pid(), gen_statem:from(), [binary()]) -> ok.
+enqueue(Sender, From, Messages) ->
+    Sender ! {send, From, Messages},
     ok.
 
--spec controller(pid(), pid()) -> ok.
-controller(Sender, Controller) ->
-    Sender ! {controller, Controller},
-    ok.
-
-%% Refuses all that is not sent yet.
+%% The sender ends when it has done what it was asked for before.
 -spec stop(pid()) -> ok.
 stop(Sender) ->
     Sender ! stop,
     ok.
 
--spec init(pid(), pid()) -> no_return().
-init(Connection, Controller) ->
+-spec init(#sender{}) -> no_return().
+init(S) ->
     process_flag(trap_exit, true),
-    proc_lib:init_ack({ok, self()}),
-    idle(#sender{connection = Connection, controller = Controller}).
+    idle(S).
 
 -spec idle(#sender{}) -> no_return().
-idle(#sender{connection = Connection} = S) ->
+idle(S) ->
     receive
-        {send, Ref, Messages} -> ?MODULE:idle(serve(Ref, Messages, S));
-        {connected, Socket, Nif, Controller} ->
-            ?MODULE:idle(S#sender{socket = Socket, nif = Nif, controller = Controller, gate = open});
-        {controller, Controller} -> ?MODULE:idle(S#sender{controller = Controller});
-        stop -> ?MODULE:idle(S#sender{gate = closed});
-        {'EXIT', Connection, Reason} -> connection_ended(Reason, S);
-        {system, From, Request} -> sys:handle_system_msg(Request, From, Connection, ?MODULE, [], S);
-        _ -> ?MODULE:idle(S)
+        Message -> handle(Message, S, idle)
     after ?IDLE ->
-        proc_lib:hibernate(?MODULE, idle, [S])
+        curve_tun_connection:sender_idle(S#sender.connection, self()),
+        ?MODULE:ending(S)
     end.
 
--spec serve(reference(), [binary()], #sender{}) -> #sender{}.
-serve(Ref, Messages, #sender{gate = open} = S) ->
-    {Refs, Batch} = collect([Ref], [Messages], length(Messages), bytes(Messages)),
-    {Reply, Next} = write(Batch, S),
-    _ = [R ! {R, Reply} || R <- Refs],
-    Next;
-serve(Ref, _Messages, #sender{gate = Reason} = S) ->
-    Ref ! {Ref, {error, Reason}},
-    S.
-
-%% Takes what other senders have asked for in the meantime.
--spec collect([reference()], [[binary()]], non_neg_integer(), non_neg_integer()) -> {[reference()], [binary()]}.
-collect(Refs, Lists, Count, Bytes) when Count < ?BATCH_MESSAGES, Bytes < ?BATCH_BYTES ->
+%% Requests may still come until the connection knows.
+-spec ending(#sender{}) -> no_return().
+ending(S) ->
     receive
-        {send, Ref, [_] = Messages} ->
-            collect([Ref | Refs], [Messages | Lists], Count + 1, Bytes + bytes(Messages));
-        {send, Ref, Messages} ->
-            collect([Ref | Refs], [Messages | Lists], Count + length(Messages), Bytes + bytes(Messages))
-    after 0 ->
-        {Refs, in_order(Lists)}
-    end;
-collect(Refs, Lists, _Count, _Bytes) ->
-    {Refs, in_order(Lists)}.
+        Message -> handle(Message, S, ending)
+    after ?IDLE ->
+        ?MODULE:ending(S)
+    end.
 
--spec in_order([[binary()]]) -> [binary()].
-in_order([Messages]) -> Messages;
-in_order(Lists) -> lists:append(lists:reverse(Lists)).
+-spec handle(term(), #sender{}, idle | ending) -> no_return().
+handle({send, From, Messages}, S, Where) ->
+    {Froms, Batch} = collect([From], [Messages], length(Messages), bytes(Messages)),
+    Reply = served(Batch, S),
+    _ = [gen_statem:reply(F, Reply) || F <- Froms],
+    ?MODULE:Where(S);
+handle(stop, _S, _Where) ->
+    exit(normal);
+handle({'EXIT', Connection, _}, #sender{connection = Connection}, _Where) ->
+    exit(normal);
+handle({system, From, Request}, #sender{connection = Connection} = S, Where) ->
+    sys:handle_system_msg(Request, From, Connection, ?MODULE, [], {Where, S});
+handle(_Message, S, Where) ->
+    ?MODULE:Where(S).
+
+%% Takes what others have asked for in the meantime.
+-spec collect([gen_statem:from()], [[binary()]], non_neg_integer(), non_neg_integer()) ->
+          {[gen_statem:from()], [binary()]}.
+collect(Froms, Lists, Count, Bytes) when Count < ?BATCH_MESSAGES, Bytes < ?BATCH_BYTES ->
+    receive
+        {send, From, Messages} ->
+            collect([From | Froms], [Messages | Lists], Count + length(Messages), Bytes + bytes(Messages))
+    after 0 ->
+        {Froms, lists:append(lists:reverse(Lists))}
+    end;
+collect(Froms, Lists, _Count, _Bytes) ->
+    {Froms, lists:append(lists:reverse(Lists))}.
 
 -spec bytes([binary()]) -> non_neg_integer().
-bytes([Message]) -> byte_size(Message);
 bytes(Messages) -> lists:foldl(fun(Message, Sum) -> byte_size(Message) + Sum end, 0, Messages).
 
--spec write([binary()], #sender{}) -> {ok | {error, atom()}, #sender{}}.
-write([], S) ->
-    {ok, S};
-write(Messages, #sender{nif = Nif, socket = Socket} = S) ->
-    case curve_tun_nif:seal(Nif, Messages) of
-        {ok, Frames, Rest} ->
-            case gen_tcp:send(Socket, Frames) of
-                ok -> write(Rest, pace(byte_size(Frames), S));
-                {error, Reason} -> fail(reason(Reason), S)
+-spec served([binary()], #sender{}) -> ok | {error, atom()}.
+served(Messages, #sender{nif = Nif} = S) ->
+    case get_turn(S) of
+        ok ->
+            case curve_tun_nif:seal(Nif, Messages) of
+                {error, Reason} -> end_turn(S), {error, Reason};
+                Sealed -> turn(Sealed, S)
             end;
-        {error, Reason, Frames, _Sealed} ->
-            _ = gen_tcp:send(Socket, Frames),
-            fail(Reason, S)
+        {error, Reason} ->
+            {error, Reason}
     end.
 
-%% The queue of a socket can hold much, for two peers that both speak before they read. A fast writer would always have
-%% it full, and all its bytes would come from memory that no cache holds any more.
--spec pace(non_neg_integer(), #sender{}) -> #sender{}.
-pace(Size, S) when Size < ?LARGE ->
-    S;
-pace(_Size, #sender{socket = Socket, stuck = Stuck} = S) ->
-    case queued(Socket) of
-        Queued when Queued < ?QUEUED -> S#sender{stuck = false};
-        _ when Stuck -> S;
-        Queued -> S#sender{stuck = not drains(Socket, Queued, ?PATIENCE)}
+%% Waits for the turn. A writer that dies leaves it to us.
+-spec get_turn(#sender{}) -> ok | {error, atom()}.
+get_turn(#sender{nif = Nif, connection = Connection} = S) ->
+    case curve_tun_nif:await_turn(Nif) of
+        ok ->
+            ok;
+        {busy, Writer} ->
+            Ref = monitor(process, Writer),
+            Outcome = ?MODULE:turn_comes(Connection, Ref),
+            demonitor(Ref, [flush]),
+            case Outcome of
+                turn -> get_turn(S);
+                down -> inherit(S)
+            end;
+        {error, Reason} ->
+            {error, Reason}
     end.
 
--spec drains(gen_tcp:socket(), non_neg_integer(), non_neg_integer()) -> boolean().
-drains(_Socket, _Before, 0) ->
-    false;
-drains(Socket, Before, Patience) ->
-    timer:sleep(1),
-    case queued(Socket) of
-        Queued when Queued < ?QUEUED -> true;
-        Queued when Queued < Before -> drains(Socket, Queued, ?PATIENCE);
-        Queued -> drains(Socket, Queued, Patience - 1)
+-spec turn_comes(pid(), reference()) -> turn | down.
+turn_comes(Connection, Ref) ->
+    receive
+        {turn, Connection} -> turn;
+        {'DOWN', Ref, process, _, _} -> down
+    after ?IDLE ->
+        ?MODULE:turn_comes(Connection, Ref)
     end.
 
--spec queued(gen_tcp:socket()) -> non_neg_integer().
-queued(Socket) ->
-    case inet:getstat(Socket, [send_pend]) of
-        {ok, [{send_pend, Queued}]} -> Queued;
-        {error, _} -> 0
+%% Writes what a dead writer has sealed and the socket has not got.
+-spec inherit(#sender{}) -> ok | {error, atom()}.
+inherit(#sender{nif = Nif, tcp = Tcp} = S) ->
+    case inet:getstat(Tcp, [send_oct]) of
+        {ok, [{send_oct, Taken}]} ->
+            case curve_tun_nif:take_turn(Nif, Taken) of
+                {ok, <<>>} -> ok;
+                {ok, Frames} -> write({ok, Frames, []}, S);
+                %% He gave the turn away before he died.
+                {error, wrong_state} -> get_turn(S);
+                {error, Reason} -> fail(Reason, S)
+            end;
+        {error, _} ->
+            fail(closed, S)
     end.
 
-%% A packet that was sent in part cannot be resumed, so every failure ends the connection.
--spec fail(atom(), #sender{}) -> {{error, atom()}, #sender{}}.
-fail(Reason, #sender{connection = Connection} = S) ->
-    curve_tun_connection:send_failed(Connection, Reason),
-    {{error, Reason}, S#sender{gate = closed}}.
+-spec system_continue(pid(), [sys:debug_option()], {idle | ending, #sender{}}) -> no_return().
+system_continue(_Parent, _Debug, {Where, S}) -> ?MODULE:Where(S).
 
--spec reason(term()) -> atom().
-reason(timeout) -> timeout;
-reason({timeout, _}) -> timeout;
-reason(_) -> closed.
+-spec system_terminate(term(), pid(), [sys:debug_option()], term()) -> no_return().
+system_terminate(Reason, _Parent, _Debug, _State) -> exit(Reason).
 
-%% The connection process is gone. If it did not go in order, nobody else is left to tell the controller.
--spec connection_ended(term(), #sender{}) -> no_return().
-connection_ended(Reason, _S) when Reason =:= normal; Reason =:= shutdown ->
-    exit(normal);
-connection_ended({shutdown, _}, _S) ->
-    exit(normal);
-connection_ended(_Reason, #sender{connection = Connection, controller = Controller}) ->
-    Socket = curve_tun_connection:socket(Connection, self()),
-    Controller ! {curve_tun_error, Socket, crashed},
-    Controller ! {curve_tun_closed, Socket},
-    exit(normal).
-
--spec system_continue(pid(), [sys:debug_option()], #sender{}) -> no_return().
-system_continue(_Parent, _Debug, S) -> idle(S).
-
--spec system_terminate(term(), pid(), [sys:debug_option()], #sender{}) -> no_return().
-system_terminate(Reason, _Parent, _Debug, _S) -> exit(Reason).
-
--spec system_code_change(#sender{}, module(), term(), term()) -> {ok, #sender{}}.
-system_code_change(S, _Module, _OldVsn, _Extra) -> {ok, S}.
+-spec system_code_change(State, module(), term(), term()) -> {ok, State}.
+system_code_change(State, _Module, _OldVsn, _Extra) -> {ok, State}.

@@ -17,7 +17,8 @@ init([]) ->
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
     Children = [worker(curve_tun_cookie)]
         ++ [worker(Module) || Module <- lists:usort(Providers), curve_tun_provider:has_process(Module)]
-        ++ [supervisor(connection_sup, curve_tun_connection_sup), supervisor(listener_sup, curve_tun_listener_sup)],
+        ++ [worker(curve_tun_watch), supervisor(connection_sup, curve_tun_connection_sup),
+            supervisor(listener_sup, curve_tun_listener_sup)],
     {ok, {Flags, Children}}.
 
 -spec worker(module()) -> supervisor:child_spec().

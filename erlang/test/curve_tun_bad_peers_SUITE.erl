@@ -98,7 +98,7 @@ bad_frames_in_every_state(_) ->
                        {error, closed} -> ok
                    end
                end),
-    {ok, _, Hello} = curve_tun_nif:client_new(Vault, Key),
+    {ok, Hello} = curve_tun_nif:begin_client(curve_tun_nif:connection_new(), Vault, Key),
     [begin
          First = raw_connect(Port),
          ok = gen_tcp:send(First, Bad),

@@ -2,7 +2,7 @@
 -module(curve_tun_kill_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
--import(curve_tun_test, [listen/0, connect/1, pair/0, stop_pair/1, settled/1, until/1]).
+-import(curve_tun_test, [listen/0, connect/1, pair/0, pair/1, pair/2, stop_pair/1, settled/1, until/1]).
 
 -compile([export_all, nowarn_export_all]).
 
@@ -11,7 +11,8 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [connections_under_traffic, named_processes_under_traffic, the_vault_comes_back_with_its_key,
      the_registry_comes_back_with_its_entries, the_cookie_process_comes_back_to_its_listeners,
-     a_sender_takes_its_connection_along, a_listener, the_supervisor_of_connections, the_supervisor_of_listeners,
+     the_watch_comes_back_to_its_connections, a_sender_takes_its_connection_along, a_writer_leaves_no_gap,
+     a_writer_that_is_stuck_leaves_no_gap, a_listener, the_supervisor_of_connections, the_supervisor_of_listeners,
      the_top_supervisor].
 
 init_per_suite(Config) ->
@@ -70,7 +71,7 @@ connections_under_traffic(_) ->
     Before = curve_tun_test:count(),
     beside_traffic(fun() ->
         [begin
-             {{curve_tun_socket, Pid, _}, Server} = pair(),
+             {{curve_tun_socket, Pid, _, _}, Server} = pair(),
              spawn_link(fun() -> exit(Pid, kill) end),
              {error, closed} = curve_tun:recv(Server, infinity)
          end || _ <- lists:seq(1, 20)]
@@ -82,7 +83,8 @@ named_processes_under_traffic(_) ->
     Before = curve_tun_test:count(),
     beside_traffic(fun() ->
         [begin kill(Name), works(), timer:sleep(1500) end
-         || Name <- [curve_tun_vault_nif, curve_tun_cookie, curve_tun_simple_registry]]
+         || Name <- [curve_tun_vault_nif, curve_tun_cookie, curve_tun_simple_registry,
+                                                                     curve_tun_watch]]
     end),
     settled(Before).
 
@@ -106,14 +108,115 @@ the_cookie_process_comes_back_to_its_listeners(_) ->
     ok = curve_tun:close(Listener),
     until(fun() -> map_size(sys:get_state(curve_tun_cookie)) =:= 0 end).
 
+the_watch_comes_back_to_its_connections(_) ->
+    {{curve_tun_socket, Pid, _, _} = Client, Server} = pair([{active, true}], []),
+    kill(curve_tun_watch),
+    until(fun() -> is_map_key(Pid, sys:get_state(curve_tun_watch)) end),
+    exit(Pid, kill),
+    {error, crashed} = curve_tun_test:message(Client),
+    closed = curve_tun_test:message(Client),
+    {error, closed} = curve_tun:recv(Server).
+
+%% The process that sends for several who send at once: it is there while somebody is stuck in his own turn.
 a_sender_takes_its_connection_along(_) ->
     Before = curve_tun_test:count(),
-    {{curve_tun_socket, Pid, Sender} = Client, Server} = pair(),
-    exit(Sender, kill),
-    {error, closed} = curve_tun:recv(Server),
+    {{curve_tun_socket, Pid, _, _} = Client, Server} = narrow_pair(),
+    Stuck = stuck(Client),
+    Waiting = [spawn(fun() -> exit(curve_tun:send(Client, <<"x">>)) end) || _ <- [1, 2, 3]],
+    Refs = [monitor(process, P) || P <- Waiting],
+    until(fun() -> sender(Pid) =/= none end),
+    exit(sender(Pid), kill),
+    [receive {'DOWN', Ref, _, _, {error, closed}} -> ok end || Ref <- Refs],
     {error, closed} = curve_tun:send(Client, <<"x">>),
     until(fun() -> not is_process_alive(Pid) end),
+    exit(Stuck, kill),
+    ok = curve_tun:close(Server),
     settled(Before).
+
+%% Processes that send are killed at any moment: what arrives is what was sent, in order, without a gap that would end
+%% the connection.
+a_writer_leaves_no_gap(_) ->
+    {Client, Server} = Pair = pair([{receive_high_water, 1048576}]),
+    [begin
+         Writer = spawn(fun() -> count_up(Client, Round, 1) end),
+         Other = spawn(fun() -> count_up(Client, Round + 1000, 1) end),
+         timer:sleep(rand:uniform(5) - 1),
+         exit(Writer, kill),
+         exit(Other, kill),
+         until(fun() -> not (is_process_alive(Writer) orelse is_process_alive(Other)) end),
+         ok = curve_tun:send(Client, <<Round:32, 0:32>>),
+         gapless(Server, Round, #{})
+     end || Round <- lists:seq(1, 200)],
+    stop_pair(Pair).
+
+count_up(Client, Who, N) ->
+    ok = curve_tun:send(Client, <<Who:32, N:32, 0:(8 * 1000 * (N rem 3))>>),
+    count_up(Client, Who, N + 1).
+
+%% Until the message that ends a round: each writer's numbers have come one by one.
+gapless(Server, Round, Last) ->
+    case curve_tun:recv(Server) of
+        <<Round:32, 0:32>> ->
+            ok;
+        <<Who:32, N:32, _/binary>> ->
+            case Last of
+                #{Who := Before} -> ?assertEqual(Before + 1, N);
+                #{} -> ok
+            end,
+            gapless(Server, Round, Last#{Who => N})
+    end.
+
+%% The same for a process that a full socket keeps in its turn, with others behind it.
+a_writer_that_is_stuck_leaves_no_gap(_) ->
+    [begin
+         {Client, Server} = Pair = narrow_pair(),
+         Stuck = stuck(Client),
+         Behind = [spawn_monitor(fun() -> ok = curve_tun:send(Client, <<1000:32, N:32>>) end) || N <- lists:seq(1, 3)],
+         timer:sleep(10),
+         exit(Stuck, kill),
+         Others = drained(Server, 3, 1),
+         [1, 2, 3] = lists:sort(Others),
+         [receive {'DOWN', Ref, _, _, Reason} -> normal = Reason end || {_, Ref} <- Behind],
+         ok = curve_tun:send(Client, <<"on">>),
+         <<"on">> = curve_tun:recv(Server),
+         stop_pair(Pair)
+     end || _ <- lists:seq(1, 20)].
+
+drained(_Server, 0, _Next) -> [];
+drained(Server, Left, Next) ->
+    case curve_tun:recv(Server) of
+        <<1000:32, N:32>> -> [N | drained(Server, Left - 1, Next)];
+        <<1:32, N:32, _/binary>> -> ?assertEqual(Next, N), drained(Server, Left, Next + 1)
+    end.
+
+%% A pair that takes little before its sockets are full.
+narrow_pair() ->
+    pair([{high_watermark, 4096}, {low_watermark, 1024}, {sndbuf, 4096}, {send_timeout, infinity}],
+         [{receive_high_water, 1}, {recbuf, 4096}]).
+
+%% A process that sends until the socket takes no more.
+stuck(Client) ->
+    Pid = spawn(fun() -> count_up(Client, 1, 1) end),
+    until(fun() ->
+              Before = process_info(Pid, reductions),
+              timer:sleep(50),
+              Before =:= process_info(Pid, reductions)
+          end),
+    Pid.
+
+%% The process that sends for a connection.
+sender(Connection) ->
+    {links, Links} = process_info(Connection, links),
+    Is = fun(Pid) ->
+             is_pid(Pid) andalso case process_info(Pid, dictionary) of
+                 {dictionary, D} -> lists:member({'$initial_call', {curve_tun_sender, init, 1}}, D);
+                 undefined -> false
+             end
+         end,
+    case lists:filter(Is, Links) of
+        [Sender] -> Sender;
+        [] -> none
+    end.
 
 a_listener(_) ->
     Before = curve_tun_test:count(),

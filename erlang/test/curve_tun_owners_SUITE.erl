@@ -108,7 +108,7 @@ a_dead_controller_closes_in_accepting(_) ->
     Tcp = curve_tun_test:raw_connect(Port),
     {ok, Key} = curve_tun:public_key(),
     {ok, Vault} = curve_tun_vault_nif:handle(),
-    {ok, _Nif, Hello} = curve_tun_nif:client_new(Vault, Key),
+    {ok, Hello} = curve_tun_nif:begin_client(curve_tun_nif:connection_new(), Vault, Key),
     {_, Before} = killed(fun() ->
                       {ok, S} = curve_tun:transport_accept(Listener),
                       spawn_link(fun() -> curve_tun:handshake(S) end),
@@ -147,7 +147,7 @@ a_listener_is_handed_over(_) ->
     ok = curve_tun:close(Listener).
 
 a_crash_reaches_the_controller_and_nobody_else(_) ->
-    {{curve_tun_socket, Pid, _} = Client, Server} = pair([{active, true}], []),
+    {{curve_tun_socket, Pid, _, _} = Client, Server} = pair([{active, true}], []),
     {Other, OtherServer} = OtherPair = pair(),
     exit(Pid, kill),
     {error, crashed} = message(Client),

@@ -91,7 +91,7 @@ a_peer_that_is_not_read_blocks(_) ->
     Message = binary:copy(<<1>>, 50000),
     Sender = spawn(fun() -> [ok = curve_tun:send(Client, Message) || _ <- lists:seq(1, 10000)] end),
     until(fun() -> stopped(Client) end),
-    {curve_tun_socket, Connection, _} = Server,
+    {curve_tun_socket, Connection, _, _} = Server,
     {_, #{waiting_bytes := Waiting}} = state_of(Connection),
     %% The high-water mark, and one read of the socket on top.
     ?assert(Waiting =< 262144 + 8 * 262144),
@@ -129,7 +129,8 @@ one_byte_at_a_time(_) ->
     spawn_link(fun() -> {ok, S} = curve_tun:accept(Listener, 10000), Test ! {got, curve_tun:recv(S)} end),
     {ok, Key} = curve_tun:public_key(),
     {ok, Vault} = curve_tun_vault_nif:handle(),
-    {ok, Nif, Hello} = curve_tun_nif:client_new(Vault, Key),
+    Nif = curve_tun_nif:connection_new(),
+    {ok, Hello} = curve_tun_nif:begin_client(Nif, Vault, Key),
     Slowly(Hello),
     {ok, Cookie} = gen_tcp:recv(Tcp, 170, 5000),
     {ok, connected, Initiate, <<>>, none} = curve_tun_nif:handshake(Nif, Cookie),

@@ -117,10 +117,10 @@ crash_reports_show_nothing(_) ->
          catch sys:replace_state(Pid, fun(_) -> error(on_purpose) end),
          exit(Pid, on_purpose),
          exit(Pid, kill)
-     end || {curve_tun_socket, C, S} <- [Client, Server], Pid <- [C, S]],
+     end || {curve_tun_socket, Pid, _, _} <- [Client, Server]],
     [exit(whereis(Name), kill) || Name <- [curve_tun_vault_dummy, curve_tun_cookie, curve_tun_simple_registry]],
     {Client2, Server2} = curve_tun_test:pair(),
-    {curve_tun_socket, Victim, _} = Server2,
+    {curve_tun_socket, Victim, _, _} = Server2,
     ok = curve_tun:send(Client2, <<"a message that nobody may see">>),
     curve_tun_test:until(fun() -> waiting(Server2) > 0 end),
     %% An event that makes it crash in its own code, with its data at hand.
@@ -136,7 +136,7 @@ crash_reports_show_nothing(_) ->
     _ = Pair,
     curve_tun:close(Client2).
 
-waiting({curve_tun_socket, Pid, _}) ->
+waiting({curve_tun_socket, Pid, _, _}) ->
     #{waiting_bytes := Bytes} = shown(Pid),
     Bytes.
 
@@ -160,7 +160,7 @@ status_shows_no_messages(_) ->
     {Client, Server} = Pair = curve_tun_test:pair(),
     ok = curve_tun:send(Client, <<"a message that nobody may see">>),
     curve_tun_test:until(fun() -> waiting(Server) > 0 end),
-    {curve_tun_socket, Pid, _} = Server,
+    {curve_tun_socket, Pid, _, _} = Server,
     Status = flat(sys:get_status(Pid)),
     ?assertEqual(nomatch, binary:match(Status, <<"nobody may see">>)),
     curve_tun_test:stop_pair(Pair).

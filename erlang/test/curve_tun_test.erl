@@ -73,17 +73,20 @@ raw_client(Port) ->
     Tcp = raw_connect(Port),
     {ok, Key} = curve_tun:public_key(),
     {ok, Vault} = curve_tun_vault_nif:handle(),
-    {ok, Nif, Hello} = curve_tun_nif:client_new(Vault, Key),
+    Nif = curve_tun_nif:connection_new(),
+    {ok, Hello} = curve_tun_nif:begin_client(Nif, Vault, Key),
     ok = gen_tcp:send(Tcp, Hello),
     {ok, Cookie} = gen_tcp:recv(Tcp, 2 + 168, ?PATIENCE),
     {ok, connected, Initiate, <<>>, none} = curve_tun_nif:handshake(Nif, Cookie),
     ok = gen_tcp:send(Tcp, Initiate),
+    ok = curve_tun_nif:established(Nif, 0),
     {Tcp, Nif, {Hello, Initiate}}.
 
 %% Sends messages as a peer of good behaviour would, and gives the bytes.
 raw_send({Tcp, Nif, _}, Messages) ->
     {ok, Frames, []} = curve_tun_nif:seal(Nif, Messages),
     ok = gen_tcp:send(Tcp, Frames),
+    ok = curve_tun_nif:written(Nif),
     Frames.
 
 %% The other end has closed; gives what it sent before.
@@ -122,7 +125,7 @@ settled({Processes, Ports, Connections} = Before) ->
               (P =< Processes andalso O =< Ports andalso C =< Connections) orelse {Before, Now}
           end).
 
-tcp_socket({curve_tun_socket, Connection, _}) ->
+tcp_socket({curve_tun_socket, Connection, _, _}) ->
     {ok, Tcp} = curve_tun_connection:request(Connection, socket),
     Tcp.
 

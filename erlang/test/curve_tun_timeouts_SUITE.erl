@@ -146,7 +146,7 @@ one_deadline_for_the_whole_handshake(_) ->
     Tcp = curve_tun_test:raw_connect(Port),
     {ok, Key} = curve_tun:public_key(),
     {ok, Vault} = curve_tun_vault_nif:handle(),
-    {ok, _, Hello} = curve_tun_nif:client_new(Vault, Key),
+    {ok, Hello} = curve_tun_nif:begin_client(curve_tun_nif:connection_new(), Vault, Key),
     {ok, Socket} = curve_tun:transport_accept(Listener),
     spawn_link(fun() -> [begin _ = gen_tcp:send(Tcp, <<B>>), timer:sleep(100) end || <<B>> <= Hello] end),
     {Time, {error, timeout}} = timer:tc(fun() -> curve_tun:handshake(Socket) end),

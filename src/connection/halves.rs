@@ -3,12 +3,14 @@
 use super::inbox::Inbox;
 #[cfg(feature = "net")]
 use super::outbox::Outbox;
+#[cfg(feature = "nif")]
+use super::outbox::seal_frame;
 use super::{Connection, State};
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Sealer};
 #[cfg(feature = "nif")]
-use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, frame_length, length_field};
+use crate::protocol::{LENGTH_BYTES, MESSAGE_OVERHEAD, frame_length};
 #[cfg(feature = "nif")]
 use std::ops::DerefMut;
 
@@ -71,16 +73,10 @@ impl SendHalf {
 
 #[cfg(feature = "nif")]
 impl SendHalf {
-    /// Seals a message into `frame`, which is exactly as long as the message on the wire: for a driver that hands
-    /// bytes to the transport itself.
-    pub(crate) fn seal_into(&mut self, message: &[u8], frame: &mut [u8]) -> Result<()> {
+    /// Appends a message, as it goes over the wire, to `frames`: for a driver that hands bytes to the transport itself.
+    pub(crate) fn seal_onto(&mut self, message: &[u8], frames: &mut Vec<u8>) -> Result<()> {
         self.origin.check()?;
-        let (field, packet) = frame.split_first_chunk_mut::<LENGTH_BYTES>().ok_or(Error::InvalidArgument)?;
-        if message.len() > MESSAGE_MAX || packet.len() != MESSAGE_OVERHEAD + message.len() {
-            return Err(Error::InvalidArgument);
-        }
-        *field = length_field(packet.len());
-        self.sealer.seal_apart(message, packet)
+        seal_frame(&mut self.sealer, message, frames)
     }
 }
 

@@ -26,17 +26,10 @@ impl Outbox {
     /// Frames and seals a message. Nothing is added, and no counter used, on failure.
     #[inline]
     pub(super) fn push_message(&mut self, sealer: &mut Sealer, message: &[u8]) -> Result<()> {
-        if message.len() > MESSAGE_MAX {
-            return Err(Error::TooLarge);
-        }
-        if self.bytes().len() >= self.high_water {
+        if message.len() <= MESSAGE_MAX && self.bytes().len() >= self.high_water {
             return Err(Error::WouldBlock);
         }
-        sealer.ready()?;
-        let len = MESSAGE_OVERHEAD + message.len();
-        self.buffer.reserve(LENGTH_BYTES + len);
-        self.buffer.extend_from_slice(&length_field(len));
-        sealer.seal(message, &mut self.buffer)
+        seal_frame(sealer, message, &mut self.buffer)
     }
 
     /// What waits for the transport.
@@ -75,4 +68,17 @@ impl Outbox {
         self.buffer = Vec::new();
         self.head = 0;
     }
+}
+
+/// Appends a message, framed and sealed, to `out`. Nothing is added, and no counter used, on failure.
+#[inline]
+pub(super) fn seal_frame(sealer: &mut Sealer, message: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if message.len() > MESSAGE_MAX {
+        return Err(Error::TooLarge);
+    }
+    sealer.ready()?;
+    let len = MESSAGE_OVERHEAD + message.len();
+    out.reserve(LENGTH_BYTES + len);
+    out.extend_from_slice(&length_field(len));
+    sealer.seal(message, out)
 }

@@ -123,30 +123,6 @@ impl MessageKey {
         Ok(())
     }
 
-    /// Seals `message` into `out`, which is as long, and its tag into `tag`.
-    #[cfg(feature = "nif")]
-    pub(crate) fn seal_apart(
-        &self,
-        nonce: [u8; 8],
-        message: &[u8],
-        tag: &mut [u8; TAG_BYTES],
-        out: &mut [u8],
-    ) {
-        let mut stream = KeyStream::zeroed();
-        self.fill(&mut stream, nonce, 0, KEY_BYTES + message.len());
-        let (one_time_key, stream) = stream.0.split_at(KEY_BYTES);
-        self.xor_apart(nonce, stream, message, out);
-        // SAFETY: 16 bytes for the tag, the ciphertext with its length, a key of 32 bytes.
-        unsafe {
-            sodium::crypto_onetimeauth(
-                tag.as_mut_ptr(),
-                out.as_ptr(),
-                out.len() as u64,
-                one_time_key.as_ptr(),
-            );
-        }
-    }
-
     /// Opens `sealed` into `out`, which is as long; `BadPacket`, and nothing written, if `tag` is not its tag.
     #[cfg(feature = "nif")]
     pub(crate) fn open_apart(

@@ -1,21 +1,23 @@
 //! A connection as a resource, and its handshake.
 
 use super::server::ServerResource;
-use super::term::{self, address, address_term, binary, exactly, failure, public_key, reply};
+use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
 use super::vault::VaultResource;
-use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request, SendHalf};
+use super::sending::Sending;
+use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-/// One connection. From connected on it is two halves, so that one process can seal while another opens.
+/// One connection, empty at first. Once established it is two halves, so that one process can seal while another opens.
 #[derive(Default)]
 pub(super) struct ConnectionResource {
-    handshake: Mutex<Option<Connection>>,
-    pub send: Mutex<Option<SendHalf>>,
-    pub receive: Mutex<Option<ReceiveHalf>>,
+    /// In a place of its own, for an established connection is a hundredth of its size.
+    handshake: Mutex<Option<Box<Connection>>>,
+    pub sending: Mutex<Sending>,
+    pub receiving: Mutex<Option<ReceiveHalf>>,
     peer: OnceLock<PublicKey>,
 }
 
@@ -29,44 +31,56 @@ pub(super) fn lock<T>(part: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
     part.lock().map_err(|_| Error::Internal)
 }
 
-/// A client's end: `{ok, Connection, Hello} | {error, Reason}`.
+/// A connection that has not begun.
+#[rustler::nif]
+fn connection_new() -> Handle {
+    Handle::new(ConnectionResource::default())
+}
+
+/// Begins as a client's end: `{ok, Hello} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn client_new<'a>(
+fn begin_client<'a>(
     env: Env<'a>,
+    handle: Handle,
     vault: ResourceArc<VaultResource>,
     server: Binary<'a>,
 ) -> NifResult<Term<'a>> {
     let connection = Connection::client(vault.vault.clone(), public_key(&server)?, &Options::default());
-    Ok(match connection {
-        Ok(mut connection) => {
-            let hello = take_pending(env, &mut connection);
-            let handle = Handle::new(of(connection));
-            (term::ok(), handle, hello).encode(env)
-        }
-        Err(reason) => failure(env, reason),
-    })
+    let hello = connection.and_then(|mut connection| {
+        let hello = take_pending(env, &mut connection);
+        begin(&handle, connection)?;
+        Ok(hello)
+    });
+    Ok(reply(env, hello))
 }
 
-/// A server's end for a client from an address: `{ok, Connection} | {error, Reason}`.
+/// Begins as a server's end for a client from an address: `ok | {error, Reason}`.
 #[rustler::nif]
-fn server_connection<'a>(
+fn begin_server<'a>(
     env: Env<'a>,
+    handle: Handle,
     server: ResourceArc<ServerResource>,
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let connection = Connection::server(&server.0, address(from)?);
-    Ok(reply(env, connection.map(|connection| Handle::new(of(connection)))))
+    Ok(done(env, connection.and_then(|connection| begin(&handle, connection))))
 }
 
-fn of(connection: Connection) -> ConnectionResource {
-    ConnectionResource { handshake: Mutex::new(Some(connection)), ..ConnectionResource::default() }
+/// `WrongState` if it has begun before.
+fn begin(handle: &ConnectionResource, connection: Connection) -> Result<()> {
+    let mut place = lock(&handle.handshake)?;
+    if place.is_some() || handle.peer.get().is_some() {
+        return Err(Error::WrongState);
+    }
+    *place = Some(Box::new(connection));
+    Ok(())
 }
 
 /// Goes on with bytes of the transport:
 /// `{ok, State, ToSend, Rest, Request | none} | {error, Reason}`.
 ///
-/// `Rest` is what cannot be taken before the request is answered. In the state connected the handshake is over, and
-/// messages that came with its last packet are got by `open`.
+/// `Rest` is what cannot be taken before the request is answered. In the state connected the handshake is over:
+/// `established` goes on, then `open` gives messages that came with its last packet.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
     advance(env, &handle, bytes, |connection| connection.read(&bytes))
@@ -93,14 +107,6 @@ fn advance<'a>(
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
         let request = connection.request().map(|request| encode_request(env, request));
-        if connection.state() == ConnectionState::Connected {
-            let connection = place.take().ok_or(Error::Internal)?;
-            let peer = connection.peer_key().ok_or(Error::Internal)?;
-            let (send, receive) = connection.into_halves()?;
-            handle.peer.get_or_init(|| peer);
-            *lock(&handle.send)? = Some(send);
-            *lock(&handle.receive)? = Some(receive);
-        }
         Ok((taken, state, to_send, request))
     })();
     match outcome {
@@ -117,11 +123,28 @@ fn advance<'a>(
     }
 }
 
+/// Goes from the handshake to messages: `ok | {error, Reason}`.
+///
+/// `taken` is how many bytes the socket has taken by now: see [`Sending`].
+#[rustler::nif]
+fn established<'a>(env: Env<'a>, handle: Handle, taken: u64) -> Term<'a> {
+    let split = || {
+        let connection = lock(&handle.handshake)?.take().ok_or(Error::WrongState)?;
+        let peer = connection.peer_key().ok_or(Error::WrongState)?;
+        let (send, receive) = connection.into_halves()?;
+        handle.peer.get_or_init(|| peer);
+        lock(&handle.sending)?.begin(send, taken);
+        *lock(&handle.receiving)? = Some(receive);
+        Ok(())
+    };
+    done(env, split())
+}
+
 /// What the end of the transport in order means: `closed | wrong_server_key`; the connection is closed then.
 #[rustler::nif]
 fn transport_ended<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let meaning = match lock(&handle.handshake) {
-        Ok(mut connection) => connection.as_mut().map_or(Error::Closed, Connection::transport_ended),
+        Ok(mut connection) => connection.as_mut().map_or(Error::Closed, |connection| connection.transport_ended()),
         Err(reason) => reason,
     };
     term::reason_atom(env, meaning)
@@ -146,10 +169,10 @@ fn shut(handle: &ConnectionResource) {
     if let Ok(mut part) = lock(&handle.handshake) {
         *part = None;
     }
-    if let Ok(mut part) = lock(&handle.send) {
-        *part = None;
+    if let Ok(mut part) = lock(&handle.sending) {
+        part.end();
     }
-    if let Ok(mut part) = lock(&handle.receive) {
+    if let Ok(mut part) = lock(&handle.receiving) {
         *part = None;
     }
 }

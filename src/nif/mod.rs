@@ -8,9 +8,11 @@
 
 mod connection;
 mod keys;
-mod messages;
+mod portion;
 mod provider;
+mod receiving;
 mod registry;
+mod sending;
 mod server;
 mod term;
 mod vault;

@@ -11,6 +11,8 @@ rustler::atoms! {
     ok,
     error,
     none,
+    busy,
+    next,
     // The states of a connection.
     ready,
     initiating,

@@ -51,22 +51,6 @@ impl Sealer {
         Ok(())
     }
 
-    /// Writes the packet of `message` over `packet`; `InvalidArgument` if that is not exactly as long.
-    #[cfg(feature = "nif")]
-    pub(crate) fn seal_apart(&mut self, message: &[u8], packet: &mut [u8]) -> Result<()> {
-        self.ready()?;
-        let counter = self.next.to_be_bytes();
-        let (head, rest) = packet.split_first_chunk_mut().ok_or(Error::InvalidArgument)?;
-        let (tag, out) = rest.split_first_chunk_mut().ok_or(Error::InvalidArgument)?;
-        if out.len() != message.len() {
-            return Err(Error::InvalidArgument);
-        }
-        *head = packet::message_head(counter);
-        self.key.seal_apart(counter, message, tag, out);
-        self.next += 1;
-        Ok(())
-    }
-
     #[cfg(feature = "inject")]
     pub(crate) fn set_counter(&mut self, next: u64) {
         self.next = next;

@@ -1,0 +1,58 @@
+%%% @private
+%%% Watches the connections. When the process of one has crashed, nobody else is left to wipe its keys and to tell its
+%%% controller.
+-module(curve_tun_watch).
+-behaviour(gen_server).
+
+-export([start_link/0, watch/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+%% The controller of each connection, and the socket by which it knows the connection.
+-type watched() :: #{pid() => {Controller :: pid(), curve_tun:socket()}}.
+
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason};
+        ignore -> {error, ignore}
+    end.
+
+%% Watches the calling connection, or takes note of its new controller.
+-spec watch(pid(), curve_tun:socket()) -> ok.
+watch(Controller, Socket) ->
+    gen_server:cast(?MODULE, {watch, self(), Controller, Socket}).
+
+%% After a crash of ours the connections say again what they are.
+-spec init([]) -> {ok, watched()}.
+init([]) ->
+    _ = [curve_tun_connection:watch_again(Pid) || Pid <- curve_tun_connection_sup:children()],
+    {ok, #{}}.
+
+-spec handle_call(term(), gen_server:from(), watched()) -> {reply, {error, badarg}, watched()}.
+handle_call(_Call, _From, Watched) ->
+    {reply, {error, badarg}, Watched}.
+
+-spec handle_cast(term(), watched()) -> {noreply, watched()}.
+handle_cast({watch, Connection, Controller, Socket}, Watched) ->
+    _ = is_map_key(Connection, Watched) orelse monitor(process, Connection),
+    {noreply, Watched#{Connection => {Controller, Socket}}}.
+
+-spec handle_info(term(), watched()) -> {noreply, watched()}.
+handle_info({'DOWN', _Ref, process, Connection, Reason}, Watched) ->
+    {{Controller, {curve_tun_socket, _, _, Nif} = Socket}, Rest} = maps:take(Connection, Watched),
+    ok = curve_tun_nif:close(Nif),
+    _ = in_order(Reason) orelse tell(Controller, Socket),
+    {noreply, Rest};
+handle_info(_Info, Watched) ->
+    {noreply, Watched}.
+
+-spec in_order(term()) -> boolean().
+in_order({shutdown, _}) -> true;
+in_order(Reason) -> Reason =:= normal orelse Reason =:= shutdown orelse Reason =:= noproc.
+
+-spec tell(pid(), curve_tun:socket()) -> ok.
+tell(Controller, Socket) ->
+    Controller ! {curve_tun_error, Socket, crashed},
+    Controller ! {curve_tun_closed, Socket},
+    ok.
