@@ -29,6 +29,8 @@ pub(super) struct Uri {
     pub object: Option<String>,
     /// The key's identifier.
     pub id: Option<Vec<u8>>,
+    /// Whether it says that a private key is meant, as it always is.
+    private: Option<()>,
     /// The library to load.
     pub module_path: Option<PathBuf>,
     pub pin_value: Option<Pin>,
@@ -76,7 +78,7 @@ impl Uri {
             "object" => once(&mut self.object, text(value)?),
             "id" => once(&mut self.id, value),
             // Only a private key does what is asked here.
-            "type" if value == b"private" => Ok(()),
+            "type" if value == b"private" => once(&mut self.private, ()),
             _ => Err(Error::InvalidArgument),
         }
     }
