@@ -7,6 +7,7 @@ OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 DESTDIR ?=
 SECONDS ?= 60
+JOBS ?= 1
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
@@ -55,8 +56,8 @@ examples: lib ## build the programs of c-examples into build
 sanitize: lib ## run the C tests under clang's sanitizers
 	@scripts/sanitize $(LIB)
 
-fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
-	@scripts/fuzz $(SECONDS)
+fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once; needs cargo-fuzz
+	@JOBS=$(JOBS) scripts/fuzz $(SECONDS)
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench
