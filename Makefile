@@ -21,7 +21,7 @@ export CARGO CC
 # libsodium's build runs make, too, and must not take our variables for its own.
 BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
-.PHONY: help demo test lint lib object examples sanitize fuzz bench bench-erlang baseline install clean
+.PHONY: help demo test lint lib object examples sanitize fuzz deny sbom bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -58,6 +58,14 @@ sanitize: lib ## run the C tests under clang's sanitizers
 
 fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once; needs cargo-fuzz
 	@JOBS=$(JOBS) scripts/fuzz $(SECONDS)
+
+deny: ## check licences, sources, duplicates and advisories of all packages; needs cargo-deny and, for advisories, a network
+	$(CARGO) deny --locked check
+
+sbom: ## write what a build is made of to build/curve_tun.cdx.json (CycloneDX)
+	@mkdir -p build
+	scripts/sbom >build/curve_tun.cdx.json.new
+	@mv build/curve_tun.cdx.json.new build/curve_tun.cdx.json
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench
