@@ -5,6 +5,9 @@
 #![cfg(target_os = "linux")]
 
 mod programs;
+#[path = "../support/providers.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod providers;
 mod strace;
 
 use curve_tun::Error;

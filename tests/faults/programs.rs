@@ -1,6 +1,7 @@
 //! The programs whose system calls fail: each does all that its part of the crate does with the system, with every
 //! failure told and the call then made again; the second time, nothing fails any more.
 
+use super::providers::LaterVault;
 use super::strace::{BEGIN, END, SAYS};
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
@@ -188,12 +189,12 @@ fn messages() -> Vec<Vec<u8>> {
     vec![b"one".to_vec(), vec![2; 60_000], Vec::new(), vec![4; 65_503]]
 }
 
-/// The client's part; which call failed, if one did.
+/// The client's part, whose vault answers later, as the server's does; which call failed, if one did.
 pub fn converse(port: u16) -> std::result::Result<(), (&'static str, Error)> {
     let at = |name| move |error| (name, error);
-    let vault = Arc::new(MemoryVault::from_secret(&CLIENT).unwrap());
+    let vault = Arc::new(LaterVault(MemoryVault::from_secret(&CLIENT).unwrap()));
     let server_key = MemoryVault::from_secret(&SERVER).unwrap().public_key();
-    let socket = Socket::connect("127.0.0.1", port, vault, server_key, &Options::default(), SOON);
+    let socket = Socket::connect("localhost", port, vault, server_key, &Options::default(), SOON);
     let socket = socket.map_err(at("connect"))?;
     for message in messages() {
         socket.send(&message, SOON).map_err(at("send"))?;
@@ -207,7 +208,8 @@ pub fn converse(port: u16) -> std::result::Result<(), (&'static str, Error)> {
 pub fn server() -> Result<Arc<TimedServer>> {
     let registry = Arc::new(MemoryRegistry::new());
     registry.add_anywhere(MemoryVault::from_secret(&CLIENT)?.public_key());
-    TimedServer::new(Arc::new(MemoryVault::from_secret(&SERVER)?), registry, Options::default())
+    let vault = Arc::new(LaterVault(MemoryVault::from_secret(&SERVER)?));
+    TimedServer::new(vault, registry, Options::default())
 }
 
 /// The server's part on one connection; whether it was a whole conversation, and which call failed, if one did.
