@@ -85,7 +85,7 @@ fn value(name: &str, bytes: Vec<u8>) -> Option<Vec<u8>> {
 
 fn read(text: &str) -> Option<BTreeMap<&'static str, Vec<u8>>> {
     let (scheme, rest) = text.split_at(text.find(':')?);
-    if scheme.to_ascii_lowercase() != "pkcs11" {
+    if !scheme.eq_ignore_ascii_case("pkcs11") {
         return None;
     }
     let (path, query) = rest[1..].split_once('?').unwrap_or((&rest[1..], ""));
