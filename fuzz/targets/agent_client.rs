@@ -144,9 +144,11 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let listener = UnixListener::bind(&socket).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| answer(&listener, &bytes, &done));
+        let answering = scope.spawn(|| answer(&listener, &bytes, &done));
         talk(&socket, &bytes, calls);
         done.store(true, Ordering::Release);
         UnixStream::connect(&socket).unwrap();
+        // To its very end, or what it holds till then counts as leaked.
+        answering.join().unwrap();
     });
 });
