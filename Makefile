@@ -7,6 +7,7 @@ OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 DESTDIR ?=
 SECONDS ?= 60
+JOBS ?= 1
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
@@ -20,7 +21,7 @@ export CARGO CC
 # libsodium's build runs make, too, and must not take our variables for its own.
 BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
-.PHONY: help demo test lint lib object examples sanitize fuzz bench bench-erlang baseline install clean
+.PHONY: help demo test lint lib object examples sanitize fuzz deny sbom bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -55,8 +56,16 @@ examples: lib ## build the programs of c-examples into build
 sanitize: lib ## run the C tests under clang's sanitizers
 	@scripts/sanitize $(LIB)
 
-fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
-	@scripts/fuzz $(SECONDS)
+fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once; needs cargo-fuzz
+	@JOBS=$(JOBS) scripts/fuzz $(SECONDS)
+
+deny: ## check licences, sources, duplicates and advisories of all packages; needs cargo-deny and, for advisories, a network
+	$(CARGO) deny --locked check
+
+sbom: ## write what a build is made of to build/curve_tun.cdx.json (CycloneDX)
+	@mkdir -p build
+	scripts/sbom >build/curve_tun.cdx.json.new
+	@mv build/curve_tun.cdx.json.new build/curve_tun.cdx.json
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench

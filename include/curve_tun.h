@@ -44,6 +44,17 @@
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
+// Memory. What a program can be out of without harm is `CURVE_TUN_ERR_OUT_OF_MEMORY`: guarded memory for keys, the memory
+// that a passphrase costs, threads, and buffers of the system. Ordinary memory, for objects, messages and entries of
+// registries, is had from `malloc`; when that has none, the process is aborted (SIGABRT), as it is when the system
+// has no randomness.
+//
+// Signals. A signal that interrupts a call does not end it: it waits on. None of these functions raises SIGPIPE, and the
+// library's own threads take no signal of the program's.
+//
+// Unloading. `dlclose` may be called when every object has been ended and every call has returned. The library stays
+// mapped until the threads that called it have ended.
+//
 // Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a key 44 characters.
 // Closing is not authenticated: who must tell a finished conversation from a cut one ends it with a message of its own.
 
@@ -194,7 +205,7 @@ const char *curve_tun_result_name(int32_t result);
 // A static string, never NULL. Threads: any.
 const char *curve_tun_result_message(int32_t result);
 
-// # Version and keys
+// # Version, memory and keys
 //
 // The text of a key, public or secret, is 44 characters of base64 (RFC 4648, section 4).
 
@@ -211,6 +222,13 @@ const char *curve_tun_result_message(int32_t result);
 //
 // A static string. Threads: any.
 const char *curve_tun_version(void);
+
+// Whether all long-term and minute keys of this process so far are in memory that the system has locked, so that none
+// reaches the swap.
+//
+// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter of system calls);
+// everything works all the same. True before the first key. Threads: any.
+bool curve_tun_memory_locked(void);
 
 // Makes a new key pair. The secret key is the caller's to keep secret, and to wipe.
 //

@@ -30,7 +30,7 @@ pub mod vault;
 pub use cookie::MINUTE_MS;
 #[cfg(feature = "inject")]
 pub use crypto::inject;
-pub use crypto::{KEY_BYTES, KEY_TEXT_LEN, PublicKey, SecretKey};
+pub use crypto::{KEY_BYTES, KEY_TEXT_LEN, PublicKey, SecretKey, memory_locked};
 pub use error::{Error, Result};
 
 /// The Rust program of the README, as a documentation test.

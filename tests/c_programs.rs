@@ -108,6 +108,35 @@ fn threads() {
 }
 
 #[test]
+fn signals() {
+    run("signals", "--leak-check=full");
+}
+
+/// Only where the system itself refuses: valgrind has its own way with memory.
+fn run_plainly(name: &str, libraries: &[&str], argument: Option<&Path>) {
+    let folder = workshop(name);
+    for compiler in COMPILERS {
+        succeed(Command::new(build(compiler, name, &folder, &[], libraries)).args(argument));
+    }
+}
+
+#[test]
+fn memory_that_is_not_locked() {
+    run_plainly("locked", &["-lcurve_tun"], None);
+}
+
+#[test]
+fn memory_that_runs_out() {
+    let folder = tempfile::tempdir().unwrap();
+    run_plainly("memory", &["-lcurve_tun"], Some(&folder.path().join("vault")));
+}
+
+#[test]
+fn unloaded_and_loaded_again() {
+    run_plainly("unload", &["-ldl"], Some(&library().join("libcurve_tun.so")));
+}
+
+#[test]
 fn fork() {
     // A child keeps what belonged to threads that it has not.
     run("fork", "--leak-check=no");

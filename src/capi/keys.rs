@@ -1,4 +1,4 @@
-//! # Version and keys
+//! # Version, memory and keys
 //!
 //! The text of a key, public or secret, is 44 characters of base64 (RFC 4648, section 4).
 
@@ -25,6 +25,16 @@ const _: () = assert!(CURVE_TUN_MESSAGE_MAX == crate::protocol::MESSAGE_MAX);
 #[unsafe(no_mangle)]
 pub extern "C" fn curve_tun_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// Whether all long-term and minute keys of this process so far are in memory that the system has locked, so that none
+/// reaches the swap.
+///
+/// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter of system calls);
+/// everything works all the same. True before the first key. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn curve_tun_memory_locked() -> bool {
+    crate::crypto::memory_locked()
 }
 
 /// Makes a new key pair. The secret key is the caller's to keep secret, and to wipe.

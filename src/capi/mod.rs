@@ -44,6 +44,17 @@
 //!
 //! Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //!
+//! Memory. What a program can be out of without harm is `CURVE_TUN_ERR_OUT_OF_MEMORY`: guarded memory for keys, the memory
+//! that a passphrase costs, threads, and buffers of the system. Ordinary memory, for objects, messages and entries of
+//! registries, is had from `malloc`; when that has none, the process is aborted (SIGABRT), as it is when the system
+//! has no randomness.
+//!
+//! Signals. A signal that interrupts a call does not end it: it waits on. None of these functions raises SIGPIPE, and the
+//! library's own threads take no signal of the program's.
+//!
+//! Unloading. `dlclose` may be called when every object has been ended and every call has returned. The library stays
+//! mapped until the threads that called it have ended.
+//!
 //! Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a key 44 characters.
 //! Closing is not authenticated: who must tell a finished conversation from a cut one ends it with a message of its own.
 

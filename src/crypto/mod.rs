@@ -26,6 +26,7 @@ pub(crate) use keys::{decode_key, encode_key};
 #[cfg(feature = "pkcs11")]
 pub(crate) use memory::Guarded;
 pub(crate) use memory::Secret;
+pub use memory::memory_locked;
 pub(crate) use message::MessageKey;
 pub(crate) use nonce_key::NonceKey;
 pub use passphrase::Cost;

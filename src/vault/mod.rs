@@ -26,6 +26,8 @@ use long_term::LongTermNonces;
 pub use memory::MemoryVault;
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::Pkcs11Vault;
+#[cfg(all(feature = "pkcs11", feature = "inject"))]
+pub use pkcs11::read_pkcs11_uri;
 pub use store::Exposure;
 #[cfg(feature = "inject")]
 pub use store::STEP;

@@ -14,6 +14,7 @@ static size_t len;
 static void keys(void)
 {
     CHECK(curve_tun_version() != NULL);
+    (void)curve_tun_memory_locked();
     CHECK(curve_tun_result_name(0) != NULL);
     CHECK(curve_tun_result_message(0) != NULL);
     IS_NULL(curve_tun_keypair_generate(NULL, key));

@@ -168,7 +168,8 @@ impl FileRegistry {
     ///
     /// # Errors
     /// `InvalidArgument` for a comment over 1024 bytes, with control characters, or with blanks around it; and those
-    /// of [`FileRegistry::open`]. The file is then as it was.
+    /// of [`FileRegistry::open`]. The file is then as it was; or, if only its folder could not be brought to the disk,
+    /// the new one, which a crash may take back. To add the entry again is right in either case.
     pub fn add(&self, entry: &Entry) -> FileResult<bool> {
         self.add_if(entry, |_| Ok(()))
     }
@@ -204,7 +205,8 @@ impl FileRegistry {
     /// Takes an entry, in however many lines it is, out of the file.
     ///
     /// # Errors
-    /// `NotFound` if there is no such entry; and those of [`FileRegistry::open`]. The file is then as it was.
+    /// `NotFound` if there is no such entry; and those of [`FileRegistry::open`]. The file is then as it was, or the new
+    /// one, as with [`FileRegistry::add`].
     pub fn remove(&self, subject: &Subject, key: &PublicKey) -> FileResult<()> {
         let writer = Writer::begin(&self.path)?;
         let (mut text, mut known) = (Vec::new(), false);

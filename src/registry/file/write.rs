@@ -43,7 +43,8 @@ impl Writer {
         }
     }
 
-    /// Puts a file of these bytes in the place of the old one, or of none. It is on disk, or the old one still is.
+    /// Puts a file of these bytes in the place of the old one, or of none. It is on disk, or the old one still is; if the
+    /// folder cannot be brought to the disk, it is the new one or the old one after a crash.
     pub(super) fn replace(&self, bytes: &[u8]) -> Result<()> {
         let new = beside(&self.path, ".new");
         let replaced = self.write(&new, bytes).and_then(|()| fs::rename(&new, &self.path));

@@ -13,6 +13,8 @@ use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
 use pin::Pin;
 use token::TokenKey;
 use uri::Uri;
+#[cfg(feature = "inject")]
+pub use uri::read_pkcs11_uri;
 
 /// A vault whose secret key never leaves its token.
 ///

@@ -51,7 +51,11 @@ impl Pin {
 
     /// A copy for a login; it wipes itself when dropped.
     pub(super) fn for_login(&self) -> RawAuthPin {
+        RawAuthPin::new(Box::new(self.bytes().to_vec()))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
         let [length, pin @ ..] = self.0.bytes();
-        RawAuthPin::new(Box::new(pin[..usize::from(*length)].to_vec()))
+        &pin[..usize::from(*length)]
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Uri {
     pub object: Option<String>,
     /// The key's identifier.
     pub id: Option<Vec<u8>>,
+    /// Whether it says that a private key is meant, as it always is.
+    private: Option<()>,
     /// The library to load.
     pub module_path: Option<PathBuf>,
     pub pin_value: Option<Pin>,
@@ -76,7 +78,7 @@ impl Uri {
             "object" => once(&mut self.object, text(value)?),
             "id" => once(&mut self.id, value),
             // Only a private key does what is asked here.
-            "type" if value == b"private" => Ok(()),
+            "type" if value == b"private" => once(&mut self.private, ()),
             _ => Err(Error::InvalidArgument),
         }
     }
@@ -101,6 +103,38 @@ impl Uri {
             _ => Err(Error::InvalidArgument),
         }
     }
+}
+
+/// What the attributes of a URI say, in no particular order: for the project's fuzzing.
+///
+/// # Errors
+/// `InvalidArgument` for anything that is no such URI.
+#[cfg(feature = "inject")]
+pub fn read_pkcs11_uri(text: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    crate::crypto::init()?;
+    let uri = Uri::parse(text)?;
+    let text = |text: Option<String>| text.map(String::into_bytes);
+    let path = |path: Option<PathBuf>| path.map(|path| path.into_os_string().into_encoded_bytes());
+    let said = [
+        ("token", text(uri.token)),
+        ("manufacturer", text(uri.manufacturer)),
+        ("model", text(uri.model)),
+        ("serial", text(uri.serial)),
+        ("slot-id", text(uri.slot_id.map(|id| id.to_string()))),
+        ("slot-description", text(uri.slot_description)),
+        ("slot-manufacturer", text(uri.slot_manufacturer)),
+        ("library-description", text(uri.library_description)),
+        ("library-manufacturer", text(uri.library_manufacturer)),
+        ("library-version", text(uri.library_version.map(|(major, minor)| format!("{major}.{minor}")))),
+        ("object", text(uri.object)),
+        ("id", uri.id),
+        ("type", uri.private.map(|()| b"private".to_vec())),
+        ("module-path", path(uri.module_path)),
+        ("pin-source", path(uri.pin_source)),
+        ("pin-value", uri.pin_value.map(|pin| pin.bytes().to_vec())),
+        ("x-curve-tun-state", path(uri.state)),
+    ];
+    Ok(said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
 /// What follows `pkcs11:`, in whatever case that is written.

@@ -67,6 +67,12 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// That of a file that has just been made, as [`lay_out`] has laid it out.
+    pub(super) fn new(file: File, head: &Head) -> Journal {
+        let newest = Slot { sequence: 1, bound: 0 };
+        Journal { file, tag: head.checksum(), newest, healing: false, origin: Origin::here() }
+    }
+
     /// `VaultCorrupt` if the slots do not tell the bound.
     pub(super) fn read(file: File, head: &Head) -> Result<Journal> {
         let tag = head.checksum();

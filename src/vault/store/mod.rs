@@ -38,8 +38,8 @@ pub(crate) fn create(path: &Path, head: &Head) -> Result<Journal> {
     let bytes = contents.bytes_mut();
     bytes[..HEAD_LEN].copy_from_slice(head.bytes());
     journal::lay_out(&mut bytes[PAGE..], head);
-    let file = place::create(path, bytes)?;
-    Journal::read(file, head)
+    // Nothing after this may fail: the file is there now.
+    Ok(Journal::new(place::create(path, bytes)?, head))
 }
 
 /// Opens and locks the file.

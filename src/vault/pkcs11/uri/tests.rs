@@ -65,6 +65,7 @@ fn what_is_not_understood_whole_is_refused() {
         "pkcs11:colour=red",
         "pkcs11:Token=a",
         "pkcs11:type=cert",
+        "pkcs11:type=private;type=private",
         "pkcs11:token=a b",
         "pkcs11:token=a/b",
         "pkcs11:token=%",

@@ -1,0 +1,77 @@
+//! A wall clock that leaps a day forward and back changes nothing: a server, its minute keys and its tunnels look at the
+//! monotonic clock alone.
+//!
+//! The test runs itself again with a C library's clock of its own (`support/wrong_clock.c`).
+#![cfg(target_os = "linux")]
+
+use curve_tun::connection::Options;
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::registry::MemoryRegistry;
+use curve_tun::vault::{MemoryVault, Vault};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// Set in the process whose clock leaps.
+const LEAPING: &str = "CURVE_TUN_LEAPING";
+const SOON: Timeout = Some(Duration::from_secs(60));
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How often this process has looked at the wall clock.
+fn looks() -> u32 {
+    // SAFETY: the name ends with a zero.
+    let looks = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"wall_clock_looks".as_ptr()) };
+    assert!(!looks.is_null(), "the clock is the system's");
+    // SAFETY: that is what support/wrong_clock.c has under this name.
+    let looks: extern "C" fn() -> u32 = unsafe { std::mem::transmute(looks) };
+    looks()
+}
+
+fn tunnels() {
+    let (vault, client) =
+        (Arc::new(MemoryVault::generate().unwrap()), Arc::new(MemoryVault::generate().unwrap()));
+    let registry = Arc::new(MemoryRegistry::new());
+    registry.add_anywhere(client.public_key());
+    let server = TimedServer::new(vault.clone(), registry, Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    for _ in 0..3 {
+        let connect = || {
+            let (key, options) = (vault.public_key(), Options::default());
+            Socket::connect("127.0.0.1", listener.port(), client.clone(), key, &options, SOON).unwrap()
+        };
+        let (ours, theirs) = thread::scope(|scope| {
+            let theirs = scope.spawn(connect);
+            (listener.accept(SOON).unwrap(), theirs.join().unwrap())
+        });
+        theirs.send(b"on time", SOON).unwrap();
+        assert_eq!(ours.recv(&mut [0; 16], SOON), Ok(7));
+        assert_eq!(theirs.recv(&mut [0; 1], Some(Duration::from_millis(5))), Err(curve_tun::Error::Timeout));
+    }
+}
+
+#[test]
+fn nothing_looks_at_a_wall_clock_that_leaps() {
+    if std::env::var_os(LEAPING).is_some() {
+        let (ahead, behind) = (SystemTime::now(), SystemTime::now());
+        assert!(ahead.duration_since(behind).unwrap() > DAY, "the clock does not leap");
+        let before = looks();
+        assert!(before >= 2);
+        tunnels();
+        assert_eq!(looks(), before);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("wrong_clock.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/wrong_clock.c");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+        .arg(&clock)
+        .arg(source)
+        .status();
+    assert!(built.unwrap().success());
+    let test = ["--exact", "nothing_looks_at_a_wall_clock_that_leaps", "--nocapture", "--test-threads=1"];
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let output = again.args(test).env(LEAPING, "1").env("LD_PRELOAD", &clock).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

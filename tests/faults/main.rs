@@ -1,0 +1,183 @@
+//! Each system call of the file vault, the agent and its clients, the registry file and `net` fails, once, at each
+//! place: the error says what failed, nothing is lost or left behind, and the same call made again succeeds.
+//!
+//! The tests run themselves again, as programs that strace watches.
+#![cfg(target_os = "linux")]
+
+mod programs;
+#[path = "../support/providers.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod providers;
+mod strace;
+
+use curve_tun::Error;
+use curve_tun::net::Listener;
+use curve_tun::vault::{Agent, AgentVault, MemoryVault};
+use programs::{PATIENCE, SOON};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use strace::{FOLDER, Place, Program, errnos, places, wait_for_strace};
+
+/// What a failure with this error may be told as.
+fn meaning(errno: &str) -> &'static [Error] {
+    match errno {
+        "EMFILE" => &[Error::TooManyFiles],
+        "EACCES" => &[Error::PermissionDenied],
+        "ENOSPC" => &[Error::DiskFull],
+        "ECONNRESET" => &[Error::Closed],
+        "EAGAIN" => &[Error::OutOfMemory],
+        // A Unix socket has no memory of its own to be out of.
+        "ENOBUFS" => &[Error::OutOfMemory, Error::Io],
+        "ENOMEM" | "EIO" => &[Error::Io],
+        // An interrupted call is made again, and nobody hears of it.
+        "EINTR" => &[],
+        _ => unreachable!("{errno}"),
+    }
+}
+
+/// Tells of a test that fails what was to fail in it.
+struct Case<'a>(&'a str);
+
+impl Drop for Case<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("when {}", self.0);
+        }
+    }
+}
+
+/// Runs `test` as `program` if this is the process that strace watches; else sees to it that each place may fail.
+///
+/// `beside` is what the other end does while the program runs, in a new folder each time.
+fn faults(test: &str, program: fn(&Path), beside: impl Fn(&Path, &mut dyn FnMut() -> Program) -> Program) {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        wait_for_strace();
+        return program(Path::new(&folder));
+    }
+    let run = |inject: Option<(&Place, &str)>, what: &str| {
+        let (folder, _case) = (tempfile::tempdir().unwrap(), Case(what));
+        let program = beside(folder.path(), &mut || Program::start(test, folder.path(), inject));
+        (program.end().map_err(|error| format!("{what}: {error}")), folder)
+    };
+    let (whole, folder) = run(None, "without a fault");
+    let whole = whole.unwrap();
+    let failures = |said: &[String]| said.iter().filter(|line| line.contains(": ")).count();
+    assert_eq!(failures(&whole.said), 0, "{:?}", whole.said);
+    let (mut met, mut missed, mut wrong) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for place in places(&folder.path().join("strace")) {
+        for errno in errnos(&place.name) {
+            let what = format!("{} {} fails with {errno}", place.name, place.number);
+            let ended = match run(Some((&place, errno)), &what).0 {
+                Ok(ended) if ended.injected => ended,
+                Ok(_) => {
+                    missed.push(what);
+                    continue;
+                }
+                Err(error) => {
+                    wrong.push(error);
+                    continue;
+                }
+            };
+            let told = ended.said.iter().filter_map(|line| line.split_once(": "));
+            let odd = |(_, name): (&str, &str)| meaning(errno).iter().all(|error| error.name() != name);
+            if told.clone().any(odd) {
+                wrong.push(format!("{what}: {:?}", ended.said));
+            }
+            *met.entry(place.name.clone()).or_insert(0) += 1;
+        }
+    }
+    println!("{test}: {met:?}; not met again: {missed:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let count: usize = met.values().sum();
+    assert!(missed.len() * 10 <= count, "{count} faults met, but not {missed:?}");
+}
+
+/// There is no other end.
+fn alone(_: &Path, start: &mut dyn FnMut() -> Program) -> Program {
+    start()
+}
+
+#[test]
+fn file_vault() {
+    faults("file_vault", programs::file_vault, alone);
+}
+
+#[test]
+fn registry_file() {
+    faults("registry_file", programs::registry_file, alone);
+}
+
+#[test]
+fn agent() {
+    faults("agent", programs::agent, |folder, start| {
+        let (mut program, socket) = (start(), folder.join("socket"));
+        while let Some(said) = program.hear() {
+            if !said.starts_with("round") {
+                continue;
+            }
+            // A client whose greeting is not answered comes again; from then on its vault does that.
+            let open = || AgentVault::open_with_timeout(&socket, PATIENCE);
+            let vault = open().or_else(|error| {
+                assert_eq!(error, Error::Closed);
+                open()
+            });
+            let vault = vault.unwrap();
+            for _ in 0..2 {
+                programs::seal(&vault).unwrap();
+            }
+            program.tell(b"x");
+        }
+        program
+    });
+}
+
+#[test]
+fn agent_vault() {
+    faults("agent_vault", programs::agent_vault, |folder, start| {
+        let agent = Agent::bind(&folder.join("socket"), Arc::new(MemoryVault::generate().unwrap())).unwrap();
+        let (stop, stopping) = UnixStream::pair().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| agent.run(stopping.as_fd()).unwrap());
+            let mut program = start();
+            while program.hear().is_some() {}
+            drop(stop);
+            program
+        })
+    });
+}
+
+#[test]
+fn client() {
+    faults("client", programs::client, |folder, start| {
+        let listener = Listener::bind("127.0.0.1", 0, programs::server().unwrap()).unwrap();
+        std::fs::write(folder.join("port"), listener.port().to_string()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Ok(socket) = listener.accept(SOON) {
+                    programs::echo(&socket);
+                }
+            });
+            let mut program = start();
+            while program.hear().is_some() {}
+            listener.shutdown();
+            program
+        })
+    });
+}
+
+#[test]
+fn listener() {
+    faults("listener", programs::listener, |_, start| {
+        let mut program = start();
+        while let Some(said) = program.hear() {
+            let Some(port) = said.strip_prefix("port ") else { continue };
+            let port = port.parse().unwrap();
+            // A client that loses its connection comes again.
+            programs::converse(port).or_else(|(_, _)| programs::converse(port)).unwrap();
+        }
+        program
+    });
+}
