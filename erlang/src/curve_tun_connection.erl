@@ -35,7 +35,8 @@
     %% Whoever waits for the end of the handshake.
     waiting :: {call, gen_statem:from()} | {listener, pid()} | undefined,
     providers = #{} :: curve_tun_provider:providers(),
-    helper :: {pid(), reference()} | undefined,
+    %% Who has the request answered: a process, or the NIF's own threads.
+    helper :: {pid() | nif, reference()} | undefined,
     %% Bytes that the NIF takes when it has its answer.
     rest = <<>> :: binary(),
     receivers :: curve_tun_receivers:receivers(),
@@ -262,14 +263,25 @@ step({ok, State, ToSend, Rest, Request}, D0) ->
     case transmit(ToSend, D) of
         ok when State =:= connected -> established(D);
         ok when Request =:= none -> read_on(D, State, []);
-        ok -> {next_state, State, D#data{helper = curve_tun_provider:start(Request, D#data.providers)}};
+        ok -> ask(Request, State, D);
         {error, Reason} -> handshake_failed(Reason, D)
     end;
 step({error, Reason}, D) ->
     handshake_failed(Reason, D).
 
+%% Has a request answered; the answer comes as a message.
+-spec ask(curve_tun_nif:request() | ask_vault, atom(), #data{}) -> gen_statem:event_handler_result(atom()).
+ask(ask_vault, State, #data{nif = Nif} = D) ->
+    Ref = make_ref(),
+    case curve_tun_nif:ask_vault(Nif, Ref) of
+        ok -> {next_state, State, D#data{helper = {nif, Ref}}};
+        {error, Reason} -> handshake_failed(Reason, D)
+    end;
+ask(Request, State, #data{providers = Providers} = D) ->
+    {next_state, State, D#data{helper = curve_tun_provider:start(Request, Providers)}}.
+
 %% A provider may answer nonsense: that is its failure.
--spec answered(curve_tun_nif:answer(), #data{}) -> gen_statem:event_handler_result(atom()).
+-spec answered(curve_tun_nif:answer() | vault_answered, #data{}) -> gen_statem:event_handler_result(atom()).
 answered(Answer, #data{nif = Nif, rest = Rest} = D0) ->
     D = D0#data{helper = undefined, rest = <<>>},
     try curve_tun_nif:answer(Nif, Answer) of
@@ -589,7 +601,7 @@ controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_sta
 controller_gone(_State, D) -> {stop, normal, D}.
 
 -spec stop_helper(#data{}) -> true.
-stop_helper(#data{helper = {Pid, _}}) -> exit(Pid, kill);
+stop_helper(#data{helper = {Pid, _}}) when is_pid(Pid) -> exit(Pid, kill);
 stop_helper(#data{}) -> true.
 
 -spec log(atom(), #data{}) -> ok.

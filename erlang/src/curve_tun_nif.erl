@@ -9,11 +9,13 @@
 -module(curve_tun_nif).
 
 -export([public_key_to_text/1, public_key_from_text/1]).
--export([vault_generate/0, vault_open_file/1, vault_create_file/1, vault_dummy/0, vault_later/1, vault_public_key/1]).
+-export([vault_generate/0, vault_open_file/2, vault_open_agent/1, vault_open_pkcs11/2, vault_create_file/1]).
+-export([vault_dummy/0, vault_later/1, vault_public_key/1]).
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
 -export([registry_new/0, registry_later/0, registry_add/3, registry_remove/3, registry_lookup/2, registry_verify/3]).
 -export([server_new/4, server_tick/2]).
--export([client_new/2, server_connection/2, handshake/2, answer/2, transport_ended/1, peer_public_key/1, close/1]).
+-export([client_new/2, server_connection/2, handshake/2, ask_vault/2, answer/2, transport_ended/1]).
+-export([peer_public_key/1, close/1]).
 -export([seal/2, open/2, release/1]).
 
 -export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, place/0]).
@@ -37,6 +39,8 @@
   | {open_vouch, Client :: binary(), Vouch :: binary(), VouchNonce :: binary()}
   | {verify, inet:ip_address(), Key :: binary()}.
 %% What a connection asks of a provider that is written in Erlang.
+-type secret_file() :: binary() | none.
+%% A file whose first line is a passphrase or a PIN. It is read outside of the BEAM's heap.
 -type answer() ::
     {hello_answered, Nonce :: binary(), CookieBox :: binary()}
   | {vouch_sealed, Nonce :: binary(), Vouch :: binary()}
@@ -47,7 +51,9 @@
 -type place() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
 %% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever networks have
 %% entries of their own, and `<<"!">>', which is from nowhere, whatever else is said of the key.
--type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | none} | {error, atom()}.
+-type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask_vault | none} | {error, atom()}.
+%% What a step of the handshake brought. `ask_vault' is a request to a vault of the NIF's that takes its time: see
+%% `ask_vault/2'.
 
 -spec load() -> ok | {error, {atom(), string()}}.
 load() ->
@@ -66,8 +72,14 @@ public_key_from_text(_Text) -> erlang:nif_error(not_loaded).
 -spec vault_generate() -> {ok, vault()} | {error, atom()}.
 vault_generate() -> erlang:nif_error(not_loaded).
 
--spec vault_open_file(binary()) -> {ok, vault()} | {error, atom()}.
-vault_open_file(_Path) -> erlang:nif_error(not_loaded).
+-spec vault_open_file(binary(), secret_file()) -> {ok, vault()} | {error, atom()}.
+vault_open_file(_Path, _PassphraseFile) -> erlang:nif_error(not_loaded).
+
+-spec vault_open_agent(binary()) -> {ok, vault()} | {error, atom()}.
+vault_open_agent(_SocketPath) -> erlang:nif_error(not_loaded).
+
+-spec vault_open_pkcs11(binary(), secret_file()) -> {ok, vault()} | {error, atom()}.
+vault_open_pkcs11(_Uri, _PinFile) -> erlang:nif_error(not_loaded).
 
 -spec vault_create_file(binary()) -> {ok, curve_tun:public_key()} | {error, atom()}.
 vault_create_file(_Path) -> erlang:nif_error(not_loaded).
@@ -126,7 +138,11 @@ server_connection(_Server, _Address) -> erlang:nif_error(not_loaded).
 -spec handshake(connection(), binary()) -> step().
 handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
 
--spec answer(connection(), answer()) -> step().
+-spec ask_vault(connection(), reference()) -> ok | {error, atom()}.
+%% Returns at once; `{Reference, vault_answered}' comes later, and is what `answer/2' is to be given.
+ask_vault(_Connection, _Reference) -> erlang:nif_error(not_loaded).
+
+-spec answer(connection(), answer() | vault_answered) -> step().
 answer(_Connection, _Answer) -> erlang:nif_error(not_loaded).
 
 -spec transport_ended(connection()) -> closed | wrong_server_key | atom().

@@ -1,22 +1,26 @@
 //! A connection as a resource, and its handshake.
 
+use super::crew::Crew;
 use super::server::ServerResource;
-use super::term::{self, address, address_term, binary, exactly, failure, public_key, reply};
+use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
 use super::vault::VaultResource;
 use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request, SendHalf};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// One connection. From connected on it is two halves, so that one process can seal while another opens.
 #[derive(Default)]
 pub(super) struct ConnectionResource {
-    handshake: Mutex<Option<Connection>>,
+    pub handshake: Mutex<Option<Connection>>,
     pub send: Mutex<Option<SendHalf>>,
     pub receive: Mutex<Option<ReceiveHalf>>,
     peer: OnceLock<PublicKey>,
+    /// Who asks the vault, if that takes its time, and what it said.
+    crew: Option<Arc<Crew>>,
+    pub vaults_answer: Mutex<Option<Answer>>,
 }
 
 #[rustler::resource_impl]
@@ -40,7 +44,7 @@ fn client_new<'a>(
     Ok(match connection {
         Ok(mut connection) => {
             let hello = take_pending(env, &mut connection);
-            let handle = Handle::new(of(connection));
+            let handle = new(connection, vault.crew.clone());
             (term::ok(), handle, hello).encode(env)
         }
         Err(reason) => failure(env, reason),
@@ -54,12 +58,13 @@ fn server_connection<'a>(
     server: ResourceArc<ServerResource>,
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let connection = Connection::server(&server.0, address(from)?);
-    Ok(reply(env, connection.map(|connection| Handle::new(of(connection)))))
+    let connection = Connection::server(&server.server, address(from)?);
+    Ok(reply(env, connection.map(|connection| new(connection, server.crew.clone()))))
 }
 
-fn of(connection: Connection) -> ConnectionResource {
-    ConnectionResource { handshake: Mutex::new(Some(connection)), ..ConnectionResource::default() }
+fn new(connection: Connection, crew: Option<Arc<Crew>>) -> Handle {
+    let handshake = Mutex::new(Some(connection));
+    Handle::new(ConnectionResource { handshake, crew, ..ConnectionResource::default() })
 }
 
 /// Goes on with bytes of the transport:
@@ -72,10 +77,23 @@ fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<T
     advance(env, &handle, bytes, |connection| connection.read(&bytes))
 }
 
+/// Has the vault answer the request `ask_vault`: `ok | {error, Reason}`. Then `{Reference, vault_answered}` comes to the
+/// calling process, unless the connection is closed before.
+#[rustler::nif]
+fn ask_vault<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
+    let crew = handle.crew.clone().ok_or(Error::WrongState);
+    done(env, crew.and_then(|crew| crew.ask(handle, env.pid(), reference)))
+}
+
 /// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn answer<'a>(env: Env<'a>, handle: Handle, term: Term<'a>) -> NifResult<Term<'a>> {
-    let answer = decode_answer(term)?;
+    let answer = if term.decode::<Atom>().is_ok_and(|atom| atom == term::vault_answered()) {
+        let said = lock(&handle.vaults_answer).ok().and_then(|mut place| place.take());
+        said.ok_or(rustler::Error::BadArg)?
+    } else {
+        decode_answer(term)?
+    };
     let nothing = Binary::from(NewBinary::new(env, 0));
     advance(env, &handle, nothing, |connection| connection.answer(answer).map(|()| 0))
 }
@@ -92,7 +110,11 @@ fn advance<'a>(
         let taken = step(connection)?;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
-        let request = connection.request().map(|request| encode_request(env, request));
+        let request = connection.request().map(|request| match request {
+            Request::Verify(_) => encode_request(env, request),
+            _ if handle.crew.is_some() => term::ask_vault().encode(env),
+            _ => encode_request(env, request),
+        });
         if connection.state() == ConnectionState::Connected {
             let connection = place.take().ok_or(Error::Internal)?;
             let peer = connection.peer_key().ok_or(Error::Internal)?;

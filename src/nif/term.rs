@@ -18,10 +18,12 @@ rustler::atoms! {
     connected,
     closed,
     // Requests and their answers.
+    ask_vault,
     answer_hello,
     seal_vouch,
     open_vouch,
     verify,
+    vault_answered,
     hello_answered,
     vouch_sealed,
     vouch_opened,
