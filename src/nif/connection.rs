@@ -14,13 +14,18 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 /// One connection. From connected on it is two halves, so that one process can seal while another opens.
 #[derive(Default)]
 pub(super) struct ConnectionResource {
-    pub handshake: Mutex<Option<Connection>>,
+    pub handshake: Mutex<Option<Handshake>>,
     pub send: Mutex<Option<SendHalf>>,
     pub receive: Mutex<Option<ReceiveHalf>>,
     peer: OnceLock<PublicKey>,
+}
+
+/// A connection until it is connected, with what it then needs no more.
+pub(super) struct Handshake {
+    pub connection: Connection,
     /// Who asks the vault, if that takes its time, and what it said.
     crew: Option<Arc<Crew>>,
-    pub vaults_answer: Mutex<Option<Answer>>,
+    pub vaults_answer: Option<Answer>,
 }
 
 #[rustler::resource_impl]
@@ -63,8 +68,8 @@ fn server_connection<'a>(
 }
 
 fn new(connection: Connection, crew: Option<Arc<Crew>>) -> Handle {
-    let handshake = Mutex::new(Some(connection));
-    Handle::new(ConnectionResource { handshake, crew, ..ConnectionResource::default() })
+    let handshake = Mutex::new(Some(Handshake { connection, crew, vaults_answer: None }));
+    Handle::new(ConnectionResource { handshake, ..ConnectionResource::default() })
 }
 
 /// Goes on with bytes of the transport:
@@ -74,49 +79,52 @@ fn new(connection: Connection, crew: Option<Arc<Crew>>) -> Handle {
 /// messages that came with its last packet are got by `open`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
-    advance(env, &handle, bytes, |connection| connection.read(&bytes))
+    advance(env, &handle, bytes, |handshake| handshake.connection.read(&bytes))
 }
 
 /// Has the vault answer the request `ask_vault`: `ok | {error, Reason}`. Then `{Reference, vault_answered}` comes to the
 /// calling process, unless the connection is closed before.
 #[rustler::nif]
 fn ask_vault<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
-    let crew = handle.crew.clone().ok_or(Error::WrongState);
+    let crew = lock(&handle.handshake).and_then(|handshake| {
+        let handshake = handshake.as_ref().ok_or(Error::Closed)?;
+        handshake.crew.clone().ok_or(Error::WrongState)
+    });
     done(env, crew.and_then(|crew| crew.ask(handle, env.pid(), reference)))
 }
 
 /// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn answer<'a>(env: Env<'a>, handle: Handle, term: Term<'a>) -> NifResult<Term<'a>> {
-    let answer = if term.decode::<Atom>().is_ok_and(|atom| atom == term::vault_answered()) {
-        let said = lock(&handle.vaults_answer).ok().and_then(|mut place| place.take());
-        said.ok_or(rustler::Error::BadArg)?
-    } else {
-        decode_answer(term)?
-    };
+    let from_here = term.decode::<Atom>().is_ok_and(|atom| atom == term::vault_answered());
+    let answer = if from_here { None } else { Some(decode_answer(term)?) };
     let nothing = Binary::from(NewBinary::new(env, 0));
-    advance(env, &handle, nothing, |connection| connection.answer(answer).map(|()| 0))
+    advance(env, &handle, nothing, |handshake| {
+        let answer = answer.or_else(|| handshake.vaults_answer.take()).ok_or(Error::InvalidArgument)?;
+        handshake.connection.answer(answer).map(|()| 0)
+    })
 }
 
 fn advance<'a>(
     env: Env<'a>,
     handle: &ConnectionResource,
     bytes: Binary<'a>,
-    step: impl FnOnce(&mut Connection) -> Result<usize>,
+    step: impl FnOnce(&mut Handshake) -> Result<usize>,
 ) -> NifResult<Term<'a>> {
     let outcome = (|| {
         let mut place = lock(&handle.handshake)?;
-        let connection = place.as_mut().ok_or(Error::Closed)?;
-        let taken = step(connection)?;
+        let handshake = place.as_mut().ok_or(Error::Closed)?;
+        let taken = step(handshake)?;
+        let Handshake { connection, crew, .. } = handshake;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
         let request = connection.request().map(|request| match request {
             Request::Verify(_) => encode_request(env, request),
-            _ if handle.crew.is_some() => term::ask_vault().encode(env),
+            _ if crew.is_some() => term::ask_vault().encode(env),
             _ => encode_request(env, request),
         });
         if connection.state() == ConnectionState::Connected {
-            let connection = place.take().ok_or(Error::Internal)?;
+            let Handshake { connection, .. } = place.take().ok_or(Error::Internal)?;
             let peer = connection.peer_key().ok_or(Error::Internal)?;
             let (send, receive) = connection.into_halves()?;
             handle.peer.get_or_init(|| peer);
@@ -143,7 +151,9 @@ fn advance<'a>(
 #[rustler::nif]
 fn transport_ended<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let meaning = match lock(&handle.handshake) {
-        Ok(mut connection) => connection.as_mut().map_or(Error::Closed, Connection::transport_ended),
+        Ok(mut handshake) => {
+            handshake.as_mut().map_or(Error::Closed, |handshake| handshake.connection.transport_ended())
+        }
         Err(reason) => reason,
     };
     term::reason_atom(env, meaning)

@@ -74,8 +74,9 @@ impl Question {
         let Some(request) = self.request() else { return };
         let answer = catch_unwind(AssertUnwindSafe(|| request.perform_by_vault(vault)));
         let answer = answer.unwrap_or(Answer::Failed(Error::Internal));
-        if let Ok(mut place) = lock(&self.connection.vaults_answer) {
-            *place = Some(answer);
+        match lock(&self.connection.handshake).as_deref_mut() {
+            Ok(Some(handshake)) => handshake.vaults_answer = Some(answer),
+            _ => return,
         }
         let Question { asker, mut env, reference, .. } = self;
         // The process may have ended meanwhile.
@@ -83,6 +84,6 @@ impl Question {
     }
 
     fn request(&self) -> Option<Request> {
-        lock(&self.connection.handshake).ok()?.as_ref()?.request().cloned()
+        lock(&self.connection.handshake).ok()?.as_ref()?.connection.request().cloned()
     }
 }
