@@ -12,7 +12,7 @@
 suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
-    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_bad_registry_refuses_that_client_only,
+    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_slow_vault_is_asked_by_a_hundred_at_once, a_bad_registry_refuses_that_client_only,
      a_bad_vault_refuses_that_client_only, a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
      an_empty_registry_lets_nobody_in, a_change_is_seen_by_the_next_handshake, the_registry_knows_networks,
      an_unknown_peer_is_told_to_the_server, accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once,
@@ -57,6 +57,29 @@ slow_providers_keep_nobody_waiting(_) ->
     receive {got, First} -> <<"quick">> = First end,
     receive {got, Second} -> <<"slow">> = Second end,
     unlink(Acceptor),
+    ok = curve_tun:close(Listener).
+
+%% Each call of the vault takes 50 ms. A hundred handshakes ask it side by side: no hello is answered before all are asked.
+a_slow_vault_is_asked_by_a_hundred_at_once(_) ->
+    Meeting = curve_tun_test_vault:meeting(100, 50),
+    {Listener, Port} = listen([{handshake_timeout, 60000} | ?SERVER]),
+    curve_tun_test_vault:behave(box_open, Meeting),
+    [curve_tun_test_vault:behave(Function, {slow, 50}) || Function <- [box, safe_nonce]],
+    Acceptor = spawn_link(fun Loop() ->
+                   {ok, S} = curve_tun:accept(Listener, infinity),
+                   ok = curve_tun:send(S, <<"hello">>),
+                   Loop()
+               end),
+    {ok, Key} = curve_tun:public_key(),
+    Clients = [spawn_monitor(fun() ->
+                   {ok, S} = curve_tun:connect({127,0,0,1}, Port, [{key, Key}, {handshake_timeout, 60000}], 60000),
+                   <<"hello">> = curve_tun:recv(S, 60000),
+                   ok = curve_tun:close(S)
+               end) || _ <- lists:seq(1, 100)],
+    [receive {'DOWN', Ref, process, Pid, Reason} -> normal = Reason end || {Pid, Ref} <- Clients],
+    ?assert(curve_tun_test_vault:most_at_once(Meeting) >= 100),
+    unlink(Acceptor),
+    exit(Acceptor, kill),
     ok = curve_tun:close(Listener).
 
 %% A server with a provider that misbehaves refuses a client, and serves the next one when it behaves.
