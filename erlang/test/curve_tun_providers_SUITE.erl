@@ -90,7 +90,7 @@ refused_then_served(Misbehave, Behave) ->
     [begin
          Misbehave(How),
          case connect(Port) of
-             {ok, Refused} -> {error, closed} = curve_tun:recv(Refused, 5000);
+             {ok, Refused} -> {error, closed} = curve_tun:recv(Refused, 30000);
              {error, Reason} -> true = lists:member(Reason, [closed, wrong_server_key])
          end
      end || How <- [crash, kill, hang, dead, exit, throw, {say, nonsense}, {say, {ok, true}}, {say, <<>>}]],
