@@ -12,13 +12,14 @@
 -export([vault_generate/0, vault_open_file/2, vault_open_agent/1, vault_open_pkcs11/2, vault_create_file/1]).
 -export([vault_dummy/0, vault_later/1, vault_public_key/1]).
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
--export([registry_new/0, registry_later/0, registry_add/3, registry_remove/3, registry_lookup/2, registry_verify/3]).
+-export([registry_new/0, registry_open_file/1, registry_problem/1, registry_later/0, registry_add/3, registry_remove/3]).
+-export([registry_lookup/2, registry_verify/3]).
 -export([server_new/4, server_tick/2]).
 -export([client_new/2, server_connection/2, handshake/2, ask_vault/2, answer/2, transport_ended/1]).
 -export([peer_public_key/1, close/1]).
 -export([seal/2, open/2, release/1]).
 
--export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, place/0]).
+-export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, place/0, secret_file/0]).
 
 -on_load(load/0).
 
@@ -107,13 +108,19 @@ vault_box_open(_Vault, _Box, _Nonce, _Peer) -> erlang:nif_error(not_loaded).
 -spec registry_new() -> registry().
 registry_new() -> erlang:nif_error(not_loaded).
 
+-spec registry_open_file(binary()) -> {ok, registry()} | {error, atom()}.
+registry_open_file(_Path) -> erlang:nif_error(not_loaded).
+
+-spec registry_problem(registry()) -> none | {Line :: pos_integer(), Column :: pos_integer(), binary()} | atom().
+registry_problem(_Registry) -> erlang:nif_error(not_loaded).
+
 -spec registry_later() -> registry().
 registry_later() -> erlang:nif_error(not_loaded).
 
--spec registry_add(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address}.
+-spec registry_add(registry(), place(), curve_tun:public_key()) -> ok | {error, atom()}.
 registry_add(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
--spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address | not_found}.
+-spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, atom()}.
 registry_remove(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
 -spec registry_lookup(registry(), inet:ip_address()) -> [curve_tun:public_key()].

@@ -16,7 +16,7 @@ all() ->
      a_bad_vault_refuses_that_client_only, a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
      an_empty_registry_lets_nobody_in, a_change_is_seen_by_the_next_handshake, the_registry_knows_networks,
      an_unknown_peer_is_told_to_the_server, accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once,
-     a_vault_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
+     a_vault_in_a_file, a_registry_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -272,6 +272,45 @@ a_vault_in_a_file(Config) ->
          <<_:16/binary>> = curve_tun_vault_nif:safe_nonce(),
          curve_tun_test:stop()
      end || _ <- [1, 2, 3]],
+    ok = curve_tun_test:start().
+
+%% The file decides, also after it was changed from outside; one that is wrong changes nothing and is told.
+a_registry_in_a_file(Config) ->
+    curve_tun_test:stop(),
+    File = filename:join(proplists:get_value(priv_dir, Config), "peers"),
+    ok = application:load(curve_tun),
+    ok = application:set_env(curve_tun, registry_file, File),
+    ok = logger:set_primary_config(level, none),
+    {error, {curve_tun, Why}} = application:ensure_all_started(curve_tun),
+    ok = logger:set_primary_config(level, notice),
+    ?assertNotEqual(nomatch, string:find(io_lib:format("~p", [Why]), "enoent")),
+    curve_tun_test:stop(),
+    Other = <<9:256/little>>,
+    ok = file:write_file(File, ["# mine\n10.0.0.0/8 ", curve_tun_nif:public_key_to_text(Other), " the other\n"]),
+    ok = curve_tun_test:start([{registry_file, File}]),
+    {ok, Key} = curve_tun:public_key(),
+    stop_pair(pair([], [])),
+    {ok, Other} = curve_tun_simple_registry:lookup({10,1,2,3}),
+    true = curve_tun_simple_registry:verify({127,0,0,1}, Key),
+    {ok, Before} = file:read_file(File),
+    [<<"# mine">>, <<"10.0.0.0/8 ", _/binary>>, <<"127.0.0.1 ", _/binary>>, <<"::1 ", _/binary>>, <<>>] =
+        binary:split(Before, <<"\n">>, [global]),
+    none = curve_tun_simple_registry:problem(),
+    %% Another program denies our key.
+    ok = file:write_file(File, ["! ", curve_tun_nif:public_key_to_text(Key), "\n"]),
+    {Listener, Port} = listen([]),
+    spawn_link(fun() -> curve_tun:accept(Listener, 60000) end),
+    {ok, Denied} = connect(Port),
+    {error, closed} = curve_tun:recv(Denied, 60000),
+    ok = file:write_file(File, "* no key\n"),
+    {1, 3, What} = curve_tun_simple_registry:problem(),
+    true = byte_size(What) > 0,
+    {error, bad_registry_file} = curve_tun_simple_registry:register({127,0,0,1}, Key),
+    false = curve_tun_simple_registry:verify({127,0,0,1}, Key),
+    ok = file:delete(File),
+    enoent = curve_tun_simple_registry:problem(),
+    ok = curve_tun:close(Listener),
+    curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
 no_provider_is_an_error(_) ->

@@ -2,14 +2,12 @@
 
 use super::crew::Crew;
 use super::provider::LaterVault;
-use super::term::{self, binary, exactly, failure, public_key, reply};
+use super::term::{self, binary, exactly, failure, path, public_key, reply};
 use crate::crypto::{Cost, NONCE_BYTES, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::vault::{FileVault, LongTermNonce, MemoryVault, Purpose, TwoSteps, Vault, first_line};
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
 use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -88,10 +86,6 @@ fn path_or_none<'a>(term: Term<'a>) -> NifResult<Option<Binary<'a>>> {
         Ok(atom) if atom == term::none() => Ok(None),
         _ => Ok(Some(term.decode()?)),
     }
-}
-
-fn path<'a>(bytes: &'a Binary) -> &'a Path {
-    Path::new(OsStr::from_bytes(bytes))
 }
 
 /// Opens with the first line of a file as passphrase or PIN, or without.
