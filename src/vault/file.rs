@@ -1,7 +1,5 @@
 //! The vault whose key is kept in a file.
 
-#[cfg(feature = "inject")]
-use super::LongTermNonce;
 use super::store::{self, Exposure, Head, Kind};
 use super::{LocalKey, LongTermNonces, vault_over_local_key};
 use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
@@ -83,7 +81,7 @@ impl FileVault {
 
     /// The counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "inject")]
-    pub fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+    pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)
     }
 }

@@ -6,8 +6,6 @@ mod state;
 mod token;
 mod uri;
 
-#[cfg(feature = "inject")]
-use super::LongTermNonce;
 use super::{LocalKey, vault_over_local_key};
 use crate::crypto::PublicKey;
 use crate::error::Result;
@@ -83,7 +81,7 @@ impl Pkcs11Vault {
 
     /// The counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "inject")]
-    pub fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+    pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)
     }
 }
