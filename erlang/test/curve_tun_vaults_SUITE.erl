@@ -264,28 +264,34 @@ do_kill(Env) ->
 
 %%% What agents are there for
 
-%% More handshakes than the node has schedulers of any kind wait for an agent that says nothing; files are read meanwhile.
+%% More handshakes than the node has schedulers for what waits are in the hands of an agent that says nothing. Files are
+%% read meanwhile, and when it speaks again, handshakes go on.
 an_agent_that_is_silent_holds_up_nothing_else(Config) ->
     with_agent(Config, fun(Env, With) ->
         {_, Agent} = proplists:get_value(agent, With),
-        Key = in(With, start, [Env]),
+        _ = in(With, start, [Env]),
         ok = in(With, talk, []),
         signal("STOP", Agent),
-        Crowd = spawn_monitor(fun() -> ok = in(With, do_wait_for_agent, [self(), Key]) end),
         try
+            %% Some may have been given up before the last came: an agent has five seconds.
+            ok = in(With, do_clients, [30]),
             ok = in(With, until_waiting, [20]),
             {ok, <<_/binary>>} = in(With, read_a_file, []),
-            %% Nobody was served in the meantime.
-            20 = in(With, waiting, [])
+            ?assert(in(With, waiting, []) > 10)
         after
             signal("CONT", Agent)
         end,
-        {Pid, Ref} = Crowd,
-        receive {'DOWN', Ref, process, Pid, Reason} -> normal = Reason end
+        ok = in(With, talk, [])
     end).
 
-do_wait_for_agent(_, _) ->
-    (crowd(20))().
+%% Clients that connect, whatever becomes of them.
+do_clients(Count) ->
+    _ = spawn(fun() ->
+            {Listener, Port} = curve_tun_test:listen(),
+            [spawn(fun() -> curve_tun_test:connect(Port) end) || _ <- lists:seq(1, Count)],
+            [curve_tun:accept(Listener, 60000) || _ <- lists:seq(1, Count)]
+        end),
+    ok.
 
 %% Connections of servers that wait for their vault.
 waiting() ->
@@ -298,34 +304,38 @@ asks(Connection) ->
     end.
 
 until_waiting(Count) ->
-    curve_tun_test:until(fun() -> waiting() =:= Count end).
+    curve_tun_test:until(fun() -> waiting() >= Count end).
 
 read_a_file() ->
     file:read_file(code:which(?MODULE)).
 
+%% Handshakes that wait for an agent that is away are served by the next one.
 an_agent_may_be_restarted(Config) ->
     with_agent(Config, fun(Env, With) ->
-        Key = in(With, start, [Env]),
+        _ = in(With, start, [Env]),
         ok = in(With, talk, []),
         stop_agent(With),
-        Crowd = spawn_monitor(fun() -> ok = in(With, do_wait_for_agent, [self(), Key]) end),
-        ok = in(With, until_waiting, [20]),
+        Crowd = spawn_monitor(fun() -> ok = in(With, do_wait_for_agent, []) end),
+        ok = in(With, until_waiting, [1]),
         Again = start_agent(proplists:get_value(agent_vault, With), proplists:get_value(socket, With), With),
         {Pid, Ref} = Crowd,
         receive {'DOWN', Ref, process, Pid, Reason} -> normal = Reason end,
         stop_agent([{agent, Again}])
     end).
 
+do_wait_for_agent() ->
+    (crowd(4))().
+
 %% The agent is gone for good: its client says so within the time of a request, and not as a failed vault.
 a_handshake_tells_why_its_agent_failed(Config) ->
     with_agent(Config, fun(Env, With) ->
-        Key = in(With, start, [Env]),
+        _ = in(With, start, [Env]),
         stop_agent(With),
-        {error, timeout} = in(With, do_lonely_client, [Key])
+        {error, timeout} = in(With, do_lonely_client, [])
     end).
 
 %% The server's vault is another one, which answers; the client's own does not.
-do_lonely_client(_) ->
+do_lonely_client() ->
     {ok, Server} = curve_tun_nif:vault_generate(),
     Registry = curve_tun_nif:registry_later(),
     {ok, Context} = curve_tun_nif:server_new(Server, Registry, 10, 0),
