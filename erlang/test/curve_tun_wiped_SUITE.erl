@@ -10,7 +10,7 @@
 
 suite() -> [{timetrap, {minutes, 10}}].
 
-all() -> [no_secret_of_a_node_is_in_memory_after_its_time].
+all() -> [no_secret_of_a_node_is_in_memory_after_its_time, no_core_dump_of_a_node_has_a_long_term_or_minute_key].
 
 init_per_suite(Config) ->
     ct:timetrap({minutes, 30}),
@@ -25,7 +25,6 @@ end_per_suite(_) -> ok.
 
 no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     Folder = proplists:get_value(priv_dir, Config),
-    Draws = filename:join(Folder, "draws"),
     Passphrase = filename:join(Folder, "passphrase"),
     Sealed = filename:join(Folder, "sealed"),
     %% Not a literal: this module is loaded in the node, too.
@@ -34,12 +33,7 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     {0, _} = curve_tun_interop_SUITE:run(proplists:get_value(tool, Config),
                                          ["keygen", "--vault", Sealed, "--passphrase-file", Passphrase, "--cost",
                                           "interactive"], 60000),
-    {ok, Node, _} = peer:start(#{connection => standard_io, wait_boot => 60000, args => ["-pa" | code:get_path()],
-                                 env => [{"LD_PRELOAD", proplists:get_value(known, Config)}, {"KNOWN_RANDOM", Draws}]}),
-    Pid = peer:call(Node, os, getpid, []),
-    Do = fun(What) -> ok = peer:call(Node, ?MODULE, command, [What], 120000), keys(Draws, Pid) end,
-    ok = peer:call(Node, ?MODULE, begin_here, []),
-
+    {Node, Pid, Do} = start_node(Config, "memory"),
     [Long, _NonceKey] = AtFirst = Do(start),
     ?assertEqual([1, 1], counts(Pid, AtFirst)),
     First = Do(listen),
@@ -68,7 +62,7 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
 
     %% A minute key of a server whose time the test tells.
     Before = length(Do(server)),
-    Own = lists:last(keys(Draws, Pid)),
+    Own = lists:last(Do(nothing)),
     ?assertEqual([1], counts(Pid, [Own])),
     _ = Do({tick, 60000}),
     ?assertEqual([1], counts(Pid, [Own])),
@@ -80,6 +74,51 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     gone(Pid, [Vouch | Last], stopped),
     true = lists:member(Minute, Last),
     peer:stop(Node).
+
+no_core_dump_of_a_node_has_a_long_term_or_minute_key(Config) ->
+    {_Node, Pid, Do} = start_node(Config, "core"),
+    _ = Do(start),
+    _ = Do(listen),
+    [Long, NonceKey, Minute, ClientShort, ServerShort] = Do(connect),
+    [_, Kept | _] = agreed(Long, Long),
+    Guarded = [Long, NonceKey, Minute, Kept],
+    ?assertEqual([1, 1, 1, 1], counts(Pid, Guarded)),
+    Core = core_of(Pid, filename:join(proplists:get_value(priv_dir, Config), "core")),
+    Ranges = [{0, filelib:file_size(Core)}],
+    ?assertEqual([0, 0, 0, 0], counts_in(Core, Ranges, Guarded)),
+    %% The keys of messages show that the dump has the node's memory.
+    [_, _ | Messages] = agreed(ClientShort, ServerShort),
+    ?assertEqual([2, 2], counts_in(Core, Ranges, Messages)),
+    ok = file:delete(Core).
+
+%% Has the kernel dump the process, which ends. Where the system hands dumps to a program of its own, gdb makes one.
+core_of(Pid, Folder) ->
+    {ok, Pattern} = file:read_file("/proc/sys/kernel/core_pattern"),
+    Before = filelib:wildcard(filename:join(Folder, "*")),
+    case binary:match(Pattern, [<<"|">>, <<"/">>]) of
+        nomatch ->
+            {0, _} = curve_tun_interop_SUITE:run("kill", ["-ABRT", Pid], 10000),
+            curve_tun_test:until(fun() -> not filelib:is_dir("/proc/" ++ Pid) end, 120000);
+        _ ->
+            {0, _} = curve_tun_interop_SUITE:run("gcore", ["-o", filename:join(Folder, "core"), Pid], 120000),
+            {0, _} = curve_tun_interop_SUITE:run("kill", ["-KILL", Pid], 10000)
+    end,
+    [Core] = filelib:wildcard(filename:join(Folder, "*")) -- Before,
+    Core.
+
+%% A node whose random bytes are known, in a folder of its own; with what has it do something, and gives all keys that it
+%% has drawn until then.
+start_node(Config, Name) ->
+    Folder = filename:join(proplists:get_value(priv_dir, Config), Name),
+    ok = file:make_dir(Folder),
+    Draws = filename:join(Folder, "draws"),
+    Begin = "cd \"$0\" && ulimit -c unlimited && exec erl \"$@\"",
+    {ok, Node, _} = peer:start(#{connection => standard_io, wait_boot => 60000, args => ["-pa" | code:get_path()],
+                                 exec => {"/bin/sh", ["-c", Begin, Folder]},
+                                 env => [{"LD_PRELOAD", proplists:get_value(known, Config)}, {"KNOWN_RANDOM", Draws}]}),
+    Pid = peer:call(Node, os, getpid, []),
+    ok = peer:call(Node, ?MODULE, begin_here, []),
+    {Node, Pid, fun(What) -> ok = peer:call(Node, ?MODULE, command, [What], 120000), keys(Draws, Pid) end}.
 
 %%% In the node
 
@@ -111,6 +150,8 @@ hold(State) ->
         hold(New)
     end.
 
+do(nothing, State) ->
+    State;
 do(start, State) ->
     ok = curve_tun_test:start(),
     State;
@@ -257,10 +298,14 @@ gone(Pid, Needles, When, Tries) ->
 %% How many times each of them stands in the memory of the process.
 counts(Pid, Needles) ->
     {ok, Maps} = file:read_file("/proc/" ++ Pid ++ "/maps"),
-    {ok, Memory} = file:open("/proc/" ++ Pid ++ "/mem", [read, raw, binary]),
+    counts_in("/proc/" ++ Pid ++ "/mem", ranges(Maps), Needles).
+
+%% How many times each of them stands in these ranges of a file.
+counts_in(File, Ranges, Needles) ->
+    {ok, Memory} = file:open(File, [read, raw, binary]),
     Pattern = binary:compile_pattern(lists:usort(Needles)),
     Overlap = lists:max([byte_size(Needle) || Needle <- Needles]) - 1,
-    Found = lists:append([found(Memory, Range, Pattern, Overlap) || Range <- ranges(Maps)]),
+    Found = lists:append([found(Memory, Range, Pattern, Overlap) || Range <- Ranges]),
     ok = file:close(Memory),
     [length([F || F <- Found, F =:= Needle]) || Needle <- Needles].
 
