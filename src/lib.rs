@@ -23,7 +23,7 @@ pub mod net;
 mod nif;
 pub mod protocol;
 pub mod registry;
-#[cfg(any(feature = "dns", feature = "net"))]
+#[cfg(any(feature = "dns", feature = "net", feature = "nif"))]
 mod thread;
 pub mod vault;
 

@@ -4,26 +4,23 @@
 #[path = "support/agent.rs"]
 mod agent;
 mod c_support;
+#[path = "support/knot.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod knot;
+#[path = "support/softhsm.rs"]
+mod softhsm;
 
 use agent::AgentProcess;
-use c_support::{C99, COMPILERS, functions, header, library, repository, succeed, workshop};
-use curve_tun::vault::{Cost, FileVault};
+use c_support::{
+    COMPILERS, build, functions, header, library, library_of_tests, linked, repository, succeed, workshop,
+    workshop_with,
+};
+use curve_tun::vault::{Cost, FileVault, Pkcs11Vault, Vault};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What valgrind says when it found an error.
 const FAULTY: &str = "--error-exitcode=99";
-
-fn build(compiler: &str, name: &str, to: &Path, extra: &[&str], libraries: &[&str]) -> PathBuf {
-    let program = to.join(format!("{name}-{compiler}"));
-    let mut command = Command::new(compiler);
-    command.args(C99).args(extra).arg("-I").arg(repository().join("include"));
-    command.arg(repository().join("tests/c").join(name).with_extension("c"));
-    command.arg("-o").arg(&program).arg("-L").arg(library()).args(libraries).arg("-pthread");
-    succeed(command.arg(format!("-Wl,-rpath,{}", to.display())));
-    program
-}
 
 /// Builds and runs one program each way; `leaks` is valgrind's word for whether they are looked for.
 fn run(name: &str, leaks: &str) {
@@ -34,7 +31,7 @@ fn run(name: &str, leaks: &str) {
 fn run_with(name: &str, leaks: &str, arguments: impl Fn(&mut Command, &str)) {
     let folder = workshop(name);
     for compiler in COMPILERS {
-        let mut program = Command::new(build(compiler, name, &folder, &[], &["-lcurve_tun"]));
+        let mut program = Command::new(build(compiler, name, &folder, &[], &[&linked(&folder)]));
         arguments(&mut program, compiler);
         succeed(&mut program);
     }
@@ -75,6 +72,50 @@ fn kept() {
         fs::create_dir(&folder).unwrap();
         program.arg(folder).arg(&socket);
     });
+}
+
+#[test]
+fn a_vault_in_a_token() {
+    let folder = workshop_with("token", &library_of_tests());
+    let place = tempfile::tempdir().unwrap();
+    let (vault, socket) = (place.path().join("agent.vault"), place.path().join("socket"));
+    drop(FileVault::create(&vault, None, Cost::default()).unwrap());
+    let _agent = AgentProcess::start(&vault, &socket);
+    let hsm = softhsm::SoftHsm::get();
+    let uri = hsm.uri("suite", "key");
+    drop(Pkcs11Vault::generate(&uri, Some(softhsm::PIN)).unwrap());
+    for compiler in COMPILERS {
+        let mut program = Command::new(build(compiler, "kept", &folder, &[], &[&linked(&folder)]));
+        let files = place.path().join(compiler);
+        fs::create_dir(&files).unwrap();
+        let pin = std::str::from_utf8(softhsm::PIN).unwrap();
+        succeed(program.arg(files).arg(&socket).arg(&uri).arg(pin));
+    }
+}
+
+#[test]
+fn a_registry_in_dns() {
+    let folder = workshop_with("dns", &library_of_tests());
+    let place = tempfile::tempdir().unwrap();
+    let [(server, server_key), (client, client_key)] = ["server", "client"].map(|name| {
+        let path = place.path().join(name);
+        let key = FileVault::create(&path, None, Cost::default()).unwrap().public_key();
+        (path, key)
+    });
+    let text = format!(
+        "1.0.0.127.in-addr TXT \"v=ct1; k={client_key}\"\n_curve_tun.1.0.0.127.in-addr TXT \"v=ct1; k={server_key}\"\n"
+    );
+    let knot = knot::Knot::start(&[knot::Zone { name: "test", text, signed: knot::Signed::Nsec }]);
+    for compiler in COMPILERS {
+        let mut program = Command::new(build(compiler, "dns", &folder, &[], &[&linked(&folder)]));
+        program.arg(knot.address().to_string()).arg(knot.trust_anchors("test")).arg(&server).arg(&client);
+        succeed(&mut program);
+    }
+}
+
+#[test]
+fn slow_vault() {
+    run("slow_vault", "--leak-check=full");
 }
 
 #[test]

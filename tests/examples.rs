@@ -4,23 +4,37 @@
 #[path = "support/agent.rs"]
 mod agent;
 mod c_support;
+#[path = "support/softhsm.rs"]
+mod softhsm;
 
 use agent::AgentProcess;
 use c_support::examples::{Keys, Server, examples, keygen};
 use c_support::{printed, repository};
 use curve_tun::connection::Options;
 use curve_tun::net::Socket;
-use curve_tun::vault::{Cost, FileVault, MemoryVault, Vault};
+use curve_tun::vault::{Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const SERVERS: [&str; 2] = ["echo_server", "epoll_server"];
 
 /// Runs `echo_client` with these lines as its input.
 fn echo_client(server: &Server, secret: &str, server_key: &PublicKey, more: &[&str], input: &[u8]) -> Output {
-    let mut command = Command::new(examples().join("echo_client"));
+    run_client(&examples().join("echo_client"), server, secret, server_key, more, input)
+}
+
+fn run_client(
+    program: &Path,
+    server: &Server,
+    secret: &str,
+    server_key: &PublicKey,
+    more: &[&str],
+    input: &[u8],
+) -> Output {
+    let mut command = Command::new(program);
     command.args(["127.0.0.1", &server.port.to_string(), secret, &server_key.to_string()]).args(more);
     let mut client =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -107,6 +121,32 @@ fn servers_and_clients_run_on_every_vault_that_is_kept() {
             }
             server.ends_by_sigterm();
         }
+    }
+}
+
+#[test]
+fn servers_and_clients_run_on_a_key_in_a_token() {
+    let library = c_support::library_of_tests();
+    let folder = c_support::workshop_with("examples-token", &library);
+    let mut make = Command::new("make");
+    make.arg("-C").arg(repository().join("c-examples"));
+    make.arg(format!("LIBDIR={}", library.parent().unwrap().display()));
+    c_support::succeed(make.arg(format!("BUILD={}", folder.display())));
+    let hsm = softhsm::SoftHsm::get();
+    let pin = hsm.folder().join("pin");
+    fs::write(&pin, softhsm::PIN).unwrap();
+    let made = |token: &str| {
+        let uri = hsm.uri(token, "key");
+        let public = Pkcs11Vault::generate(&uri, Some(softhsm::PIN)).unwrap().public_key();
+        Keys { public, secret: format!("{uri}&pin-source={}", pin.display()) }
+    };
+    let (keys, client) = (made("suite"), made("again"));
+    for name in SERVERS {
+        let server = Server::run(&mut Command::new(folder.join(name)), "127.0.0.1", &[], &keys, &[&client]);
+        let program = folder.join("echo_client");
+        let echo = run_client(&program, &server, &client.secret, &keys.public, &[], b"one\ntwo\n");
+        prints(&echo, b"one\ntwo\n");
+        server.ends_by_sigterm();
     }
 }
 

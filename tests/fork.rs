@@ -1,10 +1,16 @@
 //! After `fork()` the child has the parent's counters: whatever it does with the parent's objects says `Forked`.
 
+#[path = "support/agent.rs"]
+mod agent;
+#[path = "support/softhsm.rs"]
+mod softhsm;
 mod support;
 
+use agent::AgentProcess;
 use curve_tun::connection::{Answer, Connection};
-use curve_tun::vault::{Cost, FileVault, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Purpose, Vault};
 use curve_tun::{Error, Result};
+use softhsm::SoftHsm;
 use support::{World, recv, settle};
 
 /// Runs `checks` in a child of this process and gives the number of the first that was false.
@@ -131,4 +137,29 @@ fn a_childs_copy_of_a_file_vault_gives_nothing_and_its_end_unlocks_nothing() {
     seal(&vault).unwrap();
     drop(vault);
     FileVault::open(&path, None).unwrap();
+}
+
+#[test]
+fn a_childs_copy_of_a_vault_of_an_agent_or_a_token_gives_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, socket) = (folder.path().join("vault"), folder.path().join("socket"));
+    drop(FileVault::create(&path, None, Cost::default()).unwrap());
+    let _agent = AgentProcess::start(&path, &socket);
+    let hsm = SoftHsm::get();
+    let vaults: [Box<dyn Vault>; 2] = [
+        Box::new(AgentVault::open(&socket).unwrap()),
+        Box::new(Pkcs11Vault::generate(&hsm.uri("suite", "key"), Some(softhsm::PIN)).unwrap()),
+    ];
+    for vault in vaults {
+        let peer = vault.public_key();
+        let seal = || vault.box_seal(Purpose::Vouch, &peer, &[], &mut [0; 16]);
+        seal().unwrap();
+        let failed = first_failed_in_child(|| {
+            let open = vault.box_open(Purpose::Vouch, &peer, &[0; 16], &[0; 16], &mut []);
+            let hello = vault.answer_hello(&peer, &[0; 80], &mut || Ok([0; 128]));
+            vec![forked(seal()), forked(open), forked(hello)]
+        });
+        assert_eq!(failed, None);
+        seal().unwrap();
+    }
 }

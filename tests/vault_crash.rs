@@ -7,13 +7,17 @@ mod agent;
 use agent::AgentProcess;
 use curve_tun::vault::{AgentVault, Cost, FileVault, Purpose, STEP, Vault};
 use curve_tun::{Error, PublicKey};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const GIVER: &str = env!("CARGO_BIN_EXE_nonce-giver");
@@ -52,6 +56,15 @@ impl Ledger {
         let output = command.output().expect("strace, from the package of that name");
         self.note(&output.stdout);
         output
+    }
+
+    /// Waits until no process has the vault open: one that was killed may take a moment to end.
+    fn wait_until_free(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while FileVault::open(&self.path, None).err() == Some(Error::VaultInUse) {
+            assert!(Instant::now() < end, "a process that was killed has the vault open");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The counters given, each different from all others.
@@ -128,6 +141,11 @@ fn system_calls(ledger: &mut Ledger) -> Vec<(String, usize)> {
     let log = ledger.folder.path().join("log");
     let traced = ledger.run_with(&["-o", log.to_str().unwrap()], "1");
     assert_eq!((traced.status.code(), traced.stdout.len()), (Some(0), 48));
+    calls_in(&log)
+}
+
+/// The same of what strace wrote down.
+fn calls_in(log: &Path) -> Vec<(String, usize)> {
     let log = fs::read_to_string(log).unwrap();
     let mut seen = HashMap::new();
     let mut calls = Vec::new();
@@ -157,6 +175,74 @@ fn a_process_killed_in_each_of_its_system_calls_repeats_no_counter() {
         ledger.run();
     }
     assert!(ledger.check().len() >= 3 * calls.len());
+}
+
+/// An agent under strace, in a process group of its own; killed when dropped.
+struct TracedAgent {
+    strace: Child,
+    listens: bool,
+}
+
+impl TracedAgent {
+    /// Starts it; gives once it listens or has ended.
+    fn start(ledger: &Ledger, socket: &Path, strace: &[&str]) -> TracedAgent {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq"]).args(strace).arg(agent::TOOL).args(["agent", "--vault"]);
+        command.arg(&ledger.path).arg("--socket").arg(socket).process_group(0);
+        let mut strace = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        let mut out = BufReader::new(strace.stdout.take().unwrap());
+        while !line.starts_with("listening on ") {
+            line.clear();
+            if out.read_line(&mut line).unwrap() == 0 {
+                return TracedAgent { strace, listens: false };
+            }
+        }
+        TracedAgent { strace, listens: true }
+    }
+
+    /// A nonce, if it lives long enough to give one.
+    fn draw(&self, socket: &Path, timeout: Duration) -> Option<[u8; 16]> {
+        let vault = self.listens.then(|| AgentVault::open_with_timeout(socket, timeout).ok()).flatten()?;
+        vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16]).ok()
+    }
+}
+
+impl Drop for TracedAgent {
+    fn drop(&mut self) {
+        // Both may have ended already.
+        let group = Pid::from_raw(i32::try_from(self.strace.id()).unwrap());
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = self.strace.wait();
+    }
+}
+
+#[test]
+fn an_agent_killed_in_each_of_its_system_calls_repeats_no_counter() {
+    let mut ledger = Ledger::new();
+    let (socket, log) = (ledger.folder.path().join("socket"), ledger.folder.path().join("log"));
+    let patient = Duration::from_secs(60);
+    let first = TracedAgent::start(&ledger, &socket, &["-o", log.to_str().unwrap()]);
+    ledger.given.push(first.draw(&socket, patient).unwrap());
+    drop(first);
+    ledger.wait_until_free();
+    let calls = calls_in(&log);
+    let of_bound = |name: &str| calls.iter().filter(|(call, _)| call == name).count();
+    assert!(of_bound("pwrite64") == 1 && of_bound("fdatasync") == 1, "{calls:?}");
+    for (name, number) in &calls {
+        let inject = format!("inject={name}:signal=KILL:when={number}");
+        let killed = TracedAgent::start(&ledger, &socket, &["-o", "/dev/null", "-e", &inject]);
+        ledger.given.extend(killed.draw(&socket, Duration::from_millis(300)));
+        drop(killed);
+        ledger.wait_until_free();
+        let agent = AgentProcess::start(&ledger.path, &socket);
+        let vault = AgentVault::open_with_timeout(&socket, patient).unwrap();
+        let sealed = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16]);
+        ledger.given.push(sealed.unwrap());
+        agent.kill();
+        ledger.wait_until_free();
+    }
+    assert!(ledger.check().len() > calls.len());
 }
 
 #[test]

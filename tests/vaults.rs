@@ -1,4 +1,4 @@
-//! Every kind of vault keeps the rules of all vaults.
+//! Every kind of vault keeps the rules of all vaults, and serves at both ends of a tunnel.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -7,30 +7,60 @@ mod softhsm;
 mod support;
 
 use agent::AgentProcess;
-use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault};
+use curve_tun::connection::Options;
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::registry::MemoryRegistry;
+use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 use support::vault_suite;
 
 /// Quick, for tests.
 const CHEAP: Cost = Cost { operations: 1, memory: 8192 };
 
+const SOON: Timeout = Some(Duration::from_secs(60));
+
+/// The suite, and a tunnel over sockets whose two ends have this vault.
+fn serves(vault: impl Vault + 'static, nonces: usize) {
+    vault_suite::all(&vault, nonces);
+    let (key, vault, registry) = (vault.public_key(), Arc::new(vault), MemoryRegistry::new());
+    registry.add_anywhere(key);
+    let server = TimedServer::new(vault.clone(), Arc::new(registry), Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let options = Options::default();
+            Socket::connect("127.0.0.1", listener.port(), vault.clone(), key, &options, SOON).unwrap()
+        });
+        let server = listener.accept(SOON).unwrap();
+        let client = client.join().unwrap();
+        assert_eq!((client.peer_key(), server.peer_key()), (Ok(key), Ok(key)));
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            from.send(b"a message", SOON).unwrap();
+            assert_eq!(to.recv_with(SOON, |message| Ok(message.to_vec())), Ok(b"a message".to_vec()));
+        }
+    });
+}
+
 #[test]
 fn a_vault_in_memory() {
-    vault_suite::all(&MemoryVault::generate().unwrap(), 10_000);
+    serves(MemoryVault::generate().unwrap(), 10_000);
 }
 
 #[test]
 fn a_vault_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    vault_suite::all(&FileVault::create(&folder.path().join("v"), None, CHEAP).unwrap(), 10_000);
-    vault_suite::all(&FileVault::open(&folder.path().join("v"), None).unwrap(), 10_000);
+    serves(FileVault::create(&folder.path().join("v"), None, CHEAP).unwrap(), 10_000);
+    serves(FileVault::open(&folder.path().join("v"), None).unwrap(), 10_000);
 }
 
 #[test]
 fn a_vault_in_a_file_sealed_by_a_passphrase() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("v");
-    vault_suite::all(&FileVault::create(&path, Some(b"correct horse"), CHEAP).unwrap(), 10_000);
-    vault_suite::all(&FileVault::open(&path, Some(b"correct horse")).unwrap(), 10_000);
+    serves(FileVault::create(&path, Some(b"correct horse"), CHEAP).unwrap(), 10_000);
+    serves(FileVault::open(&path, Some(b"correct horse")).unwrap(), 10_000);
 }
 
 #[test]
@@ -39,12 +69,12 @@ fn a_vault_in_an_agent() {
     let (path, socket) = (folder.path().join("v"), folder.path().join("s"));
     drop(FileVault::create(&path, None, CHEAP).unwrap());
     let _agent = AgentProcess::start(&path, &socket);
-    vault_suite::all(&AgentVault::open(&socket).unwrap(), 2_000);
+    serves(AgentVault::open(&socket).unwrap(), 2_000);
 }
 
 #[test]
 fn a_vault_in_a_token() {
     let hsm = softhsm::SoftHsm::get();
     let vault = Pkcs11Vault::generate(&hsm.uri("suite", "key"), Some(softhsm::PIN)).unwrap();
-    vault_suite::all(&vault, 400);
+    serves(vault, 400);
 }

@@ -9,7 +9,8 @@
     socket :: gen_tcp:socket(),
     nif :: curve_tun_nif:connection(),
     providers :: curve_tun_provider:providers(),
-    helper :: {pid(), reference()} | undefined,
+    %% Who has the request answered: a process, or the NIF's own threads.
+    helper :: {pid() | nif, reference()} | undefined,
     %% Bytes that the NIF takes when it has its answer.
     rest = <<>> :: binary()
 }).
@@ -59,13 +60,24 @@ step({ok, State, ToSend, Rest, none}, H) ->
         ok -> bytes(Rest, H);
         {error, Reason} -> {error, Reason}
     end;
-step({ok, State, ToSend, Rest, Request}, #handshake{providers = Providers} = H) ->
+step({ok, State, ToSend, Rest, Request}, H) ->
     case transmit(ToSend, H) of
-        ok -> {wait, State, H#handshake{rest = Rest, helper = curve_tun_provider:start(Request, Providers)}};
+        ok -> ask(Request, State, H#handshake{rest = Rest});
         {error, Reason} -> {error, Reason}
     end;
 step({error, Reason}, _H) ->
     {error, Reason}.
+
+%% Has a request answered; the answer comes as a message.
+-spec ask(curve_tun_nif:request() | ask_vault, curve_tun_nif:state(), handshake()) -> step().
+ask(ask_vault, State, #handshake{nif = Nif} = H) ->
+    Ref = make_ref(),
+    case curve_tun_nif:ask_vault(Nif, Ref) of
+        ok -> {wait, State, H#handshake{helper = {nif, Ref}}};
+        {error, Reason} -> {error, Reason}
+    end;
+ask(Request, State, #handshake{providers = Providers} = H) ->
+    {wait, State, H#handshake{helper = curve_tun_provider:start(Request, Providers)}}.
 
 -spec sent(ok | {error, atom()}, step()) -> step().
 sent(ok, Step) -> Step;
@@ -121,5 +133,5 @@ was_read(Socket) ->
     end.
 
 -spec stop(handshake()) -> ok.
-stop(#handshake{helper = {Pid, _}}) -> exit(Pid, kill), ok;
+stop(#handshake{helper = {Pid, _}}) when is_pid(Pid) -> exit(Pid, kill), ok;
 stop(#handshake{}) -> ok.

@@ -9,15 +9,17 @@
 -module(curve_tun_nif).
 
 -export([public_key_to_text/1, public_key_from_text/1]).
--export([vault_generate/0, vault_open_file/1, vault_create_file/1, vault_dummy/0, vault_later/1, vault_public_key/1]).
+-export([vault_generate/0, vault_open_file/2, vault_open_agent/1, vault_open_pkcs11/2, vault_create_file/1]).
+-export([vault_dummy/0, vault_later/1, vault_public_key/1]).
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
--export([registry_new/0, registry_later/0, registry_add/3, registry_remove/3, registry_lookup/2, registry_verify/3]).
+-export([registry_new/0, registry_open_file/1, registry_problem/1, registry_later/0, registry_add/3, registry_remove/3]).
+-export([registry_lookup/2, registry_verify/3]).
 -export([server_new/4, server_tick/2]).
--export([connection_new/0, begin_client/3, begin_server/3, handshake/2, answer/2, transport_ended/1, established/2]).
--export([peer_public_key/1, close/1]).
+-export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask_vault/2, answer/2, transport_ended/1]).
+-export([established/2, peer_public_key/1, close/1]).
 -export([seal/2, written/1, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
--export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0]).
+-export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0]).
 
 -on_load(load/0).
 
@@ -38,6 +40,8 @@
   | {open_vouch, Client :: binary(), Vouch :: binary(), VouchNonce :: binary()}
   | {verify, inet:ip_address(), Key :: binary()}.
 %% What a connection asks of a provider that is written in Erlang.
+-type secret_file() :: binary() | none.
+%% A file whose first line is a passphrase or a PIN. It is read outside of the BEAM's heap.
 -type answer() ::
     {hello_answered, Nonce :: binary(), CookieBox :: binary()}
   | {vouch_sealed, Nonce :: binary(), Vouch :: binary()}
@@ -48,8 +52,9 @@
 -type place() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
 %% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever networks have
 %% entries of their own, and `<<"!">>', which is from nowhere, whatever else is said of the key.
--type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | none} | {error, atom()}.
-%% How a handshake goes on.
+-type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask_vault | none} | {error, atom()}.
+%% How a handshake goes on. `ask_vault' is a request to a vault of the NIF's that takes its time: see
+%% `ask_vault/2'.
 
 -spec load() -> ok | {error, {atom(), string()}}.
 load() ->
@@ -68,8 +73,14 @@ public_key_from_text(_Text) -> erlang:nif_error(not_loaded).
 -spec vault_generate() -> {ok, vault()} | {error, atom()}.
 vault_generate() -> erlang:nif_error(not_loaded).
 
--spec vault_open_file(binary()) -> {ok, vault()} | {error, atom()}.
-vault_open_file(_Path) -> erlang:nif_error(not_loaded).
+-spec vault_open_file(binary(), secret_file()) -> {ok, vault()} | {error, atom()}.
+vault_open_file(_Path, _PassphraseFile) -> erlang:nif_error(not_loaded).
+
+-spec vault_open_agent(binary()) -> {ok, vault()} | {error, atom()}.
+vault_open_agent(_SocketPath) -> erlang:nif_error(not_loaded).
+
+-spec vault_open_pkcs11(binary(), secret_file()) -> {ok, vault()} | {error, atom()}.
+vault_open_pkcs11(_Uri, _PinFile) -> erlang:nif_error(not_loaded).
 
 -spec vault_create_file(binary()) -> {ok, curve_tun:public_key()} | {error, atom()}.
 vault_create_file(_Path) -> erlang:nif_error(not_loaded).
@@ -97,13 +108,19 @@ vault_box_open(_Vault, _Box, _Nonce, _Peer) -> erlang:nif_error(not_loaded).
 -spec registry_new() -> registry().
 registry_new() -> erlang:nif_error(not_loaded).
 
+-spec registry_open_file(binary()) -> {ok, registry()} | {error, atom()}.
+registry_open_file(_Path) -> erlang:nif_error(not_loaded).
+
+-spec registry_problem(registry()) -> none | {Line :: pos_integer(), Column :: pos_integer(), binary()} | atom().
+registry_problem(_Registry) -> erlang:nif_error(not_loaded).
+
 -spec registry_later() -> registry().
 registry_later() -> erlang:nif_error(not_loaded).
 
--spec registry_add(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address}.
+-spec registry_add(registry(), place(), curve_tun:public_key()) -> ok | {error, atom()}.
 registry_add(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
--spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, bad_address | not_found}.
+-spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, atom()}.
 registry_remove(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
 -spec registry_lookup(registry(), inet:ip_address()) -> [curve_tun:public_key()].
@@ -131,7 +148,11 @@ begin_server(_Connection, _Server, _Address) -> erlang:nif_error(not_loaded).
 -spec handshake(connection(), binary()) -> step().
 handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
 
--spec answer(connection(), answer()) -> step().
+-spec ask_vault(connection(), reference()) -> ok | {error, atom()}.
+%% Returns at once; `{Reference, vault_answered}' comes later, and is what `answer/2' is to be given.
+ask_vault(_Connection, _Reference) -> erlang:nif_error(not_loaded).
+
+-spec answer(connection(), answer() | vault_answered) -> step().
 answer(_Connection, _Answer) -> erlang:nif_error(not_loaded).
 
 -spec transport_ended(connection()) -> closed | wrong_server_key | atom().

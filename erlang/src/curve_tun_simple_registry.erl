@@ -1,14 +1,19 @@
-%%% @doc The registry in memory: which public keys may come in from which addresses and networks.
+%%% @doc The default registry: which public keys may come in from which addresses and networks.
+%%%
+%%% With `{registry_file, Path}' in the application's environment its entries are those of that file, which the tool
+%%% `curve-tun peers' makes and changes, and so does this module. Each decision looks whether the file has changed. A file
+%%% that has become unusable changes nothing: {@link problem/0} tells why. The application does not start without the file.
+%%% Without the setting the entries are in memory, and live as long as the application runs, also when this process is
+%%% restarted.
 %%%
 %%% The most specific network that holds an address decides about it alone. An empty registry lets nobody in. An
-%%% IPv4-mapped IPv6 address is the IPv4 address. A change is seen by the next handshake; connections stay. The entries
-%%% live as long as the application runs, also when this process is restarted.
+%%% IPv4-mapped IPv6 address is the IPv4 address. A change is seen by the next handshake; connections stay.
 %%% @end
 -module(curve_tun_simple_registry).
 -behaviour(gen_server).
 -behaviour(curve_tun_registry).
 
--export([start_link/0, handle/0, register/2, unregister/2, lookup/1, verify/2]).
+-export([start_link/0, handle/0, register/2, unregister/2, lookup/1, verify/2, problem/0]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 %% @private
@@ -31,13 +36,14 @@ handle() ->
 %% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0}, 8}' or
 %% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
 %% address may have any number of keys; registering one again changes nothing.
--spec register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, bad_address | badarg | registry_failed}.
+%% In a file, it can also fail as files do.
+-spec register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, atom()}.
 register(Place, Key) ->
     with_registry(fun(Registry) -> curve_tun_nif:registry_add(Registry, Place, Key) end).
 
 %% @doc Takes back exactly what {@link register/2} registered.
 -spec unregister(curve_tun_nif:place(), curve_tun:public_key()) ->
-          ok | {error, not_found | bad_address | badarg | registry_failed}.
+          ok | {error, not_found | bad_address | badarg | registry_failed | atom()}.
 unregister(Place, Key) ->
     with_registry(fun(Registry) -> curve_tun_nif:registry_remove(Registry, Place, Key) end).
 
@@ -61,6 +67,12 @@ verify(Socket, Key) ->
         {error, _} -> false
     end.
 
+%% @doc Why the entries in force are not those of the file: the line, the byte in it and what is wrong there, or why the
+%% file cannot be read. `none' if they are, or are in memory.
+-spec problem() -> none | {Line :: pos_integer(), Column :: pos_integer(), What :: binary()} | atom() | {error, atom()}.
+problem() ->
+    with_registry(fun curve_tun_nif:registry_problem/1).
+
 -spec with_registry(fun((curve_tun_nif:registry()) -> Result)) -> Result | {error, badarg | registry_failed}.
 with_registry(Do) ->
     case handle() of
@@ -73,9 +85,19 @@ with_registry(Do) ->
     end.
 
 %% @private
--spec init([]) -> {ok, curve_tun_nif:registry()}.
+-spec init([]) -> {ok, curve_tun_nif:registry()} | {stop, atom()}.
 init([]) ->
-    curve_tun_keep:get_or_make(?MODULE, fun() -> {ok, curve_tun_nif:registry_new()} end).
+    case curve_tun_keep:get_or_make(?MODULE, fun open/0) of
+        {ok, Registry} -> {ok, Registry};
+        {error, Reason} -> {stop, Reason}
+    end.
+
+-spec open() -> {ok, curve_tun_nif:registry()} | {error, atom()}.
+open() ->
+    case application:get_env(curve_tun, registry_file) of
+        undefined -> {ok, curve_tun_nif:registry_new()};
+        {ok, Path} -> curve_tun_nif:registry_open_file(<<_/binary>> = unicode:characters_to_binary(Path))
+    end.
 
 %% @private
 -spec handle_call(term(), gen_server:from(), State) -> {reply, term(), State}.

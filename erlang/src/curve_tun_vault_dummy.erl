@@ -29,7 +29,7 @@ handle() -> curve_tun_vault_process:handle(?MODULE).
 public_key() -> curve_tun_vault_process:public_key(?MODULE).
 
 %% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of `safe_nonce/0', each of
-%% which serves once; any other is an `invalid_argument'-like error of reason `badarg'.
+%% which serves once; any other is an error of reason `badarg'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
 box(Message, Nonce, Peer) -> curve_tun_vault_process:box(?MODULE, Message, Nonce, Peer).
 

@@ -1,9 +1,21 @@
-%%% @doc The default vault: its key lives outside of the BEAM's heap, in guarded memory.
+%%% @doc The default vault: its key lives outside of the BEAM's heap.
 %%%
-%%% With `{vault_file, Path}' in the application's environment it is the vault in that file, which {@link create_file/1}
-%%% or the tool `curve-tun' makes; the application does not start if it cannot be opened. One that is sealed by a
-%%% passphrase cannot: the passphrase would be in the BEAM. Without, a new key is made when the application starts, and
-%%% is gone when it stops.
+%%% Which vault it is, the application's environment says:
+%%%
+%%% <dl>
+%%% <dt>`{vault_file, Path}'</dt><dd>the vault in that file, which {@link create_file/1} or the tool `curve-tun' makes</dd>
+%%% <dt>`{vault_agent, SocketPath}'</dt><dd>the one that `curve-tun agent' serves at that Unix socket</dd>
+%%% <dt>`{vault_pkcs11, Uri}'</dt><dd>the key in the token that the URI (RFC 7512) names; the URI must not hold the PIN
+%%% (`pin-value'), which would then be in the BEAM</dd>
+%%% <dt>none of them</dt><dd>a new key in guarded memory, made when the application starts and gone when it stops</dd>
+%%% </dl>
+%%%
+%%% The passphrase of a sealed file, or the PIN of a token, is the first line of the file that
+%%% `{vault_passphrase_file, Path}' names, at most 1024 bytes. It never enters the BEAM's heap. A path or URI is a string
+%%% or a binary. The application does not start if the vault cannot be opened, or with the reason `ambiguous_vault' if the
+%%% environment names two, or a passphrase for one that has none.
+%%%
+%%% Agents and tokens take their time: handshakes wait for them, and nothing else does.
 %%% @end
 -module(curve_tun_vault_nif).
 -behaviour(curve_tun_vault).
@@ -24,18 +36,37 @@ start_link() ->
 
 -spec open() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
 open() ->
-    case application:get_env(curve_tun, vault_file) of
-        undefined -> curve_tun_nif:vault_generate();
-        {ok, Path} -> open_file(unicode:characters_to_binary(Path), 40)
+    case [{Key, Value} || Key <- [vault_file, vault_agent, vault_pkcs11, vault_passphrase_file],
+                          {ok, Value} <- [application:get_env(curve_tun, Key)]] of
+        [] -> curve_tun_nif:vault_generate();
+        [{vault_file, Path}] -> open_file(text(Path), none);
+        [{vault_file, Path}, {vault_passphrase_file, File}] -> open_file(text(Path), text(File));
+        [{vault_agent, SocketPath}] -> curve_tun_nif:vault_open_agent(text(SocketPath));
+        [{vault_pkcs11, Uri}] -> open_pkcs11(text(Uri), none);
+        [{vault_pkcs11, Uri}, {vault_passphrase_file, File}] -> open_pkcs11(text(Uri), text(File));
+        _ -> {error, ambiguous_vault}
     end.
 
+-spec open_file(binary(), curve_tun_nif:secret_file()) -> {ok, curve_tun_nif:vault()} | {error, atom()}.
+open_file(Path, PassphraseFile) ->
+    when_free(fun() -> curve_tun_nif:vault_open_file(Path, PassphraseFile) end, 40).
+
+-spec open_pkcs11(binary(), curve_tun_nif:secret_file()) -> {ok, curve_tun_nif:vault()} | {error, atom()}.
+open_pkcs11(Uri, PinFile) ->
+    when_free(fun() -> curve_tun_nif:vault_open_pkcs11(Uri, PinFile) end, 40).
+
 %% A vault that was open when the application stopped is let go a moment later.
--spec open_file(binary(), non_neg_integer()) -> {ok, curve_tun_nif:vault()} | {error, atom()}.
-open_file(Path, Tries) ->
-    case curve_tun_nif:vault_open_file(Path) of
-        {error, vault_in_use} when Tries > 0 -> timer:sleep(50), open_file(Path, Tries - 1);
+-spec when_free(fun(() -> {ok, curve_tun_nif:vault()} | {error, atom()}), non_neg_integer()) ->
+          {ok, curve_tun_nif:vault()} | {error, atom()}.
+when_free(Open, Tries) ->
+    case Open() of
+        {error, vault_in_use} when Tries > 0 -> timer:sleep(50), when_free(Open, Tries - 1);
         Result -> Result
     end.
+
+-spec text(unicode:chardata()) -> binary().
+text(Path) ->
+    <<_/binary>> = unicode:characters_to_binary(Path).
 
 %% @private
 -spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed}.
@@ -47,7 +78,8 @@ handle() -> curve_tun_vault_process:handle(?MODULE).
 public_key() -> curve_tun_vault_process:public_key(?MODULE).
 
 %% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of `safe_nonce/0', each of
-%% which serves once; any other is an `invalid_argument'-like error of reason `badarg'.
+%% which serves once; any other is an error of reason `badarg'. With an agent, which makes its nonces itself, it is
+%% `enotsup'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
 box(Message, Nonce, Peer) -> curve_tun_vault_process:box(?MODULE, Message, Nonce, Peer).
 
@@ -55,6 +87,6 @@ box(Message, Nonce, Peer) -> curve_tun_vault_process:box(?MODULE, Message, Nonce
 -spec box_open(binary(), binary(), curve_tun:public_key()) -> {ok, binary()} | {error, failed_verification}.
 box_open(Box, Nonce, Peer) -> curve_tun_vault_process:box_open(?MODULE, Box, Nonce, Peer).
 
-%% @doc A long-term nonce for one later {@link box/3}: 16 bytes.
+%% @doc A long-term nonce for one later {@link box/3}: 16 bytes. With an agent it is an error of reason `enotsup'.
 -spec safe_nonce() -> binary().
 safe_nonce() -> curve_tun_vault_process:safe_nonce(?MODULE).

@@ -12,6 +12,8 @@ all() -> [a_c_client_and_a_server_here, a_client_here_and_a_c_server, a_client_h
           a_c_client_that_is_not_known].
 
 init_per_suite(Config) ->
+    %% To build the programs takes longer than any test.
+    ct:timetrap({minutes, 30}),
     Root = root(filename:dirname(filename:absname(code:which(?MODULE)))),
     Build = filename:join(Root, "build"),
     _ = [{0, _} = run("make", ["-C", Root, "--no-print-directory", "examples"], 900000)

@@ -12,11 +12,11 @@
 suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
-    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_bad_registry_refuses_that_client_only,
+    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_slow_vault_is_asked_by_a_hundred_at_once, a_bad_registry_refuses_that_client_only,
      a_bad_vault_refuses_that_client_only, a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
      an_empty_registry_lets_nobody_in, a_change_is_seen_by_the_next_handshake, the_registry_knows_networks,
      an_unknown_peer_is_told_to_the_server, accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once,
-     a_vault_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
+     a_vault_in_a_file, a_registry_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -59,6 +59,29 @@ slow_providers_keep_nobody_waiting(_) ->
     unlink(Acceptor),
     ok = curve_tun:close(Listener).
 
+%% Each call of the vault takes 50 ms. A hundred handshakes ask it side by side: no hello is answered before all are asked.
+a_slow_vault_is_asked_by_a_hundred_at_once(_) ->
+    Meeting = curve_tun_test_vault:meeting(100, 50),
+    {Listener, Port} = listen([{handshake_timeout, 60000} | ?SERVER]),
+    curve_tun_test_vault:behave(box_open, Meeting),
+    [curve_tun_test_vault:behave(Function, {slow, 50}) || Function <- [box, safe_nonce]],
+    Acceptor = spawn_link(fun Loop() ->
+                   {ok, S} = curve_tun:accept(Listener, infinity),
+                   ok = curve_tun:send(S, <<"hello">>),
+                   Loop()
+               end),
+    {ok, Key} = curve_tun:public_key(),
+    Clients = [spawn_monitor(fun() ->
+                   {ok, S} = curve_tun:connect({127,0,0,1}, Port, [{key, Key}, {handshake_timeout, 60000}], 60000),
+                   <<"hello">> = curve_tun:recv(S, 60000),
+                   ok = curve_tun:close(S)
+               end) || _ <- lists:seq(1, 100)],
+    [receive {'DOWN', Ref, process, Pid, Reason} -> normal = Reason end || {Pid, Ref} <- Clients],
+    ?assert(curve_tun_test_vault:most_at_once(Meeting) >= 100),
+    unlink(Acceptor),
+    exit(Acceptor, kill),
+    ok = curve_tun:close(Listener).
+
 %% A server with a provider that misbehaves refuses a client, and serves the next one when it behaves.
 refused_then_served(Misbehave, Behave) ->
     {Listener, Port} = listen([{handshake_timeout, 1000} | ?SERVER]),
@@ -67,7 +90,7 @@ refused_then_served(Misbehave, Behave) ->
     [begin
          Misbehave(How),
          case connect(Port) of
-             {ok, Refused} -> {error, closed} = curve_tun:recv(Refused, 5000);
+             {ok, Refused} -> {error, closed} = curve_tun:recv(Refused, 30000);
              {error, Reason} -> true = lists:member(Reason, [closed, wrong_server_key])
          end
      end || How <- [crash, kill, hang, dead, exit, throw, {say, nonsense}, {say, {ok, true}}, {say, <<>>}]],
@@ -249,6 +272,45 @@ a_vault_in_a_file(Config) ->
          <<_:16/binary>> = curve_tun_vault_nif:safe_nonce(),
          curve_tun_test:stop()
      end || _ <- [1, 2, 3]],
+    ok = curve_tun_test:start().
+
+%% The file decides, also after it was changed from outside; one that is wrong changes nothing and is told.
+a_registry_in_a_file(Config) ->
+    curve_tun_test:stop(),
+    File = filename:join(proplists:get_value(priv_dir, Config), "peers"),
+    ok = application:load(curve_tun),
+    ok = application:set_env(curve_tun, registry_file, File),
+    ok = logger:set_primary_config(level, none),
+    {error, {curve_tun, Why}} = application:ensure_all_started(curve_tun),
+    ok = logger:set_primary_config(level, notice),
+    ?assertNotEqual(nomatch, string:find(io_lib:format("~p", [Why]), "enoent")),
+    curve_tun_test:stop(),
+    Other = <<9:256/little>>,
+    ok = file:write_file(File, ["# mine\n10.0.0.0/8 ", curve_tun_nif:public_key_to_text(Other), " the other\n"]),
+    ok = curve_tun_test:start([{registry_file, File}]),
+    {ok, Key} = curve_tun:public_key(),
+    stop_pair(pair([], [])),
+    {ok, Other} = curve_tun_simple_registry:lookup({10,1,2,3}),
+    true = curve_tun_simple_registry:verify({127,0,0,1}, Key),
+    {ok, Before} = file:read_file(File),
+    [<<"# mine">>, <<"10.0.0.0/8 ", _/binary>>, <<"127.0.0.1 ", _/binary>>, <<"::1 ", _/binary>>, <<>>] =
+        binary:split(Before, <<"\n">>, [global]),
+    none = curve_tun_simple_registry:problem(),
+    %% Another program denies our key.
+    ok = file:write_file(File, ["! ", curve_tun_nif:public_key_to_text(Key), "\n"]),
+    {Listener, Port} = listen([]),
+    spawn_link(fun() -> curve_tun:accept(Listener, 60000) end),
+    {ok, Denied} = connect(Port),
+    {error, closed} = curve_tun:recv(Denied, 60000),
+    ok = file:write_file(File, "* no key\n"),
+    {1, 3, What} = curve_tun_simple_registry:problem(),
+    true = byte_size(What) > 0,
+    {error, bad_registry_file} = curve_tun_simple_registry:register({127,0,0,1}, Key),
+    false = curve_tun_simple_registry:verify({127,0,0,1}, Key),
+    ok = file:delete(File),
+    enoent = curve_tun_simple_registry:problem(),
+    ok = curve_tun:close(Listener),
+    curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
 no_provider_is_an_error(_) ->

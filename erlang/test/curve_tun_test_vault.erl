@@ -2,11 +2,19 @@
 -module(curve_tun_test_vault).
 -behaviour(curve_tun_vault).
 
--export([public_key/0, box/3, box_open/3, safe_nonce/0, behave/2, well/0]).
+-export([public_key/0, box/3, box_open/3, safe_nonce/0, behave/2, well/0, meeting/2, most_at_once/1]).
 
 %% From now on a call of the function does `How' instead.
 behave(Function, How) ->
     persistent_term:put({?MODULE, Function}, How).
+
+%% A behaviour: calls take some milliseconds, and none returns before so many of them were in flight at once.
+meeting(Count, Ms) ->
+    {meet, counters:new(2, [atomics]), Count, Ms}.
+
+%% How many calls of a meeting have been in flight at once.
+most_at_once({meet, Counters, _, _}) ->
+    counters:get(Counters, 2).
 
 well() ->
     [persistent_term:erase(Key) || {{?MODULE, _} = Key, _} <- persistent_term:get()].
@@ -25,5 +33,25 @@ do(Function, Well) ->
         kill -> exit(self(), kill), timer:sleep(infinity);
         hang -> timer:sleep(infinity);
         {slow, Ms} -> timer:sleep(Ms), Well();
+        {meet, Counters, Count, Ms} -> meet(Counters, Count, Ms, Well);
         {say, What} -> What
+    end.
+
+meet(Counters, Count, Ms, Well) ->
+    counters:add(Counters, 1, 1),
+    wait_for(Counters, Count),
+    timer:sleep(Ms),
+    Result = Well(),
+    counters:sub(Counters, 1, 1),
+    Result.
+
+%% Whoever sees the most tells the others, who may see fewer by then.
+wait_for(Counters, Count) ->
+    case counters:get(Counters, 1) of
+        Now when Now >= Count -> counters:put(Counters, 2, max(Now, counters:get(Counters, 2)));
+        _ ->
+            case counters:get(Counters, 2) >= Count of
+                true -> ok;
+                false -> timer:sleep(1), wait_for(Counters, Count)
+            end
     end.

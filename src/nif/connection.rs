@@ -1,24 +1,33 @@
 //! A connection as a resource, and its handshake.
 
+use super::crew::Crew;
+use super::sending::Sending;
 use super::server::ServerResource;
 use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
 use super::vault::VaultResource;
-use super::sending::Sending;
 use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// One connection, empty at first. Once established it is two halves, so that one process can seal while another opens.
 #[derive(Default)]
 pub(super) struct ConnectionResource {
     /// In a place of its own, for an established connection is a hundredth of its size.
-    handshake: Mutex<Option<Box<Connection>>>,
+    pub handshake: Mutex<Option<Box<Handshake>>>,
     pub sending: Mutex<Sending>,
     pub receiving: Mutex<Option<ReceiveHalf>>,
     peer: OnceLock<PublicKey>,
+}
+
+/// A connection until it is connected, with what it then needs no more.
+pub(super) struct Handshake {
+    pub connection: Connection,
+    /// Who asks the vault, if that takes its time, and what it said.
+    crew: Option<Arc<Crew>>,
+    pub vaults_answer: Option<Answer>,
 }
 
 #[rustler::resource_impl]
@@ -48,7 +57,7 @@ fn begin_client<'a>(
     let connection = Connection::client(vault.vault.clone(), public_key(&server)?, &Options::default());
     let hello = connection.and_then(|mut connection| {
         let hello = take_pending(env, &mut connection);
-        begin(&handle, connection)?;
+        begin(&handle, connection, vault.crew.clone())?;
         Ok(hello)
     });
     Ok(reply(env, hello))
@@ -62,17 +71,17 @@ fn begin_server<'a>(
     server: ResourceArc<ServerResource>,
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let connection = Connection::server(&server.0, address(from)?);
-    Ok(done(env, connection.and_then(|connection| begin(&handle, connection))))
+    let connection = Connection::server(&server.server, address(from)?);
+    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.crew.clone()))))
 }
 
 /// `WrongState` if it has begun before.
-fn begin(handle: &ConnectionResource, connection: Connection) -> Result<()> {
+fn begin(handle: &ConnectionResource, connection: Connection, crew: Option<Arc<Crew>>) -> Result<()> {
     let mut place = lock(&handle.handshake)?;
     if place.is_some() || handle.peer.get().is_some() {
         return Err(Error::WrongState);
     }
-    *place = Some(Box::new(connection));
+    *place = Some(Box::new(Handshake { connection, crew, vaults_answer: None }));
     Ok(())
 }
 
@@ -83,30 +92,50 @@ fn begin(handle: &ConnectionResource, connection: Connection) -> Result<()> {
 /// `established` goes on, then `open` gives messages that came with its last packet.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
-    advance(env, &handle, bytes, |connection| connection.read(&bytes))
+    advance(env, &handle, bytes, |handshake| handshake.connection.read(&bytes))
+}
+
+/// Has the vault answer the request `ask_vault`: `ok | {error, Reason}`. Then `{Reference, vault_answered}` comes to the
+/// calling process, unless the connection is closed before.
+#[rustler::nif]
+fn ask_vault<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
+    let crew = lock(&handle.handshake).and_then(|handshake| {
+        let handshake = handshake.as_ref().ok_or(Error::Closed)?;
+        handshake.crew.clone().ok_or(Error::WrongState)
+    });
+    done(env, crew.and_then(|crew| crew.ask(handle, env.pid(), reference)))
 }
 
 /// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn answer<'a>(env: Env<'a>, handle: Handle, term: Term<'a>) -> NifResult<Term<'a>> {
-    let answer = decode_answer(term)?;
+    let from_here = term.decode::<Atom>().is_ok_and(|atom| atom == term::vault_answered());
+    let answer = if from_here { None } else { Some(decode_answer(term)?) };
     let nothing = Binary::from(NewBinary::new(env, 0));
-    advance(env, &handle, nothing, |connection| connection.answer(answer).map(|()| 0))
+    advance(env, &handle, nothing, |handshake| {
+        let answer = answer.or_else(|| handshake.vaults_answer.take()).ok_or(Error::InvalidArgument)?;
+        handshake.connection.answer(answer).map(|()| 0)
+    })
 }
 
 fn advance<'a>(
     env: Env<'a>,
     handle: &ConnectionResource,
     bytes: Binary<'a>,
-    step: impl FnOnce(&mut Connection) -> Result<usize>,
+    step: impl FnOnce(&mut Handshake) -> Result<usize>,
 ) -> NifResult<Term<'a>> {
     let outcome = (|| {
         let mut place = lock(&handle.handshake)?;
-        let connection = place.as_mut().ok_or(Error::Closed)?;
-        let taken = step(connection)?;
+        let handshake = place.as_mut().ok_or(Error::Closed)?;
+        let taken = step(handshake)?;
+        let Handshake { connection, crew, .. } = handshake;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
-        let request = connection.request().map(|request| encode_request(env, request));
+        let request = connection.request().map(|request| match request {
+            Request::Verify(_) => encode_request(env, request),
+            _ if crew.is_some() => term::ask_vault().encode(env),
+            _ => encode_request(env, request),
+        });
         Ok((taken, state, to_send, request))
     })();
     match outcome {
@@ -129,7 +158,7 @@ fn advance<'a>(
 #[rustler::nif]
 fn established<'a>(env: Env<'a>, handle: Handle, taken: u64) -> Term<'a> {
     let split = || {
-        let connection = lock(&handle.handshake)?.take().ok_or(Error::WrongState)?;
+        let Handshake { connection, .. } = *lock(&handle.handshake)?.take().ok_or(Error::WrongState)?;
         let peer = connection.peer_key().ok_or(Error::WrongState)?;
         let (send, receive) = connection.into_halves()?;
         handle.peer.get_or_init(|| peer);
@@ -144,7 +173,9 @@ fn established<'a>(env: Env<'a>, handle: Handle, taken: u64) -> Term<'a> {
 #[rustler::nif]
 fn transport_ended<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let meaning = match lock(&handle.handshake) {
-        Ok(mut connection) => connection.as_mut().map_or(Error::Closed, |connection| connection.transport_ended()),
+        Ok(mut handshake) => {
+            handshake.as_mut().map_or(Error::Closed, |handshake| handshake.connection.transport_ended())
+        }
         Err(reason) => reason,
     };
     term::reason_atom(env, meaning)

@@ -7,6 +7,7 @@
 //! far below a millisecond.
 
 mod connection;
+mod crew;
 mod keys;
 mod portion;
 mod provider;

@@ -1,5 +1,6 @@
 //! A server's vault, registry, minute keys and limit, as one resource.
 
+use super::crew::Crew;
 use super::registry::RegistryResource;
 use super::term::reply;
 use super::vault::VaultResource;
@@ -7,7 +8,11 @@ use crate::connection::{Options, Server};
 use rustler::{Env, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
-pub(super) struct ServerResource(pub Arc<Server>);
+pub(super) struct ServerResource {
+    pub server: Arc<Server>,
+    /// Who asks its vault, if that takes its time.
+    pub crew: Option<Arc<Crew>>,
+}
 
 #[rustler::resource_impl]
 impl Resource for ServerResource {}
@@ -23,11 +28,12 @@ fn server_new<'a>(
 ) -> Term<'a> {
     let options = Options { handshakes_max, ..Options::default() };
     let server = Server::new(vault.vault.clone(), registry.registry.clone(), options, now_ms);
-    reply(env, server.map(|server| ResourceArc::new(ServerResource(server))))
+    let crew = vault.crew.clone();
+    reply(env, server.map(|server| ResourceArc::new(ServerResource { server, crew })))
 }
 
 /// Rotates the minute keys that are due: `{ok, NextMs} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn server_tick<'a>(env: Env<'a>, server: ResourceArc<ServerResource>, now_ms: u64) -> Term<'a> {
-    reply(env, server.0.tick(now_ms))
+    reply(env, server.server.tick(now_ms))
 }

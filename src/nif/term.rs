@@ -5,7 +5,10 @@ use crate::error::{Error, Result};
 use crate::registry::{Network, Place};
 use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, Term};
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 rustler::atoms! {
     ok,
@@ -20,10 +23,12 @@ rustler::atoms! {
     connected,
     closed,
     // Requests and their answers.
+    ask_vault,
     answer_hello,
     seal_vouch,
     open_vouch,
     verify,
+    vault_answered,
     hello_answered,
     vouch_sealed,
     vouch_opened,
@@ -68,6 +73,11 @@ pub(super) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
 /// A binary of exactly `N` bytes; any other is `badarg`.
 pub(super) fn exactly<const N: usize>(bytes: &Binary) -> NifResult<[u8; N]> {
     bytes.as_slice().try_into().map_err(|_| rustler::Error::BadArg)
+}
+
+/// The path that a binary is.
+pub(super) fn path<'a>(bytes: &'a Binary) -> &'a Path {
+    Path::new(OsStr::from_bytes(bytes))
 }
 
 /// A public key: a binary of 32 bytes.

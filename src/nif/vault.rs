@@ -1,14 +1,13 @@
 //! Vaults as resources.
 
+use super::crew::Crew;
 use super::provider::LaterVault;
-use super::term::{binary, exactly, failure, public_key, reply};
+use super::term::{self, binary, exactly, failure, path, public_key, reply};
 use crate::crypto::{Cost, NONCE_BYTES, TAG_BYTES};
 use crate::error::{Error, Result};
-use crate::vault::{FileVault, LocalKey, LongTermNonce, MemoryVault, Purpose, Vault};
-use rustler::{Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
+use crate::vault::{FileVault, LongTermNonce, MemoryVault, Purpose, TwoSteps, Vault, first_line};
+use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
 use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -23,46 +22,38 @@ const ISSUED_MAX: usize = 1024;
 
 pub(super) struct VaultResource {
     pub vault: Arc<dyn Vault>,
-    /// The same, if its key lives here.
-    local: Option<Local>,
+    /// Who asks it, if it takes its time.
+    pub crew: Option<Arc<Crew>>,
+    /// The same vault, if it can box in two steps.
+    two_steps: Option<Arc<dyn TwoSteps>>,
     /// Nonces given out by `vault_nonce` and not used.
     issued: Mutex<VecDeque<LongTermNonce>>,
-}
-
-/// A vault whose key is in this process.
-enum Local {
-    Memory(Arc<MemoryVault>),
-    File(Arc<FileVault>),
 }
 
 #[rustler::resource_impl]
 impl Resource for VaultResource {}
 
+type Handle = ResourceArc<VaultResource>;
+
+/// A vault over a key of which we see the nonces.
+fn whole(vault: impl TwoSteps + 'static) -> Result<Handle> {
+    let vault = Arc::new(vault);
+    let crew = Crew::of(vault.clone())?;
+    Ok(ResourceArc::new(VaultResource {
+        vault: vault.clone(),
+        crew,
+        two_steps: Some(vault),
+        issued: Mutex::default(),
+    }))
+}
+
 impl VaultResource {
-    fn new(vault: Arc<dyn Vault>, local: Option<Local>) -> ResourceArc<VaultResource> {
-        ResourceArc::new(VaultResource { vault, local, issued: Mutex::default() })
+    fn two_steps(&self) -> Result<&dyn TwoSteps> {
+        self.two_steps.as_deref().ok_or(Error::Unsupported)
     }
 
-    fn of_memory(vault: MemoryVault) -> ResourceArc<VaultResource> {
-        let vault = Arc::new(vault);
-        VaultResource::new(vault.clone(), Some(Local::Memory(vault)))
-    }
-
-    fn of_file(vault: FileVault) -> ResourceArc<VaultResource> {
-        let vault = Arc::new(vault);
-        VaultResource::new(vault.clone(), Some(Local::File(vault)))
-    }
-
-    fn key(&self) -> NifResult<&LocalKey> {
-        match &self.local {
-            Some(Local::Memory(vault)) => Ok(vault.local()),
-            Some(Local::File(vault)) => Ok(vault.local()),
-            None => Err(rustler::Error::BadArg),
-        }
-    }
-
-    fn issue(&self, key: &LocalKey) -> Result<LongTermNonce> {
-        let nonce = key.issue_nonce()?;
+    fn issue(&self) -> Result<LongTermNonce> {
+        let nonce = self.two_steps()?.issue_nonce()?;
         let mut issued = self.issued.lock().map_err(|_| Error::Internal)?;
         if issued.len() == ISSUED_MAX {
             issued.pop_front();
@@ -89,86 +80,149 @@ fn purpose(nonce: &[u8; NONCE_BYTES]) -> Result<(Purpose, &[u8])> {
         .ok_or(Error::InvalidArgument)
 }
 
+/// A path, or the atom `none`.
+fn path_or_none<'a>(term: Term<'a>) -> NifResult<Option<Binary<'a>>> {
+    match term.decode::<Atom>() {
+        Ok(atom) if atom == term::none() => Ok(None),
+        _ => Ok(Some(term.decode()?)),
+    }
+}
+
+/// Opens with the first line of a file as passphrase or PIN, or without.
+fn opened<V>(secret_file: Option<Binary>, open: impl FnOnce(Option<&[u8]>) -> Result<V>) -> Result<V> {
+    match secret_file {
+        Some(file) => first_line(path(&file), |secret| open(Some(secret))),
+        None => open(None),
+    }
+}
+
 /// A vault with a new key: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn vault_generate(env: Env) -> Term {
-    reply(env, MemoryVault::generate().map(VaultResource::of_memory))
+    reply(env, MemoryVault::generate().and_then(whole))
 }
 
-/// The vault in a file that is not sealed by a passphrase: `{ok, Vault} | {error, Reason}`.
+/// The vault in a file, sealed by the passphrase in the first line of another or, with `none`, not sealed:
+/// `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
-fn vault_open_file<'a>(env: Env<'a>, path: Binary<'a>) -> Term<'a> {
-    let path = Path::new(OsStr::from_bytes(&path));
-    reply(env, FileVault::open(path, None).map(VaultResource::of_file))
+fn vault_open_file<'a>(env: Env<'a>, file: Binary<'a>, passphrase_file: Term<'a>) -> NifResult<Term<'a>> {
+    let vault = opened(path_or_none(passphrase_file)?, |passphrase| FileVault::open(path(&file), passphrase));
+    let vault = vault.and_then(|vault| {
+        // Brings the first bound to the disk here: handshakes run on schedulers for what does not wait.
+        vault.issue_nonce()?;
+        whole(vault)
+    });
+    Ok(reply(env, vault))
+}
+
+/// The vault of the agent at a Unix socket: `{ok, Vault} | {error, Reason}`.
+#[rustler::nif(schedule = "DirtyIo")]
+fn vault_open_agent<'a>(env: Env<'a>, socket: Binary<'a>) -> Term<'a> {
+    reply(env, open_agent(path(&socket)))
+}
+
+#[cfg(target_os = "linux")]
+fn open_agent(socket: &Path) -> Result<Handle> {
+    let vault = Arc::new(crate::vault::AgentVault::open(socket)?);
+    let crew = Crew::of(vault.clone())?;
+    Ok(ResourceArc::new(VaultResource { vault, crew, two_steps: None, issued: Mutex::default() }))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_agent(_: &Path) -> Result<Handle> {
+    Err(Error::Unsupported)
+}
+
+/// The vault of the key in a token that a URI names, with the PIN in the first line of a file or, with `none`, as the
+/// URI says: `{ok, Vault} | {error, Reason}`. A URI that has the PIN itself is an error, for it is a term.
+#[rustler::nif(schedule = "DirtyIo")]
+fn vault_open_pkcs11<'a>(env: Env<'a>, uri: Binary<'a>, pin_file: Term<'a>) -> NifResult<Term<'a>> {
+    let pin_file = path_or_none(pin_file)?;
+    let uri = std::str::from_utf8(&uri).map_err(|_| Error::InvalidArgument);
+    Ok(reply(env, uri.and_then(|uri| open_pkcs11(uri, pin_file))))
+}
+
+#[cfg(feature = "pkcs11")]
+fn open_pkcs11(uri: &str, pin_file: Option<Binary>) -> Result<Handle> {
+    use crate::vault::Pkcs11Vault;
+    if Pkcs11Vault::shows_pin(uri)? {
+        return Err(Error::InvalidArgument);
+    }
+    opened(pin_file, |pin| Pkcs11Vault::open(uri, pin)).and_then(whole)
+}
+
+#[cfg(not(feature = "pkcs11"))]
+fn open_pkcs11(_: &str, _: Option<Binary>) -> Result<Handle> {
+    Err(Error::Unsupported)
 }
 
 /// Makes a vault with a new key in a new file, without a passphrase: `{ok, PublicKey} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
-fn vault_create_file<'a>(env: Env<'a>, path: Binary<'a>) -> Term<'a> {
-    let path = Path::new(OsStr::from_bytes(&path));
-    let made = FileVault::create(path, None, Cost::default());
+fn vault_create_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
+    let made = FileVault::create(path(&file), None, Cost::default());
     reply(env, made.map(|vault| binary(env, &vault.public_key().0)))
 }
 
 /// A vault with the original's well-known key: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn vault_dummy(env: Env) -> Term {
-    reply(env, MemoryVault::from_secret(&DUMMY_SECRET).map(VaultResource::of_memory))
+    reply(env, MemoryVault::from_secret(&DUMMY_SECRET).and_then(whole))
 }
 
 /// A vault that an Erlang module answers for.
 #[rustler::nif]
 fn vault_later<'a>(env: Env<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
-    Ok(VaultResource::new(Arc::new(LaterVault(public_key(&key)?)), None).encode(env))
+    let vault = Arc::new(LaterVault(public_key(&key)?));
+    let resource = VaultResource { vault, crew: None, two_steps: None, issued: Mutex::default() };
+    Ok(ResourceArc::new(resource).encode(env))
 }
 
 /// The public key whose secret the vault holds.
 #[rustler::nif]
-fn vault_public_key(env: Env, vault: ResourceArc<VaultResource>) -> Term {
+fn vault_public_key(env: Env, vault: Handle) -> Term {
     binary(env, &vault.vault.public_key().0)
 }
 
 /// A long-term nonce for one later `vault_box`: `{ok, Nonce} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
-fn vault_nonce(env: Env, vault: ResourceArc<VaultResource>) -> NifResult<Term> {
-    let nonce = vault.issue(vault.key()?);
-    Ok(reply(env, nonce.map(|nonce| binary(env, &nonce))))
+fn vault_nonce(env: Env, vault: Handle) -> Term {
+    reply(env, vault.issue().map(|nonce| binary(env, &nonce)))
 }
 
 /// Seals a message for a peer: `{ok, Box} | {error, Reason}`.
 ///
 /// The whole nonce is the prefix of a cookie or a vouch, then a nonce of `vault_nonce` that was not used before.
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif(schedule = "DirtyIo")]
 fn vault_box<'a>(
     env: Env<'a>,
-    vault: ResourceArc<VaultResource>,
+    vault: Handle,
     message: Binary<'a>,
     nonce: Binary<'a>,
     peer: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    let (key, nonce, peer) = (vault.key()?, exactly(&nonce)?, public_key(&peer)?);
+    let (nonce, peer) = (exactly(&nonce)?, public_key(&peer)?);
     let mut sealed = NewBinary::new(env, message.len() + TAG_BYTES);
     let done = purpose(&nonce).and_then(|(purpose, part)| {
         let part = part.try_into().map_err(|_| Error::InvalidArgument)?;
         vault.redeem(&part)?;
-        key.box_seal_issued(purpose, &peer, &part, &message, &mut sealed)
+        vault.two_steps()?.box_seal_issued(purpose, &peer, &part, &message, &mut sealed)
     });
     Ok(reply(env, done.map(|()| Term::from(sealed))))
 }
 
 /// Opens a box from a peer: `{ok, Message} | {error, Reason}`.
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif(schedule = "DirtyIo")]
 fn vault_box_open<'a>(
     env: Env<'a>,
-    vault: ResourceArc<VaultResource>,
+    vault: Handle,
     sealed: Binary<'a>,
     nonce: Binary<'a>,
     peer: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    let (key, nonce, peer) = (vault.key()?, exactly(&nonce)?, public_key(&peer)?);
+    let (nonce, peer) = (exactly(&nonce)?, public_key(&peer)?);
     let Some(len) = sealed.len().checked_sub(TAG_BYTES) else { return Ok(failure(env, Error::BadPacket)) };
     let mut message = NewBinary::new(env, len);
-    let done =
-        purpose(&nonce).and_then(|(purpose, part)| key.box_open(purpose, &peer, part, &sealed, &mut message));
+    let done = purpose(&nonce)
+        .and_then(|(purpose, part)| vault.vault.box_open(purpose, &peer, part, &sealed, &mut message));
     Ok(reply(env, done.map(|()| Term::from(message))))
 }

@@ -1,10 +1,9 @@
 //! The vault whose key is kept in a file.
 
 use super::store::{self, Exposure, Head, Kind};
-use super::{LocalKey, LongTermNonce, LongTermNonces, Purpose, Vault};
+use super::{LocalKey, LongTermNonces, vault_over_local_key};
 use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
 use crate::error::{Error, Result};
-use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
 use std::path::Path;
 
 /// A vault kept in a file of its own: key pair, nonce block key and the bound of the counter.
@@ -58,12 +57,6 @@ impl FileVault {
         Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
     }
 
-    /// The key and its nonces, for the two steps of a box in Erlang.
-    #[cfg(feature = "nif")]
-    pub(crate) fn local(&self) -> &LocalKey {
-        &self.0
-    }
-
     /// What the file at `path` tells without its passphrase, also while a vault has it open.
     ///
     /// # Errors
@@ -88,47 +81,9 @@ impl FileVault {
 
     /// The counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "inject")]
-    pub fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+    pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)
     }
 }
 
-impl Vault for FileVault {
-    fn public_key(&self) -> PublicKey {
-        self.0.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<LongTermNonce> {
-        self.0.box_seal(purpose, peer, message, sealed)
-    }
-
-    fn box_open(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        message: &mut [u8],
-    ) -> Result<()> {
-        self.0.box_open(purpose, peer, nonce, sealed, message)
-    }
-
-    fn answer_hello(
-        &self,
-        client_short: &PublicKey,
-        hello: &HelloBox,
-        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
-    ) -> Result<(LongTermNonce, CookieBox)> {
-        self.0.answer_hello(client_short, hello, cookie)
-    }
-
-    fn forget_agreements(&self) {
-        self.0.forget_agreements();
-    }
-}
+vault_over_local_key!(FileVault, Answers::Now);

@@ -122,15 +122,12 @@ impl<K: Agree> LocalKey<K> {
         Ok((nonce, sealed))
     }
 
-    /// A nonce for one later [`LocalKey::box_seal_issued`].
     #[cfg(feature = "nif")]
     pub(crate) fn issue_nonce(&self) -> Result<LongTermNonce> {
         self.origin.check()?;
         self.nonces.next()
     }
 
-    /// As [`LocalKey::box_seal`], under a nonce of [`LocalKey::issue_nonce`]; the caller sees to it that each serves
-    /// once. The original's vault has its nonce drawn before its box, so Erlang's behaviour has the two steps.
     #[cfg(feature = "nif")]
     pub(crate) fn box_seal_issued(
         &self,
@@ -158,6 +155,99 @@ impl<K: Agree> LocalKey<K> {
         self.nonces.counter_in(nonce)
     }
 }
+
+/// A box in two steps. The original's vault has its nonce drawn before its box, so Erlang's behaviour has both.
+#[cfg(feature = "nif")]
+pub(crate) trait TwoSteps: super::Vault {
+    /// A nonce for one later [`TwoSteps::box_seal_issued`].
+    fn issue_nonce(&self) -> Result<LongTermNonce>;
+
+    /// As [`Vault::box_seal`](super::Vault::box_seal), under a nonce of [`TwoSteps::issue_nonce`]; the caller sees to it
+    /// that each serves once.
+    fn box_seal_issued(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &LongTermNonce,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<()>;
+}
+
+/// Makes a struct around a [`LocalKey`] a vault, which answers now or later.
+macro_rules! vault_over_local_key {
+    ($vault:ty, $answers:expr) => {
+        const _: () = {
+            use $crate::crypto::PublicKey;
+            use $crate::error::Result;
+            use $crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
+            use $crate::vault::{Answers, LongTermNonce, Purpose, Vault};
+
+            impl Vault for $vault {
+                fn public_key(&self) -> PublicKey {
+                    self.0.public_key()
+                }
+
+                fn box_seal(
+                    &self,
+                    purpose: Purpose,
+                    peer: &PublicKey,
+                    message: &[u8],
+                    sealed: &mut [u8],
+                ) -> Result<LongTermNonce> {
+                    self.0.box_seal(purpose, peer, message, sealed)
+                }
+
+                fn box_open(
+                    &self,
+                    purpose: Purpose,
+                    peer: &PublicKey,
+                    nonce: &[u8],
+                    sealed: &[u8],
+                    message: &mut [u8],
+                ) -> Result<()> {
+                    self.0.box_open(purpose, peer, nonce, sealed, message)
+                }
+
+                fn answer_hello(
+                    &self,
+                    client_short: &PublicKey,
+                    hello: &HelloBox,
+                    cookie: &mut dyn FnMut() -> Result<CookieMessage>,
+                ) -> Result<(LongTermNonce, CookieBox)> {
+                    self.0.answer_hello(client_short, hello, cookie)
+                }
+
+                fn forget_agreements(&self) {
+                    self.0.forget_agreements();
+                }
+
+                fn answers(&self) -> Answers {
+                    $answers
+                }
+            }
+
+            #[cfg(feature = "nif")]
+            impl $crate::vault::TwoSteps for $vault {
+                fn issue_nonce(&self) -> Result<LongTermNonce> {
+                    self.0.issue_nonce()
+                }
+
+                fn box_seal_issued(
+                    &self,
+                    purpose: Purpose,
+                    peer: &PublicKey,
+                    nonce: &LongTermNonce,
+                    message: &[u8],
+                    sealed: &mut [u8],
+                ) -> Result<()> {
+                    self.0.box_seal_issued(purpose, peer, nonce, message, sealed)
+                }
+            }
+        };
+    };
+}
+pub(super) use vault_over_local_key;
 
 /// `InvalidArgument` unless `sealed` is as long as the box of `message`.
 fn check_lengths(message: &[u8], sealed: &[u8]) -> Result<()> {

@@ -1,9 +1,8 @@
 //! The vault whose key lives in this process's guarded memory.
 
-use super::{LocalKey, LongTermNonce, LongTermNonces, Purpose, Vault};
-use crate::crypto::{KEY_BYTES, PublicKey, SecretKey};
+use super::{LocalKey, LongTermNonces, vault_over_local_key};
+use crate::crypto::{KEY_BYTES, SecretKey};
 use crate::error::Result;
-use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
 
 /// A vault in memory: its key is gone when it is dropped.
 ///
@@ -35,50 +34,6 @@ impl MemoryVault {
     pub fn new(secret: SecretKey) -> Result<MemoryVault> {
         Ok(MemoryVault(LocalKey::new(secret, LongTermNonces::new()?)?))
     }
-
-    /// The key and its nonces, for the two steps of a box in Erlang.
-    #[cfg(feature = "nif")]
-    pub(crate) fn local(&self) -> &LocalKey {
-        &self.0
-    }
 }
 
-impl Vault for MemoryVault {
-    fn public_key(&self) -> PublicKey {
-        self.0.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<LongTermNonce> {
-        self.0.box_seal(purpose, peer, message, sealed)
-    }
-
-    fn box_open(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        message: &mut [u8],
-    ) -> Result<()> {
-        self.0.box_open(purpose, peer, nonce, sealed, message)
-    }
-
-    fn answer_hello(
-        &self,
-        client_short: &PublicKey,
-        hello: &HelloBox,
-        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
-    ) -> Result<(LongTermNonce, CookieBox)> {
-        self.0.answer_hello(client_short, hello, cookie)
-    }
-
-    fn forget_agreements(&self) {
-        self.0.forget_agreements();
-    }
-}
+vault_over_local_key!(MemoryVault, Answers::Now);

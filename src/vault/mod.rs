@@ -14,6 +14,8 @@ mod long_term;
 mod memory;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
+#[cfg(any(feature = "nif", feature = "pkcs11"))]
+mod secret_line;
 mod store;
 
 pub use crate::crypto::Cost;
@@ -22,12 +24,17 @@ pub use agent::{Agent, AgentVault};
 use agreements::Agreements;
 pub use file::{FileInfo, FileVault};
 pub(crate) use local::LocalKey;
+#[cfg(feature = "nif")]
+pub(crate) use local::TwoSteps;
+use local::vault_over_local_key;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::Pkcs11Vault;
 #[cfg(all(feature = "pkcs11", feature = "inject"))]
 pub use pkcs11::read_pkcs11_uri;
+#[cfg(feature = "nif")]
+pub(crate) use secret_line::first_line;
 pub use store::Exposure;
 #[cfg(feature = "inject")]
 pub use store::STEP;

@@ -1,4 +1,4 @@
-/* Vaults that are kept: kept FOLDER AGENT_SOCKET. */
+/* Vaults that are kept: kept FOLDER AGENT_SOCKET [TOKEN_URI PIN]. */
 
 #define _XOPEN_SOURCE 700
 
@@ -89,7 +89,7 @@ static void *client(void *argument)
     return NULL;
 }
 
-/* A tunnel over sockets between a vault in a file and one in an agent, either way round. */
+/* A tunnel over sockets between two vaults. */
 static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
 {
     curve_tun_options options = default_options();
@@ -121,23 +121,89 @@ static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
     curve_tun_registry_free(registry);
 }
 
+/* The same over a connection without I/O, whose requests are answered by hand. */
+static void by_hand(curve_tun_vault *here, curve_tun_vault *there)
+{
+    curve_tun_options options = default_options();
+    curve_tun_connection *ends[2];
+    curve_tun_registry *registry;
+    curve_tun_server *server;
+    curve_tun_request request;
+    curve_tun_answer answer;
+    uint8_t key[CURVE_TUN_KEY_BYTES];
+    int moved;
+
+    OK(curve_tun_vault_public_key(there, key));
+    OK(curve_tun_registry_new(&registry));
+    OK(curve_tun_registry_add(registry, "127.0.0.1", key));
+    OK(curve_tun_server_new(here, registry, &options, &server));
+    OK(curve_tun_vault_public_key(here, key));
+    OK(curve_tun_connection_new_client(there, key, &options, &ends[0]));
+    OK(curve_tun_connection_new_server(server, "127.0.0.1", &ends[1]));
+    request.size = sizeof request;
+    answer.size = sizeof answer;
+    do {
+        int i;
+
+        moved = 0;
+        for (i = 0; i < 2; i++) {
+            while (curve_tun_connection_request(ends[i], &request) == CURVE_TUN_OK) {
+                OK(curve_tun_vault_answer(i == 0 ? there : here, &request, &answer));
+                OK(curve_tun_connection_answer(ends[i], &answer));
+                moved = 1;
+            }
+            if (curve_tun_connection_wants_write(ends[i])) {
+                OK(carry(ends[i], ends[1 - i]));
+                moved = 1;
+            }
+        }
+    } while (moved);
+    CHECK(curve_tun_connection_state(ends[0]) == CURVE_TUN_STATE_CONNECTED);
+    CHECK(curve_tun_connection_state(ends[1]) == CURVE_TUN_STATE_CONNECTED);
+    curve_tun_connection_free(ends[0]);
+    curve_tun_connection_free(ends[1]);
+    curve_tun_server_free(server);
+    curve_tun_registry_free(registry);
+}
+
+/* A key in a token, by a library that has such vaults. */
+static void token(const char *uri, const char *pin, curve_tun_vault *file)
+{
+    curve_tun_vault *vault, *again = NULL;
+    const uint8_t *bytes = (const uint8_t *)pin;
+
+    GIVES(CURVE_TUN_ERR_WRONG_PASSPHRASE, curve_tun_vault_open_pkcs11(uri, NULL, 0, &again));
+    GIVES(CURVE_TUN_ERR_WRONG_PASSPHRASE, curve_tun_vault_open_pkcs11(uri, bytes, strlen(pin) - 1, &again));
+    OK(curve_tun_vault_open_pkcs11(uri, bytes, strlen(pin), &vault));
+    GIVES(CURVE_TUN_ERR_VAULT_IN_USE, curve_tun_vault_open_pkcs11(uri, bytes, strlen(pin), &again));
+    CHECK(again == NULL);
+    tunnel(vault, file);
+    tunnel(file, vault);
+    by_hand(vault, vault);
+    curve_tun_vault_free(vault);
+}
+
 int main(int argc, char **argv)
 {
     curve_tun_vault *file, *agent, *none = NULL;
-    curve_tun_result token;
+    curve_tun_result result;
 
-    CHECK(argc == 3);
+    CHECK(argc == 3 || argc == 5);
     files(argv[1]);
     OK(curve_tun_vault_create_file(in(argv[1], "file.vault"), NULL, 0, &file));
     OK(curve_tun_vault_open_agent(argv[2], &agent));
     tunnel(file, agent);
     tunnel(agent, file);
     tunnel(agent, agent);
+    by_hand(file, agent);
+    by_hand(agent, file);
+    if (argc == 5)
+        token(argv[3], argv[4], file);
     curve_tun_vault_free(file);
     curve_tun_vault_free(agent);
     /* What the library was built without, it says; with it, there is no such module. */
-    token = curve_tun_vault_open_pkcs11("pkcs11:?module-path=/nowhere/module.so", NULL, 0, &none);
-    CHECK(token == CURVE_TUN_ERR_UNSUPPORTED || token == CURVE_TUN_ERR_FILE_NOT_FOUND);
+    result = curve_tun_vault_open_pkcs11("pkcs11:?module-path=/nowhere/module.so", NULL, 0, &none);
+    CHECK(result == (argc == 3 ? CURVE_TUN_ERR_UNSUPPORTED : CURVE_TUN_ERR_FILE_NOT_FOUND));
     CHECK(none == NULL);
     return 0;
 }

@@ -77,7 +77,8 @@ impl Server {
         Server::run(shell.arg(examples().join(name)), "127.0.0.1", &[], keys, peers)
     }
 
-    fn run(command: &mut Command, host: &str, options: &[&str], keys: &Keys, peers: &[&Keys]) -> Server {
+    /// Starts the server that `command` begins.
+    pub fn run(command: &mut Command, host: &str, options: &[&str], keys: &Keys, peers: &[&Keys]) -> Server {
         command.args(options).args([host, "0", &keys.secret]);
         command.args(peers.iter().map(|peer| peer.public.to_string()));
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

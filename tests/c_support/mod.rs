@@ -31,6 +31,14 @@ pub fn library() -> &'static Path {
     })
 }
 
+/// The shared library that Cargo built with this test: with the features `dns` and `pkcs11`, and unoptimised.
+pub fn library_of_tests() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let library = test.with_file_name("libcurve_tun.so");
+    assert!(library.exists(), "{} is built with every test", library.display());
+    library
+}
+
 /// Cargo's target folder, in which this test was built: `<target>/<profile>/deps/<test>`.
 fn target() -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -39,13 +47,33 @@ fn target() -> PathBuf {
 
 /// A new folder of this name for what a test makes, with the shared library in it under its SONAME.
 pub fn workshop(name: &str) -> PathBuf {
+    workshop_with(name, &library().join("libcurve_tun.so"))
+}
+
+/// The same, with this library.
+pub fn workshop_with(name: &str, library: &Path) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     let major = env!("CARGO_PKG_VERSION_MAJOR");
-    let library = library().join("libcurve_tun.so");
     std::os::unix::fs::symlink(library, folder.join(format!("libcurve_tun.so.{major}"))).unwrap();
     folder
+}
+
+/// Builds a program of `tests/c` into `folder`, where it finds its shared library.
+pub fn build(compiler: &str, name: &str, folder: &Path, extra: &[&str], libraries: &[&str]) -> PathBuf {
+    let program = folder.join(format!("{name}-{compiler}"));
+    let mut command = Command::new(compiler);
+    command.args(C99).args(extra).arg("-I").arg(repository().join("include"));
+    command.arg(repository().join("tests/c").join(name).with_extension("c"));
+    command.arg("-o").arg(&program).args(libraries).arg("-pthread");
+    succeed(command.arg(format!("-Wl,-rpath,{}", folder.display())));
+    program
+}
+
+/// The library in a workshop, for the linker.
+pub fn linked(folder: &Path) -> String {
+    folder.join(format!("libcurve_tun.so.{}", env!("CARGO_PKG_VERSION_MAJOR"))).to_str().unwrap().to_owned()
 }
 
 /// Runs a command that must succeed.

@@ -1,5 +1,7 @@
-//! Searches this process's whole address space for secrets.
+//! Searches the whole address space of this process, or of another, for secrets.
+#![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -48,36 +50,101 @@ impl Needle {
 
     /// How many times the secret stands in memory that this process can read, at any alignment.
     pub fn count(&self) -> usize {
-        let memory = File::open("/proc/self/mem").unwrap();
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let mut scratch = vec![0u8; SCRATCH];
-        let ours = scratch.as_ptr() as u64..scratch.as_ptr() as u64 + SCRATCH as u64;
         let mut hits = 0;
-        for line in maps.lines().filter(|line| !line.contains("[v")) {
-            let (range, rest) = line.split_once(' ').unwrap();
-            // A file's own pages that nobody can write hold no secret of ours.
-            let of_file = rest.split_whitespace().nth(3) != Some("0");
-            if !rest.starts_with('r') || (of_file && !rest.starts_with("rw")) {
-                continue;
-            }
-            let (start, end) = range.split_once('-').unwrap();
-            let mut at = u64::from_str_radix(start, 16).unwrap();
-            let end = u64::from_str_radix(end, 16).unwrap();
-            // Pieces overlap by a needle less a byte, so that none hides on a border.
-            while at + self.0.len() as u64 <= end {
-                let len = SCRATCH.min((end - at) as usize);
-                let Ok(len) = memory.read_at(&mut scratch[..len], at) else { break };
-                hits += self
-                    .places(&scratch[..len])
-                    .filter(|place| !ours.contains(&(at + *place as u64)))
-                    .count();
-                if len < SCRATCH {
-                    break;
-                }
-                at += (SCRATCH - self.0.len() + 1) as u64;
-            }
-        }
-        scratch.fill(0);
+        each_piece("self", self.0.len(), |bytes, ours| {
+            hits += self.places(bytes).filter(|place| !ours(*place)).count();
+        });
         hits
     }
+
+    /// Its first four bytes.
+    fn start(&self) -> [u8; 4] {
+        std::array::from_fn(|i| self.0[i] ^ MASK)
+    }
+}
+
+/// How many times each of the secrets, of one length, stands in the memory of the process with this number.
+pub fn counts(process: u32, needles: &[&Needle]) -> Vec<usize> {
+    let mut search = Search::of(needles);
+    each_piece(&process.to_string(), search.len, |bytes, _| search.look(bytes));
+    search.hits
+}
+
+/// How many times each of the secrets, of one length, stands in the bytes.
+pub fn counts_in(bytes: &[u8], needles: &[&Needle]) -> Vec<usize> {
+    let mut search = Search::of(needles);
+    search.look(bytes);
+    search.hits
+}
+
+/// A search for many secrets at once.
+struct Search<'a> {
+    needles: &'a [&'a Needle],
+    /// Bytes of each.
+    len: usize,
+    /// Which needles start with these bytes.
+    starts: HashMap<[u8; 4], Vec<usize>>,
+    /// Whether any starts with these two bytes.
+    pairs: Vec<bool>,
+    hits: Vec<usize>,
+}
+
+impl<'a> Search<'a> {
+    fn of(needles: &'a [&'a Needle]) -> Search<'a> {
+        let len = needles[0].0.len();
+        let mut starts = HashMap::<_, Vec<_>>::new();
+        let mut pairs = vec![false; 1 << 16];
+        for (index, needle) in needles.iter().enumerate() {
+            assert_eq!(needle.0.len(), len, "secrets of one length");
+            let start = needle.start();
+            starts.entry(start).or_default().push(index);
+            pairs[usize::from(u16::from_ne_bytes([start[0], start[1]]))] = true;
+        }
+        Search { needles, len, starts, pairs, hits: vec![0; needles.len()] }
+    }
+
+    fn look(&mut self, bytes: &[u8]) {
+        for (place, window) in bytes.windows(self.len).enumerate() {
+            if !self.pairs[usize::from(u16::from_ne_bytes([window[0], window[1]]))] {
+                continue;
+            }
+            let Some(candidates) = self.starts.get(&window[..4]) else { continue };
+            let there = &bytes[place..place + self.len];
+            for index in candidates {
+                let needle = &self.needles[*index].0;
+                self.hits[*index] += usize::from(there.iter().zip(needle).all(|(a, b)| a ^ MASK == *b));
+            }
+        }
+    }
+}
+
+/// Shows all memory of a process that can be read, in pieces that overlap by `len` less a byte, so that nothing of that
+/// length hides on a border; with each, whether a place in it is this search's own.
+fn each_piece(process: &str, len: usize, mut look: impl FnMut(&[u8], &dyn Fn(usize) -> bool)) {
+    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let mut scratch = vec![0u8; SCRATCH];
+    let start = scratch.as_ptr() as u64;
+    let ours = if process == "self" { start..start + SCRATCH as u64 } else { 0..0 };
+    for line in maps.lines().filter(|line| !line.contains("[v")) {
+        let (range, rest) = line.split_once(' ').unwrap();
+        // A file's own pages that nobody can write hold no secret of ours.
+        let of_file = rest.split_whitespace().nth(3) != Some("0");
+        if !rest.starts_with('r') || (of_file && !rest.starts_with("rw")) {
+            continue;
+        }
+        let (start, end) = range.split_once('-').unwrap();
+        let mut at = u64::from_str_radix(start, 16).unwrap();
+        let end = u64::from_str_radix(end, 16).unwrap();
+        while at + len as u64 <= end {
+            let piece = SCRATCH.min((end - at) as usize);
+            let Ok(piece) = memory.read_at(&mut scratch[..piece], at) else { break };
+            look(&scratch[..piece], &|place| ours.contains(&(at + place as u64)));
+            if piece < SCRATCH {
+                break;
+            }
+            at += (SCRATCH - len + 1) as u64;
+        }
+    }
+    scratch.fill(0);
 }

@@ -118,8 +118,7 @@ pub fn run(command: Command) -> Outcome {
 
 fn add(AddArgs { entry: EntryArgs { registry: path, place, key }, comment }: AddArgs) -> Outcome {
     let entry = Entry { subject: place, key, comment };
-    let added = FileRegistry::open_or_create(&path).and_then(|registry| registry.add(&entry));
-    added.map_err(|error| match error {
+    FileRegistry::add_to(&path, &entry).map_err(|error| match error {
         RegistryFileError::Failed(Error::InvalidArgument) if path.is_file() => Failure::new(
             "the comment does not fit",
         )
@@ -130,8 +129,7 @@ fn add(AddArgs { entry: EntryArgs { registry: path, place, key }, comment }: Add
 }
 
 fn remove(EntryArgs { registry: path, place, key }: EntryArgs) -> Outcome {
-    let removed = FileRegistry::open(&path).and_then(|registry| registry.remove(&place, &key));
-    removed.map_err(|error| failure(&path, error))?;
+    FileRegistry::remove_from(&path, &place, &key).map_err(|error| failure(&path, error))?;
     Ok(ExitCode::SUCCESS)
 }
 

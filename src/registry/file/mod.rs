@@ -109,7 +109,7 @@ impl FileRegistry {
     /// # Errors
     /// A [`RegistryFileError`].
     pub fn open(path: impl AsRef<Path>) -> FileResult<FileRegistry> {
-        let path = std::path::absolute(path).map_err(|_| Error::InvalidArgument)?;
+        let path = absolute(path)?;
         let (content, stamp, settled) = read(&path)?;
         Ok(FileRegistry {
             path,
@@ -124,13 +124,26 @@ impl FileRegistry {
     /// # Errors
     /// Those of [`FileRegistry::open`].
     pub fn open_or_create(path: impl AsRef<Path>) -> FileResult<FileRegistry> {
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
-        match created {
-            Ok(file) => file.sync_all().map_err(|e| Error::of_file(&e))?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::of_file(&e).into()),
-        }
+        create_if_missing(path.as_ref())?;
         FileRegistry::open(path)
+    }
+
+    /// Adds an entry to the file at `path`, which is made if it is not there; gives whether the entry was not there
+    /// before. As [`FileRegistry::add`] for who needs no other entry: the file is read once, and none is kept.
+    ///
+    /// # Errors
+    /// Those of [`FileRegistry::add`].
+    pub fn add_to(path: impl AsRef<Path>, entry: &Entry) -> FileResult<bool> {
+        create_if_missing(path.as_ref())?;
+        add_if(&absolute(path)?, entry, |_| Ok(()))
+    }
+
+    /// Takes an entry out of the file at `path`, as [`FileRegistry::remove`]: the file is read once, and none is kept.
+    ///
+    /// # Errors
+    /// Those of [`FileRegistry::remove`].
+    pub fn remove_from(path: impl AsRef<Path>, subject: &Subject, key: &PublicKey) -> FileResult<()> {
+        remove(&absolute(path)?, subject, key)
     }
 
     /// Where the file is.
@@ -175,31 +188,12 @@ impl FileRegistry {
     }
 
     /// As [`FileRegistry::add`], if `allow` has nothing against any entry that is there when it is written.
-    pub(super) fn add_if(
-        &self,
-        entry: &Entry,
-        mut allow: impl FnMut(&Entry) -> Result<()>,
-    ) -> FileResult<bool> {
-        line::check_comment(&entry.comment)?;
-        let writer = Writer::begin(&self.path)?;
-        let (mut text, mut known, mut allowed) = (Vec::new(), false, Ok(()));
-        each(&self.path, |there, line| {
-            text.extend_from_slice(line);
-            text.push(b'\n');
-            if let Some(there) = there {
-                known |= there.subject == entry.subject && there.key == entry.key;
-                allowed = allowed.and_then(|()| allow(&there));
-            }
-        })?;
-        allowed?;
-        if known {
-            return Ok(false);
+    pub(super) fn add_if(&self, entry: &Entry, allow: impl FnMut(&Entry) -> Result<()>) -> FileResult<bool> {
+        let added = add_if(&self.path, entry, allow)?;
+        if added {
+            self.refresh();
         }
-        text.extend_from_slice(format!("{entry}\n").as_bytes());
-        writer.replace(&text)?;
-        drop(writer);
-        self.refresh();
-        Ok(true)
+        Ok(added)
     }
 
     /// Takes an entry, in however many lines it is, out of the file.
@@ -208,21 +202,7 @@ impl FileRegistry {
     /// `NotFound` if there is no such entry; and those of [`FileRegistry::open`]. The file is then as it was, or the new
     /// one, as with [`FileRegistry::add`].
     pub fn remove(&self, subject: &Subject, key: &PublicKey) -> FileResult<()> {
-        let writer = Writer::begin(&self.path)?;
-        let (mut text, mut known) = (Vec::new(), false);
-        each(&self.path, |there, line| {
-            if there.is_some_and(|there| there.subject == *subject && there.key == *key) {
-                known = true;
-            } else {
-                text.extend_from_slice(line);
-                text.push(b'\n');
-            }
-        })?;
-        if !known {
-            return Err(Error::NotFound.into());
-        }
-        writer.replace(&text)?;
-        drop(writer);
+        remove(&self.path, subject, key)?;
         self.refresh();
         Ok(())
     }
@@ -232,7 +212,7 @@ impl FileRegistry {
     /// # Errors
     /// Those of [`FileRegistry::open`]; entries before a wrong line have been shown.
     pub fn each_entry(path: impl AsRef<Path>, mut take: impl FnMut(Entry)) -> FileResult<()> {
-        let path = std::path::absolute(path).map_err(|_| Error::InvalidArgument)?;
+        let path = absolute(path)?;
         each(&path, |entry, _| entry.into_iter().for_each(&mut take)).map(drop)
     }
 
@@ -300,6 +280,59 @@ impl ServerKeys for FileRegistry {
         let keys: Vec<_> = keys.filter(|key| !content.rules.denies(key)).copied().collect();
         if keys.is_empty() { Err(Error::NotFound) } else { Ok(keys) }
     }
+}
+
+fn absolute(path: impl AsRef<Path>) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|_| Error::InvalidArgument)
+}
+
+/// An empty file, unless there is one.
+fn create_if_missing(path: &Path) -> Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
+        Ok(file) => file.sync_all().map_err(|e| Error::of_file(&e)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(Error::of_file(&e)),
+    }
+}
+
+/// Adds an entry to the file, if it is not there and `allow` has nothing against any that is; gives whether it did.
+fn add_if(path: &Path, entry: &Entry, mut allow: impl FnMut(&Entry) -> Result<()>) -> FileResult<bool> {
+    line::check_comment(&entry.comment)?;
+    let writer = Writer::begin(path)?;
+    let (mut text, mut known, mut allowed) = (Vec::new(), false, Ok(()));
+    each(path, |there, line| {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+        if let Some(there) = there {
+            known |= there.subject == entry.subject && there.key == entry.key;
+            allowed = allowed.and_then(|()| allow(&there));
+        }
+    })?;
+    allowed?;
+    if known {
+        return Ok(false);
+    }
+    text.extend_from_slice(format!("{entry}\n").as_bytes());
+    writer.replace(&text)?;
+    Ok(true)
+}
+
+/// Takes an entry out of the file.
+fn remove(path: &Path, subject: &Subject, key: &PublicKey) -> FileResult<()> {
+    let writer = Writer::begin(path)?;
+    let (mut text, mut known) = (Vec::new(), false);
+    each(path, |there, line| {
+        if there.is_some_and(|there| there.subject == *subject && there.key == *key) {
+            known = true;
+        } else {
+            text.extend_from_slice(line);
+            text.push(b'\n');
+        }
+    })?;
+    if !known {
+        return Err(Error::NotFound.into());
+    }
+    Ok(writer.replace(&text)?)
 }
 
 /// What the file at `path` says, the stamp it has, and whether a further change is sure to show in that.

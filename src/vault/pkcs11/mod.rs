@@ -6,10 +6,9 @@ mod state;
 mod token;
 mod uri;
 
-use super::{Answers, LocalKey, LongTermNonce, Purpose, Vault};
+use super::{LocalKey, vault_over_local_key};
 use crate::crypto::PublicKey;
 use crate::error::Result;
-use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
 use pin::Pin;
 use token::TokenKey;
 use uri::Uri;
@@ -26,7 +25,7 @@ pub use uri::read_pkcs11_uri;
 ///
 /// The token may be taken away and come back, and its sessions may end: calls fail meanwhile, with `NotFound`, and
 /// then go on. Calls block for as long as the token takes, one at a time, so connections have this vault answer later
-/// ([`Answers::Later`]).
+/// ([`Answers::Later`](super::Answers::Later)).
 pub struct Pkcs11Vault(LocalKey<TokenKey>);
 
 impl Pkcs11Vault {
@@ -61,6 +60,15 @@ impl Pkcs11Vault {
         Ok(TokenKey::open(uri, pin)?.1)
     }
 
+    /// Whether `uri` itself has the PIN.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it is malformed.
+    #[cfg(feature = "nif")]
+    pub(crate) fn shows_pin(uri: &str) -> Result<bool> {
+        Ok(Uri::parse(uri)?.pin_value.is_some())
+    }
+
     fn of(
         uri: &str,
         pin: Option<&[u8]>,
@@ -75,7 +83,7 @@ impl Pkcs11Vault {
 
     /// The counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "inject")]
-    pub fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
+    pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)
     }
 }
@@ -93,46 +101,4 @@ fn understood(uri: &str, pin: Option<&[u8]>) -> Result<(Uri, Option<Pin>)> {
     Ok((uri, pin))
 }
 
-impl Vault for Pkcs11Vault {
-    fn public_key(&self) -> PublicKey {
-        self.0.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<LongTermNonce> {
-        self.0.box_seal(purpose, peer, message, sealed)
-    }
-
-    fn box_open(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        message: &mut [u8],
-    ) -> Result<()> {
-        self.0.box_open(purpose, peer, nonce, sealed, message)
-    }
-
-    fn answer_hello(
-        &self,
-        client_short: &PublicKey,
-        hello: &HelloBox,
-        cookie: &mut dyn FnMut() -> Result<CookieMessage>,
-    ) -> Result<(LongTermNonce, CookieBox)> {
-        self.0.answer_hello(client_short, hello, cookie)
-    }
-
-    fn forget_agreements(&self) {
-        self.0.forget_agreements();
-    }
-
-    fn answers(&self) -> Answers {
-        Answers::Later
-    }
-}
+vault_over_local_key!(Pkcs11Vault, Answers::Later);

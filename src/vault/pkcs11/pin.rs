@@ -1,10 +1,9 @@
 //! The PIN of a token, kept so that a session that was lost can be opened again.
 
-use crate::crypto::{Guarded, Secret};
+use crate::crypto::Guarded;
 use crate::error::{Error, Result};
+use crate::vault::secret_line::first_line;
 use cryptoki::types::RawAuthPin;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// The most bytes that a PIN may have.
@@ -30,23 +29,9 @@ impl Pin {
     /// The first line of the file.
     ///
     /// # Errors
-    /// Those of [`Pin::new`] and [`Error::of_file`].
+    /// Those of [`Pin::new`] and of reading the file.
     pub(super) fn from_file(path: &Path) -> Result<Pin> {
-        // One byte more than it may have, and a line end.
-        let mut bytes = Secret::<{ PIN_MAX + 2 }>::zeroed()?;
-        let mut file = File::open(path).map_err(|e| Error::of_file(&e))?;
-        let mut len = 0;
-        while len < bytes.bytes().len() {
-            match file.read(&mut bytes.bytes_mut()[len..]) {
-                Ok(0) => break,
-                Ok(count) => len += count,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::of_file(&e)),
-            }
-        }
-        let read = &bytes.bytes()[..len];
-        let line = read.split(|byte| *byte == b'\n').next().unwrap_or(read);
-        Pin::new(line.strip_suffix(b"\r").unwrap_or(line))
+        first_line(path, Pin::new)
     }
 
     /// A copy for a login; it wipes itself when dropped.
