@@ -7,6 +7,8 @@ OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 DESTDIR ?=
 SECONDS ?= 60
+MINUTES ?= 30
+HELLOS ?= 100000
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
@@ -20,7 +22,7 @@ export CARGO CC
 # libsodium's build runs make, too, and must not take our variables for its own.
 BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
-.PHONY: help demo test lint lib object examples sanitize fuzz bench bench-erlang baseline install clean
+.PHONY: help demo test lint lib object examples sanitize fuzz floods soak coverage mutants bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -57,6 +59,12 @@ sanitize: lib ## run the C tests under clang's sanitizers
 
 fuzz: ## run each fuzz target for SECONDS (60); needs cargo-fuzz
 	@scripts/fuzz $(SECONDS)
+
+floods: lib ## flood the example servers with HELLOS (100,000) hellos of each kind, and print what one costs
+	FLOOD_HELLOS=$(HELLOS) $(CARGO) test --test floods -- --nocapture --test-threads=1
+
+soak: ## run a server under mixed traffic, a tenth of it hostile, for MINUTES (30)
+	$(CARGO) bench --bench soak -- $(MINUTES)
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench
