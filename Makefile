@@ -8,6 +8,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SECONDS ?= 60
 JOBS ?= 1
+MINUTES ?= 30
+HELLOS ?= 100000
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
@@ -21,7 +23,7 @@ export CARGO CC
 # libsodium's build runs make, too, and must not take our variables for its own.
 BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
-.PHONY: help demo test lint lib object examples sanitize fuzz deny sbom bench bench-erlang baseline install clean
+.PHONY: help demo test lint lib object examples sanitize fuzz floods soak deny sbom bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -66,6 +68,12 @@ sbom: ## write what a build is made of to build/curve_tun.cdx.json (CycloneDX)
 	@mkdir -p build
 	scripts/sbom >build/curve_tun.cdx.json.new
 	@mv build/curve_tun.cdx.json.new build/curve_tun.cdx.json
+
+floods: lib ## flood the example servers with HELLOS (100,000) hellos of each kind, and print what one costs
+	FLOOD_HELLOS=$(HELLOS) $(CARGO) test --test floods -- --nocapture --test-threads=1
+
+soak: ## run a server under mixed traffic, a tenth of it hostile, for MINUTES (30)
+	$(CARGO) bench --bench soak -- $(MINUTES)
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench

@@ -24,7 +24,7 @@ void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTE
  * in a file, "agent:PATH" by the agent at a socket, or in the token of a URI, "pkcs11:...". */
 curve_tun_vault *vault_argument(const char *text);
 
-/* What both servers take: [--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
+/* What both servers take: [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
 struct service {
     const char *host;
     uint16_t port;

@@ -1,5 +1,5 @@
 /*
- * echo_server [--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
+ * echo_server [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
  *
  * Sends each message back, to any number of clients at once, with a thread for each. The peers whose keys are given may come
  * from anywhere. Prints "listening on HOST:PORT" when it is ready; port 0 picks one. SIGTERM or SIGINT ends it.

@@ -1,5 +1,5 @@
 /*
- * epoll_server [--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
+ * epoll_server [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
  *
  * The service of echo_server on one thread, for thousands of clients: epoll moves the bytes, and a connection without I/O
  * for each client makes messages of them. A vault that takes a while is asked on threads beside it. Prints "listening on HOST:PORT" when it is ready. SIGTERM or SIGINT ends it.
@@ -330,17 +330,12 @@ static bool address_text(const struct sockaddr_storage *peer, char text[CURVE_TU
     return inet_ntop(peer->ss_family, address, text, CURVE_TUN_ADDRESS_TEXT_SIZE) != NULL;
 }
 
-/* A connection for a new client; at the limit, the oldest handshake gives way. NULL if there is none to be had. */
-static curve_tun_connection *new_connection(const char *address)
+/* Another handshake needs the place of this one: epoll finds the transport shut down, and `serve` closes the client. */
+static void give_way(void *user_data)
 {
-    curve_tun_connection *connection;
-    curve_tun_result result = curve_tun_connection_new_server(server, address, &connection);
+    struct client *client = user_data;
 
-    if (result == CURVE_TUN_ERR_TOO_MANY_HANDSHAKES && handshakes.first != NULL) {
-        close_client(handshakes.first);
-        result = curve_tun_connection_new_server(server, address, &connection);
-    }
-    return result == CURVE_TUN_OK ? connection : NULL;
+    shutdown(client->fd, SHUT_RDWR);
 }
 
 static void welcome(int fd, const struct sockaddr_storage *peer)
@@ -351,9 +346,10 @@ static void welcome(int fd, const struct sockaddr_storage *peer)
     if (client != NULL) {
         client->fd = fd;
         client->events = EPOLLIN;
-        if (address_text(peer, address))
-            client->connection = new_connection(address);
-        if (client->connection != NULL && watch(EPOLL_CTL_ADD, fd, EPOLLIN, client)) {
+        if (address_text(peer, address) &&
+            curve_tun_connection_new_server(server, address, &client->connection) == CURVE_TUN_OK &&
+            curve_tun_connection_on_give_way(client->connection, give_way, client) == CURVE_TUN_OK &&
+            watch(EPOLL_CTL_ADD, fd, EPOLLIN, client)) {
             if (!tick(client))
                 close_client(client);
             return;

@@ -294,8 +294,10 @@ typedef struct {
     uint32_t no_delay;
     // Flag: TCP keep-alive, with the first probe after 60 idle seconds. Default 1. Sockets only.
     uint32_t keep_alive;
-    // 0.
-    uint32_t reserved;
+    // How many of its handshakes in flight a server has from one source at most: an IPv4 address, or the /64 of an IPv6
+    // address. 0, the default, sets no limit beside `handshakes_max`. At either limit, of the source that has most the
+    // oldest handshake gives way to a newcomer (`curve_tun_connection_on_give_way`).
+    uint32_t handshakes_per_source;
     // A server's name, which its registry is told of each client, so that one registry can decide differently for several
     // listeners: a string of at most 255 bytes without control characters, copied; NULL is none. Default NULL.
     const char *listener;
@@ -888,12 +890,27 @@ curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
 
 // Makes a server's end for a client that came from an address, which the registry will be asked about.
 //
-// May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` when the server has as many in flight as its options allow,
-// `CURVE_TUN_ERR_BAD_ADDRESS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+// When as many handshakes are in flight as the server's options allow, of the source that has most the oldest gives way,
+// if it can (`curve_tun_connection_on_give_way`). May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way,
+// `CURVE_TUN_ERR_BAD_ADDRESS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
+// `give_way`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
+
+// Lets a server's handshake give way to another when as many are in flight as the server's options allow. It is then over,
+// which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `give_way` is called, once, with
+// `user_data`: from within the call that makes the newcomer's connection, on its thread. It is to have this connection's
+// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
+// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned; `user_data` must last until then.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake; `CURVE_TUN_ERR_FORKED`. Threads:
+// one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_on_give_way(curve_tun_connection *connection,
+                                                  void (*give_way)(void *user_data),
+                                                  void *user_data);
 
 // Where the connection stands.
 //
@@ -911,8 +928,8 @@ curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *conne
 //
 // The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
 // the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
-// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+// (the handshake was not over in time) and `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the
+// connection is closed; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
                                            int64_t now_ms,
@@ -1112,8 +1129,8 @@ curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
                                             size_t capacity);
 
 // Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's to run, on a thread of
-// its own if others are not to wait for it. A client that comes while as many handshakes are in flight as the server's
-// options allow is closed, and not given.
+// its own if others are not to wait for it. When as many handshakes are in flight as the server's options allow, of the
+// source that has most the oldest gives way to a new client: its socket is closed.
 //
 // Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
 // `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES` or `CURVE_TUN_ERR_OUT_OF_MEMORY` when the system cannot take a
@@ -1129,7 +1146,8 @@ curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
 //
 // May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
 // `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
-// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
+// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another,
+// `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
 // Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed since the
 // accept.
 CURVE_TUN_MUST_USE
@@ -1138,7 +1156,7 @@ curve_tun_result curve_tun_handshake(const curve_tun_socket *socket,
 
 // Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a silent client keeps nobody
 // waiting. A client that fails its handshake is closed and not given; when as many are in flight as the server's options
-// allow, the oldest gives way to a new client.
+// allow, of the source that has most the oldest gives way to a new client.
 //
 // May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks
 // until there is a client, at most for `timeout_ms`.

@@ -2,8 +2,8 @@
 %%% A listener: it owns the listening socket and keeps the queue of those who accept.
 %%%
 %%% While somebody waits, clients are taken from the backlog and their handshakes run side by side, so that a slow or
-%%% silent client keeps nobody waiting; the first to finish goes to the one who has waited longest. At the limit of
-%%% handshakes in flight the oldest has to go.
+%%% silent client keeps nobody waiting; the first to finish goes to the one who has waited longest. At the limits of
+%%% handshakes in flight one gives way (curve_tun_shares).
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
@@ -26,11 +26,11 @@
     %% Set after a failure such as emfile: the next try is not before it is over.
     paused = false :: boolean(),
     waiters = queue:new() :: queue:queue(#waiter{}),
-    %% Handshakes under way, by their start.
-    in_flight = #{} :: #{pid() => {integer(), curve_tun:socket()}},
-    next = 0 :: integer(),
+    %% Handshakes under way, and their places.
+    in_flight = #{} :: #{pid() => curve_tun:socket()},
+    shares :: curve_tun_shares:shares(),
     %% A client that waits for a place.
-    held :: {pid(), curve_tun:socket()} | none,
+    held :: {pid(), curve_tun:socket(), curve_tun_shares:source()} | none,
     %% Connected, and not yet accepted by anybody.
     done = queue:new() :: queue:queue({pid(), curve_tun:socket()})
 }).
@@ -69,7 +69,9 @@ wait(RequestId) ->
 init(#{socket := Socket, owner := Owner, prepared := Prepared} = Start) ->
     process_flag(trap_exit, true),
     Acceptor = spawn_link(?MODULE, acceptor, [self(), Socket, Prepared]),
-    S = #listener{start = Start, owner = monitor(process, Owner), cookie = none, acceptor = Acceptor, held = none},
+    #{options := #{handshakes_max := Most, handshakes_per_source := MostOfOne}} = Prepared,
+    S = #listener{start = Start, owner = monitor(process, Owner), cookie = none, acceptor = Acceptor, held = none,
+                  shares = curve_tun_shares:new(Most, MostOfOne)},
     {ok, watch(S)}.
 
 -spec terminate(term(), #listener{}) -> ok.
@@ -113,9 +115,9 @@ handle_cast(_Cast, S) ->
     {noreply, S}.
 
 -spec handle_info(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
-handle_info({accepted, Pid, Socket}, S) ->
+handle_info({accepted, Pid, Socket, Source}, S) ->
     _ = monitor(process, Pid),
-    {noreply, work(take_in(Pid, Socket, S#listener{accepting = false}))};
+    {noreply, work(take_in(Pid, Socket, Source, S#listener{accepting = false}))};
 handle_info({accept_failed, Reason}, S) ->
     not_accepted(Reason, S#listener{accepting = false});
 handle_info({handshake_over, Pid, Result}, S) ->
@@ -197,8 +199,8 @@ drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
     S#listener{waiters = queue:filter(Keep, Waiters)}.
 
 %% A client has connected: it goes to who does the handshake himself, or its handshake begins.
--spec take_in(pid(), curve_tun:socket(), #listener{}) -> #listener{}.
-take_in(Pid, Socket, S) ->
+-spec take_in(pid(), curve_tun:socket(), curve_tun_shares:source(), #listener{}) -> #listener{}.
+take_in(Pid, Socket, Source, S) ->
     case take_waiter(transport, S) of
         {Waiter, Next} ->
             case give(Pid, Waiter) of
@@ -206,21 +208,19 @@ take_in(Pid, Socket, S) ->
                 {error, closed} -> S
             end;
         none ->
-            S#listener{held = {Pid, Socket}}
+            S#listener{held = {Pid, Socket, Source}}
     end.
 
 -spec start_held(#listener{}) -> #listener{}.
 start_held(#listener{held = none} = S) ->
     S;
-start_held(#listener{held = {Pid, Socket}, in_flight = InFlight, next = Next, start = Start} = S) ->
-    #{prepared := #{options := #{handshakes_max := Max}}} = Start,
-    case map_size(InFlight) < Max of
-        true ->
+start_held(#listener{held = {Pid, Socket, Source}, in_flight = InFlight, shares = Shares} = S) ->
+    case curve_tun_shares:take(Pid, Source, Shares) of
+        {ok, Taken} ->
             curve_tun_connection:handshake_for(self(), Pid),
-            S#listener{held = none, in_flight = InFlight#{Pid => {Next, Socket}}, next = Next + 1};
-        false ->
-            {_, Oldest} = lists:min([{N, P} || {P, {N, _}} <- maps:to_list(InFlight)]),
-            gen_statem:cast(Oldest, evict),
+            S#listener{held = none, in_flight = InFlight#{Pid => Socket}, shares = Taken};
+        {gives_way, Other} ->
+            gen_statem:cast(Other, evict),
             S
     end.
 
@@ -255,10 +255,13 @@ not_accepted(Reason, #listener{waiters = Waiters} = S) ->
 
 %% A client that was refused is nobody's affair: those who accept get the next one.
 -spec handshake_over(pid(), ok | {error, atom()}, #listener{}) -> #listener{}.
-handshake_over(Pid, ok, #listener{in_flight = InFlight, done = Done} = S) ->
+handshake_over(Pid, ok, #listener{in_flight = InFlight, shares = Shares, done = Done} = S) ->
     case maps:take(Pid, InFlight) of
-        {{_, Socket}, Rest} -> S#listener{in_flight = Rest, done = queue:in({Pid, Socket}, Done)};
-        error -> S
+        {Socket, Rest} ->
+            Left = curve_tun_shares:leave(Pid, Shares),
+            S#listener{in_flight = Rest, shares = Left, done = queue:in({Pid, Socket}, Done)};
+        error ->
+            S
     end;
 %% Its place is free when its process is gone.
 handshake_over(_Pid, {error, _}, S) ->
@@ -267,7 +270,8 @@ handshake_over(_Pid, {error, _}, S) ->
 -spec down(reference(), pid(), #listener{}) -> #listener{}.
 down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters = Waiters} = S) ->
     S#listener{in_flight = maps:remove(Pid, InFlight),
-               held = case Held of {Pid, _} -> none; _ -> Held end,
+               shares = curve_tun_shares:leave(Pid, S#listener.shares),
+               held = case Held of {Pid, _, _} -> none; _ -> Held end,
                done = queue:filter(fun({P, _}) -> P =/= Pid end, Done),
                waiters = queue:filter(fun(#waiter{monitor = M}) -> M =/= Ref end, Waiters)}.
 
@@ -286,18 +290,28 @@ acceptor(Listener, Socket, Prepared) ->
 
 -spec arrived(pid(), gen_tcp:socket(), curve_tun_connection:prepared()) -> tuple().
 arrived(Listener, Client, Prepared) ->
+    case inet:peername(Client) of
+        {ok, {Address, _}} -> attached(Listener, Client, Prepared, curve_tun_shares:source(Address));
+        {error, _} -> left(Client)
+    end.
+
+-spec attached(pid(), gen_tcp:socket(), curve_tun_connection:prepared(), curve_tun_shares:source()) -> tuple().
+attached(Listener, Client, Prepared, Source) ->
     case curve_tun_connection_sup:start_child(Listener) of
         {ok, Pid} ->
             case curve_tun_connection:attach(Pid, Client, curve_tun_options:accepted_socket([]), Prepared) of
                 {ok, Socket} ->
-                    {accepted, Pid, Socket};
+                    {accepted, Pid, Socket, Source};
                 {error, _} ->
-                    %% The client has left already.
                     _ = curve_tun_connection:request(Pid, close),
-                    gen_tcp:close(Client),
-                    {accept_failed, econnaborted}
+                    left(Client)
             end;
         {error, _} ->
-            gen_tcp:close(Client),
-            {accept_failed, econnaborted}
+            left(Client)
     end.
+
+%% The client has left already, or cannot be had.
+-spec left(gen_tcp:socket()) -> tuple().
+left(Client) ->
+    gen_tcp:close(Client),
+    {accept_failed, econnaborted}.

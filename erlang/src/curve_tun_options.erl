@@ -8,7 +8,7 @@
 -type options() :: #{key => curve_tun:public_key(), vault => module(), registry => module(),
                      active := curve_tun:active(), handshake_timeout := timeout(),
                      receive_high_water := pos_integer(), handshakes_max := pos_integer(),
-                     buffer := pos_integer()}.
+                     handshakes_per_source := pos_integer() | infinity, buffer := pos_integer()}.
 
 -define(ACTIVE_MIN, -32768).
 -define(ACTIVE_MAX, 32767).
@@ -26,7 +26,7 @@
           {ok, options(), [term()]} | {error, curve_tun:option_error()}.
 parse(Side, Given) ->
     Defaults = #{active => false, handshake_timeout => 10000, receive_high_water => 262144,
-                 handshakes_max => 1024, buffer => ?BUFFER},
+                 handshakes_max => 1024, handshakes_per_source => infinity, buffer => ?BUFFER},
     try lists:foldl(fun option/2, {Defaults, []}, proper(Given)) of
         {Options, _} when Side =:= client, not is_map_key(key, Options) ->
             {error, {missing_option, key}};
@@ -51,6 +51,9 @@ option({handshake_timeout, Ms}, {Own, Tcp}) when is_integer(Ms), Ms > 0 -> {Own#
 option({receive_high_water, N}, {Own, Tcp}) when is_integer(N), N > 0 -> {Own#{receive_high_water => N}, Tcp};
 option({handshakes_max, N}, {Own, Tcp}) when is_integer(N), N > 0, N =< 16#ffffffff ->
     {Own#{handshakes_max => N}, Tcp};
+option({handshakes_per_source, infinity}, {Own, Tcp}) -> {Own#{handshakes_per_source => infinity}, Tcp};
+option({handshakes_per_source, N}, {Own, Tcp}) when is_integer(N), N > 0 ->
+    {Own#{handshakes_per_source => N}, Tcp};
 option({buffer, N}, {Own, Tcp}) when is_integer(N), N > 0 -> {Own#{buffer => N}, Tcp};
 option({active, Active} = Option, {Own, Tcp}) ->
     is_active(Active) orelse throw({bad_option, Option}),
@@ -68,7 +71,7 @@ option(Option, {Own, Tcp}) ->
 is_ours(list) -> true;
 is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
     lists:member(element(1, Option),
-                 [key, vault, registry, handshake_timeout, receive_high_water, handshakes_max, buffer,
+                 [key, vault, registry, handshake_timeout, receive_high_water, handshakes_max, handshakes_per_source, buffer,
                   mode, packet, packet_size, header, deliver, exit_on_close, show_econnreset, line_delimiter,
                   delay_send]);
 is_ours(Option) -> not is_atom(Option).

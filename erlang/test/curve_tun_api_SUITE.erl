@@ -108,7 +108,8 @@ bad_options_are_named(_) ->
     [?assertEqual({error, {bad_option, Bad}}, connect(Port, [Bad]))
      || Bad <- [{key, <<1>>}, {key, "text"}, {vault, "module"}, {active, maybe_so}, {active, 40000},
                 {handshake_timeout, 0}, {receive_high_water, -1}, {packet, 4}, {packet, line}, list, {mode, list},
-                {header, 2}, {deliver, port}, {handshakes_max, 0}, {handshakes_max, 1 bsl 32}]],
+                {header, 2}, {deliver, port}, {handshakes_max, 0}, {handshakes_max, 1 bsl 32},
+                {handshakes_per_source, 0}, {handshakes_per_source, none}]],
     ?assertEqual({error, {bad_option, atom}}, curve_tun:connect({127,0,0,1}, Port, atom)),
     ?assertEqual({error, {bad_option, [{key, <<0:256>>} | tail]}},
                  curve_tun:connect({127,0,0,1}, Port, [{key, <<0:256>>} | tail])),

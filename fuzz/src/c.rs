@@ -22,7 +22,7 @@ pub struct Options {
     pub handshakes_max: u32,
     pub no_delay: u32,
     pub keep_alive: u32,
-    pub reserved: u32,
+    pub handshakes_per_source: u32,
     pub listener: *const c_char,
 }
 

@@ -193,7 +193,7 @@ impl Tuned {
             handshakes_max: 0,
             no_delay: 0,
             keep_alive: 0,
-            reserved: 0,
+            handshakes_per_source: 0,
             listener: null(),
         };
         // SAFETY: the struct is whole.
@@ -209,6 +209,7 @@ impl Tuned {
                 options.receive_high_water = values[1] as usize % 100_000;
                 options.send_high_water = values[2] as usize % 100_000;
                 options.handshakes_max = values[3] % 8;
+                options.handshakes_per_source = values[3] >> 3 & 3;
                 options.no_delay = values[3] >> 30;
             }
         }

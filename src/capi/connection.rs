@@ -18,7 +18,7 @@ use super::vault::curve_tun_vault;
 use crate::connection::{Connection, ConnectionState};
 use crate::error::{Error, Result};
 use std::cell::{Cell, RefCell, RefMut};
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::ops::{Deref, DerefMut};
 
 /// Where a connection stands.
@@ -114,8 +114,10 @@ pub unsafe extern "C" fn curve_tun_connection_new_client(
 
 /// Makes a server's end for a client that came from an address, which the registry will be asked about.
 ///
-/// May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` when the server has as many in flight as its options allow,
-/// `CURVE_TUN_ERR_BAD_ADDRESS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+/// When as many handshakes are in flight as the server's options allow, of the source that has most the oldest gives way,
+/// if it can (`curve_tun_connection_on_give_way`). May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way,
+/// `CURVE_TUN_ERR_BAD_ADDRESS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
+/// `give_way`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_new_server(
@@ -130,6 +132,45 @@ pub unsafe extern "C" fn curve_tun_connection_new_server(
         connection.give(curve_tun_connection::new(Connection::server(server.0.server(), address)?));
         Ok(())
     })
+}
+
+/// Lets a server's handshake give way to another when as many are in flight as the server's options allow. It is then over,
+/// which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `give_way` is called, once, with
+/// `user_data`: from within the call that makes the newcomer's connection, on its thread. It is to have this connection's
+/// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
+/// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned; `user_data` must last until then.
+///
+/// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake; `CURVE_TUN_ERR_FORKED`. Threads:
+/// one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_on_give_way(
+    connection: *mut curve_tun_connection,
+    give_way: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+    user_data: *mut c_void,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let connection = unsafe { object(connection)? };
+        let host = GiveWay { call: give_way.ok_or(Error::Null)?, user_data };
+        connection.get()?.on_give_way(move || host.tell())
+    })
+}
+
+/// What a C program has done when its connection gives way.
+struct GiveWay {
+    call: unsafe extern "C" fn(*mut c_void),
+    user_data: *mut c_void,
+}
+
+// SAFETY: the header demands that the function takes `user_data` on any thread.
+unsafe impl Send for GiveWay {}
+
+impl GiveWay {
+    fn tell(self) {
+        // SAFETY: the header demands that `user_data` lasts as long as the handshake does.
+        unsafe { (self.call)(self.user_data) }
+    }
 }
 
 /// Where the connection stands.
@@ -174,8 +215,8 @@ pub unsafe extern "C" fn curve_tun_connection_peer_key(
 ///
 /// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
 /// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-/// (the handshake was not over in time, and the connection is closed), `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative
-/// time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+/// (the handshake was not over in time) and `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the
+/// connection is closed; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_tick(

@@ -1,6 +1,6 @@
 //! # Options
 
-use super::boundary::{catch_ok, flag, growing, out, string, zero};
+use super::boundary::{catch_ok, flag, growing, out, string};
 use super::result::curve_tun_result;
 use crate::connection::Options;
 use crate::error::{Error, Result};
@@ -27,8 +27,10 @@ pub struct curve_tun_options {
     pub no_delay: u32,
     /// Flag: TCP keep-alive, with the first probe after 60 idle seconds. Default 1. Sockets only.
     pub keep_alive: u32,
-    /// 0.
-    pub reserved: u32,
+    /// How many of its handshakes in flight a server has from one source at most: an IPv4 address, or the /64 of an IPv6
+    /// address. 0, the default, sets no limit beside `handshakes_max`. At either limit, of the source that has most the
+    /// oldest handshake gives way to a newcomer (`curve_tun_connection_on_give_way`).
+    pub handshakes_per_source: u32,
     /// A server's name, which its registry is told of each client, so that one registry can decide differently for several
     /// listeners: a string of at most 255 bytes without control characters, copied; NULL is none. Default NULL.
     pub listener: *const c_char,
@@ -55,7 +57,7 @@ pub unsafe extern "C" fn curve_tun_options_default(options: *mut curve_tun_optio
             handshakes_max: defaults.handshakes_max,
             no_delay: defaults.no_delay.into(),
             keep_alive: defaults.keep_alive.into(),
-            reserved: 0,
+            handshakes_per_source: defaults.handshakes_per_source,
             listener: std::ptr::null(),
         });
         Ok(())
@@ -69,7 +71,6 @@ pub unsafe extern "C" fn curve_tun_options_default(options: *mut curve_tun_optio
 pub(super) unsafe fn read_options(place: *const curve_tun_options) -> Result<Options> {
     // SAFETY: the caller's promise; the struct has integers and a string that may be NULL.
     let options = unsafe { growing(place)? };
-    zero(options.reserved)?;
     let listener = if options.listener.is_null() {
         ""
     } else {
@@ -81,6 +82,7 @@ pub(super) unsafe fn read_options(place: *const curve_tun_options) -> Result<Opt
         receive_high_water: options.receive_high_water,
         send_high_water: options.send_high_water,
         handshakes_max: options.handshakes_max,
+        handshakes_per_source: options.handshakes_per_source,
         no_delay: flag(options.no_delay)?,
         keep_alive: flag(options.keep_alive)?,
         listener: listener.into(),

@@ -153,8 +153,8 @@ pub unsafe extern "C" fn curve_tun_listener_address(
 }
 
 /// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's to run, on a thread of
-/// its own if others are not to wait for it. A client that comes while as many handshakes are in flight as the server's
-/// options allow is closed, and not given.
+/// its own if others are not to wait for it. When as many handshakes are in flight as the server's options allow, of the
+/// source that has most the oldest gives way to a new client: its socket is closed.
 ///
 /// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
 /// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES` or `CURVE_TUN_ERR_OUT_OF_MEMORY` when the system cannot take a
@@ -181,7 +181,8 @@ pub unsafe extern "C" fn curve_tun_transport_accept(
 ///
 /// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
 /// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
-/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
+/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another,
+/// `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
 /// Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed since the
 /// accept.
 #[must_use]
@@ -199,7 +200,7 @@ pub unsafe extern "C" fn curve_tun_handshake(
 
 /// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a silent client keeps nobody
 /// waiting. A client that fails its handshake is closed and not given; when as many are in flight as the server's options
-/// allow, the oldest gives way to a new client.
+/// allow, of the source that has most the oldest gives way to a new client.
 ///
 /// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks
 /// until there is a client, at most for `timeout_ms`.

@@ -37,7 +37,15 @@ pub(super) enum Accepting {
     /// The vault opens the vouch.
     Vouch(Slot, IpAddr, Initiated),
     /// The registry decides; only the slot of the first two is still needed.
-    Verdict(#[expect(dead_code, reason = "held until the handshake is over")] Slot, Proven),
+    Verdict(Slot, Proven),
+}
+
+impl Accepting {
+    pub(super) fn slot(&self) -> &Slot {
+        match self {
+            Accepting::Initiate(slot, ..) | Accepting::Vouch(slot, ..) | Accepting::Verdict(slot, _) => slot,
+        }
+    }
 }
 
 /// Whether an answer is of the kind that the request asks for.

@@ -10,6 +10,7 @@ mod options;
 mod outbox;
 mod request;
 mod server;
+mod shares;
 
 #[cfg(any(feature = "net", feature = "nif"))]
 pub(crate) use halves::{ReceiveHalf, SendHalf};
@@ -101,11 +102,14 @@ impl Connection {
 
     /// A server's end for a client that came from `address`.
     ///
+    /// At the limits of [`Options::handshakes_max`] and [`Options::handshakes_per_source`], of the source that has most
+    /// the oldest handshake gives way, if it can ([`Connection::on_give_way`]).
+    ///
     /// # Errors
-    /// `TooManyHandshakes` when the server has [`Options::handshakes_max`] in flight, `CryptoUnavailable`.
+    /// `TooManyHandshakes` if none can give way, `CryptoUnavailable`, `Forked`.
     pub fn server(server: &Arc<Server>, address: IpAddr) -> Result<Connection> {
         crate::crypto::init()?;
-        let ready = Ready::Server(server::Slot::take(server)?, address.to_canonical());
+        let ready = Ready::Server(server::Slot::take(server, address)?, address.to_canonical());
         Ok(Connection::new(Role::Server, ready, server.options()))
     }
 
@@ -153,7 +157,8 @@ impl Connection {
     ///
     /// # Errors
     /// What ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`, `UnknownPeer`,
-    /// `CounterExhausted`, or an error of the vault or the registry. Then `Closed`. `Forked`.
+    /// `CounterExhausted`, `TooManyHandshakes` for one that has given way, or an error of the vault or the registry.
+    /// Then `Closed`. `Forked`.
     pub fn read(&mut self, bytes: &[u8]) -> Result<usize> {
         self.check_open()?;
         let mut taken = 0;
@@ -189,6 +194,7 @@ impl Connection {
 
     fn came(&mut self) -> Result<()> {
         self.touched = true;
+        self.check_place()?;
         self.advance().map_err(|error| self.fail(error))
     }
 
@@ -305,6 +311,7 @@ impl Connection {
         }
         self.request = None;
         self.touched = true;
+        self.check_place()?;
         let advanced = self.settle(answer).and_then(|()| self.advance());
         advanced.map_err(|error| self.fail(error))
     }
@@ -316,10 +323,12 @@ impl Connection {
     /// and after a handshake: an established connection gives idle buffers back by it.
     ///
     /// # Errors
-    /// `Timeout`: the handshake was not over in time, and the connection is closed. `Closed`, `Forked`.
+    /// `Timeout`: the handshake was not over in time, or `TooManyHandshakes`: it has given way; the connection is
+    /// closed. `Closed`, `Forked`.
     pub fn tick(&mut self, now_ms: u64) -> Result<Option<u64>> {
         self.check_open()?;
         if !matches!(self.state, State::Connected(..)) {
+            self.check_place()?;
             let timeout = self.handshake_timeout_ms;
             let deadline = *self.handshake_deadline.get_or_insert_with(|| now_ms.saturating_add(timeout));
             if now_ms >= deadline {
@@ -346,14 +355,29 @@ impl Connection {
     /// The transport has come to its end in order (the peer closed its side); messages that came stay.
     ///
     /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read and answered by the
-    /// end alone, which is what a server does that cannot open it. A transport that broke is told by
-    /// [`Connection::close`].
+    /// end alone, which is what a server does that cannot open it; or `TooManyHandshakes` for one that has given way.
+    /// A transport that broke is told by [`Connection::close`].
     pub fn transport_ended(&mut self) -> Error {
+        if let Err(error) = self.check_place() {
+            return error;
+        }
         let unanswered = matches!(self.state, State::Initiating(Initiating::Cookie { .. }))
             && self.outbox.bytes().is_empty()
             && self.inbox.is_empty();
         self.close();
         if unanswered { Error::WrongServerKey } else { Error::Closed }
+    }
+
+    /// Lets a server's handshake give way to another at the limits of the options. When it does, every further call
+    /// says so, and `tell` is called, once: on the thread of the newcomer, which it is not to hold up, and without a
+    /// call to this crate. It is to have the driver drop the connection; shutting the transport down does. It is not
+    /// called once the handshake or the connection is over.
+    ///
+    /// # Errors
+    /// `WrongState` for a client's end, and after the handshake.
+    pub fn on_give_way(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.slot().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
+        Ok(())
     }
 
     /// Ends it. Secrets are wiped and pending bytes dropped; messages that came stay.
@@ -367,6 +391,20 @@ impl Connection {
     fn check_open(&self) -> Result<()> {
         self.origin.check()?;
         if matches!(self.state, State::Closed) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// A server's place among the handshakes in flight, until it is connected.
+    fn slot(&self) -> Option<&server::Slot> {
+        match &self.state {
+            State::Ready(Ready::Server(slot, _) | Ready::Answering(slot, ..)) => Some(slot),
+            State::Accepting(accepting) => Some(accepting.slot()),
+            _ => None,
+        }
+    }
+
+    fn check_place(&mut self) -> Result<()> {
+        let checked = self.slot().map_or(Ok(()), server::Slot::check);
+        checked.map_err(|error| self.fail(error))
     }
 
     /// Ends the connection because of `error`.

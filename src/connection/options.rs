@@ -17,6 +17,10 @@ pub struct Options {
     pub send_high_water: usize,
     /// How many handshakes a server has in flight at most; at least 1. Default 1,024.
     pub handshakes_max: u32,
+    /// How many of these one source may have: an IPv4 address, or the /64 of an IPv6 address. 0, the default, sets no
+    /// limit beside [`Options::handshakes_max`]. At either limit, of the source that has most the oldest handshake
+    /// gives way to a newcomer.
+    pub handshakes_per_source: u32,
     /// TCP_NODELAY: send small messages at once. Default true.
     pub no_delay: bool,
     /// TCP keep-alive, the first probe after 60 idle seconds. Default true.
@@ -39,6 +43,7 @@ impl Default for Options {
             receive_high_water: 4 << 16,
             send_high_water: 1 << 26,
             handshakes_max: 1024,
+            handshakes_per_source: 0,
             no_delay: true,
             keep_alive: true,
             listener: Arc::default(),
@@ -56,6 +61,11 @@ impl Options {
             && self.listener.len() <= LISTENER_MAX
             && !self.listener.contains(char::is_control);
         if ok { Ok(()) } else { Err(Error::InvalidArgument) }
+    }
+
+    /// The most handshakes that one source may have in flight.
+    pub(crate) fn share(&self) -> u32 {
+        if self.handshakes_per_source == 0 { self.handshakes_max } else { self.handshakes_per_source }
     }
 
     /// The most that an inbox of these options holds.

@@ -1,12 +1,14 @@
 //! What all connections of a server share.
 
 use super::Options;
+use super::shares::{GiveWay, Shares, Source};
 use crate::cookie::MinuteKeys;
+use crate::crypto::Origin;
 use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::vault::Vault;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A server's vault, minute keys, registry and limits, shared by its connections and by any number of threads.
 pub struct Server {
@@ -14,7 +16,8 @@ pub struct Server {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) minute_keys: MinuteKeys,
     options: Options,
-    in_flight: AtomicU32,
+    in_flight: Mutex<Shares>,
+    origin: Origin,
 }
 
 impl Server {
@@ -31,7 +34,8 @@ impl Server {
     ) -> Result<Arc<Server>> {
         options.check()?;
         let minute_keys = MinuteKeys::new(now_ms)?;
-        Ok(Arc::new(Server { vault, registry, minute_keys, options, in_flight: AtomicU32::new(0) }))
+        let in_flight = Mutex::new(Shares::new(options.handshakes_max, options.share()));
+        Ok(Arc::new(Server { vault, registry, minute_keys, options, in_flight, origin: Origin::here() }))
     }
 
     /// Rotates the minute keys that are due at `now_ms`, and gives the time of the next rotation.
@@ -61,31 +65,54 @@ impl Server {
     }
 
     /// How many handshakes are in flight.
-    pub fn handshakes_in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+    pub fn handshakes_in_flight(&self) -> usize {
+        self.shares().taken()
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place among the handshakes in flight, given back when dropped.
-pub(super) struct Slot(Arc<Server>);
+pub(super) struct Slot {
+    server: Arc<Server>,
+    source: Source,
+    number: u64,
+}
 
 impl Slot {
-    pub(super) fn take(server: &Arc<Server>) -> Result<Slot> {
-        let max = server.options.handshakes_max;
-        server
-            .in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
-            .map_err(|_| Error::TooManyHandshakes)?;
-        Ok(Slot(server.clone()))
+    /// A place for a client from `address`; another may have to give way.
+    pub(super) fn take(server: &Arc<Server>, address: IpAddr) -> Result<Slot> {
+        server.origin.check()?;
+        let source = address.into();
+        let number = server.shares().take(source)?;
+        Ok(Slot { server: server.clone(), source, number })
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
-        &self.0
+        &self.server
+    }
+
+    /// `TooManyHandshakes` once it has given way.
+    pub(super) fn check(&self) -> Result<()> {
+        let has = self.server.shares().has(self.source, self.number);
+        if has { Ok(()) } else { Err(Error::TooManyHandshakes) }
+    }
+
+    /// Lets it give way: `tell` is called once when it does, and never after this is dropped.
+    pub(super) fn may_give_way(&self, tell: GiveWay) {
+        self.server.shares().may_give_way(self.source, self.number, tell);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // In a forked child another thread of the parent may hold the lock for ever.
+        if self.server.origin.check().is_ok() {
+            let tell = self.server.shares().leave(self.source, self.number);
+            // What it holds may itself use the server when it goes: not under the lock.
+            drop(tell);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Many handshakes at once, driven by whichever thread is in [`Listener::accept`](super::Listener::accept).
 
 use super::deadline::Deadline;
-use super::shake::{Step, step};
+use super::shake::{Step, server_end, step};
 use super::socket::answerers;
 use super::{Socket, TimedServer, io};
 use crate::connection::{Answer, Connection, Server};
@@ -60,7 +60,7 @@ pub(super) struct Handshakes {
 
 struct Shaking {
     id: u64,
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     peer: SocketAddr,
     connection: Connection,
     deadline: Deadline,
@@ -165,11 +165,8 @@ impl Handshakes {
         let server = port.server.server();
         for _ in 0..ACCEPT_BATCH {
             let Some((stream, peer)) = self.take(port)? else { return Ok(()) };
-            let mut connection = Connection::server(server, peer.ip());
-            if matches!(connection, Err(Error::TooManyHandshakes)) && self.shaking.pop_front().is_some() {
-                connection = Connection::server(server, peer.ip());
-            }
-            let connection = match connection {
+            let stream = Arc::new(stream);
+            let connection = match server_end(server, &stream, peer) {
                 Ok(connection) => connection,
                 Err(Error::TooManyHandshakes) => continue,
                 Err(error) => return Err(error),

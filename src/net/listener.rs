@@ -76,9 +76,10 @@ impl Listener {
 
     /// The next client whose handshake is done. Blocks until there is one.
     ///
-    /// All handshakes in flight go on meanwhile. A client that fails its handshake is closed and not reported; at the
-    /// limit of [`Options::handshakes_max`](crate::connection::Options::handshakes_max) the oldest handshake gives
-    /// way to a new client.
+    /// All handshakes in flight go on meanwhile. A client that fails its handshake is closed and not reported. At the
+    /// limits of [`Options::handshakes_max`](crate::connection::Options::handshakes_max) and
+    /// [`Options::handshakes_per_source`](crate::connection::Options::handshakes_per_source), of the source that has
+    /// most the oldest handshake gives way to a new client.
     ///
     /// # Errors
     /// `Timeout`, and no client is lost by it; `TooManyFiles` or `OutOfMemory` when the system cannot take a
@@ -125,10 +126,7 @@ impl Listener {
     }
 
     /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of its own if others
-    /// are not to wait for it.
-    ///
-    /// A client that comes while as many handshakes are in flight as
-    /// [`Options::handshakes_max`](crate::connection::Options::handshakes_max) allows is closed.
+    /// are not to wait for it. At the limits a handshake gives way as it does in [`Listener::accept`].
     ///
     /// # Errors
     /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for the other's turn.

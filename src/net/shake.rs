@@ -3,12 +3,13 @@
 use super::deadline::Deadline;
 use super::errand::Answerers;
 use super::io;
-use crate::connection::{Connection, ConnectionState};
+use crate::connection::{Connection, ConnectionState, Server};
 use crate::error::{Error, Result};
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// What a handshake needs next.
 pub(super) enum Step {
@@ -18,6 +19,22 @@ pub(super) enum Step {
     Wait(PollFlags),
     /// An answer to the connection's request.
     Ask,
+}
+
+/// The server's end of a connection that was just accepted. If it has to give way to another handshake, whoever drives it
+/// finds its transport shut down.
+pub(super) fn server_end(
+    server: &Arc<Server>,
+    stream: &Arc<TcpStream>,
+    peer: SocketAddr,
+) -> Result<Connection> {
+    let mut connection = Connection::server(server, peer.ip())?;
+    let stream = stream.clone();
+    connection.on_give_way(move || {
+        // It fails if the peer has gone, which is as good.
+        let _ = stream.shutdown(Shutdown::Both);
+    })?;
+    Ok(connection)
 }
 
 /// Goes as far as the socket and the vault allow without waiting.

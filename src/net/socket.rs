@@ -34,7 +34,7 @@ const DRAIN_MAX: usize = 1 << 20;
 /// and from then on every call says `Closed`; messages that came before are
 /// received first. In a forked child every call says `Forked`.
 pub struct Socket {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     local: SocketAddr,
     peer: SocketAddr,
     /// Until it is connected.
@@ -85,25 +85,30 @@ impl Socket {
         io::configure(&stream, options)?;
         shake::run(&stream, &mut connection, &Answerers { vault, registry: None }, deadline)?;
         let peer = stream.peer_addr().map_err(|e| io::error(&e))?;
-        Socket::established(stream, peer, connection)
+        Socket::established(Arc::new(stream), peer, connection)
     }
 
     /// A socket whose handshake is the caller's to run ([`Socket::handshake`]).
     pub(super) fn accepted(stream: TcpStream, peer: SocketAddr, server: &Arc<Server>) -> Result<Socket> {
-        let connection = Connection::server(server, peer.ip())?;
+        let stream = Arc::new(stream);
+        let connection = shake::server_end(server, &stream, peer)?;
         let answerers = answerers(server);
         let deadline = Deadline::after_ms(server.options().handshake_timeout_ms);
         Socket::new(stream, peer, Some(Handshake { connection, answerers, deadline }))
     }
 
     /// A socket whose handshake is over.
-    pub(super) fn established(stream: TcpStream, peer: SocketAddr, connection: Connection) -> Result<Socket> {
+    pub(super) fn established(
+        stream: Arc<TcpStream>,
+        peer: SocketAddr,
+        connection: Connection,
+    ) -> Result<Socket> {
         let socket = Socket::new(stream, peer, None)?;
         socket.establish(connection)?;
         Ok(socket)
     }
 
-    fn new(stream: TcpStream, peer: SocketAddr, handshake: Option<Handshake>) -> Result<Socket> {
+    fn new(stream: Arc<TcpStream>, peer: SocketAddr, handshake: Option<Handshake>) -> Result<Socket> {
         let local = io::canonical(stream.local_addr().map_err(|e| io::error(&e))?);
         Ok(Socket {
             stream,
@@ -132,8 +137,9 @@ impl Socket {
     /// Blocks until connected, at most for `timeout`, and until [`Options::handshake_timeout_ms`] after the accept.
     ///
     /// # Errors
-    /// `WrongState` if it is connected already; `Timeout`, `BadPacket`, `CookieExpired`, `UnknownPeer`, `Closed`, or
-    /// an error of the vault or the registry: the socket is closed. `Forked`.
+    /// `WrongState` if it is connected already; `Timeout`, `BadPacket`, `CookieExpired`, `UnknownPeer`,
+    /// `TooManyHandshakes` if it has given way to another, `Closed`, or an error of the vault or the registry: the
+    /// socket is closed. `Forked`.
     pub fn handshake(&self, timeout: Timeout) -> Result<()> {
         self.origin.check()?;
         let deadline = Deadline::after(timeout);
@@ -265,7 +271,7 @@ impl Socket {
         }
         let room = receiver.half.room();
         let offered = room.len();
-        let read = if waits { (&self.stream).read(room) } else { io::read_now(&self.stream, room) };
+        let read = if waits { (&*self.stream).read(room) } else { io::read_now(&self.stream, room) };
         let failure = match read {
             Ok(0) => Error::Closed,
             Ok(count) => {

@@ -35,7 +35,6 @@ static void options_out_of_range(struct world *w)
     REFUSED(handshakes_max, 0);
     REFUSED(no_delay, 2);
     REFUSED(keep_alive, UINT32_MAX);
-    REFUSED(reserved, 1);
     CHECK(s == NULL && c == NULL);
 
     /* The filler needs no size, and writes no further than the struct of its own header. */

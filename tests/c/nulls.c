@@ -54,6 +54,12 @@ static int32_t verify(void *user_data, const char *address, const uint8_t *publi
     return CURVE_TUN_ERR_REGISTRY_FAILED;
 }
 
+static void give_way(void *user_data)
+{
+    (void)user_data;
+    CHECK(!"a handshake gives way to nobody");
+}
+
 static void must_not_free(void *user_data)
 {
     (void)user_data;
@@ -296,6 +302,8 @@ static void connections(struct world *w)
     CHECK(curve_tun_connection_state(NULL) == CURVE_TUN_STATE_CLOSED);
     IS_NULL(curve_tun_connection_peer_key(NULL, key));
     IS_NULL(curve_tun_connection_peer_key(c, NULL));
+    IS_NULL(curve_tun_connection_on_give_way(NULL, give_way, NULL));
+    IS_NULL(curve_tun_connection_on_give_way(c, NULL, NULL));
     IS_NULL(curve_tun_connection_tick(NULL, 0, &next));
     IS_NULL(curve_tun_connection_tick(c, 0, NULL));
     IS_NULL(curve_tun_connection_request(NULL, &request));

@@ -413,6 +413,52 @@ static void handshake_limit(struct world *w)
         curve_tun_connection_free(c[i]);
 }
 
+static void count_call(void *user_data)
+{
+    ++*(int *)user_data;
+}
+
+/* Of the source that has most, the newcomer counted in, the oldest gives way, and is told so once. */
+static void fair_shares(struct world *w)
+{
+    const char *from[] = {"127.0.0.2", "127.0.0.3", "127.0.0.3", "2001:db8::1", "2001:db8::2"};
+    int gave_way[8] = {0};
+    curve_tun_options options = default_options();
+    curve_tun_connection *c[8], *client;
+    curve_tun_server *server;
+    int64_t next;
+    int i;
+
+    options.handshakes_max = 5;
+    options.handshakes_per_source = 3;
+    OK(curve_tun_server_new(w->server_vault, w->registry, &options, &server));
+    for (i = 0; i < 5; i++) {
+        OK(curve_tun_connection_new_server(server, from[i], &c[i]));
+        OK(curve_tun_connection_on_give_way(c[i], count_call, &gave_way[i]));
+    }
+    OK(curve_tun_connection_new_server(server, "127.0.0.1", &c[5]));
+    OK(curve_tun_connection_on_give_way(c[5], count_call, &gave_way[5]));
+    /* A /64 is one source. */
+    OK(curve_tun_connection_new_server(server, "2001:db8::3", &c[6]));
+    OK(curve_tun_connection_on_give_way(c[6], count_call, &gave_way[6]));
+    OK(curve_tun_connection_new_server(server, "127.0.0.2", &c[7]));
+    OK(curve_tun_connection_on_give_way(c[7], count_call, &gave_way[7]));
+    for (i = 0; i < 8; i++) {
+        bool out = i == 0 || i == 1 || i == 3;
+
+        CHECK(gave_way[i] == out);
+        GIVES(out ? CURVE_TUN_ERR_TOO_MANY_HANDSHAKES : CURVE_TUN_OK, curve_tun_connection_tick(c[i], 0, &next));
+        CHECK((curve_tun_connection_state(c[i]) == CURVE_TUN_STATE_CLOSED) == out);
+        GIVES(out ? CURVE_TUN_ERR_CLOSED : CURVE_TUN_OK, curve_tun_connection_tick(c[i], 0, &next));
+    }
+    OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &options, &client));
+    GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_connection_on_give_way(client, count_call, &gave_way[0]));
+    curve_tun_connection_free(client);
+    for (i = 0; i < 8; i++)
+        curve_tun_connection_free(c[i]);
+    curve_tun_server_free(server);
+}
+
 int main(void)
 {
     struct world w = new_world();
@@ -425,6 +471,7 @@ int main(void)
     answers_now(&w);
     answers_later(&w);
     handshake_limit(&w);
+    fair_shares(&w);
     free_world(&w);
     return 0;
 }

@@ -1,0 +1,121 @@
+//! Honest clients: they connect, talk, leave and come back, and hold the server to each message.
+
+use super::{CONNECTIONS, Field, WORKERS};
+use curve_tun::connection::Options;
+use curve_tun::net::Socket;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// An answer that takes longer is lost.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
+const CLIENTS: usize = CONNECTIONS / WORKERS;
+const BATCH_MAX: u64 = 20;
+const MESSAGE_MAX: u64 = 2000;
+/// Between two actions of a worker: long enough that the machine has power to spare, as a server is to have, so that what
+/// hostile clients cost others shows, and not what it costs to be hostile.
+const THINK: Duration = Duration::from_millis(5);
+/// Of so many actions of a client, one is to leave and come back.
+const LEAVE_ONE_IN: u64 = 20;
+
+static CONNECTED: AtomicUsize = AtomicUsize::new(0);
+
+pub fn all_are_connected() -> bool {
+    CONNECTED.load(Ordering::Relaxed) >= CONNECTIONS
+}
+
+/// Random numbers that are good enough to mix traffic (xorshift), the same in each run.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: usize) -> Dice {
+        Dice(0x9e37_79b9_7f4a_7c15 ^ (seed as u64 + 1) << 20)
+    }
+
+    /// A number below `sides`.
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % sides
+    }
+}
+
+struct Client {
+    socket: Socket,
+    /// Names this connection in its messages.
+    name: u64,
+    /// Messages sent on it.
+    sent: u64,
+}
+
+impl Client {
+    fn connect(field: &Field, name: u64) -> Client {
+        let vault = field.friends[name as usize % field.friends.len()].clone();
+        let options = Options { handshake_timeout_ms: 60_000, ..Options::default() };
+        let socket = Socket::connect("127.0.0.1", field.port, vault, field.server_key, &options, PATIENCE);
+        Client { socket: socket.unwrap_or_else(|error| panic!("connect: {error}")), name, sent: 0 }
+    }
+
+    /// The `n`th message of this connection: no other message of the run is like it.
+    fn message(&self, n: u64, buffer: &mut [u8; MESSAGE_MAX as usize]) -> usize {
+        let len = 16 + (self.name.wrapping_mul(31) + n * 7919) as usize % (buffer.len() - 16);
+        buffer[..8].copy_from_slice(&self.name.to_le_bytes());
+        buffer[8..16].copy_from_slice(&n.to_le_bytes());
+        buffer[16..len].fill(n as u8);
+        len
+    }
+
+    /// Sends a batch, and has each message back, once and in order.
+    fn talk(&mut self, field: &Field, count: u64) {
+        let (mut message, mut echo) = ([0; MESSAGE_MAX as usize], [0; MESSAGE_MAX as usize]);
+        for n in self.sent..self.sent + count {
+            let len = self.message(n, &mut message);
+            self.socket.send(&message[..len], PATIENCE).unwrap_or_else(|error| panic!("send: {error}"));
+        }
+        for n in self.sent..self.sent + count {
+            let len = self.message(n, &mut message);
+            let came = self.socket.recv(&mut echo, PATIENCE).unwrap_or_else(|error| panic!("recv: {error}"));
+            assert!(
+                message[..len] == echo[..came],
+                "message {n} of connection {} came back as another",
+                self.name
+            );
+        }
+        self.sent += count;
+        field.echoes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Nothing came back that was not asked for.
+    fn leave(self) {
+        let more = self.socket.recv(&mut [0; MESSAGE_MAX as usize], Some(Duration::ZERO));
+        assert_eq!(more, Err(curve_tun::Error::Timeout), "a message of connection {} came twice", self.name);
+    }
+}
+
+/// What one thread of honest clients does, until the end.
+pub fn work(field: &Field, worker: usize) {
+    let mut dice = Dice::new(worker);
+    let mut name = worker as u64;
+    let mut come = || {
+        name += WORKERS as u64;
+        Client::connect(field, name)
+    };
+    let mut clients = Vec::with_capacity(CLIENTS);
+    for _ in 0..CLIENTS {
+        clients.push(come());
+        CONNECTED.fetch_add(1, Ordering::Relaxed);
+    }
+    while !field.ended() {
+        let at = dice.roll(CLIENTS as u64) as usize;
+        if dice.roll(LEAVE_ONE_IN) == 0 {
+            clients.swap_remove(at).leave();
+            clients.push(come());
+        } else {
+            clients[at].talk(field, 1 + dice.roll(BATCH_MAX));
+        }
+        field.acted();
+        thread::sleep(THINK);
+    }
+    clients.into_iter().for_each(Client::leave);
+}
