@@ -28,8 +28,7 @@ curve_tun_options default_options(void)
     return options;
 }
 
-/* A decimal number from min to max. */
-static unsigned long number_argument(const char *text, unsigned long min, unsigned long max)
+unsigned long number_argument(const char *text, unsigned long min, unsigned long max)
 {
     char *end;
     unsigned long number;
@@ -118,6 +117,7 @@ struct service service_arguments(int argc, char **argv)
     }
     if (argc < 5)
         fail(program, "[--handshakes N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
+    service.handshakes_max = options.handshakes_max;
     service.host = argv[1];
     service.port = port_argument(argv[2]);
     service.vault = vault_argument(argv[3]);
