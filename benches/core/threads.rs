@@ -5,6 +5,7 @@ use super::handshake::{AGREEMENTS_AGAIN, operations};
 use super::support::World;
 use super::support::sodium::keypair;
 use super::{Extent, median, rate, row};
+use curve_tun::connection::Connection;
 use std::hint::black_box;
 use std::sync::Barrier;
 
@@ -37,12 +38,8 @@ pub fn run(extent: Extent) {
         let mut message = [7; SIZE];
         move || {
             for _ in 0..ECHOES {
-                for (from, to) in [(&mut client, &mut server), (&mut server, &mut client)] {
-                    from.send(&message).unwrap();
-                    let count = to.read(from.pending()).unwrap();
-                    from.written(count);
-                    to.recv(&mut message).unwrap();
-                }
+                pass(&mut client, &mut server, &mut message);
+                pass(&mut server, &mut client, &mut message);
             }
         }
     };
@@ -62,4 +59,12 @@ pub fn run(extent: Extent) {
         row("libsodium", "handshakes_by_threads", threads, apart, "1/s");
         row("curve_tun", "echoes_by_threads", threads, ECHOES as f64 * echoes, "1/s");
     }
+}
+
+/// One message from end to end.
+fn pass(from: &mut Connection, to: &mut Connection, message: &mut [u8]) {
+    from.send(message).unwrap();
+    let count = to.read(from.pending()).unwrap();
+    from.written(count);
+    to.recv(message).unwrap();
 }
