@@ -80,6 +80,7 @@ bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its pictu
 	$(BUILD_LIBRARY)
 	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
 	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
+	$(CARGO) bench --no-run --bench core --bench channel --bench vaults --bench report
 	$(CARGO) bench --bench report
 
 bench-erlang: ## measure the Erlang application beside ssl and gen_tcp

@@ -4,6 +4,7 @@
 %%   erlang.escript gen_tcp SECONDS ECHOES SETUPS
 %%   erlang.escript ssl CERTIFICATES SECONDS ECHOES SETUPS    TLS 1.3, X25519, both sides show a certificate
 %%   erlang.escript curve_tun EBIN SECONDS ECHOES SETUPS      the folder of its modules
+%%   erlang.escript idle COUNT gen_tcp | ssl CERTIFICATES | curve_tun EBIN    memory of idle connections
 %%
 %% OTP's two have {packet, 2}. The receiver of a stream is tuned as its users tune it: {active, 100} and a buffer of
 %% 256 KiB, without which ssl is several times slower. Prints the rows that reference/bench.h describes.
@@ -13,16 +14,29 @@
 -define(SOON, 30_000).
 -define(BUFFER, 262_144).
 
-main(["gen_tcp" | Extent]) ->
-    measure({gen_tcp, inet}, framed([]), framed([]), extent(Extent));
-main(["curve_tun", Ebin | Extent]) ->
+main(["idle", Count | Arguments]) ->
+    {Transport, ServerOptions, ClientOptions, []} = system(Arguments),
+    idle(Transport, ServerOptions, ClientOptions, list_to_integer(Count));
+main([_, _, _, _ | _] = Arguments) ->
+    {Transport, ServerOptions, ClientOptions, Extent} = system(Arguments),
+    measure(Transport, ServerOptions, ClientOptions, extent(Extent));
+main(_) ->
+    io:put_chars(standard_error,
+                 "erlang.escript [idle COUNT] gen_tcp | ssl CERTIFICATES | curve_tun EBIN, or SECONDS ECHOES SETUPS after it\n"),
+    halt(1).
+
+%% Starts what the arguments name; gives {{Module, Inet}, ServerOptions, ClientOptions, FurtherArguments}: the transport
+%% and the module that has its setopts and sockname.
+system(["gen_tcp" | More]) ->
+    {{gen_tcp, inet}, framed([]), framed([]), More};
+system(["curve_tun", Ebin | More]) ->
     true = code:add_patha(Ebin),
     logger:set_primary_config(level, error),
     {ok, _} = application:ensure_all_started(curve_tun),
     {ok, Key} = curve_tun:public_key(),
     ok = curve_tun_simple_registry:register({127, 0, 0, 1}, Key),
-    measure({curve_tun, curve_tun}, [], [{key, Key}], extent(Extent));
-main(["ssl", Folder | Extent]) ->
+    {{curve_tun, curve_tun}, [], [{key, Key}], More};
+system(["ssl", Folder | More]) ->
     {ok, _} = application:ensure_all_started(ssl),
     logger:set_primary_config(level, error),
     Common = [{versions, ['tlsv1.3']}, {verify, verify_peer}, {supported_groups, [x25519]},
@@ -32,12 +46,8 @@ main(["ssl", Folder | Extent]) ->
               [{certfile, filename:join(Folder, Name ++ ".pem")}, {keyfile, filename:join(Folder, Name ++ ".key")}
                | Common]
           end,
-    measure({ssl, ssl}, framed([{fail_if_no_peer_cert, true} | Own("server")]),
-            framed([{server_name_indication, "localhost"} | Own("client")]), extent(Extent));
-main(_) ->
-    io:put_chars(standard_error,
-                 "erlang.escript gen_tcp | ssl CERTIFICATES | curve_tun EBIN, SECONDS ECHOES SETUPS\n"),
-    halt(1).
+    {{ssl, ssl}, framed([{fail_if_no_peer_cert, true} | Own("server")]),
+     framed([{server_name_indication, "localhost"} | Own("client")]), More}.
 
 framed(Options) ->
     [binary, {packet, 2}, {active, false}, {nodelay, true} | Options].
@@ -57,18 +67,70 @@ row(Module, Metric, Size, Value, Unit) ->
 name(curve_tun) -> "curve_tun_erlang";
 name(Module) -> Module.
 
-%% Module is the transport's, Inet the one that has its setopts and sockname.
-measure({Module, Inet} = Transport, ServerOptions, ClientOptions, {Milliseconds, Echoes, Setups}) ->
+measure({Module, _} = Transport, ServerOptions, ClientOptions, {Milliseconds, Echoes, Setups}) ->
+    {Listener, Connect} = listen(Transport, ServerOptions, ClientOptions),
+    [stream(Transport, Listener, Connect, Size, Milliseconds) || Size <- ?SIZES],
+    [echoes(Transport, Listener, Connect, Size, Echoes) || Size <- ?SIZES],
+    setups(Transport, Listener, Connect, Setups),
+    Module:close(Listener).
+
+%% A listener, and what connects to it.
+listen({Module, Inet}, ServerOptions, ClientOptions) ->
     {ok, Listener} = Module:listen(0, [{ip, {127, 0, 0, 1}}, {backlog, 64} | ServerOptions]),
     {ok, {_, Port}} = Inet:sockname(Listener),
     Connect = fun() ->
                   {ok, Socket} = Module:connect({127, 0, 0, 1}, Port, ClientOptions, ?SOON),
                   Socket
               end,
-    [stream(Transport, Listener, Connect, Size, Milliseconds) || Size <- ?SIZES],
-    [echoes(Transport, Listener, Connect, Size, Echoes) || Size <- ?SIZES],
-    setups(Transport, Listener, Connect, Setups),
+    {Listener, Connect}.
+
+%% Memory grows with each connection, both ends of which are in this node. The BEAM counts what it gives out, some of
+%% which it had; the system counts what the process has, native code's part included. The larger growth counts.
+idle({Module, _} = Transport, ServerOptions, ClientOptions, Count) ->
+    {Listener, Connect} = listen(Transport, ServerOptions, ClientOptions),
+    Here = self(),
+    Server = spawn_link(fun() -> serve_idle(Module, Listener, Here, []) end),
+    %% What all connections share is there after the first ones.
+    {First, Before} = {hold(Module, Connect, Server, 50), memory()},
+    {Second, After} = {hold(Module, Connect, Server, Count), memory()},
+    Grown = max(element(1, After) - element(1, Before), element(2, After) - element(2, Before)),
+    row(Module, idle_connection, 0, Grown / (2 * Count), "bytes"),
+    [Module:close(Socket) || Socket <- First ++ Second],
+    unlink(Server),
+    exit(Server, kill),
     Module:close(Listener).
+
+%% Holds all connections that it is told to accept; one message has gone through each.
+serve_idle(Module, Listener, Client, Held) ->
+    receive
+        {accept, Count} ->
+            Sockets = [serve_one(Module, Listener) || _ <- lists:seq(1, Count)],
+            Client ! {self(), accepted},
+            serve_idle(Module, Listener, Client, [Sockets | Held])
+    end.
+
+serve_one(Module, Listener) ->
+    Socket = accept(Module, Listener),
+    ok = Module:send(Socket, <<1>>),
+    Socket.
+
+hold(Module, Connect, Server, Count) ->
+    Server ! {accept, Count},
+    Sockets = [begin
+                   Socket = Connect(),
+                   {ok, <<1>>} = recv(Module, Socket),
+                   Socket
+               end || _ <- lists:seq(1, Count)],
+    receive {Server, accepted} -> ok after ?SOON -> error(timeout) end,
+    Sockets.
+
+%% The BEAM's and the system's count of bytes, after what is idle has had the time to notice.
+memory() ->
+    timer:sleep(3000),
+    garbage_collect(),
+    {ok, Statm} = file:read_file("/proc/self/statm"),
+    [_, Pages | _] = string:lexemes(Statm, " "),
+    {erlang:memory(total), 4096 * binary_to_integer(Pages)}.
 
 accept(ssl, Listener) ->
     {ok, Transport} = ssl:transport_accept(Listener, ?SOON),

@@ -3,7 +3,8 @@
  *
  *     tunnel SECONDS ECHOES SETUPS
  *     tunnel seal SECONDS          sealing in memory, beside reference/sodium.c
- *     tunnel idle SETUPS COUNT...  connections made per second while COUNT idle ones are open, for each COUNT
+ *     tunnel idle SETUPS COUNT...  connections made per second while COUNT idle ones are open, for each COUNT for which
+ *                                  there are descriptors
  */
 
 #include "bench.h"
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define FOR_EVER (-1)
 #define HOST "127.0.0.1"
@@ -235,10 +237,25 @@ static void close_idle(struct idle *idle)
     free(idle->accepted);
 }
 
+/* Whether this process may have both ends of so many connections open. */
+static int descriptors_allow(size_t count)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 0;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= 2 * count + 100;
+}
+
 static void measure_beside_idle(size_t count, int setups)
 {
     struct idle idle = {count, NULL, NULL};
 
+    if (!descriptors_allow(count)) {
+        fprintf(stderr, "too few descriptors for %zu idle connections (ulimit -Hn)\n", count);
+        return;
+    }
     open_idle(&idle);
     row("curve_tun", "setup_beside_idle", count, measure_setups(&tunnel, setups), "1/s");
     close_idle(&idle);

@@ -11,21 +11,23 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many questions are asked at once. */
+/* How many questions of a loop are asked at once. */
 #define THREADS 4
 
 struct list {
     struct question *first, **end;
 };
 
-static const curve_tun_vault *vault;
-static pthread_t threads[THREADS];
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static struct list asked, answered;
-static bool ending;
-/* A byte is in this pipe while there may be answers. */
-static int bell[2];
+struct answers {
+    const curve_tun_vault *vault;
+    pthread_t threads[THREADS];
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct list asked, answered;
+    bool ending;
+    /* A byte is in this pipe while there may be answers. */
+    int bell[2];
+};
 
 static void put(struct list *list, struct question *question)
 {
@@ -46,52 +48,56 @@ static struct question *take(struct list *list)
     return question;
 }
 
-static void *answer_questions(void *unused)
+static void *answer_questions(void *argument)
 {
+    struct answers *answers = argument;
     struct question *question;
 
-    (void)unused;
-    pthread_mutex_lock(&mutex);
-    while (!ending) {
-        question = take(&asked);
+    pthread_mutex_lock(&answers->mutex);
+    while (!answers->ending) {
+        question = take(&answers->asked);
         if (question == NULL) {
-            pthread_cond_wait(&changed, &mutex);
+            pthread_cond_wait(&answers->changed, &answers->mutex);
             continue;
         }
-        pthread_mutex_unlock(&mutex);
-        check("vault", curve_tun_vault_answer(vault, &question->request, &question->answer));
-        pthread_mutex_lock(&mutex);
-        put(&answered, question);
+        pthread_mutex_unlock(&answers->mutex);
+        check("vault", curve_tun_vault_answer(answers->vault, &question->request, &question->answer));
+        pthread_mutex_lock(&answers->mutex);
+        put(&answers->answered, question);
         /* A full pipe rings, too. */
-        if (write(bell[1], "", 1) < 0 && errno != EAGAIN)
+        if (write(answers->bell[1], "", 1) < 0 && errno != EAGAIN)
             fail("pipe", strerror(errno));
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&answers->mutex);
     return NULL;
 }
 
-int answers_begin(const curve_tun_vault *whose)
+struct answers *answers_begin(const curve_tun_vault *vault, int *ready)
 {
+    struct answers *answers = calloc(1, sizeof *answers);
     int i, error;
 
-    vault = whose;
-    asked.end = &asked.first;
-    answered.end = &answered.first;
-    if (pipe(bell) != 0)
-        fail("pipe", strerror(errno));
+    if (answers == NULL || pipe(answers->bell) != 0)
+        fail("answers", strerror(errno));
+    answers->vault = vault;
+    answers->asked.end = &answers->asked.first;
+    answers->answered.end = &answers->answered.first;
+    pthread_mutex_init(&answers->mutex, NULL);
+    pthread_cond_init(&answers->changed, NULL);
     for (i = 0; i < 2; i++) {
-        fcntl(bell[i], F_SETFL, O_NONBLOCK);
-        fcntl(bell[i], F_SETFD, FD_CLOEXEC);
+        fcntl(answers->bell[i], F_SETFL, O_NONBLOCK);
+        fcntl(answers->bell[i], F_SETFD, FD_CLOEXEC);
     }
     for (i = 0; i < THREADS; i++) {
-        error = pthread_create(&threads[i], NULL, answer_questions, NULL);
+        error = pthread_create(&answers->threads[i], NULL, answer_questions, answers);
         if (error != 0)
             fail("thread", strerror(error));
     }
-    return bell[0];
+    *ready = answers->bell[0];
+    return answers;
 }
 
-bool answers_ask(curve_tun_connection *connection, void *asker, bool *was_asked)
+bool answers_ask(struct answers *answers, curve_tun_connection *connection, void *asker, bool *asked)
 {
     struct question *question;
     curve_tun_request request;
@@ -105,44 +111,53 @@ bool answers_ask(curve_tun_connection *connection, void *asker, bool *was_asked)
     question->request = request;
     question->answer.size = sizeof question->answer;
     question->asker = asker;
-    pthread_mutex_lock(&mutex);
-    put(&asked, question);
-    pthread_cond_signal(&changed);
-    pthread_mutex_unlock(&mutex);
-    *was_asked = true;
+    pthread_mutex_lock(&answers->mutex);
+    put(&answers->asked, question);
+    pthread_cond_signal(&answers->changed);
+    pthread_mutex_unlock(&answers->mutex);
+    *asked = true;
     return true;
 }
 
-struct question *answers_take(void)
+struct question *answers_take(struct answers *answers)
 {
     struct question *question;
     char bytes[64];
 
-    pthread_mutex_lock(&mutex);
-    question = take(&answered);
+    pthread_mutex_lock(&answers->mutex);
+    question = take(&answers->answered);
     if (question == NULL)
-        while (read(bell[0], bytes, sizeof bytes) > 0)
+        while (read(answers->bell[0], bytes, sizeof bytes) > 0)
             ;
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&answers->mutex);
     return question;
 }
 
-void answers_end(void)
+void answers_end(struct answers *answers)
 {
     struct question *question;
     int i;
 
-    pthread_mutex_lock(&mutex);
-    ending = true;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_lock(&answers->mutex);
+    answers->ending = true;
+    pthread_cond_broadcast(&answers->changed);
+    pthread_mutex_unlock(&answers->mutex);
     for (i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
-    while ((question = take(&asked)) != NULL) {
+        pthread_join(answers->threads[i], NULL);
+    while ((question = take(&answers->asked)) != NULL) {
         memset(&question->answer, 0, sizeof question->answer);
         question->answer.size = sizeof question->answer;
         question->answer.kind = question->request.kind;
         question->answer.result = CURVE_TUN_ERR_TIMEOUT;
-        put(&answered, question);
+        put(&answers->answered, question);
     }
+}
+
+void answers_free(struct answers *answers)
+{
+    pthread_cond_destroy(&answers->changed);
+    pthread_mutex_destroy(&answers->mutex);
+    close(answers->bell[0]);
+    close(answers->bell[1]);
+    free(answers);
 }

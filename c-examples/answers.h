@@ -12,16 +12,22 @@ struct question {
     struct question *next;
 };
 
-/* Starts the threads, and gives a descriptor that can be read when there are answers. The vault stays the caller's. */
-int answers_begin(const curve_tun_vault *vault);
+/* Those who ask for one event loop. */
+struct answers;
+
+/* Starts the threads. *ready is a descriptor that can be read when there are answers. The vault stays the caller's. */
+struct answers *answers_begin(const curve_tun_vault *vault, int *ready);
 
 /* Has the connection's request answered, if it has one: then sets *asked. False if there is no memory for it. */
-bool answers_ask(curve_tun_connection *connection, void *asker, bool *asked);
+bool answers_ask(struct answers *answers, curve_tun_connection *connection, void *asker, bool *asked);
 
 /* The next question that has its answer, for the caller to free, or NULL. */
-struct question *answers_take(void);
+struct question *answers_take(struct answers *answers);
 
 /* Waits for the threads to end. What they had not come to has an error as its answer; all can be taken still. */
-void answers_end(void);
+void answers_end(struct answers *answers);
+
+/* Frees what has ended and been taken from. */
+void answers_free(struct answers *answers);
 
 #endif

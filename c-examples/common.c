@@ -28,8 +28,7 @@ curve_tun_options default_options(void)
     return options;
 }
 
-/* A decimal number from min to max. */
-static unsigned long number_argument(const char *text, unsigned long min, unsigned long max)
+unsigned long number_argument(const char *text, unsigned long min, unsigned long max)
 {
     char *end;
     unsigned long number;

@@ -14,6 +14,9 @@ void check(const char *what, curve_tun_result result);
 /* The default options. */
 curve_tun_options default_options(void);
 
+/* A decimal number from min to max. */
+unsigned long number_argument(const char *text, unsigned long min, unsigned long max);
+
 /* A port from its decimal digits. */
 uint16_t port_argument(const char *text);
 
@@ -29,7 +32,7 @@ struct service {
     const char *host;
     uint16_t port;
     curve_tun_server *server;
-    curve_tun_vault *vault; /* The server's. */
+    curve_tun_vault *vault;  /* The server's. */
 };
 
 /* Makes a server that lets the given peers in from anywhere. Server and vault are the caller's to free. */

@@ -1,20 +1,22 @@
 /*
- * epoll_server [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
+ * epoll_server [--threads N] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
  *
- * The service of echo_server on one thread, for thousands of clients: epoll moves the bytes, and a connection without I/O
- * for each client makes messages of them. A vault that takes a while is asked on threads beside it. Prints "listening on HOST:PORT" when it is ready. SIGTERM or SIGINT ends it.
+ * The service of echo_server for thousands of clients, on one thread or on N, each with an event loop and clients of its
+ * own: the system spreads them over the loops. epoll says when bytes can move; clients.c moves them, and has a
+ * connection without I/O make messages of them. A vault that takes a while is asked on threads beside the loops
+ * (answers.c). Prints "listening on HOST:PORT" when it is ready. SIGTERM or SIGINT ends it.
  */
 
 #define _GNU_SOURCE
 
-#include "answers.h"
+#include "clients.h"
 #include "common.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <malloc.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,404 +24,172 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define EVENTS 256
-/* How many clients are accepted, or how often one client is read from, before others have their turn. */
+/* How many clients are accepted before others have their turn. */
 #define BATCH 16
-/* A client that has not taken this much is not read from until it has. */
-#define OUTPUT_MAX (256 * 1024)
 /* After running out of descriptors or memory, no client is accepted for this long, or until one leaves. */
 #define ACCEPT_PAUSE_MS 100
+#define THREADS_MAX 1024
 
-/* A list of clients by deadline, the next one first. */
-struct queue {
-    struct client *first, *last;
+/* What one thread does. */
+struct loop {
+    pthread_t thread;
+    int listener;
+    int answered;            /* Can be read when the vault has answered. */
+    int64_t accept_again_ms; /* When to accept again; -1 while accepting. */
+    struct clients clients;
 };
 
-struct client {
-    int fd;
-    curve_tun_connection *connection;
-    uint32_t events;     /* What epoll watches. */
-    bool ended;          /* The peer has said all that it will say. */
-    bool asked;          /* Its vault is asked, on another thread. */
-    int64_t deadline_ms; /* When its connection wants to be told the time. */
-    struct queue *queue; /* The one that it is in. */
-    struct client *previous, *next;
-};
+/* Can be read, by every loop, as soon as the program is to end. */
+static int end_signal;
 
-static int epoll, listener, end_signal, answers;
-static curve_tun_server *server;
-/* Clients whose handshake is not over, the oldest first; those that have had traffic; and those that rest. */
-static struct queue handshakes, established, idle;
-/* Clients closed while events or answers for them may be waiting; freed after those. */
-static struct client *gone;
-/* When to accept again; -1 while accepting. */
-static int64_t accept_again_ms = -1;
-
-static int64_t now_ms(void)
+static void pause_accepting(struct loop *loop)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-static void leave_queue(struct client *client)
-{
-    struct queue *queue = client->queue;
-
-    if (queue == NULL)
-        return;
-    if (client->previous != NULL)
-        client->previous->next = client->next;
-    else
-        queue->first = client->next;
-    if (client->next != NULL)
-        client->next->previous = client->previous;
-    else
-        queue->last = client->previous;
-    client->queue = NULL;
-}
-
-/* Deadlines mostly come in order, so the place is looked for from the end. */
-static void enter_queue(struct queue *queue, struct client *client)
-{
-    struct client *before = queue->last;
-
-    while (before != NULL && before->deadline_ms > client->deadline_ms)
-        before = before->previous;
-    client->queue = queue;
-    client->previous = before;
-    client->next = before != NULL ? before->next : queue->first;
-    if (client->next != NULL)
-        client->next->previous = client;
-    else
-        queue->last = client;
-    if (before != NULL)
-        before->next = client;
-    else
-        queue->first = client;
-}
-
-static bool watch(int operation, int fd, uint32_t events, void *data)
-{
-    struct epoll_event event;
-
-    memset(&event, 0, sizeof event);
-    event.events = events;
-    event.data.ptr = data;
-    return epoll_ctl(epoll, operation, fd, &event) == 0;
-}
-
-static void pause_accepting(void)
-{
-    if (accept_again_ms < 0) {
+    if (loop->accept_again_ms < 0) {
         fprintf(stderr, "accept: %s\n", strerror(errno));
-        watch(EPOLL_CTL_MOD, listener, 0, &listener);
+        watch(loop->clients.epoll, EPOLL_CTL_MOD, loop->listener, 0, &loop->listener);
     }
-    accept_again_ms = now_ms() + ACCEPT_PAUSE_MS;
+    loop->accept_again_ms = now_ms() + ACCEPT_PAUSE_MS;
 }
 
-static void go_on_accepting(void)
+static void go_on_accepting(struct loop *loop)
 {
-    if (accept_again_ms >= 0) {
-        accept_again_ms = -1;
-        watch(EPOLL_CTL_MOD, listener, EPOLLIN, &listener);
-    }
-}
-
-static void close_client(struct client *client)
-{
-    leave_queue(client);
-    curve_tun_connection_free(client->connection);
-    client->connection = NULL;
-    close(client->fd);
-    client->next = gone;
-    gone = client;
-    go_on_accepting();
-}
-
-static void free_gone(void)
-{
-    struct client **place = &gone;
-
-    if (gone == NULL)
-        return;
-
-    while (*place != NULL) {
-        struct client *client = *place;
-
-        if (client->asked) {
-            place = &client->next;
-            continue;
-        }
-        *place = client->next;
-        free(client);
-    }
-#ifdef __GLIBC__
-    /* After a crowd, its memory goes back to the system. */
-    if (handshakes.first == NULL && established.first == NULL && idle.first == NULL)
-        malloc_trim(0);
-#endif
-}
-
-/* Tells a connection the time, and queues its client for the next time. False if the connection is over. */
-static bool tick(struct client *client)
-{
-    leave_queue(client);
-    if (curve_tun_connection_tick(client->connection, now_ms(), &client->deadline_ms) != CURVE_TUN_OK)
-        return false;
-    if (client->deadline_ms < 0) {
-        client->deadline_ms = INT64_MAX;
-        enter_queue(&idle, client);
-    } else if (curve_tun_connection_state(client->connection) == CURVE_TUN_STATE_CONNECTED) {
-        enter_queue(&established, client);
-    } else {
-        enter_queue(&handshakes, client);
-    }
-    return true;
-}
-
-/* How many bytes wait for the transport. */
-static size_t output(struct client *client)
-{
-    const uint8_t *bytes;
-    size_t len;
-
-    if (curve_tun_connection_pending(client->connection, &bytes, &len) != CURVE_TUN_OK)
-        return 0;
-    return len;
-}
-
-/* Puts on the transport what it takes. False if the transport broke. */
-static bool write_out(struct client *client)
-{
-    const uint8_t *bytes;
-    size_t len;
-
-    while (curve_tun_connection_pending(client->connection, &bytes, &len) == CURVE_TUN_OK && len > 0) {
-        ssize_t count = send(client->fd, bytes, len, MSG_NOSIGNAL);
-
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return errno == EAGAIN || errno == EWOULDBLOCK;
-        curve_tun_connection_written(client->connection, (size_t)count);
-    }
-    return true;
-}
-
-/* Sends messages back, unless too much waits for the transport already. False if the connection is over. */
-static bool echo(struct client *client)
-{
-    static uint8_t message[CURVE_TUN_MESSAGE_MAX];
-    curve_tun_result result = CURVE_TUN_OK;
-    size_t len;
-
-    while (output(client) < OUTPUT_MAX) {
-        result = curve_tun_connection_recv(client->connection, message, sizeof message, &len);
-        if (result == CURVE_TUN_OK)
-            result = curve_tun_connection_send(client->connection, message, len);
-        if (result != CURVE_TUN_OK)
-            break;
-    }
-    return result == CURVE_TUN_OK || result == CURVE_TUN_ERR_WOULD_BLOCK;
-}
-
-enum came { NOTHING, BYTES, BROKEN };
-
-/* Takes bytes from the transport once. */
-static enum came read_in(struct client *client)
-{
-    uint8_t *room;
-    size_t len;
-    ssize_t count;
-
-    if (curve_tun_connection_room(client->connection, &room, &len) != CURVE_TUN_OK)
-        return BROKEN;
-    if (len == 0)
-        return NOTHING;
-    do
-        count = recv(client->fd, room, len, 0);
-    while (count < 0 && errno == EINTR);
-    if (count < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? NOTHING : BROKEN;
-    if (count == 0) {
-        client->ended = true;
-        return NOTHING;
-    }
-    return curve_tun_connection_filled(client->connection, (size_t)count) == CURVE_TUN_OK ? BYTES : BROKEN;
-}
-
-/* Sends messages back and puts them on the transport, until it or the messages are exhausted. */
-static bool move_messages(struct client *client)
-{
-    bool held_back;
-
-    do {
-        if (!echo(client))
-            return false;
-        held_back = output(client) >= OUTPUT_MAX;
-        if (!write_out(client))
-            return false;
-    } while (held_back && output(client) < OUTPUT_MAX);
-    return true;
-}
-
-/* Moves what can be moved, and says what to watch for. False if the client is done with. */
-static bool serve(struct client *client)
-{
-    enum came came = NOTHING;
-    uint32_t events = 0;
-    int reads = 0;
-
-    do {
-        if (!move_messages(client))
-            return false;
-        if (client->ended || output(client) >= OUTPUT_MAX || reads++ == BATCH)
-            break;
-        came = read_in(client);
-    } while (came == BYTES);
-    if (came == BROKEN || (client->ended && output(client) == 0))
-        return false;
-    if (!client->asked && !answers_ask(client->connection, client, &client->asked))
-        return false;
-
-    /* The clock of a handshake runs; that of an established connection starts again with traffic. */
-    if (client->queue != &established && !tick(client))
-        return false;
-
-    if (output(client) > 0)
-        events |= EPOLLOUT;
-    if (!client->ended && output(client) < OUTPUT_MAX && curve_tun_connection_wants_read(client->connection))
-        events |= EPOLLIN;
-    if (events != client->events && !watch(EPOLL_CTL_MOD, client->fd, events, client))
-        return false;
-    client->events = events;
-    return true;
-}
-
-/* Hands answers to the connections that wait for them. */
-static void give_answers(void)
-{
-    struct question *question;
-
-    while ((question = answers_take()) != NULL) {
-        struct client *client = question->asker;
-
-        client->asked = false;
-        if (client->connection != NULL &&
-            (curve_tun_connection_answer(client->connection, &question->answer) != CURVE_TUN_OK || !serve(client)))
-            close_client(client);
-        free(question);
+    if (loop->accept_again_ms >= 0) {
+        loop->accept_again_ms = -1;
+        watch(loop->clients.epoll, EPOLL_CTL_MOD, loop->listener, EPOLLIN, &loop->listener);
     }
 }
 
-/* The text of a peer's address, as the registry wants it. */
-static bool address_text(const struct sockaddr_storage *peer, char text[CURVE_TUN_ADDRESS_TEXT_SIZE])
-{
-    const void *address;
-
-    if (peer->ss_family == AF_INET)
-        address = &((const struct sockaddr_in *)peer)->sin_addr;
-    else
-        address = &((const struct sockaddr_in6 *)peer)->sin6_addr;
-    return inet_ntop(peer->ss_family, address, text, CURVE_TUN_ADDRESS_TEXT_SIZE) != NULL;
-}
-
-/* Another handshake needs the place of this one: epoll finds the transport shut down, and `serve` closes the client. */
-static void give_way(void *user_data)
-{
-    struct client *client = user_data;
-
-    shutdown(client->fd, SHUT_RDWR);
-}
-
-static void welcome(int fd, const struct sockaddr_storage *peer)
-{
-    char address[CURVE_TUN_ADDRESS_TEXT_SIZE];
-    struct client *client = calloc(1, sizeof *client);
-
-    if (client != NULL) {
-        client->fd = fd;
-        client->events = EPOLLIN;
-        if (address_text(peer, address) &&
-            curve_tun_connection_new_server(server, address, &client->connection) == CURVE_TUN_OK &&
-            curve_tun_connection_on_give_way(client->connection, give_way, client) == CURVE_TUN_OK &&
-            watch(EPOLL_CTL_ADD, fd, EPOLLIN, client)) {
-            if (!tick(client))
-                close_client(client);
-            return;
-        }
-        curve_tun_connection_free(client->connection);
-        free(client);
-    }
-    close(fd);
-}
-
-static void accept_clients(void)
+static void accept_clients(struct loop *loop)
 {
     int i;
 
     for (i = 0; i < BATCH; i++) {
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
-        int fd = accept4(listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(loop->listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0)
-            welcome(fd, &peer);
+            clients_welcome(&loop->clients, fd, &peer);
         else if (errno == EAGAIN || errno == EWOULDBLOCK)
             return;
         else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             /* The client stays in the system's queue, and would wake us for ever. */
-            pause_accepting();
+            pause_accepting(loop);
             return;
         }
         /* Other errors are those of one client that has gone (accept(2)). */
     }
 }
 
-static void tick_due(struct queue *queue)
-{
-    while (queue->first != NULL && queue->first->deadline_ms <= now_ms()) {
-        struct client *client = queue->first;
-
-        if (!tick(client))
-            close_client(client);
-    }
-}
-
-static void close_all(struct queue *queue)
-{
-    while (queue->first != NULL)
-        close_client(queue->first);
-    free_gone();
-}
-
 /* Milliseconds until the next deadline, for epoll_wait; -1 if there is none. */
-static int time_to_wait(void)
+static int time_to_wait(const struct loop *loop)
 {
-    int64_t next = accept_again_ms, left;
+    int64_t next = clients_deadline_ms(&loop->clients), left;
 
-    if (handshakes.first != NULL && (next < 0 || handshakes.first->deadline_ms < next))
-        next = handshakes.first->deadline_ms;
-    if (established.first != NULL && (next < 0 || established.first->deadline_ms < next))
-        next = established.first->deadline_ms;
+    if (next < 0 || (loop->accept_again_ms >= 0 && loop->accept_again_ms < next))
+        next = loop->accept_again_ms;
     if (next < 0)
         return -1;
     left = next - now_ms();
     return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
 }
 
-/* Listens, with TCP_NODELAY, which accepted sockets inherit. */
-static int listen_at(const char *host, uint16_t port)
+/* Serves clients until the end signal. */
+static void *run(void *argument)
+{
+    struct loop *loop = argument;
+    struct clients *clients = &loop->clients;
+    struct epoll_event events[EVENTS];
+    bool end = false;
+
+    while (!end) {
+        int i, count = epoll_wait(clients->epoll, events, EVENTS, time_to_wait(loop));
+
+        if (count < 0 && errno != EINTR)
+            fail("epoll", strerror(errno));
+        for (i = 0; i < count; i++) {
+            void *who = events[i].data.ptr;
+
+            if (who == &end_signal)
+                end = true;
+            else if (who == &loop->listener)
+                accept_clients(loop);
+            else if (who == &loop->answered)
+                clients_give_answers(clients);
+            else
+                clients_serve(clients, who);
+        }
+        clients_tick(clients);
+        if (clients_free_gone(clients) || loop->accept_again_ms <= now_ms())
+            go_on_accepting(loop);
+    }
+    return NULL;
+}
+
+static struct loop *new_loop(int listener, const struct service *service)
+{
+    struct loop *loop = calloc(1, sizeof *loop);
+    struct clients *clients;
+
+    if (loop == NULL)
+        fail("loop", strerror(errno));
+    clients = &loop->clients;
+    loop->listener = listener;
+    loop->accept_again_ms = -1;
+    clients->server = service->server;
+    clients->answers = answers_begin(service->vault, &loop->answered);
+    clients->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (clients->epoll < 0 || !watch(clients->epoll, EPOLL_CTL_ADD, listener, EPOLLIN, &loop->listener) ||
+        !watch(clients->epoll, EPOLL_CTL_ADD, end_signal, EPOLLIN, &end_signal) ||
+        !watch(clients->epoll, EPOLL_CTL_ADD, loop->answered, EPOLLIN, &loop->answered))
+        fail("epoll", strerror(errno));
+    return loop;
+}
+
+static void free_loop(struct loop *loop)
+{
+    struct clients *clients = &loop->clients;
+
+    close(loop->listener);
+    answers_end(clients->answers);
+    clients_give_answers(clients);
+    clients_close(clients);
+    answers_free(clients->answers);
+    close(clients->epoll);
+    free(loop);
+}
+
+/* Listens, with TCP_NODELAY, which accepted sockets inherit. -1 on failure. */
+static int listen_at(const struct sockaddr *address, socklen_t len, bool shared)
+{
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1, off = 0;
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (address->sa_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if ((shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) || bind(fd, address, len) != 0 ||
+        listen(fd, SOMAXCONN) != 0) {
+        int error = errno;
+
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+/* Listens at the first address of `host` that allows it. */
+static int listen_first(const char *host, uint16_t port, bool shared)
 {
     struct addrinfo hints, *addresses, *a;
     char service[6];
-    int fd = -1, error, on = 1, off = 0;
+    int fd = -1, error;
 
     memset(&hints, 0, sizeof hints);
     hints.ai_socktype = SOCK_STREAM;
@@ -428,28 +198,30 @@ static int listen_at(const char *host, uint16_t port)
     error = getaddrinfo(host, service, &hints, &addresses);
     if (error != 0)
         fail(host, gai_strerror(error));
-    for (a = addresses; a != NULL && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            continue;
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (a->ai_family == AF_INET6)
-            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-        if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0) {
-            error = errno;
-            close(fd);
-            errno = error;
-            fd = -1;
-        }
-    }
+    for (a = addresses; a != NULL && fd < 0; a = a->ai_next)
+        fd = listen_at(a->ai_addr, a->ai_addrlen, shared);
+    error = errno;
     freeaddrinfo(addresses);
     if (fd < 0)
-        fail(host, strerror(errno));
+        fail(host, strerror(error));
     return fd;
 }
 
-static void print_address(void)
+/* Listens where another socket of ours does. */
+static int listen_again(int listener)
+{
+    struct sockaddr_storage local;
+    socklen_t len = sizeof local;
+    int fd = -1;
+
+    if (getsockname(listener, (struct sockaddr *)&local, &len) == 0)
+        fd = listen_at((struct sockaddr *)&local, len, true);
+    if (fd < 0)
+        fail("listen", strerror(errno));
+    return fd;
+}
+
+static void print_address(int listener)
 {
     struct sockaddr_storage local;
     socklen_t len = sizeof local;
@@ -476,65 +248,57 @@ static void raise_limit(void)
     }
 }
 
-int main(int argc, char **argv)
+static void watch_end_signals(void)
 {
-    struct service service = service_arguments(argc, argv);
-    static struct epoll_event events[EVENTS];
     sigset_t signals;
-    bool end = false;
 
-    raise_limit();
     block_end_signals();
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
-    server = service.server;
-    answers = answers_begin(service.vault);
-    listener = listen_at(service.host, service.port);
-    epoll = epoll_create1(EPOLL_CLOEXEC);
+    /* Nobody reads it, so that it wakes every loop. */
     end_signal = signalfd(-1, &signals, SFD_CLOEXEC);
-    if (epoll < 0 || end_signal < 0 || !watch(EPOLL_CTL_ADD, listener, EPOLLIN, &listener) ||
-        !watch(EPOLL_CTL_ADD, end_signal, EPOLLIN, &end_signal) ||
-        !watch(EPOLL_CTL_ADD, answers, EPOLLIN, &answers))
-        fail("epoll", strerror(errno));
-    print_address();
+    if (end_signal < 0)
+        fail("signalfd", strerror(errno));
+}
 
-    while (!end) {
-        int i, count = epoll_wait(epoll, events, EVENTS, time_to_wait());
+int main(int argc, char **argv)
+{
+    static struct loop *loops[THREADS_MAX];
+    size_t threads = 1, i;
+    struct service service;
+    int listener;
 
-        if (count < 0 && errno != EINTR)
-            fail("epoll", strerror(errno));
-        for (i = 0; i < count; i++) {
-            if (events[i].data.ptr == &end_signal) {
-                end = true;
-            } else if (events[i].data.ptr == &listener) {
-                accept_clients();
-            } else if (events[i].data.ptr == &answers) {
-                give_answers();
-            } else {
-                struct client *client = events[i].data.ptr;
-
-                /* An event before this one may have closed it. */
-                if (client->connection != NULL && !serve(client))
-                    close_client(client);
-            }
-        }
-        tick_due(&handshakes);
-        tick_due(&established);
-        if (accept_again_ms >= 0 && accept_again_ms <= now_ms())
-            go_on_accepting();
-        free_gone();
+    if (argc > 2 && strcmp(argv[1], "--threads") == 0) {
+        threads = number_argument(argv[2], 1, THREADS_MAX);
+        argv[2] = argv[0];
+        argc -= 2;
+        argv += 2;
     }
+    if (argc < 5)
+        fail(argv[0], "[--threads N] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
+    service = service_arguments(argc, argv);
+    raise_limit();
+    watch_end_signals();
+    listener = listen_first(service.host, service.port, threads > 1);
+    for (i = 0; i < threads; i++)
+        loops[i] = new_loop(i == 0 ? listener : listen_again(listener), &service);
+    print_address(listener);
 
-    close(listener);
-    answers_end();
-    give_answers();
-    close_all(&handshakes);
-    close_all(&established);
-    close_all(&idle);
-    curve_tun_server_free(server);
+    for (i = 1; i < threads; i++) {
+        int error = pthread_create(&loops[i]->thread, NULL, run, loops[i]);
+
+        if (error != 0)
+            fail("thread", strerror(error));
+    }
+    run(loops[0]);
+    for (i = 1; i < threads; i++)
+        pthread_join(loops[i]->thread, NULL);
+
+    for (i = 0; i < threads; i++)
+        free_loop(loops[i]);
     close(end_signal);
-    close(epoll);
+    curve_tun_server_free(service.server);
     curve_tun_vault_free(service.vault);
     return 0;
 }

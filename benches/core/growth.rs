@@ -1,4 +1,5 @@
-//! Handshakes per second beside idle connections of the same server, and with a registry of many entries.
+//! Handshakes per second beside idle connections of the same server, and with a registry of many entries: addresses that
+//! each have a key, or keys that may come from anywhere.
 
 use super::support::{HOME, World};
 use super::{Extent, rates, row};
@@ -23,21 +24,24 @@ fn idle(world: &World, count: usize) -> Vec<(Connection, Connection)> {
     pairs
 }
 
-/// A world whose registry has `entries`: the client's, and others from other addresses and from anywhere.
-fn world(entries: usize) -> World {
+/// An address of its own for each.
+fn from_home(i: usize) -> Place {
+    if i == 0 { HOME.into() } else { IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i as u32)).into() }
+}
+
+fn from_anywhere(_: usize) -> Place {
+    Place::Anywhere
+}
+
+/// A world whose registry has `entries`, of which the client's is the one at 0.
+fn world(entries: usize, place: fn(usize) -> Place) -> World {
     let vault = Arc::new(MemoryVault::generate().unwrap());
-    let registry = MemoryRegistry::new();
-    registry.add(HOME.into(), vault.public_key());
-    for i in 1..entries {
+    let key = |i: usize| {
         let mut key = [7; 32];
         key[..8].copy_from_slice(&i.to_be_bytes());
-        let place = if i % 2 == 0 {
-            IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i as u32)).into()
-        } else {
-            Place::Anywhere
-        };
-        registry.add(place, PublicKey(key));
-    }
+        if i == 0 { vault.public_key() } else { PublicKey(key) }
+    };
+    let registry: MemoryRegistry = (0..entries).map(|i| (place(i), key(i))).collect();
     World::of(vault, Arc::new(MemoryVault::generate().unwrap()), Arc::new(registry), Options::default())
 }
 
@@ -58,6 +62,10 @@ pub fn run(extent: Extent) {
         worlds.iter().map(|(count, world)| idle(world, count / extent.divisor)).collect();
     compare("handshake_beside_idle", &worlds, extent);
     drop(connections);
-    let worlds = ENTRIES.map(|count| (count, world(count.div_ceil(extent.divisor))));
-    compare("handshake_by_entries", &worlds, extent);
+    let places: [(&str, fn(usize) -> Place); 2] =
+        [("handshake_by_addresses", from_home), ("handshake_by_keys", from_anywhere)];
+    for (metric, place) in places {
+        let worlds = ENTRIES.map(|count| (count, world(count.div_ceil(extent.divisor), place)));
+        compare(metric, &worlds, extent);
+    }
 }

@@ -9,10 +9,10 @@ use std::hint::black_box;
 /// one, the vouch has one; at each end.
 const AGREEMENTS_FIRST: usize = 6;
 /// A peer that comes again has its vouch's in the vault.
-const AGREEMENTS_AGAIN: usize = 4;
+pub const AGREEMENTS_AGAIN: usize = 4;
 
 /// The operations of one handshake and nothing else.
-fn operations(agreements: usize, secret: &[u8; 32], public: &[u8; 32]) {
+pub fn operations(agreements: usize, secret: &[u8; 32], public: &[u8; 32]) {
     black_box(keypair());
     black_box(keypair());
     for _ in 0..agreements {

@@ -1,14 +1,15 @@
-//! What the project has set itself: bounds of ratios between figures of one run.
+//! What the project has set itself: bounds of figures, most of them of ratios between figures of one run.
 
 use super::Figures;
+use Bound::{AtLeast, AtMost};
 
-/// A bound of one figure divided by another.
+/// A bound of a figure divided by another, or of a figure alone.
 struct Goal {
     metric: &'static str,
     sizes: &'static [usize],
     bound: Bound,
-    /// The system whose figure it is divided by, and the size of that figure if it is another one.
-    by: (&'static str, Option<usize>),
+    by: By,
+    /// What it is divided by, or its unit.
     name: &'static str,
 }
 
@@ -17,19 +18,27 @@ enum Bound {
     AtMost(f64),
 }
 
+enum By {
+    /// The figure of this system at the same size.
+    System(&'static str),
+    /// The same system's figure at this size.
+    Size(usize),
+    /// One of its unit.
+    One,
+}
+
 const ALL: &[usize] = &[64, 256, 1024, 4096, 16384, 65503];
 
-const fn goal(
+const fn beside(
+    system: &'static str,
     metric: &'static str,
     sizes: &'static [usize],
     bound: Bound,
-    system: &'static str,
     name: &'static str,
 ) -> Goal {
-    Goal { metric, sizes, bound, by: (system, None), name }
+    Goal { metric, sizes, bound, by: By::System(system), name }
 }
 
-/// Beside another figure of our own.
 const fn own(
     metric: &'static str,
     sizes: &'static [usize],
@@ -37,36 +46,44 @@ const fn own(
     size: usize,
     name: &'static str,
 ) -> Goal {
-    Goal { metric, sizes, bound, by: ("curve_tun", Some(size)), name }
+    Goal { metric, sizes, bound, by: By::Size(size), name }
+}
+
+const fn alone(metric: &'static str, bound: Bound, unit: &'static str) -> Goal {
+    Goal { metric, sizes: &[0], bound, by: By::One, name: unit }
 }
 
 const GOALS: &[Goal] = &[
-    goal("seal", &[64], Bound::AtMost(0.72), "libsodium", "libsodium"),
-    goal("seal", &[1024], Bound::AtMost(0.93), "libsodium", "libsodium"),
-    goal("seal", &[16384, 65503], Bound::AtMost(0.98), "libsodium", "libsodium"),
-    goal("open", &[64], Bound::AtMost(0.72), "libsodium", "libsodium"),
-    goal("open", &[1024], Bound::AtMost(0.93), "libsodium", "libsodium"),
-    goal("open", &[16384, 65503], Bound::AtMost(0.98), "libsodium", "libsodium"),
-    goal("handshake_first", &[0], Bound::AtLeast(0.85), "libsodium", "libsodium"),
-    goal("handshake_again", &[0], Bound::AtLeast(0.85), "libsodium", "libsodium"),
-    goal("single", &[64, 1024], Bound::AtLeast(0.9), "tcp", "TCP"),
-    goal("batched", ALL, Bound::AtLeast(1.0), "libsodium", "libsodium"),
-    own("stream", &[65503], Bound::AtLeast(0.9), 0, "sealing alone"),
-    goal("setup", &[0], Bound::AtLeast(4.0), "zmq", "libzmq"),
-    goal("setup", &[0], Bound::AtLeast(4.0), "tls", "OpenSSL"),
-    goal("setup", &[0], Bound::AtLeast(4.0), "ssl", "ssl"),
-    goal("echo_p50", &[64], Bound::AtMost(1.35), "tcp", "TCP"),
-    own("setup_beside_idle", &[1000, 9000], Bound::AtLeast(0.9), 0, "none idle"),
-    own("handshake_beside_idle", &[1000, 20_000], Bound::AtLeast(0.9), 0, "none idle"),
-    own("handshake_by_entries", &[1_000_000], Bound::AtLeast(0.9), 1, "one entry"),
-    own("handshakes_by_threads", &[2], Bound::AtLeast(1.8), 1, "one thread"),
-    own("messages_by_threads", &[2], Bound::AtLeast(1.8), 1, "one thread"),
+    beside("libsodium", "seal", &[64], AtMost(0.72), "libsodium"),
+    beside("libsodium", "seal", &[1024], AtMost(0.93), "libsodium"),
+    beside("libsodium", "seal", &[16384, 65503], AtMost(0.98), "libsodium"),
+    beside("libsodium", "open", &[64], AtMost(0.72), "libsodium"),
+    beside("libsodium", "open", &[1024], AtMost(0.93), "libsodium"),
+    beside("libsodium", "open", &[16384, 65503], AtMost(0.98), "libsodium"),
+    beside("libsodium", "handshake_first", &[0], AtLeast(0.85), "libsodium"),
+    beside("libsodium", "handshake_again", &[0], AtLeast(0.85), "libsodium"),
+    beside("tcp", "single", &[64, 1024], AtLeast(0.9), "TCP"),
+    beside("libsodium", "batched", ALL, AtLeast(1.0), "libsodium"),
+    own("stream", &[65503], AtLeast(0.9), 0, "sealing alone"),
+    beside("zmq", "setup", &[0], AtLeast(4.0), "libzmq"),
+    beside("tls", "setup", &[0], AtLeast(4.0), "OpenSSL"),
+    beside("ssl", "setup", &[0], AtLeast(4.0), "ssl"),
+    beside("spiped", "setup", &[0], AtLeast(4.0), "spiped"),
+    beside("tcp", "echo_p50", &[64], AtMost(1.35), "TCP"),
+    own("setup_beside_idle", &[1000, 9000], AtLeast(0.9), 0, "none idle"),
+    own("handshake_beside_idle", &[1000, 20_000], AtLeast(0.9), 0, "none idle"),
+    own("handshake_by_addresses", &[1_000_000], AtLeast(0.9), 1, "one entry"),
+    own("handshake_by_keys", &[1_000_000], AtLeast(0.9), 1, "one entry"),
+    own("handshakes_by_threads", &[2], AtLeast(1.8), 1, "one thread"),
+    own("echoes_by_threads", &[2], AtLeast(1.8), 1, "one thread"),
+    alone("idle_connection", AtMost(600.0), "bytes"),
 ];
 
 /// The goals in Erlang, whose own figures have a system of their own.
 const ERLANG_GOALS: &[Goal] = &[
-    goal("single", &[64, 1024], Bound::AtLeast(0.5), "gen_tcp", "gen_tcp"),
-    goal("single", &[16384, 65503], Bound::AtLeast(0.4), "gen_tcp", "gen_tcp"),
+    beside("gen_tcp", "single", &[64, 1024], AtLeast(0.5), "gen_tcp"),
+    beside("gen_tcp", "single", &[16384, 65503], AtLeast(0.4), "gen_tcp"),
+    alone("idle_connection", AtMost(6144.0), "bytes"),
 ];
 
 /// What is wanted of a figure of `system`, and whether it is met; empty if nothing is.
@@ -74,15 +91,20 @@ pub fn verdict(figures: &Figures, system: &str, metric: &str, size: usize) -> St
     let goals = if system == "curve_tun" { GOALS } else { ERLANG_GOALS };
     let fitting = goals.iter().filter(|goal| goal.metric == metric && goal.sizes.contains(&size));
     let verdicts = fitting.filter_map(|goal| {
-        let (by, by_size) = goal.by;
-        let divisor = figures.median(by, metric, by_size.unwrap_or(size))?;
-        let ratio = figures.median(system, metric, size)? / divisor;
+        let figure = figures.median(system, metric, size)?;
+        let (of, divisor) = match goal.by {
+            By::System(by) => ("of ", figures.median(by, metric, size)?),
+            By::Size(by) => ("of ", figures.median(system, metric, by)?),
+            By::One => ("", 1.0),
+        };
+        let ratio = figure / divisor;
         let (sign, bound, met) = match goal.bound {
-            Bound::AtLeast(bound) => ("≥", bound, ratio >= bound),
-            Bound::AtMost(bound) => ("≤", bound, ratio <= bound),
+            AtLeast(bound) => ("≥", bound, ratio >= bound),
+            AtMost(bound) => ("≤", bound, ratio <= bound),
         };
         let met = if met { "met" } else { "missed" };
-        Some(format!("{sign} {bound} of {}: {met}, {ratio:.2}", goal.name))
+        let precision = if ratio < 100.0 { 2 } else { 0 };
+        Some(format!("{sign} {bound} {of}{}: {met}, {ratio:.precision$}", goal.name))
     });
     verdicts.collect::<Vec<_>>().join("; ")
 }

@@ -5,12 +5,13 @@ use plotters::prelude::*;
 use std::error::Error;
 
 /// System, metric, name and colour of each line, the best that the system can do one way.
-const LINES: [(&str, &str, &str, RGBColor); 7] = [
+const LINES: [(&str, &str, &str, RGBColor); 8] = [
     ("curve_tun", "batched", "curve_tun", RGBColor(200, 30, 30)),
     ("tcp", "batched", "TCP", RGBColor(120, 120, 120)),
     ("libsodium", "batched", "libsodium over TCP", RGBColor(30, 90, 200)),
     ("tls", "batched", "OpenSSL TLS 1.3", RGBColor(20, 140, 70)),
     ("zmq", "single", "libzmq CURVE", RGBColor(220, 130, 20)),
+    ("spiped", "batched", "spiped", RGBColor(0, 150, 160)),
     ("gen_tcp", "single", "Erlang gen_tcp", RGBColor(150, 80, 170)),
     ("ssl", "single", "Erlang ssl", RGBColor(90, 60, 40)),
 ];

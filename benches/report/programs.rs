@@ -51,13 +51,38 @@ pub fn run_all(extent: &Extent, figures: &mut Figures) -> Result<(), Box<dyn Err
             run(&mut command, figures)?;
         }
     }
+    eprintln!("idle connections in Erlang");
+    for mode in erlang_systems() {
+        run(erlang().args(["idle", IDLE]).args(mode), figures)?;
+    }
     // These take turns within themselves.
     eprintln!("the core");
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     for bench in [&["core"][..], &["channel", "--", "--rows"]] {
-        run(Command::new(&cargo).args(["bench", "--quiet", "--bench"]).args(bench), figures)?;
+        run(cargo_bench().args(bench), figures)?;
     }
     Ok(())
+}
+
+/// How many pairs of idle connections an Erlang node has.
+const IDLE: &str = "1000";
+
+fn erlang() -> Command {
+    Command::new("benches/erlang.escript")
+}
+
+/// How `erlang.escript` names the systems that are there.
+fn erlang_systems() -> Vec<Vec<&'static str>> {
+    let mut systems = vec![vec!["gen_tcp"], vec!["ssl", CERTIFICATES]];
+    if Path::new(ERLANG).exists() {
+        systems.push(vec!["curve_tun", ERLANG]);
+    }
+    systems
+}
+
+fn cargo_bench() -> Command {
+    let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(["bench", "--quiet", "--bench"]);
+    command
 }
 
 /// The programs of one run, in their order.
@@ -65,11 +90,6 @@ fn compared(extent: &Extent) -> Vec<Command> {
     let program = |name: &str| {
         let mut command = Command::new(format!("{BUILD}/{name}"));
         command.args(extent.arguments());
-        command
-    };
-    let erlang = |mode: &[&str]| {
-        let mut command = Command::new("benches/erlang.escript");
-        command.args(mode).args(extent.arguments());
         command
     };
     let mut tls = program("tls");
@@ -90,13 +110,25 @@ fn compared(extent: &Extent) -> Vec<Command> {
         tls,
         program("zmq"),
         idle,
-        erlang(&["gen_tcp"]),
-        erlang(&["ssl", CERTIFICATES]),
     ];
-    if Path::new(ERLANG).exists() {
-        all.push(erlang(&["curve_tun", ERLANG]));
+    if is_installed("spiped") {
+        let mut spiped = program("plain");
+        spiped.arg(BUILD);
+        all.push(spiped);
     }
+    for mode in erlang_systems() {
+        let mut command = erlang();
+        command.args(mode).args(extent.arguments());
+        all.push(command);
+    }
+    let mut vaults = cargo_bench();
+    vaults.arg("vaults");
+    all.push(vaults);
     all
+}
+
+fn is_installed(program: &str) -> bool {
+    env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
 }
 
 /// Runs one and takes its rows.

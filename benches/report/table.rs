@@ -3,11 +3,12 @@
 use super::{Figures, goals};
 
 /// The references: what their rows say, and what the table says.
-const REFERENCES: [(&str, &str); 6] = [
+const REFERENCES: [(&str, &str); 7] = [
     ("tcp", "TCP"),
     ("libsodium", "libsodium"),
     ("zmq", "libzmq CURVE"),
     ("tls", "OpenSSL TLS 1.3"),
+    ("spiped", "spiped"),
     ("gen_tcp", "gen_tcp"),
     ("ssl", "ssl"),
 ];
@@ -33,7 +34,7 @@ const fn section(
     Section { system, metric, title, size, references }
 }
 
-const C: &[&str] = &["tcp", "libsodium", "zmq", "tls"];
+const C: &[&str] = &["tcp", "libsodium", "zmq", "tls", "spiped"];
 const ERLANG: &[&str] = &["gen_tcp", "ssl"];
 
 const SECTIONS: &[Section] = &[
@@ -50,14 +51,42 @@ const SECTIONS: &[Section] = &[
     section("curve_tun", "setup", "connections set up, /s", "", C),
     section("curve_tun", "setup_beside_idle", "the same beside idle ones, /s", "idle", &[]),
     section("curve_tun", "handshake_beside_idle", "handshakes beside idle connections, /s", "idle", &[]),
-    section("curve_tun", "handshake_by_entries", "handshakes by size of the registry, /s", "entries", &[]),
-    section("curve_tun", "handshakes_by_threads", "handshakes by threads, /s", "threads", &[]),
-    section("curve_tun", "messages_by_threads", "messages of 1 KiB by threads, /s", "threads", &[]),
+    section(
+        "curve_tun",
+        "handshake_by_addresses",
+        "handshakes by addresses in the registry, /s",
+        "entries",
+        &[],
+    ),
+    section(
+        "curve_tun",
+        "handshake_by_keys",
+        "handshakes by keys from anywhere in the registry, /s",
+        "entries",
+        &[],
+    ),
+    section(
+        "curve_tun",
+        "handshakes_by_threads",
+        "handshakes by threads, both ends, /s",
+        "threads",
+        &["libsodium"],
+    ),
+    section("curve_tun", "echoes_by_threads", "echoes of 1 KiB by threads, both ends, /s", "threads", &[]),
+    section("curve_tun", "memory_vault_first", "vaults in memory: handshakes of strangers, /s", "", &[]),
+    section("curve_tun", "memory_vault_again", "vaults in memory: of known peers, /s", "", &[]),
+    section("curve_tun", "file_vault_first", "vaults in files: of strangers, /s", "", &[]),
+    section("curve_tun", "file_vault_again", "vaults in files: of known peers, /s", "", &[]),
+    section("curve_tun", "agent_vault_first", "vaults behind agents: of strangers, /s", "", &[]),
+    section("curve_tun", "agent_vault_again", "vaults behind agents: of known peers, /s", "", &[]),
+    section("curve_tun", "token_vault_first", "vaults in tokens (SoftHSM): of strangers, /s", "", &[]),
+    section("curve_tun", "token_vault_again", "vaults in tokens (SoftHSM): of known peers, /s", "", &[]),
     section("curve_tun", "idle_connections", "memory of idle connections, MB", "idle", &[]),
     section("curve_tun", "idle_connection", "memory of each, bytes", "", &[]),
     section("curve_tun_erlang", "single", "Erlang: single sends, messages/s", "bytes", ERLANG),
     section("curve_tun_erlang", "echo_p50", "Erlang: echo, median, µs", "bytes", ERLANG),
     section("curve_tun_erlang", "setup", "Erlang: connections set up, /s", "", ERLANG),
+    section("curve_tun_erlang", "idle_connection", "Erlang: memory of an idle end, bytes", "", ERLANG),
 ];
 
 /// The table in Markdown: each reference's figure, and in brackets ours divided by it.

@@ -1,5 +1,8 @@
 //! A long-term key in this process: what the vaults that hold one here share.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Agreements, LongTermNonce, LongTermNonces, Purpose, check_hello};
 use crate::crypto::{Origin, PublicKey, SecretKey, SharedKey, TAG_BYTES};
 use crate::error::{Error, Result};

@@ -107,7 +107,7 @@ impl Server {
         TcpStream::connect(("127.0.0.1", self.port)).unwrap()
     }
 
-    fn proc(&self, name: &str) -> PathBuf {
+    pub fn proc(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.process.id().to_string()).join(name)
     }
 

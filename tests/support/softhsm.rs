@@ -13,6 +13,15 @@ const MODULES: [&str; 3] = [
     "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
 ];
 
+fn module() -> Option<PathBuf> {
+    MODULES.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+/// Whether there is a SoftHSM to ask.
+pub fn is_installed() -> bool {
+    module().is_some()
+}
+
 /// One for each test that needs one: SoftHSM sees those alone that are there when it is loaded.
 const TOKENS: [&str; 8] = ["suite", "again", "secret", "fits", "pins", "state", "lost", "gone"];
 
@@ -27,7 +36,6 @@ impl SoftHsm {
     pub fn get() -> &'static SoftHsm {
         static HSM: OnceLock<SoftHsm> = OnceLock::new();
         HSM.get_or_init(|| {
-            let module = MODULES.iter().map(PathBuf::from).find(|path| path.exists());
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir(folder.path().join("tokens")).unwrap();
             let conf = folder.path().join("softhsm2.conf");
@@ -36,7 +44,7 @@ impl SoftHsm {
             std::fs::write(&conf, text).unwrap();
             // SAFETY: every test of the process comes here first, and waits; nobody reads the environment meanwhile.
             unsafe { std::env::set_var("SOFTHSM2_CONF", &conf) };
-            let hsm = SoftHsm { folder, module: module.expect("SoftHSM 2, from the package softhsm2") };
+            let hsm = SoftHsm { folder, module: module().expect("SoftHSM 2, from the package softhsm2") };
             TOKENS.iter().for_each(|token| hsm.init_token(token));
             hsm
         })

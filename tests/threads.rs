@@ -1,0 +1,154 @@
+//! Threads that share a server.
+#![cfg(all(feature = "capi", target_os = "linux"))]
+
+mod c_support;
+mod support;
+
+use c_support::examples::{PATIENCE, Server, keygen, wait_until};
+use curve_tun::net::Socket;
+use curve_tun::registry::{Candidate, MemoryRegistry, Registry};
+use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::{Error, PublicKey};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use support::{HOME, World};
+
+/// Lets threads pass in pairs: each waits until another is here at the same time.
+#[derive(Default)]
+struct Pairs {
+    came: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Pairs {
+    fn meet(&self) -> Result<(), Error> {
+        let mut came = self.came.lock().unwrap();
+        *came += 1;
+        let both = came.next_multiple_of(2);
+        self.changed.notify_all();
+        let patience = PATIENCE.unwrap();
+        let waited = self.changed.wait_timeout_while(came, patience, |came| *came < both).unwrap();
+        if waited.1.timed_out() { Err(Error::Timeout) } else { Ok(()) }
+    }
+}
+
+/// A vault, or a registry, in which two threads are always at the same time.
+struct Together<T> {
+    inner: T,
+    pairs: Pairs,
+}
+
+impl<T> Together<T> {
+    fn new(inner: T) -> Arc<Together<T>> {
+        Arc::new(Together { inner, pairs: Pairs::default() })
+    }
+}
+
+impl Vault for Together<MemoryVault> {
+    fn public_key(&self) -> PublicKey {
+        self.inner.public_key()
+    }
+
+    fn box_seal(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<LongTermNonce, Error> {
+        self.pairs.meet()?;
+        self.inner.box_seal(purpose, peer, message, sealed)
+    }
+
+    fn box_open(
+        &self,
+        purpose: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        message: &mut [u8],
+    ) -> Result<(), Error> {
+        self.pairs.meet()?;
+        self.inner.box_open(purpose, peer, nonce, sealed, message)
+    }
+}
+
+impl Registry for Together<MemoryRegistry> {
+    fn verify(&self, candidate: &Candidate) -> Result<bool, Error> {
+        self.pairs.meet()?;
+        self.inner.verify(candidate)
+    }
+}
+
+#[test]
+fn a_server_holds_no_lock_while_vault_or_registry_work() {
+    let vaults = [(); 2].map(|()| Together::new(MemoryVault::generate().unwrap()));
+    let registry = MemoryRegistry::new();
+    registry.add(HOME.into(), vaults[0].public_key());
+    let [client_vault, server_vault] = vaults;
+    let world = World::of(client_vault, server_vault, Together::new(registry), Default::default());
+    thread::scope(|scope| {
+        // `connected` fails if any call gave up waiting for the other thread.
+        let handshakes: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| (0..10).for_each(|_| drop(world.connected())))).collect();
+        handshakes.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+/// How many descriptors each thread of a process watches by an epoll of its own, the most first.
+fn watched(server: &Server) -> Vec<usize> {
+    let mut counts = BTreeMap::new();
+    for entry in server.proc("fdinfo").read_dir().unwrap().flatten() {
+        // A descriptor may have been closed since.
+        let info = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let count = info.lines().filter(|line| line.starts_with("tfd:")).count();
+        counts.insert(entry.file_name(), count);
+    }
+    let mut counts: Vec<usize> = counts.into_values().filter(|count| *count > 0).collect();
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    counts
+}
+
+#[track_caller]
+fn echo(socket: &Socket, message: &[u8]) {
+    let mut buffer = vec![0; message.len()];
+    socket.send(message, PATIENCE).unwrap();
+    assert_eq!(socket.recv(&mut buffer, PATIENCE), Ok(message.len()));
+    assert!(buffer == message);
+}
+
+#[test]
+fn a_threaded_server_spreads_its_clients_and_serves_each() {
+    const THREADS: usize = 3;
+    /// What each loop watches beside clients: its listener, the end signal, answers.
+    const OTHERS: usize = 3;
+    const CLIENTS: usize = 90;
+    let (keys, client) = (keygen(), keygen());
+    let options = ["--threads", "3", "--handshakes", "60"];
+    let server = Server::start("epoll_server", &options, &keys, &[&client]);
+    assert_eq!(watched(&server), [OTHERS; THREADS]);
+    let descriptors = server.descriptors();
+    let crowd: Vec<_> = (0..CLIENTS).map(|_| server.connect(&client)).collect();
+    thread::scope(|scope| {
+        for (at, sockets) in crowd.chunks(CLIENTS / THREADS).enumerate() {
+            scope.spawn(move || {
+                for (i, socket) in sockets.iter().enumerate() {
+                    echo(socket, &vec![at as u8; 1 + 997 * i]);
+                }
+            });
+        }
+    });
+    let counts = watched(&server);
+    assert_eq!(counts.iter().sum::<usize>(), CLIENTS + OTHERS * THREADS);
+    assert!(counts.len() == THREADS && counts.iter().all(|count| *count > OTHERS), "{counts:?}");
+
+    // Silent clients fill the handshakes of all loops; the oldest give way.
+    let silent: Vec<_> = (0..120).map(|_| server.connect_tcp()).collect();
+    for i in 0..20u8 {
+        echo(&server.connect(&client), &[i; 100]);
+    }
+    drop((crowd, silent));
+    wait_until("descriptors are back to the start", || server.descriptors() == descriptors);
+    server.ends_by_sigterm();
+}
