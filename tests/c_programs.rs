@@ -17,6 +17,7 @@ use c_support::{
 };
 use curve_tun::vault::{Cost, FileVault, Pkcs11Vault, Vault};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// What valgrind says when it found an error.

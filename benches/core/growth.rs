@@ -62,9 +62,9 @@ pub fn run(extent: Extent) {
         worlds.iter().map(|(count, world)| idle(world, count / extent.divisor)).collect();
     compare("handshake_beside_idle", &worlds, extent);
     drop(connections);
-    let places: [(&str, fn(usize) -> Place); 2] =
-        [("handshake_by_addresses", from_home), ("handshake_by_keys", from_anywhere)];
-    for (metric, place) in places {
+    for (metric, place) in
+        [("handshake_by_addresses", from_home as fn(usize) -> Place), ("handshake_by_keys", from_anywhere)]
+    {
         let worlds = ENTRIES.map(|count| (count, world(count.div_ceil(extent.divisor), place)));
         compare(metric, &worlds, extent);
     }
