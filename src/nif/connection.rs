@@ -128,7 +128,7 @@ fn advance<'a>(
         let mut place = lock(&handle.handshake)?;
         let handshake = place.as_mut().ok_or(Error::Closed)?;
         let taken = step(handshake)?;
-        let Handshake { connection, crew, .. } = handshake;
+        let Handshake { connection, crew, .. } = &mut **handshake;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
         let request = connection.request().map(|request| match request {
