@@ -6,6 +6,9 @@
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
+    %% Later there may be no descriptor left to load a module with.
+    {ok, Modules} = application:get_key(curve_tun, modules),
+    ok = code:ensure_modules_loaded([inet_db, gen_tcp, inet_tcp | Modules]),
     curve_tun_sup:start_link().
 
 -spec stop(term()) -> ok.

@@ -19,7 +19,7 @@ use crate::connection::SendHalf;
 use crate::error::{Error, Result};
 use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD};
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, Resource, ResourceArc, Term};
-use std::sync::TryLockError;
+use std::collections::VecDeque;
 
 type Handle = ResourceArc<ConnectionResource>;
 
@@ -31,8 +31,8 @@ const FRAME_OVERHEAD: usize = LENGTH_BYTES + MESSAGE_OVERHEAD;
 pub(super) struct Sending {
     gate: Gate,
     turn: Option<Turn>,
-    /// Who gets the turn next.
-    next: Option<LocalPid>,
+    /// Who waits for the turn: the sender, and beside it another one for a moment when it is about to end.
+    next: VecDeque<LocalPid>,
     /// Bytes that the socket will have taken when all frames are written.
     total: u64,
 }
@@ -42,7 +42,8 @@ pub(super) struct Sending {
 enum Gate {
     #[default]
     Handshake,
-    Open(SendHalf),
+    /// Nothing while the half is with the one who seals: the lock is not held for that long.
+    Open(Option<SendHalf>),
     Closed,
 }
 
@@ -60,7 +61,7 @@ impl Resource for Frames {}
 
 impl Sending {
     pub(super) fn begin(&mut self, half: SendHalf, taken: u64) {
-        self.gate = Gate::Open(half);
+        self.gate = Gate::Open(Some(half));
         self.total = taken;
     }
 
@@ -71,6 +72,30 @@ impl Sending {
 
     fn is_taken(&self, me: LocalPid) -> bool {
         self.turn.as_ref().is_some_and(|turn| turn.writer != me)
+    }
+
+    /// Gives the turn, and the half with it; `None` if somebody else has the turn.
+    fn start(&mut self, me: LocalPid) -> Result<Option<SendHalf>> {
+        match &mut self.gate {
+            Gate::Handshake => Err(Error::WrongState),
+            Gate::Closed => Err(Error::Closed),
+            Gate::Open(_) if self.turn.as_ref().is_some_and(|turn| turn.writer != me) => Ok(None),
+            Gate::Open(half) => {
+                // A panic while it was away has lost it.
+                let half = half.take().ok_or(Error::Internal)?;
+                self.turn = Some(Turn { writer: me, frames: None });
+                Ok(Some(half))
+            }
+        }
+    }
+
+    /// Takes the half back, unless sending has ended meanwhile, and keeps the frames.
+    fn finish(&mut self, me: LocalPid, half: SendHalf, frames: &ResourceArc<Frames>) {
+        if let Gate::Open(place) = &mut self.gate {
+            *place = Some(half);
+        }
+        self.total += frames.0.len() as u64;
+        self.turn = Some(Turn { writer: me, frames: Some(frames.clone()) });
     }
 }
 
@@ -116,35 +141,29 @@ impl<'a> Batch<'a> {
 #[rustler::nif]
 fn seal<'a>(env: Env<'a>, handle: Handle, messages: Term<'a>) -> NifResult<Term<'a>> {
     let batch = Batch::decode(messages)?;
-    let mut sending = match handle.sending.try_lock() {
-        Ok(sending) => sending,
-        // Somebody is sealing, for longer than a scheduler should wait.
-        Err(TryLockError::WouldBlock) => return Ok(term::busy().encode(env)),
-        Err(TryLockError::Poisoned(_)) => return Ok(failure(env, Error::Internal)),
-    };
-    let sending = &mut *sending;
     let me = env.pid();
-    let half = match &mut sending.gate {
-        Gate::Handshake => return Ok(failure(env, Error::WrongState)),
-        Gate::Closed => return Ok(failure(env, Error::Closed)),
-        Gate::Open(_) if sending.turn.as_ref().is_some_and(|turn| turn.writer != me) => {
-            return Ok(term::busy().encode(env));
-        }
-        Gate::Open(half) => half,
+    let mut half = match lock(&handle.sending).and_then(|mut sending| sending.start(me)) {
+        Ok(Some(half)) => half,
+        Ok(None) => return Ok(term::busy().encode(env)),
+        Err(reason) => return Ok(failure(env, reason)),
     };
     let mut frames = Vec::with_capacity(batch.size);
-    let sealed = batch.seal(half, &mut frames);
+    let sealed = batch.seal(&mut half, &mut frames);
     consume(env, batch.cost);
-    sending.total += frames.len() as u64;
     let frames = ResourceArc::new(Frames(frames));
     let bytes = frames.make_binary(env, |frames| &frames.0);
-    sending.turn = Some(Turn { writer: me, frames: Some(frames) });
+    match lock(&handle.sending) {
+        Ok(mut sending) => {
+            sending.finish(me, half, &frames);
+            if sealed.is_err() {
+                sending.end();
+            }
+        }
+        Err(reason) => return Ok(failure(env, reason)),
+    }
     Ok(match sealed {
         Ok(()) => (term::ok(), bytes, batch.rest).encode(env),
-        Err(reason) => {
-            sending.end();
-            (term::error(), reason_atom(env, reason), bytes).encode(env)
-        }
+        Err(reason) => (term::error(), reason_atom(env, reason), bytes).encode(env),
     })
 }
 
@@ -155,7 +174,7 @@ fn written<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
         if sending.is_taken(env.pid()) {
             return None;
         }
-        let next = sending.next.take();
+        let next = sending.next.pop_front();
         sending.turn = next.map(|writer| Turn { writer, frames: None });
         next
     });
@@ -163,7 +182,7 @@ fn written<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
 }
 
 /// Asks for the turn: `ok` if it is the caller's now, or `{busy, Writer}`; then the writer will be told by `written` who
-/// is next. Only the connection's sender process may wait.
+/// is next. Only a connection's sender process waits.
 #[rustler::nif]
 fn await_turn<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let mut sending = match lock(&handle.sending) {
@@ -174,7 +193,9 @@ fn await_turn<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     match &sending.turn {
         Some(turn) if turn.writer != me => {
             let writer = turn.writer;
-            sending.next = Some(me);
+            if !sending.next.contains(&me) {
+                sending.next.push_back(me);
+            }
             (term::busy(), writer).encode(env)
         }
         Some(_) => term::ok().encode(env),
@@ -207,7 +228,7 @@ fn take_turn<'a>(env: Env<'a>, handle: Handle, taken: u64) -> Term<'a> {
                 return Err(Error::Closed);
             }
         };
-        sending.next = None;
+        sending.next.retain(|waiting| *waiting != me);
         sending.turn = Some(Turn { writer: me, frames: frames.clone() });
         Ok(frames)
     };
