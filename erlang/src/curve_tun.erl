@@ -50,9 +50,9 @@
 %% 10,000 when not given. `receive_high_water': bytes of messages that wait for a receiver, above which nothing more is
 %% read from the peer; 262,144 when not given. `handshakes_max': handshakes that a listener has in flight at most, 1,024
 %% when not given; `handshakes_per_source': how many of these one source may have, an IPv4 address or the /64 of an IPv6
-%% address, `infinity' when not given; at either limit, of the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 262,144 when
-%% not given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
-%% are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
+%% address, `infinity' when not given; at either limit, of the source that has most the oldest gives way. `buffer': bytes
+%% of one read of the socket at most, 131,072 when not given; a socket that has little to read has less. All others go to
+%% `gen_tcp'; not given, `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
 -type option_error() :: {missing_option, key} | {bad_option, term()}.
 %% What is wrong with the options.
 -type reason() :: atom() | option_error() | {no_provider, vault | registry}.
