@@ -11,7 +11,7 @@ use curve_tun::connection::{Answer, Connection};
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Purpose, Vault};
 use curve_tun::{Error, Result};
 use softhsm::SoftHsm;
-use support::{World, recv, settle};
+use support::{HOME, World, recv, settle};
 
 /// Runs `checks` in a child of this process and gives the number of the first that was false.
 #[allow(unsafe_code, reason = "fork is the case under test")]
@@ -79,12 +79,14 @@ fn a_childs_every_call_on_its_parents_vault_says_forked() {
     let world = World::new();
     let (vault, peer) = (&world.client_vault, world.server_key());
     let failed = first_failed_in_child(|| {
-        let (mut client, mut server) = world.pair();
+        // A connection that the child makes for itself uses the parent's vault, too.
+        let own = World::new();
+        let mut client = Connection::client(vault.clone(), own.server_key(), &own.options).unwrap();
         vec![
             forked(vault.box_seal(Purpose::Vouch, &peer, &[], &mut [0; 16])),
             forked(vault.box_open(Purpose::Vouch, &peer, &[0; 16], &[0; 16], &mut [])),
-            // New connections in the child use the parent's vault too.
-            settle(&mut client, &mut server) == Err(Error::Forked),
+            settle(&mut client, &mut own.accept()) == Err(Error::Forked),
+            forked(Connection::server(&world.server, HOME)),
         ]
     });
     assert_eq!(failed, None);

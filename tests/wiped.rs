@@ -121,21 +121,37 @@ fn secrets() -> Secrets {
     let (client_vault, client_long) = vault();
     let registry = Arc::new(MemoryRegistry::new());
     registry.add(HOME.into(), client_vault.public_key());
-    let (mut draw, minute) = secret();
-    script(vec![draw]);
-    draw.fill(0);
-    std::hint::black_box(&draw);
+    let minute = scripted();
     let server = Server::new(server_vault, registry, Options::default(), 0).unwrap();
     assert_eq!(inject::remaining(), 0);
     Secrets { vault: client_vault, server, server_long, client_long, minute }
 }
 
-/// Both ends before the first byte, and the client's secret.
-fn pair(world: &Secrets) -> (Connection, Connection, Needle) {
-    let (mut draw, client_short) = secret();
+/// Has the next secret drawn be a known one.
+fn scripted() -> Needle {
+    let needle = draw_and_script();
+    overwrite_stack();
+    needle
+}
+
+#[inline(never)]
+fn draw_and_script() -> Needle {
+    let (mut draw, needle) = secret();
     script(vec![draw]);
     draw.fill(0);
     std::hint::black_box(&draw);
+    needle
+}
+
+/// What this test itself has left below its frames.
+#[inline(never)]
+fn overwrite_stack() {
+    std::hint::black_box(&mut [0xa5_u8; 16384]);
+}
+
+/// Both ends before the first byte, and the client's secret.
+fn pair(world: &Secrets) -> (Connection, Connection, Needle) {
+    let client_short = scripted();
     let key = world.server.vault().public_key();
     let client = Connection::client(world.vault.clone(), key, &Options::default()).unwrap();
     (client, Connection::server(&world.server, HOME).unwrap(), client_short)
@@ -143,10 +159,7 @@ fn pair(world: &Secrets) -> (Connection, Connection, Needle) {
 
 /// Carries the hello; gives the server's short-term secret.
 fn say_hello(client: &mut Connection, server: &mut Connection) -> Needle {
-    let (mut draw, server_short) = secret();
-    script(vec![draw]);
-    draw.fill(0);
-    std::hint::black_box(&draw);
+    let server_short = scripted();
     carry(client, server).unwrap();
     server_short
 }
