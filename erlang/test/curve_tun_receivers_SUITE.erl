@@ -135,6 +135,7 @@ one_byte_at_a_time(_) ->
     {ok, Cookie} = gen_tcp:recv(Tcp, 170, 5000),
     {ok, connected, Initiate, <<>>, none} = curve_tun_nif:handshake(Nif, Cookie),
     Slowly(Initiate),
+    ok = curve_tun_nif:established(Nif, 0),
     {ok, Frame, []} = curve_tun_nif:seal(Nif, [<<"slow">>]),
     Slowly(Frame),
     receive {got, <<"slow">>} -> ok end,

@@ -89,8 +89,8 @@ flooded(Address) ->
     {Listener, Port, _} = server([{handshakes_max, 200}]),
     {ok, Key} = curve_tun:public_key(),
     {ok, Vault} = curve_tun_vault_nif:handle(),
-    Hellos = list_to_tuple([begin {ok, _, Hello} = curve_tun_nif:client_new(Vault, Key), Hello end
-                            || _ <- lists:seq(1, 100)]),
+    Hello = fun() -> {ok, Bytes} = curve_tun_nif:begin_client(curve_tun_nif:connection_new(), Vault, Key), Bytes end,
+    Hellos = list_to_tuple([Hello() || _ <- lists:seq(1, 100)]),
     Flooders = [spawn_monitor(fun() -> flood(Start, Address, Port, Hellos, queue:new()) end) || Start <- [0, 1, 2]],
     ?assert(served_while(Flooders, Port, 0) > 3),
     be_served(Port),
