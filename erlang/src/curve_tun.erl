@@ -77,13 +77,16 @@ connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
     maybe_with(curve_tun_options:parse(client, Options),
                fun(Own, Tcp) ->
-                   maybe_with(client_end(Own, Deadline),
-                              fun(End, _) -> dial(Host, Port, Tcp, End, Deadline) end)
+                   maybe_with(curve_tun_ends:client(Own, Deadline),
+                              fun(End) -> dial(Host, Port, Tcp, End, Deadline) end)
                end);
 connect(_Host, _Port, _Options, _Timeout) ->
     {error, badarg}.
 
--spec maybe_with({ok, A, B} | {error, reason()}, fun((A, B) -> Result)) -> Result | {error, reason()}.
+-spec maybe_with({ok, A}, fun((A) -> Result)) -> Result;
+                ({ok, A, B}, fun((A, B) -> Result)) -> Result;
+                ({error, reason()}, fun()) -> {error, reason()}.
+maybe_with({ok, A}, Go) -> Go(A);
 maybe_with({ok, A, B}, Go) -> Go(A, B);
 maybe_with({error, Reason}, _Go) -> {error, Reason}.
 
@@ -123,58 +126,6 @@ shake({curve_tun_socket, Connection, _, _} = Socket, Deadline) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% What a client's end is made of.
--spec client_end(curve_tun_options:options(), curve_tun_time:deadline()) ->
-          {ok, curve_tun_connection:prepared(), client} | {error, reason()}.
-client_end(#{key := Key} = Own, Deadline) ->
-    maybe_with(vault(Own, until(Own, Deadline)),
-               fun(Module, Vault) ->
-                   {ok, #{role => {client, Vault, Key}, providers => #{vault => Module}, options => Own}, client}
-               end).
-
-%% What the server's ends of a listener are made of.
--spec server_end(curve_tun_options:options(), curve_tun_time:deadline()) ->
-          {ok, curve_tun_connection:prepared(), server} | {error, reason()}.
-server_end(#{handshakes_max := Max} = Own, Deadline) ->
-    maybe_with(vault(Own, until(Own, Deadline)),
-               fun(VaultModule, Vault) ->
-                   maybe_with(registry(Own), fun(RegistryModule, Registry) ->
-                       case curve_tun_nif:server_new(Vault, Registry, Max, curve_tun_time:now_ms()) of
-                           {ok, Server} ->
-                               Providers = #{vault => VaultModule, registry => RegistryModule},
-                               {ok, #{role => {server, Server}, providers => Providers, options => Own}, server};
-                           {error, Reason} ->
-                               {error, Reason}
-                       end
-                   end)
-               end).
-
--spec until(curve_tun_options:options(), curve_tun_time:deadline()) -> curve_tun_time:deadline().
-until(#{handshake_timeout := Most}, Deadline) ->
-    curve_tun_time:earlier(Deadline, curve_tun_time:deadline(Most)).
-
--spec vault(#{vault => module(), _ => _}, curve_tun_time:deadline()) ->
-          {ok, module(), curve_tun_nif:vault()} | {error, reason()}.
-vault(Own, Deadline) ->
-    with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end).
-
--spec registry(curve_tun_options:options()) -> {ok, module(), curve_tun_nif:registry()} | {error, reason()}.
-registry(Own) ->
-    with_provider(registry, Own, fun curve_tun_provider:registry_handle/1).
-
--spec with_provider(vault | registry, map(), fun((module()) -> {ok, Handle} | {error, atom()})) ->
-          {ok, module(), Handle} | {error, reason()}.
-with_provider(Kind, Own, Handle) ->
-    case curve_tun_provider:chosen(Kind, Own) of
-        {ok, Module} ->
-            case Handle(Module) of
-                {ok, Found} -> {ok, Module, Found};
-                {error, Reason} -> {error, Reason}
-            end;
-        {error, Reason} ->
-            {error, Reason}
-    end.
-
 %% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling process owns the listener.
 -spec listen(inet:port_number(), [option()]) -> {ok, listen_socket()} | {error, reason()}.
 listen(Port, Options) ->
@@ -183,7 +134,7 @@ listen(Port, Options) ->
 -spec listen(inet:port_number(), curve_tun_options:options(), [term()]) ->
           {ok, listen_socket()} | {error, reason()}.
 listen(Port, Own, Tcp) ->
-    maybe_with(server_end(Own, infinity), fun(End, _) ->
+    maybe_with(curve_tun_ends:server(Own, infinity), fun(End) ->
         try gen_tcp:listen(Port, Tcp) of
             {ok, TcpSocket} -> start_listener(TcpSocket, End);
             {error, Reason} -> {error, Reason}
@@ -267,14 +218,17 @@ handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout), not is_tuple(T
                                             ?IS_TIMEOUT(Timeout), element(1, TcpSocket) =/= curve_tun_socket ->
     Deadline = curve_tun_time:deadline(Timeout),
     maybe_with(curve_tun_options:parse(accepted, Options),
-               fun(#{key := _} = Own, Tcp) ->
-                       maybe_with(client_end(Own, Deadline), fun(End, _) -> shake_over(TcpSocket, Tcp, End, Deadline) end);
-                  %% Its minute key serves this connection alone and ends with it, so nothing has to rotate it.
-                  (Own, Tcp) ->
-                       maybe_with(server_end(Own, Deadline), fun(End, _) -> shake_over(TcpSocket, Tcp, End, Deadline) end)
+               fun(Own, Tcp) ->
+                   maybe_with(own_end(Own, Deadline), fun(End) -> shake_over(TcpSocket, Tcp, End, Deadline) end)
                end);
 handshake(_TcpSocket, _Options, _Timeout) ->
     {error, badarg}.
+
+%% A server's minute key serves this connection alone and ends with it, so nothing has to rotate it.
+-spec own_end(curve_tun_options:options(), curve_tun_time:deadline()) ->
+          {ok, curve_tun_connection:prepared()} | {error, reason()}.
+own_end(#{key := _} = Own, Deadline) -> curve_tun_ends:client(Own, Deadline);
+own_end(Own, Deadline) -> curve_tun_ends:server(Own, Deadline).
 
 %% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way; any process may call it, and
 %% messages of one process arrive in the order of its calls.
@@ -494,7 +448,7 @@ connection_information(_Socket) ->
 %% @doc The public key of the default vault, by which peers know this node.
 -spec public_key() -> {ok, public_key()} | {error, reason()}.
 public_key() ->
-    case vault(#{}, curve_tun_time:deadline(?TIMEOUT)) of
+    case curve_tun_ends:vault(#{}, curve_tun_time:deadline(?TIMEOUT)) of
         {ok, _Module, Vault} -> {ok, curve_tun_nif:vault_public_key(Vault)};
         {error, Reason} -> {error, Reason}
     end.

@@ -1,0 +1,60 @@
+%%% @private
+%%% What the ends of tunnels are made of: providers, and what the NIF makes of them.
+-module(curve_tun_ends).
+
+-export([client/2, server/2, vault/2]).
+
+-type failure() :: {error, atom() | {no_provider, vault | registry}}.
+
+%% A client's end.
+-spec client(curve_tun_options:options(), curve_tun_time:deadline()) ->
+          {ok, curve_tun_connection:prepared()} | failure().
+client(#{key := Key} = Own, Deadline) ->
+    case vault(Own, until(Own, Deadline)) of
+        {ok, Module, Vault} -> {ok, #{role => {client, Vault, Key}, providers => #{vault => Module}, options => Own}};
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% The server's ends of a listener.
+-spec server(curve_tun_options:options(), curve_tun_time:deadline()) ->
+          {ok, curve_tun_connection:prepared()} | failure().
+server(Own, Deadline) ->
+    case {vault(Own, until(Own, Deadline)), with_provider(registry, Own, fun curve_tun_provider:registry_handle/1)} of
+        {{ok, VaultModule, Vault}, {ok, RegistryModule, Registry}} ->
+            server(Vault, Registry, #{vault => VaultModule, registry => RegistryModule}, Own);
+        {{error, Reason}, _} ->
+            {error, Reason};
+        {_, {error, Reason}} ->
+            {error, Reason}
+    end.
+
+-spec server(curve_tun_nif:vault(), curve_tun_nif:registry(), curve_tun_provider:providers(),
+             curve_tun_options:options()) -> {ok, curve_tun_connection:prepared()} | failure().
+server(Vault, Registry, Providers, #{handshakes_max := Max} = Own) ->
+    case curve_tun_nif:server_new(Vault, Registry, Max, curve_tun_time:now_ms()) of
+        {ok, Server} -> {ok, #{role => {server, Server}, providers => Providers, options => Own}};
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec until(curve_tun_options:options(), curve_tun_time:deadline()) -> curve_tun_time:deadline().
+until(#{handshake_timeout := Most}, Deadline) ->
+    curve_tun_time:earlier(Deadline, curve_tun_time:deadline(Most)).
+
+%% The vault that the options or the environment choose.
+-spec vault(#{vault => module(), _ => _}, curve_tun_time:deadline()) ->
+          {ok, module(), curve_tun_nif:vault()} | failure().
+vault(Own, Deadline) ->
+    with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end).
+
+-spec with_provider(vault | registry, map(), fun((module()) -> {ok, Handle} | {error, atom()})) ->
+          {ok, module(), Handle} | failure().
+with_provider(Kind, Own, Handle) ->
+    case curve_tun_provider:chosen(Kind, Own) of
+        {ok, Module} ->
+            case Handle(Module) of
+                {ok, Found} -> {ok, Module, Found};
+                {error, Reason} -> {error, Reason}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
