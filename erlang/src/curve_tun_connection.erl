@@ -20,9 +20,6 @@
                       providers := curve_tun_provider:providers(),
                       options := curve_tun_options:options()}.
 
-%% The buffer that a socket has at first. A read that fills it brings a large one, for as long as the connection is busy.
--define(SMALL_BUFFER, 4096).
-
 -record(data, {
     controller :: {pid(), reference()},
     %% What programs hold: known once there is a TCP socket.
@@ -38,12 +35,7 @@
     sender :: pid() | undefined,
     receivers :: curve_tun_receivers:receivers(),
     high_water = 1 :: pos_integer(),
-    %% What the socket delivers: one read, several, or, above the high-water mark, none.
-    reading = none :: none | once | several,
-    %% The size of the socket's buffer, now and when large; and whether the last read filled it, so that more waits.
-    buffer = ?SMALL_BUFFER :: pos_integer(),
-    large = ?SMALL_BUFFER :: pos_integer(),
-    filled = false :: boolean(),
+    reader :: curve_tun_reader:reader() | undefined,
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
@@ -202,7 +194,7 @@ ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undef
     Nif = curve_tun_nif:connection_new(),
     Self = {curve_tun_socket, self(), Socket, Nif},
     D = D0#data{self = Self, socket = Socket, nif = Nif, prepared = Prepared, role = element(1, Role),
-                receivers = curve_tun_receivers:new(Active), high_water = HighWater, large = Buffer},
+                receivers = curve_tun_receivers:new(Active), high_water = HighWater, reader = curve_tun_reader:new(Socket, Buffer)},
     watch(D),
     Reply = case inet:setopts(Socket, TcpOptions) of
                 ok -> {ok, Self};
@@ -299,11 +291,10 @@ established({error, Reason}, _Came, D) ->
 %%% connected
 
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, reading = Reading, buffer = Buffer} = D) ->
-    Left = case Reading of several -> several; _ -> none end,
-    opened(open(Bytes, D#data.nif, []), D#data{reading = Left, filled = byte_size(Bytes) >= Buffer});
-connected(info, {tcp_passive, Socket}, #data{socket = Socket, reading = several} = D) ->
-    {keep_state, read_more(D#data{reading = none})};
+connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, nif = Nif, reader = Reader} = D) ->
+    opened(open(Bytes, Nif, []), D#data{reader = curve_tun_reader:came(byte_size(Bytes), Reader)});
+connected(info, {tcp_passive, Socket}, #data{socket = Socket, reader = Reader} = D) ->
+    {keep_state, read_more(D#data{reader = curve_tun_reader:passive(Reader)})};
 connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
     over(closed, D);
 %% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
@@ -318,9 +309,9 @@ connected({timeout, end_writing}, flush, #data{socket = Socket}) ->
     end;
 connected({timeout, idle}, idle, #data{moved = true} = D) ->
     {keep_state, D#data{moved = false}, [{{timeout, idle}, ?IDLE, idle}]};
-connected({timeout, idle}, idle, #data{nif = Nif} = D) ->
+connected({timeout, idle}, idle, #data{nif = Nif, reader = Reader} = D) ->
     curve_tun_nif:release(Nif),
-    {keep_state, small_buffer(D#data{idle_timer = false}), [hibernate]};
+    {keep_state, D#data{idle_timer = false, reader = curve_tun_reader:idle(Reader)}, [hibernate]};
 connected({call, From}, {recv, Timeout}, #data{receivers = Rx} = D) ->
     {keep_state, resume(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)})};
 connected({call, From}, {send, Messages}, #data{sender = undefined, socket = Socket, nif = Nif} = D) ->
@@ -364,52 +355,14 @@ opened({Messages, Status}, #data{receivers = Rx0} = D0) ->
 -spec controller(#data{}) -> {pid(), curve_tun:socket()}.
 controller(#data{controller = {Pid, _}, self = Self}) -> {Pid, Self}.
 
-%% Reads on. Above the high-water mark nothing is read, and the peer feels it.
 -spec read_more(#data{}) -> #data{}.
-read_more(#data{reading = Reading, socket = Socket} = D) ->
-    case is_full(D) of
-        true when Reading =:= several -> _ = inet:setopts(Socket, [{active, false}]), D#data{reading = none};
-        true -> D;
-        false -> arm(D)
-    end.
-
--spec is_full(#data{}) -> boolean().
-is_full(#data{receivers = Rx, high_water = HighWater}) ->
-    curve_tun_receivers:bytes(Rx) >= HighWater.
-
-%% A passive socket that is made `once' is read at once, without a wait for the kernel's word: the fastest way while more
-%% is there. When nothing is, that leaves the socket with a buffer in waiting. One that is made `true' has none, and
-%% then may have a number, so that not more than so many reads wait for us. A socket that has closed meanwhile says so.
--spec arm(#data{}) -> #data{}.
-arm(#data{filled = true, socket = Socket, buffer = Large, large = Large} = D) ->
-    _ = inet:setopts(Socket, [{active, once}]),
-    D#data{reading = once};
-arm(#data{filled = true, socket = Socket, large = Large} = D) ->
-    _ = inet:setopts(Socket, [{buffer, Large}, {active, once}]),
-    D#data{reading = once, buffer = Large};
-arm(#data{reading = none, socket = Socket} = D) ->
-    _ = inet:setopts(Socket, [{active, true}]),
-    _ = inet:setopts(Socket, [{active, ?READS}]),
-    D#data{reading = several};
-arm(D) ->
-    D.
-
--spec small_buffer(#data{}) -> #data{}.
-small_buffer(#data{buffer = ?SMALL_BUFFER} = D) ->
-    D;
-small_buffer(#data{socket = Socket} = D) ->
-    _ = inet:setopts(Socket, [{buffer, ?SMALL_BUFFER}]),
-    D#data{buffer = ?SMALL_BUFFER}.
+read_more(#data{reader = Reader, receivers = Rx, high_water = HighWater} = D) ->
+    D#data{reader = curve_tun_reader:read_more(curve_tun_receivers:bytes(Rx) >= HighWater, Reader)}.
 
 %% Reads on once half of what waited is gone.
 -spec resume(#data{}) -> #data{}.
-resume(#data{reading = none, receivers = Rx, high_water = HighWater} = D) ->
-    case curve_tun_receivers:bytes(Rx) =< HighWater div 2 of
-        true -> arm(D);
-        false -> D
-    end;
-resume(D) ->
-    D.
+resume(#data{reader = Reader, receivers = Rx, high_water = HighWater} = D) ->
+    D#data{reader = curve_tun_reader:resume(curve_tun_receivers:bytes(Rx) =< HighWater div 2, Reader)}.
 
 -spec shut_down(read | write | read_write, gen_statem:from(), #data{}) -> gen_statem:event_handler_result(atom()).
 shut_down(read, From, #data{receivers = Rx} = D) ->
