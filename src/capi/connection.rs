@@ -216,7 +216,8 @@ pub unsafe extern "C" fn curve_tun_connection_peer_key(
 /// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
 /// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
 /// (the handshake was not over in time) and `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the
-/// connection is closed; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+/// connection is closed; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
+/// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_tick(

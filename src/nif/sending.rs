@@ -76,10 +76,11 @@ impl Sending {
 
     /// Gives the turn, and the half with it; `None` if somebody else has the turn.
     fn start(&mut self, me: LocalPid) -> Result<Option<SendHalf>> {
+        let taken = self.is_taken(me);
         match &mut self.gate {
             Gate::Handshake => Err(Error::WrongState),
             Gate::Closed => Err(Error::Closed),
-            Gate::Open(_) if self.turn.as_ref().is_some_and(|turn| turn.writer != me) => Ok(None),
+            Gate::Open(_) if taken => Ok(None),
             Gate::Open(half) => {
                 // A panic while it was away has lost it.
                 let half = half.take().ok_or(Error::Internal)?;
