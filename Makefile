@@ -23,7 +23,7 @@ export CARGO CC
 # libsodium's build runs make, too, and must not take our variables for its own.
 BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
-.PHONY: help demo test lint lib object examples sanitize fuzz floods soak deny sbom bench bench-erlang baseline install clean
+.PHONY: help demo test lint lib object examples sanitize fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -74,6 +74,12 @@ floods: lib ## flood the example servers with HELLOS (100,000) hellos of each ki
 
 soak: ## run a server under mixed traffic, a tenth of it hostile, for MINUTES (30)
 	$(CARGO) bench --bench soak -- $(MINUTES)
+
+coverage: ## line coverage of what decides what is secure, 95 % at least; needs cargo-llvm-cov
+	scripts/coverage
+
+mutants: ## change the code in small ways and see the tests notice; takes hours; needs cargo-mutants
+	$(CARGO) mutants
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench

@@ -116,6 +116,9 @@ pub fn work(field: &Field, worker: usize) {
         }
         field.acted();
         thread::sleep(THINK);
+        while field.resting.load(Ordering::Relaxed) {
+            thread::sleep(THINK);
+        }
     }
     clients.into_iter().for_each(Client::leave);
 }

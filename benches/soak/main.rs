@@ -25,6 +25,8 @@ const CONNECTIONS: usize = 2000;
 const WORKERS: usize = 8;
 /// How long honest clients are alone, and how long they are not, in turns.
 const SPAN: Duration = Duration::from_secs(5);
+/// After two of these all clients rest until the server has given idle buffers back, and it is looked at.
+const REST: Duration = Duration::from_secs(3);
 /// Of so many things that happen in a hostile span, one is hostile.
 const HOSTILE_ONE_IN: u64 = 10;
 
@@ -42,6 +44,7 @@ struct Field {
     /// Attacks that are to be made.
     attacks_due: AtomicU64,
     hostile: AtomicBool,
+    resting: AtomicBool,
 }
 
 impl Field {
@@ -101,13 +104,16 @@ fn soak(minutes: f64) {
             for (hostile, spans) in [(false, &mut alone), (true, &mut beset)] {
                 field.hostile.store(hostile, Ordering::Relaxed);
                 let (echoes, begun) = (field.echoes.load(Ordering::Relaxed), Instant::now());
-                while begun.elapsed() < SPAN {
-                    thread::sleep(Duration::from_secs(1));
-                    samples.push(watch.sample());
-                }
+                thread::sleep(SPAN);
                 spans.echoes += field.echoes.load(Ordering::Relaxed) - echoes;
                 spans.time += begun.elapsed();
             }
+            field.hostile.store(false, Ordering::Relaxed);
+            field.resting.store(true, Ordering::Relaxed);
+            thread::sleep(REST);
+            samples.push(watch.sample());
+            println!("{}", samples[samples.len() - 1]);
+            field.resting.store(false, Ordering::Relaxed);
         }
         field.end.store(true, Ordering::Relaxed);
         attacks = attacker.join().expect("the attacker ends");

@@ -70,6 +70,7 @@ pub fn start() -> (&'static Field, Process) {
         echoes: AtomicU64::new(0),
         attacks_due: AtomicU64::new(0),
         hostile: AtomicBool::new(false),
+        resting: AtomicBool::new(false),
     };
     raise_limit();
     // One for the whole run, shared by all its threads.

@@ -1,8 +1,8 @@
 //! The server's memory and descriptors, from outside.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 pub struct Watch {
     process: u32,
@@ -13,6 +13,16 @@ pub struct Sample {
     minutes: f64,
     resident_kib: f64,
     descriptors: f64,
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sample { minutes, resident_kib, descriptors } = self;
+        write!(
+            f,
+            "at rest after {minutes:.1} minutes: {resident_kib} KiB resident, {descriptors} descriptors"
+        )
+    }
 }
 
 impl Watch {
@@ -58,8 +68,8 @@ fn mean_and_slope(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> (f64, f
     (y, covariance / variance)
 }
 
-/// Prints how memory and descriptors went after the first fifth of the time; gives whether they are flat: over the whole
-/// rest they rise by less than a twentieth.
+/// Prints how memory and descriptors at rest went after the first fifth of the time; gives whether they are flat: in all
+/// that time they rise by less than a twentieth.
 pub fn report(samples: &[Sample]) -> bool {
     let rest = &samples[samples.len() / 5..];
     let minutes = rest[rest.len() - 1].minutes - rest[0].minutes;

@@ -299,8 +299,11 @@ waiting() ->
 
 asks(Connection) ->
     case catch sys:get_state(Connection, 5000) of
-        {ready, Data} -> lists:keymember(nif, 1, [T || T <- tuple_to_list(Data), is_tuple(T)]);
-        _ -> false
+        {ready, Data} ->
+            Handshakes = [H || H <- tuple_to_list(Data), is_tuple(H), element(1, H) =:= handshake],
+            lists:any(fun(H) -> lists:keymember(nif, 1, [T || T <- tuple_to_list(H), is_tuple(T)]) end, Handshakes);
+        _ ->
+            false
     end.
 
 until_waiting(Count) ->

@@ -33,7 +33,7 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     {0, _} = curve_tun_interop_SUITE:run(proplists:get_value(tool, Config),
                                          ["keygen", "--vault", Sealed, "--passphrase-file", Passphrase, "--cost",
                                           "interactive"], 60000),
-    {Node, Pid, Do} = start_node(Config, "memory"),
+    {Node, Pid, Do} = start_node(Config, "wiped_memory"),
     [Long, _NonceKey] = AtFirst = Do(start),
     ?assertEqual([1, 1], counts(Pid, AtFirst)),
     First = Do(listen),
@@ -76,14 +76,14 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     peer:stop(Node).
 
 no_core_dump_of_a_node_has_a_long_term_or_minute_key(Config) ->
-    {_Node, Pid, Do} = start_node(Config, "core"),
+    {_Node, Pid, Do} = start_node(Config, "wiped_core"),
     _ = Do(start),
     _ = Do(listen),
     [Long, NonceKey, Minute, ClientShort, ServerShort] = Do(connect),
     [_, Kept | _] = agreed(Long, Long),
     Guarded = [Long, NonceKey, Minute, Kept],
     ?assertEqual([1, 1, 1, 1], counts(Pid, Guarded)),
-    Core = core_of(Pid, filename:join(proplists:get_value(priv_dir, Config), "core")),
+    Core = core_of(Pid, filename:join(proplists:get_value(priv_dir, Config), "wiped_core")),
     Ranges = [{0, filelib:file_size(Core)}],
     ?assertEqual([0, 0, 0, 0], counts_in(Core, Ranges, Guarded)),
     %% The keys of messages show that the dump has the node's memory.

@@ -30,6 +30,8 @@ impl Answerers {
                 None => request.perform_by_vault(&*answerers.vault),
             };
             let answer = catch_unwind(AssertUnwindSafe(perform));
+            // Who gets the answer may free the vault next, and is to see it go then.
+            drop(answerers);
             done(answer.unwrap_or(Answer::Failed(Error::Internal)));
         })?;
         Ok(())
