@@ -52,6 +52,14 @@ impl Figures {
         }
     }
 
+    /// Adds what the core has of an idle connection, in memory that the BEAM does not count, to what the BEAM counts.
+    fn add_native_memory(&mut self) {
+        const METRIC: &str = "idle_connection";
+        let Some(native) = self.median("curve_tun", METRIC, 0) else { return };
+        let beam = self.0.entry(("curve_tun_erlang".to_owned(), METRIC.to_owned(), 0));
+        beam.and_modify(|values| values.iter_mut().for_each(|value| *value += native));
+    }
+
     /// The sizes at which any of `systems` was measured.
     pub fn sizes(&self, systems: &[&str], metric: &str) -> Vec<usize> {
         let of = |what: &&What| systems.contains(&what.0.as_str()) && what.1 == metric;
@@ -72,6 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let extent = programs::Extent::from_environment()?;
     programs::run_all(&extent, &mut figures)?;
     figures.add_stream();
+    figures.add_native_memory();
     let table = table::markdown(&figures);
     println!("{table}");
     document::write(&table, &extent, busy)?;

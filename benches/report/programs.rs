@@ -47,7 +47,7 @@ pub fn run_all(extent: &Extent, figures: &mut Figures) -> Result<(), Box<dyn Err
     run(Command::new("benches/reference/certificates.sh").arg(CERTIFICATES), figures)?;
     for run_number in 1..=extent.runs {
         eprintln!("run {run_number} of {}", extent.runs);
-        for mut command in compared(extent) {
+        for mut command in compared(extent)? {
             run(&mut command, figures)?;
         }
     }
@@ -57,10 +57,8 @@ pub fn run_all(extent: &Extent, figures: &mut Figures) -> Result<(), Box<dyn Err
     }
     // These take turns within themselves.
     eprintln!("the core");
-    for bench in [&["core"][..], &["channel", "--", "--rows"]] {
-        run(cargo_bench().args(bench), figures)?;
-    }
-    Ok(())
+    run(&mut bench("core")?, figures)?;
+    run(bench("channel")?.arg("--rows"), figures)
 }
 
 /// How many pairs of idle connections an Erlang node has.
@@ -79,14 +77,28 @@ fn erlang_systems() -> Vec<Vec<&'static str>> {
     systems
 }
 
-fn cargo_bench() -> Command {
-    let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    command.args(["bench", "--quiet", "--bench"]);
-    command
+/// Another bench of this package, as it was built last; it stands beside this one. To run cargo from here would build it
+/// again, since build scripts see what cargo tells this program.
+fn bench(name: &str) -> Result<Command, Box<dyn Error>> {
+    let folder = env::current_exe()?.parent().ok_or("no folder of benches")?.to_owned();
+    let mut found = Vec::new();
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        let file_name = entry.file_name().into_string().unwrap_or_default();
+        let hash = file_name.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        if hash.is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            found.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    let (_, path) =
+        found.into_iter().max().ok_or_else(|| format!("run `cargo bench --no-run --bench {name}`"))?;
+    let mut command = Command::new(path);
+    command.arg("--bench");
+    Ok(command)
 }
 
 /// The programs of one run, in their order.
-fn compared(extent: &Extent) -> Vec<Command> {
+fn compared(extent: &Extent) -> Result<Vec<Command>, Box<dyn Error>> {
     let program = |name: &str| {
         let mut command = Command::new(format!("{BUILD}/{name}"));
         command.args(extent.arguments());
@@ -121,10 +133,8 @@ fn compared(extent: &Extent) -> Vec<Command> {
         command.args(mode).args(extent.arguments());
         all.push(command);
     }
-    let mut vaults = cargo_bench();
-    vaults.arg("vaults");
-    all.push(vaults);
-    all
+    all.push(bench("vaults")?);
+    Ok(all)
 }
 
 fn is_installed(program: &str) -> bool {
