@@ -2,7 +2,7 @@
 
 use crate::crypto::{KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
-use crate::registry::{Network, Place};
+use crate::registry::{Network, Place, ServerName};
 use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, Term};
 use std::ffi::OsStr;
@@ -16,6 +16,7 @@ rustler::atoms! {
     none,
     busy,
     next,
+    later,
     // The states of a connection.
     ready,
     initiating,
@@ -23,12 +24,12 @@ rustler::atoms! {
     connected,
     closed,
     // Requests and their answers.
-    ask_vault,
+    ask,
     answer_hello,
     seal_vouch,
     open_vouch,
     verify,
-    vault_answered,
+    answered,
     hello_answered,
     vouch_sealed,
     vouch_opened,
@@ -83,6 +84,11 @@ pub(super) fn path<'a>(bytes: &'a Binary) -> &'a Path {
 /// A public key: a binary of 32 bytes.
 pub(super) fn public_key(bytes: &Binary) -> NifResult<PublicKey> {
     Ok(PublicKey(exactly::<KEY_BYTES>(bytes)?))
+}
+
+/// The server at a host, text in a binary, and a port.
+pub(super) fn server_name(host: &Binary, port: u16) -> Result<ServerName> {
+    ServerName::new(std::str::from_utf8(host).map_err(|_| Error::InvalidArgument)?, port)
 }
 
 /// An `inet:ip_address()`.
