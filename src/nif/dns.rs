@@ -1,7 +1,7 @@
 //! The registry in DNS.
 
 use super::registry::{Handle, Kind, RegistryResource};
-use super::term::{self, address};
+use super::term::{self, address, small};
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::registry::{DnsOptions, DnsRegistry};
@@ -35,8 +35,8 @@ fn decode_options(map: Term) -> NifResult<DnsOptions> {
     for (name, value) in MapIterator::new(map).ok_or(rustler::Error::BadArg)? {
         let name = name.decode::<Atom>()?;
         if name == names::servers() {
-            let servers = value.decode::<Vec<(Term, u16)>>()?.into_iter();
-            let servers = servers.map(|(host, port)| Ok(SocketAddr::new(address(host)?, port)));
+            let servers = value.decode::<Vec<(Term, Term)>>()?.into_iter();
+            let servers = servers.map(|(host, port)| Ok(SocketAddr::new(address(host)?, small(port)?)));
             options.servers = servers.collect::<NifResult<_>>()?;
         } else if name == names::trust_anchors() {
             let text = value.decode::<Binary>()?;

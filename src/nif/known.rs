@@ -25,11 +25,11 @@ fn known_check<'a>(
     env: Env<'a>,
     known: Handle,
     host: Binary<'a>,
-    port: u16,
+    port: Term<'a>,
     key: Binary<'a>,
 ) -> NifResult<Term<'a>> {
     let key = public_key(&key)?;
-    let name = server_name(&host, port).map_err(Refusal::Failed);
+    let name = server_name(&host, port)?.map_err(Refusal::Failed);
     let checked = name.and_then(|name| known.0.check(&name, &key, || FirstUse::Refuse));
     Ok(outcome(env, checked.map(drop)))
 }
@@ -40,11 +40,11 @@ fn known_remember<'a>(
     env: Env<'a>,
     known: Handle,
     host: Binary<'a>,
-    port: u16,
+    port: Term<'a>,
     key: Binary<'a>,
 ) -> NifResult<Term<'a>> {
     let key = public_key(&key)?;
-    let name = server_name(&host, port).map_err(Refusal::Failed);
+    let name = server_name(&host, port)?.map_err(Refusal::Failed);
     Ok(outcome(env, name.and_then(|name| known.0.remember(&name, &key))))
 }
 

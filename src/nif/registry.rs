@@ -190,10 +190,10 @@ fn registry_server_keys<'a>(
     env: Env<'a>,
     registry: Handle,
     host: Binary<'a>,
-    port: u16,
+    port: Term<'a>,
     reference: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let name = match server_name(&host, port) {
+    let name = match server_name(&host, port)? {
         Ok(name) => name,
         Err(reason) => return Ok(term::failure(env, reason)),
     };
