@@ -68,12 +68,14 @@ step({ok, State, ToSend, Rest, Request}, H) ->
 step({error, Reason}, _H) ->
     {error, Reason}.
 
-%% Has a request answered; the answer comes as a message.
--spec ask(curve_tun_nif:request() | ask_vault, curve_tun_nif:state(), handshake()) -> step().
-ask(ask_vault, State, #handshake{nif = Nif} = H) ->
+%% Has a request answered; an answer that is not known at once comes as a message.
+-spec ask(curve_tun_nif:request() | ask, curve_tun_nif:state(), handshake()) -> step().
+ask(ask, State, #handshake{nif = Nif} = H0) ->
     Ref = make_ref(),
-    case curve_tun_nif:ask_vault(Nif, Ref) of
-        ok -> {wait, State, H#handshake{helper = {nif, Ref}}};
+    H = H0#handshake{helper = {nif, Ref}},
+    case curve_tun_nif:ask(Nif, Ref) of
+        answered -> answered(Ref, answered, H);
+        later -> {wait, State, H};
         {error, Reason} -> {error, Reason}
     end;
 ask(Request, State, #handshake{providers = Providers} = H) ->

@@ -12,11 +12,13 @@
 suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
-    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_slow_vault_is_asked_by_a_hundred_at_once, a_bad_registry_refuses_that_client_only,
+    [providers_in_erlang_work, a_registry_is_told_of_the_listener, slow_providers_keep_nobody_waiting,
+     a_slow_vault_is_asked_by_a_hundred_at_once, a_bad_registry_refuses_that_client_only,
      a_bad_vault_refuses_that_client_only, a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
      an_empty_registry_lets_nobody_in, a_change_is_seen_by_the_next_handshake, the_registry_knows_networks,
      an_unknown_peer_is_told_to_the_server, accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once,
-     a_vault_in_a_file, a_registry_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
+     a_vault_in_a_file, a_registry_in_a_file, a_large_registry_file_is_read_by_nobody_who_waits, no_provider_is_an_error,
+     the_dummy_warns_and_is_never_the_default, without_the_application].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -33,6 +35,31 @@ providers_in_erlang_work(_) ->
     <<"1">> = curve_tun:recv(Server),
     1 = curve_tun_test_registry:calls(),
     stop_pair(Pair).
+
+%% One registry decides differently for several listeners.
+a_registry_is_told_of_the_listener(_) ->
+    {ok, Key} = curve_tun:public_key(),
+    Test = self(),
+    curve_tun_test_servers:behave(fun(Socket, K, Candidate) ->
+                                      {ok, {Address, _}} = inet:peername(Socket),
+                                      Test ! {asked, K, Address, Candidate},
+                                      maps:get(listener, Candidate) =/= <<"back">>
+                                  end),
+    [begin
+         {Listener, Port} = listen([{registry, curve_tun_test_servers} | Options]),
+         spawn_link(fun() -> {ok, S} = connect(Port), curve_tun:recv(S) end),
+         {ok, Socket} = curve_tun:transport_accept(Listener),
+         ?assertMatch({Result, _}, curve_tun:handshake(Socket, 10000)),
+         receive
+             {asked, K, Address, Candidate} ->
+                 ?assertEqual({Key, {127,0,0,1}, #{address => {127,0,0,1}, listener => Name}}, {K, Address, Candidate})
+         end,
+         ok = curve_tun:close(Listener)
+     end || {Result, Name, Options} <- [{ok, <<>>, []}, {ok, <<"front">>, [{listener, "front"}]},
+                                        {error, <<"back">>, [{listener, <<"back">>}]},
+                                        {ok, <<"caf", 195, 169>>, [{listener, ["caf", 233]}]}]],
+    [{error, badarg} = curve_tun:listen(0, [{listener, Name}]) || Name <- ["a\n", lists:duplicate(256, $a)]],
+    [{error, {bad_option, {listener, Name}}} = curve_tun:listen(0, [{listener, Name}]) || Name <- [1, name, [16#d800]]].
 
 slow_providers_keep_nobody_waiting(_) ->
     curve_tun_test_registry:behave({slow, 1500}),
@@ -197,6 +224,11 @@ the_registry_knows_networks(_) ->
     true = curve_tun_simple_registry:verify({10,1,2,3}, A),
     false = curve_tun_simple_registry:verify({10,1,2,3}, B),
     false = curve_tun_simple_registry:verify({10,1,9,9}, A),
+    %% Numbers that only begin like others.
+    [{Place, {error, badarg}} = {Place, curve_tun_simple_registry:register(Place, A)}
+     || Place <- [{10,0,0,256 + 1}, {10,0,0,-1}, {0,0,0,0,0,0,0,65536 + 1}, {{10,0,0,0}, 256 + 8}, {{10,0,0,256}, 8}]],
+    {error, badarg} = curve_tun_simple_registry:lookup({10,9,9,256 + 9}),
+    false = curve_tun_simple_registry:verify({10,9,9,256 + 9}, A),
     ok = curve_tun_simple_registry:register(<<"*">>, A),
     true = curve_tun_simple_registry:verify({10,1,9,9}, A),
     ok = curve_tun_simple_registry:register(<<"!">>, A),
@@ -312,6 +344,44 @@ a_registry_in_a_file(Config) ->
     ok = curve_tun:close(Listener),
     curve_tun_test:stop(),
     ok = curve_tun_test:start().
+
+%% A handshake goes between two ends without sockets, so that each step is seen: the verdict comes from a thread of the NIF.
+a_large_registry_file_is_read_by_nobody_who_waits(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "large"),
+    Line = fun(N, Key) ->
+               io_lib:format("10.~b.~b.~b ~ts~n", [N bsr 16, (N bsr 8) band 255, N band 255, curve_tun:public_key_to_text(Key)])
+           end,
+    Large = [Line(N, <<9:256/little>>) || N <- lists:seq(1, 20000)],
+    ok = file:write_file(File, Large),
+    {ok, Registry} = curve_tun_nif:registry_open_file(list_to_binary(File)),
+    {ok, Vault} = curve_tun_nif:vault_generate(),
+    {ok, Server} = curve_tun_nif:server_new(Vault, Registry, 10, <<>>, 0),
+    Key = curve_tun_nif:vault_public_key(Vault),
+    Ref = make_ref(),
+    Verdict = fun() ->
+                  [Ours, Theirs] = [curve_tun_nif:connection_new() || _ <- [1, 2]],
+                  ok = curve_tun_nif:begin_server(Ours, Server, {10,0,0,1}),
+                  {ok, Hello} = curve_tun_nif:begin_client(Theirs, Vault, Key),
+                  {ok, accepting, Cookie, <<>>, none} = curve_tun_nif:handshake(Ours, Hello),
+                  {ok, connected, Initiate, <<>>, none} = curve_tun_nif:handshake(Theirs, Cookie),
+                  case curve_tun_nif:handshake(Ours, Initiate) of
+                      {ok, accepting, <<>>, <<>>, ask} ->
+                          later = curve_tun_nif:ask(Ours, Ref),
+                          receive {Ref, answered} -> ok end,
+                          {later, curve_tun_nif:answer(Ours, answered)};
+                      Step ->
+                          Step
+                  end
+              end,
+    curve_tun_test:until(fun() -> Verdict() =:= {error, unknown_peer} end),
+    ok = file:write_file(File, [Large, Line(1, Key)]),
+    {later, {ok, connected, <<>>, <<>>, none}} = Verdict(),
+    curve_tun_test:until(fun() -> element(1, Verdict()) =:= ok end),
+    %% Nothing to ask, and nobody to ask it.
+    End = curve_tun_nif:connection_new(),
+    {error, closed} = curve_tun_nif:ask(End, Ref),
+    ok = curve_tun_nif:begin_server(End, Server, {10,0,0,1}),
+    {error, wrong_state} = curve_tun_nif:ask(End, Ref).
 
 no_provider_is_an_error(_) ->
     {ok, Old} = application:get_env(curve_tun, vault_providers),

@@ -6,9 +6,13 @@
 //! scheduler; sealing and opening run on a normal one, in portions that stay
 //! far below a millisecond.
 
+mod answerers;
 mod connection;
 mod crew;
+#[cfg(feature = "dns")]
+mod dns;
 mod keys;
+mod known;
 mod portion;
 mod provider;
 mod receiving;
@@ -17,5 +21,6 @@ mod sending;
 mod server;
 mod term;
 mod vault;
+mod waiting;
 
 rustler::init!("curve_tun_nif");
