@@ -1,6 +1,7 @@
 //! A connection as a resource, and its handshake.
 
 use super::answerers::{Answerers, Place, Question};
+use super::portion::{STEP_COST, consume};
 use super::sending::Sending;
 use super::server::ServerResource;
 use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
@@ -48,14 +49,15 @@ fn connection_new() -> Handle {
 }
 
 /// Begins as a client's end: `{ok, Hello} | {error, Reason}`.
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif]
 fn begin_client<'a>(
     env: Env<'a>,
     handle: Handle,
     vault: ResourceArc<VaultResource>,
     server: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    let connection = Connection::client(vault.vault.clone(), public_key(&server)?, &Options::default());
+    consume(env, STEP_COST);
+    let connection = Connection::client(vault.for_connections(), public_key(&server)?, &Options::default());
     let hello = connection.and_then(|mut connection| {
         let hello = take_pending(env, &mut connection);
         begin(&handle, connection, Answerers { vault: vault.answerer(), registry: None })?;
@@ -91,14 +93,14 @@ fn begin(handle: &ConnectionResource, connection: Connection, answerers: Answere
 ///
 /// `Rest` is what cannot be taken before the request is answered. In the state connected the handshake is over:
 /// `established` goes on, then `open` gives messages that came with its last packet.
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif]
 fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
     advance(env, &handle, bytes, |handshake| handshake.connection.read(&bytes))
 }
 
 /// Has the request `ask` answered: `answered | later | {error, Reason}`. After `later`, `{Reference, answered}` comes to the
 /// calling process, unless the connection is closed before.
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif]
 fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
     let asked = (|| {
         let (answerer, request, place) = {
@@ -119,7 +121,7 @@ fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
 }
 
 /// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
-#[rustler::nif(schedule = "DirtyCpu")]
+#[rustler::nif]
 fn answer<'a>(env: Env<'a>, handle: Handle, term: Term<'a>) -> NifResult<Term<'a>> {
     let from_here = term.decode::<Atom>().is_ok_and(|atom| atom == term::answered());
     let answer = if from_here { None } else { Some(decode_answer(term)?) };
@@ -136,6 +138,7 @@ fn advance<'a>(
     bytes: Binary<'a>,
     step: impl FnOnce(&mut Handshake) -> Result<usize>,
 ) -> NifResult<Term<'a>> {
+    consume(env, STEP_COST);
     let outcome = (|| {
         let mut place = lock(&handle.handshake)?;
         let handshake = place.as_mut().ok_or(Error::Closed)?;

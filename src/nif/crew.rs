@@ -1,4 +1,4 @@
-//! Threads that ask a vault or a registry that takes its time, so that no scheduler waits and the node's own files and
+//! Threads that ask a vault or a registry that can take its time, so that no scheduler waits and the node's own files and
 //! sockets are not held up, however long that is.
 
 use super::answerers::Question;
@@ -6,30 +6,27 @@ use crate::connection::{Answer, Request};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::thread::spawn;
-use crate::vault::{Answers, Vault};
+use crate::vault::Vault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Threads for each vault outside of this process: an agent is asked over as many lines.
+/// Threads for each vault that is not in memory: an agent is asked over as many lines.
 const VAULT_THREADS: usize = 4;
 
 /// The threads that ask one vault or registry. They end when nothing uses it any more.
 pub(super) struct Crew(Sender<(Request, Question)>);
 
 impl Crew {
-    /// A crew for `vault`, if it takes its time.
+    /// A crew for `vault`.
     ///
     /// # Errors
     /// `OutOfMemory` if there cannot be that many threads.
-    pub(super) fn of_vault(vault: Arc<dyn Vault>) -> Result<Option<Arc<Crew>>> {
-        if vault.answers() == Answers::Now {
-            return Ok(None);
-        }
-        Crew::new("curve_tun-vault", VAULT_THREADS, move |request| request.perform_by_vault(&*vault)).map(Some)
+    pub(super) fn of_vault(vault: Arc<dyn Vault>) -> Result<Arc<Crew>> {
+        Crew::new("curve_tun-vault", VAULT_THREADS, move |request| request.perform_by_vault(&*vault))
     }
 
-    /// A crew for `registry`. One thread: it can only wait when there is something to read, and all wait for that.
+    /// A crew for `registry`. One thread: it only waits when its file has changed, and all wait for that.
     ///
     /// # Errors
     /// As [`Crew::of_vault`].

@@ -2,8 +2,10 @@
 //!
 //! Resources hold what must not enter the BEAM's heap: vaults, registries,
 //! servers with their minute keys, connections. A term never holds a secret.
-//! What multiplies on a curve or may wait for the system runs on a dirty
-//! scheduler; sealing and opening run on a normal one, in portions that stay
+//! What may wait for a disk, a token or another process runs on a dirty
+//! scheduler or a thread of its own. What only computes runs on a normal one: a
+//! step of a handshake multiplies on the curve once or twice, which takes as
+//! long as sealing a large message; sealing and opening go in portions that stay
 //! far below a millisecond.
 
 mod answerers;

@@ -15,7 +15,7 @@ use rustler::{Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
 pub(super) struct RegistryResource {
-    pub registry: Arc<dyn Registry>,
+    registry: Arc<dyn Registry>,
     kind: Kind,
 }
 
@@ -46,6 +46,15 @@ impl RegistryResource {
             Kind::Module => Arc::new(LaterRegistry),
         };
         Handle::new(RegistryResource { registry, kind })
+    }
+
+    /// The registry for a server's connections. One in a file they do not ask themselves, but stop with their requests,
+    /// so that no scheduler waits.
+    pub(super) fn for_connections(&self) -> Arc<dyn Registry> {
+        match self.kind {
+            Kind::File(..) => Arc::new(LaterRegistry),
+            _ => self.registry.clone(),
+        }
     }
 
     /// Who answers requests to it, if it can take its time and is no Erlang module.

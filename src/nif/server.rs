@@ -30,7 +30,7 @@ fn server_new<'a>(
     let listener = std::str::from_utf8(&listener).map_err(|_| Error::InvalidArgument);
     let server = listener.and_then(|listener| {
         let options = Options { handshakes_max, listener: listener.into(), ..Options::default() };
-        Server::new(vault.vault.clone(), registry.registry.clone(), options, now_ms)
+        Server::new(vault.for_connections(), registry.for_connections(), options, now_ms)
     });
     let answerers = Answerers { vault: vault.answerer(), registry: registry.answerer() };
     reply(env, server.map(|server| ResourceArc::new(ServerResource { server, answerers })))

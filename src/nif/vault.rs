@@ -22,7 +22,7 @@ const DUMMY_SECRET: [u8; 32] = [
 const ISSUED_MAX: usize = 1024;
 
 pub(super) struct VaultResource {
-    pub vault: Arc<dyn Vault>,
+    vault: Arc<dyn Vault>,
     /// Who asks it, if it takes its time.
     crew: Option<Arc<Crew>>,
     /// The same vault, if it can box in two steps.
@@ -36,10 +36,10 @@ impl Resource for VaultResource {}
 
 type Handle = ResourceArc<VaultResource>;
 
-/// A vault over a key of which we see the nonces.
-fn whole(vault: impl TwoSteps + 'static) -> Result<Handle> {
+/// A vault over a key of which we see the nonces. `waits`: for a disk or a token.
+fn whole(vault: impl TwoSteps + 'static, waits: bool) -> Result<Handle> {
     let vault = Arc::new(vault);
-    let crew = Crew::of_vault(vault.clone())?;
+    let crew = if waits { Some(Crew::of_vault(vault.clone())?) } else { None };
     Ok(ResourceArc::new(VaultResource {
         vault: vault.clone(),
         crew,
@@ -49,6 +49,15 @@ fn whole(vault: impl TwoSteps + 'static) -> Result<Handle> {
 }
 
 impl VaultResource {
+    /// The vault for a connection. One with a crew it does not ask itself, but stops with its requests, so that no
+    /// scheduler waits.
+    pub(super) fn for_connections(&self) -> Arc<dyn Vault> {
+        match self.crew {
+            Some(_) => Arc::new(LaterVault(self.vault.public_key())),
+            None => self.vault.clone(),
+        }
+    }
+
     /// Who answers requests to it, if it takes its time.
     pub(super) fn answerer(&self) -> Option<Answerer> {
         self.crew.clone().map(Answerer::Crew)
@@ -105,7 +114,7 @@ fn opened<V>(secret_file: Option<Binary>, open: impl FnOnce(Option<&[u8]>) -> Re
 /// A vault with a new key: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn vault_generate(env: Env) -> Term {
-    reply(env, MemoryVault::generate().and_then(whole))
+    reply(env, MemoryVault::generate().and_then(|vault| whole(vault, false)))
 }
 
 /// The vault in a file, sealed by the passphrase in the first line of another or, with `none`, not sealed:
@@ -113,12 +122,7 @@ fn vault_generate(env: Env) -> Term {
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_open_file<'a>(env: Env<'a>, file: Binary<'a>, passphrase_file: Term<'a>) -> NifResult<Term<'a>> {
     let vault = opened(path_or_none(passphrase_file)?, |passphrase| FileVault::open(path(&file), passphrase));
-    let vault = vault.and_then(|vault| {
-        // Brings the first bound to the disk here: handshakes run on schedulers for what does not wait.
-        vault.issue_nonce()?;
-        whole(vault)
-    });
-    Ok(reply(env, vault))
+    Ok(reply(env, vault.and_then(|vault| whole(vault, true))))
 }
 
 /// The vault of the agent at a Unix socket: `{ok, Vault} | {error, Reason}`.
@@ -130,7 +134,7 @@ fn vault_open_agent<'a>(env: Env<'a>, socket: Binary<'a>) -> Term<'a> {
 #[cfg(target_os = "linux")]
 fn open_agent(socket: &Path) -> Result<Handle> {
     let vault = Arc::new(crate::vault::AgentVault::open(socket)?);
-    let crew = Crew::of_vault(vault.clone())?;
+    let crew = Some(Crew::of_vault(vault.clone())?);
     Ok(ResourceArc::new(VaultResource { vault, crew, two_steps: None, issued: Mutex::default() }))
 }
 
@@ -154,7 +158,7 @@ fn open_pkcs11(uri: &str, pin_file: Option<Binary>) -> Result<Handle> {
     if Pkcs11Vault::shows_pin(uri)? {
         return Err(Error::InvalidArgument);
     }
-    opened(pin_file, |pin| Pkcs11Vault::open(uri, pin)).and_then(whole)
+    opened(pin_file, |pin| Pkcs11Vault::open(uri, pin)).and_then(|vault| whole(vault, true))
 }
 
 #[cfg(not(feature = "pkcs11"))]
@@ -172,7 +176,7 @@ fn vault_create_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
 /// A vault with the original's well-known key: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn vault_dummy(env: Env) -> Term {
-    reply(env, MemoryVault::from_secret(&DUMMY_SECRET).and_then(whole))
+    reply(env, MemoryVault::from_secret(&DUMMY_SECRET).and_then(|vault| whole(vault, false)))
 }
 
 /// A vault that an Erlang module answers for.
