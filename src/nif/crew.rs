@@ -26,7 +26,8 @@ impl Crew {
         if vault.answers() == Answers::Now {
             return Ok(None);
         }
-        Crew::new("curve_tun-vault", VAULT_THREADS, move |request| request.perform_by_vault(&*vault)).map(Some)
+        Crew::new("curve_tun-vault", VAULT_THREADS, move |request| request.perform_by_vault(&*vault))
+            .map(Some)
     }
 
     /// A crew for `registry`. One thread: it can only wait when there is something to read, and all wait for that.
