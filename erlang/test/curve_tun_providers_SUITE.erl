@@ -14,7 +14,8 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_slow_vault_is_asked_by_a_hundred_at_once,
      a_bad_registry_refuses_that_client_only, a_bad_vault_refuses_that_client_only,
-     a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind, an_unknown_peer_is_told_to_the_server,
+     a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
+     the_server_is_told_whose_failure_it_is, an_unknown_peer_is_told_to_the_server,
      accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once, a_vault_in_a_file, no_provider_is_an_error,
      the_dummy_warns_and_is_never_the_default, without_the_application].
 
@@ -148,6 +149,24 @@ helpers_leave_nothing_behind(_) ->
     ok = curve_tun:close(Listener),
     exit(Owner, kill),
     curve_tun_test:settled(Before).
+
+the_server_is_told_whose_failure_it_is(_) ->
+    {Listener, Port} = listen([{handshake_timeout, 30000} | ?SERVER]),
+    Result = fun() ->
+                 spawn_link(fun() -> _ = connect(Port) end),
+                 {ok, Socket} = curve_tun:transport_accept(Listener),
+                 curve_tun:handshake(Socket, 20000)
+             end,
+    [begin
+         curve_tun_test_registry:behave(How),
+         ?assertEqual({How, {error, registry_failed}}, {How, Result()})
+     end || How <- [crash, kill, {say, nonsense}]],
+    curve_tun_test_registry:behave(well),
+    [begin
+         curve_tun_test_vault:behave(box_open, How),
+         ?assertEqual({How, {error, vault_failed}}, {How, Result()})
+     end || How <- [crash, kill, {say, nonsense}]],
+    ok = curve_tun:close(Listener).
 
 an_unknown_peer_is_told_to_the_server(_) ->
     {Listener, Port} = listen([{registry, curve_tun_test_registry}]),
