@@ -9,6 +9,7 @@ use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,6 +83,32 @@ fn messages_go_both_ways_and_both_ends_know_each_other() {
     server.send_many([&b"one"[..], b"two"], SOON).unwrap();
     assert_eq!(recv(&client).unwrap(), b"one");
     assert_eq!(recv(&client).unwrap(), b"two");
+}
+
+/// An option of a socket, as the system has it.
+fn option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> libc::c_int {
+    let (mut value, mut size) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: `value` has room for the `size` bytes that are written at most.
+    let done =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut size) };
+    assert_eq!(done, 0);
+    value
+}
+
+#[test]
+fn both_ends_have_the_transport_that_the_options_ask_for() {
+    for asked in [false, true] {
+        let options = Options { no_delay: asked, keep_alive: asked, ..Options::default() };
+        let (client, server) = House::with("127.0.0.1", options).tunnel();
+        for end in [client, server] {
+            assert_eq!(option(&end, libc::IPPROTO_TCP, libc::TCP_NODELAY) != 0, asked);
+            assert_eq!(option(&end, libc::SOL_SOCKET, libc::SO_KEEPALIVE) != 0, asked);
+            if asked && cfg!(target_os = "linux") {
+                assert_eq!(option(&end, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 60);
+                assert_eq!(option(&end, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), 15);
+            }
+        }
+    }
 }
 
 #[test]

@@ -36,7 +36,9 @@ impl Port {
     pub(super) fn open(address: SocketAddr, server: Arc<TimedServer>) -> Result<Port> {
         let open = || {
             let (wake, woken) = wake_pair()?;
-            Ok(Port { listener: listen(address)?, server, wake: Arc::new(wake), woken })
+            let listener = listen(address)?;
+            io::configure_listener(&listener, server.server().options())?;
+            Ok(Port { listener, server, wake: Arc::new(wake), woken })
         };
         open().map_err(|e| io::error(&e))
     }
@@ -95,7 +97,8 @@ impl Handshakes {
     pub(super) fn take(&mut self, port: &Port) -> Result<Option<(TcpStream, SocketAddr)>> {
         match port.listener.accept() {
             Ok((stream, peer)) => {
-                Ok(io::configure(&stream, port.server.server().options()).ok().map(|()| (stream, peer)))
+                let configured = io::configure_accepted(&stream, port.server.server().options());
+                Ok(configured.ok().map(|()| (stream, peer)))
             }
             Err(e) => match io::error(&e) {
                 error @ (Error::TooManyFiles | Error::OutOfMemory) => {

@@ -5,10 +5,12 @@ use crate::error::{Error, Result};
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+/// A receiver that has waited for this long gives idle buffers back.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 /// The first keep-alive probe comes after this much silence.
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(60);
 /// Further probes come after each of these.
@@ -48,24 +50,33 @@ pub(super) fn broken(failure: &io::Error) -> Error {
     }
 }
 
-/// Makes a fresh socket non-blocking and sets what the options say.
+/// Whether this system hands a listener's settings on to the sockets that it accepts, other than being non-blocking.
+const HANDED_ON: bool = cfg!(target_os = "linux");
+
+/// Sets a socket to what the options say, and to wait, in reads at most for `IDLE`. Handshakes never wait in it.
 pub(super) fn configure(stream: &TcpStream, options: &Options) -> Result<()> {
-    let configure = || {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(options.no_delay)?;
-        if options.keep_alive {
-            let keep_alive =
-                TcpKeepalive::new().with_time(KEEP_ALIVE_TIME).with_interval(KEEP_ALIVE_INTERVAL);
-            SockRef::from(stream).set_tcp_keepalive(&keep_alive)?;
-        }
-        Ok(())
-    };
-    configure().map_err(|e| error(&e))
+    let socket = SockRef::from(stream);
+    socket.set_nonblocking(false).and_then(|()| settings(&socket, options)).map_err(|e| error(&e))
 }
 
-/// Makes a socket whose handshake is over a blocking one, whose reads wait for `longest` at most.
-pub(super) fn make_blocking(stream: &TcpStream, longest: Duration) -> Result<()> {
-    stream.set_read_timeout(Some(longest)).and_then(|()| stream.set_nonblocking(false)).map_err(|e| error(&e))
+/// Has `listener` accept sockets that are as [`configure`] makes them, where systems do that.
+pub(super) fn configure_listener(listener: &TcpListener, options: &Options) -> io::Result<()> {
+    if HANDED_ON { settings(&SockRef::from(listener), options) } else { Ok(()) }
+}
+
+/// Sees to what the listener could not see to.
+pub(super) fn configure_accepted(stream: &TcpStream, options: &Options) -> Result<()> {
+    if HANDED_ON { Ok(()) } else { configure(stream, options) }
+}
+
+fn settings(socket: &SockRef, options: &Options) -> io::Result<()> {
+    socket.set_read_timeout(Some(IDLE))?;
+    socket.set_tcp_nodelay(options.no_delay)?;
+    if options.keep_alive {
+        let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_TIME).with_interval(KEEP_ALIVE_INTERVAL);
+        socket.set_tcp_keepalive(&keep_alive)?;
+    }
+    Ok(())
 }
 
 /// Reads what is there, or `WouldBlock`.

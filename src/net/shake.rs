@@ -1,4 +1,4 @@
-//! Drives one handshake over one non-blocking socket.
+//! Drives one handshake over one socket, without waiting in it.
 
 use super::deadline::Deadline;
 use super::errand::Answerers;
@@ -6,7 +6,7 @@ use super::io;
 use crate::connection::{Connection, ConnectionState, Server};
 use crate::error::{Error, Result};
 use nix::poll::{PollFd, PollFlags};
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -38,10 +38,10 @@ pub(super) fn server_end(
 }
 
 /// Goes as far as the socket and the vault allow without waiting.
-pub(super) fn step(mut stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
+pub(super) fn step(stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
     loop {
         while !connection.pending().is_empty() {
-            match stream.write(connection.pending()) {
+            match io::write_now(stream, connection.pending()) {
                 Ok(count) => connection.written(count),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Step::Wait(PollFlags::POLLOUT)),
@@ -54,7 +54,7 @@ pub(super) fn step(mut stream: &TcpStream, connection: &mut Connection) -> Resul
         if connection.request().is_some() {
             return Ok(Step::Ask);
         }
-        match stream.read(connection.room()?) {
+        match io::read_now(stream, connection.room()?) {
             Ok(0) => return Err(connection.transport_ended()),
             Ok(count) => connection.filled(count)?,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -19,8 +19,6 @@ use std::time::Duration;
 
 /// [`Socket::send_many`] gives the system this many bytes at a time, or one message more.
 const BATCH: usize = 256 * 1024;
-/// A receiver that has waited for this long gives idle buffers back.
-const IDLE: Duration = Duration::from_secs(1);
 /// How much a closing socket reads and drops, so that the system does not reset the connection under what was sent.
 const DRAIN_MAX: usize = 1 << 20;
 
@@ -82,6 +80,8 @@ impl Socket {
         let mut connection = Connection::client(vault.clone(), server_key, options)?;
         let deadline = Deadline::after(timeout).min(Deadline::after_ms(options.handshake_timeout_ms));
         let stream = dial::dial(&dial::resolve(host, port, deadline)?, deadline)?;
+        // While the server answers the hello there is time for what is left to be set.
+        shake::step(&stream, &mut connection)?;
         io::configure(&stream, options)?;
         shake::run(&stream, &mut connection, &Answerers { vault, registry: None }, deadline)?;
         let peer = stream.peer_addr().map_err(|e| io::error(&e))?;
@@ -124,7 +124,6 @@ impl Socket {
     }
 
     fn establish(&self, connection: Connection) -> Result<()> {
-        io::make_blocking(&self.stream, IDLE)?;
         let key = connection.peer_key().ok_or(Error::Internal)?;
         let (send, half) = connection.into_halves()?;
         *self.sender.lock() = Some(send);
@@ -264,8 +263,8 @@ impl Socket {
 
     /// Waits for bytes and opens what they complete.
     fn receive_more(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<()> {
-        // A read that waits saves the call to `poll`, but knows no deadline other than its `IDLE`.
-        let waits = receiver.drained && !deadline.is_before(IDLE);
+        // A read that waits saves the call to `poll`, but knows no deadline other than `io::IDLE`.
+        let waits = receiver.drained && !deadline.is_before(io::IDLE);
         if receiver.drained && !waits && !self.wait(PollFlags::POLLIN, deadline)? {
             return Err(Error::Timeout);
         }
