@@ -145,7 +145,8 @@ a_registry_in_a_file(Config) ->
 a_large_registry_file_is_read_by_nobody_who_waits(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "large"),
     Line = fun(N, Key) ->
-               io_lib:format("10.~b.~b.~b ~ts~n", [N bsr 16, (N bsr 8) band 255, N band 255, curve_tun:public_key_to_text(Key)])
+               io_lib:format("10.~b.~b.~b ~ts~n",
+                             [N bsr 16, (N bsr 8) band 255, N band 255, curve_tun:public_key_to_text(Key)])
            end,
     Large = [Line(N, <<9:256/little>>) || N <- lists:seq(1, 20000)],
     ok = file:write_file(File, Large),
