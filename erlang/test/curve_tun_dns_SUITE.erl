@@ -45,7 +45,7 @@ accept_all(Listener, Tell) ->
             %% Who has left again was there for its key alone.
             _ = case curve_tun:peername(Socket) of
                     {ok, {Address, _}} -> Tell ! {came, Address};
-                    {error, closed} -> left
+                    {error, _} -> left
                 end,
             accept_all(Listener, Tell);
         {error, closed} ->
