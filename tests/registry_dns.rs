@@ -14,7 +14,7 @@ use knot::{Knot, Signed, Zone};
 use registry::{ip, keys, suite};
 use std::cell::RefCell;
 use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -219,16 +219,113 @@ fn a_held_answer_needs_no_server() {
 }
 
 #[test]
+fn answers_come_later_or_are_known() {
+    let [a, b] = keys();
+    let knot = signed(record("7.2.0.192.in-addr", a) + &record("_curve_tun.db", b));
+    let registry = open(&knot);
+    let (here, patience) = (thread::current().id(), Duration::from_secs(20));
+    let (tell, told) = mpsc::channel();
+    let candidate = Candidate::new(ip("192.0.2.7"), a);
+    let teller = tell.clone();
+    let verdict = registry
+        .verify_then(&candidate, move |verdict| teller.send((verdict, thread::current().id())).unwrap());
+    assert_eq!(verdict, None);
+    let (verdict, thread) = told.recv_timeout(patience).unwrap();
+    assert_eq!(verdict, Ok(true));
+    assert_ne!(thread, here);
+    let nobody = |_| panic!("it is known");
+    assert_eq!(registry.verify_then(&candidate, nobody), Some(Ok(true)));
+    assert_eq!(registry.verify_then(&Candidate::new(ip("192.0.2.7"), b), nobody), Some(Ok(false)));
+    assert_eq!(registry.lookup_then(ip("192.0.2.7"), SOON, |_| panic!("it is known")), Some(Ok(vec![a])));
+
+    let (tell, told) = mpsc::channel();
+    let name = |text: &str| text.parse().unwrap();
+    for (server, expected) in [("[db.test]:7", Ok(vec![b])), ("[none.test]:7", Err(Error::NotFound))] {
+        let tell = tell.clone();
+        let asked = registry.server_keys_then(&name(server), SOON, move |keys| tell.send(keys).unwrap());
+        assert_eq!(asked, None);
+        assert_eq!(told.recv_timeout(patience), Ok(expected.clone()));
+        assert_eq!(registry.server_keys_then(&name(server), SOON, |_| panic!("it is known")), Some(expected));
+    }
+    let outside = registry.server_keys_then(&name("[db.elsewhere]:7"), SOON, |_| panic!("it is outside"));
+    assert_eq!(outside, Some(Err(Error::NotFound)));
+}
+
+/// A name server that never answers, and a registry that asks it.
+fn silent(timeout_ms: u64) -> (UdpSocket, Option<TcpListener>, DnsRegistry) {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok();
+    let servers = vec![udp.local_addr().unwrap()];
+    let options = DnsOptions { servers, timeout_ms, allow_unvalidated: true, ..DnsOptions::default() };
+    (udp, tcp, DnsRegistry::open("test", &options).unwrap())
+}
+
+#[test]
+fn beyond_what_is_asked_and_waits_clients_are_refused_at_once() {
+    let [key] = keys();
+    let (_udp, _tcp, registry) = silent(3_600_000);
+    let (tell, told) = mpsc::channel();
+    let client = |number: u32| Candidate::new(IpAddr::V4(number.into()), key);
+    // 256 are asked for and 1,024 wait.
+    for number in 0..1280 {
+        let tell = tell.clone();
+        let asked =
+            registry.verify_then(&client(number), move |verdict| tell.send((number, verdict)).unwrap());
+        assert_eq!(asked, None);
+    }
+    let refused = registry.verify_then(&client(1280), |_| panic!("it was not asked"));
+    assert_eq!(refused, Some(Err(Error::RegistryFailed)));
+    assert_eq!(registry.verify(&client(1280)), Err(Error::RegistryFailed));
+    // Each is told once, also when the registry ends before DNS says anything.
+    drop((registry, tell));
+    let mut told: Vec<_> = told.iter().collect();
+    told.sort_unstable_by_key(|(number, _)| *number);
+    assert_eq!(told, (0..1280).map(|number| (number, Err(Error::RegistryFailed))).collect::<Vec<_>>());
+}
+
+#[test]
+fn those_that_wait_for_a_silent_name_server_are_told_in_time() {
+    let [key] = keys();
+    let (_udp, _tcp, registry) = silent(500);
+    let (tell, told) = mpsc::channel();
+    for number in 0..1280_u32 {
+        let tell = tell.clone();
+        let candidate = Candidate::new(IpAddr::V4(number.into()), key);
+        assert_eq!(registry.verify_then(&candidate, move |verdict| tell.send(verdict).unwrap()), None);
+    }
+    for _ in 0..1280 {
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(Err(Error::RegistryFailed)));
+    }
+    // Their places are free again.
+    let candidate = Candidate::new(ip("192.0.2.7"), key);
+    assert_eq!(registry.verify_then(&candidate, move |verdict| tell.send(verdict).unwrap()), None);
+}
+
+#[test]
+fn whoever_is_told_may_let_go_of_the_registry() {
+    let [key] = keys();
+    let (_udp, _tcp, registry) = silent(200);
+    let registry = Arc::new(registry);
+    let (tell, told) = mpsc::channel();
+    let last = registry.clone();
+    let candidate = Candidate::new(ip("192.0.2.7"), key);
+    let asked = registry.verify_then(&candidate, move |verdict| {
+        // The caller's reference is gone by then.
+        while Arc::strong_count(&last) > 1 {
+            thread::yield_now();
+        }
+        drop(last);
+        tell.send(verdict).unwrap();
+    });
+    assert_eq!(asked, None);
+    drop(registry);
+    assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(Err(Error::RegistryFailed)));
+}
+
+#[test]
 fn a_silent_name_server_costs_only_the_client_that_is_asked_about() {
-    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let _tcp = TcpListener::bind(silent.local_addr().unwrap());
-    let options = DnsOptions {
-        servers: vec![silent.local_addr().unwrap()],
-        timeout_ms: 1500,
-        allow_unvalidated: true,
-        ..DnsOptions::default()
-    };
-    let registry = Arc::new(DnsRegistry::open("test", &options).unwrap());
+    let (_udp, _tcp, registry) = silent(1500);
+    let registry = Arc::new(registry);
     let quick = registry.lookup(ip("192.0.2.7"), Some(Duration::from_millis(20)));
     assert_eq!(quick, Err(Error::Timeout));
     let vault = Arc::new(MemoryVault::generate().unwrap());

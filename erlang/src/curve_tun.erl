@@ -24,7 +24,7 @@
 -export([peername/1, sockname/1, peer_public_key/1, connection_information/1, getstat/1]).
 -export([public_key/0, public_key_to_text/1, public_key_from_text/1]).
 
--export_type([socket/0, listen_socket/0, public_key/0, active/0, option/0, option_error/0]).
+-export_type([socket/0, listen_socket/0, public_key/0, active/0, first_use/0, option/0, option_error/0]).
 
 -type socket() :: {curve_tun_socket, Connection :: pid(), gen_tcp:socket(), curve_tun_nif:connection()}.
 %% One end of a tunnel. What it consists of may change.
@@ -34,10 +34,19 @@
 %% A public key: 32 bytes.
 -type active() :: boolean() | once | -32768..32767.
 %% How messages reach the controller, as with `gen_tcp'. `false' is the default.
+-type first_use() ::
+    refuse | once | remember
+  | fun((Host :: binary(), inet:port_number(), public_key()) -> refuse | once | remember).
+%% What becomes of a server of which no key is known, when this one is offered: it is not connected to, or this once, or
+%% its key is remembered, once it has proven to hold the secret. A function may ask its user, for as long as `connect' may
+%% take; one that crashes, hangs or says anything else refuses.
 -type option() ::
     {key, public_key()}
   | {vault, module()}
   | {registry, module()}
+  | {known_servers, file:filename_all()}
+  | {first_use, first_use()}
+  | {listener, unicode:chardata()}
   | {active, active()}
   | {handshake_timeout, timeout()}
   | {receive_high_water, pos_integer()}
@@ -45,17 +54,21 @@
   | {handshakes_max, pos_integer()}
   | {handshakes_per_source, pos_integer() | infinity}
   | gen_tcp:option() | gen_tcp:connect_option() | gen_tcp:listen_option().
-%% `key': the server's public key; connecting needs it. `vault' and `registry': providers other than the first ones of
-%% the application's environment. `handshake_timeout': from TCP connected, or accepted, to the end of the handshake;
-%% 10,000 when not given. `receive_high_water': bytes of messages that wait for a receiver, above which nothing more is
-%% read from the peer; 262,144 when not given. `handshakes_max': handshakes that a listener has in flight at most, 1,024
-%% when not given; `handshakes_per_source': how many of these one source may have, an IPv4 address or the /64 of an IPv6
-%% address, `infinity' when not given; at either limit, of the source that has most the oldest gives way. `buffer': bytes
-%% of one read of the socket at most, 131,072 when not given; a socket that has little to read has less. All others go to
-%% `gen_tcp'; not given, `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
--type option_error() :: {missing_option, key} | {bad_option, term()}.
+%% `key': the server's public key; without it `connect' takes those that the registry knows. `vault' and `registry':
+%% providers other than the first ones of the application's environment. `known_servers': for `connect', the registry
+%% file of the servers that this client knows, made if it is not there; a server is then taken by no other key than a
+%% known one, and `first_use', `refuse' when not given, decides of the others. `listener': for `listen', a name that the
+%% registry is told of each client, at most 255 bytes without control characters. `handshake_timeout': from TCP
+%% connected, or accepted, to the end of the handshake; 10,000 when not given. `receive_high_water': bytes of messages
+%% that wait for a receiver, above which nothing more is read from the peer; 262,144 when not given. `handshakes_max':
+%% handshakes that a listener has in flight at most, 1,024 when not given; `handshakes_per_source': how many of these
+%% one source may have, an IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of
+%% the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 131,072 when not
+%% given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
+%% are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
+-type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options.
--type reason() :: atom() | option_error() | {no_provider, vault | registry}.
+-type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}.
 
 -define(TIMEOUT, 5000).
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
@@ -68,18 +81,24 @@ connect(Host, Port, Options) ->
 
 %% @doc Connects to the holder of `{key, PublicKey}' at a host and does the handshake, both within the timeout.
 %%
-%% `{error, wrong_server_key}' when the server does not hold the secret of that key, `{error, closed}' when it closed
-%% without reading, `{error, timeout}', `{error, {missing_option, key}}', or an error of `gen_tcp:connect/4'. A client
-%% whose key the server does not accept is connected at first, and sees the connection close.
+%% Without `key' the registry says which keys the server at this host and port has (`curve_tun_registry:server_keys/2'),
+%% and they are tried in turn, each on a connection of its own. `{error, not_found}' when it knows none, `not_validated',
+%% `registry_failed'; `{error, {missing_option, key}}' when the registry is of a kind that knows no servers.
+%%
+%% With `{known_servers, File}' a key that is not trusted is refused before anything is sent:
+%% `{error, {key_changed, Known, Offered}}' when the server is known by another key, `{error, {key_denied, Offered}}',
+%% and `{error, {unknown_peer, Offered}}' when it is not known and `first_use' refuses. While the file cannot be used no
+%% server is trusted; the reason says why. In both cases the host has to be an address or a name, else it is `badarg'.
+%%
+%% `{error, wrong_server_key}' when the server does not hold the secret of the key, `{error, closed}' when it closed
+%% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does not accept
+%% is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
     maybe_with(curve_tun_options:parse(client, Options),
-               fun(Own, Tcp) ->
-                   maybe_with(curve_tun_ends:client(Own, Deadline),
-                              fun(End) -> dial(Host, Port, Tcp, End, Deadline) end)
-               end);
+               fun(Own, Tcp) -> curve_tun_dial:connect(Host, Port, Own, Tcp, Deadline) end);
 connect(_Host, _Port, _Options, _Timeout) ->
     {error, badarg}.
 
@@ -89,42 +108,6 @@ connect(_Host, _Port, _Options, _Timeout) ->
 maybe_with({ok, A}, Go) -> Go(A);
 maybe_with({ok, A, B}, Go) -> Go(A, B);
 maybe_with({error, Reason}, _Go) -> {error, Reason}.
-
--spec dial(inet:socket_address() | inet:hostname(), inet:port_number(), [term()], curve_tun_connection:prepared(),
-           curve_tun_time:deadline()) -> {ok, socket()} | {error, reason()}.
-dial(Host, Port, Tcp, End, Deadline) ->
-    try gen_tcp:connect(Host, Port, Tcp, curve_tun_time:left(Deadline)) of
-        {ok, TcpSocket} -> shake_over(TcpSocket, [], End, Deadline);
-        {error, Reason} -> {error, Reason}
-    catch
-        exit:_ -> {error, badarg};
-        error:_ -> {error, badarg}
-    end.
-
-%% Starts a connection over a gen_tcp socket of the caller's and does the handshake.
--spec shake_over(gen_tcp:socket(), [term()], curve_tun_connection:prepared(), curve_tun_time:deadline()) ->
-          {ok, socket()} | {error, reason()}.
-shake_over(TcpSocket, Tcp, End, Deadline) ->
-    case curve_tun_connection_sup:start_child(self()) of
-        {ok, Connection} ->
-            case curve_tun_connection:attach(Connection, TcpSocket, Tcp, End) of
-                {ok, Socket} ->
-                    shake(Socket, Deadline);
-                {error, Reason} ->
-                    _ = curve_tun_connection:request(Connection, close),
-                    {error, Reason}
-            end;
-        {error, Reason} ->
-            gen_tcp:close(TcpSocket),
-            {error, Reason}
-    end.
-
--spec shake(socket(), curve_tun_time:deadline()) -> {ok, socket()} | {error, reason()}.
-shake({curve_tun_socket, Connection, _, _} = Socket, Deadline) ->
-    case curve_tun_connection:handshake(Connection, Deadline) of
-        ok -> {ok, Socket};
-        {error, Reason} -> {error, Reason}
-    end.
 
 %% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling process owns the listener.
 -spec listen(inet:port_number(), [option()]) -> {ok, listen_socket()} | {error, reason()}.
@@ -202,7 +185,7 @@ handshake(Socket) ->
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
 handshake({curve_tun_socket, _, _, _} = Socket, Timeout) when ?IS_TIMEOUT(Timeout) ->
-    shake(Socket, curve_tun_time:deadline(Timeout));
+    curve_tun_dial:shake(Socket, curve_tun_time:deadline(Timeout));
 handshake(TcpSocket, Options) when is_list(Options) ->
     handshake(TcpSocket, Options, infinity);
 handshake(_Socket, _Timeout) ->
@@ -219,7 +202,7 @@ handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout), not is_tuple(T
     Deadline = curve_tun_time:deadline(Timeout),
     maybe_with(curve_tun_options:parse(accepted, Options),
                fun(Own, Tcp) ->
-                   maybe_with(own_end(Own, Deadline), fun(End) -> shake_over(TcpSocket, Tcp, End, Deadline) end)
+                   maybe_with(own_end(Own, Deadline), fun(End) -> curve_tun_dial:over(TcpSocket, Tcp, End, Deadline) end)
                end);
 handshake(_TcpSocket, _Options, _Timeout) ->
     {error, badarg}.
@@ -238,11 +221,7 @@ own_end(Own, Deadline) -> curve_tun_ends:server(Own, Deadline).
 %% `high_watermark' bytes wait: the connection is closed then. `{error, closed}'.
 -spec send(socket(), iodata()) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
 send({curve_tun_socket, _, _, _} = Socket, Message) ->
-    try message(Message) of
-        Binary -> curve_tun_sender:send(Socket, [Binary])
-    catch
-        throw:Reason -> {error, Reason}
-    end;
+    curve_tun_sender:send_many(Socket, [Message]);
 send(_Socket, _Message) ->
     {error, badarg}.
 
@@ -250,36 +229,9 @@ send(_Socket, _Message) ->
 %% results are those of {@link send/2}.
 -spec send_many(socket(), [iodata()]) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
 send_many({curve_tun_socket, _, _, _} = Socket, Messages) ->
-    try messages(Messages) of
-        Binaries -> curve_tun_sender:send(Socket, Binaries)
-    catch
-        throw:Reason -> {error, Reason}
-    end;
+    curve_tun_sender:send_many(Socket, Messages);
 send_many(_Socket, _Messages) ->
     {error, badarg}.
-
--define(MESSAGE_MAX, 65503).
-
-%% One binary of valid size: larger ones are passed to the sender by reference, and iodata is flattened once.
--spec message(iodata()) -> binary().
-message(Message) when is_binary(Message), byte_size(Message) =< ?MESSAGE_MAX ->
-    Message;
-message(Message) when is_list(Message) ->
-    try iolist_size(Message) of
-        Size when Size =< ?MESSAGE_MAX -> iolist_to_binary(Message);
-        _ -> throw(emsgsize)
-    catch
-        error:badarg -> throw(badarg)
-    end;
-message(Message) when is_binary(Message) ->
-    throw(emsgsize);
-message(_Message) ->
-    throw(badarg).
-
--spec messages([iodata()]) -> [binary()].
-messages([]) -> [];
-messages([Message | Rest]) -> [message(Message) | messages(Rest)];
-messages(_) -> throw(badarg).
 
 %% @equiv recv(Socket, 5000)
 -spec recv(socket()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg}.
@@ -318,42 +270,12 @@ shutdown(_Socket, _How) ->
 %% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for others. Messages that it
 %% has got in its mailbox go on to the new one, in order.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
-controlling_process({curve_tun_socket, Connection, _, _} = Socket, Pid) when is_pid(Pid) ->
-    case curve_tun_connection:request(Connection, pause) of
-        {ok, Active} ->
-            pass_on(Socket, Pid),
-            case curve_tun_connection:request(Connection, {controlling_process, Pid}) of
-                ok -> restore(Connection, Active);
-                {error, Reason} -> {error, Reason}
-            end;
-        {error, Reason} ->
-            {error, Reason}
-    end;
+controlling_process({curve_tun_socket, _, _, _} = Socket, Pid) when is_pid(Pid) ->
+    curve_tun_controller:hand_over(Socket, Pid);
 controlling_process({curve_tun_listen_socket, Listener}, Pid) when is_pid(Pid) ->
     curve_tun_listener:call(Listener, {controlling_process, Pid});
 controlling_process(_Socket, _Pid) ->
     {error, badarg}.
-
--spec pass_on(socket(), pid()) -> ok.
-pass_on(_Socket, Pid) when Pid =:= self() ->
-    ok;
-pass_on(Socket, Pid) ->
-    receive
-        {curve_tun, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid);
-        {curve_tun_passive, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid);
-        {curve_tun_error, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid);
-        {curve_tun_closed, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid)
-    after 0 ->
-        ok
-    end.
-
-%% A connection that is over by now has told the new controller so.
--spec restore(pid(), active()) -> ok.
-restore(_Connection, false) ->
-    ok;
-restore(Connection, Active) ->
-    _ = curve_tun_connection:request(Connection, {set_active, Active}),
-    ok.
 
 %% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel.
 -spec setopts(socket(), [option()]) -> ok | {error, closed | einval | wrong_state | badarg | option_error() | inet:posix()}.

@@ -1,8 +1,8 @@
 %%% @private
-%%% What the ends of tunnels are made of: providers, and what the NIF makes of them.
+%%% What the ends of tunnels are made of: providers, what they say, and what the NIF makes of them.
 -module(curve_tun_ends).
 
--export([client/2, server/2, vault/2]).
+-export([client/2, server/2, vault/2, server_keys/4]).
 
 -type failure() :: {error, atom() | {no_provider, vault | registry}}.
 
@@ -30,8 +30,8 @@ server(Own, Deadline) ->
 
 -spec server(curve_tun_nif:vault(), curve_tun_nif:registry(), curve_tun_provider:providers(),
              curve_tun_options:options()) -> {ok, curve_tun_connection:prepared()} | failure().
-server(Vault, Registry, Providers, #{handshakes_max := Max} = Own) ->
-    case curve_tun_nif:server_new(Vault, Registry, Max, curve_tun_time:now_ms()) of
+server(Vault, Registry, Providers, #{handshakes_max := Max, listener := Listener} = Own) ->
+    case curve_tun_nif:server_new(Vault, Registry, Max, Listener, curve_tun_time:now_ms()) of
         {ok, Server} -> {ok, #{role => {server, Server}, providers => Providers, options => Own}};
         {error, Reason} -> {error, Reason}
     end.
@@ -45,6 +45,15 @@ until(#{handshake_timeout := Most}, Deadline) ->
           {ok, module(), curve_tun_nif:vault()} | failure().
 vault(Own, Deadline) ->
     with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end).
+
+%% The keys that a server may have, as the registry knows that the options or the environment choose.
+-spec server_keys(curve_tun_options:options(), Host :: binary(), inet:port_number(), curve_tun_time:deadline()) ->
+          {ok, [curve_tun:public_key(), ...]} | failure().
+server_keys(Own, Host, Port, Deadline) ->
+    case curve_tun_provider:chosen(registry, Own) of
+        {ok, Module} -> curve_tun_provider:server_keys(Module, Host, Port, until(Own, Deadline));
+        {error, Reason} -> {error, Reason}
+    end.
 
 -spec with_provider(vault | registry, map(), fun((module()) -> {ok, Handle} | {error, atom()})) ->
           {ok, module(), Handle} | failure().

@@ -8,18 +8,20 @@
 %%% @end
 -module(curve_tun_nif).
 
--export([public_key_to_text/1, public_key_from_text/1]).
+-export([public_key_to_text/1, public_key_from_text/1, server_host/2]).
 -export([vault_generate/0, vault_open_file/2, vault_open_agent/1, vault_open_pkcs11/2, vault_create_file/1]).
 -export([vault_dummy/0, vault_later/1, vault_public_key/1]).
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
--export([registry_new/0, registry_open_file/1, registry_problem/1, registry_later/0, registry_add/3, registry_remove/3]).
--export([registry_lookup/2, registry_verify/3]).
--export([server_new/4, server_tick/2]).
--export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask_vault/2, answer/2, transport_ended/1]).
+-export([registry_new/0, registry_open_file/1, registry_open_dns/2, registry_problem/1, registry_later/0]).
+-export([registry_add/3, registry_remove/3, registry_lookup/3, registry_verify/4, registry_server_keys/4]).
+-export([known_open/1, known_check/4, known_remember/4]).
+-export([server_new/5, server_tick/2]).
+-export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
 -export([established/2, peer_public_key/1, close/1]).
 -export([seal/2, written/1, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
--export_type([vault/0, registry/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0]).
+-export_type([vault/0, registry/0, known/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0,
+              secret_file/0, dns_options/0, refusal/0]).
 
 -on_load(load/0).
 
@@ -27,6 +29,8 @@
 %% A vault.
 -opaque registry() :: reference().
 %% A registry.
+-opaque known() :: reference().
+%% The servers that a client knows.
 -opaque server() :: reference().
 %% A server's vault, registry and minute keys.
 -opaque connection() :: reference().
@@ -38,7 +42,7 @@
      CookiePrefix :: binary()}
   | {seal_vouch, Server :: binary(), Message :: binary(), VouchPrefix :: binary()}
   | {open_vouch, Client :: binary(), Vouch :: binary(), VouchNonce :: binary()}
-  | {verify, inet:ip_address(), Key :: binary()}.
+  | {verify, inet:ip_address(), Key :: binary(), Listener :: binary()}.
 %% What a connection asks of a provider that is written in Erlang.
 -type secret_file() :: binary() | none.
 %% A file whose first line is a passphrase or a PIN. It is read outside of the BEAM's heap.
@@ -52,9 +56,16 @@
 -type place() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
 %% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever networks have
 %% entries of their own, and `<<"!">>', which is from nowhere, whatever else is said of the key.
--type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask_vault | none} | {error, atom()}.
-%% How a handshake goes on. `ask_vault' is a request to a vault of the NIF's that takes its time: see
-%% `ask_vault/2'.
+-type dns_options() :: #{servers => [{inet:ip_address(), inet:port_number()}], trust_anchors => binary(),
+                         allow_unvalidated => boolean(), timeout_ms => non_neg_integer(), ttl_max => non_neg_integer(),
+                         cache_max => non_neg_integer()}.
+%% See `curve_tun_dns_registry'.
+-type refusal() :: {key_changed, Known :: curve_tun:public_key(), Offered :: curve_tun:public_key()}
+                 | {key_denied, Offered :: curve_tun:public_key()} | {unknown_peer, Offered :: curve_tun:public_key()}
+                 | atom().
+%% Why a server's key is not trusted.
+-type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask | none} | {error, atom()}.
+%% How a handshake goes on. `ask' is a request to a vault or a registry of the NIF's that takes its time: see `ask/2'.
 
 -spec load() -> ok | {error, {atom(), string()}}.
 load() ->
@@ -69,6 +80,10 @@ public_key_to_text(_Key) -> erlang:nif_error(not_loaded).
 
 -spec public_key_from_text(binary()) -> {ok, curve_tun:public_key()} | {error, bad_key_text}.
 public_key_from_text(_Text) -> erlang:nif_error(not_loaded).
+
+%% A host as registries have it: an address, or a name in lower case.
+-spec server_host(binary(), inet:port_number()) -> {ok, binary()} | {error, badarg}.
+server_host(_Host, _Port) -> erlang:nif_error(not_loaded).
 
 -spec vault_generate() -> {ok, vault()} | {error, atom()}.
 vault_generate() -> erlang:nif_error(not_loaded).
@@ -111,6 +126,9 @@ registry_new() -> erlang:nif_error(not_loaded).
 -spec registry_open_file(binary()) -> {ok, registry()} | {error, atom()}.
 registry_open_file(_Path) -> erlang:nif_error(not_loaded).
 
+-spec registry_open_dns(Zone :: binary(), dns_options()) -> {ok, registry()} | {error, atom()}.
+registry_open_dns(_Zone, _Options) -> erlang:nif_error(not_loaded).
+
 -spec registry_problem(registry()) -> none | {Line :: pos_integer(), Column :: pos_integer(), binary()} | atom().
 registry_problem(_Registry) -> erlang:nif_error(not_loaded).
 
@@ -123,15 +141,32 @@ registry_add(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 -spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, atom()}.
 registry_remove(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
--spec registry_lookup(registry(), inet:ip_address()) -> [curve_tun:public_key()].
-registry_lookup(_Registry, _Address) -> erlang:nif_error(not_loaded).
+%% After `later', `{Reference, {ok, _} | {error, _}}' comes, here and below.
+-spec registry_lookup(registry(), inet:ip_address(), reference()) ->
+          {ok, [curve_tun:public_key()]} | {error, atom()} | later.
+registry_lookup(_Registry, _Address, _Reference) -> erlang:nif_error(not_loaded).
 
--spec registry_verify(registry(), inet:ip_address(), curve_tun:public_key()) -> boolean().
-registry_verify(_Registry, _Address, _Key) -> erlang:nif_error(not_loaded).
+-spec registry_verify(registry(), inet:ip_address(), curve_tun:public_key(), reference()) ->
+          {ok, boolean()} | {error, atom()} | later.
+registry_verify(_Registry, _Address, _Key, _Reference) -> erlang:nif_error(not_loaded).
 
--spec server_new(vault(), registry(), HandshakesMax :: 1..16#ffffffff, NowMs :: non_neg_integer()) ->
+-spec registry_server_keys(registry(), Host :: binary(), inet:port_number(), reference()) ->
+          {ok, [curve_tun:public_key(), ...]} | {error, atom()} | later.
+registry_server_keys(_Registry, _Host, _Port, _Reference) -> erlang:nif_error(not_loaded).
+
+-spec known_open(binary()) -> {ok, known()} | {error, atom()}.
+known_open(_Path) -> erlang:nif_error(not_loaded).
+
+%% `{unknown_peer, Key}' is a first use, of which the program decides.
+-spec known_check(known(), Host :: binary(), inet:port_number(), curve_tun:public_key()) -> ok | {error, refusal()}.
+known_check(_Known, _Host, _Port, _Key) -> erlang:nif_error(not_loaded).
+
+-spec known_remember(known(), Host :: binary(), inet:port_number(), curve_tun:public_key()) -> ok | {error, refusal()}.
+known_remember(_Known, _Host, _Port, _Key) -> erlang:nif_error(not_loaded).
+
+-spec server_new(vault(), registry(), HandshakesMax :: 1..16#ffffffff, Listener :: binary(), NowMs :: non_neg_integer()) ->
           {ok, server()} | {error, atom()}.
-server_new(_Vault, _Registry, _HandshakesMax, _NowMs) -> erlang:nif_error(not_loaded).
+server_new(_Vault, _Registry, _HandshakesMax, _Listener, _NowMs) -> erlang:nif_error(not_loaded).
 
 -spec server_tick(server(), NowMs :: non_neg_integer()) -> {ok, NextMs :: non_neg_integer()} | {error, atom()}.
 server_tick(_Server, _NowMs) -> erlang:nif_error(not_loaded).
@@ -148,11 +183,12 @@ begin_server(_Connection, _Server, _Address) -> erlang:nif_error(not_loaded).
 -spec handshake(connection(), binary()) -> step().
 handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
 
--spec ask_vault(connection(), reference()) -> ok | {error, atom()}.
-%% Returns at once; `{Reference, vault_answered}' comes later, and is what `answer/2' is to be given.
-ask_vault(_Connection, _Reference) -> erlang:nif_error(not_loaded).
+%% Has the request `ask' answered; `answered' is then what `answer/2' is to be given. After `later' that is when
+%% `{Reference, answered}' has come.
+-spec ask(connection(), reference()) -> answered | later | {error, atom()}.
+ask(_Connection, _Reference) -> erlang:nif_error(not_loaded).
 
--spec answer(connection(), answer() | vault_answered) -> step().
+-spec answer(connection(), answer() | answered) -> step().
 answer(_Connection, _Answer) -> erlang:nif_error(not_loaded).
 
 -spec transport_ended(connection()) -> closed | wrong_server_key | atom().

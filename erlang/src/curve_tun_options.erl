@@ -6,6 +6,7 @@
 -export_type([options/0]).
 
 -type options() :: #{key => curve_tun:public_key(), vault => module(), registry => module(),
+                     known_servers => file:filename_all(), first_use => curve_tun:first_use(), listener := binary(),
                      active := curve_tun:active(), handshake_timeout := timeout(),
                      receive_high_water := pos_integer(), handshakes_max := pos_integer(),
                      handshakes_per_source := pos_integer() | infinity, buffer := pos_integer()}.
@@ -25,16 +26,27 @@
 -spec parse(client | server | accepted, [curve_tun:option()]) ->
           {ok, options(), [term()]} | {error, curve_tun:option_error()}.
 parse(Side, Given) ->
-    Defaults = #{active => false, handshake_timeout => 10000, receive_high_water => 262144,
+    Defaults = #{active => false, handshake_timeout => 10000, receive_high_water => 262144, listener => <<>>,
                  handshakes_max => 1024, handshakes_per_source => infinity, buffer => ?BUFFER},
-    try lists:foldl(fun option/2, {Defaults, []}, proper(Given)) of
-        {Options, _} when Side =:= client, not is_map_key(key, Options) ->
-            {error, {missing_option, key}};
-        {Options, Tcp} ->
-            {ok, Options, tcp_options(Side, lists:reverse(Tcp))}
+    try
+        {Options, Tcp} = lists:foldl(fun option/2, {Defaults, []}, proper(Given)),
+        ok = check_trust(Side, Options),
+        {ok, Options, tcp_options(Side, lists:reverse(Tcp))}
     catch
         throw:Reason -> {error, Reason}
     end.
+
+%% Nobody may believe that a key is checked when it is not: only a client that connects by a name checks it.
+-spec check_trust(client | server | accepted, map()) -> ok.
+check_trust(client, #{first_use := _} = Options) ->
+    is_map_key(known_servers, Options) orelse throw({missing_option, known_servers}),
+    ok;
+check_trust(client, _Options) ->
+    ok;
+check_trust(_Side, Options) ->
+    _ = [throw({bad_option, {Name, Value}})
+         || Name <- [known_servers, first_use], {ok, Value} <- [maps:find(Name, Options)]],
+    ok.
 
 -spec proper(term()) -> [term()].
 proper(Given) ->
@@ -46,6 +58,11 @@ proper(Given) ->
 option({key, Key}, {Own, Tcp}) when is_binary(Key), byte_size(Key) =:= 32 -> {Own#{key => Key}, Tcp};
 option({vault, Module}, {Own, Tcp}) when is_atom(Module) -> {Own#{vault => Module}, Tcp};
 option({registry, Module}, {Own, Tcp}) when is_atom(Module) -> {Own#{registry => Module}, Tcp};
+option({known_servers, Path} = Option, {Own, Tcp}) -> {Own#{known_servers => path(Path, Option)}, Tcp};
+option({first_use, FirstUse}, {Own, Tcp})
+  when FirstUse =:= refuse; FirstUse =:= once; FirstUse =:= remember; is_function(FirstUse, 3) ->
+    {Own#{first_use => FirstUse}, Tcp};
+option({listener, Name} = Option, {Own, Tcp}) -> {Own#{listener => text(Name, Option)}, Tcp};
 option({handshake_timeout, infinity}, {Own, Tcp}) -> {Own#{handshake_timeout => infinity}, Tcp};
 option({handshake_timeout, Ms}, {Own, Tcp}) when is_integer(Ms), Ms > 0 -> {Own#{handshake_timeout => Ms}, Tcp};
 option({receive_high_water, N}, {Own, Tcp}) when is_integer(N), N > 0 -> {Own#{receive_high_water => N}, Tcp};
@@ -71,10 +88,30 @@ option(Option, {Own, Tcp}) ->
 is_ours(list) -> true;
 is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
     lists:member(element(1, Option),
-                 [key, vault, registry, handshake_timeout, receive_high_water, handshakes_max, handshakes_per_source, buffer,
-                  mode, packet, packet_size, header, deliver, exit_on_close, show_econnreset, line_delimiter,
-                  delay_send]);
+                 [key, vault, registry, known_servers, first_use, listener, handshake_timeout, receive_high_water,
+                  handshakes_max, handshakes_per_source, buffer, mode, packet, packet_size, header, deliver, exit_on_close,
+                  show_econnreset, line_delimiter, delay_send]);
 is_ours(Option) -> not is_atom(Option).
+
+-spec text(term(), term()) -> binary().
+text(Text, Option) ->
+    try unicode:characters_to_binary(Text) of
+        Binary when is_binary(Binary) -> Binary;
+        _ -> throw({bad_option, Option})
+    catch
+        error:badarg -> throw({bad_option, Option})
+    end.
+
+%% A path as bytes, and from the root: the folder that a node runs in may change.
+-spec path(term(), term()) -> binary().
+path(Path, Option) when Path =/= <<>>, Path =/= [], is_binary(Path) orelse is_list(Path) ->
+    Name = case is_binary(Path) of
+               true -> Path;
+               false -> text(Path, Option)
+           end,
+    filename:absname(Name);
+path(_Path, Option) ->
+    throw({bad_option, Option}).
 
 -spec is_active(term()) -> boolean().
 is_active(N) when is_integer(N) -> N >= ?ACTIVE_MIN andalso N =< ?ACTIVE_MAX;

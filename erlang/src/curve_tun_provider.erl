@@ -5,8 +5,8 @@
 %%% and whatever it does refuses one client at most.
 -module(curve_tun_provider).
 
--export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1]).
--export([start/2, answer_of/3]).
+-export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
+-export([call/2, run/3, end_with/2, start/2, answer_of/3]).
 -export_type([providers/0]).
 
 -type providers() :: #{vault => module(), registry => module(), socket => gen_tcp:socket()}.
@@ -51,28 +51,65 @@ registry_handle(Module) ->
         false -> {ok, curve_tun_nif:registry_later()}
     end.
 
+%% The keys that a server may have; `enotsup' from a registry that knows no servers.
+-spec server_keys(module(), Host :: binary(), inet:port_number(), curve_tun_time:deadline()) ->
+          {ok, [curve_tun:public_key(), ...]} | {error, atom()}.
+server_keys(Module, Host, Port, Deadline) ->
+    case exports(Module, server_keys, 2) andalso call(fun() -> Module:server_keys(Host, Port) end, Deadline) of
+        false ->
+            {error, enotsup};
+        {ok, {ok, [_ | _] = Keys}} ->
+            case are_keys(Keys) of
+                true -> {ok, Keys};
+                false -> {error, registry_failed}
+            end;
+        {ok, {error, Reason}} when is_atom(Reason) ->
+            {error, Reason};
+        {error, timeout} ->
+            {error, timeout};
+        _ ->
+            {error, registry_failed}
+    end.
+
+-spec are_keys(term()) -> boolean().
+are_keys([]) -> true;
+are_keys([<<_:32/binary>> | Keys]) -> are_keys(Keys);
+are_keys(_) -> false.
+
 -spec exports(module(), atom(), arity()) -> boolean().
 exports(Module, Function, Arity) ->
     _ = code:ensure_loaded(Module),
     erlang:function_exported(Module, Function, Arity).
 
 %% Runs `Fun' in a process of its own, which ends with its caller and without a crash report: what the provider did
-%% is its own affair.
+%% is its own affair, and so is what becomes of processes that it links to.
 -spec call(fun(() -> Value), curve_tun_time:deadline()) -> {ok, Value} | {error, timeout | failed}.
 call(Fun, Deadline) ->
-    Alias = alias(),
-    Helper = spawn_link(fun() -> Alias ! {Alias, attempt(Fun)} end),
-    Result = receive
-                 {Alias, Value} -> Value
-             after curve_tun_time:left(Deadline) ->
-                 {error, timeout}
-             end,
-    unlink(Helper),
-    exit(Helper, kill),
-    _ = unalias(Alias),
-    receive {Alias, _} -> ok after 0 -> ok end,
-    receive {'EXIT', Helper, _} -> ok after 0 -> ok end,
-    Result.
+    Tag = make_ref(),
+    {Helper, Monitor} = spawn_monitor(?MODULE, run, [self(), Tag, Fun]),
+    receive
+        {'DOWN', Monitor, process, Helper, {Tag, Result}} -> Result;
+        {'DOWN', Monitor, process, Helper, _} -> {error, failed}
+    after curve_tun_time:left(Deadline) ->
+        demonitor(Monitor, [flush]),
+        exit(Helper, kill),
+        {error, timeout}
+    end.
+
+%% The body of that process.
+-spec run(pid(), reference(), fun(() -> term())) -> no_return().
+run(Caller, Tag, Fun) ->
+    _ = spawn(?MODULE, end_with, [Caller, self()]),
+    exit({Tag, attempt(Fun)}).
+
+%% Ends the helper of a caller that ends.
+-spec end_with(pid(), pid()) -> true.
+end_with(Caller, Helper) ->
+    [OfCaller, _] = [monitor(process, Pid) || Pid <- [Caller, Helper]],
+    receive
+        {'DOWN', OfCaller, _, _, _} -> exit(Helper, kill);
+        {'DOWN', _, _, _, _} -> true
+    end.
 
 -spec attempt(fun(() -> Value)) -> {ok, Value} | {error, failed}.
 attempt(Fun) ->
@@ -97,7 +134,7 @@ answer_of({Connection, Ref}, Request, Providers) ->
     ok.
 
 -spec failed(curve_tun_nif:request()) -> curve_tun_nif:answer().
-failed({verify, _, _}) -> {failed, verify};
+failed({verify, _, _, _}) -> {failed, verify};
 failed(_) -> {failed, vault}.
 
 %% Anything but the documented results is a failed match here, and so a failure.
@@ -112,8 +149,11 @@ ask({seal_vouch, Server, Message, Prefix}, #{vault := Vault}) ->
 ask({open_vouch, Client, Vouch, Nonce}, #{vault := Vault}) ->
     {ok, <<Message:32/binary>>} = Vault:box_open(Vouch, Nonce, Client),
     {vouch_opened, Message};
-ask({verify, _Address, Key}, #{registry := Registry, socket := Socket}) ->
-    Verdict = Registry:verify(Socket, Key),
+ask({verify, Address, Key, Listener}, #{registry := Registry, socket := Socket}) ->
+    Verdict = case exports(Registry, verify, 3) of
+                  true -> Registry:verify(Socket, Key, #{address => Address, listener => Listener});
+                  false -> Registry:verify(Socket, Key)
+              end,
     true = is_boolean(Verdict),
     {verdict, Verdict}.
 

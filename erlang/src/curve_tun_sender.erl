@@ -8,7 +8,7 @@
 %%% nobody from receiving.
 -module(curve_tun_sender).
 
--export([send/2, start_link/3, enqueue/3, stop/1]).
+-export([send_many/2, start_link/3, enqueue/3, stop/1]).
 -export([init/1, idle/1, ending/1, turn_comes/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
@@ -18,6 +18,7 @@
     nif :: curve_tun_nif:connection()
 }).
 
+-define(MESSAGE_MAX, 65503).
 %% How much is collected at most before it is sealed, in messages and in bytes.
 -define(BATCH_MESSAGES, 512).
 -define(BATCH_BYTES, 131072).
@@ -27,7 +28,36 @@
 
 %%% For those who send
 
-%% Sends messages, binaries of a valid size, in order.
+%% Sends messages in order, if all of them are valid.
+-spec send_many(curve_tun:socket(), [iodata()]) -> ok | {error, atom()}.
+send_many(Socket, Messages) ->
+    try messages(Messages) of
+        Binaries -> send(Socket, Binaries)
+    catch
+        throw:Reason -> {error, Reason}
+    end.
+
+-spec messages([iodata()]) -> [binary()].
+messages([]) -> [];
+messages([Message | Rest]) -> [message(Message) | messages(Rest)];
+messages(_) -> throw(badarg).
+
+%% One binary of valid size: larger ones are passed to the sender by reference, and iodata is flattened once.
+-spec message(iodata()) -> binary().
+message(Message) when is_binary(Message), byte_size(Message) =< ?MESSAGE_MAX ->
+    Message;
+message(Message) when is_list(Message) ->
+    try iolist_size(Message) of
+        Size when Size =< ?MESSAGE_MAX -> iolist_to_binary(Message);
+        _ -> throw(emsgsize)
+    catch
+        error:badarg -> throw(badarg)
+    end;
+message(Message) when is_binary(Message) ->
+    throw(emsgsize);
+message(_Message) ->
+    throw(badarg).
+
 -spec send(curve_tun:socket(), [binary()]) -> ok | {error, atom()}.
 send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =:= node() ->
     case curve_tun_nif:seal(Nif, Messages) of

@@ -6,32 +6,32 @@
 %%% Without the setting the entries are in memory, and live as long as the application runs, also when this process is
 %%% restarted.
 %%%
+%%% Lines `[host]:port key' of the file name servers, which a client finds that connects without `key'.
+%%%
 %%% The most specific network that holds an address decides about it alone. An empty registry lets nobody in. An
 %%% IPv4-mapped IPv6 address is the IPv4 address. A change is seen by the next handshake; connections stay.
 %%% @end
 -module(curve_tun_simple_registry).
--behaviour(gen_server).
 -behaviour(curve_tun_registry).
 
--export([start_link/0, handle/0, register/2, unregister/2, lookup/1, verify/2, problem/0]).
--export([init/1, handle_call/3, handle_cast/2]).
+-export([start_link/0, handle/0, register/2, unregister/2, lookup/1, verify/2, server_keys/2, problem/0]).
 
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
-        {ok, Pid} -> {ok, Pid};
-        {error, Reason} -> {error, Reason};
-        ignore -> {error, ignore}
+    curve_tun_registry_process:start_link(?MODULE, fun open/0).
+
+-spec open() -> {ok, curve_tun_nif:registry()} | {error, atom()}.
+open() ->
+    case application:get_env(curve_tun, registry_file) of
+        undefined -> {ok, curve_tun_nif:registry_new()};
+        {ok, Path} -> curve_tun_nif:registry_open_file(<<_/binary>> = unicode:characters_to_binary(Path))
     end.
 
 %% @private
 -spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
 handle() ->
-    case curve_tun_keep:find(?MODULE) of
-        {ok, Registry} -> {ok, Registry};
-        error -> {error, registry_failed}
-    end.
+    curve_tun_registry_process:handle(?MODULE).
 
 %% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0}, 8}' or
 %% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
@@ -50,22 +50,19 @@ unregister(Place, Key) ->
 %% @doc The key that may come in from an address; the least one, byte by byte, if there are several.
 -spec lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found | badarg | registry_failed}.
 lookup(Address) ->
-    with_registry(fun(Registry) ->
-                      case curve_tun_nif:registry_lookup(Registry, Address) of
-                          [Key | _] -> {ok, Key};
-                          [] -> {error, not_found}
-                      end
-                  end).
+    curve_tun_registry_process:lookup(?MODULE, Address).
 
 %% @doc Whether the holder of a key may come in over a socket, or from an address.
 -spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
-verify(Address, Key) when is_tuple(Address), tuple_size(Address) =:= 4; tuple_size(Address) =:= 8 ->
-    true =:= with_registry(fun(Registry) -> curve_tun_nif:registry_verify(Registry, Address, Key) end);
-verify(Socket, Key) ->
-    case inet:peername(Socket) of
-        {ok, {Address, _Port}} -> verify(Address, Key);
-        {error, _} -> false
-    end.
+verify(From, Key) ->
+    curve_tun_registry_process:verify(?MODULE, From, Key).
+
+%% @doc The keys of the file's lines for a server, in their order, without those that are denied. `{error, enotsup}' when
+%% the entries are in memory.
+-spec server_keys(Host :: binary(), inet:port_number()) ->
+          {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | badarg | registry_failed}.
+server_keys(Host, Port) ->
+    curve_tun_registry_process:server_keys(?MODULE, Host, Port).
 
 %% @doc Why the entries in force are not those of the file: the line, the byte in it and what is wrong there, or why the
 %% file cannot be read. `none' if they are, or are in memory.
@@ -75,36 +72,4 @@ problem() ->
 
 -spec with_registry(fun((curve_tun_nif:registry()) -> Result)) -> Result | {error, badarg | registry_failed}.
 with_registry(Do) ->
-    case handle() of
-        {ok, Registry} ->
-            try Do(Registry)
-            catch error:badarg -> {error, badarg}
-            end;
-        {error, Reason} ->
-            {error, Reason}
-    end.
-
-%% @private
--spec init([]) -> {ok, curve_tun_nif:registry()} | {stop, atom()}.
-init([]) ->
-    case curve_tun_keep:get_or_make(?MODULE, fun open/0) of
-        {ok, Registry} -> {ok, Registry};
-        {error, Reason} -> {stop, Reason}
-    end.
-
--spec open() -> {ok, curve_tun_nif:registry()} | {error, atom()}.
-open() ->
-    case application:get_env(curve_tun, registry_file) of
-        undefined -> {ok, curve_tun_nif:registry_new()};
-        {ok, Path} -> curve_tun_nif:registry_open_file(<<_/binary>> = unicode:characters_to_binary(Path))
-    end.
-
-%% @private
--spec handle_call(term(), gen_server:from(), State) -> {reply, term(), State}.
-handle_call(_Call, _From, State) ->
-    {reply, {error, badarg}, State}.
-
-%% @private
--spec handle_cast(term(), State) -> {noreply, State}.
-handle_cast(_Cast, State) ->
-    {noreply, State}.
+    curve_tun_registry_process:with_registry(?MODULE, Do).

@@ -175,9 +175,11 @@ prop_registry() ->
                 Registry = curve_tun_nif:registry_new(),
                 Model = lists:foldl(fun(Step, M) -> step(Step, Registry, M) end, [], Steps),
                 Expected = expected(Address, Model),
-                Expected =:= curve_tun_nif:registry_lookup(Registry, Address)
+                Ref = make_ref(),
+                {ok, Expected} =:= curve_tun_nif:registry_lookup(Registry, Address, Ref)
                     andalso lists:all(fun(Key) ->
-                                          lists:member(Key, Expected) =:= curve_tun_nif:registry_verify(Registry, Address, Key)
+                                          {ok, lists:member(Key, Expected)} =:=
+                                              curve_tun_nif:registry_verify(Registry, Address, Key, Ref)
                                       end, [<<N:256>> || N <- [1, 2, 3]])
             end).
 

@@ -12,11 +12,12 @@
 suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
-    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_slow_vault_is_asked_by_a_hundred_at_once, a_bad_registry_refuses_that_client_only,
-     a_bad_vault_refuses_that_client_only, a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
-     an_empty_registry_lets_nobody_in, a_change_is_seen_by_the_next_handshake, the_registry_knows_networks,
-     an_unknown_peer_is_told_to_the_server, accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once,
-     a_vault_in_a_file, a_registry_in_a_file, no_provider_is_an_error, the_dummy_warns_and_is_never_the_default, without_the_application].
+    [providers_in_erlang_work, slow_providers_keep_nobody_waiting, a_slow_vault_is_asked_by_a_hundred_at_once,
+     a_bad_registry_refuses_that_client_only, a_bad_vault_refuses_that_client_only,
+     a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
+     the_server_is_told_whose_failure_it_is, an_unknown_peer_is_told_to_the_server,
+     accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once, a_vault_in_a_file, no_provider_is_an_error,
+     the_dummy_warns_and_is_never_the_default, without_the_application].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -124,8 +125,7 @@ a_bad_vault_of_the_client_is_its_own_error(_) ->
          curve_tun_test_vault:behave(Function, How),
          ?assertEqual({error, vault_failed}, connect(Port, ?CLIENT)),
          curve_tun_test_vault:well()
-     end || Function <- [public_key, box, safe_nonce], How <- [crash, kill, {say, nonsense}, {say, <<1>>}]
-     , not (Function =:= public_key andalso How =:= kill)],
+     end || Function <- [public_key, box, safe_nonce], How <- [crash, kill, {say, nonsense}, {say, <<1>>}]],
     curve_tun_test_vault:behave(box, hang),
     {error, timeout} = connect(Port, [{handshake_timeout, 200} | ?CLIENT]),
     curve_tun_test_vault:well(),
@@ -150,60 +150,23 @@ helpers_leave_nothing_behind(_) ->
     exit(Owner, kill),
     curve_tun_test:settled(Before).
 
-an_empty_registry_lets_nobody_in(_) ->
-    {ok, Key} = curve_tun:public_key(),
-    ok = curve_tun_simple_registry:unregister({127,0,0,1}, Key),
-    {error, not_found} = curve_tun_simple_registry:unregister({127,0,0,1}, Key),
-    {error, not_found} = curve_tun_simple_registry:lookup({127,0,0,1}),
-    {Listener, Port} = listen([]),
-    spawn_link(fun() -> curve_tun:accept(Listener, 10000) end),
-    {ok, Client} = connect(Port),
-    {error, closed} = curve_tun:recv(Client),
-    ok = curve_tun_simple_registry:register({127,0,0,1}, Key),
+the_server_is_told_whose_failure_it_is(_) ->
+    {Listener, Port} = listen([{handshake_timeout, 30000} | ?SERVER]),
+    Result = fun() ->
+                 spawn_link(fun() -> _ = connect(Port) end),
+                 {ok, Socket} = curve_tun:transport_accept(Listener),
+                 curve_tun:handshake(Socket, 20000)
+             end,
+    [begin
+         curve_tun_test_registry:behave(How),
+         ?assertEqual({How, {error, registry_failed}}, {How, Result()})
+     end || How <- [crash, kill, {say, nonsense}]],
+    curve_tun_test_registry:behave(well),
+    [begin
+         curve_tun_test_vault:behave(box_open, How),
+         ?assertEqual({How, {error, vault_failed}}, {How, Result()})
+     end || How <- [crash, kill, {say, nonsense}]],
     ok = curve_tun:close(Listener).
-
-a_change_is_seen_by_the_next_handshake(_) ->
-    {ok, Key} = curve_tun:public_key(),
-    {Listener, Port} = listen([]),
-    Test = self(),
-    Acceptor = spawn_link(fun() -> [Test ! {accepted, curve_tun:accept(Listener, 20000)} || _ <- [1, 2]], receive never -> ok end end),
-    {ok, First} = connect(Port),
-    receive {accepted, {ok, Server}} -> ok end,
-    ok = curve_tun_simple_registry:unregister({127,0,0,1}, Key),
-    {ok, Second} = connect(Port),
-    {error, closed} = curve_tun:recv(Second),
-    %% The connection that there was stays.
-    ok = curve_tun:send(First, <<"1">>),
-    <<"1">> = curve_tun:recv(Server),
-    ok = curve_tun_simple_registry:register(<<"127.0.0.0/8">>, Key),
-    {ok, Third} = connect(Port),
-    receive {accepted, {ok, _}} -> ok end,
-    ok = curve_tun_simple_registry:unregister(<<"127.0.0.0/8">>, Key),
-    ok = curve_tun_simple_registry:register({127,0,0,1}, Key),
-    unlink(Acceptor),
-    [ok = curve_tun:close(S) || S <- [First, Third, Listener]].
-
-the_registry_knows_networks(_) ->
-    [A, B, C] = [<<N:256>> || N <- [101, 102, 103]],
-    ok = curve_tun_simple_registry:register({{10,0,0,0}, 8}, A),
-    ok = curve_tun_simple_registry:register(<<"10.1.0.0/16">>, B),
-    ok = curve_tun_simple_registry:register({10,1,2,3}, C),
-    ok = curve_tun_simple_registry:register({10,1,2,3}, A),
-    {ok, A} = curve_tun_simple_registry:lookup({10,9,9,9}),
-    {ok, B} = curve_tun_simple_registry:lookup({10,1,9,9}),
-    {ok, A} = curve_tun_simple_registry:lookup({10,1,2,3}),
-    {ok, A} = curve_tun_simple_registry:lookup({0,0,0,0,0,16#ffff,16#0a01,16#0203}),
-    {error, not_found} = curve_tun_simple_registry:lookup({11,0,0,1}),
-    true = curve_tun_simple_registry:verify({10,1,2,3}, A),
-    false = curve_tun_simple_registry:verify({10,1,2,3}, B),
-    false = curve_tun_simple_registry:verify({10,1,9,9}, A),
-    ok = curve_tun_simple_registry:register(<<"*">>, A),
-    true = curve_tun_simple_registry:verify({10,1,9,9}, A),
-    ok = curve_tun_simple_registry:register(<<"!">>, A),
-    false = curve_tun_simple_registry:verify({10,1,2,3}, A),
-    [ok = curve_tun_simple_registry:unregister(P, A) || P <- [<<"*">>, <<"!">>]],
-    [ok = curve_tun_simple_registry:unregister(N, K)
-     || {N, K} <- [{{{10,0,0,0}, 8}, A}, {<<"10.1.0.0/16">>, B}, {{10,1,2,3}, C}, {{10,1,2,3}, A}]].
 
 an_unknown_peer_is_told_to_the_server(_) ->
     {Listener, Port} = listen([{registry, curve_tun_test_registry}]),
@@ -272,45 +235,6 @@ a_vault_in_a_file(Config) ->
          <<_:16/binary>> = curve_tun_vault_nif:safe_nonce(),
          curve_tun_test:stop()
      end || _ <- [1, 2, 3]],
-    ok = curve_tun_test:start().
-
-%% The file decides, also after it was changed from outside; one that is wrong changes nothing and is told.
-a_registry_in_a_file(Config) ->
-    curve_tun_test:stop(),
-    File = filename:join(proplists:get_value(priv_dir, Config), "peers"),
-    ok = application:load(curve_tun),
-    ok = application:set_env(curve_tun, registry_file, File),
-    ok = logger:set_primary_config(level, none),
-    {error, {curve_tun, Why}} = application:ensure_all_started(curve_tun),
-    ok = logger:set_primary_config(level, notice),
-    ?assertNotEqual(nomatch, string:find(io_lib:format("~p", [Why]), "enoent")),
-    curve_tun_test:stop(),
-    Other = <<9:256/little>>,
-    ok = file:write_file(File, ["# mine\n10.0.0.0/8 ", curve_tun_nif:public_key_to_text(Other), " the other\n"]),
-    ok = curve_tun_test:start([{registry_file, File}]),
-    {ok, Key} = curve_tun:public_key(),
-    stop_pair(pair([], [])),
-    {ok, Other} = curve_tun_simple_registry:lookup({10,1,2,3}),
-    true = curve_tun_simple_registry:verify({127,0,0,1}, Key),
-    {ok, Before} = file:read_file(File),
-    [<<"# mine">>, <<"10.0.0.0/8 ", _/binary>>, <<"127.0.0.1 ", _/binary>>, <<"::1 ", _/binary>>, <<>>] =
-        binary:split(Before, <<"\n">>, [global]),
-    none = curve_tun_simple_registry:problem(),
-    %% Another program denies our key.
-    ok = file:write_file(File, ["! ", curve_tun_nif:public_key_to_text(Key), "\n"]),
-    {Listener, Port} = listen([]),
-    spawn_link(fun() -> curve_tun:accept(Listener, 60000) end),
-    {ok, Denied} = connect(Port),
-    {error, closed} = curve_tun:recv(Denied, 60000),
-    ok = file:write_file(File, "* no key\n"),
-    {1, 3, What} = curve_tun_simple_registry:problem(),
-    true = byte_size(What) > 0,
-    {error, bad_registry_file} = curve_tun_simple_registry:register({127,0,0,1}, Key),
-    false = curve_tun_simple_registry:verify({127,0,0,1}, Key),
-    ok = file:delete(File),
-    enoent = curve_tun_simple_registry:problem(),
-    ok = curve_tun:close(Listener),
-    curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
 no_provider_is_an_error(_) ->

@@ -1,16 +1,17 @@
 //! A connection as a resource, and its handshake.
 
-use super::crew::Crew;
+use super::answerers::{AnswerSlot, Answerers, Question};
 use super::sending::Sending;
 use super::server::ServerResource;
 use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
 use super::vault::VaultResource;
+use super::waiting::Waiting;
 use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// One connection, empty at first. Once established it is two halves, so that one process can seal while another opens.
 #[derive(Default)]
@@ -25,9 +26,9 @@ pub(super) struct ConnectionResource {
 /// A connection until it is connected, with what it then needs no more.
 pub(super) struct Handshake {
     pub connection: Connection,
-    /// Who asks the vault, if that takes its time, and what it said.
-    crew: Option<Arc<Crew>>,
-    pub vaults_answer: Option<Answer>,
+    /// Who answers what takes its time, and what they said.
+    answerers: Answerers,
+    answer: AnswerSlot,
 }
 
 #[rustler::resource_impl]
@@ -57,7 +58,7 @@ fn begin_client<'a>(
     let connection = Connection::client(vault.vault.clone(), public_key(&server)?, &Options::default());
     let hello = connection.and_then(|mut connection| {
         let hello = take_pending(env, &mut connection);
-        begin(&handle, connection, vault.crew.clone())?;
+        begin(&handle, connection, Answerers { vault: vault.answerer(), registry: None })?;
         Ok(hello)
     });
     Ok(reply(env, hello))
@@ -72,16 +73,16 @@ fn begin_server<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let connection = Connection::server(&server.server, address(from)?);
-    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.crew.clone()))))
+    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.answerers.clone()))))
 }
 
 /// `WrongState` if it has begun before.
-fn begin(handle: &ConnectionResource, connection: Connection, crew: Option<Arc<Crew>>) -> Result<()> {
+fn begin(handle: &ConnectionResource, connection: Connection, answerers: Answerers) -> Result<()> {
     let mut place = lock(&handle.handshake)?;
     if place.is_some() || handle.peer.get().is_some() {
         return Err(Error::WrongState);
     }
-    *place = Some(Box::new(Handshake { connection, crew, vaults_answer: None }));
+    *place = Some(Box::new(Handshake { connection, answerers, answer: AnswerSlot::default() }));
     Ok(())
 }
 
@@ -95,25 +96,36 @@ fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<T
     advance(env, &handle, bytes, |handshake| handshake.connection.read(&bytes))
 }
 
-/// Has the vault answer the request `ask_vault`: `ok | {error, Reason}`. Then `{Reference, vault_answered}` comes to the
+/// Has the request `ask` answered: `answered | later | {error, Reason}`. After `later`, `{Reference, answered}` comes to the
 /// calling process, unless the connection is closed before.
-#[rustler::nif]
-fn ask_vault<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
-    let crew = lock(&handle.handshake).and_then(|handshake| {
-        let handshake = handshake.as_ref().ok_or(Error::Closed)?;
-        handshake.crew.clone().ok_or(Error::WrongState)
-    });
-    done(env, crew.and_then(|crew| crew.ask(handle, env.pid(), reference)))
+#[rustler::nif(schedule = "DirtyCpu")]
+fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
+    let asked = (|| {
+        let (answerer, request, slot) = {
+            let handshake = lock(&handle.handshake)?;
+            let handshake = handshake.as_ref().ok_or(Error::Closed)?;
+            let request = handshake.connection.request().ok_or(Error::WrongState)?;
+            let answerer = handshake.answerers.of(request).ok_or(Error::WrongState)?;
+            (answerer.clone(), request.clone(), handshake.answer.clone())
+        };
+        let question = Question::new(&slot, Waiting::caller(env, reference));
+        Ok(answerer.ask(request, question)?.map(|answer| slot.put(answer)))
+    })();
+    match asked {
+        Ok(Some(())) => term::answered().encode(env),
+        Ok(None) => term::later().encode(env),
+        Err(reason) => failure(env, reason),
+    }
 }
 
 /// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn answer<'a>(env: Env<'a>, handle: Handle, term: Term<'a>) -> NifResult<Term<'a>> {
-    let from_here = term.decode::<Atom>().is_ok_and(|atom| atom == term::vault_answered());
+    let from_here = term.decode::<Atom>().is_ok_and(|atom| atom == term::answered());
     let answer = if from_here { None } else { Some(decode_answer(term)?) };
     let nothing = Binary::from(NewBinary::new(env, 0));
     advance(env, &handle, nothing, |handshake| {
-        let answer = answer.or_else(|| handshake.vaults_answer.take()).ok_or(Error::InvalidArgument)?;
+        let answer = answer.or_else(|| handshake.answer.take()).ok_or(Error::InvalidArgument)?;
         handshake.connection.answer(answer).map(|()| 0)
     })
 }
@@ -128,13 +140,12 @@ fn advance<'a>(
         let mut place = lock(&handle.handshake)?;
         let handshake = place.as_mut().ok_or(Error::Closed)?;
         let taken = step(handshake)?;
-        let Handshake { connection, crew, .. } = &mut **handshake;
+        let Handshake { connection, answerers, .. } = &mut **handshake;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
-        let request = connection.request().map(|request| match request {
-            Request::Verify(_) => encode_request(env, request),
-            _ if crew.is_some() => term::ask_vault().encode(env),
-            _ => encode_request(env, request),
+        let request = connection.request().map(|request| match answerers.of(request) {
+            Some(_) => term::ask().encode(env),
+            None => encode_request(env, request),
         });
         Ok((taken, state, to_send, request))
     })();
@@ -246,7 +257,8 @@ fn encode_request<'a>(env: Env<'a>, request: &Request) -> Term<'a> {
             (term::open_vouch(), bin(&client.0), bin(vouch), whole(Purpose::Vouch, nonce)).encode(env)
         }
         Request::Verify(candidate) => {
-            (term::verify(), address_term(env, candidate.address), bin(&candidate.key.0)).encode(env)
+            let address = address_term(env, candidate.address);
+            (term::verify(), address, bin(&candidate.key.0), bin(candidate.listener.as_bytes())).encode(env)
         }
     }
 }

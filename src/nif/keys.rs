@@ -1,6 +1,6 @@
-//! The printable form of public keys.
+//! The printable form of public keys and of servers.
 
-use super::term::{binary, public_key, reply};
+use super::term::{binary, public_key, reply, server_name};
 use crate::crypto::PublicKey;
 use crate::error::Error;
 use rustler::{Binary, Env, NifResult, Term};
@@ -17,4 +17,10 @@ fn public_key_from_text<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
     let text = std::str::from_utf8(&text).map_err(|_| Error::BadKeyText);
     let key = text.and_then(str::parse::<PublicKey>);
     reply(env, key.map(|key| binary(env, &key.0)))
+}
+
+/// What the host of a server is called in registries, an address or a name in lower case: `{ok, Host} | {error, badarg}`.
+#[rustler::nif]
+fn server_host<'a>(env: Env<'a>, host: Binary<'a>, port: Term<'a>) -> NifResult<Term<'a>> {
+    Ok(reply(env, server_name(&host, port)?.map(|name| binary(env, name.host().as_bytes()))))
 }

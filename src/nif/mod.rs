@@ -6,9 +6,12 @@
 //! scheduler; sealing and opening run on a normal one, in portions that stay
 //! far below a millisecond.
 
+mod answerers;
 mod connection;
 mod crew;
+mod dns;
 mod keys;
+mod known;
 mod portion;
 mod provider;
 mod receiving;
@@ -17,5 +20,6 @@ mod sending;
 mod server;
 mod term;
 mod vault;
+mod waiting;
 
 rustler::init!("curve_tun_nif");

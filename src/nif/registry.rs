@@ -1,98 +1,124 @@
 //! Registries as resources.
 
+use super::answerers::Answerer;
+use super::crew::Crew;
+use super::dns;
 use super::provider::LaterRegistry;
-use super::term::{self, address, binary, done, path, place, public_key, reply};
+use super::term::{self, address, binary, done, path, place, public_key, reply, server_name};
 use crate::crypto::PublicKey;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::{
-    Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, RegistryFileError, Subject,
+    Candidate, DnsRegistry, Entry, FileRegistry, MemoryRegistry, Place, Registry, RegistryFileError,
+    ServerKeys, Subject,
 };
 use rustler::{Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 pub(super) struct RegistryResource {
     pub registry: Arc<dyn Registry>,
-    /// The same, if its entries are here.
-    entries: Option<Entries>,
+    kind: Kind,
 }
 
-/// Where entries are.
-enum Entries {
+/// The same registry, as what it is.
+#[derive(Clone)]
+pub(super) enum Kind {
     Memory(Arc<MemoryRegistry>),
-    File(Arc<FileRegistry>),
+    /// In a file, with who reads it when it is large and has changed.
+    File(Arc<FileRegistry>, Arc<Crew>),
+    Dns(Arc<DnsRegistry>),
+    /// In an Erlang module.
+    Module,
 }
 
 #[rustler::resource_impl]
 impl Resource for RegistryResource {}
 
-type Handle = ResourceArc<RegistryResource>;
+pub(super) type Handle = ResourceArc<RegistryResource>;
 
 impl RegistryResource {
-    fn entries(&self) -> NifResult<&Entries> {
-        self.entries.as_ref().ok_or(rustler::Error::BadArg)
+    pub(super) fn handle(kind: Kind) -> Handle {
+        let registry: Arc<dyn Registry> = match &kind {
+            Kind::Memory(registry) => registry.clone(),
+            Kind::File(registry, _) => registry.clone(),
+            Kind::Dns(registry) => registry.clone(),
+            Kind::Module => Arc::new(LaterRegistry),
+        };
+        Handle::new(RegistryResource { registry, kind })
     }
-}
 
-impl Entries {
-    fn add(&self, place: Place, key: PublicKey) -> Result<()> {
-        match self {
-            Entries::Memory(registry) => registry.add(place, key),
-            Entries::File(registry) => {
-                let entry = Entry { subject: Subject::Client(place), key, comment: String::new() };
-                registry.add(&entry).map_err(RegistryFileError::error)?;
-            }
+    /// Who answers requests to it, if it can take its time and is no Erlang module.
+    pub(super) fn answerer(&self) -> Option<Answerer> {
+        match &self.kind {
+            Kind::File(_, crew) => Some(Answerer::Crew(crew.clone())),
+            Kind::Dns(registry) => Some(Answerer::Dns(registry.clone())),
+            Kind::Memory(_) | Kind::Module => None,
         }
-        Ok(())
     }
 
-    fn remove(&self, place: Place, key: &PublicKey) -> Result<()> {
-        match self {
-            Entries::Memory(registry) => registry.remove(place, key),
-            Entries::File(registry) => {
+    /// Adds an entry. `badarg` for a registry that has none of its own, here and below.
+    fn add(&self, place: Place, key: PublicKey) -> NifResult<Result<()>> {
+        Ok(match &self.kind {
+            Kind::Memory(registry) => {
+                registry.add(place, key);
+                Ok(())
+            }
+            Kind::File(registry, _) => {
+                let entry = Entry { subject: Subject::Client(place), key, comment: String::new() };
+                registry.add(&entry).map(drop).map_err(RegistryFileError::error)
+            }
+            _ => return Err(rustler::Error::BadArg),
+        })
+    }
+
+    fn remove(&self, place: Place, key: &PublicKey) -> NifResult<Result<()>> {
+        Ok(match &self.kind {
+            Kind::Memory(registry) => registry.remove(place, key),
+            Kind::File(registry, _) => {
                 registry.remove(&Subject::Client(place), key).map_err(RegistryFileError::error)
             }
-        }
-    }
-
-    fn lookup(&self, address: IpAddr) -> Vec<PublicKey> {
-        match self {
-            Entries::Memory(registry) => registry.lookup(address),
-            Entries::File(registry) => registry.lookup(address),
-        }
+            _ => return Err(rustler::Error::BadArg),
+        })
     }
 }
 
 /// An empty registry in memory.
 #[rustler::nif]
 fn registry_new(env: Env) -> Term {
-    let registry = Arc::new(MemoryRegistry::new());
-    Handle::new(RegistryResource { registry: registry.clone(), entries: Some(Entries::Memory(registry)) })
-        .encode(env)
+    RegistryResource::handle(Kind::Memory(Arc::new(MemoryRegistry::new()))).encode(env)
 }
 
 /// The registry in a file: `{ok, Registry} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_open_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     let opened = FileRegistry::open(path(&file)).map_err(RegistryFileError::error);
-    reply(
-        env,
-        opened.map(|registry| {
-            let registry = Arc::new(registry);
-            Handle::new(RegistryResource {
-                registry: registry.clone(),
-                entries: Some(Entries::File(registry)),
-            })
-        }),
-    )
+    let opened = opened.and_then(|registry| {
+        let registry = Arc::new(registry);
+        let crew = Crew::of_registry(registry.clone())?;
+        Ok(RegistryResource::handle(Kind::File(registry, crew)))
+    });
+    reply(env, opened)
+}
+
+/// The registry in DNS of the keys under a zone; the options are a map of those that are not to be the defaults:
+/// `{ok, Registry} | {error, Reason}`.
+#[rustler::nif(schedule = "DirtyIo")]
+fn registry_open_dns<'a>(env: Env<'a>, zone: Binary<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
+    Ok(reply(env, dns::open(&zone, options)?))
+}
+
+/// A registry that an Erlang module answers for.
+#[rustler::nif]
+fn registry_later(env: Env) -> Term {
+    RegistryResource::handle(Kind::Module).encode(env)
 }
 
 /// Why the entries in force are not those of the file: `none | {Line, Column, Text} | Reason`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_problem<'a>(env: Env<'a>, registry: Handle) -> NifResult<Term<'a>> {
-    let problem = match registry.entries()? {
-        Entries::Memory(_) => None,
-        Entries::File(registry) => registry.problem(),
+    let problem = match &registry.kind {
+        Kind::Memory(_) => None,
+        Kind::File(registry, _) => registry.problem(),
+        _ => return Err(rustler::Error::BadArg),
     };
     Ok(match problem {
         None => term::none().encode(env),
@@ -103,38 +129,89 @@ fn registry_problem<'a>(env: Env<'a>, registry: Handle) -> NifResult<Term<'a>> {
     })
 }
 
-/// A registry that an Erlang module answers for.
-#[rustler::nif]
-fn registry_later(env: Env) -> Term {
-    Handle::new(RegistryResource { registry: Arc::new(LaterRegistry), entries: None }).encode(env)
-}
-
 /// Lets the holder of the key in from a place: `ok | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_add<'a>(env: Env<'a>, registry: Handle, at: Term<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
-    let (entries, key) = (registry.entries()?, public_key(&key)?);
-    Ok(done(env, place(at)?.and_then(|place| entries.add(place, key))))
+    let key = public_key(&key)?;
+    let added = match place(at)? {
+        Ok(place) => registry.add(place, key)?,
+        Err(reason) => Err(reason),
+    };
+    Ok(done(env, added))
 }
 
 /// Takes an entry back: `ok | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_remove<'a>(env: Env<'a>, registry: Handle, at: Term<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
-    let (entries, key) = (registry.entries()?, public_key(&key)?);
-    Ok(done(env, place(at)?.and_then(|place| entries.remove(place, &key))))
+    let key = public_key(&key)?;
+    let removed = match place(at)? {
+        Ok(place) => registry.remove(place, &key)?,
+        Err(reason) => Err(reason),
+    };
+    Ok(done(env, removed))
 }
 
-/// The keys that may come in from an address, in ascending order.
+/// The keys that may come in from an address: `{ok, Keys} | {error, Reason} | later`. After `later`, `{Reference, Answer}`
+/// comes to the calling process, here and below.
 #[rustler::nif(schedule = "DirtyIo")]
-fn registry_lookup<'a>(env: Env<'a>, registry: Handle, at: Term<'a>) -> NifResult<Term<'a>> {
-    let keys = registry.entries()?.lookup(address(at)?);
-    let keys: Vec<_> = keys.iter().map(|key| binary(env, &key.0)).collect();
-    Ok(keys.encode(env))
+fn registry_lookup<'a>(
+    env: Env<'a>,
+    registry: Handle,
+    at: Term<'a>,
+    reference: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let at = address(at)?;
+    Ok(match &registry.kind {
+        Kind::Memory(registry) => keys_reply(env, Ok(registry.lookup(at))),
+        Kind::File(registry, _) => keys_reply(env, Ok(registry.lookup(at))),
+        Kind::Dns(registry) => {
+            dns::ask(env, reference, keys_reply, |tell| registry.lookup_then(at, None, tell))
+        }
+        Kind::Module => return Err(rustler::Error::BadArg),
+    })
 }
 
-/// Whether the holder of the key may come in from an address.
+/// The keys that a server may have, at least one: `{ok, Keys} | {error, Reason} | later`. `enotsup` from a registry in
+/// memory, which knows no servers.
 #[rustler::nif(schedule = "DirtyIo")]
-fn registry_verify(registry: Handle, at: Term<'_>, key: Binary<'_>) -> NifResult<bool> {
+fn registry_server_keys<'a>(
+    env: Env<'a>,
+    registry: Handle,
+    host: Binary<'a>,
+    port: Term<'a>,
+    reference: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let name = match server_name(&host, port)? {
+        Ok(name) => name,
+        Err(reason) => return Ok(term::failure(env, reason)),
+    };
+    Ok(match &registry.kind {
+        Kind::Memory(_) => term::failure(env, Error::Unsupported),
+        Kind::File(registry, _) => keys_reply(env, registry.server_keys(&name, None)),
+        Kind::Dns(registry) => {
+            dns::ask(env, reference, keys_reply, |tell| registry.server_keys_then(&name, None, tell))
+        }
+        Kind::Module => return Err(rustler::Error::BadArg),
+    })
+}
+
+/// Whether the holder of the key may come in from an address: `{ok, boolean()} | {error, Reason} | later`.
+#[rustler::nif(schedule = "DirtyIo")]
+fn registry_verify<'a>(
+    env: Env<'a>,
+    registry: Handle,
+    at: Term<'a>,
+    key: Binary<'a>,
+    reference: Term<'a>,
+) -> NifResult<Term<'a>> {
     let candidate = Candidate::new(address(at)?, public_key(&key)?);
-    registry.entries()?;
-    Ok(registry.registry.verify(&candidate).unwrap_or(false))
+    Ok(match &registry.kind {
+        Kind::Memory(_) | Kind::File(..) => reply(env, registry.registry.verify(&candidate)),
+        Kind::Dns(registry) => dns::ask(env, reference, reply, |tell| registry.verify_then(&candidate, tell)),
+        Kind::Module => return Err(rustler::Error::BadArg),
+    })
+}
+
+fn keys_reply<'a>(env: Env<'a>, keys: Result<Vec<PublicKey>>) -> Term<'a> {
+    reply(env, keys.map(|keys| keys.iter().map(|key| binary(env, &key.0)).collect::<Vec<_>>()))
 }

@@ -1,35 +1,39 @@
-//! A server's vault, registry, minute keys and limit, as one resource.
+//! A server's vault, registry, minute keys, limit and name, as one resource.
 
-use super::crew::Crew;
+use super::answerers::Answerers;
 use super::registry::RegistryResource;
 use super::term::reply;
 use super::vault::VaultResource;
 use crate::connection::{Options, Server};
-use rustler::{Env, Resource, ResourceArc, Term};
+use crate::error::Error;
+use rustler::{Binary, Env, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
 pub(super) struct ServerResource {
     pub server: Arc<Server>,
-    /// Who asks its vault, if that takes its time.
-    pub crew: Option<Arc<Crew>>,
+    pub answerers: Answerers,
 }
 
 #[rustler::resource_impl]
 impl Resource for ServerResource {}
 
-/// `{ok, Server} | {error, Reason}`; the time is monotonic milliseconds, here and in `server_tick`.
+/// `{ok, Server} | {error, Reason}`: `badarg` for a listener's name that is too long or not fit to be shown. The time is monotonic milliseconds, here and in `server_tick`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn server_new<'a>(
     env: Env<'a>,
     vault: ResourceArc<VaultResource>,
     registry: ResourceArc<RegistryResource>,
     handshakes_max: u32,
+    listener: Binary<'a>,
     now_ms: u64,
 ) -> Term<'a> {
-    let options = Options { handshakes_max, ..Options::default() };
-    let server = Server::new(vault.vault.clone(), registry.registry.clone(), options, now_ms);
-    let crew = vault.crew.clone();
-    reply(env, server.map(|server| ResourceArc::new(ServerResource { server, crew })))
+    let listener = std::str::from_utf8(&listener).map_err(|_| Error::InvalidArgument);
+    let server = listener.and_then(|listener| {
+        let options = Options { handshakes_max, listener: listener.into(), ..Options::default() };
+        Server::new(vault.vault.clone(), registry.registry.clone(), options, now_ms)
+    });
+    let answerers = Answerers { vault: vault.answerer(), registry: registry.answerer() };
+    reply(env, server.map(|server| ResourceArc::new(ServerResource { server, answerers })))
 }
 
 /// Rotates the minute keys that are due: `{ok, NextMs} | {error, Reason}`.

@@ -2,9 +2,9 @@
 
 use crate::crypto::{KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
-use crate::registry::{Network, Place};
+use crate::registry::{Network, Place, ServerName};
 use rustler::types::tuple::{get_tuple, make_tuple};
-use rustler::{Atom, Binary, Decoder, Encoder, Env, NewBinary, NifResult, Term};
+use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Term};
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +16,7 @@ rustler::atoms! {
     none,
     busy,
     next,
+    later,
     // The states of a connection.
     ready,
     initiating,
@@ -23,12 +24,12 @@ rustler::atoms! {
     connected,
     closed,
     // Requests and their answers.
-    ask_vault,
+    ask,
     answer_hello,
     seal_vouch,
     open_vouch,
     verify,
-    vault_answered,
+    answered,
     hello_answered,
     vouch_sealed,
     vouch_opened,
@@ -85,6 +86,12 @@ pub(super) fn public_key(bytes: &Binary) -> NifResult<PublicKey> {
     Ok(PublicKey(exactly::<KEY_BYTES>(bytes)?))
 }
 
+/// The server at a host, text in a binary, and a port.
+pub(super) fn server_name(host: &Binary, port: Term) -> NifResult<Result<ServerName>> {
+    let (host, port) = (std::str::from_utf8(host).map_err(|_| Error::InvalidArgument), small(port)?);
+    Ok(host.and_then(|host| ServerName::new(host, port)))
+}
+
 /// An `inet:ip_address()`.
 pub(super) fn address(term: Term) -> NifResult<IpAddr> {
     let parts = get_tuple(term)?;
@@ -94,15 +101,20 @@ pub(super) fn address(term: Term) -> NifResult<IpAddr> {
     Ok(Ipv6Addr::from(groups::<u16, 8>(&parts)?).into())
 }
 
-fn groups<'a, T: Decoder<'a> + Copy + Default, const N: usize>(parts: &[Term<'a>]) -> NifResult<[T; N]> {
+fn groups<T: TryFrom<u32> + Copy + Default, const N: usize>(parts: &[Term]) -> NifResult<[T; N]> {
     let mut groups = [T::default(); N];
     if parts.len() != N {
         return Err(rustler::Error::BadArg);
     }
     for (group, part) in groups.iter_mut().zip(parts) {
-        *group = part.decode()?;
+        *group = small(*part)?;
     }
     Ok(groups)
+}
+
+/// A number of less than 32 bits. rustler's own decoders of such cut larger ones to their low bits.
+pub(super) fn small<T: TryFrom<u32>>(term: Term) -> NifResult<T> {
+    T::try_from(term.decode::<u32>()?).map_err(|_| rustler::Error::BadArg)
 }
 
 /// `inet:ip_address()`, `{inet:ip_address(), PrefixLength}`, or a binary of text, which can also be `*` or `!`.
@@ -110,8 +122,8 @@ pub(super) fn place(term: Term) -> NifResult<Result<Place>> {
     if let Ok(address) = address(term) {
         return Ok(Ok(address.into()));
     }
-    if let Ok((base, prefix)) = term.decode::<(Term, u8)>() {
-        return Ok(Network::new(address(base)?, prefix).map(Place::from));
+    if let Ok((base, prefix)) = term.decode::<(Term, Term)>() {
+        return Ok(Network::new(address(base)?, small(prefix)?).map(Place::from));
     }
     let text = term.decode::<Binary>()?;
     Ok(std::str::from_utf8(&text).map_err(|_| Error::BadAddress).and_then(str::parse))

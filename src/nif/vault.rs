@@ -1,5 +1,6 @@
 //! Vaults as resources.
 
+use super::answerers::Answerer;
 use super::crew::Crew;
 use super::provider::LaterVault;
 use super::term::{self, binary, exactly, failure, path, public_key, reply};
@@ -23,7 +24,7 @@ const ISSUED_MAX: usize = 1024;
 pub(super) struct VaultResource {
     pub vault: Arc<dyn Vault>,
     /// Who asks it, if it takes its time.
-    pub crew: Option<Arc<Crew>>,
+    crew: Option<Arc<Crew>>,
     /// The same vault, if it can box in two steps.
     two_steps: Option<Arc<dyn TwoSteps>>,
     /// Nonces given out by `vault_nonce` and not used.
@@ -38,7 +39,7 @@ type Handle = ResourceArc<VaultResource>;
 /// A vault over a key of which we see the nonces.
 fn whole(vault: impl TwoSteps + 'static) -> Result<Handle> {
     let vault = Arc::new(vault);
-    let crew = Crew::of(vault.clone())?;
+    let crew = Crew::of_vault(vault.clone())?;
     Ok(ResourceArc::new(VaultResource {
         vault: vault.clone(),
         crew,
@@ -48,6 +49,11 @@ fn whole(vault: impl TwoSteps + 'static) -> Result<Handle> {
 }
 
 impl VaultResource {
+    /// Who answers requests to it, if it takes its time.
+    pub(super) fn answerer(&self) -> Option<Answerer> {
+        self.crew.clone().map(Answerer::Crew)
+    }
+
     fn two_steps(&self) -> Result<&dyn TwoSteps> {
         self.two_steps.as_deref().ok_or(Error::Unsupported)
     }
@@ -124,7 +130,7 @@ fn vault_open_agent<'a>(env: Env<'a>, socket: Binary<'a>) -> Term<'a> {
 #[cfg(target_os = "linux")]
 fn open_agent(socket: &Path) -> Result<Handle> {
     let vault = Arc::new(crate::vault::AgentVault::open(socket)?);
-    let crew = Crew::of(vault.clone())?;
+    let crew = Crew::of_vault(vault.clone())?;
     Ok(ResourceArc::new(VaultResource { vault, crew, two_steps: None, issued: Mutex::default() }))
 }
 

@@ -1,13 +1,13 @@
-//! A real DNS server on loopback: Knot, with zones that it signs.
+//! A real DNS server on loopback, with zones that it signs: what `name-server` beside this file starts.
 
-use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/name-server");
 
 /// How a zone is signed, and the names that it does not have are denied.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,29 +34,23 @@ pub struct Knot {
 impl Knot {
     pub fn start(zones: &[Zone]) -> Knot {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("keys")).unwrap();
         let address = free_port();
-        fs::write(folder.path().join("knot.conf"), configuration(&folder, address, zones)).unwrap();
-        for zone in zones {
-            fs::write(folder.path().join(zone.name), zone_file(&zone.text, 1)).unwrap();
+        let mut command = Command::new(SCRIPT);
+        command.arg("serve").arg(folder.path()).arg(address.port().to_string());
+        for Zone { name, text, signed } in zones {
+            fs::write(folder.path().join(name), text).unwrap();
+            let signed = match signed {
+                Signed::Not => "not",
+                Signed::Nsec => "nsec",
+                Signed::Nsec3 => "nsec3",
+            };
+            command.arg(format!("{name}:{signed}"));
         }
-        let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new("/usr/sbin/knotd");
-        command.arg("-c").arg(folder.path().join("knot.conf")).stdin(Stdio::null());
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        let server = command.spawn().expect("the tests need Knot DNS: apt-get install knot");
-        let mut knot = Knot { server, folder, address };
-        knot.wait_until_loaded(zones.len());
-        knot
-    }
-
-    fn wait_until_loaded(&mut self, zones: usize) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while self.control(&["zone-status"]).matches("serial: 1").count() < zones {
-            let running = self.server.try_wait().unwrap().is_none() && Instant::now() < end;
-            assert!(running, "{}", fs::read_to_string(self.file("log")).unwrap());
-            sleep(Duration::from_millis(20));
-        }
+        let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the tests need Knot DNS: apt-get install knot");
+        Knot { server, folder, address }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -65,35 +59,22 @@ impl Knot {
 
     /// The keys that a signed zone is to be trusted by.
     pub fn trust_anchors(&self, zone: &str) -> String {
-        let output = Command::new("/usr/sbin/keymgr")
-            .arg("-c")
-            .arg(self.file("knot.conf"))
-            .args([zone, "dnskey"])
-            .output()
-            .unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap().replace(" DNSKEY ", " 3600 IN DNSKEY ")
+        fs::read_to_string(self.file(&format!("{zone}.anchors"))).unwrap()
     }
 
     /// What the server wrote down of a zone: with its signatures, if it signs it.
     pub fn zone(&self, zone: &str) -> String {
-        self.control(&["-b", "zone-flush", zone]);
+        let flush = ["-b", "zone-flush", zone];
+        Command::new("/usr/sbin/knotc").arg("-c").arg(self.file("knot.conf")).args(flush).output().unwrap();
         fs::read_to_string(self.file(zone)).unwrap()
     }
 
     /// Serves `text` instead, signed anew.
     pub fn change(&self, zone: &str, text: &str, serial: u32) {
-        fs::write(self.file(zone), zone_file(text, serial)).unwrap();
-        self.control(&["-b", "zone-reload", zone]);
-        let status = self.control(&["zone-status", zone]);
-        assert!(status.contains(&format!("serial: {serial}")), "{status}");
-    }
-
-    fn control(&self, arguments: &[&str]) -> String {
-        let configuration = self.file("knot.conf");
-        let output =
-            Command::new("/usr/sbin/knotc").arg("-c").arg(configuration).args(arguments).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        fs::write(self.file(zone), text).unwrap();
+        let mut command = Command::new(SCRIPT);
+        let command = command.arg("change").arg(self.folder.path()).arg(zone).arg(serial.to_string());
+        assert!(command.status().unwrap().success());
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -103,45 +84,9 @@ impl Knot {
 
 impl Drop for Knot {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.server.kill();
+        // Waiting closes its input, and so it ends.
         let _ = self.server.wait();
     }
-}
-
-fn zone_file(text: &str, serial: u32) -> String {
-    if text.contains("SOA") {
-        return text.to_owned();
-    }
-    format!("$TTL 60\n@ SOA ns hostmaster {serial} 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n{text}")
-}
-
-fn configuration(folder: &TempDir, address: SocketAddr, zones: &[Zone]) -> String {
-    let path = folder.path().display();
-    let mut text = format!(
-        "server:\n  rundir: \"{path}\"\n  listen: {}@{}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n\
-         log:\n - target: stderr\n   any: warning\n\
-         database:\n  storage: \"{path}/keys\"\n\
-         policy:\n - id: nsec\n   single-type-signing: on\n   algorithm: ED25519\n\
-         \x20- id: nsec3\n   single-type-signing: on\n   algorithm: ED25519\n   nsec3: on\n   nsec3-iterations: 0\n\
-         zone:\n",
-        address.ip(),
-        address.port()
-    );
-    for Zone { name, signed, .. } in zones {
-        let (signing, policy) = match signed {
-            Signed::Not => ("off", "nsec"),
-            Signed::Nsec => ("on", "nsec"),
-            Signed::Nsec3 => ("on", "nsec3"),
-        };
-        write!(
-            text,
-            " - domain: {name}\n   storage: \"{path}\"\n   file: {name}\n   dnssec-signing: {signing}\n   \
-             dnssec-policy: {policy}\n   zonefile-sync: 0\n   journal-content: none\n"
-        )
-        .unwrap();
-    }
-    text
 }
 
 fn free_port() -> SocketAddr {

@@ -19,12 +19,9 @@ use hickory_resolver::proto::rr::Name;
 use hickory_resolver::{TokioResolver, system_conf};
 use names::Zone;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use worker::Worker;
-
-/// How long it is held that a name has no key: so long may a new one stay unseen.
-const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
 const TIMEOUT_MAX_MS: u64 = 3_600_000;
 
@@ -70,13 +67,13 @@ impl Default for DnsOptions {
 /// anchors down; see [`DnsOptions::allow_unvalidated`].
 ///
 /// It answers [later](Answers::Later), by a thread of its own, so a connection
-/// never waits inside a call. Answers are held for their TTL. Any thread may
+/// never waits inside a call. Who has an event loop asks by the calls that end
+/// in `_then`: they never block. Answers are held for their TTL. Any thread may
 /// call any method; in a forked child every call says `Forked`.
 pub struct DnsRegistry {
     zone: Zone,
     worker: Worker,
-    cache: Cache,
-    ttl_max: Duration,
+    cache: Arc<Cache>,
 }
 
 impl DnsRegistry {
@@ -93,7 +90,7 @@ impl DnsRegistry {
         let timeout = Duration::from_millis(options.timeout_ms);
         let worker = Worker::start(resolver(options)?, !options.allow_unvalidated, timeout)?;
         let ttl_max = Duration::from_secs(options.ttl_max.into());
-        Ok(DnsRegistry { zone, worker, cache: Cache::new(options.cache_max), ttl_max })
+        Ok(DnsRegistry { zone, worker, cache: Arc::new(Cache::new(options.cache_max, ttl_max)) })
     }
 
     /// The keys that may come in from `address`; none if DNS knows none. Blocks at most for
@@ -102,30 +99,99 @@ impl DnsRegistry {
     /// # Errors
     /// `NotValidated`, `RegistryFailed`, `Timeout`, `Forked`.
     pub fn lookup(&self, address: IpAddr, timeout: Option<Duration>) -> Result<Vec<PublicKey>> {
-        let records = self.records(self.zone.of_client(address)?, timeout)?;
-        Ok(records.iter().map(|record| record.key).collect())
+        self.wait(timeout, |tell| self.lookup_then(address, timeout, tell))
     }
 
-    fn records(&self, name: Name, timeout: Option<Duration>) -> Result<Records> {
-        if let Some(records) = self.cache.get(&name) {
-            return Ok(records);
-        }
-        let found = self.worker.ask(name.clone(), timeout)?;
-        let records: Records = found.records.into();
-        let most = if records.is_empty() { self.ttl_max.min(NEGATIVE_TTL) } else { self.ttl_max };
-        let most = Instant::now() + most;
-        self.cache.put(name, records.clone(), found.until.map_or(most, |until| until.min(most)));
-        Ok(records)
+    /// As [`DnsRegistry::lookup`], without blocking: gives the answer if it is known, or `None` and hands it to `tell`
+    /// later, once, also if it is a failure.
+    ///
+    /// `tell` runs on the registry's thread, on which all other answers wait meanwhile.
+    pub fn lookup_then(
+        &self,
+        address: IpAddr,
+        timeout: Option<Duration>,
+        tell: impl FnOnce(Result<Vec<PublicKey>>) + Send + 'static,
+    ) -> Option<Result<Vec<PublicKey>>> {
+        let keys = |records: Records| Ok(records.iter().map(|record| record.key).collect());
+        self.ask_then(self.zone.of_client(address), timeout, keys, tell)
     }
+
+    /// As [`Registry::verify`], without blocking; as [`DnsRegistry::lookup_then`].
+    pub fn verify_then(
+        &self,
+        candidate: &Candidate,
+        tell: impl FnOnce(Result<bool>) + Send + 'static,
+    ) -> Option<Result<bool>> {
+        let key = candidate.key;
+        let admits = move |records: Records| Ok(records.iter().any(|record| record.key == key));
+        let tell = |verdict| tell(told_as_failure(verdict));
+        self.ask_then(self.zone.of_client(candidate.address), None, admits, tell)
+    }
+
+    /// As [`ServerKeys::server_keys`], without blocking; as [`DnsRegistry::lookup_then`].
+    pub fn server_keys_then(
+        &self,
+        name: &ServerName,
+        timeout: Option<Duration>,
+        tell: impl FnOnce(Result<Vec<PublicKey>>) + Send + 'static,
+    ) -> Option<Result<Vec<PublicKey>>> {
+        let port = name.port();
+        let keys = move |records: Records| {
+            let here = records.iter().filter(|record| record.port.is_none_or(|only| only == port));
+            let keys: Vec<_> = here.map(|record| record.key).collect();
+            if keys.is_empty() { Err(Error::NotFound) } else { Ok(keys) }
+        };
+        self.ask_then(self.zone.of_server(name).ok_or(Error::NotFound), timeout, keys, tell)
+    }
+
+    /// What `read` makes of the records at `name`, at once if they are known, else told later.
+    fn ask_then<T>(
+        &self,
+        name: Result<Name>,
+        timeout: Option<Duration>,
+        read: impl FnOnce(Records) -> Result<T> + Send + 'static,
+        tell: impl FnOnce(Result<T>) + Send + 'static,
+    ) -> Option<Result<T>> {
+        let ask = || {
+            self.worker.check()?;
+            let name = name?;
+            if let Some(records) = self.cache.get(&name) {
+                return read(records).map(Some);
+            }
+            let (at, cache) = (name.clone(), self.cache.clone());
+            let tell = move |found: Result<_>| tell(found.and_then(|found| read(cache.put(at, found))));
+            self.worker.ask(name, timeout, tell).map(|()| None)
+        };
+        ask().transpose()
+    }
+
+    /// Waits for what is told later.
+    fn wait<T: Send + 'static>(
+        &self,
+        timeout: Option<Duration>,
+        ask: impl FnOnce(Box<dyn FnOnce(Result<T>) + Send>) -> Option<Result<T>>,
+    ) -> Result<T> {
+        let (tell, answer) = mpsc::sync_channel(1);
+        let told = ask(Box::new(move |told| {
+            // Whoever asked may have given up.
+            let _ = tell.send(told);
+        }));
+        told.unwrap_or_else(|| match answer.recv_timeout(self.worker.patience(timeout)) {
+            Ok(told) => told,
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Timeout),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Error::RegistryFailed),
+        })
+    }
+}
+
+/// A decision that took too long has failed; `Timeout` is for those who wait for it.
+fn told_as_failure(verdict: Result<bool>) -> Result<bool> {
+    verdict.map_err(|error| if error == Error::Timeout { Error::RegistryFailed } else { error })
 }
 
 impl Registry for DnsRegistry {
     fn verify(&self, candidate: &Candidate) -> Result<bool> {
-        let keys = self.lookup(candidate.address, None).map_err(|error| match error {
-            Error::Timeout => Error::RegistryFailed,
-            error => error,
-        })?;
-        Ok(keys.contains(&candidate.key))
+        told_as_failure(self.wait(None, |tell| self.verify_then(candidate, tell)))
     }
 
     fn answers(&self) -> Answers {
@@ -135,11 +201,7 @@ impl Registry for DnsRegistry {
 
 impl ServerKeys for DnsRegistry {
     fn server_keys(&self, name: &ServerName, timeout: Option<Duration>) -> Result<Vec<PublicKey>> {
-        let at = self.zone.of_server(name).ok_or(Error::NotFound)?;
-        let records = self.records(at, timeout)?;
-        let here = records.iter().filter(|record| record.port.is_none_or(|port| port == name.port()));
-        let keys: Vec<_> = here.map(|record| record.key).collect();
-        if keys.is_empty() { Err(Error::NotFound) } else { Ok(keys) }
+        self.wait(timeout, |tell| self.server_keys_then(name, timeout, tell))
     }
 }
 

@@ -8,16 +8,16 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc as jobs};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as jobs};
 
 /// Names asked for at once; further ones wait.
 const AT_ONCE: usize = 256;
 /// Names that wait; further ones fail.
-const QUEUE: usize = 1024;
+const WAITING: usize = 1024;
 /// The most keys that are taken from one name.
 const KEYS_MAX: usize = 64;
 /// The most CNAMEs that are followed in an answer.
@@ -33,12 +33,34 @@ struct Job {
     name: Name,
     /// When whoever asks gives up.
     until: Instant,
-    tell: mpsc::SyncSender<Result<Found>>,
+    tell: Tell,
+    /// Its place among those that are asked for or wait.
+    place: OwnedSemaphorePermit,
+}
+
+/// Who is told what DNS says, once: if this is dropped before, that it failed.
+struct Tell(Option<Box<dyn FnOnce(Result<Found>) + Send>>);
+
+impl Tell {
+    fn tell(mut self, found: Result<Found>) {
+        if let Some(tell) = self.0.take() {
+            tell(found);
+        }
+    }
+}
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell(Err(Error::RegistryFailed));
+        }
+    }
 }
 
 /// A thread with a resolver, ended when dropped.
 pub(super) struct Worker {
-    jobs: Option<jobs::Sender<Job>>,
+    jobs: Option<jobs::UnboundedSender<Job>>,
+    places: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
     timeout: Duration,
     origin: Origin,
@@ -50,51 +72,72 @@ impl Worker {
         crate::crypto::init()?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().map_err(|e| Error::of_file(&e))?;
-        let (send, receive) = jobs::channel(QUEUE);
+        let places = Arc::new(Semaphore::new(AT_ONCE + WAITING));
+        let (send, receive) = jobs::unbounded_channel();
         let thread = spawn("curve_tun-dns", move || run(&runtime, receive, resolver, validate))?;
-        Ok(Worker { jobs: Some(send), thread: Some(thread), timeout, origin: Origin::here() })
+        Ok(Worker { jobs: Some(send), places, thread: Some(thread), timeout, origin: Origin::here() })
     }
 
-    /// Asks for the keys at `name`, and waits for the answer at most for the worker's timeout and `timeout`.
-    pub(super) fn ask(&self, name: Name, timeout: Option<Duration>) -> Result<Found> {
-        self.origin.check()?;
-        let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
-        let until = Instant::now() + timeout;
-        let (tell, answer) = mpsc::sync_channel(1);
+    /// The error of a call in a forked child.
+    pub(super) fn check(&self) -> Result<()> {
+        self.origin.check()
+    }
+
+    /// How long to wait for an answer, of whoever would wait for `timeout`.
+    pub(super) fn patience(&self, timeout: Option<Duration>) -> Duration {
+        timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout))
+    }
+
+    /// Asks for the keys at `name`, for the worker's timeout and `timeout` at most. Unless this fails, `tell` is told
+    /// once, by the worker's thread.
+    pub(super) fn ask(
+        &self,
+        name: Name,
+        timeout: Option<Duration>,
+        tell: impl FnOnce(Result<Found>) + Send + 'static,
+    ) -> Result<()> {
+        self.check()?;
+        let until = Instant::now() + self.patience(timeout);
         let jobs = self.jobs.as_ref().ok_or(Error::Internal)?;
-        jobs.try_send(Job { name, until, tell }).map_err(|_| Error::RegistryFailed)?;
-        answer.recv_timeout(timeout).map_err(|e| match e {
-            mpsc::RecvTimeoutError::Timeout => Error::Timeout,
-            mpsc::RecvTimeoutError::Disconnected => Error::RegistryFailed,
-        })?
+        let place = self.places.clone().try_acquire_owned().map_err(|_| Error::RegistryFailed)?;
+        let job = Job { name, until, tell: Tell(Some(Box::new(tell))), place };
+        jobs.send(job).map_err(|jobs::error::SendError(mut job)| {
+            job.tell.0 = None;
+            Error::RegistryFailed
+        })
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        if self.origin.check().is_err() {
+        if self.check().is_err() {
             // A forked child has no such thread: to wait for it would be to wait for ever.
             std::mem::forget(self.jobs.take());
             return std::mem::forget(thread);
         }
         drop(self.jobs.take());
-        // It can only have failed by a panic, which it has reported.
-        let _ = thread.join();
+        // Whoever is told by the thread may let go of the registry there: it ends when that returns.
+        if thread.thread().id() != thread::current().id() {
+            // It can only have failed by a panic, which it has reported.
+            let _ = thread.join();
+        }
     }
 }
 
-fn run(runtime: &Runtime, mut jobs: jobs::Receiver<Job>, resolver: TokioResolver, validate: bool) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+fn run(runtime: &Runtime, mut jobs: jobs::UnboundedReceiver<Job>, resolver: TokioResolver, validate: bool) {
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
     runtime.block_on(async {
-        while let Some(Job { name, until, tell }) = jobs.recv().await {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let resolver = resolver.clone();
+        while let Some(Job { name, until, tell, place }) = jobs.recv().await {
+            let (resolver, turns) = (resolver.clone(), turns.clone());
             runtime.spawn(async move {
-                let _place = place;
-                let looked = tokio::time::timeout_at(until.into(), look(&resolver, &name, validate)).await;
-                // Whoever asked may have given up.
-                let _ = tell.send(looked.unwrap_or(Err(Error::Timeout)));
+                let look = async {
+                    let _turn = turns.acquire().await.map_err(|_| Error::Internal)?;
+                    look(&resolver, &name, validate).await
+                };
+                let looked = tokio::time::timeout_at(until.into(), look).await;
+                drop(place);
+                tell.tell(looked.unwrap_or(Err(Error::Timeout)));
             });
         }
     });

@@ -1,0 +1,122 @@
+%%% @private
+%%% Connecting: which keys a server may have, whether they are trusted, the transport, the handshake.
+-module(curve_tun_dial).
+
+-export([connect/5, over/4, shake/2]).
+
+-type host() :: inet:socket_address() | inet:hostname().
+-type failure() :: {error, atom() | curve_tun:option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}}.
+-type connected() :: {ok, curve_tun:socket()} | failure().
+
+-record(way, {
+    host :: host(),
+    port :: inet:port_number(),
+    %% The same as registries have it; unless the key is given and nothing else is asked, it needs no such name.
+    server :: curve_tun_known:server() | undefined,
+    own :: curve_tun_options:options(),
+    tcp :: [term()],
+    deadline :: curve_tun_time:deadline()
+}).
+
+-spec connect(host(), inet:port_number(), curve_tun_options:options(), [term()], curve_tun_time:deadline()) ->
+          connected().
+connect(Host, Port, #{key := Key} = Own, Tcp, Deadline) when not is_map_key(known_servers, Own) ->
+    connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = Deadline});
+connect(Host, Port, Own, Tcp, Deadline) ->
+    case curve_tun_known:server(Host, Port) of
+        {ok, Server} ->
+            Way = #way{host = Host, port = Port, server = Server, own = Own, tcp = Tcp, deadline = Deadline},
+            case keys(Way) of
+                {ok, Keys} -> try_keys(Keys, Way, none);
+                {error, Reason} -> {error, Reason}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+%% The key that is given, or those that the registry knows.
+-spec keys(#way{}) -> {ok, [curve_tun:public_key(), ...]} | failure().
+keys(#way{own = #{key := Key}}) ->
+    {ok, [Key]};
+keys(#way{server = {Host, Port}, own = Own, deadline = Deadline}) ->
+    case curve_tun_ends:server_keys(Own, Host, Port, Deadline) of
+        {ok, Keys} -> {ok, Keys};
+        %% Nobody knows servers: the program was to say the key.
+        {error, enotsup} -> {error, {missing_option, key}};
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% Tries the keys in turn, each on a connection of its own, until the server holds the secret of one: so a server's key can
+%% be replaced. A key that is not trusted is passed over, and is told of if no other does.
+-spec try_keys([curve_tun:public_key()], #way{}, none | curve_tun_nif:refusal()) -> connected().
+try_keys([], _Way, Failed) ->
+    {error, Failed};
+try_keys([Key | Keys], #way{own = Own, server = Server, deadline = Deadline} = Way, Failed) ->
+    case curve_tun_known:check(Own, Server, Key, Deadline) of
+        {ok, Remember} ->
+            case connect_to(Key, Way) of
+                {ok, Socket} -> trusted(Remember, Socket, Key, Way);
+                {error, wrong_server_key} -> try_keys(Keys, Way, worse(Failed, wrong_server_key));
+                {error, Reason} -> {error, Reason}
+            end;
+        {error, Refused} when element(1, Refused) =:= key_changed; element(1, Refused) =:= key_denied ->
+            try_keys(Keys, Way, worse(Failed, Refused));
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+%% What is told of several failures: the first key that is not trusted, if there is one.
+-spec worse(Failed, Failed) -> Failed when Failed :: none | curve_tun_nif:refusal().
+worse(Failed, _Next) when is_tuple(Failed) -> Failed;
+worse(_Failed, Next) -> Next.
+
+-spec trusted(Remember :: boolean(), curve_tun:socket(), curve_tun:public_key(), #way{}) -> connected().
+trusted(false, Socket, _Key, _Way) ->
+    {ok, Socket};
+trusted(true, Socket, Key, #way{own = Own, server = Server, deadline = Deadline}) ->
+    case curve_tun_known:remember(Own, Server, Key, Deadline) of
+        ok ->
+            {ok, Socket};
+        {error, Reason} ->
+            ok = curve_tun:close(Socket),
+            {error, Reason}
+    end.
+
+-spec connect_to(curve_tun:public_key(), #way{}) -> connected().
+connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = Deadline}) ->
+    case curve_tun_ends:client(Own#{key => Key}, Deadline) of
+        {ok, End} ->
+            try gen_tcp:connect(Host, Port, Tcp, curve_tun_time:left(Deadline)) of
+                {ok, TcpSocket} -> over(TcpSocket, [], End, Deadline);
+                {error, Reason} -> {error, Reason}
+            catch
+                exit:_ -> {error, badarg};
+                error:_ -> {error, badarg}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+%% Starts a connection over a gen_tcp socket of the caller's and does the handshake.
+-spec over(gen_tcp:socket(), [term()], curve_tun_connection:prepared(), curve_tun_time:deadline()) -> connected().
+over(TcpSocket, Tcp, End, Deadline) ->
+    case curve_tun_connection_sup:start_child(self()) of
+        {ok, Connection} ->
+            case curve_tun_connection:attach(Connection, TcpSocket, Tcp, End) of
+                {ok, Socket} ->
+                    shake(Socket, Deadline);
+                {error, Reason} ->
+                    _ = curve_tun_connection:request(Connection, close),
+                    {error, Reason}
+            end;
+        {error, Reason} ->
+            gen_tcp:close(TcpSocket),
+            {error, Reason}
+    end.
+
+-spec shake(curve_tun:socket(), curve_tun_time:deadline()) -> connected().
+shake({curve_tun_socket, Connection, _, _} = Socket, Deadline) ->
+    case curve_tun_connection:handshake(Connection, Deadline) of
+        ok -> {ok, Socket};
+        {error, Reason} -> {error, Reason}
+    end.

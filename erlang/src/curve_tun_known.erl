@@ -1,0 +1,81 @@
+%%% @private
+%%% Trust on first use: whether a client trusts a server's key, by the file of the servers that it knows.
+%%%
+%%% What touches the file, and the program's own function, run in a process of their own: the caller's time is kept whatever
+%%% they do.
+-module(curve_tun_known).
+
+-export([server/2, check/4, remember/4]).
+-export_type([server/0]).
+
+%% A server as registries have it.
+-type server() :: {Host :: binary(), inet:port_number()}.
+
+%% The name of a server, of the address or name by which a program connects.
+-spec server(term(), term()) -> {ok, server()} | {error, badarg}.
+server(Host, Port) ->
+    try curve_tun_nif:server_host(text(Host), Port) of
+        {ok, Name} -> {ok, {Name, Port}};
+        {error, badarg} -> {error, badarg}
+    catch
+        error:_ -> {error, badarg}
+    end.
+
+-spec text(inet:ip_address() | inet:hostname()) -> binary().
+text(Host) when is_tuple(Host) -> list_to_binary(inet:ntoa(Host));
+text(Host) when is_list(Host) -> list_to_binary(Host);
+text(Host) when is_atom(Host), Host =/= any, Host =/= loopback -> atom_to_binary(Host).
+
+%% Whether a key may be used for a server, before anything is sent to it; and whether it is then to be remembered.
+-spec check(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
+          {ok, Remember :: boolean()} | {error, curve_tun_nif:refusal()}.
+check(#{known_servers := Path} = Own, {Host, Port} = Server, Key, Deadline) ->
+    case with_file(Path, fun(Known) -> curve_tun_nif:known_check(Known, Host, Port, Key) end, Deadline) of
+        ok ->
+            {ok, false};
+        {error, {unknown_peer, Key}} = Refused ->
+            case decide(maps:get(first_use, Own, refuse), Server, Key, Deadline) of
+                once -> {ok, false};
+                remember -> {ok, true};
+                refuse -> Refused
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end;
+check(_Own, _Server, _Key, _Deadline) ->
+    {ok, false}.
+
+%% A function that crashes, hangs or says anything else refuses.
+-spec decide(curve_tun:first_use(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
+          refuse | once | remember.
+decide(Decide, {Host, Port}, Key, Deadline) when is_function(Decide) ->
+    case curve_tun_provider:call(fun() -> Decide(Host, Port, Key) end, Deadline) of
+        {ok, once} -> once;
+        {ok, remember} -> remember;
+        _ -> refuse
+    end;
+decide(FirstUse, _Server, _Key, _Deadline) ->
+    FirstUse.
+
+%% Writes down the key that a server has proven.
+-spec remember(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
+          ok | {error, curve_tun_nif:refusal()}.
+remember(#{known_servers := Path}, {Host, Port}, Key, Deadline) ->
+    with_file(Path, fun(Known) -> curve_tun_nif:known_remember(Known, Host, Port, Key) end, Deadline).
+
+%% The file stays open for as long as the application runs: so one that disappears is noticed, and not made anew.
+-spec with_file(binary(), fun((curve_tun_nif:known()) -> ok | {error, Reason}), curve_tun_time:deadline()) ->
+          ok | {error, Reason | atom()}.
+with_file(Path, Do, Deadline) ->
+    Open = fun() -> curve_tun_nif:known_open(Path) end,
+    Work = fun() ->
+               case curve_tun_keep:get_or_make({known_servers, Path}, Open) of
+                   {ok, Known} -> Do(Known);
+                   {error, Reason} -> {error, Reason}
+               end
+           end,
+    case curve_tun_provider:call(Work, Deadline) of
+        {ok, Result} -> Result;
+        {error, timeout} -> {error, timeout};
+        {error, failed} -> {error, internal}
+    end.
