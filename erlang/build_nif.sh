@@ -11,7 +11,7 @@ fi
 [ -f "$crate/Cargo.toml" ] || { echo "curve_tun: the crate is expected in the folder above $here" >&2; exit 1; }
 # libsodium's build runs make, and must not take the variables of a make that runs us for its own.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES DESTDIR
-cargo build --quiet --release --lib --no-default-features --features nif,pkcs11,dns --manifest-path "$crate/Cargo.toml"
+cargo build --quiet --release --lib --no-default-features --features nif,pkcs11 --manifest-path "$crate/Cargo.toml"
 case $(uname -s) in
     Darwin) built=libcurve_tun.dylib ;;
     *) built=libcurve_tun.so ;;

@@ -269,7 +269,8 @@ fn beyond_what_is_asked_and_waits_clients_are_refused_at_once() {
     // 256 are asked for and 1,024 wait.
     for number in 0..1280 {
         let tell = tell.clone();
-        let asked = registry.verify_then(&client(number), move |verdict| tell.send((number, verdict)).unwrap());
+        let asked =
+            registry.verify_then(&client(number), move |verdict| tell.send((number, verdict)).unwrap());
         assert_eq!(asked, None);
     }
     let refused = registry.verify_then(&client(1280), |_| panic!("it was not asked"));

@@ -55,16 +55,17 @@
   | {handshakes_per_source, pos_integer() | infinity}
   | gen_tcp:option() | gen_tcp:connect_option() | gen_tcp:listen_option().
 %% `key': the server's public key; without it `connect' takes those that the registry knows. `vault' and `registry':
-%% providers other than the first ones of the application's environment. `known_servers': for `connect', the registry file
-%% of the servers that this client knows, made if it is not there; a server is then taken by no other key than a known one,
-%% and `first_use', `refuse' when not given, decides of the others. `listener': for `listen', a name that the registry is
-%% told of each client, at most 255 bytes without control characters. `handshake_timeout': from TCP connected, or accepted, to the end of the handshake;
-%% 10,000 when not given. `receive_high_water': bytes of messages that wait for a receiver, above which nothing more is
-%% read from the peer; 262,144 when not given. `handshakes_max': handshakes that a listener has in flight at most, 1,024
-%% when not given; `handshakes_per_source': how many of these one source may have, an IPv4 address or the /64 of an IPv6
-%% address, `infinity' when not given; at either limit, of the source that has most the oldest gives way. `buffer': bytes
-%% of one read of the socket at most, 131,072 when not given; a socket that has little to read has less. All others go to
-%% `gen_tcp'; not given, `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
+%% providers other than the first ones of the application's environment. `known_servers': for `connect', the registry
+%% file of the servers that this client knows, made if it is not there; a server is then taken by no other key than a
+%% known one, and `first_use', `refuse' when not given, decides of the others. `listener': for `listen', a name that the
+%% registry is told of each client, at most 255 bytes without control characters. `handshake_timeout': from TCP
+%% connected, or accepted, to the end of the handshake; 10,000 when not given. `receive_high_water': bytes of messages
+%% that wait for a receiver, above which nothing more is read from the peer; 262,144 when not given. `handshakes_max':
+%% handshakes that a listener has in flight at most, 1,024 when not given; `handshakes_per_source': how many of these
+%% one source may have, an IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of
+%% the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 131,072 when not
+%% given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
+%% are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options.
 -type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}.

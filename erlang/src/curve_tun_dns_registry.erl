@@ -1,8 +1,9 @@
 %%% @doc The registry in DNS: which public keys may come in from which addresses, and which keys servers have, in TXT
 %%% records under a zone. `docs/REGISTRIES.md' of the crate has their names and their form.
 %%%
-%%% It is used where `registry_providers' or the option `{registry, curve_tun_dns_registry}' names it, and takes its settings
-%%% from `registry_dns' in the application's environment, a list:
+%%% It is used where `registry_providers' or the option `{registry, curve_tun_dns_registry}' names it, and takes its
+%%% settings from `registry_dns' in the application's environment, a list. `registry_providers' has to name it in any case,
+%%% as the first or a further one, so that it is there:
 %%%
 %%% <dl>
 %%% <dt>`{zone, Name}'</dt><dd>the zone, a string or a binary: the one setting that must be there</dd>

@@ -11,6 +11,8 @@
     providers :: curve_tun_provider:providers(),
     %% Who has the request answered: a process, or the NIF's own threads.
     helper :: {pid() | nif, reference()} | undefined,
+    %% Whose failure it is if nothing comes of it.
+    asked = vault :: vault | registry,
     %% Bytes that the NIF takes when it has its answer.
     rest = <<>> :: binary()
 }).
@@ -79,7 +81,11 @@ ask(ask, State, #handshake{nif = Nif} = H0) ->
         {error, Reason} -> {error, Reason}
     end;
 ask(Request, State, #handshake{providers = Providers} = H) ->
-    {wait, State, H#handshake{helper = curve_tun_provider:start(Request, Providers)}}.
+    Asked = case element(1, Request) of
+                verify -> registry;
+                _ -> vault
+            end,
+    {wait, State, H#handshake{helper = curve_tun_provider:start(Request, Providers), asked = Asked}}.
 
 -spec sent(ok | {error, atom()}, step()) -> step().
 sent(ok, Step) -> Step;
@@ -103,15 +109,19 @@ answered(Ref, Answer, #handshake{nif = Nif, helper = {_, Ref}, rest = Rest} = H0
         {ok, State, ToSend, _, Request} -> step({ok, State, ToSend, Rest, Request}, H);
         {error, Reason} -> {error, Reason}
     catch
-        error:badarg -> {error, vault_failed}
+        error:badarg -> failure(H)
     end;
 answered(_Ref, _Answer, _H) ->
     ignore.
 
 %% The provider's process has ended without an answer.
 -spec failed(pid(), handshake()) -> step() | ignore.
-failed(Pid, #handshake{helper = {Pid, _}}) -> {error, vault_failed};
+failed(Pid, #handshake{helper = {Pid, _}} = H) -> failure(H);
 failed(_Pid, _H) -> ignore.
+
+-spec failure(handshake()) -> {error, vault_failed | registry_failed}.
+failure(#handshake{asked = vault}) -> {error, vault_failed};
+failure(#handshake{asked = registry}) -> {error, registry_failed}.
 
 %% The transport ended before the handshake did. Only an end in order, by a peer that has read what we sent, says
 %% anything about the server's key.

@@ -88,9 +88,9 @@ option(Option, {Own, Tcp}) ->
 is_ours(list) -> true;
 is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
     lists:member(element(1, Option),
-                 [key, vault, registry, known_servers, first_use, listener, handshake_timeout, receive_high_water, handshakes_max,
-                  handshakes_per_source, buffer, mode, packet, packet_size, header, deliver, exit_on_close, show_econnreset, line_delimiter,
-                  delay_send]);
+                 [key, vault, registry, known_servers, first_use, listener, handshake_timeout, receive_high_water,
+                  handshakes_max, handshakes_per_source, buffer, mode, packet, packet_size, header, deliver, exit_on_close,
+                  show_econnreset, line_delimiter, delay_send]);
 is_ours(Option) -> not is_atom(Option).
 
 -spec text(term(), term()) -> binary().

@@ -6,7 +6,7 @@
 -module(curve_tun_provider).
 
 -export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
--export([call/2, end_with/2, start/2, answer_of/3]).
+-export([call/2, run/3, end_with/2, start/2, answer_of/3]).
 -export_type([providers/0]).
 
 -type providers() :: #{vault => module(), registry => module(), socket => gen_tcp:socket()}.
@@ -85,11 +85,8 @@ exports(Module, Function, Arity) ->
 %% is its own affair, and so is what becomes of processes that it links to.
 -spec call(fun(() -> Value), curve_tun_time:deadline()) -> {ok, Value} | {error, timeout | failed}.
 call(Fun, Deadline) ->
-    {Caller, Tag} = {self(), make_ref()},
-    {Helper, Monitor} = spawn_monitor(fun() ->
-                            _ = spawn(?MODULE, end_with, [Caller, self()]),
-                            exit({Tag, attempt(Fun)})
-                        end),
+    Tag = make_ref(),
+    {Helper, Monitor} = spawn_monitor(?MODULE, run, [self(), Tag, Fun]),
     receive
         {'DOWN', Monitor, process, Helper, {Tag, Result}} -> Result;
         {'DOWN', Monitor, process, Helper, _} -> {error, failed}
@@ -98,6 +95,12 @@ call(Fun, Deadline) ->
         exit(Helper, kill),
         {error, timeout}
     end.
+
+%% The body of that process.
+-spec run(pid(), reference(), fun(() -> term())) -> no_return().
+run(Caller, Tag, Fun) ->
+    _ = spawn(?MODULE, end_with, [Caller, self()]),
+    exit({Tag, attempt(Fun)}).
 
 %% Ends the helper of a caller that ends.
 -spec end_with(pid(), pid()) -> true.

@@ -13,8 +13,8 @@ suite() -> [{timetrap, {seconds, 180}}].
 
 all() ->
     [clients_come_in_by_their_records, a_server_is_found_by_name_and_its_keys_are_tried_in_turn,
-     answers_that_are_not_proven_are_refused, names_that_wait_hold_up_nobody, a_silent_name_server_refuses_those_it_is_asked_about,
-     a_question_ends_with_the_application, what_cannot_be_used_stops_the_start].
+     answers_that_are_not_proven_are_refused, names_that_wait_hold_up_nobody,
+     a_silent_name_server_refuses_those_it_is_asked_about, a_question_ends_with_the_application, what_cannot_be_used_stops_the_start].
 
 init_per_suite(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "vault"),
@@ -45,7 +45,7 @@ accept_all(Listener, Tell) ->
             %% Who has left again was there for its key alone.
             _ = case curve_tun:peername(Socket) of
                     {ok, {Address, _}} -> Tell ! {came, Address};
-                    {error, closed} -> left
+                    {error, _} -> left
                 end,
             accept_all(Listener, Tell);
         {error, closed} ->

@@ -12,7 +12,8 @@
 suite() -> [{timetrap, {seconds, 120}}].
 
 all() ->
-    [a_first_use_is_decided_and_remembered, a_changed_key_is_refused_before_anything_is_sent, a_key_is_remembered_once_it_is_proven,
+    [a_first_use_is_decided_and_remembered, a_changed_key_is_refused_before_anything_is_sent,
+     a_key_is_remembered_once_it_is_proven,
      a_function_decides, a_function_that_fails_refuses, a_function_that_hangs_refuses_in_time, a_denied_key_is_refused,
      nothing_is_trusted_while_the_file_is_unusable, a_key_that_another_program_remembered_first_wins,
      a_server_in_the_file_is_found_by_name, keys_by_name_are_trusted_like_others, a_registry_in_erlang_knows_servers,
@@ -91,7 +92,8 @@ a_first_use_is_decided_and_remembered(Config) ->
     %% A name in another form is the same, and an address is another server.
     {ok, Key} = connect('LocalHost', [{key, Key}, {known_servers, get(known, Config)}], Config),
     {error, {unknown_peer, Key}} = connect({127,0,0,1}, [{key, Key}, {known_servers, get(known, Config)}], Config),
-    {ok, Key} = connect({127,0,0,1}, [{key, Key}, {known_servers, list_to_binary(get(known, Config))}, {first_use, remember}], Config),
+    Binary = list_to_binary(get(known, Config)),
+    {ok, Key} = connect({127,0,0,1}, [{key, Key}, {known_servers, Binary}, {first_use, remember}], Config),
     ?assertEqual(<<(line("localhost", Key, Config))/binary, (line("127.0.0.1", Key, Config))/binary>>, remembered(Config)),
     %% The next run of the program knows it.
     curve_tun_test:stop(),
@@ -208,7 +210,8 @@ a_server_in_the_file_is_found_by_name(Config) ->
     %% A denied key is not tried.
     Write([line("localhost", ?OTHER, Config), "! ", text(?OTHER), "\n"]),
     {error, not_found} = connect([], Config),
-    [{error, badarg} = connect(Host, [], Config) || Host <- ["", "a b", "a..b", [16#20ac], {1,2,3}, any, loopback, {local, "/x"}]],
+    [{error, badarg} = connect(Host, [], Config)
+     || Host <- ["", "a b", "a..b", [16#20ac], {1,2,3}, any, loopback, {local, "/x"}]],
     {error, badarg} = curve_tun:connect("localhost", 0, []),
     {error, badarg} = curve_tun:connect("localhost", 65536 + get(port, Config), []),
     {error, badarg} = curve_tun:connect("localhost", http, []),
@@ -261,7 +264,8 @@ a_registry_in_erlang_that_fails(Config) ->
      end || {Reason, Fun} <- [{registry_failed, fun(_, _) -> error(failed) end},
                               {registry_failed, fun(_, _) -> exit(normal) end},
                               {registry_failed, fun(_, _) -> exit(self(), kill), timer:sleep(infinity) end},
-                              {registry_failed, fun(_, _) -> spawn_link(fun() -> exit(failed) end), timer:sleep(infinity) end},
+                              {registry_failed,
+                               fun(_, _) -> spawn_link(fun() -> exit(failed) end), timer:sleep(infinity) end},
                               {registry_failed, fun(_, _) -> {ok, []} end},
                               {registry_failed, fun(_, _) -> {ok, [<<1>>]} end},
                               {registry_failed, fun(_, _) -> {ok, [?OTHER | ?OTHER]} end},

@@ -5,7 +5,6 @@ use super::term;
 use super::waiting::Waiting;
 use crate::connection::{Answer, Request};
 use crate::error::{Error, Result};
-#[cfg(feature = "dns")]
 use crate::registry::DnsRegistry;
 use rustler::Encoder;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,7 +20,6 @@ pub(super) struct Answerers {
 #[derive(Clone)]
 pub(super) enum Answerer {
     Crew(Arc<Crew>),
-    #[cfg(feature = "dns")]
     Dns(Arc<DnsRegistry>),
 }
 
@@ -40,13 +38,11 @@ impl Answerer {
     pub(super) fn ask(&self, request: Request, question: Question) -> Result<Option<Answer>> {
         match (self, request) {
             (Answerer::Crew(crew), request) => crew.ask(request, question).map(|()| None),
-            #[cfg(feature = "dns")]
             (Answerer::Dns(registry), Request::Verify(candidate)) => {
                 let answer = |verdict: Result<_>| verdict.map_or_else(Answer::Failed, Answer::Verdict);
                 let told = registry.verify_then(&candidate, move |verdict| question.answer(answer(verdict)));
                 Ok(told.map(answer))
             }
-            #[cfg(feature = "dns")]
             _ => Err(Error::Internal),
         }
     }
@@ -54,9 +50,9 @@ impl Answerer {
 
 /// Where a connection finds the answer to its request.
 #[derive(Clone, Default)]
-pub(super) struct Place(Arc<Mutex<Option<Answer>>>);
+pub(super) struct AnswerSlot(Arc<Mutex<Option<Answer>>>);
 
-impl Place {
+impl AnswerSlot {
     pub(super) fn put(&self, answer: Answer) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
@@ -68,25 +64,25 @@ impl Place {
 
 /// A connection's request that is under way. It holds nothing of the connection, which may be closed meanwhile.
 pub(super) struct Question {
-    place: Weak<Mutex<Option<Answer>>>,
+    slot: Weak<Mutex<Option<Answer>>>,
     waiting: Waiting,
 }
 
 impl Question {
-    /// A question whose answer goes to `place`, which `waiting` is then told of.
-    pub(super) fn new(place: &Place, waiting: Waiting) -> Question {
-        Question { place: Arc::downgrade(&place.0), waiting }
+    /// A question whose answer goes to `slot`, which `waiting` is then told of.
+    pub(super) fn new(slot: &AnswerSlot, waiting: Waiting) -> Question {
+        Question { slot: Arc::downgrade(&slot.0), waiting }
     }
 
     /// Whether the connection still waits for the answer.
     pub(super) fn is_open(&self) -> bool {
-        self.place.strong_count() > 0
+        self.slot.strong_count() > 0
     }
 
     /// Answers it. Only for threads that are none of the BEAM's.
     pub(super) fn answer(self, answer: Answer) {
-        if let Some(place) = self.place.upgrade() {
-            Place(place).put(answer);
+        if let Some(slot) = self.slot.upgrade() {
+            AnswerSlot(slot).put(answer);
             self.waiting.tell(|env| term::answered().encode(env));
         }
     }

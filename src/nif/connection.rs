@@ -1,6 +1,6 @@
 //! A connection as a resource, and its handshake.
 
-use super::answerers::{Answerers, Place, Question};
+use super::answerers::{AnswerSlot, Answerers, Question};
 use super::portion::{STEP_COST, consume};
 use super::sending::Sending;
 use super::server::ServerResource;
@@ -29,7 +29,7 @@ pub(super) struct Handshake {
     pub connection: Connection,
     /// Who answers what takes its time, and what they said.
     answerers: Answerers,
-    answer: Place,
+    answer: AnswerSlot,
 }
 
 #[rustler::resource_impl]
@@ -84,7 +84,7 @@ fn begin(handle: &ConnectionResource, connection: Connection, answerers: Answere
     if place.is_some() || handle.peer.get().is_some() {
         return Err(Error::WrongState);
     }
-    *place = Some(Box::new(Handshake { connection, answerers, answer: Place::default() }));
+    *place = Some(Box::new(Handshake { connection, answerers, answer: AnswerSlot::default() }));
     Ok(())
 }
 
@@ -103,15 +103,15 @@ fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<T
 #[rustler::nif]
 fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
     let asked = (|| {
-        let (answerer, request, place) = {
+        let (answerer, request, slot) = {
             let handshake = lock(&handle.handshake)?;
             let handshake = handshake.as_ref().ok_or(Error::Closed)?;
             let request = handshake.connection.request().ok_or(Error::WrongState)?;
             let answerer = handshake.answerers.of(request).ok_or(Error::WrongState)?;
             (answerer.clone(), request.clone(), handshake.answer.clone())
         };
-        let question = Question::new(&place, Waiting::caller(env, reference));
-        Ok(answerer.ask(request, question)?.map(|answer| place.put(answer)))
+        let question = Question::new(&slot, Waiting::caller(env, reference));
+        Ok(answerer.ask(request, question)?.map(|answer| slot.put(answer)))
     })();
     match asked {
         Ok(Some(())) => term::answered().encode(env),

@@ -11,7 +11,6 @@
 mod answerers;
 mod connection;
 mod crew;
-#[cfg(feature = "dns")]
 mod dns;
 mod keys;
 mod known;

@@ -2,14 +2,14 @@
 
 use super::answerers::Answerer;
 use super::crew::Crew;
+use super::dns;
 use super::provider::LaterRegistry;
 use super::term::{self, address, binary, done, path, place, public_key, reply, server_name};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-#[cfg(feature = "dns")]
-use crate::registry::DnsRegistry;
 use crate::registry::{
-    Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, RegistryFileError, ServerKeys, Subject,
+    Candidate, DnsRegistry, Entry, FileRegistry, MemoryRegistry, Place, Registry, RegistryFileError,
+    ServerKeys, Subject,
 };
 use rustler::{Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 use std::sync::Arc;
@@ -25,7 +25,6 @@ pub(super) enum Kind {
     Memory(Arc<MemoryRegistry>),
     /// In a file, with who reads it when it is large and has changed.
     File(Arc<FileRegistry>, Arc<Crew>),
-    #[cfg(feature = "dns")]
     Dns(Arc<DnsRegistry>),
     /// In an Erlang module.
     Module,
@@ -41,7 +40,6 @@ impl RegistryResource {
         let registry: Arc<dyn Registry> = match &kind {
             Kind::Memory(registry) => registry.clone(),
             Kind::File(registry, _) => registry.clone(),
-            #[cfg(feature = "dns")]
             Kind::Dns(registry) => registry.clone(),
             Kind::Module => Arc::new(LaterRegistry),
         };
@@ -61,7 +59,6 @@ impl RegistryResource {
     pub(super) fn answerer(&self) -> Option<Answerer> {
         match &self.kind {
             Kind::File(_, crew) => Some(Answerer::Crew(crew.clone())),
-            #[cfg(feature = "dns")]
             Kind::Dns(registry) => Some(Answerer::Dns(registry.clone())),
             Kind::Memory(_) | Kind::Module => None,
         }
@@ -115,15 +112,7 @@ fn registry_open_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
 /// `{ok, Registry} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_open_dns<'a>(env: Env<'a>, zone: Binary<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
-    Ok(reply(env, open_dns(&zone, options)?))
-}
-
-#[cfg(feature = "dns")]
-use super::dns::open as open_dns;
-
-#[cfg(not(feature = "dns"))]
-fn open_dns(_: &Binary, _: Term) -> NifResult<Result<Handle>> {
-    Ok(Err(Error::Unsupported))
+    Ok(reply(env, dns::open(&zone, options)?))
 }
 
 /// A registry that an Erlang module answers for.
@@ -184,9 +173,8 @@ fn registry_lookup<'a>(
     Ok(match &registry.kind {
         Kind::Memory(registry) => keys_reply(env, Ok(registry.lookup(at))),
         Kind::File(registry, _) => keys_reply(env, Ok(registry.lookup(at))),
-        #[cfg(feature = "dns")]
         Kind::Dns(registry) => {
-            super::dns::ask(env, reference, keys_reply, |tell| registry.lookup_then(at, None, tell))
+            dns::ask(env, reference, keys_reply, |tell| registry.lookup_then(at, None, tell))
         }
         Kind::Module => return Err(rustler::Error::BadArg),
     })
@@ -209,9 +197,8 @@ fn registry_server_keys<'a>(
     Ok(match &registry.kind {
         Kind::Memory(_) => term::failure(env, Error::Unsupported),
         Kind::File(registry, _) => keys_reply(env, registry.server_keys(&name, None)),
-        #[cfg(feature = "dns")]
         Kind::Dns(registry) => {
-            super::dns::ask(env, reference, keys_reply, |tell| registry.server_keys_then(&name, None, tell))
+            dns::ask(env, reference, keys_reply, |tell| registry.server_keys_then(&name, None, tell))
         }
         Kind::Module => return Err(rustler::Error::BadArg),
     })
@@ -229,10 +216,7 @@ fn registry_verify<'a>(
     let candidate = Candidate::new(address(at)?, public_key(&key)?);
     Ok(match &registry.kind {
         Kind::Memory(_) | Kind::File(..) => reply(env, registry.registry.verify(&candidate)),
-        #[cfg(feature = "dns")]
-        Kind::Dns(registry) => {
-            super::dns::ask(env, reference, reply, |tell| registry.verify_then(&candidate, tell))
-        }
+        Kind::Dns(registry) => dns::ask(env, reference, reply, |tell| registry.verify_then(&candidate, tell)),
         Kind::Module => return Err(rustler::Error::BadArg),
     })
 }
