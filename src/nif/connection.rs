@@ -1,14 +1,15 @@
 //! A connection as a resource, and its handshake.
 
-use super::crew::Crew;
+use super::crew;
 use super::sending::Sending;
 use super::server::ServerResource;
 use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
 use super::vault::VaultResource;
 use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request};
+use crate::crew::Asked;
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::vault::Purpose;
+use crate::vault::{Purpose, Vault};
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -25,8 +26,9 @@ pub(super) struct ConnectionResource {
 /// A connection until it is connected, with what it then needs no more.
 pub(super) struct Handshake {
     pub connection: Connection,
-    /// Who asks the vault, if that takes its time, and what it said.
-    crew: Option<Arc<Crew>>,
+    /// The vault, if threads of ours are to ask it; the question that it was last asked, and what it said.
+    distant: Option<Arc<dyn Vault>>,
+    asked: Option<Asked>,
     pub vaults_answer: Option<Answer>,
 }
 
@@ -57,7 +59,7 @@ fn begin_client<'a>(
     let connection = Connection::client(vault.vault.clone(), public_key(&server)?, &Options::default());
     let hello = connection.and_then(|mut connection| {
         let hello = take_pending(env, &mut connection);
-        begin(&handle, connection, vault.crew.clone())?;
+        begin(&handle, connection, vault.distant.clone())?;
         Ok(hello)
     });
     Ok(reply(env, hello))
@@ -72,16 +74,16 @@ fn begin_server<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let connection = Connection::server(&server.server, address(from)?);
-    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.crew.clone()))))
+    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.distant.clone()))))
 }
 
 /// `WrongState` if it has begun before.
-fn begin(handle: &ConnectionResource, connection: Connection, crew: Option<Arc<Crew>>) -> Result<()> {
+fn begin(handle: &ConnectionResource, connection: Connection, distant: Option<Arc<dyn Vault>>) -> Result<()> {
     let mut place = lock(&handle.handshake)?;
     if place.is_some() || handle.peer.get().is_some() {
         return Err(Error::WrongState);
     }
-    *place = Some(Box::new(Handshake { connection, crew, vaults_answer: None }));
+    *place = Some(Box::new(Handshake { connection, distant, asked: None, vaults_answer: None }));
     Ok(())
 }
 
@@ -99,11 +101,16 @@ fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<T
 /// calling process, unless the connection is closed before.
 #[rustler::nif]
 fn ask_vault<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
-    let crew = lock(&handle.handshake).and_then(|handshake| {
-        let handshake = handshake.as_ref().ok_or(Error::Closed)?;
-        handshake.crew.clone().ok_or(Error::WrongState)
-    });
-    done(env, crew.and_then(|crew| crew.ask(handle, env.pid(), reference)))
+    let ask = || {
+        let vault = lock(&handle.handshake)?.as_ref().ok_or(Error::Closed)?.distant.clone();
+        let asked = crew::ask(&vault.ok_or(Error::WrongState)?, handle.clone(), env.pid(), reference)?;
+        // If it is closed by now, that takes the question back.
+        if let Some(handshake) = lock(&handle.handshake)?.as_mut() {
+            handshake.asked = Some(asked);
+        }
+        Ok(())
+    };
+    done(env, ask())
 }
 
 /// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
@@ -128,12 +135,12 @@ fn advance<'a>(
         let mut place = lock(&handle.handshake)?;
         let handshake = place.as_mut().ok_or(Error::Closed)?;
         let taken = step(handshake)?;
-        let Handshake { connection, crew, .. } = &mut **handshake;
+        let Handshake { connection, distant, .. } = &mut **handshake;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
         let request = connection.request().map(|request| match request {
             Request::Verify(_) => encode_request(env, request),
-            _ if crew.is_some() => term::ask_vault().encode(env),
+            _ if distant.is_some() => term::ask_vault().encode(env),
             _ => encode_request(env, request),
         });
         Ok((taken, state, to_send, request))

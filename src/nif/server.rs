@@ -1,17 +1,17 @@
 //! A server's vault, registry, minute keys and limit, as one resource.
 
-use super::crew::Crew;
 use super::registry::RegistryResource;
 use super::term::reply;
 use super::vault::VaultResource;
 use crate::connection::{Options, Server};
+use crate::vault::Vault;
 use rustler::{Env, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
 pub(super) struct ServerResource {
     pub server: Arc<Server>,
-    /// Who asks its vault, if that takes its time.
-    pub crew: Option<Arc<Crew>>,
+    /// Its vault, if that takes its time and threads of ours are to ask it.
+    pub distant: Option<Arc<dyn Vault>>,
 }
 
 #[rustler::resource_impl]
@@ -28,8 +28,8 @@ fn server_new<'a>(
 ) -> Term<'a> {
     let options = Options { handshakes_max, ..Options::default() };
     let server = Server::new(vault.vault.clone(), registry.registry.clone(), options, now_ms);
-    let crew = vault.crew.clone();
-    reply(env, server.map(|server| ResourceArc::new(ServerResource { server, crew })))
+    let distant = vault.distant.clone();
+    reply(env, server.map(|server| ResourceArc::new(ServerResource { server, distant })))
 }
 
 /// Rotates the minute keys that are due: `{ok, NextMs} | {error, Reason}`.

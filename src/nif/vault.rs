@@ -1,11 +1,10 @@
 //! Vaults as resources.
 
-use super::crew::Crew;
 use super::provider::LaterVault;
 use super::term::{self, binary, exactly, failure, path, public_key, reply};
 use crate::crypto::{Cost, NONCE_BYTES, TAG_BYTES};
 use crate::error::{Error, Result};
-use crate::vault::{FileVault, LongTermNonce, MemoryVault, Purpose, TwoSteps, Vault, first_line};
+use crate::vault::{Answers, FileVault, LongTermNonce, MemoryVault, Purpose, TwoSteps, Vault, first_line};
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -22,8 +21,8 @@ const ISSUED_MAX: usize = 1024;
 
 pub(super) struct VaultResource {
     pub vault: Arc<dyn Vault>,
-    /// Who asks it, if it takes its time.
-    pub crew: Option<Arc<Crew>>,
+    /// The same vault, if it takes its time and threads of ours are to ask it.
+    pub distant: Option<Arc<dyn Vault>>,
     /// The same vault, if it can box in two steps.
     two_steps: Option<Arc<dyn TwoSteps>>,
     /// Nonces given out by `vault_nonce` and not used.
@@ -38,10 +37,10 @@ type Handle = ResourceArc<VaultResource>;
 /// A vault over a key of which we see the nonces.
 fn whole(vault: impl TwoSteps + 'static) -> Result<Handle> {
     let vault = Arc::new(vault);
-    let crew = Crew::of(vault.clone())?;
+    let distant = (vault.answers() == Answers::Later).then(|| vault.clone() as Arc<dyn Vault>);
     Ok(ResourceArc::new(VaultResource {
         vault: vault.clone(),
-        crew,
+        distant,
         two_steps: Some(vault),
         issued: Mutex::default(),
     }))
@@ -124,8 +123,8 @@ fn vault_open_agent<'a>(env: Env<'a>, socket: Binary<'a>) -> Term<'a> {
 #[cfg(target_os = "linux")]
 fn open_agent(socket: &Path) -> Result<Handle> {
     let vault = Arc::new(crate::vault::AgentVault::open(socket)?);
-    let crew = Crew::of(vault.clone())?;
-    Ok(ResourceArc::new(VaultResource { vault, crew, two_steps: None, issued: Mutex::default() }))
+    let distant = Some(vault.clone() as Arc<dyn Vault>);
+    Ok(ResourceArc::new(VaultResource { vault, distant, two_steps: None, issued: Mutex::default() }))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -173,7 +172,7 @@ fn vault_dummy(env: Env) -> Term {
 #[rustler::nif]
 fn vault_later<'a>(env: Env<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
     let vault = Arc::new(LaterVault(public_key(&key)?));
-    let resource = VaultResource { vault, crew: None, two_steps: None, issued: Mutex::default() };
+    let resource = VaultResource { vault, distant: None, two_steps: None, issued: Mutex::default() };
     Ok(ResourceArc::new(resource).encode(env))
 }
 
