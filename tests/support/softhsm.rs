@@ -59,7 +59,9 @@ impl SoftHsm {
             // SAFETY: every test of the process comes here first, and waits; nobody reads the environment meanwhile.
             unsafe { std::env::set_var("SOFTHSM2_CONF", &conf) };
             let hsm = SoftHsm { folder, module: module().expect("SoftHSM 2, from the package softhsm2") };
-            TOKENS.iter().for_each(|token| hsm.init_token(token));
+            let pin_file = hsm.folder().join("pin-of-all");
+            std::fs::write(&pin_file, PIN).unwrap();
+            TOKENS.iter().for_each(|token| hsm.init_token(token, &pin_file));
             hsm
         })
     }
@@ -73,14 +75,14 @@ impl SoftHsm {
         self.folder.path()
     }
 
-    fn init_token(&self, label: &str) {
-        let pin = std::str::from_utf8(PIN).unwrap();
-        let status = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", label, "--so-pin", "so-5678", "--pin", pin])
-            .env("SOFTHSM2_CONF", self.conf())
-            .output()
-            .unwrap();
-        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    /// One more token, before the first use of the module in this process. Its PIN is in a file, and is not read here.
+    pub fn init_token(&self, label: &str, pin_file: &Path) {
+        let mut shell = Command::new("sh");
+        let init =
+            "exec softhsm2-util --init-token --free --label \"$1\" --so-pin so-5678 --pin \"$(cat \"$2\")\"";
+        shell.args(["-c", init, "sh", label]).arg(pin_file).env("SOFTHSM2_CONF", self.conf());
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Builds a module that stands in front of this one, `tests/support/SOURCE.c`, with these definitions.
