@@ -7,8 +7,6 @@
 -module(curve_tun_connection).
 -behaviour(gen_statem).
 
--include_lib("kernel/include/logger.hrl").
-
 -export([start_link/1, attach/4, handshake/2, handshake_for/2, give/2, request/2, wait/1]).
 -export([send_failed/2, sender_idle/2, watch_again/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
@@ -40,17 +38,14 @@
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
     broken = false :: boolean(),
-    %% What is left to do when closing: see `linger/1'.
-    linger :: none | {flush, Pending :: non_neg_integer(), curve_tun_time:deadline()} | drain
+    %% What is left to do when closing.
+    linger :: none | curve_tun_linger:linger()
 }).
 
--define(READS, 8).
 %% After this many idle milliseconds buffers and heap are given back.
 -define(IDLE, 1000).
-%% A close waits this long for the kernel to take more of what was sent, and then this long for the peer's end.
--define(FLUSH, 5000).
+%% The end of writing waits for what was sent before it, and looks for it so often.
 -define(FLUSH_STEP, 10).
--define(DRAIN, 500).
 -define(RENEW, 1000).
 
 %%% Calls
@@ -131,17 +126,9 @@ handle_event(Type, Event, State, D) ->
             _ -> shaking(Type, Event, State, D)
         end
     catch
-        Class:Reason:Stack -> erlang:raise(Class, bare(Reason), [{M, F, arity(A), Where} || {M, F, A, Where} <- Stack])
+        Class:Reason:Stack ->
+            erlang:raise(Class, curve_tun_report:reason(Reason), curve_tun_report:stack(Stack))
     end.
-
--spec bare(term()) -> atom().
-bare(Reason) when is_atom(Reason) -> Reason;
-bare(Reason) when is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
-bare(_Reason) -> failed.
-
--spec arity(arity() | [term()]) -> arity().
-arity(Arguments) when is_list(Arguments) -> length(Arguments);
-arity(Arity) -> Arity.
 
 -spec init(pid()) -> {ok, ready, #data{}}.
 init(Controller) ->
@@ -152,38 +139,19 @@ init(Controller) ->
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(_Reason, _State, #data{socket = Socket, nif = Nif, handshake = Handshake}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:close(Nif),
-    _ = Socket =:= undefined orelse close_socket(Socket),
+    _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     _ = Handshake =:= undefined orelse curve_tun_handshake:stop(Handshake),
     ok.
-
-%% Closing waits for what the kernel has not taken; who ends here has waited for that or gives it up.
--spec close_socket(gen_tcp:socket()) -> ok.
-close_socket(Socket) ->
-    _ = pending(Socket) =:= 0 orelse inet:setopts(Socket, [{linger, {true, 0}}]),
-    gen_tcp:close(Socket).
 
 %% Leaves out messages and what is on its way.
 -spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
 format_status(Status) ->
-    maps:map(fun(data, D) -> shown(D);
-                (queue, Queue) -> length(Queue);
-                (postponed, Queue) -> length(Queue);
-                (log, _) -> [];
-                (message, _) -> hidden;
-                (reason, Reason) -> shown_reason(Reason);
-                (_, Value) -> Value
-             end, Status).
+    curve_tun_report:status(fun shown/1, Status).
 
 -spec shown(#data{}) -> map().
 shown(#data{controller = Controller, socket = Socket, role = Role, receivers = Rx}) ->
     #{controller => Controller, socket => Socket, role => Role,
       active => curve_tun_receivers:active(Rx), waiting_bytes => curve_tun_receivers:bytes(Rx)}.
-
--spec shown_reason(term()) -> term().
-shown_reason({_Reason, [{M, F, _, _} | _]}) -> {failed_in, M, F};
-shown_reason(Reason) when is_atom(Reason) -> Reason;
-shown_reason({Class, _Reason, [{M, F, _, _} | _]}) -> {Class, failed_in, M, F};
-shown_reason(_) -> hidden.
 
 %%% ready: the socket and the handshake are awaited; a server's end also waits here for the hello
 
@@ -303,7 +271,7 @@ connected(cast, {send_failed, closed}, _D) ->
 connected(cast, {send_failed, Reason}, D) ->
     over(Reason, D);
 connected({timeout, end_writing}, flush, #data{socket = Socket}) ->
-    case pending(Socket) of
+    case curve_tun_linger:pending(Socket) of
         0 -> _ = gen_tcp:shutdown(Socket, write), keep_state_and_data;
         _ -> {keep_state_and_data, [{{timeout, end_writing}, ?FLUSH_STEP, flush}]}
     end;
@@ -383,7 +351,7 @@ shut_down(read_write, From, D) ->
 over(Reason, #data{socket = Socket, nif = Nif, receivers = Rx0} = D) ->
     log(Reason, D),
     curve_tun_nif:close(Nif),
-    close_socket(Socket),
+    curve_tun_linger:close(Socket),
     Rx = curve_tun_receivers:deliver([], controller(D), curve_tun_receivers:end_with(Reason, Rx0)),
     stay(D#data{socket = undefined, receivers = Rx}).
 
@@ -394,47 +362,23 @@ stay(#data{receivers = Rx} = D) ->
         false -> {next_state, closed, D, [{{timeout, idle}, cancel}]}
     end.
 
-%% Closing in order: what was sent is handed to the kernel, then the peer's own end is awaited, for closing with unread
-%% bytes would reset the connection and could take away what the peer has not read. Both waits are bounded.
+%% Closing in order: see `curve_tun_linger'.
 -spec linger(#data{}) -> gen_statem:event_handler_result(atom()).
 linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D) ->
     curve_tun_nif:close(Nif),
-    Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx)},
-    Flush = {flush, pending(Socket), curve_tun_time:deadline(?FLUSH)},
-    {next_state, closed, Ended#data{linger = Flush}, [{{timeout, idle}, cancel}, {state_timeout, 0, linger}]}.
-
-%% Bytes that the kernel has not taken.
--spec pending(gen_tcp:socket()) -> non_neg_integer().
-pending(Socket) ->
-    case inet:getstat(Socket, [send_pend]) of
-        {ok, [{send_pend, Pending}]} -> Pending;
-        {error, _} -> 0
-    end.
+    Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx), linger = curve_tun_linger:start(Socket)},
+    {next_state, closed, Ended, [{{timeout, idle}, cancel}, {state_timeout, 0, linger}]}.
 
 -spec closed(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-closed(state_timeout, linger, #data{linger = {flush, Before, Deadline}, socket = Socket} = D) ->
-    case pending(Socket) of
-        0 ->
-            _ = gen_tcp:shutdown(Socket, write),
-            case inet:setopts(Socket, [{active, ?READS}]) of
-                ok -> {keep_state, D#data{linger = drain}, [{state_timeout, ?DRAIN, linger}]};
-                {error, _} -> {stop, normal, D}
-            end;
-        Pending when Pending < Before ->
-            Progress = {flush, Pending, curve_tun_time:deadline(?FLUSH)},
-            {keep_state, D#data{linger = Progress}, [{state_timeout, ?FLUSH_STEP, linger}]};
-        _ ->
-            case curve_tun_time:left(Deadline) of
-                0 -> {stop, normal, D};
-                _ -> {keep_state_and_data, [{state_timeout, ?FLUSH_STEP, linger}]}
-            end
+closed(state_timeout, linger, #data{linger = Linger} = D) ->
+    case curve_tun_linger:due(Linger) of
+        {wait, Ms, Next} -> {keep_state, D#data{linger = Next}, [{state_timeout, Ms, linger}]};
+        over -> {stop, normal, D}
     end;
-closed(state_timeout, linger, D) ->
-    {stop, normal, D};
 closed(info, {tcp, _, _}, _D) ->
     keep_state_and_data;
-closed(info, {tcp_passive, Socket}, #data{linger = drain}) ->
-    _ = inet:setopts(Socket, [{active, ?READS}]),
+closed(info, {tcp_passive, _}, #data{linger = Linger}) when Linger =/= none ->
+    curve_tun_linger:passive(Linger),
     keep_state_and_data;
 closed(info, {tcp_closed, _}, #data{linger = Linger} = D) when Linger =/= none ->
     {stop, normal, D};
@@ -530,15 +474,5 @@ controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_sta
 controller_gone(_State, D) -> {stop, normal, D}.
 
 -spec log(atom(), #data{}) -> ok.
-log(closed, _D) ->
-    ok;
 log(Reason, #data{role = Role, socket = Socket}) ->
-    ?LOG_DEBUG("curve_tun ~ts at ~tp closed: ~tp", [Role, peer(Socket), Reason]).
-
--spec peer(gen_tcp:socket() | undefined) -> term().
-peer(undefined) -> unknown;
-peer(Socket) ->
-    case inet:peername(Socket) of
-        {ok, Peer} -> Peer;
-        {error, _} -> unknown
-    end.
+    curve_tun_report:closed(Reason, Role, Socket).
