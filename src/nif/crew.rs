@@ -30,8 +30,9 @@ pub(super) fn ask(
 ) -> Result<Asked> {
     let env = OwnedEnv::new();
     let reference = env.save(reference);
-    let (question, asked) = (Question { connection, asker, env, reference }, vault.clone());
-    crew::ask(vault, vault.calls_at_once(), move || question.answer(&*asked))
+    let question = Question { connection, asker, env, reference };
+    let whom = vault.clone();
+    crew::ask(vault, vault.calls_at_once(), move || question.answer(&*whom))
 }
 
 impl Question {
