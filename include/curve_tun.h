@@ -336,8 +336,9 @@ typedef struct curve_tun_vault curve_tun_vault;
 //
 // The functions may be called from any thread, by several at once. Without `answers_later` it is the thread whose call
 // needs the vault: a call on a connection or a socket in its handshake, or `curve_tun_vault_box`, `_box_open` or `_answer`.
-// With it the calls on connections do not; blocking sockets use a thread of this library's. The functions must not use the connection or socket that is being served, nor let a C++
-// exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
+// With it the calls on connections do not; for blocking sockets threads of this library's do, 256 at most: further
+// questions wait for one, until their handshake's deadline. The functions must not use the connection or socket that is
+// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
 // open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
 // `CURVE_TUN_ERR_VAULT_FAILED`, which any other value counts as.
 typedef struct {
@@ -1070,7 +1071,7 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 //
 // An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
 // after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
-// thread that runs the handshake, one with it on a thread of this library's.
+// thread that runs the handshake, one with it on threads of this library's, 256 at most for each.
 
 // A TCP port at which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;

@@ -13,6 +13,8 @@
 mod capi;
 pub mod connection;
 mod cookie;
+#[cfg(any(feature = "net", feature = "nif"))]
+mod crew;
 #[allow(unsafe_code)]
 mod crypto;
 mod error;

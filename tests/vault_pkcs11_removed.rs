@@ -8,7 +8,6 @@ use curve_tun::{Error, PublicKey};
 use softhsm::{PIN, SoftHsm};
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
     let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
@@ -20,20 +19,11 @@ fn a_token_that_comes_back_is_used_again_and_a_wrong_pin_is_tried_once() {
     let hsm = SoftHsm::get();
     let file = |name: &str| hsm.folder().join(name);
     let (away, wrong_pin, logins) = (file("away"), file("wrong-pin"), file("logins"));
-    let module: PathBuf = file("removable.so");
-    let define = |name: &str, path: &PathBuf| format!("-D{name}=\"{}\"", path.display());
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&module)
-        .args([define("MODULE", &hsm.module), define("AWAY", &away)])
-        .args([define("WRONG_PIN", &wrong_pin), define("LOGINS", &logins)])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/removable.c"))
-        .arg("-ldl")
-        .status()
-        .unwrap();
-    assert!(built.success());
+    let define = |name: &str, path: &PathBuf| format!("{name}=\"{}\"", path.display());
+    let definitions = [define("AWAY", &away), define("WRONG_PIN", &wrong_pin), define("LOGINS", &logins)];
+    let module = hsm.front("removable", &definitions);
     let tried = || fs::read(&logins).map_or(0, |logins| logins.len());
-    let uri = hsm.uri("gone", "key").replace(hsm.module.to_str().unwrap(), module.to_str().unwrap());
+    let uri = hsm.uri_by(&module, "gone", "key");
     let vault = Pkcs11Vault::generate(&uri, Some(PIN)).unwrap();
     let mut last = counter(&vault).unwrap();
     for _ in 0..3 {

@@ -5,7 +5,7 @@
 //!
 //! An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
 //! after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
-//! thread that runs the handshake, one with it on a thread of this library's.
+//! thread that runs the handshake, one with it on threads of this library's, 256 at most for each.
 
 use super::boundary::{
     array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, slice, string, timeout, write_text,

@@ -39,8 +39,9 @@ pub struct curve_tun_vault(pub(super) Arc<dyn Vault>);
 ///
 /// The functions may be called from any thread, by several at once. Without `answers_later` it is the thread whose call
 /// needs the vault: a call on a connection or a socket in its handshake, or `curve_tun_vault_box`, `_box_open` or `_answer`.
-/// With it the calls on connections do not; blocking sockets use a thread of this library's. The functions must not use the connection or socket that is being served, nor let a C++
-/// exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
+/// With it the calls on connections do not; for blocking sockets threads of this library's do, 256 at most: further
+/// questions wait for one, until their handshake's deadline. The functions must not use the connection or socket that is
+/// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
 /// open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
 /// `CURVE_TUN_ERR_VAULT_FAILED`, which any other value counts as.
 #[repr(C)]

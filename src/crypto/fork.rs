@@ -33,6 +33,12 @@ impl Origin {
         Origin(GENERATION.load(Ordering::Relaxed))
     }
 
+    /// How many forks lie between the process that loaded us and this one.
+    #[cfg(any(feature = "net", feature = "nif"))]
+    pub(crate) fn depth(self) -> usize {
+        self.0 as usize
+    }
+
     /// `Error::Forked` in a child of the process that made this.
     #[inline]
     pub(crate) fn check(self) -> Result<()> {

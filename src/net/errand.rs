@@ -1,10 +1,10 @@
-//! Questions to vaults and registries that take their time, asked on a thread each.
+//! Questions to vaults and registries that take their time, put to them by threads of their own ([`crew`]).
 
 use super::deadline::Deadline;
 use crate::connection::{Answer, Request};
+use crate::crew::{self, Asked};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
-use crate::thread::spawn;
 use crate::vault::Vault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,12 +19,12 @@ pub(super) struct Answerers {
 }
 
 impl Answerers {
-    /// Has `request` answered on a new thread, which hands the answer to `done`.
-    ///
-    /// There are at most as many such threads as handshakes in flight.
-    pub(super) fn ask(&self, request: Request, done: impl FnOnce(Answer) + Send + 'static) -> Result<()> {
+    /// Has `request` answered by another thread, which hands the answer to `done`; unless what this gives is dropped
+    /// before the question's turn has come.
+    pub(super) fn ask(&self, request: Request, done: impl FnOnce(Answer) + Send + 'static) -> Result<Asked> {
         let answerers = self.clone();
-        spawn("curve_tun-errand", move || {
+        let of_registry = matches!(request, Request::Verify(_));
+        let question = move || {
             let perform = || match &answerers.registry {
                 Some(registry) => request.perform(&*answerers.vault, &**registry),
                 None => request.perform_by_vault(&*answerers.vault),
@@ -33,14 +33,17 @@ impl Answerers {
             // Who gets the answer may free the vault next, and is to see it go then.
             drop(answerers);
             done(answer.unwrap_or(Answer::Failed(Error::Internal)));
-        })?;
-        Ok(())
+        };
+        match &self.registry {
+            Some(registry) if of_registry => crew::ask(registry, registry.calls_at_once(), question),
+            _ => crew::ask(&self.vault, self.vault.calls_at_once(), question),
+        }
     }
 
     /// Has `request` answered; `Timeout` if that takes longer than the deadline allows.
     pub(super) fn ask_until(&self, request: Request, deadline: Deadline) -> Result<Answer> {
         let (tell, answer) = mpsc::channel();
-        self.ask(request, move |answer| {
+        let _asked = self.ask(request, move |answer| {
             // Nobody listens any more once the deadline has passed.
             let _ = tell.send(answer);
         })?;

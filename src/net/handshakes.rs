@@ -5,6 +5,7 @@ use super::shake::{Step, server_end, step};
 use super::socket::answerers;
 use super::{Socket, TimedServer, io};
 use crate::connection::{Answer, Connection, Server};
+use crate::crew::Asked;
 use crate::error::{Error, Result};
 use nix::poll::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Type};
@@ -68,8 +69,8 @@ struct Shaking {
     deadline: Deadline,
     /// What the socket is to be ready for.
     events: PollFlags,
-    /// Whether an answer is awaited; the socket is left alone meanwhile.
-    asked: bool,
+    /// The question whose answer is awaited; the socket is left alone meanwhile.
+    asked: Option<Asked>,
     /// Whether one has come.
     answered: bool,
 }
@@ -132,14 +133,14 @@ impl Handshakes {
                 PollFd::new(port.listener.as_fd(), listening),
                 PollFd::new(port.woken.as_fd(), PollFlags::POLLIN),
             ];
-            let polled = self.shaking.iter().filter(|s| !s.asked);
+            let polled = self.shaking.iter().filter(|s| s.asked.is_none());
             fds.extend(polled.map(|s| PollFd::new(s.stream.as_fd(), s.events)));
             if let Err(error) = until.wait(&mut fds) {
                 return Round { error: Some(error), ..round };
             }
             let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
             let (accepting, woken) = (ready.next() == Some(true), ready.next() == Some(true));
-            let ready = self.shaking.iter().map(|s| !s.asked && ready.next() == Some(true));
+            let ready = self.shaking.iter().map(|s| s.asked.is_none() && ready.next() == Some(true));
             (accepting, woken, ready.collect::<Vec<_>>())
         };
         if woken {
@@ -179,7 +180,7 @@ impl Handshakes {
             self.next_id += 1;
             let events = PollFlags::POLLIN;
             let mut shaking =
-                Shaking { id, stream, peer, connection, deadline, events, asked: false, answered: false };
+                Shaking { id, stream, peer, connection, deadline, events, asked: None, answered: false };
             match shaking.go_on(port, &self.tell, server) {
                 Ok(false) => self.shaking.push_back(shaking),
                 Ok(true) => established.extend(shaking.establish()),
@@ -197,7 +198,7 @@ impl Handshakes {
             // A handshake that is no longer there needs no answer; one that the answer ends is seen by `go_on`.
             if let Some(shaking) = self.shaking.iter_mut().find(|s| s.id == id) {
                 let _ = shaking.connection.answer(answer);
-                (shaking.asked, shaking.answered) = (false, true);
+                (shaking.asked, shaking.answered) = (None, true);
             }
         }
     }
@@ -213,15 +214,15 @@ impl Shaking {
                 Ok(false)
             }
             Step::Ask => {
-                self.asked = true;
                 let request = self.connection.request().ok_or(Error::Internal)?.clone();
                 let (id, tell) = (self.id, tell.clone());
                 let wake = port.wake.clone();
-                answerers(server).ask(request, move |answer| {
+                let asked = answerers(server).ask(request, move |answer| {
                     // The listener may be gone by now; then nobody is to be told.
                     let _ = tell.send((id, answer));
                     let _ = (&*wake).write(&[1]);
                 })?;
+                self.asked = Some(asked);
                 Ok(false)
             }
         }

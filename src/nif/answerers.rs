@@ -1,12 +1,14 @@
 //! Who answers a connection's requests, and how the answer gets back to it.
 
-use super::crew::Crew;
 use super::term;
 use super::waiting::Waiting;
 use crate::connection::{Answer, Request};
+use crate::crew::{self, Asked};
 use crate::error::{Error, Result};
-use crate::registry::DnsRegistry;
+use crate::registry::{DnsRegistry, Registry};
+use crate::vault::Vault;
 use rustler::Encoder;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The vault and the registry of a connection, if they take their time. Those that are not here and do are Erlang modules.
@@ -19,8 +21,18 @@ pub(super) struct Answerers {
 /// Who answers later, without anybody's waiting.
 #[derive(Clone)]
 pub(super) enum Answerer {
-    Crew(Arc<Crew>),
+    /// Asked by threads of ours.
+    Vault(Arc<dyn Vault>),
+    Registry(Arc<dyn Registry>),
     Dns(Arc<DnsRegistry>),
+}
+
+/// What became of a question.
+pub(super) enum Outcome {
+    Answered(Answer),
+    /// It is taken back, unless its turn has come, when this is dropped.
+    Asked(Asked),
+    Resolving,
 }
 
 impl Answerers {
@@ -34,18 +46,30 @@ impl Answerers {
 }
 
 impl Answerer {
-    /// Gives the answer if it is known, or `None` and answers the question later.
-    pub(super) fn ask(&self, request: Request, question: Question) -> Result<Option<Answer>> {
+    /// Gives the answer if it is known, or answers the question later.
+    pub(super) fn ask(&self, request: Request, question: Question) -> Result<Outcome> {
         match (self, request) {
-            (Answerer::Crew(crew), request) => crew.ask(request, question).map(|()| None),
+            (Answerer::Vault(vault), request) => {
+                let whom = vault.clone();
+                let put = move || question.put(|| request.perform_by_vault(&*whom));
+                crew::ask(vault, vault.calls_at_once(), put).map(Outcome::Asked)
+            }
+            (Answerer::Registry(registry), Request::Verify(candidate)) => {
+                let whom = registry.clone();
+                let put = move || question.put(|| verdict(whom.verify(&candidate)));
+                crew::ask(registry, registry.calls_at_once(), put).map(Outcome::Asked)
+            }
             (Answerer::Dns(registry), Request::Verify(candidate)) => {
-                let answer = |verdict: Result<_>| verdict.map_or_else(Answer::Failed, Answer::Verdict);
-                let told = registry.verify_then(&candidate, move |verdict| question.answer(answer(verdict)));
-                Ok(told.map(answer))
+                let told = registry.verify_then(&candidate, move |said| question.answer(verdict(said)));
+                Ok(told.map_or(Outcome::Resolving, |said| Outcome::Answered(verdict(said))))
             }
             _ => Err(Error::Internal),
         }
     }
+}
+
+fn verdict(said: Result<bool>) -> Answer {
+    said.map_or_else(Answer::Failed, Answer::Verdict)
 }
 
 /// Where a connection finds the answer to its request.
@@ -74,9 +98,13 @@ impl Question {
         Question { slot: Arc::downgrade(&slot.0), waiting }
     }
 
-    /// Whether the connection still waits for the answer.
-    pub(super) fn is_open(&self) -> bool {
-        self.slot.strong_count() > 0
+    /// Puts it, on a thread that is none of the BEAM's.
+    fn put(self, perform: impl FnOnce() -> Answer) {
+        // A connection that was closed meanwhile asks nothing any more.
+        if self.slot.strong_count() > 0 {
+            let answer = catch_unwind(AssertUnwindSafe(perform));
+            self.answer(answer.unwrap_or(Answer::Failed(Error::Internal)));
+        }
     }
 
     /// Answers it. Only for threads that are none of the BEAM's.

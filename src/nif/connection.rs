@@ -1,6 +1,6 @@
 //! A connection as a resource, and its handshake.
 
-use super::answerers::{AnswerSlot, Answerers, Question};
+use super::answerers::{AnswerSlot, Answerers, Outcome, Question};
 use super::portion::{STEP_COST, consume};
 use super::sending::Sending;
 use super::server::ServerResource;
@@ -8,6 +8,7 @@ use super::term::{self, address, address_term, binary, done, exactly, failure, p
 use super::vault::VaultResource;
 use super::waiting::Waiting;
 use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request};
+use crate::crew::Asked;
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
@@ -27,8 +28,9 @@ pub(super) struct ConnectionResource {
 /// A connection until it is connected, with what it then needs no more.
 pub(super) struct Handshake {
     pub connection: Connection,
-    /// Who answers what takes its time, and what they said.
+    /// Who answers what takes its time, what they are being asked, and what they said.
     answerers: Answerers,
+    asked: Option<Asked>,
     answer: AnswerSlot,
 }
 
@@ -84,7 +86,7 @@ fn begin(handle: &ConnectionResource, connection: Connection, answerers: Answere
     if place.is_some() || handle.peer.get().is_some() {
         return Err(Error::WrongState);
     }
-    *place = Some(Box::new(Handshake { connection, answerers, answer: AnswerSlot::default() }));
+    *place = Some(Box::new(Handshake { connection, answerers, asked: None, answer: AnswerSlot::default() }));
     Ok(())
 }
 
@@ -102,7 +104,7 @@ fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<T
 /// calling process, unless the connection is closed before.
 #[rustler::nif]
 fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
-    let asked = (|| {
+    let outcome = (|| {
         let (answerer, request, slot) = {
             let handshake = lock(&handle.handshake)?;
             let handshake = handshake.as_ref().ok_or(Error::Closed)?;
@@ -111,11 +113,23 @@ fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
             (answerer.clone(), request.clone(), handshake.answer.clone())
         };
         let question = Question::new(&slot, Waiting::caller(env, reference));
-        Ok(answerer.ask(request, question)?.map(|answer| slot.put(answer)))
+        Ok(match answerer.ask(request, question)? {
+            Outcome::Answered(answer) => {
+                slot.put(answer);
+                term::answered()
+            }
+            Outcome::Asked(asked) => {
+                // If the connection is closed by now, that takes the question back.
+                if let Some(handshake) = lock(&handle.handshake)?.as_mut() {
+                    handshake.asked = Some(asked);
+                }
+                term::later()
+            }
+            Outcome::Resolving => term::later(),
+        })
     })();
-    match asked {
-        Ok(Some(())) => term::answered().encode(env),
-        Ok(None) => term::later().encode(env),
+    match outcome {
+        Ok(outcome) => outcome.encode(env),
         Err(reason) => failure(env, reason),
     }
 }

@@ -10,7 +10,6 @@
 
 mod answerers;
 mod connection;
-mod crew;
 mod dns;
 mod keys;
 mod known;

@@ -1,7 +1,6 @@
 //! Registries as resources.
 
 use super::answerers::Answerer;
-use super::crew::Crew;
 use super::dns;
 use super::provider::LaterRegistry;
 use super::term::{self, address, binary, done, path, place, public_key, reply, server_name};
@@ -23,8 +22,7 @@ pub(super) struct RegistryResource {
 #[derive(Clone)]
 pub(super) enum Kind {
     Memory(Arc<MemoryRegistry>),
-    /// In a file, with who reads it when it is large and has changed.
-    File(Arc<FileRegistry>, Arc<Crew>),
+    File(Arc<FileRegistry>),
     Dns(Arc<DnsRegistry>),
     /// In an Erlang module.
     Module,
@@ -39,7 +37,7 @@ impl RegistryResource {
     pub(super) fn handle(kind: Kind) -> Handle {
         let registry: Arc<dyn Registry> = match &kind {
             Kind::Memory(registry) => registry.clone(),
-            Kind::File(registry, _) => registry.clone(),
+            Kind::File(registry) => registry.clone(),
             Kind::Dns(registry) => registry.clone(),
             Kind::Module => Arc::new(LaterRegistry),
         };
@@ -50,7 +48,7 @@ impl RegistryResource {
     /// so that no scheduler waits.
     pub(super) fn for_connections(&self) -> Arc<dyn Registry> {
         match self.kind {
-            Kind::File(..) => Arc::new(LaterRegistry),
+            Kind::File(_) => Arc::new(LaterRegistry),
             _ => self.registry.clone(),
         }
     }
@@ -58,7 +56,7 @@ impl RegistryResource {
     /// Who answers requests to it, if it can take its time and is no Erlang module.
     pub(super) fn answerer(&self) -> Option<Answerer> {
         match &self.kind {
-            Kind::File(_, crew) => Some(Answerer::Crew(crew.clone())),
+            Kind::File(registry) => Some(Answerer::Registry(registry.clone())),
             Kind::Dns(registry) => Some(Answerer::Dns(registry.clone())),
             Kind::Memory(_) | Kind::Module => None,
         }
@@ -71,7 +69,7 @@ impl RegistryResource {
                 registry.add(place, key);
                 Ok(())
             }
-            Kind::File(registry, _) => {
+            Kind::File(registry) => {
                 let entry = Entry { subject: Subject::Client(place), key, comment: String::new() };
                 registry.add(&entry).map(drop).map_err(RegistryFileError::error)
             }
@@ -82,7 +80,7 @@ impl RegistryResource {
     fn remove(&self, place: Place, key: &PublicKey) -> NifResult<Result<()>> {
         Ok(match &self.kind {
             Kind::Memory(registry) => registry.remove(place, key),
-            Kind::File(registry, _) => {
+            Kind::File(registry) => {
                 registry.remove(&Subject::Client(place), key).map_err(RegistryFileError::error)
             }
             _ => return Err(rustler::Error::BadArg),
@@ -100,11 +98,7 @@ fn registry_new(env: Env) -> Term {
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_open_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     let opened = FileRegistry::open(path(&file)).map_err(RegistryFileError::error);
-    let opened = opened.and_then(|registry| {
-        let registry = Arc::new(registry);
-        let crew = Crew::of_registry(registry.clone())?;
-        Ok(RegistryResource::handle(Kind::File(registry, crew)))
-    });
+    let opened = opened.map(|registry| RegistryResource::handle(Kind::File(Arc::new(registry))));
     reply(env, opened)
 }
 
@@ -126,7 +120,7 @@ fn registry_later(env: Env) -> Term {
 fn registry_problem<'a>(env: Env<'a>, registry: Handle) -> NifResult<Term<'a>> {
     let problem = match &registry.kind {
         Kind::Memory(_) => None,
-        Kind::File(registry, _) => registry.problem(),
+        Kind::File(registry) => registry.problem(),
         _ => return Err(rustler::Error::BadArg),
     };
     Ok(match problem {
@@ -172,7 +166,7 @@ fn registry_lookup<'a>(
     let at = address(at)?;
     Ok(match &registry.kind {
         Kind::Memory(registry) => keys_reply(env, Ok(registry.lookup(at))),
-        Kind::File(registry, _) => keys_reply(env, Ok(registry.lookup(at))),
+        Kind::File(registry) => keys_reply(env, Ok(registry.lookup(at))),
         Kind::Dns(registry) => {
             dns::ask(env, reference, keys_reply, |tell| registry.lookup_then(at, None, tell))
         }
@@ -196,7 +190,7 @@ fn registry_server_keys<'a>(
     };
     Ok(match &registry.kind {
         Kind::Memory(_) => term::failure(env, Error::Unsupported),
-        Kind::File(registry, _) => keys_reply(env, registry.server_keys(&name, None)),
+        Kind::File(registry) => keys_reply(env, registry.server_keys(&name, None)),
         Kind::Dns(registry) => {
             dns::ask(env, reference, keys_reply, |tell| registry.server_keys_then(&name, None, tell))
         }
@@ -215,7 +209,7 @@ fn registry_verify<'a>(
 ) -> NifResult<Term<'a>> {
     let candidate = Candidate::new(address(at)?, public_key(&key)?);
     Ok(match &registry.kind {
-        Kind::Memory(_) | Kind::File(..) => reply(env, registry.registry.verify(&candidate)),
+        Kind::Memory(_) | Kind::File(_) => reply(env, registry.registry.verify(&candidate)),
         Kind::Dns(registry) => dns::ask(env, reference, reply, |tell| registry.verify_then(&candidate, tell)),
         Kind::Module => return Err(rustler::Error::BadArg),
     })

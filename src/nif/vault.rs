@@ -1,7 +1,6 @@
 //! Vaults as resources.
 
 use super::answerers::Answerer;
-use super::crew::Crew;
 use super::provider::LaterVault;
 use super::term::{self, binary, exactly, failure, path, public_key, reply};
 use crate::crypto::{Cost, NONCE_BYTES, TAG_BYTES};
@@ -23,8 +22,8 @@ const ISSUED_MAX: usize = 1024;
 
 pub(super) struct VaultResource {
     vault: Arc<dyn Vault>,
-    /// Who asks it, if it takes its time.
-    crew: Option<Arc<Crew>>,
+    /// Whether a call can wait: for a disk, a token or an agent.
+    waits: bool,
     /// The same vault, if it can box in two steps.
     two_steps: Option<Arc<dyn TwoSteps>>,
     /// Nonces given out by `vault_nonce` and not used.
@@ -36,31 +35,27 @@ impl Resource for VaultResource {}
 
 type Handle = ResourceArc<VaultResource>;
 
-/// A vault over a key of which we see the nonces. `waits`: for a disk or a token.
+/// A vault over a key of which we see the nonces.
 fn whole(vault: impl TwoSteps + 'static, waits: bool) -> Result<Handle> {
     let vault = Arc::new(vault);
-    let crew = if waits { Some(Crew::of_vault(vault.clone())?) } else { None };
     Ok(ResourceArc::new(VaultResource {
         vault: vault.clone(),
-        crew,
+        waits,
         two_steps: Some(vault),
         issued: Mutex::default(),
     }))
 }
 
 impl VaultResource {
-    /// The vault for a connection. One with a crew it does not ask itself, but stops with its requests, so that no
-    /// scheduler waits.
+    /// The vault for a connection. One whose calls can wait it does not ask itself, but stops with its requests, so that
+    /// no scheduler waits.
     pub(super) fn for_connections(&self) -> Arc<dyn Vault> {
-        match self.crew {
-            Some(_) => Arc::new(LaterVault(self.vault.public_key())),
-            None => self.vault.clone(),
-        }
+        if self.waits { Arc::new(LaterVault(self.vault.public_key())) } else { self.vault.clone() }
     }
 
-    /// Who answers requests to it, if it takes its time.
+    /// Who answers requests to it, if its calls can wait.
     pub(super) fn answerer(&self) -> Option<Answerer> {
-        self.crew.clone().map(Answerer::Crew)
+        self.waits.then(|| Answerer::Vault(self.vault.clone()))
     }
 
     fn two_steps(&self) -> Result<&dyn TwoSteps> {
@@ -134,8 +129,7 @@ fn vault_open_agent<'a>(env: Env<'a>, socket: Binary<'a>) -> Term<'a> {
 #[cfg(target_os = "linux")]
 fn open_agent(socket: &Path) -> Result<Handle> {
     let vault = Arc::new(crate::vault::AgentVault::open(socket)?);
-    let crew = Some(Crew::of_vault(vault.clone())?);
-    Ok(ResourceArc::new(VaultResource { vault, crew, two_steps: None, issued: Mutex::default() }))
+    Ok(ResourceArc::new(VaultResource { vault, waits: true, two_steps: None, issued: Mutex::default() }))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -183,7 +177,7 @@ fn vault_dummy(env: Env) -> Term {
 #[rustler::nif]
 fn vault_later<'a>(env: Env<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
     let vault = Arc::new(LaterVault(public_key(&key)?));
-    let resource = VaultResource { vault, crew: None, two_steps: None, issued: Mutex::default() };
+    let resource = VaultResource { vault, waits: false, two_steps: None, issued: Mutex::default() };
     Ok(ResourceArc::new(resource).encode(env))
 }
 

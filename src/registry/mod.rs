@@ -64,6 +64,11 @@ pub trait Registry: Send + Sync {
     fn answers(&self) -> Answers {
         Answers::Now
     }
+
+    /// As [`Vault::calls_at_once`](crate::vault::Vault::calls_at_once).
+    fn calls_at_once(&self) -> usize {
+        256
+    }
 }
 
 /// Tells the keys of servers, for clients that connect by name. Shared by any number of threads.

@@ -6,6 +6,9 @@ use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
 use crate::error::{Error, Result};
 use std::path::Path;
 
+/// A call computes, but for one in 2^20, which waits for the disk. Under Erlang that is too long for a scheduler.
+const CALLS_AT_ONCE: usize = 4;
+
 /// A vault kept in a file of its own: key pair, nonce block key and the bound of the counter.
 ///
 /// The file is readable by its owner only, and may be sealed by a passphrase.
@@ -86,4 +89,4 @@ impl FileVault {
     }
 }
 
-vault_over_local_key!(FileVault, Answers::Now);
+vault_over_local_key!(FileVault, Answers::Now, CALLS_AT_ONCE);

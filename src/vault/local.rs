@@ -177,9 +177,9 @@ pub(crate) trait TwoSteps: super::Vault {
     ) -> Result<()>;
 }
 
-/// Makes a struct around a [`LocalKey`] a vault, which answers now or later.
+/// Makes a struct around a [`LocalKey`] a vault, which answers now or later, and then so many calls at once.
 macro_rules! vault_over_local_key {
-    ($vault:ty, $answers:expr) => {
+    ($vault:ty, $answers:expr $(, $at_once:expr)?) => {
         const _: () = {
             use $crate::crypto::PublicKey;
             use $crate::error::Result;
@@ -228,6 +228,10 @@ macro_rules! vault_over_local_key {
                 fn answers(&self) -> Answers {
                     $answers
                 }
+
+                $(fn calls_at_once(&self) -> usize {
+                    $at_once
+                })?
             }
 
             #[cfg(feature = "nif")]

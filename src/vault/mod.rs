@@ -170,6 +170,12 @@ pub trait Vault: Send + Sync {
     fn answers(&self) -> Answers {
         Answers::Now
     }
+
+    /// How many calls it works on at once, if it answers later. At most so many threads, at least one, ask it for the
+    /// blocking sockets of a process; further questions wait for one of them, until their handshake's deadline.
+    fn calls_at_once(&self) -> usize {
+        256
+    }
 }
 
 /// A hello opens to 64 zeros.

@@ -1,9 +1,12 @@
-//! Each system call of the file vault, the agent and its clients, the registry file and `net` fails, once, at each
-//! place: the error says what failed, nothing is lost or left behind, and the same call made again succeeds.
+//! Each system call of the file vault, the agent and its clients, the registries in a file and in DNS, and `net` fails,
+//! once, at each place: the error says what failed, nothing is lost or left behind, and the same call made again succeeds.
 //!
 //! The tests run themselves again, as programs that strace watches.
 #![cfg(target_os = "linux")]
 
+#[path = "../support/knot.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod knot;
 mod programs;
 #[path = "../support/providers.rs"]
 #[allow(dead_code, reason = "each test file uses its part")]
@@ -13,12 +16,13 @@ mod strace;
 use curve_tun::Error;
 use curve_tun::net::Listener;
 use curve_tun::vault::{Agent, AgentVault, MemoryVault};
+use knot::{Knot, Signed, Zone};
 use programs::{PATIENCE, SOON};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use strace::{FOLDER, Place, Program, errnos, places, wait_for_strace};
 
 /// What a failure with this error may be told as.
@@ -53,8 +57,21 @@ impl Drop for Case<'_> {
 ///
 /// `beside` is what the other end does while the program runs, in a new folder each time.
 fn faults(test: &str, program: fn(&Path), beside: impl Fn(&Path, &mut dyn FnMut() -> Program) -> Program) {
+    let program = |folder: &Path| {
+        wait_for_strace(nix::unistd::gettid());
+        program(folder);
+    };
+    faults_meaning(meaning, test, program, beside);
+}
+
+/// The same, where failures may be told as `meaning` says; the program itself waits for strace.
+fn faults_meaning(
+    meaning: fn(&str) -> &'static [Error],
+    test: &str,
+    program: impl Fn(&Path),
+    beside: impl Fn(&Path, &mut dyn FnMut() -> Program) -> Program,
+) {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        wait_for_strace();
         return program(Path::new(&folder));
     }
     let run = |inject: Option<(&Place, &str)>, what: &str| {
@@ -108,6 +125,25 @@ fn file_vault() {
 #[test]
 fn registry_file() {
     faults("registry_file", programs::registry_file, alone);
+}
+
+/// A question to DNS is asked anew, or has failed, or what proves its answer was not to be had. Its sockets do not block,
+/// so that nothing interrupts them; if it were to happen, it would be as any other failure.
+fn meaning_of_dns(_: &str) -> &'static [Error] {
+    &[Error::RegistryFailed, Error::NotValidated]
+}
+
+#[test]
+fn dns_registry() {
+    let knot = OnceLock::new();
+    faults_meaning(meaning_of_dns, "dns_registry", programs::dns_registry, |folder, start| {
+        let knot = knot.get_or_init(|| {
+            Knot::start(&[Zone { name: "test", text: programs::dns_record(), signed: Signed::Nsec }])
+        });
+        std::fs::write(folder.join("server"), knot.address().to_string()).unwrap();
+        std::fs::write(folder.join("anchors"), knot.trust_anchors("test")).unwrap();
+        start()
+    });
 }
 
 #[test]

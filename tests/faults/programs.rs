@@ -2,12 +2,15 @@
 //! failure told and the call then made again; the second time, nothing fails any more.
 
 use super::providers::LaterVault;
-use super::strace::{BEGIN, END, SAYS};
+use super::strace::{BEGIN, END, SAYS, wait_for_strace};
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
-use curve_tun::registry::{Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject};
+use curve_tun::registry::{
+    Candidate, DnsOptions, DnsRegistry, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject,
+};
 use curve_tun::vault::{Agent, AgentVault, Cost, FileVault, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
+use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::fs::ReadDir;
 use std::io::Read;
@@ -182,6 +185,44 @@ pub fn registry_file(folder: &Path) {
         let odd: Vec<_> = left.iter().filter(|name| others.iter().all(|other| name != other)).collect();
         assert!(odd.is_empty(), "left behind: {odd:?}");
     });
+}
+
+/// The entry of HOME in the zone.
+pub fn dns_record() -> String {
+    format!("7.2.0.192.in-addr TXT \"v=ct1; k={KEY}\"\n")
+}
+
+/// Questions to DNS; it is the registry's own thread whose system calls fail.
+pub fn dns_registry(folder: &Path) {
+    let file = |name| std::fs::read_to_string(folder.join(name)).unwrap();
+    let options = DnsOptions {
+        servers: vec![file("server").parse().unwrap()],
+        trust_anchors: file("anchors"),
+        timeout_ms: 3_000,
+        cache_max: 0,
+        ..DnsOptions::default()
+    };
+    let before = descriptors();
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    wait_for_strace(thread_named("curve_tun-dns"));
+    for _ in 0..2 {
+        let admits = |key| registry.verify(&Candidate::new(HOME, key));
+        assert!(once_more("verify", || admits(KEY)), "the key that is there");
+        assert!(!once_more("verify", || admits(PublicKey([1; 32]))), "another one");
+    }
+    drop(registry);
+    assert_eq!(descriptors(), before, "descriptors are left open");
+}
+
+fn thread_named(name: &str) -> Pid {
+    // It gives itself its name, a moment after it was made.
+    loop {
+        for task in std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap()) {
+            if std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name) {
+                return Pid::from_raw(task.file_name().to_str().unwrap().parse().unwrap());
+            }
+        }
+    }
 }
 
 /// The messages of a conversation: each is sent, and comes back.

@@ -1,5 +1,6 @@
 //! Programs under strace: which system calls they make, and what they do when one of them fails.
 
+use nix::unistd::Pid;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -49,6 +50,9 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
     ("a wait that is cut short is a short wait", &["clock_nanosleep", "restart_syscall"]),
 ];
 
+/// What is written to an event's descriptor to wake a thread; the system has no reason to refuse it.
+const WAKE: &str = r#""\1\0\0\0\0\0\0\0", 8"#;
+
 /// The `number`th call of this name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -67,6 +71,8 @@ pub fn errnos(name: &str) -> &'static [&'static str] {
         "sendto" | "recvfrom" => &["ECONNRESET", "ENOBUFS", "EINTR"],
         "poll" | "ppoll" => &["ENOMEM", "EINTR"],
         "clone3" => &["EAGAIN"],
+        // With another error it would not be the descriptor that was asked for.
+        "epoll_wait" => &["EINTR"],
         _ => &["EIO"],
     }
 }
@@ -88,16 +94,16 @@ pub struct Ended {
     pub said: Vec<String>,
 }
 
-/// In the program: waits until strace watches this thread, and no other.
+/// In the program: waits until strace watches this thread of it, and no other.
 ///
 /// Another thread does the waiting, so that this one has made no system call that would count. From here on the process
 /// has the time that it may take at most; a signal ends it then.
-pub fn wait_for_strace() {
+pub fn wait_for_strace(thread: Pid) {
     // SAFETY: no pointer is passed.
     unsafe { libc::alarm(TIME_MAX) };
     // SAFETY: no pointer is passed. Where only a parent may watch a process, it allows all of its user's to.
     unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
-    println!("\n{SAYS}{READY} {}", nix::unistd::gettid());
+    println!("\n{SAYS}{READY} {thread}");
     std::thread::spawn(|| std::io::stdin().read_exact(&mut [0]).unwrap()).join().unwrap();
 }
 
@@ -168,20 +174,21 @@ impl Program {
     }
 }
 
-/// The calls in the log of strace between the marks, each with its number.
+/// The calls in the log of strace between the marks, or all if there are none, each with its number.
 pub fn places(log: &Path) -> BTreeSet<Place> {
     let left_out: Vec<&str> = LEFT_OUT.iter().flat_map(|(_, names)| *names).copied().collect();
-    let (mut seen, mut places, mut counts) = (HashMap::new(), BTreeSet::new(), false);
-    for line in fs::read_to_string(log).unwrap().lines() {
+    let log = fs::read_to_string(log).unwrap();
+    let (mut seen, mut places, mut counts) = (HashMap::new(), BTreeSet::new(), !log.contains(BEGIN));
+    for line in log.lines() {
         // "name(arguments) = result"
         let Some((name, arguments)) = line.split_once('(') else { continue };
         let number = seen.entry(name.to_owned()).and_modify(|n| *n += 1).or_insert(1);
         counts &= !arguments.contains(END);
-        if counts && !left_out.contains(&name) {
+        if counts && !left_out.contains(&name) && !arguments.contains(WAKE) {
             places.insert(Place { name: name.to_owned(), number: *number });
         }
         counts |= arguments.contains(BEGIN);
     }
-    assert!(!places.is_empty(), "no marks in the log");
+    assert!(!places.is_empty(), "no calls in the log");
     places
 }

@@ -1,22 +1,14 @@
 /* A PKCS#11 module in front of another (MODULE), whose token is away while the file AWAY exists, and whose PIN is wrong
  * while the file WRONG_PIN exists; each login adds a byte to the file LOGINS. */
 
-#include <dlfcn.h>
+#include "front.h"
+
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
-typedef unsigned long CK_ULONG;
-typedef CK_ULONG CK_RV;
-
-#define CKR_OK 0x00UL
-#define CKR_GENERAL_ERROR 0x05UL
 #define CKR_DEVICE_REMOVED 0x32UL
 #define CKR_PIN_INCORRECT 0xA0UL
 #define CKR_TOKEN_NOT_PRESENT 0xE0UL
-
-/* The functions of PKCS#11 2.40 in their order in CK_FUNCTION_LIST. */
-enum { GET_SLOT_LIST = 4, OPEN_SESSION = 12, CLOSE_ALL_SESSIONS = 14, LOGIN = 18, DERIVE_KEY = 62, FUNCTIONS = 68 };
 
 typedef CK_RV get_slot_list_function(unsigned char, CK_ULONG *, CK_ULONG *);
 typedef CK_RV open_session_function(CK_ULONG, CK_ULONG, void *, void *, CK_ULONG *);
@@ -24,13 +16,6 @@ typedef CK_RV close_all_function(CK_ULONG);
 typedef CK_RV login_function(CK_ULONG, CK_ULONG, unsigned char *, CK_ULONG);
 typedef CK_RV derive_key_function(CK_ULONG, void *, CK_ULONG, void *, CK_ULONG, CK_ULONG *);
 
-struct list {
-    unsigned char version[2];
-    void (*function[FUNCTIONS])(void);
-};
-
-static struct list ours;
-static const struct list *theirs;
 static CK_ULONG last_slot;
 
 static int away(void)
@@ -85,18 +70,14 @@ static CK_RV derive_key(CK_ULONG session, void *mechanism, CK_ULONG key, void *t
 
 CK_RV C_GetFunctionList(struct list **list)
 {
-    void *module = dlopen(MODULE, RTLD_NOW);
-    CK_RV (*get)(const struct list **) = NULL;
+    CK_RV copied = copy_list();
 
-    if (module != NULL)
-        *(void **)&get = dlsym(module, "C_GetFunctionList");
-    if (get == NULL || get(&theirs) != CKR_OK)
-        return CKR_GENERAL_ERROR;
-    memcpy(&ours, theirs, sizeof ours);
-    ours.function[GET_SLOT_LIST] = (void (*)(void))get_slot_list;
-    ours.function[OPEN_SESSION] = (void (*)(void))open_session;
-    ours.function[LOGIN] = (void (*)(void))login;
-    ours.function[DERIVE_KEY] = (void (*)(void))derive_key;
+    if (copied != CKR_OK)
+        return copied;
+    ours.function[GET_SLOT_LIST] = (any_function *)get_slot_list;
+    ours.function[OPEN_SESSION] = (any_function *)open_session;
+    ours.function[LOGIN] = (any_function *)login;
+    ours.function[DERIVE_KEY] = (any_function *)derive_key;
     *list = &ours;
     return CKR_OK;
 }

@@ -53,6 +53,10 @@ impl BoxKey {
         (agreed == 0).then_some(BoxKey(shared))
     }
 
+    pub fn into_bytes(self) -> [u8; KEY_BYTES] {
+        self.0
+    }
+
     /// The key that a public key of low order would give if nobody checked it: HSalsa20 of zeros.
     pub fn of_zeros() -> BoxKey {
         let (mut shared, zeros) = ([0; KEY_BYTES], [0; KEY_BYTES]);

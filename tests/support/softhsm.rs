@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 pub const PIN: &[u8] = b"1234-user";
@@ -22,8 +23,21 @@ pub fn is_installed() -> bool {
     module().is_some()
 }
 
-/// One for each test that needs one: SoftHSM sees those alone that are there when it is loaded.
-const TOKENS: [&str; 8] = ["suite", "again", "secret", "fits", "pins", "state", "lost", "gone"];
+/// One for each test that needs one: SoftHSM sees those alone that are there when it is loaded, and one that several
+/// processes change at once may miss a key for a moment.
+const TOKENS: [&str; 11] = [
+    "suite",
+    "again",
+    "secret",
+    "fits",
+    "pins",
+    "state",
+    "lost",
+    "gone",
+    "newer",
+    "newer-tool",
+    "newer-shown",
+];
 
 /// SoftHSM with its tokens in a temporary folder.
 pub struct SoftHsm {
@@ -45,7 +59,9 @@ impl SoftHsm {
             // SAFETY: every test of the process comes here first, and waits; nobody reads the environment meanwhile.
             unsafe { std::env::set_var("SOFTHSM2_CONF", &conf) };
             let hsm = SoftHsm { folder, module: module().expect("SoftHSM 2, from the package softhsm2") };
-            TOKENS.iter().for_each(|token| hsm.init_token(token));
+            let pin_file = hsm.folder().join("pin-of-all");
+            std::fs::write(&pin_file, PIN).unwrap();
+            TOKENS.iter().for_each(|token| hsm.init_token(token, &pin_file));
             hsm
         })
     }
@@ -59,20 +75,39 @@ impl SoftHsm {
         self.folder.path()
     }
 
-    fn init_token(&self, label: &str) {
-        let pin = std::str::from_utf8(PIN).unwrap();
-        let status = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", label, "--so-pin", "so-5678", "--pin", pin])
-            .env("SOFTHSM2_CONF", self.conf())
-            .output()
-            .unwrap();
-        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    /// One more token, before the first use of the module in this process. Its PIN is in a file, and is not read here.
+    pub fn init_token(&self, label: &str, pin_file: &Path) {
+        let mut shell = Command::new("sh");
+        let init =
+            "exec softhsm2-util --init-token --free --label \"$1\" --so-pin so-5678 --pin \"$(cat \"$2\")\"";
+        shell.args(["-c", init, "sh", label]).arg(pin_file).env("SOFTHSM2_CONF", self.conf());
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Builds a module that stands in front of this one, `tests/support/SOURCE.c`, with these definitions.
+    pub fn front(&self, source: &str, definitions: &[String]) -> PathBuf {
+        static BUILT: AtomicUsize = AtomicUsize::new(0);
+        let number = BUILT.fetch_add(1, Ordering::Relaxed);
+        let front = self.folder.path().join(format!("{source}-{number}.so"));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&front);
+        compiler.arg(format!("-DMODULE=\"{}\"", self.module.display()));
+        compiler.args(definitions.iter().map(|definition| format!("-D{definition}")));
+        compiler.arg(format!("{}/tests/support/{source}.c", env!("CARGO_MANIFEST_DIR"))).arg("-ldl");
+        assert!(compiler.status().unwrap().success());
+        front
     }
 
     /// The URI of a key in a token.
     pub fn uri(&self, token: &str, object: &str) -> String {
+        self.uri_by(&self.module, token, object)
+    }
+
+    /// The same by another module, which stands in front of this one.
+    pub fn uri_by(&self, module: &Path, token: &str, object: &str) -> String {
         let state = self.folder.path().join(format!("{token}-{object}"));
-        let (module, state) = (self.module.display(), state.display());
+        let (module, state) = (module.display(), state.display());
         format!("pkcs11:token={token};object={object}?module-path={module}&x-curve-tun-state={state}")
     }
 }

@@ -270,6 +270,11 @@ impl Registry for FileRegistry {
         let large = Stamp::at(&self.path).is_some_and(|stamp| stamp.size() > SMALL);
         if large && !self.is_fresh() { Answers::Later } else { Answers::Now }
     }
+
+    /// Whoever comes while the file is read waits for that.
+    fn calls_at_once(&self) -> usize {
+        1
+    }
 }
 
 impl ServerKeys for FileRegistry {

@@ -270,4 +270,8 @@ impl Vault for AgentVault {
     fn answers(&self) -> Answers {
         Answers::Later
     }
+
+    fn calls_at_once(&self) -> usize {
+        LINES_MAX
+    }
 }

@@ -15,6 +15,9 @@ use uri::Uri;
 #[cfg(feature = "inject")]
 pub use uri::read_pkcs11_uri;
 
+/// The token does one thing at a time; what comes before and after it, another thread can do meanwhile.
+const CALLS_AT_ONCE: usize = 2;
+
 /// A vault whose secret key never leaves its token.
 ///
 /// The token does the X25519 of a handshake (`CKM_ECDH1_DERIVE`); the rest is done in memory. The bound of the counter
@@ -101,4 +104,4 @@ fn understood(uri: &str, pin: Option<&[u8]>) -> Result<(Uri, Option<Pin>)> {
     Ok((uri, pin))
 }
 
-vault_over_local_key!(Pkcs11Vault, Answers::Later);
+vault_over_local_key!(Pkcs11Vault, Answers::Later, CALLS_AT_ONCE);

@@ -42,25 +42,45 @@ struct OpenKey {
     module: Module,
     session: Session,
     key: ObjectHandle,
+    public: PublicKey,
+    form: PointForm,
+}
+
+/// How a module takes the point of a peer; some know one form alone.
+#[derive(Clone, Copy)]
+enum PointForm {
+    /// Its 32 bytes.
+    Raw,
+    /// These as a DER octet string.
+    Der,
+}
+
+impl PointForm {
+    fn of(self, point: &PublicKey) -> Vec<u8> {
+        match self {
+            PointForm::Raw => point.0.to_vec(),
+            PointForm::Der => [&[0x04, KEY_BYTES as u8], &point.0[..]].concat(),
+        }
+    }
 }
 
 impl TokenKey {
     /// A key that is there; gives its public key, too.
     pub(super) fn open(uri: Uri, pin: Option<Pin>) -> Result<(TokenKey, PublicKey)> {
         let open = OpenKey::find(&uri, pin.as_ref())?;
-        TokenKey::of(uri, pin, open)
+        Ok(TokenKey::of(uri, pin, open))
     }
 
     /// A new key, made in the token, which it never leaves.
     pub(super) fn generate(uri: Uri, pin: Option<Pin>) -> Result<(TokenKey, PublicKey)> {
         let open = OpenKey::generate(&uri, pin.as_ref())?;
-        TokenKey::of(uri, pin, open)
+        Ok(TokenKey::of(uri, pin, open))
     }
 
-    fn of(uri: Uri, pin: Option<Pin>, open: OpenKey) -> Result<(TokenKey, PublicKey)> {
-        let public = open.public_key()?;
+    fn of(uri: Uri, pin: Option<Pin>, open: OpenKey) -> (TokenKey, PublicKey) {
+        let public = open.public;
         let line = Mutex::new(Line::Open(open));
-        Ok((TokenKey { uri, pin, public, line }, public))
+        (TokenKey { uri, pin, public, line }, public)
     }
 
     /// Opens a session again, after the token was away or the session was lost.
@@ -75,7 +95,7 @@ impl TokenKey {
         }
         let open = found?;
         // What is there now must be what was there.
-        if open.public_key()? != self.public {
+        if open.public != self.public {
             return Err(Error::VaultFailed);
         }
         *line = Line::Open(open);
@@ -113,7 +133,7 @@ impl OpenKey {
         let keys = session.find_objects(&template).map_err(|e| error(&e))?;
         let ours = keys.into_iter().filter(|key| is_x25519(&session, *key));
         let key = only(ours)?;
-        Ok(OpenKey { module, session, key })
+        OpenKey::of(module, session, key)
     }
 
     fn generate(uri: &Uri, pin: Option<&Pin>) -> Result<OpenKey> {
@@ -149,12 +169,25 @@ impl OpenKey {
             Mechanism::EccEdwardsKeyPairGen
         };
         let (_, key) = session.generate_key_pair(&mechanism, &public, &private).map_err(|e| error(&e))?;
-        Ok(OpenKey { module, session, key })
+        OpenKey::of(module, session, key)
+    }
+
+    /// The public key is computed by the private key itself, which also tells the form that the module takes points in:
+    /// what the token says of a public key beside it proves nothing.
+    fn of(module: Module, session: Session, key: ObjectHandle) -> Result<OpenKey> {
+        let mut open = OpenKey { module, session, key, public: PublicKey::BASE_POINT, form: PointForm::Raw };
+        let computed = open.derive(&PublicKey::BASE_POINT).or_else(|error| {
+            open.form = PointForm::Der;
+            open.derive(&PublicKey::BASE_POINT).map_err(|_| error)
+        });
+        open.public = PublicKey(*computed?.bytes());
+        Ok(open)
     }
 
     /// X25519 of the key and `peer`.
     fn derive(&self, peer: &PublicKey) -> Result<Secret<KEY_BYTES>> {
-        let parameters = Ecdh1DeriveParams::new(EcKdf::null(), &peer.0);
+        let point = self.form.of(peer);
+        let parameters = Ecdh1DeriveParams::new(EcKdf::null(), &point);
         let template = [
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -176,11 +209,6 @@ impl OpenKey {
 
     fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {
         SharedKey::of_agreement(&self.derive(peer)?)
-    }
-
-    /// Computed by the private key itself: what the token says of a public key beside it proves nothing.
-    fn public_key(&self) -> Result<PublicKey> {
-        Ok(PublicKey(*self.derive(&PublicKey::BASE_POINT)?.bytes()))
     }
 }
 
