@@ -126,6 +126,8 @@ fn nothing_is_trusted_while_the_file_is_unusable() {
     let known = KnownServers::open(&path).unwrap();
     known.remember(&server, &key).unwrap();
     fs::write(&path, "garbage\n").unwrap();
+    let unusable = Refusal::Failed(Error::BadRegistryFile);
+    assert_eq!(known.remember(&server, &key), Err(unusable), "nor written down");
     assert_eq!(known.check(&server, &key, not_asked), Err(Refusal::Failed(Error::BadRegistryFile)));
     fs::remove_file(&path).unwrap();
     assert_eq!(known.check(&server, &key, not_asked), Err(Refusal::Failed(Error::FileNotFound)));

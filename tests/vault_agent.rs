@@ -210,6 +210,18 @@ fn silent_clients_and_those_that_read_nothing_keep_nobody_waiting() {
 }
 
 #[test]
+fn an_agent_that_is_out_of_descriptors_lets_the_clients_go_that_were_silent_longest() {
+    let house = House::new();
+    let _agent = AgentProcess::start_with_descriptors(16, &house.vault, &house.socket);
+    let mut silent: Vec<_> = (0..40).map(|_| UnixStream::connect(&house.socket).unwrap()).collect();
+    for _ in 0..10 {
+        nonce(&house.open()).unwrap();
+    }
+    silent[0].set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(silent[0].read(&mut [0]).unwrap(), 0, "it was let go");
+}
+
+#[test]
 fn many_clients_share_one_identity_and_no_nonce() {
     let house = House::new();
     let _agent = house.start();

@@ -25,7 +25,19 @@ impl AgentProcess {
 
     /// Starts it, and does not wait.
     pub fn spawn(vault: &Path, socket: &Path) -> AgentProcess {
-        let mut command = Command::new(TOOL);
+        AgentProcess::of(Command::new(TOOL), vault, socket)
+    }
+
+    /// Starts it with at most so many descriptors; gives once it listens.
+    pub fn start_with_descriptors(most: u32, vault: &Path, socket: &Path) -> AgentProcess {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), TOOL]);
+        let mut agent = AgentProcess::of(command, vault, socket);
+        agent.wait_until_ready();
+        agent
+    }
+
+    fn of(mut command: Command, vault: &Path, socket: &Path) -> AgentProcess {
         command.args(["agent", "--vault"]).arg(vault).arg("--socket").arg(socket);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
