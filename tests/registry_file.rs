@@ -343,6 +343,19 @@ fn a_new_file_is_readable_and_a_missing_one_is_made() {
 }
 
 #[test]
+fn a_file_that_is_gone_is_not_made_by_a_change() {
+    let folder = folder();
+    let path = file(&folder, "");
+    let registry = FileRegistry::open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let gone = Err(RegistryFileError::Failed(Error::FileNotFound));
+    assert_eq!(registry.add(&entry("10.0.0.1", key(1), "")), gone);
+    assert!(!path.exists());
+    fs::remove_dir_all(folder.path()).unwrap();
+    assert_eq!(registry.add(&entry("10.0.0.1", key(1), "")), gone);
+}
+
+#[test]
 fn writers_take_turns_and_readers_see_whole_files() {
     let folder = folder();
     let path = file(&folder, &format!("* {}\n", key(250)));
