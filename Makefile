@@ -75,11 +75,11 @@ floods: lib ## flood the example servers with HELLOS (100,000) hellos of each ki
 soak: ## run a server under mixed traffic, a tenth of it hostile, for MINUTES (30)
 	$(CARGO) bench --bench soak -- $(MINUTES)
 
-coverage: ## line coverage of what decides what is secure, 95 % at least; needs cargo-llvm-cov
+coverage: ## line and branch coverage of what decides what is secure, and of the Erlang modules; needs cargo-llvm-cov
 	scripts/coverage
 
-mutants: ## change the code in small ways and see the tests notice; takes hours; needs cargo-mutants
-	$(CARGO) mutants
+mutants: ## change the code in small ways and see the tests notice; takes hours, goes on where it was; needs cargo-mutants
+	scripts/mutants
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench

@@ -138,6 +138,25 @@ fn an_idle_connection_gives_its_buffers_back_and_is_small() {
 }
 
 #[test]
+fn a_connection_gives_back_the_one_buffer_that_it_has() {
+    let (mut client, mut server) = World::new().connected();
+    for end in [&mut client, &mut server] {
+        assert_eq!(end.tick(0), Ok(Some(1000)));
+        assert_eq!(end.tick(1000), Ok(None));
+        assert_eq!(end.tick(2000), Ok(None), "there is nothing to give back");
+    }
+    let before = BYTES.get();
+    // The client sends alone, the server receives alone.
+    pass(&mut client, &mut server, b"one way");
+    assert!(BYTES.get() > before);
+    for end in [&mut client, &mut server] {
+        assert_eq!(end.tick(5000), Ok(Some(6000)));
+        assert_eq!(end.tick(6000), Ok(None));
+    }
+    assert_eq!(BYTES.get(), before);
+}
+
+#[test]
 fn buffers_that_hold_something_are_kept_however_long_it_waits() {
     let (mut client, mut server) = World::new().connected();
     client.send(b"unread").unwrap();

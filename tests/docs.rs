@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -20,6 +20,7 @@ const DOCUMENTS: [&str; 11] = [
     "docs/VAULTS.md",
     "docs/REGISTRIES.md",
     "docs/ASSURANCE.md",
+    "docs/COVERAGE.md",
     "docs/UNSAFE.md",
 ];
 

@@ -7,10 +7,15 @@ mod softhsm;
 mod support;
 
 use agent::AgentProcess;
-use curve_tun::connection::{Answer, Connection};
+use curve_tun::connection::{Answer, Connection, Options};
+use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Purpose, Vault};
 use curve_tun::{Error, Result};
 use softhsm::SoftHsm;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 use support::{HOME, World, recv, settle};
 
 /// Runs `checks` in a child of this process and gives the number of the first that was false.
@@ -72,6 +77,32 @@ fn a_childs_every_call_on_its_parents_connection_says_forked() {
     settle(&mut client, &mut server).unwrap();
     assert_eq!(recv(&mut client).unwrap(), b"waiting");
     assert_eq!(recv(&mut server).unwrap(), b"pending");
+}
+
+#[test]
+fn a_childs_calls_on_its_parents_socket_say_forked_and_disturb_it_not() {
+    let soon = Some(Duration::from_secs(20));
+    let vault = Arc::new(MemoryVault::generate().unwrap());
+    let (key, registry) = (vault.public_key(), MemoryRegistry::new());
+    registry.add_anywhere(key);
+    let server = TimedServer::new(vault.clone(), Arc::new(registry), Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    let (client, server) = thread::scope(|scope| {
+        let options = Options::default();
+        let port = listener.port();
+        let client =
+            scope.spawn(move || Socket::connect("127.0.0.1", port, vault, key, &options, soon).unwrap());
+        let server = listener.accept(soon).unwrap();
+        (client.join().unwrap(), server)
+    });
+    let failed = first_failed_in_child(|| {
+        vec![forked(client.send(b"the same counter twice", soon)), forked(client.recv(&mut [0; 100], soon))]
+    });
+    assert_eq!(failed, None);
+    for (from, to) in [(&client, &server), (&server, &client)] {
+        from.send(b"as before", soon).unwrap();
+        assert_eq!(to.recv_with(soon, |message| Ok(message.to_vec())), Ok(b"as before".to_vec()));
+    }
 }
 
 #[test]

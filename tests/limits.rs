@@ -4,6 +4,7 @@ mod support;
 
 use curve_tun::Error;
 use curve_tun::connection::{Connection, ConnectionState, Options};
+use curve_tun::protocol::MESSAGE_MAX;
 use support::{FRAME_OVERHEAD, World, carry, message, recv, recv_all, settle, take};
 
 const LAST: u64 = u64::MAX - 1;
@@ -82,6 +83,18 @@ fn a_receiver_that_does_not_receive_takes_no_more_than_the_mark_and_one_packet()
         }
         assert_eq!(recv(&mut server), Err(Error::WouldBlock));
     }
+}
+
+#[test]
+fn an_initiate_and_a_message_beyond_the_mark_are_taken_in_one_read() {
+    let (mut client, mut server) = with_receive_mark(1).pair();
+    server.read(&take(&mut client)).unwrap();
+    client.read(&take(&mut server)).unwrap();
+    let largest = message(MESSAGE_MAX, 1);
+    client.send(&largest).unwrap();
+    let bytes = take(&mut client);
+    assert_eq!(server.read(&bytes), Ok(bytes.len()), "no message waited: there was room for all");
+    assert_eq!(recv(&mut server), Ok(largest));
 }
 
 #[test]

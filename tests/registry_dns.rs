@@ -227,6 +227,19 @@ fn a_held_answer_needs_no_server() {
 }
 
 #[test]
+fn no_more_answers_are_held_than_there_is_room_for() {
+    let [a, b] = keys();
+    let knot = signed(record("7.2.0.192.in-addr", a) + &record("8.2.0.192.in-addr", b));
+    let options = DnsOptions { timeout_ms: 500, cache_max: 1, ..options(&knot) };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    assert_eq!(admits(&registry, "192.0.2.7", a), Ok(true));
+    assert_eq!(admits(&registry, "192.0.2.8", b), Ok(true));
+    drop(knot);
+    assert_eq!(admits(&registry, "192.0.2.8", b), Ok(true), "the last one is held");
+    assert_eq!(admits(&registry, "192.0.2.7", a), Err(Error::RegistryFailed), "the one before gave way");
+}
+
+#[test]
 fn answers_come_later_or_are_known() {
     let [a, b] = keys();
     let knot = signed(record("7.2.0.192.in-addr", a) + &record("_curve_tun.db", b));

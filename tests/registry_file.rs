@@ -13,9 +13,10 @@ use curve_tun::vault::{Answers, MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use registry::{ip, key, keys, suite};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +104,7 @@ fn a_wrong_line_is_named_with_its_column() {
     let folder = folder();
     let k = key(1).to_string();
     let long = "x".repeat(5000);
+    let mut reasons = BTreeSet::new();
     let cases = [
         ("host.example KEY", 1, Problem::BadPlace),
         ("  10.0.0.1/8 KEY", 3, Problem::BadPlace),
@@ -127,7 +129,9 @@ fn a_wrong_line_is_named_with_its_column() {
         let expected = Malformed { line: 3, column, problem };
         assert_eq!(result, Some(RegistryFileError::Malformed(expected)), "{wrong}");
         assert_eq!(result.unwrap().error(), Error::BadRegistryFile);
+        reasons.insert(expected.to_string().rsplit_once(": ").unwrap().1.to_owned());
     }
+    assert_eq!(reasons.len(), 6, "each problem has a reason of its own: {reasons:?}");
     let path = folder.path().join("peers");
     fs::write(&path, b"* \xff\n").unwrap();
     let expected = Malformed { line: 1, column: 3, problem: Problem::NotUtf8 };
@@ -161,6 +165,30 @@ fn what_others_could_have_written_is_refused() {
     fs::remove_dir(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
     refused(Some(Error::InvalidArgument));
+}
+
+#[test]
+fn a_file_over_a_gibibyte_is_refused_unread() {
+    let folder = folder();
+    let path = file(&folder, "");
+    File::options().write(true).open(&path).unwrap().set_len((1 << 30) + 1).unwrap();
+    assert_eq!(FileRegistry::open(&path).err(), Some(RegistryFileError::Failed(Error::TooLarge)));
+}
+
+#[test]
+fn a_file_of_another_user_is_refused_and_a_change_by_root_leaves_it_to_its_group() {
+    let folder = folder();
+    let path = file(&folder, "");
+    // Only root can give a file away.
+    if chown(&path, None, Some(4711)).is_err() {
+        return;
+    }
+    let registry = FileRegistry::open(&path).unwrap();
+    registry.add(&entry("10.0.0.1", key(1), "")).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().gid(), 4711);
+    chown(&path, Some(4711), None).unwrap();
+    let refused = Some(RegistryFileError::Failed(Error::RegistryPermissions));
+    assert_eq!(FileRegistry::open(&path).err(), refused);
 }
 
 #[test]
@@ -312,6 +340,19 @@ fn a_new_file_is_readable_and_a_missing_one_is_made() {
     registry.add(&entry("10.0.0.1", key(1), "")).unwrap();
     assert!(admits(&FileRegistry::open_or_create(&path).unwrap(), "10.0.0.1", key(1)));
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o022, 0, "nobody else may write it");
+}
+
+#[test]
+fn a_file_that_is_gone_is_not_made_by_a_change() {
+    let folder = folder();
+    let path = file(&folder, "");
+    let registry = FileRegistry::open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let gone = Err(RegistryFileError::Failed(Error::FileNotFound));
+    assert_eq!(registry.add(&entry("10.0.0.1", key(1), "")), gone);
+    assert!(!path.exists());
+    fs::remove_dir_all(folder.path()).unwrap();
+    assert_eq!(registry.add(&entry("10.0.0.1", key(1), "")), gone);
 }
 
 #[test]

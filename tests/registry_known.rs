@@ -64,6 +64,34 @@ fn a_first_use_is_decided_and_remembered() {
 }
 
 #[test]
+fn each_refusal_has_its_error_and_says_which_key_it_is_about() {
+    let [known, offered] = keys();
+    for (refusal, error, named) in [
+        (Refusal::Changed { known, offered }, Error::KeyChanged, offered.to_string()),
+        (Refusal::Denied { offered }, Error::KeyDenied, offered.to_string()),
+        (Refusal::Unknown { offered }, Error::UnknownPeer, offered.to_string()),
+        (Refusal::Failed(Error::Timeout), Error::Timeout, Error::Timeout.to_string()),
+    ] {
+        assert_eq!(refusal.error(), error);
+        assert!(refusal.to_string().contains(&named), "{refusal}");
+    }
+}
+
+#[test]
+fn a_registry_that_is_open_remembers_servers_too() {
+    let (_folder, path) = folder();
+    let [key, client] = keys();
+    let registry = Arc::new(FileRegistry::open_or_create(&path).unwrap());
+    assert_eq!(registry.path(), path);
+    let known = KnownServers::new(registry);
+    known.remember(&name("[a.example]:1"), &key).unwrap();
+    let anybody = Entry { subject: Subject::Client(Place::Anywhere), key: client, comment: String::new() };
+    known.registry().add(&anybody).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("[a.example]:1 {key}\n* {client}\n"));
+    assert_eq!(ServerName::new("a.example", 0), Err(Error::InvalidArgument), "port 0 is no server's");
+}
+
+#[test]
 fn a_denied_key_is_refused_and_its_server_stays_known() {
     let (_folder, path) = folder();
     let [old, new] = keys();
@@ -98,6 +126,8 @@ fn nothing_is_trusted_while_the_file_is_unusable() {
     let known = KnownServers::open(&path).unwrap();
     known.remember(&server, &key).unwrap();
     fs::write(&path, "garbage\n").unwrap();
+    let unusable = Refusal::Failed(Error::BadRegistryFile);
+    assert_eq!(known.remember(&server, &key), Err(unusable), "nor written down");
     assert_eq!(known.check(&server, &key, not_asked), Err(Refusal::Failed(Error::BadRegistryFile)));
     fs::remove_file(&path).unwrap();
     assert_eq!(known.check(&server, &key, not_asked), Err(Refusal::Failed(Error::FileNotFound)));

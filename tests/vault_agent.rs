@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -210,6 +210,18 @@ fn silent_clients_and_those_that_read_nothing_keep_nobody_waiting() {
 }
 
 #[test]
+fn an_agent_that_is_out_of_descriptors_lets_the_clients_go_that_were_silent_longest() {
+    let house = House::new();
+    let _agent = AgentProcess::start_with_descriptors(16, &house.vault, &house.socket);
+    let mut silent: Vec<_> = (0..40).map(|_| UnixStream::connect(&house.socket).unwrap()).collect();
+    for _ in 0..10 {
+        nonce(&house.open()).unwrap();
+    }
+    silent[0].set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(silent[0].read(&mut [0]).unwrap(), 0, "it was let go");
+}
+
+#[test]
 fn many_clients_share_one_identity_and_no_nonce() {
     let house = House::new();
     let _agent = house.start();
@@ -265,12 +277,61 @@ fn requests_have_a_deadline() {
 }
 
 #[test]
+fn callers_wait_for_one_anothers_connections_until_their_own_deadline() {
+    let house = House::new();
+    let socket = UnixListener::bind(&house.socket).unwrap();
+    thread::scope(|scope| {
+        // An agent that tells its key and answers nothing else, until a client says nothing.
+        scope.spawn(|| {
+            let mut held = Vec::new();
+            for stream in socket.incoming() {
+                let mut stream = stream.unwrap();
+                if stream.read_exact(&mut [0; 6]).is_err() {
+                    break;
+                }
+                // It may have given up meanwhile.
+                let _ = stream.write_all(&[&[0, 0, 0, 34, 0, 1][..], &house.key.0].concat());
+                held.push(stream);
+            }
+        });
+        let vault = AgentVault::open_with_timeout(&house.socket, Duration::from_millis(300)).unwrap();
+        thread::scope(|callers| {
+            for _ in 0..12 {
+                callers.spawn(|| assert_eq!(nonce(&vault), Err(Error::Timeout)));
+            }
+        });
+        UnixStream::connect(&house.socket).unwrap();
+    });
+}
+
+#[test]
+fn an_agents_socket_that_cannot_be_reached_any_more_is_an_error_of_its_own() {
+    let house = House::new();
+    let folder = house.socket.with_file_name("folder");
+    fs::create_dir(&folder).unwrap();
+    let socket = folder.join("socket");
+    let agent = AgentProcess::start(&house.vault, &socket);
+    let vault = AgentVault::open_with_timeout(&socket, SOON).unwrap();
+    nonce(&vault).unwrap();
+    agent.terminate();
+    fs::remove_dir(&folder).unwrap();
+    symlink(&folder, &folder).unwrap();
+    assert_eq!(nonce(&vault), Err(Error::Io));
+}
+
+#[test]
 fn an_agent_that_answers_nonsense_is_an_error() {
     let house = House::new();
     let socket = UnixListener::bind(&house.socket).unwrap();
-    for nonsense in
-        [&[0, 0, 0, 0][..], &[0xff; 64], &[0, 0, 0, 2, 0, 1], &[0, 0, 0, 1, 200], &[0, 0, 0, 2, 1, 1]]
-    {
+    let another_version = [&[0, 0, 0, 34, 0, 2][..], &house.key.0].concat();
+    for nonsense in [
+        &[0, 0, 0, 0][..],
+        &[0xff; 64],
+        &[0, 0, 0, 2, 0, 1],
+        &[0, 0, 0, 1, 200],
+        &[0, 0, 0, 2, 1, 1],
+        &another_version,
+    ] {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let (mut stream, _) = socket.accept().unwrap();

@@ -114,6 +114,8 @@ fn links_pipes_folders_and_sockets_are_refused() {
         assert_eq!(open(path).err(), Some(Error::VaultPermissions), "{exposure:?}");
         assert_eq!(FileVault::exposure(path), Ok(Some(exposure)));
     }
+    assert_eq!(Exposure::Link.to_string(), "it is a symbolic link");
+    assert_eq!(Exposure::NotAFile.to_string(), "it is not a regular file");
 }
 
 #[test]
@@ -123,7 +125,9 @@ fn another_users_file_is_refused() {
     // Only root can give a file away; everyone else cannot open one that is another's and closed to others.
     if chown(&path, Some(4711), None).is_ok() {
         assert_eq!(open(&path).err(), Some(Error::VaultPermissions));
-        assert_eq!(FileVault::exposure(&path), Ok(Some(Exposure::Owner(4711))));
+        let exposure = FileVault::exposure(&path).unwrap().unwrap();
+        assert_eq!(exposure, Exposure::Owner(4711));
+        assert_eq!(exposure.to_string(), "it belongs to user 4711, not to 0");
     } else {
         assert_eq!(open(Path::new("/etc/shadow")).err(), Some(Error::PermissionDenied));
     }

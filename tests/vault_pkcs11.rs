@@ -7,7 +7,7 @@ mod softhsm;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::object::Attribute;
-use curve_tun::vault::{Answers, Pkcs11Vault, Purpose, STEP, Vault};
+use curve_tun::vault::{Answers, FileVault, Pkcs11Vault, Purpose, STEP, Vault};
 use curve_tun::{Error, PublicKey};
 use softhsm::{PIN, SoftHsm};
 use std::fs;
@@ -55,6 +55,12 @@ fn a_key_is_found_again_by_its_name_or_its_identifier_and_its_counter_goes_on() 
     fs::write(&pin_file, [PIN, b"\nmore"].concat()).unwrap();
     let with_file = format!("{uri}&pin-source=file:{}", pin_file.display());
     assert_eq!(Pkcs11Vault::open(&with_file, None).unwrap().public_key(), key);
+    fs::write(&pin_file, PIN).unwrap();
+    assert_eq!(Pkcs11Vault::open(&with_file, None).unwrap().public_key(), key, "its line may lack an end");
+    let with_folder = format!("{uri}&pin-source=file:{}", hsm.folder().display());
+    assert_eq!(Pkcs11Vault::open(&with_folder, None).err(), Some(Error::Io), "a folder has no lines");
+    fs::write(&pin_file, [b'1'; 1025]).unwrap();
+    assert_eq!(Pkcs11Vault::open(&with_file, None).err(), Some(Error::InvalidArgument), "a line too long");
 }
 
 #[test]
@@ -123,6 +129,10 @@ fn the_state_of_another_key_or_of_none_is_refused() {
     let (uri, other) = (hsm.uri("state", "key"), hsm.uri("state", "other"));
     drop((generate(&uri), generate(&other)));
     let state = |uri: &str| uri.rsplit_once('=').unwrap().1.to_owned();
+    // It is no vault in a file, either.
+    let path = state(&uri);
+    assert_eq!(FileVault::open(path.as_ref(), None).err(), Some(Error::VaultCorrupt));
+    assert_eq!(FileVault::inspect(path.as_ref()), Err(Error::VaultCorrupt));
     fs::copy(state(&other), state(&uri)).unwrap();
     assert_eq!(open(&uri).err(), Some(Error::VaultCorrupt));
     fs::write(state(&uri), b"").unwrap();

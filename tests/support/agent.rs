@@ -5,10 +5,12 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub const TOOL: &str = env!("CARGO_BIN_EXE_curve-tun");
 
-/// A running agent; killed when dropped.
+/// A running agent; ended when dropped.
 pub struct AgentProcess {
     child: Child,
     out: BufReader<ChildStdout>,
@@ -32,8 +34,20 @@ impl AgentProcess {
         AgentProcess::spawn_for(&["--vault".as_ref(), vault.as_os_str()], socket)
     }
 
+    /// Starts it with at most so many descriptors; gives once it listens.
+    pub fn start_with_descriptors(most: u32, vault: &Path, socket: &Path) -> AgentProcess {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), TOOL]);
+        let mut agent = AgentProcess::of(command, &["--vault".as_ref(), vault.as_os_str()], socket);
+        agent.wait_until_ready();
+        agent
+    }
+
     fn spawn_for(arguments: &[&OsStr], socket: &Path) -> AgentProcess {
-        let mut command = Command::new(TOOL);
+        AgentProcess::of(Command::new(TOOL), arguments, socket)
+    }
+
+    fn of(mut command: Command, arguments: &[&OsStr], socket: &Path) -> AgentProcess {
         command.arg("agent").args(arguments).arg("--socket").arg(socket);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -72,6 +86,13 @@ impl AgentProcess {
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.send_sigterm();
+            let end = Instant::now() + Duration::from_secs(5);
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -16,6 +16,7 @@ pub fn all(vault: &dyn Vault, nonces: usize) {
     lengths_that_do_not_fit_are_refused(vault);
     peers_of_low_order_are_refused(vault);
     nonces_are_distinct_over_threads(vault, nonces);
+    a_vault_that_has_forgotten_its_peers_goes_on(vault);
 }
 
 pub fn what_it_seals_its_peer_opens(vault: &dyn Vault) {
@@ -108,4 +109,9 @@ pub fn nonces_are_distinct_over_threads(vault: &dyn Vault, count: usize) {
         let difference = pair[0].iter().zip(&pair[1]).map(|(a, b)| (a ^ b).count_ones());
         difference.sum::<u32>() > 16
     }));
+}
+
+pub fn a_vault_that_has_forgotten_its_peers_goes_on(vault: &dyn Vault) {
+    vault.forget_agreements();
+    what_it_seals_its_peer_opens(vault);
 }

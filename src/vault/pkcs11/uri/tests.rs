@@ -35,6 +35,12 @@ fn every_attribute_is_read() {
 }
 
 #[test]
+fn a_version_may_lack_its_minor_number() {
+    let uri = Uri::parse("pkcs11:library-version=2").unwrap();
+    assert_eq!(uri.library_version, Some((2, 0)));
+}
+
+#[test]
 fn the_scheme_has_no_case_and_both_lists_may_be_empty() {
     for text in ["pkcs11:", "PKCS11:", "Pkcs11:?", "pkcs11:object=o?"] {
         Uri::parse(text).unwrap();
