@@ -69,6 +69,8 @@ enum Step {
 
 struct End {
     watched: Watched,
+    /// Who it is connected with: an attacker may carry what a client says to any connection of the server.
+    peer: Option<usize>,
     /// Said, and not sent on its way.
     outgoing: Vec<Vec<u8>>,
     sent: Vec<Vec<u8>>,
@@ -81,7 +83,8 @@ struct End {
 struct Run {
     /// Two for each connection: client, server.
     ends: Vec<End>,
-    packets: Vec<Vec<u8>>,
+    /// All that was said, and by which end.
+    packets: Vec<(usize, Vec<u8>)>,
     /// Kinds and keys that must never come twice: hellos, cookies and initiates.
     unique: HashSet<Vec<u8>>,
 }
@@ -93,7 +96,7 @@ impl Run {
         for connection in [client, server] {
             let watched = Watched::new(connection);
             let (outgoing, sent) = (Vec::new(), Vec::new());
-            self.ends.push(End { watched, outgoing, sent, received: 0, counter: 1 });
+            self.ends.push(End { watched, peer: None, outgoing, sent, received: 0, counter: 1 });
             self.collect(self.ends.len() - 1);
         }
     }
@@ -103,7 +106,7 @@ impl Run {
     }
 
     fn packet(&self, packet: u8) -> Option<&Vec<u8>> {
-        (!self.packets.is_empty()).then(|| &self.packets[usize::from(packet) % self.packets.len()])
+        (!self.packets.is_empty()).then(|| &self.packets[usize::from(packet) % self.packets.len()].1)
     }
 
     /// Takes what an end has to say, checking that no nonce is used twice.
@@ -123,7 +126,7 @@ impl Run {
                     "a short-term key or long-term nonce twice"
                 );
             }
-            self.packets.push(packet.to_vec());
+            self.packets.push((at, packet.to_vec()));
             end.outgoing.push(packet.to_vec());
             pending = rest;
         }
@@ -146,18 +149,22 @@ impl Run {
             assert!(!closed || !connection.wants_write(), "something goes over the wire about a failure");
         }
         self.collect(at);
-        // Messages are a prefix of what the peer of this very connection sent.
-        let received = self.ends[at].watched.take_all();
-        for message in received {
-            let next = self.ends[at ^ 1].sent.get(self.ends[at].received);
-            assert_eq!(Some(&message), next, "not the next message of this connection");
-            self.ends[at].received += 1;
-        }
         let after = self.ends[at].watched.connection.state();
         if before != ConnectionState::Connected && after == ConnectionState::Connected {
-            // The other end took part: it knows of this connection, and it is the one that was meant.
-            let peer = self.ends[at ^ 1].watched.connection.state();
-            assert_ne!(peer, ConnectionState::Ready, "connected with an end that said nothing");
+            // Whoever said this packet knows of this connection, and has the other role in it.
+            let author = self.packets.iter().find(|(_, said)| said == packet).map(|(author, _)| *author);
+            let peer = author.expect("connected by a packet that nobody said");
+            let theirs = &self.ends[peer].watched.connection;
+            assert_ne!(theirs.role(), self.ends[at].watched.connection.role(), "connected with its like");
+            assert_ne!(theirs.state(), ConnectionState::Ready, "connected with an end that said nothing");
+            self.ends[at].peer = Some(peer);
+        }
+        // Messages are a prefix of what the peer of this very connection sent.
+        for message in self.ends[at].watched.take_all() {
+            let peer = self.ends[at].peer.expect("a message on no connection");
+            let next = self.ends[peer].sent.get(self.ends[at].received);
+            assert_eq!(Some(&message), next, "not the next message of this connection");
+            self.ends[at].received += 1;
         }
     }
 
