@@ -51,12 +51,12 @@ impl Answerer {
         match (self, request) {
             (Answerer::Vault(vault), request) => {
                 let whom = vault.clone();
-                let put = move || question.put(|| request.perform_by_vault(&*whom));
+                let put = move || question.put(move || request.perform_by_vault(&*whom));
                 crew::ask(vault, vault.calls_at_once(), put).map(Outcome::Asked)
             }
             (Answerer::Registry(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
-                let put = move || question.put(|| verdict(whom.verify(&candidate)));
+                let put = move || question.put(move || verdict(whom.verify(&candidate)));
                 crew::ask(registry, registry.calls_at_once(), put).map(Outcome::Asked)
             }
             (Answerer::Dns(registry), Request::Verify(candidate)) => {
@@ -98,7 +98,8 @@ impl Question {
         Question { slot: Arc::downgrade(&slot.0), waiting }
     }
 
-    /// Puts it, on a thread that is none of the BEAM's.
+    /// Puts it, on a thread that is none of the BEAM's. `perform` lets go of whom it asks when it ends: who gets the answer
+    /// may free the vault next, and is to see it go then.
     fn put(self, perform: impl FnOnce() -> Answer) {
         // A connection that was closed meanwhile asks nothing any more.
         if self.slot.strong_count() > 0 {
