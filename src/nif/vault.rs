@@ -117,7 +117,12 @@ fn vault_generate(env: Env) -> Term {
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_open_file<'a>(env: Env<'a>, file: Binary<'a>, passphrase_file: Term<'a>) -> NifResult<Term<'a>> {
     let vault = opened(path_or_none(passphrase_file)?, |passphrase| FileVault::open(path(&file), passphrase));
-    Ok(reply(env, vault.and_then(|vault| whole(vault, true))))
+    let vault = vault.and_then(|vault| {
+        // Brings the first bound to the disk: one that cannot take it is told of here, and not by the first handshake.
+        vault.issue_nonce()?;
+        whole(vault, true)
+    });
+    Ok(reply(env, vault))
 }
 
 /// The vault of the agent at a Unix socket: `{ok, Vault} | {error, Reason}`.
