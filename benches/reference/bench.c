@@ -1,6 +1,3 @@
-/* For affinities. */
-#define _GNU_SOURCE
-
 #include "bench.h"
 
 #include <errno.h>
