@@ -184,8 +184,8 @@ handshake(Socket) ->
 %% and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
-handshake({curve_tun_socket, _, _, _} = Socket, Timeout) when ?IS_TIMEOUT(Timeout) ->
-    curve_tun_dial:shake(Socket, curve_tun_time:deadline(Timeout));
+handshake({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    curve_tun_connection:handshake(Connection, curve_tun_time:deadline(Timeout));
 handshake(TcpSocket, Options) when is_list(Options) ->
     handshake(TcpSocket, Options, infinity);
 handshake(_Socket, _Timeout) ->

@@ -7,7 +7,7 @@
 -module(curve_tun_connection).
 -behaviour(gen_statem).
 
--export([start_link/1, attach/4, handshake/2, handshake_for/2, give/2, request/2, wait/1]).
+-export([start_link/1, attach/4, handshake/2, handshake/5, handshake_for/2, give/2, request/2, wait/1]).
 -export([send_failed/2, sender_idle/2, watch_again/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
@@ -47,12 +47,14 @@
 %% The end of writing waits for what was sent before it, and looks for it so often.
 -define(FLUSH_STEP, 10).
 -define(RENEW, 1000).
+%% Words of a new process's heap: enough for a handshake without a collection. What is idle gives them back.
+-define(HEAP, 1598).
 
 %%% Calls
 
 -spec start_link(pid()) -> {ok, pid()} | {error, term()}.
 start_link(Controller) ->
-    case gen_statem:start_link(?MODULE, Controller, []) of
+    case gen_statem:start_link(?MODULE, Controller, [{spawn_opt, [{min_heap_size, ?HEAP}]}]) of
         {ok, Pid} -> {ok, Pid};
         {error, Reason} -> {error, Reason};
         ignore -> {error, ignore}
@@ -62,14 +64,28 @@ start_link(Controller) ->
 %% handshake runs from here on.
 -spec attach(pid(), gen_tcp:socket(), [term()], prepared()) -> {ok, curve_tun:socket()} | {error, term()}.
 attach(Connection, Socket, TcpOptions, Prepared) ->
-    case gen_tcp:controlling_process(Socket, Connection) of
-        ok -> request(Connection, {attach, Socket, TcpOptions, Prepared});
-        {error, Reason} -> {error, Reason}
-    end.
+    give_socket(Connection, Socket, {attach, Socket, TcpOptions, Prepared}).
 
--spec handshake(pid(), curve_tun_time:deadline()) -> ok | {error, atom()}.
+-spec handshake(pid(), curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
 handshake(Connection, Deadline) ->
     request(Connection, {handshake, Deadline}).
+
+%% `attach/4' and `handshake/2' in one.
+-spec handshake(pid(), gen_tcp:socket(), [term()], prepared(), curve_tun_time:deadline()) ->
+          {ok, curve_tun:socket()} | {error, term()}.
+handshake(Connection, Socket, TcpOptions, Prepared, Deadline) ->
+    give_socket(Connection, Socket, {handshake, Socket, TcpOptions, Prepared, Deadline}).
+
+%% The connection ends if it cannot have the socket.
+-spec give_socket(pid(), gen_tcp:socket(), tuple()) -> {ok, curve_tun:socket()} | {error, term()}.
+give_socket(Connection, Socket, Request) ->
+    case gen_tcp:controlling_process(Socket, Connection) of
+        ok ->
+            request(Connection, Request);
+        {error, Reason} ->
+            _ = request(Connection, close),
+            {error, Reason}
+    end.
 
 %% Has the handshake done for a listener, which gets `{handshake_over, Connection, ok | {error, Reason}}'.
 -spec handshake_for(pid(), pid()) -> ok.
@@ -157,25 +173,38 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 
 -spec ready(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined} = D0) ->
-    #{role := Role, options := #{handshake_timeout := Most, active := Active, receive_high_water := HighWater,
-                                 buffer := Buffer}} = Prepared,
-    Nif = curve_tun_nif:connection_new(),
-    Self = {curve_tun_socket, self(), Socket, Nif},
-    D = D0#data{self = Self, socket = Socket, nif = Nif, prepared = Prepared, role = element(1, Role),
-                receivers = curve_tun_receivers:new(Active), high_water = HighWater, reader = curve_tun_reader:new(Socket, Buffer)},
-    watch(D),
-    Reply = case inet:setopts(Socket, TcpOptions) of
-                ok -> {ok, Self};
-                {error, Reason} -> {error, Reason}
-            end,
-    {keep_state, D, [{reply, From, Reply}, {{timeout, handshake}, Most, expired}]};
+    case attached(Socket, TcpOptions, Prepared, D0) of
+        {ok, #data{self = Self} = D, Timer} -> {keep_state, D, [{reply, From, {ok, Self}}, Timer]};
+        {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
+    end;
+ready({call, From}, {handshake, Socket, TcpOptions, Prepared, Deadline}, #data{socket = undefined} = D0) ->
+    case attached(Socket, TcpOptions, Prepared, D0) of
+        {ok, D, Timer} -> called(From, Deadline, Prepared, D, [Timer]);
+        {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
+    end;
 ready({call, From}, {handshake, Deadline}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    Timer = {{timeout, call}, curve_tun_time:left(Deadline), expired},
-    begin_handshake(Prepared, D#data{waiting = {call, From}}, [Timer]);
+    called(From, Deadline, Prepared, D, []);
 ready(cast, {handshake, Listener}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
     begin_handshake(Prepared, D#data{waiting = {listener, Listener}}, []);
 ready(Type, Event, D) ->
     shaking(Type, Event, ready, D).
+
+-spec attached(gen_tcp:socket(), [term()], prepared(), #data{}) -> {ok | {error, term()}, #data{}, Timer :: tuple()}.
+attached(Socket, TcpOptions, Prepared, D0) ->
+    #{role := Role, options := #{handshake_timeout := Most, active := Active, receive_high_water := HighWater,
+                                 buffer := Buffer}} = Prepared,
+    Nif = curve_tun_nif:connection_new(),
+    D = D0#data{self = {curve_tun_socket, self(), Socket, Nif}, socket = Socket, nif = Nif, prepared = Prepared,
+                role = element(1, Role), receivers = curve_tun_receivers:new(Active), high_water = HighWater,
+                reader = curve_tun_reader:new(Socket, Buffer)},
+    watch(D),
+    {inet:setopts(Socket, TcpOptions), D, {{timeout, handshake}, Most, expired}}.
+
+-spec called(gen_statem:from(), curve_tun_time:deadline(), prepared(), #data{}, [term()]) ->
+          gen_statem:event_handler_result(atom()).
+called(From, Deadline, Prepared, D, Actions) ->
+    Timer = {{timeout, call}, curve_tun_time:left(Deadline), expired},
+    begin_handshake(Prepared, D#data{waiting = {call, From}}, [Timer | Actions]).
 
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, nif = Nif} = D, Actions) ->
@@ -235,7 +264,8 @@ handshake_failed(Reason, D) ->
     {stop, normal, D#data{waiting = undefined}}.
 
 -spec report(ok | {error, atom()}, #data{}) -> ok.
-report(Result, #data{waiting = {call, From}}) -> gen_statem:reply(From, Result);
+report(ok, #data{waiting = {call, From}, self = Self}) -> gen_statem:reply(From, {ok, Self});
+report(Error, #data{waiting = {call, From}}) -> gen_statem:reply(From, Error);
 report(Result, #data{waiting = {listener, Pid}}) -> Pid ! {handshake_over, self(), Result}, ok;
 report(_Result, #data{waiting = undefined}) -> ok.
 

@@ -2,7 +2,7 @@
 %%% Connecting: which keys a server may have, whether they are trusted, the transport, the handshake.
 -module(curve_tun_dial).
 
--export([connect/5, over/4, shake/2]).
+-export([connect/5, over/4]).
 
 -type host() :: inet:socket_address() | inet:hostname().
 -type failure() :: {error, atom() | curve_tun:option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}}.
@@ -102,21 +102,8 @@ connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = 
 over(TcpSocket, Tcp, End, Deadline) ->
     case curve_tun_connection_sup:start_child(self()) of
         {ok, Connection} ->
-            case curve_tun_connection:attach(Connection, TcpSocket, Tcp, End) of
-                {ok, Socket} ->
-                    shake(Socket, Deadline);
-                {error, Reason} ->
-                    _ = curve_tun_connection:request(Connection, close),
-                    {error, Reason}
-            end;
+            curve_tun_connection:handshake(Connection, TcpSocket, Tcp, End, Deadline);
         {error, Reason} ->
             gen_tcp:close(TcpSocket),
             {error, Reason}
-    end.
-
--spec shake(curve_tun:socket(), curve_tun_time:deadline()) -> connected().
-shake({curve_tun_socket, Connection, _, _} = Socket, Deadline) ->
-    case curve_tun_connection:handshake(Connection, Deadline) of
-        ok -> {ok, Socket};
-        {error, Reason} -> {error, Reason}
     end.

@@ -303,7 +303,6 @@ attached(Listener, Client, Prepared, Source) ->
                 {ok, Socket} ->
                     {accepted, Pid, Socket, Source};
                 {error, _} ->
-                    _ = curve_tun_connection:request(Pid, close),
                     left(Client)
             end;
         {error, _} ->
