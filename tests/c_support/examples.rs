@@ -20,7 +20,10 @@ pub const PATIENCE: Timeout = Some(Duration::from_secs(60));
 pub fn examples() -> &'static Path {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
     EXAMPLES.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples");
+        // `scripts/sanitize` has them built with one of clang's sanitizers.
+        let sanitizer = std::env::var("SANITIZER").ok();
+        let name = sanitizer.as_ref().map_or("examples".into(), |sanitizer| format!("examples-{sanitizer}"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&folder).unwrap();
         // Test processes that run side by side take turns.
         let lock = File::create(folder.join("lock")).unwrap();
@@ -28,6 +31,10 @@ pub fn examples() -> &'static Path {
         let mut make = Command::new("make");
         make.arg("-C").arg(repository().join("c-examples"));
         make.arg(format!("LIBDIR={}", library().display())).arg(format!("BUILD={}", folder.display()));
+        if let Some(sanitizer) = sanitizer {
+            let how = "-g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all";
+            make.arg("CC=clang").arg(format!("CFLAGS={how} -fsanitize={sanitizer}"));
+        }
         succeed(&mut make);
         folder
     })
