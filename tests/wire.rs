@@ -4,14 +4,14 @@ mod support;
 
 use curve_tun::connection::{Connection, ConnectionState};
 use curve_tun::protocol::MESSAGE_MAX;
-use curve_tun::vault::Answers;
+use curve_tun::vault::{Answers, MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use proptest::prelude::*;
 use std::sync::Arc;
 use support::by_hand::{
-    HandClient, MESSAGE_MAGIC, client_message, cookie_packet, frame, hello, initiate, vouch,
+    HandClient, MESSAGE_MAGIC, client_message, cookie_packet, frame, hello, hello_of, initiate, vouch,
 };
-use support::providers::TestRegistry;
+use support::providers::{LaterVault, TestRegistry};
 use support::sodium::{BoxKey, keypair, nonce};
 use support::{World, message, recv, take, weak_keys};
 
@@ -192,6 +192,25 @@ fn a_public_key_of_low_order_is_refused_wherever_a_peer_can_put_one() {
         let vouch = vouch(&hand.short, &known);
         let packet = initiate(&cookie, &weak.0, &vouch, &key);
         refuses(&mut server, &packet, &format!("the client's long-term key {weak}"));
+    }
+}
+
+#[test]
+fn a_hello_whose_box_holds_anything_but_zeros_is_refused() {
+    let world = World::new();
+    let hand = HandClient::new(world.server_key());
+    let host = LaterVault(MemoryVault::generate().unwrap());
+    let key = BoxKey::agree(&hand.short_secret, &host.public_key().0).unwrap();
+    for at in [0, 31, 63] {
+        let mut contents = [0; 64];
+        contents[at] = 1;
+        let packet = hello_of(&contents, &hand.short, &hand.hello_key());
+        refuses(&mut world.accept(), &packet, &format!("byte {at} is not zero"));
+
+        // A vault that has only a host's two calls for boxes answers a hello by these.
+        let sealed = hello_of(&contents, &hand.short, &key)[50..].try_into().unwrap();
+        let answer = host.answer_hello(&PublicKey(hand.short), &sealed, &mut || unreachable!());
+        assert_eq!(answer.err(), Some(Error::BadPacket), "byte {at} is not zero");
     }
 }
 

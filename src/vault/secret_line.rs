@@ -31,3 +31,46 @@ pub(crate) fn first_line<R>(path: &Path, take: impl FnOnce(&[u8]) -> Result<R>) 
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > LINE_MAX { Err(Error::InvalidArgument) } else { take(line) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `first_line` gives of a file of this content.
+    fn line_of(content: &[u8]) -> Result<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        first_line(file.path(), |line| Ok(line.to_vec()))
+    }
+
+    #[test]
+    fn the_line_is_what_stands_before_its_end() {
+        for len in [0, 1, 2, 1022, 1023, LINE_MAX] {
+            let line: Vec<u8> = (0..len).map(|at| b'a' + (at % 26) as u8).collect();
+            for end in ["", "\n", "\r\n", "\nmore", "\r\nmore\n", "\n\n"] {
+                assert_eq!(line_of(&[&line, end.as_bytes()].concat()), Ok(line.clone()), "{len} bytes, {end:?}");
+            }
+        }
+        assert_eq!(line_of(b"a\rb\r\r\n"), Ok(b"a\rb\r".to_vec()));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused() {
+        for end in ["", "\n", "\r\n", "\nmore"] {
+            for len in [LINE_MAX + 1, LINE_MAX + 2, LINE_MAX + 3, 5000] {
+                let content = [&vec![b'a'; len], end.as_bytes()].concat();
+                assert_eq!(line_of(&content), Err(Error::InvalidArgument), "{len} bytes, {end:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_and_a_refusal_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = first_line(&folder.path().join("none"), |_| Ok(()));
+        assert_eq!(missing, Err(Error::of_file(&std::io::Error::from(ErrorKind::NotFound))));
+        let file = folder.path().join("line");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(first_line(&file, |_| Err::<(), _>(Error::WeakKey)), Err(Error::WeakKey));
+    }
+}

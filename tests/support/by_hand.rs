@@ -18,8 +18,13 @@ pub fn frame(parts: &[&[u8]]) -> Vec<u8> {
 
 /// A hello for `short`, its box under `key`.
 pub fn hello(short: &[u8; KEY_BYTES], key: &BoxKey) -> Vec<u8> {
+    hello_of(&[0; 64], short, key)
+}
+
+/// A hello whose box holds something else than the zeros that belong there.
+pub fn hello_of(contents: &[u8; 64], short: &[u8; KEY_BYTES], key: &BoxKey) -> Vec<u8> {
     let counter = 0u64.to_be_bytes();
-    let sealed = key.sealed(&nonce(b"CurveCP-client-H", &counter), &[0; 64]);
+    let sealed = key.sealed(&nonce(b"CurveCP-client-H", &counter), contents);
     frame(&[&HELLO_MAGIC, short, &counter, &sealed])
 }
 
