@@ -5,7 +5,7 @@ mod support;
 use curve_tun::connection::Connection;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use support::{World, message, settle};
+use support::{World, message, recv, settle, take};
 
 thread_local! {
     /// Calls that gave this thread memory, and the bytes it has.
@@ -154,6 +154,39 @@ fn a_connection_gives_back_the_one_buffer_that_it_has() {
         assert_eq!(end.tick(6000), Ok(None));
     }
     assert_eq!(BYTES.get(), before);
+}
+
+#[test]
+fn a_connection_in_use_keeps_its_buffers() {
+    let (mut client, mut server) = World::new().connected();
+    for now in (0..5000).step_by(600) {
+        pass(&mut client, &mut server, b"now and then");
+        assert_eq!((client.tick(now), server.tick(now)), (Ok(Some(now + 1000)), Ok(Some(now + 1000))));
+    }
+}
+
+#[test]
+fn room_doubles_each_time_that_it_is_filled_and_is_small_again_after_a_rest() {
+    let (mut client, mut server) = World::new().connected();
+    for now in [0, 5000] {
+        client.send(&message(60_000, 1)).unwrap();
+        let bytes = take(&mut client);
+        let (mut at, mut sizes) = (0, Vec::new());
+        while at < bytes.len() {
+            let room = server.room().unwrap();
+            let count = room.len().min(bytes.len() - at);
+            room[..count].copy_from_slice(&bytes[at..at + count]);
+            sizes.push(room.len());
+            server.filled(count).unwrap();
+            at += count;
+        }
+        assert_eq!(sizes, [4096, 8192, 16_384, 32_768], "{now}");
+        // What does not fill it changes nothing.
+        assert_eq!(recv(&mut server).unwrap(), message(60_000, 1));
+        assert_eq!(server.room().unwrap().len(), 32_768);
+        server.tick(now).unwrap();
+        assert_eq!(server.tick(now + 1000), Ok(None));
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ mod support;
 
 use curve_tun::Error;
 use curve_tun::connection::{Answer, Connection, ConnectionState, Request};
-use curve_tun::vault::{Answers, MemoryVault};
+use curve_tun::registry::Registry;
+use curve_tun::vault::{Answers, MemoryVault, Vault};
 use std::sync::Arc;
 use support::providers::{LaterVault, TestRegistry};
 use support::{World, recv, take};
@@ -20,6 +21,12 @@ fn answer_of(world: &World, connection: &Connection) -> Answer {
         request @ Request::SealVouch { .. } => request.perform_by_vault(&*world.client_vault),
         request => request.perform(&*world.server_vault, &**world.server.registry()),
     }
+}
+
+#[test]
+fn a_vault_or_registry_that_does_not_say_works_on_256_questions_at_once() {
+    assert_eq!(LaterVault(MemoryVault::generate().unwrap()).calls_at_once(), 256);
+    assert_eq!(TestRegistry::new(Ok(true), Answers::Later).calls_at_once(), 256);
 }
 
 /// One stop of the handshake.

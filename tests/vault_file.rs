@@ -205,6 +205,45 @@ fn heads_that_nobody_wrote_are_refused() {
     assert_eq!(try_with(32, &0u64.to_be_bytes()), Some(Error::VaultCorrupt));
 }
 
+/// Makes the slots' checksums genuine.
+fn tie_slots(file: &mut [u8]) {
+    let tag: [u8; 32] = file[192..224].try_into().unwrap();
+    for page in [PAGE, 2 * PAGE] {
+        let checksum = support::sodium::blake2b(&[&tag, &file[page..page + 16]].concat());
+        file[page + 16..page + SLOT].copy_from_slice(&checksum);
+    }
+}
+
+#[test]
+fn slots_that_nobody_wrote_are_refused() {
+    let (_folder, path) = place();
+    drop(create(&path));
+    let whole = fs::read(&path).unwrap();
+    // Each slot: its sequence number, which is even in the first, and its bound.
+    let try_with = |slots: [(u64, u64); 2]| {
+        let mut file = whole.clone();
+        for (page, (sequence, bound)) in [PAGE, 2 * PAGE].into_iter().zip(slots) {
+            file[page..page + 8].copy_from_slice(&sequence.to_be_bytes());
+            file[page + 8..page + 16].copy_from_slice(&bound.to_be_bytes());
+        }
+        tie_slots(&mut file);
+        fs::write(&path, file).unwrap();
+        open(&path).err()
+    };
+    for newer_first in [false, true] {
+        let pair = |old: u64, new: u64, step: u64| {
+            let slots = [(old, 7 * STEP), (new, 7 * STEP + step)];
+            if newer_first { [slots[1], slots[0]] } else { slots }
+        };
+        let old = if newer_first { 7 } else { 8 };
+        assert_eq!(try_with(pair(old, old + 1, STEP)), None);
+        assert_eq!(try_with(pair(old, old + 1, STEP + 1)), Some(Error::VaultCorrupt), "too high a step");
+        assert_eq!(try_with(pair(old, old + 3, STEP)), Some(Error::VaultCorrupt), "a number left out");
+    }
+    assert_eq!(try_with([(8, STEP), (9, 0)]), Some(Error::VaultCorrupt), "a bound that falls");
+    assert_eq!(try_with([(9, 0), (8, STEP)]), Some(Error::VaultCorrupt), "each in the other's place");
+}
+
 #[test]
 fn a_public_key_that_is_not_the_secrets_is_refused() {
     let (_folder, path) = place();
@@ -213,11 +252,7 @@ fn a_public_key_that_is_not_the_secrets_is_refused() {
     file[80] ^= 1;
     let mut file = with_checksum(file);
     // The slots are tied to the head: without them as they were, the file would be refused for another reason.
-    let tag: [u8; 32] = file[192..224].try_into().unwrap();
-    for page in [PAGE, 2 * PAGE] {
-        let checksum = support::sodium::blake2b(&[&tag, &file[page..page + 16]].concat());
-        file[page + 16..page + SLOT].copy_from_slice(&checksum);
-    }
+    tie_slots(&mut file);
     fs::write(&path, file).unwrap();
     FileVault::inspect(&path).unwrap();
     assert_eq!(open(&path).err(), Some(Error::VaultCorrupt));

@@ -171,9 +171,9 @@ pub trait Vault: Send + Sync {
         Answers::Now
     }
 
-    /// How many calls it works on at once, if it answers later. At most so many threads, at least one, ask it for the
-    /// blocking sockets of a process, or for the connections of a node; further questions wait for one of them, until
-    /// their handshake's deadline.
+    /// How many calls it works on at once, if it answers later; 256 unless it says otherwise. At most so many threads, at
+    /// least one, ask it for the blocking sockets of a process, or for the connections of a node; further questions
+    /// wait for one of them, until their handshake's deadline.
     fn calls_at_once(&self) -> usize {
         256
     }
