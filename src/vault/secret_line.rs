@@ -48,7 +48,11 @@ mod tests {
         for len in [0, 1, 2, 1022, 1023, LINE_MAX] {
             let line: Vec<u8> = (0..len).map(|at| b'a' + (at % 26) as u8).collect();
             for end in ["", "\n", "\r\n", "\nmore", "\r\nmore\n", "\n\n"] {
-                assert_eq!(line_of(&[&line, end.as_bytes()].concat()), Ok(line.clone()), "{len} bytes, {end:?}");
+                assert_eq!(
+                    line_of(&[&line, end.as_bytes()].concat()),
+                    Ok(line.clone()),
+                    "{len} bytes, {end:?}"
+                );
             }
         }
         assert_eq!(line_of(b"a\rb\r\r\n"), Ok(b"a\rb\r".to_vec()));
