@@ -117,30 +117,12 @@ listen(Port, Options) ->
 -spec listen(inet:port_number(), curve_tun_options:options(), [term()]) ->
           {ok, listen_socket()} | {error, reason()}.
 listen(Port, Own, Tcp) ->
-    maybe_with(curve_tun_ends:server(Own, infinity), fun(End) ->
-        try gen_tcp:listen(Port, Tcp) of
-            {ok, TcpSocket} -> start_listener(TcpSocket, End);
-            {error, Reason} -> {error, Reason}
-        catch
-            exit:_ -> {error, badarg};
-            error:_ -> {error, badarg}
-        end
-    end).
-
--spec start_listener(gen_tcp:socket(), curve_tun_connection:prepared()) -> {ok, listen_socket()} | {error, reason()}.
-start_listener(TcpSocket, End) ->
-    case curve_tun_listener_sup:start_child(#{socket => TcpSocket, owner => self(), prepared => End}) of
-        {ok, Pid} ->
-            case gen_tcp:controlling_process(TcpSocket, Pid) of
-                ok ->
-                    {ok, {curve_tun_listen_socket, Pid}};
-                {error, Reason} ->
-                    ok = close({curve_tun_listen_socket, Pid}),
-                    {error, Reason}
-            end;
-        {error, Reason} ->
-            gen_tcp:close(TcpSocket),
-            {error, Reason}
+    try gen_tcp:listen(Port, Tcp) of
+        {ok, TcpSocket} -> curve_tun_listener:start(TcpSocket, Own);
+        {error, Reason} -> {error, Reason}
+    catch
+        exit:_ -> {error, badarg};
+        error:_ -> {error, badarg}
     end.
 
 %% @equiv accept(ListenSocket, 5000)
@@ -202,7 +184,7 @@ handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout), not is_tuple(T
     Deadline = curve_tun_time:deadline(Timeout),
     maybe_with(curve_tun_options:parse(accepted, Options),
                fun(Own, Tcp) ->
-                   maybe_with(own_end(Own, Deadline), fun(End) -> curve_tun_dial:over(TcpSocket, Tcp, End, Deadline) end)
+                   curve_tun_dial:over(TcpSocket, Tcp, fun() -> own_end(Own, Deadline) end, Deadline)
                end);
 handshake(_TcpSocket, _Options, _Timeout) ->
     {error, badarg}.

@@ -11,12 +11,15 @@
 -export([send_failed/2, sender_idle/2, watch_again/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
--export_type([prepared/0]).
+-export_type([prepared/0, prepare/0]).
 
 %% What a handshake needs, and what the connection is like afterwards.
 -type prepared() :: #{role := curve_tun_handshake:role(),
                       providers := curve_tun_provider:providers(),
                       options := curve_tun_options:options()}.
+%% Makes it, in the connection's process: what the NIF gives is to end with the application, and would not on the heap of a
+%% process of others, which may keep it as garbage for as long as it likes.
+-type prepare() :: fun(() -> {ok, prepared()} | {error, term()}).
 
 -record(data, {
     controller :: {pid(), reference()},
@@ -71,10 +74,10 @@ handshake(Connection, Deadline) ->
     request(Connection, {handshake, Deadline}).
 
 %% `attach/4' and `handshake/2' in one.
--spec handshake(pid(), gen_tcp:socket(), [term()], prepared(), curve_tun_time:deadline()) ->
+-spec handshake(pid(), gen_tcp:socket(), [term()], prepare(), curve_tun_time:deadline()) ->
           {ok, curve_tun:socket()} | {error, term()}.
-handshake(Connection, Socket, TcpOptions, Prepared, Deadline) ->
-    give_socket(Connection, Socket, {handshake, Socket, TcpOptions, Prepared, Deadline}).
+handshake(Connection, Socket, TcpOptions, Prepare, Deadline) ->
+    give_socket(Connection, Socket, {handshake, Socket, TcpOptions, Prepare, Deadline}).
 
 %% The connection ends if it cannot have the socket.
 -spec give_socket(pid(), gen_tcp:socket(), tuple()) -> {ok, curve_tun:socket()} | {error, term()}.
@@ -177,10 +180,10 @@ ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undef
         {ok, #data{self = Self} = D, Timer} -> {keep_state, D, [{reply, From, {ok, Self}}, Timer]};
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
-ready({call, From}, {handshake, Socket, TcpOptions, Prepared, Deadline}, #data{socket = undefined} = D0) ->
-    case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, D, Timer} -> called(From, Deadline, Prepared, D, [Timer]);
-        {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
+ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
+    case Prepare() of
+        {ok, Prepared} -> attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0);
+        {error, Reason} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D0#data{socket = Socket}}
     end;
 ready({call, From}, {handshake, Deadline}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
     called(From, Deadline, Prepared, D, []);
@@ -199,6 +202,14 @@ attached(Socket, TcpOptions, Prepared, D0) ->
                 reader = curve_tun_reader:new(Socket, Buffer)},
     watch(D),
     {inet:setopts(Socket, TcpOptions), D, {{timeout, handshake}, Most, expired}}.
+
+-spec attach_and_shake(gen_statem:from(), gen_tcp:socket(), [term()], prepared(), curve_tun_time:deadline(), #data{}) ->
+          gen_statem:event_handler_result(atom()).
+attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0) ->
+    case attached(Socket, TcpOptions, Prepared, D0) of
+        {ok, D, Timer} -> called(From, Deadline, Prepared, D, [Timer]);
+        {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
+    end.
 
 -spec called(gen_statem:from(), curve_tun_time:deadline(), prepared(), #data{}, [term()]) ->
           gen_statem:event_handler_result(atom()).

@@ -87,7 +87,7 @@ connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = 
     case curve_tun_ends:client(Own#{key => Key}, Deadline) of
         {ok, End} ->
             try gen_tcp:connect(Host, Port, Tcp, curve_tun_time:left(Deadline)) of
-                {ok, TcpSocket} -> over(TcpSocket, [], End, Deadline);
+                {ok, TcpSocket} -> over(TcpSocket, [], fun() -> {ok, End} end, Deadline);
                 {error, Reason} -> {error, Reason}
             catch
                 exit:_ -> {error, badarg};
@@ -98,11 +98,11 @@ connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = 
     end.
 
 %% Starts a connection over a gen_tcp socket of the caller's and does the handshake.
--spec over(gen_tcp:socket(), [term()], curve_tun_connection:prepared(), curve_tun_time:deadline()) -> connected().
-over(TcpSocket, Tcp, End, Deadline) ->
+-spec over(gen_tcp:socket(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) -> connected().
+over(TcpSocket, Tcp, Prepare, Deadline) ->
     case curve_tun_connection_sup:start_child(self()) of
         {ok, Connection} ->
-            curve_tun_connection:handshake(Connection, TcpSocket, Tcp, End, Deadline);
+            curve_tun_connection:handshake(Connection, TcpSocket, Tcp, Prepare, Deadline);
         {error, Reason} ->
             gen_tcp:close(TcpSocket),
             {error, Reason}

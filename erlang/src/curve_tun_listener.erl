@@ -7,12 +7,12 @@
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
--export([start_link/1, accept/3, call/2, wait/1]).
+-export([start/2, start_link/1, accept/3, call/2, wait/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 -export([acceptor/3]).
 -export_type([start/0]).
 
--type start() :: #{socket := gen_tcp:socket(), owner := pid(), prepared := curve_tun_connection:prepared()}.
+-type start() :: #{socket := gen_tcp:socket(), owner := pid(), options := curve_tun_options:options()}.
 
 -record(waiter, {from :: gen_server:from(), kind :: accept | transport, monitor :: reference(),
                  timer :: reference() | none, deadline :: curve_tun_time:deadline()}).
@@ -20,8 +20,10 @@
 -record(listener, {
     start :: start(),
     owner :: reference(),
-    cookie :: reference() | none,
-    acceptor :: pid(),
+    %% Made here: see `curve_tun_connection:prepare()'.
+    prepared :: curve_tun_connection:prepared() | undefined,
+    cookie = none :: reference() | none,
+    acceptor :: pid() | undefined,
     accepting = false :: boolean(),
     %% Set after a failure such as emfile: the next try is not before it is over.
     paused = false :: boolean(),
@@ -30,7 +32,7 @@
     in_flight = #{} :: #{pid() => curve_tun:socket()},
     shares :: curve_tun_shares:shares(),
     %% A client that waits for a place.
-    held :: {pid(), curve_tun:socket(), curve_tun_shares:source()} | none,
+    held = none :: {pid(), curve_tun:socket(), curve_tun_shares:source()} | none,
     %% Connected, and not yet accepted by anybody.
     done = queue:new() :: queue:queue({pid(), curve_tun:socket()})
 }).
@@ -39,6 +41,27 @@
 -define(PAUSE, 100).
 %% Nobody stays longer than this in one call: new code of this module is taken up in between.
 -define(RENEW, 1000).
+
+%% Starts a listener of the caller's, over a gen_tcp socket of the caller's.
+-spec start(gen_tcp:socket(), curve_tun_options:options()) -> {ok, curve_tun:listen_socket()} | {error, term()}.
+start(Socket, Options) ->
+    case curve_tun_listener_sup:start_child(#{socket => Socket, owner => self(), options => Options}) of
+        {ok, Listener} ->
+            case prepare(gen_tcp:controlling_process(Socket, Listener), Listener) of
+                ok ->
+                    {ok, {curve_tun_listen_socket, Listener}};
+                {error, Reason} ->
+                    _ = call(Listener, close),
+                    {error, Reason}
+            end;
+        {error, Reason} ->
+            gen_tcp:close(Socket),
+            {error, Reason}
+    end.
+
+-spec prepare(ok | {error, term()}, pid()) -> ok | {error, term()}.
+prepare(ok, Listener) -> call(Listener, prepare);
+prepare({error, Reason}, _Listener) -> {error, Reason}.
 
 -spec start_link(start()) -> {ok, pid()} | {error, term()}.
 start_link(Start) ->
@@ -66,17 +89,13 @@ wait(RequestId) ->
     end.
 
 -spec init(start()) -> {ok, #listener{}}.
-init(#{socket := Socket, owner := Owner, prepared := Prepared} = Start) ->
+init(#{owner := Owner, options := #{handshakes_max := Most, handshakes_per_source := MostOfOne}} = Start) ->
     process_flag(trap_exit, true),
-    Acceptor = spawn_link(?MODULE, acceptor, [self(), Socket, Prepared]),
-    #{options := #{handshakes_max := Most, handshakes_per_source := MostOfOne}} = Prepared,
-    S = #listener{start = Start, owner = monitor(process, Owner), cookie = none, acceptor = Acceptor, held = none,
-                  shares = curve_tun_shares:new(Most, MostOfOne)},
-    {ok, watch(S)}.
+    {ok, #listener{start = Start, owner = monitor(process, Owner), shares = curve_tun_shares:new(Most, MostOfOne)}}.
 
 -spec terminate(term(), #listener{}) -> ok.
 terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters, acceptor = Acceptor}) ->
-    exit(Acceptor, kill),
+    _ = Acceptor =:= undefined orelse exit(Acceptor, kill),
     _ = [answer(Waiter, {error, closed}) || Waiter <- queue:to_list(Waiters)],
     gen_tcp:close(Socket).
 
@@ -89,6 +108,14 @@ format_status(Status) ->
 
 -spec handle_call(term(), gen_server:from(), #listener{}) -> {noreply, #listener{}} | {reply, term(), #listener{}} |
           {stop, normal, ok, #listener{}}.
+handle_call(prepare, _From, #listener{start = #{socket := Socket, options := Options}, prepared = undefined} = S) ->
+    case curve_tun_ends:server(Options, infinity) of
+        {ok, Prepared} ->
+            Acceptor = spawn_link(?MODULE, acceptor, [self(), Socket, Prepared]),
+            {reply, ok, watch(S#listener{prepared = Prepared, acceptor = Acceptor})};
+        {error, Reason} ->
+            {reply, {error, Reason}, S}
+    end;
 handle_call({Kind, Deadline}, {Pid, _} = From, #listener{waiters = Waiters} = S)
   when Kind =:= accept; Kind =:= transport ->
     Monitor = monitor(process, Pid),
@@ -143,7 +170,7 @@ handle_info(_Info, S) ->
 
 %% Has the minute keys rotated; their process may be on its way back.
 -spec watch(#listener{}) -> #listener{}.
-watch(#listener{start = #{prepared := #{role := {server, Server}}}} = S) ->
+watch(#listener{prepared = #{role := {server, Server}}} = S) ->
     case curve_tun_cookie:watch(Server) of
         {ok, Pid} ->
             S#listener{cookie = monitor(process, Pid)};

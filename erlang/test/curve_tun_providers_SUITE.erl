@@ -16,7 +16,8 @@ all() ->
      a_bad_registry_refuses_that_client_only, a_bad_vault_refuses_that_client_only,
      a_bad_vault_of_the_client_is_its_own_error, helpers_leave_nothing_behind,
      the_server_is_told_whose_failure_it_is, an_unknown_peer_is_told_to_the_server,
-     accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once, a_vault_in_a_file, no_provider_is_an_error,
+     accept_goes_on_to_the_next_client, a_vault_seals_under_its_own_nonces_once, a_vault_in_a_file,
+     a_program_holds_nothing_of_a_vault, no_provider_is_an_error,
      the_dummy_warns_and_is_never_the_default, without_the_application].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
@@ -235,6 +236,30 @@ a_vault_in_a_file(Config) ->
          <<_:16/binary>> = curve_tun_vault_nif:safe_nonce(),
          curve_tun_test:stop()
      end || _ <- [1, 2, 3]],
+    ok = curve_tun_test:start().
+
+%% What a program's processes have on their heaps, garbage that nobody collects among it, does not hold a vault: its file is
+%% free when the application has stopped. When their heaps were last collected differs from one to the next.
+a_program_holds_nothing_of_a_vault(Config) ->
+    curve_tun_test:stop(),
+    File = filename:join(proplists:get_value(priv_dir, Config), "held.vault"),
+    {ok, _} = curve_tun_vault_nif:create_file(File),
+    ok = curve_tun_test:start([{vault_file, File}]),
+    Test = self(),
+    Program = fun(Filled) ->
+                  true = Filled =:= length(lists:duplicate(Filled, [])),
+                  {Listener, Port} = curve_tun_test:listen(),
+                  {ok, Socket} = gen_tcp:connect({127,0,0,1}, Port, [{active, false}]),
+                  {error, timeout} = curve_tun:handshake(Socket, [], 1),
+                  Test ! {self(), done},
+                  receive enough -> Listener end
+              end,
+    Programs = [spawn_link(fun() -> Program(Filled) end) || Filled <- lists:seq(0, 400, 4)],
+    [receive {Pid, done} -> ok after 10000 -> ct:fail(stuck) end || Pid <- Programs],
+    curve_tun_test:stop(),
+    ok = curve_tun_test:start([{vault_file, File}]),
+    [Pid ! enough || Pid <- Programs],
+    curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
 no_provider_is_an_error(_) ->
