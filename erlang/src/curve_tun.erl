@@ -102,10 +102,8 @@ connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
 connect(_Host, _Port, _Options, _Timeout) ->
     {error, badarg}.
 
--spec maybe_with({ok, A}, fun((A) -> Result)) -> Result;
-                ({ok, A, B}, fun((A, B) -> Result)) -> Result;
+-spec maybe_with({ok, A, B}, fun((A, B) -> Result)) -> Result;
                 ({error, reason()}, fun()) -> {error, reason()}.
-maybe_with({ok, A}, Go) -> Go(A);
 maybe_with({ok, A, B}, Go) -> Go(A, B);
 maybe_with({error, Reason}, _Go) -> {error, Reason}.
 
