@@ -23,7 +23,7 @@ export CARGO CC
 # libsodium's build runs make, too, and must not take our variables for its own.
 BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
-.PHONY: help demo test lint lib object examples sanitize fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install clean
+.PHONY: help demo test lint lib object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -55,8 +55,11 @@ object: lib ## make build/lib/curve_tun.o, for a program with a second static Ru
 examples: lib ## build the programs of c-examples into build
 	@$(MAKE) --no-print-directory -C c-examples LIBDIR=../$(LIB)
 
-sanitize: lib ## run the C tests under clang's sanitizers
+sanitize: lib ## run the C tests and examples under clang's sanitizers
 	@scripts/sanitize $(LIB)
+
+miri: ## run under Miri the tests that it can; needs a nightly Rust with Miri
+	scripts/miri
 
 fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once; needs cargo-fuzz
 	@JOBS=$(JOBS) scripts/fuzz $(SECONDS)
