@@ -61,7 +61,7 @@
 %% registry is told of each client, at most 255 bytes without control characters. `handshake_timeout': from TCP
 %% connected, or accepted, to the end of the handshake; 10,000 when not given. `receive_high_water': bytes of messages
 %% that wait for a receiver, above which nothing more is read from the peer; 262,144 when not given. What has been read by
-%% then comes on top: 32 reads of `buffer' bytes at most. `handshakes_max':
+%% then comes on top: 8 reads of `buffer' bytes at most. `handshakes_max':
 %% handshakes that a listener has in flight at most, 1,024 when not given; `handshakes_per_source': how many of these
 %% one source may have, an IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of
 %% the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 131,072 when not

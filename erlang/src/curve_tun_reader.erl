@@ -14,7 +14,7 @@
 %% The buffer that a socket has at first. A read that fills it brings a large one, for as long as the connection is busy.
 -define(SMALL, 4096).
 %% Reads that may wait. Once a half is used up it is given again.
--define(READS, 32).
+-define(READS, 8).
 
 -record(reader, {
     socket :: gen_tcp:socket(),
