@@ -8,7 +8,7 @@
 -behaviour(gen_statem).
 
 -export([start_link/1, attach/4, handshake/2, handshake/5, handshake_for/2, give/2, request/2, wait/1]).
--export([send_failed/2, sender_idle/2, watch_again/1]).
+-export([send_failed/2, sender_idle/3, watch_again/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
 -export_type([prepared/0, prepare/0]).
@@ -32,8 +32,8 @@
     handshake :: curve_tun_handshake:handshake() | undefined,
     %% Whoever waits for the end of the handshake.
     waiting :: {call, gen_statem:from()} | {listener, pid()} | undefined,
-    %% There is one while several processes send at once.
-    sender :: pid() | undefined,
+    %% There is one while several processes send at once, or one in quick succession; and how often it was asked to send.
+    sender :: {pid(), Asked :: pos_integer()} | undefined,
     receivers :: curve_tun_receivers:receivers(),
     high_water = 1 :: pos_integer(),
     reader :: curve_tun_reader:reader() | undefined,
@@ -104,10 +104,10 @@ give(Connection, Controller) ->
 send_failed(Connection, Reason) ->
     gen_statem:cast(Connection, {send_failed, Reason}).
 
-%% The sender has nothing to do.
--spec sender_idle(pid(), pid()) -> ok.
-sender_idle(Connection, Sender) ->
-    gen_statem:cast(Connection, {sender_idle, Sender}).
+%% The sender has nothing to do, after it was asked so many times.
+-spec sender_idle(pid(), pid(), non_neg_integer()) -> ok.
+sender_idle(Connection, Sender, Asked) ->
+    gen_statem:cast(Connection, {sender_idle, Sender, Asked}).
 
 %% Has the connection say to `curve_tun_watch' what it is.
 -spec watch_again(pid()) -> ok.
@@ -156,8 +156,9 @@ init(Controller) ->
                       receivers = curve_tun_receivers:new(false), linger = none}}.
 
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_Reason, _State, #data{socket = Socket, nif = Nif, handshake = Handshake}) ->
+terminate(_Reason, _State, #data{socket = Socket, nif = Nif, handshake = Handshake, sender = Sender}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:close(Nif),
+    _ = Socket =:= undefined orelse Sender =:= undefined orelse curve_tun_linger:await_sender(Socket, Nif),
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     _ = Handshake =:= undefined orelse curve_tun_handshake:stop(Handshake),
     ok.
@@ -311,8 +312,8 @@ connected(cast, {send_failed, closed}, _D) ->
     keep_state_and_data;
 connected(cast, {send_failed, Reason}, D) ->
     over(Reason, D);
-connected({timeout, end_writing}, flush, #data{socket = Socket}) ->
-    case curve_tun_linger:pending(Socket) of
+connected({timeout, end_writing}, flush, #data{socket = Socket, nif = Nif}) ->
+    case curve_tun_linger:pending(Socket, Nif) of
         0 -> _ = gen_tcp:shutdown(Socket, write), keep_state_and_data;
         _ -> {keep_state_and_data, [{{timeout, end_writing}, ?FLUSH_STEP, flush}]}
     end;
@@ -326,10 +327,10 @@ connected({call, From}, {recv, Timeout}, #data{receivers = Rx} = D) ->
 connected({call, From}, {send, Messages}, #data{sender = undefined, socket = Socket, nif = Nif} = D) ->
     Sender = curve_tun_sender:start_link(self(), Socket, Nif),
     curve_tun_sender:enqueue(Sender, From, Messages),
-    {keep_state, D#data{sender = Sender}};
-connected({call, From}, {send, Messages}, #data{sender = Sender}) ->
+    {keep_state, D#data{sender = {Sender, 1}}};
+connected({call, From}, {send, Messages}, #data{sender = {Sender, Asked}} = D) ->
     curve_tun_sender:enqueue(Sender, From, Messages),
-    keep_state_and_data;
+    {keep_state, D#data{sender = {Sender, Asked + 1}}};
 connected({call, From}, close, D) ->
     gen_statem:reply(From, ok),
     linger(D);
@@ -407,7 +408,7 @@ stay(#data{receivers = Rx} = D) ->
 -spec linger(#data{}) -> gen_statem:event_handler_result(atom()).
 linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D) ->
     curve_tun_nif:close(Nif),
-    Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx), linger = curve_tun_linger:start(Socket)},
+    Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx), linger = curve_tun_linger:start(Socket, Nif)},
     {next_state, closed, Ended, [{{timeout, idle}, cancel}, {state_timeout, 0, linger}]}.
 
 -spec closed(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
@@ -472,7 +473,7 @@ common({call, From}, information, State, #data{nif = Nif, role = Role}) when Nif
     {keep_state_and_data, [{reply, From, {ok, State, Role, Nif}}]};
 common({call, From}, _Request, _State, _D) ->
     {keep_state_and_data, [{reply, From, {error, wrong_state}}]};
-common(cast, {sender_idle, Sender}, _State, #data{sender = Sender} = D) ->
+common(cast, {sender_idle, Sender, Asked}, _State, #data{sender = {Sender, Asked}} = D) ->
     curve_tun_sender:stop(Sender),
     {keep_state, D#data{sender = undefined}};
 common(cast, watch_again, _State, D) ->
@@ -486,7 +487,7 @@ common(info, {'DOWN', Ref, process, _, _}, State, #data{controller = {_, Ref}} =
     controller_gone(State, D);
 common(info, {'DOWN', Ref, process, _, _}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:gone(Ref, Rx)}};
-common(info, {'EXIT', Sender, Reason}, _State, #data{sender = Sender}) ->
+common(info, {'EXIT', Sender, Reason}, _State, #data{sender = {Sender, _}}) ->
     {stop, {shutdown, {sender, Reason}}};
 common(_Type, _Event, _State, _D) ->
     keep_state_and_data.

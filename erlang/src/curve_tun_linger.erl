@@ -5,11 +5,12 @@
 %%% the connection and could take away what the peer has not read. Both waits are bounded.
 -module(curve_tun_linger).
 
--export([start/1, due/1, passive/1, pending/1, close/1]).
+-export([start/2, due/1, passive/1, pending/2, await_sender/2, close/1]).
 -export_type([linger/0]).
 
 -record(linger, {
     socket :: gen_tcp:socket(),
+    nif :: curve_tun_nif:connection(),
     left :: {flush, Pending :: non_neg_integer(), curve_tun_time:deadline()} | drain
 }).
 -opaque linger() :: #linger{}.
@@ -21,22 +22,21 @@
 -define(READS, 8).
 
 %% Begins; `due/1' is to be called at once.
--spec start(gen_tcp:socket()) -> linger().
-start(Socket) ->
-    flush(pending(Socket), Socket).
+-spec start(gen_tcp:socket(), curve_tun_nif:connection()) -> linger().
+start(Socket, Nif) ->
+    #linger{socket = Socket, nif = Nif, left = flush(pending(Socket, Nif))}.
 
--spec flush(non_neg_integer(), gen_tcp:socket()) -> linger().
-flush(Pending, Socket) ->
-    #linger{socket = Socket, left = {flush, Pending, curve_tun_time:deadline(?FLUSH)}}.
+-spec flush(non_neg_integer()) -> {flush, non_neg_integer(), curve_tun_time:deadline()}.
+flush(Pending) -> {flush, Pending, curve_tun_time:deadline(?FLUSH)}.
 
 %% Goes on after a wait: in how many milliseconds it is due again, or `over'.
 -spec due(linger()) -> {wait, pos_integer(), linger()} | over.
 due(#linger{left = drain}) ->
     over;
-due(#linger{socket = Socket, left = {flush, Before, Deadline}} = L) ->
-    case pending(Socket) of
+due(#linger{socket = Socket, nif = Nif, left = {flush, Before, Deadline}} = L) ->
+    case pending(Socket, Nif) of
         0 -> drain(L);
-        Less when Less < Before -> {wait, ?FLUSH_STEP, flush(Less, Socket)};
+        Less when Less < Before -> {wait, ?FLUSH_STEP, L#linger{left = flush(Less)}};
         _ ->
             case curve_tun_time:left(Deadline) of
                 0 -> over;
@@ -60,11 +60,33 @@ passive(#linger{socket = Socket, left = drain}) ->
 passive(#linger{}) ->
     ok.
 
-%% Bytes that the kernel has not taken.
--spec pending(gen_tcp:socket()) -> non_neg_integer().
-pending(Socket) ->
-    case inet:getstat(Socket, [send_pend]) of
-        {ok, [{send_pend, Pending}]} -> Pending;
+%% Bytes of the socket, and of the sender, that the kernel has not taken.
+-spec pending(gen_tcp:socket(), curve_tun_nif:connection()) -> non_neg_integer().
+pending(Socket, Nif) ->
+    case inet:getstat(Socket, [send_pend, send_oct]) of
+        {ok, [{send_pend, Pending}, {send_oct, Taken}]} -> Pending + curve_tun_nif:unsent(Nif, Taken);
+        {error, _} -> 0
+    end.
+
+%% Waits for what the sender still has to write, for as long as it gets on with it: of that its senders know that it is sent.
+-spec await_sender(gen_tcp:socket(), curve_tun_nif:connection()) -> ok.
+await_sender(Socket, Nif) ->
+    await_sender(unsent(Socket, Nif), Socket, Nif).
+
+-spec await_sender(non_neg_integer(), gen_tcp:socket(), curve_tun_nif:connection()) -> ok.
+await_sender(0, _Socket, _Nif) ->
+    ok;
+await_sender(Before, Socket, Nif) ->
+    timer:sleep(?FLUSH_STEP),
+    case unsent(Socket, Nif) of
+        Less when Less < Before -> await_sender(Less, Socket, Nif);
+        _ -> ok
+    end.
+
+-spec unsent(gen_tcp:socket(), curve_tun_nif:connection()) -> non_neg_integer().
+unsent(Socket, Nif) ->
+    case inet:getstat(Socket, [send_oct]) of
+        {ok, [{send_oct, Taken}]} -> curve_tun_nif:unsent(Nif, Taken);
         {error, _} -> 0
     end.
 
@@ -72,5 +94,5 @@ pending(Socket) ->
 %% that or gives it up.
 -spec close(gen_tcp:socket()) -> ok.
 close(Socket) ->
-    _ = pending(Socket) =:= 0 orelse inet:setopts(Socket, [{linger, {true, 0}}]),
+    _ = inet:getstat(Socket, [send_pend]) =:= {ok, [{send_pend, 0}]} orelse inet:setopts(Socket, [{linger, {true, 0}}]),
     gen_tcp:close(Socket).

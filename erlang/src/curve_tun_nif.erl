@@ -18,7 +18,7 @@
 -export([server_new/5, server_tick/2]).
 -export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
 -export([established/2, peer_public_key/1, close/1]).
--export([seal/2, written/1, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
+-export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
 -export_type([vault/0, registry/0, known/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0,
               secret_file/0, dns_options/0, refusal/0]).
@@ -204,14 +204,23 @@ peer_public_key(_Connection) -> erlang:nif_error(not_loaded).
 -spec close(connection()) -> ok.
 close(_Connection) -> erlang:nif_error(not_loaded).
 
-%% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `busy' when it is another's.
+%% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `ok' when the messages are on the
+%% pile of a sender that has the turn, `busy' when somebody else has it, or the caller is to leave it to the sender.
 -spec seal(connection(), [binary()]) ->
-          {ok, Frames :: binary(), Rest :: [binary()]} | busy | {error, atom()} | {error, atom(), Frames :: binary()}.
+          ok | {ok, Frames :: binary(), Rest :: [binary()]} | busy | {error, atom()} | {error, atom(), Frames :: binary()}.
 seal(_Connection, _Messages) -> erlang:nif_error(not_loaded).
 
-%% Ends the caller's turn; a process that waits for it has it then, and is to be told.
--spec written(connection()) -> ok | {next, pid()}.
+%% Ends the caller's turn, but for a sender with a pile; a process that waits for the turn has it then, and is to be told.
+-spec written(connection()) -> ok | {next, pid()} | piled.
 written(_Connection) -> erlang:nif_error(not_loaded).
+
+%% What has piled up for a sender in its turn. After `none' it is sent `piled' once there is something; `ok': its turn is over.
+-spec pile(connection()) -> {ok, Frames :: binary()} | {error, atom(), Frames :: binary()} | none | ok.
+pile(_Connection) -> erlang:nif_error(not_loaded).
+
+%% How many bytes a sender still has to write, if the socket has taken so many in all.
+-spec unsent(connection(), Taken :: non_neg_integer()) -> non_neg_integer().
+unsent(_Connection, _Taken) -> erlang:nif_error(not_loaded).
 
 %% Takes the turn, or waits for it.
 -spec await_turn(connection()) -> ok | {busy, Writer :: pid()} | {error, atom()}.

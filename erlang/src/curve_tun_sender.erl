@@ -2,20 +2,24 @@
 %%% Sending.
 %%%
 %%% Whoever sends seals his messages and writes the frames to the socket himself. While he does he has the turn (see
-%%% `curve_tun_nif:seal/2'). Those who find it taken have their messages written by a process of the connection, the
-%%% sender: what has piled up there is sealed in one call and written at once. It is started when it is needed, and ends
-%%% when it has nothing to do. The connection process itself never writes messages, so a peer that does not read keeps
-%%% nobody from receiving.
+%%% `curve_tun_nif:seal/2'). Those who find it taken, and who send one message after another, have their messages written
+%%% by a process of the connection, the sender. In its turn they seal onto its pile and go on: it writes at once what has
+%%% piled up meanwhile. Only when the pile is full do they wait. The sender is started when it is needed, and ends when it
+%%% has nothing to do. The connection process itself never writes messages, so a peer that does not read keeps nobody from
+%%% receiving.
 -module(curve_tun_sender).
 
 -export([send_many/2, start_link/3, enqueue/3, stop/1]).
--export([init/1, idle/1, ending/1, turn_comes/2]).
+-export([init/1, idle/1, work/1, turn_comes/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
 -record(sender, {
     connection :: pid(),
     tcp :: gen_tcp:socket(),
-    nif :: curve_tun_nif:connection()
+    nif :: curve_tun_nif:connection(),
+    %% Requests of the connection that it has had, and what its pile failed with: nobody has been told that yet.
+    had = 0 :: non_neg_integer(),
+    result = ok :: ok | {error, atom()}
 }).
 
 -define(MESSAGE_MAX, 65503).
@@ -25,6 +29,8 @@
 %% After this many idle milliseconds the sender ends. Nobody stays longer than this in one call: new code of this module
 %% is taken up in between.
 -define(IDLE, 1000).
+%% The turn is kept for so long after the last message, for the next one to need no more than a place on the pile.
+-define(KEEP, 2).
 
 %%% For those who send
 
@@ -61,6 +67,7 @@ message(_Message) ->
 -spec send(curve_tun:socket(), [binary()]) -> ok | {error, atom()}.
 send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =:= node() ->
     case curve_tun_nif:seal(Nif, Messages) of
+        ok -> ok;
         busy -> curve_tun_connection:request(Connection, {send, Messages});
         {error, Reason} -> {error, Reason};
         Sealed -> turn(Sealed, #sender{connection = Connection, tcp = Tcp, nif = Nif})
@@ -121,7 +128,7 @@ enqueue(Sender, From, Messages) ->
     Sender ! {send, From, Messages},
     ok.
 
-%% The sender ends when it has done what it was asked for before.
+%% Ends a sender that is idle.
 -spec stop(pid()) -> ok.
 stop(Sender) ->
     Sender ! stop,
@@ -133,37 +140,59 @@ init(S) ->
     idle(S).
 
 -spec idle(#sender{}) -> no_return().
-idle(S) ->
+idle(#sender{connection = Connection, had = Had} = S) ->
     receive
-        Message -> handle(Message, S, idle)
+        Message -> handle(Message, S)
     after ?IDLE ->
-        curve_tun_connection:sender_idle(S#sender.connection, self()),
-        ?MODULE:ending(S)
+        %% Told to stop if that is all it was asked.
+        curve_tun_connection:sender_idle(Connection, self(), Had),
+        ?MODULE:idle(S)
     end.
 
-%% Requests may still come until the connection knows.
--spec ending(#sender{}) -> no_return().
-ending(S) ->
-    receive
-        Message -> handle(Message, S, ending)
-    after ?IDLE ->
-        ?MODULE:ending(S)
-    end.
-
--spec handle(term(), #sender{}, idle | ending) -> no_return().
-handle({send, From, Messages}, S, Where) ->
+-spec handle(term(), #sender{}) -> no_return().
+handle({send, From, Messages}, #sender{had = Had} = S) ->
     {Froms, Batch} = collect([From], [Messages], length(Messages), bytes(Messages)),
     Reply = served(Batch, S),
     _ = [gen_statem:reply(F, Reply) || F <- Froms],
-    ?MODULE:Where(S);
-handle(stop, _S, _Where) ->
+    ?MODULE:work(S#sender{had = Had + length(Froms)});
+handle(stop, _S) ->
     exit(normal);
-handle({'EXIT', Connection, _}, #sender{connection = Connection}, _Where) ->
+handle({'EXIT', Connection, _}, #sender{connection = Connection}) ->
     exit(normal);
-handle({system, From, Request}, #sender{connection = Connection} = S, Where) ->
-    sys:handle_system_msg(Request, From, Connection, ?MODULE, [], {Where, S});
-handle(_Message, S, Where) ->
-    ?MODULE:Where(S).
+handle({system, From, Request}, #sender{connection = Connection} = S) ->
+    sys:handle_system_msg(Request, From, Connection, ?MODULE, [], S);
+handle(_Message, S) ->
+    ?MODULE:work(S).
+
+%% Writes what is on the pile, for as long as it has the turn.
+-spec work(#sender{}) -> no_return().
+work(#sender{nif = Nif} = S) ->
+    receive
+        Message -> handle(Message, S)
+    after 0 ->
+        case curve_tun_nif:pile(Nif) of
+            none -> keep(S);
+            ok -> ?MODULE:idle(S);
+            {ok, Frames} -> piled(write({ok, Frames, []}, S), S);
+            {error, _, _} = Failed -> piled(write(Failed, S), S)
+        end
+    end.
+
+%% What is left on the pile after a failure fails as fast.
+-spec piled(ok | {error, atom()}, #sender{}) -> no_return().
+piled(Result, #sender{result = ok} = S) -> ?MODULE:work(S#sender{result = Result});
+piled(_Result, S) -> ?MODULE:work(S).
+
+-spec keep(#sender{}) -> no_return().
+keep(#sender{nif = Nif} = S) ->
+    receive
+        Message -> handle(Message, S)
+    after ?KEEP ->
+        case curve_tun_nif:written(Nif) of
+            piled -> ?MODULE:work(S);
+            ok -> ?MODULE:idle(S)
+        end
+    end.
 
 %% Takes what others have asked for in the meantime.
 -spec collect([gen_statem:from()], [[binary()]], non_neg_integer(), non_neg_integer()) ->
@@ -182,18 +211,20 @@ collect(Froms, Lists, _Count, _Bytes) ->
 bytes(Messages) -> lists:foldl(fun(Message, Sum) -> byte_size(Message) + Sum end, 0, Messages).
 
 -spec served([binary()], #sender{}) -> ok | {error, atom()}.
+served(_Messages, #sender{result = {error, Reason}}) ->
+    {error, Reason};
 served(Messages, #sender{nif = Nif} = S) ->
     case get_turn(S) of
         ok ->
             case curve_tun_nif:seal(Nif, Messages) of
-                {error, Reason} -> end_turn(S), {error, Reason};
-                Sealed -> turn(Sealed, S)
+                {error, Reason} -> {error, Reason};
+                Sealed -> write(Sealed, S)
             end;
         {error, Reason} ->
             {error, Reason}
     end.
 
-%% Waits for the turn. A writer that dies leaves it to us.
+%% Takes the turn, which `work/1' gives back. A writer that dies leaves it to us.
 -spec get_turn(#sender{}) -> ok | {error, atom()}.
 get_turn(#sender{nif = Nif, connection = Connection} = S) ->
     case curve_tun_nif:await_turn(Nif) of
@@ -236,8 +267,8 @@ inherit(#sender{nif = Nif, tcp = Tcp} = S) ->
             fail(closed, S)
     end.
 
--spec system_continue(pid(), [sys:debug_option()], {idle | ending, #sender{}}) -> no_return().
-system_continue(_Parent, _Debug, {Where, S}) -> ?MODULE:Where(S).
+-spec system_continue(pid(), [sys:debug_option()], #sender{}) -> no_return().
+system_continue(_Parent, _Debug, S) -> ?MODULE:work(S).
 
 -spec system_terminate(term(), pid(), [sys:debug_option()], term()) -> no_return().
 system_terminate(Reason, _Parent, _Debug, _State) -> exit(Reason).

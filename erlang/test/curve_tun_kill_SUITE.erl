@@ -2,7 +2,7 @@
 -module(curve_tun_kill_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
--import(curve_tun_test, [listen/0, connect/1, pair/0, pair/1, pair/2, stop_pair/1, settled/1, until/1]).
+-import(curve_tun_test, [listen/0, connect/1, pair/0, pair/1, pair/2, stop_pair/1, sender/1, settled/1, until/1]).
 
 -compile([export_all, nowarn_export_all]).
 
@@ -203,20 +203,6 @@ stuck(Client) ->
               Before =:= process_info(Pid, reductions)
           end),
     Pid.
-
-%% The process that sends for a connection.
-sender(Connection) ->
-    {links, Links} = process_info(Connection, links),
-    Is = fun(Pid) ->
-             is_pid(Pid) andalso case process_info(Pid, dictionary) of
-                 {dictionary, D} -> lists:member({'$initial_call', {curve_tun_sender, init, 1}}, D);
-                 undefined -> false
-             end
-         end,
-    case lists:filter(Is, Links) of
-        [Sender] -> Sender;
-        [] -> none
-    end.
 
 a_listener(_) ->
     Before = curve_tun_test:count(),

@@ -3,7 +3,7 @@
 
 -export([start/0, start/1, stop/0, listen/0, listen/1, pair/0, pair/1, pair/2, connect/1, connect/2, stop_pair/1]).
 -export([raw_connect/1, raw_client/1, raw_send/2, raw_closed/1, frame/1]).
--export([until/1, until/2, count/0, settled/1, tcp_socket/1, message/1, no_message/0, flush/0, forward_log/1]).
+-export([until/1, until/2, count/0, settled/1, tcp_socket/1, sender/1, message/1, no_message/0, flush/0, forward_log/1]).
 
 -define(PATIENCE, 10000).
 
@@ -101,6 +101,20 @@ raw_closed(Tcp, Acc) ->
 
 frame(Packet) ->
     <<(byte_size(Packet)):16, Packet/binary>>.
+
+%% The process that sends for a connection, or none.
+sender(Connection) ->
+    {links, Links} = process_info(Connection, links),
+    Is = fun(Pid) ->
+             is_pid(Pid) andalso case process_info(Pid, dictionary) of
+                 {dictionary, D} -> lists:member({'$initial_call', {curve_tun_sender, init, 1}}, D);
+                 undefined -> false
+             end
+         end,
+    case lists:filter(Is, Links) of
+        [Sender] -> Sender;
+        [] -> none
+    end.
 
 %% Waits until the function gives true.
 until(Condition) ->

@@ -13,6 +13,7 @@ use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// One connection, empty at first. Once established it is two halves, so that one process can seal while another opens.
@@ -22,6 +23,8 @@ pub(super) struct ConnectionResource {
     pub handshake: Mutex<Option<Box<Handshake>>>,
     pub sending: Mutex<Sending>,
     pub receiving: Mutex<Option<ReceiveHalf>>,
+    /// Whether anything came since the last message that was sent.
+    pub has_received: AtomicBool,
     peer: OnceLock<PublicKey>,
 }
 

@@ -5,6 +5,7 @@ use super::portion::{MESSAGE_COST, PORTION, consume};
 use super::term::{self, failure, reason_atom};
 use crate::error::Error;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
+use std::sync::atomic::Ordering;
 
 type Handle = ResourceArc<ConnectionResource>;
 
@@ -19,6 +20,7 @@ fn open<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'
         Err(reason) => return Ok(failure(env, reason)),
     };
     let Some(half) = half.as_mut() else { return Ok(failure(env, Error::Closed)) };
+    handle.has_received.store(true, Ordering::Relaxed);
     let (mut messages, mut left, mut cost) = (Vec::new(), bytes.as_slice(), 0);
     let outcome = half.check().and_then(|()| {
         while cost < PORTION {

@@ -16,6 +16,7 @@ rustler::atoms! {
     none,
     busy,
     next,
+    piled,
     later,
     // The states of a connection.
     ready,
