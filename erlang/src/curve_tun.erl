@@ -197,6 +197,10 @@ own_end(Own, Deadline) -> curve_tun_ends:server(Own, Deadline).
 %% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way; any process may call it, and
 %% messages of one process arrive in the order of its calls.
 %%
+%% A message now and then is in the TCP socket's queue by then. Of those that are sent in quick succession up to 128 KiB may
+%% wait in the connection, which writes them together: they follow at once, also when the connection is closed or its owner
+%% ends. As with TCP, `ok' is no word of the peer's: what is on its way when a connection fails is lost.
+%%
 %% `{error, emsgsize}' for a larger one, `{error, badarg}' for what is not iodata: nothing is sent then, and the
 %% connection stays usable. `{error, timeout}' when the peer has not read for the socket's `send_timeout' and
 %% `high_watermark' bytes wait: the connection is closed then. `{error, closed}'.

@@ -183,7 +183,11 @@ impl Sending {
         if self.is_taken(env.pid()) {
             return term::ok().encode(env);
         }
-        self.pile.awaited = false;
+        if self.turn.as_ref().is_some_and(|turn| turn.is_sender) {
+            // What comes now is another stream.
+            self.pace = Pace::default();
+            self.pile.awaited = false;
+        }
         let next = self.next.take();
         self.turn = next.map(|writer| Turn { writer, is_sender: true, frames: None });
         next.map_or_else(|| term::ok().encode(env), |next| (term::next(), next).encode(env))
@@ -287,7 +291,7 @@ fn seal<'a>(env: Env<'a>, handle: Handle, messages: Term<'a>) -> NifResult<Term<
 #[rustler::nif]
 fn written<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let Ok(mut sending) = lock(&handle.sending) else { return term::ok().encode(env) };
-    if !sending.pile.is_empty() {
+    if !sending.pile.is_empty() && !sending.is_taken(env.pid()) {
         return term::piled().encode(env);
     }
     sending.end_turn(env)
