@@ -2,9 +2,16 @@
 
 mod support;
 
-use curve_tun::connection::Connection;
+use curve_tun::Error;
+use curve_tun::connection::{Connection, Options};
+use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::registry::MemoryRegistry;
+use curve_tun::vault::{MemoryVault, Vault};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 use support::{World, message, recv, settle, take};
 
 thread_local! {
@@ -225,4 +232,43 @@ fn a_peer_that_sends_without_end_costs_a_few_packets_of_memory() {
     assert!(!server.wants_read() && bytes >= world.options.receive_high_water);
     let held = BYTES.get() - before;
     assert!(held <= (world.options.receive_high_water + 4 * 65_537) as isize, "{held} bytes");
+}
+
+#[test]
+fn a_socket_that_waits_gives_its_buffers_back() {
+    const LARGE: usize = 60_000;
+    let (server, client) =
+        (Arc::new(MemoryVault::generate().unwrap()), Arc::new(MemoryVault::generate().unwrap()));
+    let key = server.public_key();
+    let registry = Arc::new(MemoryRegistry::new());
+    registry.add_anywhere(client.public_key());
+    let server = TimedServer::new(server, registry, Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    let soon = Some(Duration::from_secs(20));
+    thread::scope(|scope| {
+        let echo = scope.spawn(|| {
+            let socket = listener.accept(soon).unwrap();
+            let mut message = vec![0; LARGE];
+            let len = socket.recv(&mut message, soon).unwrap();
+            socket.send(&message[..len], soon).unwrap();
+            // Until the client has seen what it came for.
+            assert_eq!(socket.recv(&mut message, soon), Err(Error::Closed));
+        });
+        let client =
+            Socket::connect("127.0.0.1", listener.port(), client, key, &Options::default(), soon).unwrap();
+        let mut message = vec![0; LARGE];
+        let before = BYTES.get();
+        client.send(&message, soon).unwrap();
+        let sent = BYTES.get() - before;
+        assert_eq!(client.recv(&mut message, soon), Ok(LARGE));
+        let received = BYTES.get() - before - sent;
+        // Less what the handshake had left.
+        let least = LARGE as isize - 1000;
+        assert!(sent >= least && received >= least, "{sent} and {received} bytes while busy");
+        assert_eq!(client.recv(&mut message, Some(Duration::from_millis(1500))), Err(Error::Timeout));
+        let idle = BYTES.get() - before;
+        assert!(idle <= 0, "{idle} bytes kept");
+        drop(client);
+        echo.join().unwrap();
+    });
 }

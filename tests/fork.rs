@@ -13,6 +13,7 @@ use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Purpose, Vault};
 use curve_tun::{Error, Result};
 use softhsm::SoftHsm;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -170,6 +171,45 @@ fn a_childs_copy_of_a_file_vault_gives_nothing_and_its_end_unlocks_nothing() {
     seal(&vault).unwrap();
     drop(vault);
     FileVault::open(&path, None).unwrap();
+}
+
+#[test]
+#[allow(unsafe_code, reason = "fork is the case under test")]
+fn a_file_vault_that_is_dropped_is_free_while_a_child_has_its_descriptor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    let vault = FileVault::create(&path, None, Cost::default()).unwrap();
+    // SAFETY: the child does nothing but wait for its end.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            // SAFETY: waits for a signal.
+            unsafe { libc::pause() };
+        }
+    }
+    assert_ne!(child, -1, "no child could be made");
+    drop(vault);
+    let again = FileVault::open(&path, None).map(drop);
+    let mut status = 0;
+    // SAFETY: `child` is ours, and waited for once.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, &mut status, 0);
+    }
+    again.unwrap();
+}
+
+#[test]
+fn a_file_vault_may_be_named_without_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    // A process of its own, for it goes to another folder.
+    let failed = first_failed_in_child(|| {
+        std::env::set_current_dir(folder.path()).unwrap();
+        let made = FileVault::create(Path::new("vault"), None, Cost::default()).map(drop);
+        vec![made.is_ok(), FileVault::open(Path::new("vault"), None).is_ok()]
+    });
+    assert_eq!(failed, None);
+    assert!(folder.path().join("vault").is_file());
 }
 
 #[test]

@@ -166,7 +166,7 @@ handshake(Socket) ->
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
 handshake({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
-    curve_tun_connection:handshake(Connection, curve_tun_time:deadline(Timeout));
+    curve_tun_request:handshake(Connection, curve_tun_time:deadline(Timeout));
 handshake(TcpSocket, Options) when is_list(Options) ->
     handshake(TcpSocket, Options, infinity);
 handshake(_Socket, _Timeout) ->
@@ -230,7 +230,7 @@ recv(Socket) ->
 %% `{error, einval}' in an active mode.
 -spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg}.
 recv({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
-    curve_tun_connection:request(Connection, {recv, Timeout});
+    curve_tun_request:call(Connection, {recv, Timeout});
 recv(_Socket, _Timeout) ->
     {error, badarg}.
 
@@ -238,7 +238,7 @@ recv(_Socket, _Timeout) ->
 %% long as the peer takes it, at most 5 seconds without any progress.
 -spec close(socket() | listen_socket()) -> ok.
 close({curve_tun_socket, Connection, _, _}) ->
-    _ = curve_tun_connection:request(Connection, close),
+    _ = curve_tun_request:call(Connection, close),
     ok;
 close({curve_tun_listen_socket, Listener}) ->
     _ = curve_tun_listener:call(Listener, close),
@@ -248,7 +248,7 @@ close({curve_tun_listen_socket, Listener}) ->
 %% kind closes when it sees the end, and has all that was sent before it.
 -spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
 shutdown({curve_tun_socket, Connection, _, _}, How) when How =:= read; How =:= write; How =:= read_write ->
-    curve_tun_connection:request(Connection, {shutdown, How});
+    curve_tun_request:call(Connection, {shutdown, How});
 shutdown(_Socket, _How) ->
     {error, badarg}.
 
@@ -270,7 +270,7 @@ setopts({curve_tun_socket, Connection, _, _} = Socket, Options) ->
                    case Tcp =:= [] orelse with_tcp(Socket, fun(TcpSocket) -> inet:setopts(TcpSocket, Tcp) end) of
                        {error, Reason} -> {error, Reason};
                        _ when Active =:= undefined -> ok;
-                       _ -> curve_tun_connection:request(Connection, {set_active, Active})
+                       _ -> curve_tun_request:call(Connection, {set_active, Active})
                    end
                end);
 setopts(_Socket, _Options) ->
@@ -280,7 +280,7 @@ setopts(_Socket, _Options) ->
 -spec getopts(socket(), [atom()]) -> {ok, [term()]} | {error, closed | wrong_state | badarg | inet:posix()}.
 getopts({curve_tun_socket, Connection, _, _} = Socket, Names) when is_list(Names) ->
     Active = case lists:member(active, Names) of
-                 true -> curve_tun_connection:request(Connection, get_active);
+                 true -> curve_tun_request:call(Connection, get_active);
                  false -> none
              end,
     case {Active, with_tcp(Socket, fun(TcpSocket) -> inet:getopts(TcpSocket, lists:delete(active, Names)) end)} of
@@ -310,7 +310,7 @@ getstat(Socket) ->
 
 -spec with_tcp(socket() | listen_socket(), fun((gen_tcp:socket()) -> Result)) -> Result | {error, closed | badarg}.
 with_tcp({curve_tun_socket, Connection, _, _}, Do) ->
-    case curve_tun_connection:request(Connection, socket) of
+    case curve_tun_request:call(Connection, socket) of
         {ok, TcpSocket} -> Do(TcpSocket);
         {error, Reason} -> {error, Reason}
     end;
@@ -339,7 +339,7 @@ peer_public_key(Socket) ->
 %% `peer_public_key'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
 connection_information({curve_tun_socket, Connection, _, _}) ->
-    case curve_tun_connection:request(Connection, information) of
+    case curve_tun_request:call(Connection, information) of
         {ok, State, Role, Nif} ->
             Peer = case curve_tun_nif:peer_public_key(Nif) of
                        {ok, Key} -> [{peer_public_key, Key}];

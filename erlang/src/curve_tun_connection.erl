@@ -1,5 +1,6 @@
 %%% @private
-%%% One connection: it owns the socket and the connection of the NIF, and moves bytes between them.
+%%% One connection: it owns the socket and the connection of the NIF, and moves bytes between them. What it is asked and told
+%%% is in `curve_tun_request'.
 %%%
 %%% The states are the seed's: `ready -> initiating -> connected' for a client, `ready -> accepting -> connected' for a
 %%% server, `closed' from anywhere. Every secret is on the Rust side of the NIF; what this process holds may be shown,
@@ -7,8 +8,7 @@
 -module(curve_tun_connection).
 -behaviour(gen_statem).
 
--export([start_link/1, attach/4, handshake/2, handshake/5, handshake_for/2, give/2, request/2, wait/1]).
--export([send_failed/2, sender_idle/3, watch_again/1]).
+-export([start_link/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
 
 -export_type([prepared/0, prepare/0]).
@@ -49,11 +49,8 @@
 -define(IDLE, 1000).
 %% The end of writing waits for what was sent before it, and looks for it so often.
 -define(FLUSH_STEP, 10).
--define(RENEW, 1000).
 %% Words of a new process's heap: enough for a handshake without a collection. What is idle gives them back.
 -define(HEAP, 1598).
-
-%%% Calls
 
 -spec start_link(pid()) -> {ok, pid()} | {error, term()}.
 start_link(Controller) ->
@@ -61,72 +58,6 @@ start_link(Controller) ->
         {ok, Pid} -> {ok, Pid};
         {error, Reason} -> {error, Reason};
         ignore -> {error, ignore}
-    end.
-
-%% Gives a new connection its TCP socket, which is the caller's; gives the socket that programs hold. The time of the
-%% handshake runs from here on.
--spec attach(pid(), gen_tcp:socket(), [term()], prepared()) -> {ok, curve_tun:socket()} | {error, term()}.
-attach(Connection, Socket, TcpOptions, Prepared) ->
-    give_socket(Connection, Socket, {attach, Socket, TcpOptions, Prepared}).
-
--spec handshake(pid(), curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
-handshake(Connection, Deadline) ->
-    request(Connection, {handshake, Deadline}).
-
-%% `attach/4' and `handshake/2' in one.
--spec handshake(pid(), gen_tcp:socket(), [term()], prepare(), curve_tun_time:deadline()) ->
-          {ok, curve_tun:socket()} | {error, term()}.
-handshake(Connection, Socket, TcpOptions, Prepare, Deadline) ->
-    give_socket(Connection, Socket, {handshake, Socket, TcpOptions, Prepare, Deadline}).
-
-%% The connection ends if it cannot have the socket.
--spec give_socket(pid(), gen_tcp:socket(), tuple()) -> {ok, curve_tun:socket()} | {error, term()}.
-give_socket(Connection, Socket, Request) ->
-    case gen_tcp:controlling_process(Socket, Connection) of
-        ok ->
-            request(Connection, Request);
-        {error, Reason} ->
-            _ = request(Connection, close),
-            {error, Reason}
-    end.
-
-%% Has the handshake done for a listener, which gets `{handshake_over, Connection, ok | {error, Reason}}'.
--spec handshake_for(pid(), pid()) -> ok.
-handshake_for(Listener, Connection) ->
-    gen_statem:cast(Connection, {handshake, Listener}).
-
-%% A listener gives a connection to the one who accepts it.
--spec give(pid(), pid()) -> ok | {error, closed}.
-give(Connection, Controller) ->
-    request(Connection, {give, Controller}).
-
--spec send_failed(pid(), atom()) -> ok.
-send_failed(Connection, Reason) ->
-    gen_statem:cast(Connection, {send_failed, Reason}).
-
-%% The sender has nothing to do, after it was asked so many times.
--spec sender_idle(pid(), pid(), non_neg_integer()) -> ok.
-sender_idle(Connection, Sender, Asked) ->
-    gen_statem:cast(Connection, {sender_idle, Sender, Asked}).
-
-%% Has the connection say to `curve_tun_watch' what it is.
--spec watch_again(pid()) -> ok.
-watch_again(Connection) ->
-    gen_statem:cast(Connection, watch_again).
-
-%% Asks a connection. One that is gone is closed.
--spec request(pid(), term()) -> term().
-request(Connection, Request) ->
-    ?MODULE:wait(gen_statem:send_request(Connection, Request)).
-
-%% Waits as long as it takes, and takes up new code of this module meanwhile: whoever waited in it for ever would be
-%% killed by the second reload.
--spec wait(gen_statem:request_id()) -> term().
-wait(RequestId) ->
-    case gen_statem:wait_response(RequestId, ?RENEW) of
-        {reply, Reply} -> Reply;
-        {error, _} -> {error, closed};
-        timeout -> ?MODULE:wait(RequestId)
     end.
 
 %%% The process

@@ -6,10 +6,10 @@
 
 -spec hand_over(curve_tun:socket(), pid()) -> ok | {error, not_owner | closed}.
 hand_over({curve_tun_socket, Connection, _, _} = Socket, Pid) ->
-    case curve_tun_connection:request(Connection, pause) of
+    case curve_tun_request:call(Connection, pause) of
         {ok, Active} ->
             pass_on(Socket, Pid),
-            case curve_tun_connection:request(Connection, {controlling_process, Pid}) of
+            case curve_tun_request:call(Connection, {controlling_process, Pid}) of
                 ok -> restore(Connection, Active);
                 {error, Reason} -> {error, Reason}
             end;
@@ -35,5 +35,5 @@ pass_on(Socket, Pid) ->
 restore(_Connection, false) ->
     ok;
 restore(Connection, Active) ->
-    _ = curve_tun_connection:request(Connection, {set_active, Active}),
+    _ = curve_tun_request:call(Connection, {set_active, Active}),
     ok.

@@ -102,7 +102,7 @@ connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = 
 over(TcpSocket, Tcp, Prepare, Deadline) ->
     case curve_tun_connection_sup:start_child(self()) of
         {ok, Connection} ->
-            curve_tun_connection:handshake(Connection, TcpSocket, Tcp, Prepare, Deadline);
+            curve_tun_request:handshake(Connection, TcpSocket, Tcp, Prepare, Deadline);
         {error, Reason} ->
             gen_tcp:close(TcpSocket),
             {error, Reason}

@@ -199,7 +199,7 @@ hand_over(#listener{done = Done} = S) ->
 
 -spec give(pid(), #waiter{}) -> ok | {error, closed}.
 give(Pid, #waiter{from = {Caller, _}}) ->
-    curve_tun_connection:give(Pid, Caller).
+    curve_tun_request:give(Pid, Caller).
 
 %% The first waiter of a kind, and the listener without it.
 -spec take_waiter(accept | transport, #listener{}) -> {#waiter{}, #listener{}} | none.
@@ -244,7 +244,7 @@ start_held(#listener{held = none} = S) ->
 start_held(#listener{held = {Pid, Socket, Source}, in_flight = InFlight, shares = Shares} = S) ->
     case curve_tun_shares:take(Pid, Source, Shares) of
         {ok, Taken} ->
-            curve_tun_connection:handshake_for(self(), Pid),
+            curve_tun_request:handshake_for(self(), Pid),
             S#listener{held = none, in_flight = InFlight#{Pid => Socket}, shares = Taken};
         {gives_way, Other} ->
             gen_statem:cast(Other, evict),
@@ -326,7 +326,7 @@ arrived(Listener, Client, Prepared) ->
 attached(Listener, Client, Prepared, Source) ->
     case curve_tun_connection_sup:start_child(Listener) of
         {ok, Pid} ->
-            case curve_tun_connection:attach(Pid, Client, curve_tun_options:accepted_socket([]), Prepared) of
+            case curve_tun_request:attach(Pid, Client, curve_tun_options:accepted_socket([]), Prepared) of
                 {ok, Socket} ->
                     {accepted, Pid, Socket, Source};
                 {error, _} ->

@@ -68,12 +68,12 @@ message(_Message) ->
 send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =:= node() ->
     case curve_tun_nif:seal(Nif, Messages) of
         ok -> ok;
-        busy -> curve_tun_connection:request(Connection, {send, Messages});
+        busy -> curve_tun_request:call(Connection, {send, Messages});
         {error, Reason} -> {error, Reason};
         Sealed -> turn(Sealed, #sender{connection = Connection, tcp = Tcp, nif = Nif})
     end;
 send({curve_tun_socket, Connection, _, _}, Messages) ->
-    curve_tun_connection:request(Connection, {send, Messages}).
+    curve_tun_request:call(Connection, {send, Messages}).
 
 -type sealed() :: {ok, Frames :: binary(), Rest :: [binary()]} | {error, atom(), Frames :: binary()}.
 
@@ -112,7 +112,7 @@ write({error, Reason, Frames}, #sender{tcp = Tcp} = S) ->
 -spec fail(atom(), #sender{}) -> {error, atom()}.
 fail(Reason, #sender{nif = Nif, connection = Connection}) ->
     ok = curve_tun_nif:end_sending(Nif),
-    curve_tun_connection:send_failed(Connection, Reason),
+    curve_tun_request:send_failed(Connection, Reason),
     {error, Reason}.
 
 %%% The sender
@@ -145,7 +145,7 @@ idle(#sender{connection = Connection, had = Had} = S) ->
         Message -> handle(Message, S)
     after ?IDLE ->
         %% Told to stop if that is all it was asked.
-        curve_tun_connection:sender_idle(Connection, self(), Had),
+        curve_tun_request:sender_idle(Connection, self(), Had),
         ?MODULE:idle(S)
     end.
 

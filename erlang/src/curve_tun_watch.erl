@@ -26,7 +26,7 @@ watch(Controller, Socket) ->
 %% After a crash of ours the connections say again what they are.
 -spec init([]) -> {ok, watched()}.
 init([]) ->
-    _ = [curve_tun_connection:watch_again(Pid) || Pid <- curve_tun_connection_sup:children()],
+    _ = [curve_tun_request:watch_again(Pid) || Pid <- curve_tun_connection_sup:children()],
     {ok, #{}}.
 
 -spec handle_call(term(), gen_server:from(), watched()) -> {reply, {error, badarg}, watched()}.

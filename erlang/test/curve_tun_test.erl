@@ -140,7 +140,7 @@ settled({Processes, Ports, Connections} = Before) ->
           end).
 
 tcp_socket({curve_tun_socket, Connection, _, _}) ->
-    {ok, Tcp} = curve_tun_connection:request(Connection, socket),
+    {ok, Tcp} = curve_tun_request:call(Connection, socket),
     Tcp.
 
 %% The next message of a socket to this process, without the socket.

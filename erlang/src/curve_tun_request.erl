@@ -1,0 +1,74 @@
+%%% @private
+%%% What a connection's process is asked and told.
+-module(curve_tun_request).
+
+-export([attach/4, handshake/2, handshake/5, handshake_for/2, give/2, call/2, wait/1]).
+-export([send_failed/2, sender_idle/3, watch_again/1]).
+
+-define(RENEW, 1000).
+
+%% Gives a new connection its TCP socket, which is the caller's; gives the socket that programs hold. The time of the
+%% handshake runs from here on.
+-spec attach(pid(), gen_tcp:socket(), [term()], curve_tun_connection:prepared()) -> {ok, curve_tun:socket()} | {error, term()}.
+attach(Connection, Socket, TcpOptions, Prepared) ->
+    give_socket(Connection, Socket, {attach, Socket, TcpOptions, Prepared}).
+
+-spec handshake(pid(), curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
+handshake(Connection, Deadline) ->
+    call(Connection, {handshake, Deadline}).
+
+%% `attach/4' and `handshake/2' in one.
+-spec handshake(pid(), gen_tcp:socket(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) ->
+          {ok, curve_tun:socket()} | {error, term()}.
+handshake(Connection, Socket, TcpOptions, Prepare, Deadline) ->
+    give_socket(Connection, Socket, {handshake, Socket, TcpOptions, Prepare, Deadline}).
+
+%% The connection ends if it cannot have the socket.
+-spec give_socket(pid(), gen_tcp:socket(), tuple()) -> {ok, curve_tun:socket()} | {error, term()}.
+give_socket(Connection, Socket, Request) ->
+    case gen_tcp:controlling_process(Socket, Connection) of
+        ok ->
+            call(Connection, Request);
+        {error, Reason} ->
+            _ = call(Connection, close),
+            {error, Reason}
+    end.
+
+%% Has the handshake done for a listener, which gets `{handshake_over, Connection, ok | {error, Reason}}'.
+-spec handshake_for(pid(), pid()) -> ok.
+handshake_for(Listener, Connection) ->
+    gen_statem:cast(Connection, {handshake, Listener}).
+
+%% A listener gives a connection to the one who accepts it.
+-spec give(pid(), pid()) -> ok | {error, closed}.
+give(Connection, Controller) ->
+    call(Connection, {give, Controller}).
+
+-spec send_failed(pid(), atom()) -> ok.
+send_failed(Connection, Reason) ->
+    gen_statem:cast(Connection, {send_failed, Reason}).
+
+%% The sender has nothing to do, after it was asked so many times.
+-spec sender_idle(pid(), pid(), non_neg_integer()) -> ok.
+sender_idle(Connection, Sender, Asked) ->
+    gen_statem:cast(Connection, {sender_idle, Sender, Asked}).
+
+%% Has the connection say to `curve_tun_watch' what it is.
+-spec watch_again(pid()) -> ok.
+watch_again(Connection) ->
+    gen_statem:cast(Connection, watch_again).
+
+%% Asks a connection. One that is gone is closed.
+-spec call(pid(), term()) -> term().
+call(Connection, Request) ->
+    ?MODULE:wait(gen_statem:send_request(Connection, Request)).
+
+%% Waits as long as it takes, and takes up new code of this module meanwhile: whoever waited in it for ever would be
+%% killed by the second reload.
+-spec wait(gen_statem:request_id()) -> term().
+wait(RequestId) ->
+    case gen_statem:wait_response(RequestId, ?RENEW) of
+        {reply, Reply} -> Reply;
+        {error, _} -> {error, closed};
+        timeout -> ?MODULE:wait(RequestId)
+    end.
