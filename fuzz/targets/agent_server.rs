@@ -91,24 +91,30 @@ fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
     frames
 }
 
-/// Says `requests` and gives all that the agent answers.
+/// Says `requests` and gives all that the agent answers, which is read meanwhile: an agent takes no more requests of a
+/// client that takes no responses.
 fn talk(socket: &Path, requests: &[u8], pieces: usize) -> Vec<u8> {
-    let mut stream = UnixStream::connect(socket).unwrap();
+    let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    for piece in requests.chunks(pieces) {
-        // It may have hung up by now.
-        if stream.write_all(piece).is_err() {
-            break;
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut responses = Vec::new();
+            match (&stream).read_to_end(&mut responses) {
+                // It hung up on what it had not read.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                ended => drop(ended.expect("the agent hangs up")),
+            }
+            responses
+        });
+        for piece in requests.chunks(pieces) {
+            // It may have hung up by now.
+            if (&stream).write_all(piece).is_err() {
+                break;
+            }
         }
-    }
-    let _ = stream.shutdown(Shutdown::Write);
-    let mut responses = Vec::new();
-    match stream.read_to_end(&mut responses) {
-        // It hung up on what it had not read.
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        ended => drop(ended.expect("the agent hangs up")),
-    }
-    responses
+        let _ = stream.shutdown(Shutdown::Write);
+        reader.join().unwrap()
+    })
 }
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
