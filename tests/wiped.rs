@@ -6,12 +6,16 @@ mod memory;
 mod support;
 
 use curve_tun::connection::{Connection, ConnectionState, Options, Server};
-use curve_tun::inject;
+use curve_tun::net::{Listener, TimedServer};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
+use curve_tun::{Error, inject};
 use libsodium_sys as sodium;
 use memory::Needle;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 use support::{HOME, carry};
 
 /// A new random secret, and what remembers it.
@@ -228,10 +232,50 @@ fn run(world: &Secrets) {
     assert_eq!(count(&vouch[1]), 1, "the client's vault forgot");
 }
 
+/// A socket whose connection has failed keeps no key, though its program keeps the socket.
+#[inline(never)]
+fn fail_a_socket(world: &Secrets) {
+    let soon = Some(Duration::from_secs(20));
+    let registry = Arc::new(MemoryRegistry::new());
+    registry.add_anywhere(world.vault.public_key());
+    let server = TimedServer::new(world.server.vault().clone(), registry, Options::default()).unwrap();
+    let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
+    let mut stream = TcpStream::connect(listener.local_address()).unwrap();
+    let client_short = scripted();
+    let key = world.server.vault().public_key();
+    let mut client = Connection::client(world.vault.clone(), key, &Options::default()).unwrap();
+    let (socket, server_short) = std::thread::scope(|scope| {
+        let accepted = scope.spawn(|| {
+            let short = scripted();
+            (listener.accept(soon).unwrap(), short)
+        });
+        let mut came = [0; 512];
+        while client.state() != ConnectionState::Connected {
+            stream.write_all(client.pending()).unwrap();
+            client.written(client.pending().len());
+            let count = stream.read(&mut came).unwrap();
+            assert_eq!(client.read(&came[..count]), Ok(count));
+        }
+        stream.write_all(client.pending()).unwrap();
+        client.written(client.pending().len());
+        accepted.join().unwrap()
+    });
+    let ephemeral = shared(&client_short, &public(&server_short));
+    let messages =
+        [message_key(&ephemeral[1], b"CurveCP-client-M"), message_key(&ephemeral[1], b"CurveCP-server-M")];
+    drop(client);
+    messages.iter().for_each(|key| assert_eq!(count(key), 1, "a message key is in use at the server"));
+    stream.write_all(&[&[0, 40][..], &[7; 40]].concat()).unwrap();
+    assert_eq!(socket.recv(&mut [0; 100], soon), Err(Error::BadPacket));
+    absent(&[&messages[0], &messages[1], &ephemeral[1]], "after a packet that is none");
+    drop(socket);
+}
+
 #[test]
 fn no_secret_is_in_memory_after_its_time() {
     let world = secrets();
     run(&world);
+    fail_a_socket(&world);
     let Secrets { vault, server, server_long, client_long, .. } = world;
     drop((vault, server));
     absent(&[&server_long, &client_long], "after the vaults were dropped");
