@@ -36,7 +36,7 @@
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_registry_process:start_link(?MODULE, fun open/0).
+    curve_tun_keeper:start_link(?MODULE, fun open/0).
 
 -spec open() -> {ok, curve_tun_nif:registry()} | {error, atom() | curve_tun:option_error()}.
 open() ->
@@ -85,23 +85,23 @@ is_server(_) ->
 %% @private
 -spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
 handle() ->
-    curve_tun_registry_process:handle(?MODULE).
+    curve_tun_kept_registry:handle(?MODULE).
 
 %% @doc The key that may come in from an address; the least one, byte by byte, if there are several. Waits for DNS, at most
 %% for `timeout_ms', as the calls below do.
 -spec lookup(inet:ip_address()) ->
           {ok, curve_tun:public_key()} | {error, not_found | not_validated | timeout | registry_failed | badarg}.
 lookup(Address) ->
-    curve_tun_registry_process:lookup(?MODULE, Address).
+    curve_tun_kept_registry:lookup(?MODULE, Address).
 
 %% @doc Whether the holder of a key may come in over a socket, or from an address. Without a proven answer, nobody may.
 -spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
 verify(From, Key) ->
-    curve_tun_registry_process:verify(?MODULE, From, Key).
+    curve_tun_kept_registry:verify(?MODULE, From, Key).
 
 %% @doc The keys of a server, an address or a name in the zone.
 -spec server_keys(Host :: binary(), inet:port_number()) ->
           {ok, [curve_tun:public_key(), ...]}
         | {error, not_found | not_validated | timeout | registry_failed | badarg}.
 server_keys(Host, Port) ->
-    curve_tun_registry_process:server_keys(?MODULE, Host, Port).
+    curve_tun_kept_registry:server_keys(?MODULE, Host, Port).

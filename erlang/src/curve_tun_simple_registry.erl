@@ -19,7 +19,7 @@
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_registry_process:start_link(?MODULE, fun open/0).
+    curve_tun_keeper:start_link(?MODULE, fun open/0).
 
 -spec open() -> {ok, curve_tun_nif:registry()} | {error, atom()}.
 open() ->
@@ -31,7 +31,7 @@ open() ->
 %% @private
 -spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
 handle() ->
-    curve_tun_registry_process:handle(?MODULE).
+    curve_tun_kept_registry:handle(?MODULE).
 
 %% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0}, 8}' or
 %% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
@@ -50,19 +50,19 @@ unregister(Place, Key) ->
 %% @doc The key that may come in from an address; the least one, byte by byte, if there are several.
 -spec lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found | badarg | registry_failed}.
 lookup(Address) ->
-    curve_tun_registry_process:lookup(?MODULE, Address).
+    curve_tun_kept_registry:lookup(?MODULE, Address).
 
 %% @doc Whether the holder of a key may come in over a socket, or from an address.
 -spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
 verify(From, Key) ->
-    curve_tun_registry_process:verify(?MODULE, From, Key).
+    curve_tun_kept_registry:verify(?MODULE, From, Key).
 
 %% @doc The keys of the file's lines for a server, in their order, without those that are denied. `{error, enotsup}' when
 %% the entries are in memory.
 -spec server_keys(Host :: binary(), inet:port_number()) ->
           {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | badarg | registry_failed}.
 server_keys(Host, Port) ->
-    curve_tun_registry_process:server_keys(?MODULE, Host, Port).
+    curve_tun_kept_registry:server_keys(?MODULE, Host, Port).
 
 %% @doc Why the entries in force are not those of the file: the line, the byte in it and what is wrong there, or why the
 %% file cannot be read. `none' if they are, or are in memory.
@@ -72,4 +72,4 @@ problem() ->
 
 -spec with_registry(fun((curve_tun_nif:registry()) -> Result)) -> Result | {error, badarg | registry_failed}.
 with_registry(Do) ->
-    curve_tun_registry_process:with_registry(?MODULE, Do).
+    curve_tun_kept_registry:with_registry(?MODULE, Do).

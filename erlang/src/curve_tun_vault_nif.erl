@@ -32,7 +32,7 @@ create_file(Path) ->
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_vault_process:start_link(?MODULE, fun open/0).
+    curve_tun_keeper:start_link(?MODULE, fun open/0).
 
 -spec open() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
 open() ->
@@ -70,23 +70,23 @@ text(Path) ->
 
 %% @private
 -spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed}.
-handle() -> curve_tun_vault_process:handle(?MODULE).
+handle() -> curve_tun_kept_vault:handle(?MODULE).
 
 %% @doc The public key whose secret the vault holds: 32 bytes. Exits with `vault_failed' when the application does not
 %% run.
 -spec public_key() -> curve_tun:public_key().
-public_key() -> curve_tun_vault_process:public_key(?MODULE).
+public_key() -> curve_tun_kept_vault:public_key(?MODULE).
 
 %% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of `safe_nonce/0', each of
 %% which serves once; any other is an error of reason `badarg'. With an agent, which makes its nonces itself, it is
 %% `enotsup'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
-box(Message, Nonce, Peer) -> curve_tun_vault_process:box(?MODULE, Message, Nonce, Peer).
+box(Message, Nonce, Peer) -> curve_tun_kept_vault:box(?MODULE, Message, Nonce, Peer).
 
 %% @doc Opens a box from a peer.
 -spec box_open(binary(), binary(), curve_tun:public_key()) -> {ok, binary()} | {error, failed_verification}.
-box_open(Box, Nonce, Peer) -> curve_tun_vault_process:box_open(?MODULE, Box, Nonce, Peer).
+box_open(Box, Nonce, Peer) -> curve_tun_kept_vault:box_open(?MODULE, Box, Nonce, Peer).
 
 %% @doc A long-term nonce for one later {@link box/3}: 16 bytes. With an agent it is an error of reason `enotsup'.
 -spec safe_nonce() -> binary().
-safe_nonce() -> curve_tun_vault_process:safe_nonce(?MODULE).
+safe_nonce() -> curve_tun_kept_vault:safe_nonce(?MODULE).

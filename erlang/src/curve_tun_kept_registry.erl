@@ -1,21 +1,8 @@
 %%% @private
-%%% The process of a registry that lives in the NIF. It is registered under the name of the registry's module; the registry
-%%% outlives it, so that it comes back with the same entries.
--module(curve_tun_registry_process).
--behaviour(gen_server).
+%%% What a registry is asked that lives in the NIF, under the name of its module; `curve_tun_keeper' is its process.
+-module(curve_tun_kept_registry).
 
--export([start_link/2, handle/1, with_registry/2, lookup/2, verify/3, server_keys/3]).
--export([init/1, handle_call/3, handle_cast/2]).
-
--type make() :: fun(() -> {ok, curve_tun_nif:registry()} | {error, term()}).
-
--spec start_link(module(), make()) -> {ok, pid()} | {error, term()}.
-start_link(Module, Make) ->
-    case gen_server:start_link({local, Module}, ?MODULE, {Module, Make}, []) of
-        {ok, Pid} -> {ok, Pid};
-        {error, Reason} -> {error, Reason};
-        ignore -> {error, ignore}
-    end.
+-export([handle/1, with_registry/2, lookup/2, verify/3, server_keys/3]).
 
 -spec handle(module()) -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
 handle(Module) ->
@@ -67,18 +54,3 @@ ask(Module, Ask) ->
         later -> receive {Ref, Answer} -> Answer end;
         Answer -> Answer
     end.
-
--spec init({module(), make()}) -> {ok, curve_tun_nif:registry()} | {stop, term()}.
-init({Module, Make}) ->
-    case curve_tun_keep:get_or_make(Module, Make) of
-        {ok, Registry} -> {ok, Registry};
-        {error, Reason} -> {stop, Reason}
-    end.
-
--spec handle_call(term(), gen_server:from(), State) -> {reply, term(), State}.
-handle_call(_Call, _From, State) ->
-    {reply, {error, badarg}, State}.
-
--spec handle_cast(term(), State) -> {noreply, State}.
-handle_cast(_Cast, State) ->
-    {noreply, State}.

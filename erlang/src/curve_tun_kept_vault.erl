@@ -1,21 +1,8 @@
 %%% @private
-%%% The process of a vault whose key lives in the NIF. It is registered under the name of the vault's module; the vault
-%%% outlives it, so that it comes back with the same key.
--module(curve_tun_vault_process).
--behaviour(gen_server).
+%%% What a vault is asked whose key lives in the NIF, under the name of its module; `curve_tun_keeper' is its process.
+-module(curve_tun_kept_vault).
 
--export([start_link/2, handle/1, public_key/1, box/4, box_open/4, safe_nonce/1]).
--export([init/1, handle_call/3, handle_cast/2]).
-
--type make() :: fun(() -> {ok, curve_tun_nif:vault()} | {error, atom()}).
-
--spec start_link(module(), make()) -> {ok, pid()} | {error, term()}.
-start_link(Module, Make) ->
-    case gen_server:start_link({local, Module}, ?MODULE, {Module, Make}, []) of
-        {ok, Pid} -> {ok, Pid};
-        {error, Reason} -> {error, Reason};
-        ignore -> {error, ignore}
-    end.
+-export([handle/1, public_key/1, box/4, box_open/4, safe_nonce/1]).
 
 -spec handle(module()) -> {ok, curve_tun_nif:vault()} | {error, vault_failed}.
 handle(Module) ->
@@ -56,18 +43,3 @@ vault(Module) ->
         {ok, Vault} -> Vault;
         {error, Reason} -> error(Reason)
     end.
-
--spec init({module(), make()}) -> {ok, curve_tun_nif:vault()} | {stop, atom()}.
-init({Module, Make}) ->
-    case curve_tun_keep:get_or_make(Module, Make) of
-        {ok, Vault} -> {ok, Vault};
-        {error, Reason} -> {stop, Reason}
-    end.
-
--spec handle_call(term(), gen_server:from(), curve_tun_nif:vault()) -> {reply, term(), curve_tun_nif:vault()}.
-handle_call(_Call, _From, Vault) ->
-    {reply, {error, badarg}, Vault}.
-
--spec handle_cast(term(), curve_tun_nif:vault()) -> {noreply, curve_tun_nif:vault()}.
-handle_cast(_Cast, Vault) ->
-    {noreply, Vault}.
