@@ -66,7 +66,7 @@
 %% one source may have, an IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of
 %% the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 131,072 when not
 %% given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
-%% are true, `high_watermark' is 67,108,864 and `send_timeout' 5,000.
+%% are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a listener's `backlog' 4,096.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options.
 -type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}.

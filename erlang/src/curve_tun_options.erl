@@ -20,6 +20,8 @@
 -define(SMALL_BUFFER, 4096).
 %% What is sealed and not taken by the kernel: both peers can say this much before either reads.
 -define(HIGH_WATERMARK, 67108864).
+%% As many as Linux allows by default: a client that finds no place tries again after a second.
+-define(BACKLOG, 4096).
 -define(SEND_TIMEOUT, 5000).
 
 %% Takes the tunnel's options out; gives the rest with what the tunnel needs of a gen_tcp socket.
@@ -142,7 +144,7 @@ tcp_options(accepted, Given) ->
     accepted_socket(Given);
 tcp_options(Side, Given) ->
     Defaults = [{nodelay, true}, {keepalive, true}, {buffer, ?SMALL_BUFFER}, {send_timeout, ?SEND_TIMEOUT}
-                | [{backlog, 1024} || Side =:= server]],
+                | [{backlog, ?BACKLOG} || Side =:= server]],
     Missing = [Default || {Key, _} = Default <- Defaults, not lists:keymember(Key, 1, Given)],
     [binary, {packet, raw}, {active, false}, {show_econnreset, true}] ++ Missing ++ watermarks(Given) ++ Given.
 

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Connections that the system keeps for us until they are accepted.
-const BACKLOG: i32 = 1024;
+/// Connections that the system keeps for us until they are accepted: as many as Linux allows by default. A client that
+/// finds no place among them tries again after a second.
+const BACKLOG: i32 = 4096;
 /// How many connections are taken before the handshakes in flight get their turn.
 const ACCEPT_BATCH: usize = 64;
 /// How long no connection is taken after the system refused one for want of descriptors or memory.
