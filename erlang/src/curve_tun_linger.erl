@@ -18,6 +18,8 @@
 %% A close waits this long for the kernel to take more of what was sent, and then this long for the peer's end.
 -define(FLUSH, 5000).
 -define(FLUSH_STEP, 10).
+%% Steps without progress after which a sender is given up when its connection has to end at once.
+-define(STALLS, 10).
 -define(DRAIN, 500).
 -define(READS, 8).
 
@@ -68,19 +70,19 @@ pending(Socket, Nif) ->
         {error, _} -> 0
     end.
 
-%% Waits for what the sender still has to write, for as long as it gets on with it: of that its senders know that it is sent.
+%% Waits for what the sender still has to write, for as long as it gets on with it: those it writes for know that it is sent.
 -spec await_sender(gen_tcp:socket(), curve_tun_nif:connection()) -> ok.
 await_sender(Socket, Nif) ->
-    await_sender(unsent(Socket, Nif), Socket, Nif).
+    await_sender(infinity, ?STALLS, Socket, Nif).
 
--spec await_sender(non_neg_integer(), gen_tcp:socket(), curve_tun_nif:connection()) -> ok.
-await_sender(0, _Socket, _Nif) ->
+-spec await_sender(non_neg_integer() | infinity, non_neg_integer(), gen_tcp:socket(), curve_tun_nif:connection()) -> ok.
+await_sender(_Before, 0, _Socket, _Nif) ->
     ok;
-await_sender(Before, Socket, Nif) ->
-    timer:sleep(?FLUSH_STEP),
+await_sender(Before, Stalls, Socket, Nif) ->
     case unsent(Socket, Nif) of
-        Less when Less < Before -> await_sender(Less, Socket, Nif);
-        _ -> ok
+        0 -> ok;
+        Less when Less < Before -> timer:sleep(?FLUSH_STEP), await_sender(Less, ?STALLS, Socket, Nif);
+        _ -> timer:sleep(?FLUSH_STEP), await_sender(Before, Stalls - 1, Socket, Nif)
     end.
 
 -spec unsent(gen_tcp:socket(), curve_tun_nif:connection()) -> non_neg_integer().
