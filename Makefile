@@ -61,7 +61,7 @@ sanitize: lib ## run the C tests and examples under clang's sanitizers
 miri: ## run under Miri the tests that it can; needs a nightly Rust with Miri
 	scripts/miri
 
-fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once; needs cargo-fuzz
+fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once
 	@JOBS=$(JOBS) scripts/fuzz $(SECONDS)
 
 deny: ## check licences, sources, duplicates and advisories of all packages; needs cargo-deny and, for advisories, a network
