@@ -6,24 +6,17 @@ LD ?= ld
 OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 DESTDIR ?=
+FEATURES ?=
 SECONDS ?= 60
 JOBS ?= 1
 MINUTES ?= 30
 HELLOS ?= 100000
 
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-MAJOR := $(firstword $(subst ., ,$(VERSION)))
-CARGO_TARGET_DIR ?= target
-BUILT := $(CARGO_TARGET_DIR)/release
 # The C library gets a place of its own: a build for Erlang replaces the one in the target folder.
 LIB := build/lib
-SHARED := libcurve_tun.so.$(VERSION)
-SONAME := libcurve_tun.so.$(MAJOR)
 export CARGO CC
-# libsodium's build runs make, too, and must not take our variables for its own.
-BUILD_LIBRARY = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u DESTDIR $(CARGO) build --release --lib
 
-.PHONY: help demo test lint lib object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install clean
+.PHONY: help demo test test-busy lint lib tool object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -40,13 +33,15 @@ test: ## run all tests; installs what they need, or names it
 lint: ## check formatting and lints
 	@scripts/lint
 
-lib: ## build the C library into build/lib
-	$(BUILD_LIBRARY)
-	@mkdir -p $(LIB)
-	@cp -p $(BUILT)/libcurve_tun.so $(LIB)/$(SHARED)
-	@cp -p $(BUILT)/libcurve_tun.a $(LIB)/libcurve_tun.a
-	@ln -sf $(SHARED) $(LIB)/$(SONAME)
-	@ln -sf $(SONAME) $(LIB)/libcurve_tun.so
+lib install: export FEATURES := $(FEATURES)
+install: export PREFIX := $(PREFIX)
+install: export DESTDIR := $(DESTDIR)
+
+lib: ## build the C library into build/lib (FEATURES: of dns, pkcs11, system-sodium)
+	@scripts/build lib
+
+tool: ## build the tool curve-tun into build/bin
+	@scripts/build tool
 
 object: lib ## make build/lib/curve_tun.o, for a program with a second static Rust library
 	$(LD) -r --force-group-allocation --whole-archive $(LIB)/libcurve_tun.a -o $(LIB)/curve_tun.o
@@ -86,8 +81,8 @@ mutants: ## change the code in small ways and see the tests notice; takes hours,
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
 	@scripts/bootstrap bench
-	$(BUILD_LIBRARY)
-	@$(MAKE) --no-print-directory -C benches LIBDIR=$(abspath $(BUILT))
+	@$(MAKE) --no-print-directory lib
+	@$(MAKE) --no-print-directory -C benches LIBDIR=../$(LIB)
 	@if [ -e erlang/rebar.config ]; then cd erlang && rebar3 compile; fi
 	$(CARGO) bench --no-run --bench core --bench channel --bench vaults --bench report
 	$(CARGO) bench --bench report
@@ -102,18 +97,8 @@ baseline: ## count instructions anew, for tests/instructions.rs to compare with
 	scripts/count-instructions >build/instructions.txt
 	mv build/instructions.txt benches/instructions.txt
 
-$(LIB)/$(SHARED) $(LIB)/libcurve_tun.a:
-	@$(MAKE) --no-print-directory lib
-
-install: $(LIB)/$(SHARED) $(LIB)/libcurve_tun.a ## install header, libraries and pkg-config file (PREFIX, DESTDIR)
-	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 644 include/curve_tun.h $(DESTDIR)$(PREFIX)/include/
-	install -m 755 $(LIB)/$(SHARED) $(DESTDIR)$(PREFIX)/lib/
-	ln -sf $(SHARED) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libcurve_tun.so
-	install -m 644 $(LIB)/libcurve_tun.a $(DESTDIR)$(PREFIX)/lib/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/curve_tun.pc.in >$(LIB)/curve_tun.pc
-	install -m 644 $(LIB)/curve_tun.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+install: ## install header, libraries, pkg-config file and the tool (PREFIX, DESTDIR, FEATURES)
+	@scripts/install
 
 clean: ## remove all that was built
 	$(CARGO) clean

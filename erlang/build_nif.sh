@@ -9,17 +9,10 @@ if [ ! -f "$crate/Cargo.toml" ]; then
     git -C "$crate" sparse-checkout disable >/dev/null 2>&1 || true
 fi
 [ -f "$crate/Cargo.toml" ] || { echo "curve_tun: the crate is expected in the folder above $here" >&2; exit 1; }
-# libsodium's build runs make, and must not take the variables of a make that runs us for its own.
-unset MAKEFLAGS MFLAGS MAKEOVERRIDES DESTDIR
-cargo build --quiet --release --lib --no-default-features --features nif,pkcs11 --manifest-path "$crate/Cargo.toml"
 case $(uname -s) in
     Darwin) built=libcurve_tun.dylib ;;
     *) built=libcurve_tun.so ;;
 esac
-built=${CARGO_TARGET_DIR:-$crate/target}/release/$built
-mkdir -p "$priv"
-# A library that is mapped into a running node must not change under it: a new file takes the name.
-if ! cmp -s "$built" "$priv/curve_tun_nif.so"; then
-    cp "$built" "$priv/curve_tun_nif.so.new"
-    mv -f "$priv/curve_tun_nif.so.new" "$priv/curve_tun_nif.so"
-fi
+# A library that is mapped into a running node does not change under it: a new file takes the name.
+sh "$crate/scripts/cargo-build" "$built=$priv/curve_tun_nif.so" -- \
+    --quiet --release --lib --no-default-features --features nif,pkcs11

@@ -53,10 +53,9 @@ end_per_testcase(_, Config) ->
 %% The tool, as the Rust tests build it.
 tool() ->
     Root = curve_tun_interop_SUITE:root(filename:dirname(filename:absname(code:which(?MODULE)))),
-    Target = os:getenv("CARGO_TARGET_DIR", filename:join(Root, "target")),
-    {0, _} = run("cargo", ["build", "--quiet", "--bin", "curve-tun", "--features", "cli,dns,inject,pkcs11", "--manifest-path",
-                           filename:join(Root, "Cargo.toml")], 1800000),
-    filename:join([Target, "debug", "curve-tun"]).
+    {0, Said} = run(filename:join(Root, "scripts/cargo-build"),
+                    ["curve-tun", "--", "--quiet", "--bin", "curve-tun", "--features", "cli,dns,inject,pkcs11"], 1800000),
+    binary_to_list(lists:last(string:lexemes(Said, "\n"))).
 
 run(Program, Arguments, Patience) ->
     curve_tun_interop_SUITE:run(Program, Arguments, Patience).

@@ -23,11 +23,10 @@ pub fn repository() -> &'static Path {
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let target = target();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--release", "--lib", "--target-dir"]).arg(&target).current_dir(repository());
-        succeed(&mut cargo);
-        target.join("release")
+        let mut build = Command::new(repository().join("scripts/cargo-build"));
+        build.args(["libcurve_tun.so", "--", "--release", "--lib", "--target-dir"]).arg(target());
+        let path = printed(build.env("CARGO", env!("CARGO")).current_dir(repository()));
+        Path::new(path.trim_end_matches('\n')).parent().unwrap().to_owned()
     })
 }
 
@@ -39,10 +38,9 @@ pub fn library_of_tests() -> PathBuf {
     library
 }
 
-/// Cargo's target folder, in which this test was built: `<target>/<profile>/deps/<test>`.
-fn target() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().to_owned()
+/// Cargo's target folder, in which this test was built.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
 /// A new folder of this name for what a test makes, with the shared library in it under its SONAME.
