@@ -30,6 +30,9 @@ test: ## run all tests; installs what they need, or names it
 	@scripts/bootstrap test
 	@scripts/test
 
+test-busy: ## run all tests RUNS (3) times beside programs that keep every core busy
+	@scripts/test-busy $(or $(RUNS),3)
+
 lint: ## check formatting and lints
 	@scripts/lint
 

@@ -2,6 +2,8 @@
 
 #[path = "support/agent.rs"]
 mod agent;
+#[path = "support/needs.rs"]
+mod needs;
 mod support;
 
 use agent::{AgentProcess, TOOL};
@@ -129,12 +131,11 @@ fn nobody_can_dump_or_trace_the_agent() {
 
 #[test]
 fn another_user_is_not_answered() {
-    let house = House::new();
-    let agent = house.start();
-    if !nix::unistd::geteuid().is_root() {
-        // Only root can become somebody else to try.
+    if !needs::root() {
         return;
     }
+    let house = House::new();
+    let agent = house.start();
     fs::set_permissions(&house.socket, PermissionsExt::from_mode(0o777)).unwrap();
     fs::set_permissions(house.socket.parent().unwrap(), PermissionsExt::from_mode(0o755)).unwrap();
     let stranger =

@@ -6,6 +6,8 @@
 mod agent;
 #[path = "support/memory.rs"]
 mod memory;
+#[path = "support/needs.rs"]
+mod needs;
 #[path = "support/sodium.rs"]
 #[allow(dead_code, reason = "each test file uses its part")]
 mod sodium;
@@ -31,11 +33,6 @@ const CHEAP: Cost = Cost { operations: 1, memory: 8192 };
 /// 24 letters that stand nowhere else.
 fn letters(step: u8) -> Vec<u8> {
     (0..24).map(|i| b'a' + (i * step + 3) % 26).collect()
-}
-
-/// The agent's memory is not for other users; root may look.
-fn may_look() -> bool {
-    nix::unistd::geteuid().is_root()
 }
 
 /// An agent that has been told to end and is held where it does; it ends with this.
@@ -107,7 +104,8 @@ fn sealed_vault(path: &Path, passphrase: &[u8]) -> [Needle; 2] {
 
 #[test]
 fn an_agent_leaves_no_key_and_no_passphrase_after_sigterm() {
-    if !may_look() {
+    // The agent's memory is not for its own user.
+    if !needs::root() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +128,7 @@ fn an_agent_leaves_no_key_and_no_passphrase_after_sigterm() {
 
 #[test]
 fn an_agent_of_a_token_leaves_no_pin_and_no_key_after_sigterm() {
-    if !may_look() {
+    if !needs::root() {
         return;
     }
     let hsm = SoftHsm::get();

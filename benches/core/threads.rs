@@ -1,9 +1,10 @@
-//! Threads that share one server, its vault, minute keys and registry: what one does beside another. Beside handshakes,
-//! their scalar multiplications alone, which share nothing: what the machine's processors give.
+//! Threads that share one server, its vault, minute keys and registry: what one does beside another. Beside handshakes
+//! their scalar multiplications alone, and beside messages their boxes: these share nothing, so that what two threads of
+//! them do, and one, is what the machine's processors give at the time.
 
 use super::handshake::{AGREEMENTS_AGAIN, operations};
 use super::support::World;
-use super::support::sodium::keypair;
+use super::support::sodium::{BoxKey, NONCE_BYTES, TAG_BYTES, keypair};
 use super::{Extent, median, rate, row};
 use curve_tun::connection::Connection;
 use std::hint::black_box;
@@ -43,21 +44,31 @@ pub fn run(extent: Extent) {
             }
         }
     };
-    let mut rates = [const { Vec::new() }; 6];
+    let boxes = || {
+        let (key, nonce) = (BoxKey::random(), [3; NONCE_BYTES]);
+        let (mut message, mut sealed) = ([7; SIZE], [0; SIZE + TAG_BYTES]);
+        move || {
+            for _ in 0..2 * ECHOES {
+                key.seal(&nonce, black_box(&message), &mut sealed);
+                assert!(key.open(&nonce, black_box(&sealed), &mut message));
+            }
+        }
+    };
+    let mut rates = [const { [const { Vec::new() }; 4] }; 2];
     for _ in 0..extent.rounds {
-        for threads in [1, 2] {
-            rates[threads - 1].push(together(threads, extent, handshake));
-            rates[threads + 1].push(together(threads, extent, apart));
-            rates[threads + 3].push(together(threads, extent, echo));
+        for (threads, rates) in (1..).zip(&mut rates) {
+            rates[0].push(together(threads, extent, handshake));
+            rates[1].push(together(threads, extent, apart));
+            rates[2].push(together(threads, extent, echo));
+            rates[3].push(together(threads, extent, boxes));
         }
     }
-    let [handshakes_1, handshakes_2, apart_1, apart_2, echoes_1, echoes_2] = rates.map(median);
-    for (threads, handshakes, apart, echoes) in
-        [(1, handshakes_1, apart_1, echoes_1), (2, handshakes_2, apart_2, echoes_2)]
-    {
+    for (threads, rates) in (1..).zip(rates) {
+        let [handshakes, apart, echoes, boxes] = rates.map(median);
         row("curve_tun", "handshakes_by_threads", threads, handshakes, "1/s");
         row("libsodium", "handshakes_by_threads", threads, apart, "1/s");
         row("curve_tun", "echoes_by_threads", threads, ECHOES as f64 * echoes, "1/s");
+        row("libsodium", "echoes_by_threads", threads, ECHOES as f64 * boxes, "1/s");
     }
 }
 

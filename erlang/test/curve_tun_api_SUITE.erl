@@ -329,7 +329,7 @@ ipv6(_) ->
             <<"six">> = curve_tun:recv(Socket),
             ok = curve_tun:close(Socket);
         {error, Reason} when Reason =:= eafnosupport; Reason =:= eaddrnotavail ->
-            {skip, "no IPv6 here"}
+            curve_tun_test:lacks("ipv6")
     end.
 
 %% The NIF must not bring the C functions into the BEAM.

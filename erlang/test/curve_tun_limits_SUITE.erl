@@ -143,7 +143,7 @@ value(Name, Log) ->
 five_thousand_connections(_) ->
     Count = 5000,
     case descriptors() < 2 * Count of
-        true -> {skip, "too few descriptors"};
+        true -> curve_tun_test:lacks("descriptors");
         false -> five_thousand(Count)
     end.
 

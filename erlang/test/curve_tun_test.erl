@@ -4,6 +4,7 @@
 -export([start/0, start/1, stop/0, listen/0, listen/1, pair/0, pair/1, pair/2, connect/1, connect/2, stop_pair/1]).
 -export([raw_connect/1, raw_client/1, raw_send/2, raw_closed/1, frame/1]).
 -export([until/1, until/2, count/0, settled/1, tcp_socket/1, sender/1, message/1, no_message/0, flush/0, forward_log/1]).
+-export([lacks/1]).
 
 -define(PATIENCE, 10000).
 
@@ -24,6 +25,14 @@ stop() ->
     _ = application:stop(curve_tun),
     _ = application:unload(curve_tun),
     ok.
+
+%% What a test says of a machine that lacks something it needs: it fails, unless CURVE_TUN_TESTS_WITHOUT has the name of
+%% that, and then it is skipped (tests/support/needs.rs).
+lacks(Name) ->
+    case lists:member(Name, string:lexemes(os:getenv("CURVE_TUN_TESTS_WITHOUT", ""), ", ")) of
+        true -> {skip, "there is no " ++ Name};
+        false -> ct:fail("this test needs ~s; CURVE_TUN_TESTS_WITHOUT=~s leaves it out", [Name, Name])
+    end.
 
 listen() ->
     listen([]).
