@@ -12,8 +12,8 @@ mod softhsm;
 
 use agent::AgentProcess;
 use c_support::{
-    COMPILERS, build, functions, header, library, library_of_tests, linked, repository, succeed, workshop,
-    workshop_with,
+    COMPILERS, build, functions, header, installed, library, library_of_tests, linked, printed, repository,
+    succeed, workshop, workshop_with,
 };
 use curve_tun::vault::{Cost, FileVault, Pkcs11Vault, Vault};
 use std::fs;
@@ -84,7 +84,12 @@ fn a_vault_in_a_token() {
     let _agent = AgentProcess::start(&vault, &socket);
     let hsm = softhsm::SoftHsm::get();
     let uri = hsm.uri("suite", "key");
-    drop(Pkcs11Vault::generate(&uri, Some(softhsm::PIN)).unwrap());
+    let key = Pkcs11Vault::generate(&uri, Some(softhsm::PIN)).unwrap().public_key();
+    let pin_file = place.path().join("pin");
+    fs::write(&pin_file, softhsm::PIN).unwrap();
+    let mut tool = Command::new(installed("bin/curve-tun").unwrap_or_else(|| agent::TOOL.into()));
+    tool.args(["public", "--pkcs11", &uri, "--passphrase-file"]).arg(pin_file);
+    assert_eq!(printed(&mut tool).trim_end(), key.to_string());
     for compiler in COMPILERS {
         let mut program = Command::new(build(compiler, "kept", &folder, &[], &[&linked(&folder)]));
         let files = place.path().join(compiler);

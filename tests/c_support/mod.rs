@@ -30,8 +30,17 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// The shared library that Cargo built with this test: with the features `dns` and `pkcs11`, and unoptimised.
+/// What `make install` has installed, if `scripts/check-install` has these tests use that.
+pub fn installed(path: &str) -> Option<PathBuf> {
+    std::env::var_os("CURVE_TUN_INSTALLED").map(|prefix| Path::new(&prefix).join(path))
+}
+
+/// A shared library with the features `dns` and `pkcs11`: the installed one, or the one that Cargo built with this test,
+/// unoptimised.
 pub fn library_of_tests() -> PathBuf {
+    if let Some(library) = installed("lib/libcurve_tun.so") {
+        return library;
+    }
     let test = std::env::current_exe().unwrap();
     let library = test.with_file_name("libcurve_tun.so");
     assert!(library.exists(), "{} is built with every test", library.display());
@@ -62,7 +71,8 @@ pub fn workshop_with(name: &str, library: &Path) -> PathBuf {
 pub fn build(compiler: &str, name: &str, folder: &Path, extra: &[&str], libraries: &[&str]) -> PathBuf {
     let program = folder.join(format!("{name}-{compiler}"));
     let mut command = Command::new(compiler);
-    command.args(C99).args(extra).arg("-I").arg(repository().join("include"));
+    let include = installed("include").unwrap_or_else(|| repository().join("include"));
+    command.args(C99).args(extra).arg("-I").arg(include);
     command.arg(repository().join("tests/c").join(name).with_extension("c"));
     command.arg("-o").arg(&program).args(libraries).arg("-pthread");
     succeed(command.arg(format!("-Wl,-rpath,{}", folder.display())));
