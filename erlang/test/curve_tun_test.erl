@@ -26,12 +26,12 @@ stop() ->
     _ = application:unload(curve_tun),
     ok.
 
-%% What a test says of a machine that lacks something it needs: it fails, unless CURVE_TUN_TESTS_WITHOUT has the name of
+%% What a test says of a machine that lacks something it needs: it fails, unless TESTS_WITHOUT has the name of
 %% that, and then it is skipped (tests/support/needs.rs).
 lacks(Name) ->
-    case lists:member(Name, string:lexemes(os:getenv("CURVE_TUN_TESTS_WITHOUT", ""), ", ")) of
+    case lists:member(Name, string:lexemes(os:getenv("TESTS_WITHOUT", ""), ", ")) of
         true -> {skip, "there is no " ++ Name};
-        false -> ct:fail("this test needs ~s; CURVE_TUN_TESTS_WITHOUT=~s leaves it out", [Name, Name])
+        false -> ct:fail("this test needs ~s; TESTS_WITHOUT=~s leaves it out", [Name, Name])
     end.
 
 listen() ->

@@ -1,14 +1,14 @@
 //! What a test needs of the machine. One that lacks it fails, unless the environment says that it is to do without:
-//! CURVE_TUN_TESTS_WITHOUT, a list of words, which `.ci/run` does not let pass. The suites in Erlang do the same.
+//! TESTS_WITHOUT, a list of words, which `.ci/run` does not let pass. The suites in Erlang do the same.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 /// Whether the machine has it; panics if it has not and nobody said so.
 fn need(name: &str, there: bool, what: &str) -> bool {
     if !there {
-        let without = std::env::var("CURVE_TUN_TESTS_WITHOUT").unwrap_or_default();
+        let without = std::env::var("TESTS_WITHOUT").unwrap_or_default();
         assert!(
             without.split([',', ' ']).any(|word| word == name),
-            "this test needs {what}; CURVE_TUN_TESTS_WITHOUT={name} leaves it out"
+            "this test needs {what}; TESTS_WITHOUT={name} leaves it out"
         );
         println!("left out: there is no {name}");
     }
