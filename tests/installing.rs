@@ -1,7 +1,8 @@
 //! `make lib`, `make tool`, `make install` and the NIF's build, wherever cargo puts what it builds, and whatever has
 //! changed since: in a tree that has this one's Makefile and scripts, and a crate that is built in a second.
-#![cfg(target_os = "linux")]
+#![cfg(all(feature = "capi", target_os = "linux"))]
 
+mod c_support;
 #[path = "support/needs.rs"]
 mod needs;
 
@@ -287,6 +288,26 @@ fn paths_with_spaces_and_more() {
     }
     let pc = fs::read_to_string(prefix.join("lib/pkgconfig/curve_tun.pc")).unwrap();
     assert!(pc.starts_with("prefix=/op t/a & b|c\n"), "{pc}");
+}
+
+#[test]
+fn examples_and_programs_that_measure_in_paths_with_spaces() {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, built) = (folder.path().join("a library"), folder.path().join("what is built"));
+    fs::create_dir(&library).unwrap();
+    for file in ["libcurve_tun.so", "libcurve_tun.a"] {
+        fs::copy(c_support::library().join(file), library.join(file)).unwrap();
+    }
+    for (sources, program) in [("c-examples", "keygen"), ("benches", "counts")] {
+        let program = built.join(program);
+        let mut make = Command::new("make");
+        make.arg("-C").arg(c_support::repository().join(sources)).env_remove("MAKEFLAGS").arg(&program);
+        make.arg(format!("LIBDIR={}", library.display())).arg(format!("BUILD={}", built.display()));
+        succeed(&mut make);
+        assert!(program.is_file());
+    }
+    // It finds its library.
+    assert!(printed(&mut Command::new(built.join("keygen"))).starts_with("public "));
 }
 
 #[test]
