@@ -66,10 +66,12 @@ fn what_is_wrong_is_said_with_what_to_do() {
         words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is not in {error:?}"));
     };
     fails(peers("list", &path, &[]), 1, &["there is no such file", "peers add"]);
-    fails(peers("add", &path, &["192.0.2.1/24", &a]), 2, &["192.0.2.1/24", "[host]:port"]);
+    fails(peers("add", &path, &["192.0.2.1/24", &a]), 2, &["192.0.2.1/24", "the network is 192.0.2.0/24"]);
     fails(peers("add", &path, &["*", &a[1..]]), 2, &["44 characters"]);
     fails(peers("check", &path, &["192.0.2.0/24", &a]), 2, &["not an address"]);
-    fails(peers("check", &path, &["192.0.2.1"]), 2, &["required"]);
+    fails(peers("add", &path, &["example.org", &a]), 2, &["[host]:port"]);
+    fails(peers("check", &path, &["[host]:0"]), 2, &["[host]:port"]);
+    fails(peers("add", &path, &[&format!("[{}]:1", "a".repeat(64)), &a]), 2, &["63"]);
     fails(peers("add", &path, &["*", &a, "--comment", "a\nb"]), 1, &["comment", "one line"]);
     fs::write(&path, format!("* {a}\n192.0.2.1  {}\n", &a[2..])).unwrap();
     for command in [peers("check", &path, &[]), peers("remove", &path, &["*", &a])] {
@@ -77,7 +79,7 @@ fn what_is_wrong_is_said_with_what_to_do() {
     }
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     fs::set_permissions(&path, open).unwrap();
-    fails(peers("list", &path, &[]), 1, &["could have written", "chmod o-w"]);
+    fails(peers("list", &path, &[]), 1, &["all users may write it", "chmod o-w"]);
 }
 
 #[test]
