@@ -616,7 +616,8 @@ curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
 
 // Asks whether the holder of a public key may come in from an address.
 //
-// The listener's name is empty. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`), which is passed over. May
+// return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
 // `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
 // does, for a file that has changed, and for DNS, at most for its timeout.
 CURVE_TUN_MUST_USE
@@ -889,7 +890,8 @@ curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
                                                  const curve_tun_options *options,
                                                  curve_tun_connection **connection);
 
-// Makes a server's end for a client that came from an address, which the registry will be asked about.
+// Makes a server's end for a client that came from an address, which the registry will be asked about. A link-local address
+// may have its scope after it, as `getnameinfo` writes it (`fe80::1%eth0`); it is passed over.
 //
 // When as many handshakes are in flight as the server's options allow, of the source that has most the oldest gives way,
 // if it can (`curve_tun_connection_on_give_way`). May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way,
@@ -1123,7 +1125,8 @@ curve_tun_result curve_tun_listen(const char *host,
 // 0 for NULL. Threads: any.
 uint16_t curve_tun_listener_port(const curve_tun_listener *listener);
 
-// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`.
+// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`, `[2001:db8::7]:4000` or
+// `[fe80::7%eth0]:4000`.
 //
 // May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
 curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
@@ -1210,7 +1213,7 @@ curve_tun_result curve_tun_recv(const curve_tun_socket *socket,
 curve_tun_result curve_tun_peer_key(const curve_tun_socket *socket, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
 // Writes the peer's address and port as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`. An IPv4 peer of an
-// IPv6 socket is an IPv4 peer.
+// IPv6 socket is an IPv4 peer. A link-local address has its interface after it: `[fe80::7%eth0]:4000`.
 //
 // May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
 curve_tun_result curve_tun_peer_address(const curve_tun_socket *socket,

@@ -11,7 +11,9 @@ use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 #[cfg(feature = "dns")]
 use crate::registry::DnsRegistry;
-use crate::registry::{Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject};
+use crate::registry::{
+    Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject, read_address,
+};
 use crate::vault::Answers;
 use std::ffi::{CString, c_char, c_void};
 use std::net::IpAddr;
@@ -184,7 +186,8 @@ pub unsafe extern "C" fn curve_tun_registry_lookup(
 
 /// Asks whether the holder of a public key may come in from an address.
 ///
-/// The listener's name is empty. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+/// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`), which is passed over. May
+/// return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
 /// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
 /// does, for a file that has changed, and for DNS, at most for its timeout.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
@@ -233,7 +236,7 @@ const ADDRESS_MAX: usize = 63;
 /// As [`string`].
 pub(super) unsafe fn ip_address(text: *const c_char) -> Result<IpAddr> {
     // SAFETY: the caller's promise.
-    unsafe { string(text, ADDRESS_MAX, Error::BadAddress) }?.parse().map_err(|_| Error::BadAddress)
+    read_address(unsafe { string(text, ADDRESS_MAX, Error::BadAddress) }?)
 }
 
 /// What `curve_tun_registry_add` and `_remove` take.
