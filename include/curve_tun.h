@@ -1312,7 +1312,13 @@ curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers 
 //
 // Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to
-// `known_public_key`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the file.
+// `known_public_key`; another program may have remembered it meanwhile.
+//
+// A key that was to be remembered and cannot be written down costs the memory and not the tunnel, since the server has
+// proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes why to `remembered`, an error of
+// `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The next use of that server is a first use again. Else, with
+// `CURVE_TUN_OK` returned, `remembered` is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and
+// write the file: for other writers at most ten seconds more.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connect_known(const char *host,
                                          uint16_t port,
@@ -1323,6 +1329,7 @@ curve_tun_result curve_tun_connect_known(const char *host,
                                          const curve_tun_options *options,
                                          int64_t timeout_ms,
                                          uint8_t known_public_key[CURVE_TUN_KEY_BYTES],
+                                         curve_tun_result *remembered,
                                          curve_tun_socket **socket);
 
 // As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or in DNS knows for the host

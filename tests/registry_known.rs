@@ -4,7 +4,7 @@
 mod registry;
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{KnownSocket, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{
     Entry, FileRegistry, FirstUse, KnownServers, MemoryRegistry, Place, Refusal, ServerName, Subject,
 };
@@ -182,7 +182,7 @@ impl House {
         known: &KnownServers,
         key: PublicKey,
         first_use: impl FnOnce() -> FirstUse,
-    ) -> Result<Socket, Refusal> {
+    ) -> Result<KnownSocket, Refusal> {
         let (port, options) = (self.listener.port(), Options::default());
         Socket::connect_known("localhost", port, self.client.clone(), key, known, first_use, &options, SOON)
     }
