@@ -104,9 +104,12 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
 /// sees it.
 ///
 /// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. An
-/// entry of a registry in a file is written to it. May return `CURVE_TUN_ERR_BAD_ADDRESS`; `CURVE_TUN_ERR_WRONG_STATE` for
-/// a registry that is neither in memory nor in a file; and the errors of `curve_tun_registry_open_file`,
-/// `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`, and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
+/// entry of a registry in a file is written to it; an entry `!` also to a file with a wrong line, of which nothing else
+/// comes into force (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
+/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the errors of
+/// `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`; `CURVE_TUN_ERR_PERMISSION_DENIED`
+/// also if this user may neither write the file nor replace it by one that differs in nothing else, not in its access
+/// control list either; and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
 /// Threads: any. Blocks only for a file: as long as it takes to read and write it, and at most ten seconds for others who
 /// write it.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]

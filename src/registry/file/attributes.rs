@@ -93,7 +93,7 @@ const OTHER: u16 = 0x20;
 pub(super) fn share_lock(lock: &File, registry: &File) -> io::Result<()> {
     let (of, mine) = (registry.metadata()?, lock.metadata()?);
     if (mine.uid(), mine.gid()) != (of.uid(), of.gid()) {
-        // An operator of the group cannot give the lock to the file's owner, who gets an entry in the list instead.
+        // The file is root's or this user's. An operator of its group cannot give root the lock, who does without.
         fchown(lock, Some(of.uid()), Some(of.gid())).or_else(|_| fchown(lock, None, Some(of.gid()))).ok();
     }
     let mine = lock.metadata()?;
@@ -110,7 +110,7 @@ pub(super) fn share_lock(lock: &File, registry: &File) -> io::Result<()> {
     }
 }
 
-/// Who may write a file.
+/// Who may write a file, beside its owner.
 struct Writers {
     users: BTreeSet<u32>,
     groups: BTreeSet<u32>,
@@ -118,7 +118,7 @@ struct Writers {
 
 impl Writers {
     fn of(metadata: &Metadata, list: Option<&[u8]>) -> Writers {
-        let mut writers = Writers { users: BTreeSet::from([metadata.uid()]), groups: BTreeSet::new() };
+        let mut writers = Writers { users: BTreeSet::new(), groups: BTreeSet::new() };
         let entries: Vec<_> = list.map(entries).unwrap_or_default();
         if entries.is_empty() && metadata.mode() & 0o020 != 0 {
             writers.groups.insert(metadata.gid());
@@ -139,9 +139,6 @@ impl Writers {
 
     /// The mode and the access control list, if it needs one, by which they may use the lock.
     fn of_lock(mut self, lock: &Metadata) -> (u32, Option<Vec<u8>>) {
-        self.users.remove(&lock.uid());
-        // Who is root needs no entry.
-        self.users.remove(&0);
         let group = self.groups.remove(&lock.gid());
         if self.users.is_empty() && self.groups.is_empty() {
             return (if group { 0o660 } else { 0o600 }, None);
