@@ -5,6 +5,8 @@
 #[path = "support/registry.rs"]
 mod registry;
 
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
 use registry::key;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -245,6 +247,59 @@ fn a_file_under_several_names_is_changed_under_all() {
     assert!(!house.lets_in(&key(250).to_string()));
 }
 
+/// This thread, and what it starts, has mounts of its own.
+fn own_mounts() -> impl Fn(&Path, &Path, Option<&str>, MsFlags) {
+    unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
+    let mount = |from: &Path, to: &Path, size: Option<&str>, flags| {
+        nix::mount::mount(Some(from), to, size.map(|_| "tmpfs"), flags, size).unwrap();
+    };
+    mount(Path::new("none"), Path::new("/"), None, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+    mount
+}
+
+/// As a container has it.
+#[test]
+fn a_file_that_is_a_mount_is_changed_in_place() {
+    let mount = own_mounts();
+    let house = House::new(0, 0, 0o755).with_file(0, 0, 0o644);
+    let original = house.folder.join("original");
+    fs::rename(&house.file, &original).unwrap();
+    fs::write(&house.file, "").unwrap();
+    mount(&original, &house.file, None, MsFlags::MS_BIND);
+    house.does(0, "add", &["!", &key(250).to_string()]);
+    assert!(!house.lets_in(&key(250).to_string()));
+    assert_eq!(house.names(), ["original", "peers", "peers.lock"]);
+    nix::mount::umount(&house.file).unwrap();
+    assert!(fs::read_to_string(original).unwrap().ends_with(&format!("\n! {}\n", key(250))));
+}
+
+#[test]
+fn a_full_disk_leaves_the_file_as_it_was() {
+    let mount = own_mounts();
+    let house = House::new(0, 0, 0o755);
+    mount(Path::new("none"), &house.folder, Some("size=64k"), MsFlags::empty());
+    give(&house.folder, 0, OPERATORS, 0o2775);
+    // To the end of a page, so that one more byte needs another.
+    let text = format!("* {}\n", key(250));
+    let text = format!("{}\n{text}", "#".repeat(4096 - 1 - text.len()));
+    fs::write(&house.file, &text).unwrap();
+    give(&house.file, 0, OPERATORS, 0o664);
+    let ballast = house.folder.join("ballast");
+    assert!(fs::write(&ballast, [0; 1 << 16]).is_err(), "it fits");
+    for user in [0, ALICE] {
+        house.fails(user, "add", &["!", &key(250).to_string()], &["the disk is full"]);
+        assert_eq!(house.text(), text);
+        assert_eq!(house.names(), ["ballast", "peers", "peers.lock"]);
+    }
+    // To make a comment of a line takes no place, and a short file has some left.
+    house.does(ALICE, "remove", &["*", &key(250).to_string()]);
+    fs::write(&house.file, &text[2048..]).unwrap();
+    house.does(0, "add", &["!", &key(250).to_string()]);
+    house.does(0, "remove", &["!", &key(250).to_string()]);
+    fs::remove_file(&ballast).unwrap();
+    house.does(0, "add", &["*", &key(1).to_string()]);
+}
+
 #[test]
 fn who_may_not_change_it_is_told_why_and_leaves_nothing() {
     let add = ["192.0.2.1", &*key(1).to_string()].map(str::to_owned);
@@ -301,6 +356,28 @@ fn a_check_as_the_user_of_the_program_sees_what_that_sees() {
     house.fails(0, "check", &["--as", "nobody"], &["it belongs to user"]);
     house.fails(0, "check", &["--as", "no_such_user"], &["there is no user", "getent"]);
     house.fails(ALICE, "check", &["--as", "nobody"], &["Only root"]);
+}
+
+#[test]
+fn the_documents_file_of_a_group_is_changed_by_operators_and_read_by_the_service() {
+    let house = House::new(0, 0, 0o700);
+    fs::remove_dir(&house.folder).unwrap();
+    let text = include_str!("../docs/REGISTRIES.md");
+    let script = text.split("```sh operators\n").nth(1).expect("the recipe").split("```").next().unwrap();
+    let group = OPERATORS.to_string();
+    let made = Command::new("sh")
+        .args(["-ec", script])
+        .env("FILE", &house.file)
+        .env("GROUP", group)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let [a, b] = [1, 2].map(|i| key(i).to_string());
+    house.does(ALICE, "add", &["*", &a]);
+    house.does(BOB, "add", &["*", &b]);
+    house.does(ALICE, "remove", &["*", &b]);
+    assert!(house.lets_in(&a) && !house.lets_in(&b));
+    house.fails(MALLORY, "add", &["*", &b], &["peers: this user may neither write it"]);
 }
 
 #[test]

@@ -95,6 +95,10 @@ impl Writer {
         let kept = match self.replace(edit) {
             Ok(()) => return Ok(true),
             Err(Failure::NotKept(kept)) => kept,
+            // To change it in place takes less, or nothing.
+            Err(Failure::Io(e)) if Error::of_file(&e) == Error::DiskFull && edit.from.is_some() => {
+                Kept::Place
+            }
             Err(Failure::Io(e)) => return Err(self.failed(&e)),
         };
         let Some(from) = edit.from else { return Err(self.not_replaceable(kept)) };
@@ -142,12 +146,16 @@ impl Writer {
         {
             return Err(in_the_folder(error));
         }
-        // Until it is as the old one, nobody else is to read it.
+        // Nobody reads it who may not read the old one.
         let mode = if old.is_some() { 0o600 } else { NEW_MODE };
         let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(new);
         let mut file = made.map_err(in_the_folder)?;
+        if let Some(old) = old {
+            carry_over(old, &file)?;
+        }
         file.write_all(bytes)?;
         if let Some(old) = old {
+            // Again, for to write to a file may take some of it away.
             carry_over(old, &file)?;
         }
         Ok(file.sync_all()?)
