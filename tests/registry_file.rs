@@ -373,6 +373,17 @@ fn a_file_that_is_gone_is_not_made_by_a_change() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_stays_a_link() {
+    let folder = folder();
+    let link = folder.path().join("peers");
+    symlink(folder.path().join("none/peers"), &link).unwrap();
+    let gone = Err(RegistryFileError::Failed(Error::FileNotFound));
+    assert_eq!(FileRegistry::add_to(&link, &entry("10.0.0.1", key(1), "")), gone);
+    assert!(link.is_symlink());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn writers_take_turns_and_readers_see_whole_files() {
     let folder = folder();
     let path = file(&folder, &format!("* {}\n", key(250)));

@@ -52,18 +52,14 @@ impl Writer {
     /// Waits at most ten seconds for the writers before; `Timeout` after that. What is refused is refused before anything
     /// is made: the file itself is not, and without `create` it has to be there.
     pub(super) fn begin(path: &Path, create: bool) -> FileResult<Writer> {
-        let path = match resolve(path) {
-            Ok(path) => path,
-            Err((_, e)) if !create && e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::FileNotFound.into());
-            }
-            Err((at, e)) => return Err(RegistryFileError::of_call(&at, &e)),
-        };
-        check_folders(&path)?;
-        match guard::open(&path) {
+        // A link that leads nowhere stays what it is.
+        let create = create && !path.is_symlink();
+        match guard::open(path) {
             Err(RegistryFileError::Failed(Error::FileNotFound)) if create => {}
-            opened => check_may_write(&path, &opened?)?,
+            opened => check_may_write(path, &opened?)?,
         }
+        let path = resolve(path).map_err(|(at, e)| RegistryFileError::of_call(&at, &e))?;
+        check_folders(&path)?;
         let end = Instant::now() + PATIENCE;
         let lock = lock::take(&path, end)?;
         Ok(Writer { path, end, _lock: lock })
