@@ -80,6 +80,7 @@ fn what_to_do(registry: &Path, bad: &BadPath) -> String {
             "You may not read it, or not enter a folder above it: `namei -l` shows which. Run this as its owner or as root."
                 .to_owned()
         }
+        PathProblem::Failed(Error::DiskFull) => "The file is as it was. Make room on that disk, or in your quota.".to_owned(),
         PathProblem::Failed(Error::ReadOnly) => "Mount the file system for writing, or change the original.".to_owned(),
         _ => format!("`ls -l {path}` may show more."),
     }
