@@ -585,9 +585,12 @@ curve_tun_result curve_tun_registry_custom(const curve_tun_registry_callbacks *c
 // sees it.
 //
 // `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. An
-// entry of a registry in a file is written to it. May return `CURVE_TUN_ERR_BAD_ADDRESS`; `CURVE_TUN_ERR_WRONG_STATE` for
-// a registry that is neither in memory nor in a file; and the errors of `curve_tun_registry_open_file`,
-// `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`, and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
+// entry of a registry in a file is written to it; an entry `!` also to a file with a wrong line, of which nothing else
+// comes into force (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
+// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the errors of
+// `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`; `CURVE_TUN_ERR_PERMISSION_DENIED`
+// also if this user may neither write the file nor replace it by one that differs in nothing else, not in its access
+// control list either; and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
 // Threads: any. Blocks only for a file: as long as it takes to read and write it, and at most ten seconds for others who
 // write it.
 CURVE_TUN_MUST_USE
@@ -616,7 +619,8 @@ curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
 
 // Asks whether the holder of a public key may come in from an address.
 //
-// The listener's name is empty. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`), which is passed over. May
+// return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
 // `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
 // does, for a file that has changed, and for DNS, at most for its timeout.
 CURVE_TUN_MUST_USE
@@ -889,7 +893,8 @@ curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
                                                  const curve_tun_options *options,
                                                  curve_tun_connection **connection);
 
-// Makes a server's end for a client that came from an address, which the registry will be asked about.
+// Makes a server's end for a client that came from an address, which the registry will be asked about. A link-local address
+// may have its scope after it, as `getnameinfo` writes it (`fe80::1%eth0`); it is passed over.
 //
 // When as many handshakes are in flight as the server's options allow, of the source that has most the oldest gives way,
 // if it can (`curve_tun_connection_on_give_way`). May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way,
@@ -1123,7 +1128,8 @@ curve_tun_result curve_tun_listen(const char *host,
 // 0 for NULL. Threads: any.
 uint16_t curve_tun_listener_port(const curve_tun_listener *listener);
 
-// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`.
+// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`, `[2001:db8::7]:4000` or
+// `[fe80::7%eth0]:4000`.
 //
 // May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
 curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
@@ -1210,7 +1216,7 @@ curve_tun_result curve_tun_recv(const curve_tun_socket *socket,
 curve_tun_result curve_tun_peer_key(const curve_tun_socket *socket, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
 // Writes the peer's address and port as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`. An IPv4 peer of an
-// IPv6 socket is an IPv4 peer.
+// IPv6 socket is an IPv4 peer. A link-local address has its interface after it: `[fe80::7%eth0]:4000`.
 //
 // May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
 curve_tun_result curve_tun_peer_address(const curve_tun_socket *socket,
@@ -1309,7 +1315,13 @@ curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers 
 //
 // Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to
-// `known_public_key`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the file.
+// `known_public_key`; another program may have remembered it meanwhile.
+//
+// A key that was to be remembered and cannot be written down costs the memory and not the tunnel, since the server has
+// proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes why to `remembered`, an error of
+// `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The next use of that server is a first use again. Else, with
+// `CURVE_TUN_OK` returned, `remembered` is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and
+// write the file: for other writers at most ten seconds more.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connect_known(const char *host,
                                          uint16_t port,
@@ -1320,6 +1332,7 @@ curve_tun_result curve_tun_connect_known(const char *host,
                                          const curve_tun_options *options,
                                          int64_t timeout_ms,
                                          uint8_t known_public_key[CURVE_TUN_KEY_BYTES],
+                                         curve_tun_result *remembered,
                                          curve_tun_socket **socket);
 
 // As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or in DNS knows for the host

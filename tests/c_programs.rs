@@ -149,6 +149,19 @@ fn sockets() {
     run("sockets", "--leak-check=full");
 }
 
+/// On an interface in a network of its own, where the address is sure to be free.
+#[test]
+fn sockets_with_a_link_local_address() {
+    let folder = workshop("sockets-scoped");
+    let script = "ip link add scoped0 type veth && ip link set scoped0 up && ip link set lo up &&
+        ip -6 address add fe80::1/64 dev scoped0 nodad && exec \"$0\" fe80::1%scoped0";
+    for compiler in COMPILERS {
+        let program = build(compiler, "sockets", &folder, &[], &[&linked(&folder)]);
+        let mut unshared = Command::new("unshare");
+        succeed(unshared.args(["--net", "sh", "-c", script]).arg(program));
+    }
+}
+
 #[test]
 fn threads() {
     run("threads", "--leak-check=full");

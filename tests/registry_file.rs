@@ -8,8 +8,8 @@ mod registry;
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{
-    Candidate, Entry, FileRegistry, Malformed, Place, Problem, Registry, RegistryFileError, ServerKeys,
-    ServerName, Subject,
+    BadPath, Candidate, Entry, FileRegistry, Malformed, PathProblem, Place, Problem, Registry,
+    RegistryFileError, ServerKeys, ServerName, Subject,
 };
 use curve_tun::vault::{Answers, MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
@@ -109,13 +109,19 @@ fn a_wrong_line_is_named_with_its_column() {
     let mut reasons = BTreeSet::new();
     let cases = [
         ("host.example KEY", 1, Problem::BadPlace),
-        ("  10.0.0.1/8 KEY", 3, Problem::BadPlace),
+        ("  10.0.0.1/8 KEY", 3, Problem::BitsAfterPrefix("10.0.0.0/8".parse().unwrap())),
+        ("10.0.0.0/33 KEY", 1, Problem::BadPlace),
+        ("fe80::1%eth0 KEY", 1, Problem::ScopedPlace),
         ("!10.0.0.1 KEY", 1, Problem::BadPlace),
         ("[host] KEY", 1, Problem::BadServer),
         ("[host]:0 KEY", 1, Problem::BadServer),
         ("[host]:65536 KEY", 1, Problem::BadServer),
         ("[ho st]:1 KEY", 1, Problem::BadServer),
         ("[a..b]:1 KEY", 1, Problem::BadServer),
+        (&format!("[{}]:1 KEY", "a".repeat(64)), 1, Problem::LongName),
+        (&format!("[{}a]:1 KEY", "a.".repeat(127)), 1, Problem::LongName),
+        ("[192.0.2.1%eth0]:1 KEY", 1, Problem::BadScope),
+        ("[fe80::1%]:1 KEY", 1, Problem::BadScope),
         ("10.0.0.1", 9, Problem::MissingKey),
         ("10.0.0.1  ", 11, Problem::MissingKey),
         ("10.0.0.1 abc", 10, Problem::BadKey),
@@ -133,12 +139,15 @@ fn a_wrong_line_is_named_with_its_column() {
         assert_eq!(result.unwrap().error(), Error::BadRegistryFile);
         reasons.insert(expected.to_string().rsplit_once(": ").unwrap().1.to_owned());
     }
-    assert_eq!(reasons.len(), 6, "each problem has a reason of its own: {reasons:?}");
+    assert_eq!(reasons.len(), 10, "each problem has a reason of its own: {reasons:?}");
     let path = folder.path().join("peers");
     fs::write(&path, b"* \xff\n").unwrap();
     let expected = Malformed { line: 1, column: 3, problem: Problem::NotUtf8 };
     assert_eq!(FileRegistry::open(&path).err(), Some(RegistryFileError::Malformed(expected)));
     assert_eq!(expected.to_string(), "line 1, column 3: the line is not UTF-8");
+    fs::write(&path, format!("\u{feff}* {k}\n")).unwrap();
+    let expected = Malformed { line: 1, column: 1, problem: Problem::ByteOrderMark };
+    assert_eq!(FileRegistry::open(&path).err(), Some(RegistryFileError::Malformed(expected)));
 }
 
 #[test]
@@ -189,8 +198,12 @@ fn a_file_of_another_user_is_refused_and_a_change_by_root_leaves_it_to_its_group
     registry.add(&entry("10.0.0.1", key(1), "")).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().gid(), 4711);
     chown(&path, Some(4711), None).unwrap();
-    let refused = Some(RegistryFileError::Failed(Error::RegistryPermissions));
-    assert_eq!(FileRegistry::open(&path).err(), refused);
+    let refused = FileRegistry::open(&path).err().unwrap();
+    assert_eq!(
+        refused.to_string().split(": ").nth(1).unwrap().split(',').next(),
+        Some("it belongs to user 4711")
+    );
+    assert_eq!(refused.error(), Error::RegistryPermissions);
 }
 
 #[test]
@@ -200,7 +213,10 @@ fn a_link_in_a_folder_of_everybodys_is_refused() {
     symlink(file(&safe, ""), &link).unwrap();
     assert!(FileRegistry::open(&link).is_ok());
     fs::set_permissions(open.path(), Permissions::from_mode(0o777)).unwrap();
-    assert_eq!(FileRegistry::open(&link).err(), Some(RegistryFileError::Failed(Error::RegistryPermissions)));
+    assert_eq!(
+        FileRegistry::open(&link).err().map(RegistryFileError::error),
+        Some(Error::RegistryPermissions)
+    );
 }
 
 #[test]
@@ -288,6 +304,10 @@ fn a_bad_new_file_keeps_the_old_entries_and_is_reported() {
         assert_eq!(registry.problem(), expected);
         assert_eq!(registry.reload().err(), expected);
     };
+    let exposed = RegistryFileError::BadPath(BadPath {
+        path: fs::canonicalize(folder.path()).unwrap().into(),
+        problem: PathProblem::WritableByAll,
+    });
     fs::write(&path, format!("10.0.0.1 {b}\nwhat is this\n")).unwrap();
     let problem = Malformed { line: 2, column: 1, problem: Problem::BadPlace };
     in_force(Some(RegistryFileError::Malformed(problem)));
@@ -295,7 +315,7 @@ fn a_bad_new_file_keeps_the_old_entries_and_is_reported() {
     in_force(Some(RegistryFileError::Failed(Error::FileNotFound)));
     fs::write(&path, format!("10.0.0.1 {b}\n")).unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-    in_force(Some(RegistryFileError::Failed(Error::RegistryPermissions)));
+    in_force(Some(exposed));
     fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
     assert!(admits(&registry, "10.0.0.1", b));
     assert_eq!(registry.problem(), None);
@@ -355,6 +375,17 @@ fn a_file_that_is_gone_is_not_made_by_a_change() {
     assert!(!path.exists());
     fs::remove_dir_all(folder.path()).unwrap();
     assert_eq!(registry.add(&entry("10.0.0.1", key(1), "")), gone);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_stays_a_link() {
+    let folder = folder();
+    let link = folder.path().join("peers");
+    symlink(folder.path().join("none/peers"), &link).unwrap();
+    let gone = Err(RegistryFileError::Failed(Error::FileNotFound));
+    assert_eq!(FileRegistry::add_to(&link, &entry("10.0.0.1", key(1), "")), gone);
+    assert!(link.is_symlink());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]

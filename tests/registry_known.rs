@@ -4,15 +4,17 @@
 mod registry;
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{KnownSocket, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{
     Entry, FileRegistry, FirstUse, KnownServers, MemoryRegistry, Place, Refusal, ServerName, Subject,
 };
 use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
 use registry::keys;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -146,6 +148,24 @@ fn names_of_servers_have_one_form() {
         assert_eq!(name.to_string(), text);
         assert_eq!(text.parse(), Ok(name));
     }
+    for (host, text) in [
+        ("fe80::1", "[fe80::1]:7"),
+        ("FE80:0::1%lo", "[fe80::1%lo]:7"),
+        ("fe80::1%1", "[fe80::1%lo]:7"),
+        ("fe80::1%Gone0.1", "[fe80::1%Gone0.1]:7"),
+        ("febf::1%lo", "[febf::1%lo]:7"),
+    ] {
+        let name = ServerName::new(host, 7).unwrap();
+        assert_eq!(name.to_string(), text);
+        assert_eq!(name.address(), host.split('%').next().unwrap().parse().ok());
+        assert_eq!(text.parse(), Ok(name));
+    }
+    for host in
+        ["2001:db8::1%lo", "192.0.2.1%lo", "::1%lo", "fe80::1%", "fe80::1%a%b", "fe80::1%a]b", "host%lo"]
+    {
+        assert_eq!(ServerName::new(host, 1), Err(Error::InvalidArgument), "{host:?}");
+    }
+    assert_eq!(ServerName::new("fe80::1%an_interface_of_16", 1), Err(Error::InvalidArgument));
     let long = format!("{}.{}", "a".repeat(63), "b.".repeat(96));
     for host in ["", ".", "a..b", "a b", "a/b", "[::1]", "ä", "a\0", &"a".repeat(64), &long] {
         assert_eq!(ServerName::new(host, 1), Err(Error::InvalidArgument), "{host:?}");
@@ -182,7 +202,7 @@ impl House {
         known: &KnownServers,
         key: PublicKey,
         first_use: impl FnOnce() -> FirstUse,
-    ) -> Result<Socket, Refusal> {
+    ) -> Result<KnownSocket, Refusal> {
         let (port, options) = (self.listener.port(), Options::default());
         Socket::connect_known("localhost", port, self.client.clone(), key, known, first_use, &options, SOON)
     }
@@ -212,6 +232,55 @@ fn a_key_is_remembered_once_the_server_has_proven_it() {
     house.connect(&known, house.key, not_asked).unwrap();
     let changed = house.connect(&known, wrong, not_asked).err();
     assert_eq!(changed, Some(Refusal::Changed { known: house.key, offered: wrong }));
+}
+
+/// As the file of a client is on a file system that is mounted read-only, and while something else than a lock has the
+/// lock's name.
+#[test]
+fn a_tunnel_outlives_a_key_that_cannot_be_remembered() {
+    let (folder, path) = folder();
+    let house = House::new();
+    let known = KnownServers::open(&path).unwrap();
+    fs::create_dir(folder.path().join("known.lock")).unwrap();
+    let talks = |made: KnownSocket, remembered| {
+        assert_eq!(made.remembered, remembered);
+        assert_eq!(made.socket.peer_key(), Ok(house.key));
+        made.socket.send(b"hello", SOON).unwrap();
+    };
+    talks(house.connect(&known, house.key, || FirstUse::Remember).unwrap(), Err(Error::Io));
+    fs::remove_dir(folder.path().join("known.lock")).unwrap();
+
+    // This thread alone sees these mounts.
+    unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
+    let mount = |from: Option<&Path>, to: &Path, flags| {
+        nix::mount::mount(from, to, None::<&str>, flags, None::<&str>).unwrap();
+    };
+    mount(None, Path::new("/"), MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+    mount(Some(folder.path()), folder.path(), MsFlags::MS_BIND);
+    mount(None, folder.path(), MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+    talks(house.connect(&known, house.key, || FirstUse::Remember).unwrap(), Err(Error::ReadOnly));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    let refused = house.connect(&known, house.key, || FirstUse::Refuse).err();
+    assert_eq!(refused, Some(Refusal::Unknown { offered: house.key }), "the next use is a first use again");
+    nix::mount::umount(folder.path()).unwrap();
+    talks(house.connect(&known, house.key, || FirstUse::Remember).unwrap(), Ok(true));
+    talks(house.connect(&known, house.key, not_asked).unwrap(), Ok(false));
+}
+
+/// Another program remembers another key between the check and the connection: nothing but a first use twice.
+#[test]
+fn a_key_remembered_meanwhile_ends_the_tunnel() {
+    let (_folder, path) = folder();
+    let house = House::new();
+    let known = KnownServers::open(&path).unwrap();
+    let [other] = keys();
+    let name = ServerName::new("localhost", house.listener.port()).unwrap();
+    let meanwhile = || {
+        KnownServers::open(&path).unwrap().remember(&name, &other).unwrap();
+        FirstUse::Remember
+    };
+    let refused = house.connect(&known, house.key, meanwhile).err();
+    assert_eq!(refused, Some(Refusal::Changed { known: other, offered: house.key }));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 #[path = "support/registry.rs"]
 mod registry;
 
-use registry::key;
+use curve_tun::Error;
+use curve_tun::registry::{Candidate, FileRegistry, Registry, RegistryFileError, ServerKeys};
+use registry::{ip, key};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -66,10 +68,12 @@ fn what_is_wrong_is_said_with_what_to_do() {
         words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is not in {error:?}"));
     };
     fails(peers("list", &path, &[]), 1, &["there is no such file", "peers add"]);
-    fails(peers("add", &path, &["192.0.2.1/24", &a]), 2, &["192.0.2.1/24", "[host]:port"]);
+    fails(peers("add", &path, &["192.0.2.1/24", &a]), 2, &["192.0.2.1/24", "the network is 192.0.2.0/24"]);
     fails(peers("add", &path, &["*", &a[1..]]), 2, &["44 characters"]);
     fails(peers("check", &path, &["192.0.2.0/24", &a]), 2, &["not an address"]);
-    fails(peers("check", &path, &["192.0.2.1"]), 2, &["required"]);
+    fails(peers("add", &path, &["example.org", &a]), 2, &["[host]:port"]);
+    fails(peers("check", &path, &["[host]:0"]), 2, &["[host]:port"]);
+    fails(peers("add", &path, &[&format!("[{}]:1", "a".repeat(64)), &a]), 2, &["63"]);
     fails(peers("add", &path, &["*", &a, "--comment", "a\nb"]), 1, &["comment", "one line"]);
     fs::write(&path, format!("* {a}\n192.0.2.1  {}\n", &a[2..])).unwrap();
     for command in [peers("check", &path, &[]), peers("remove", &path, &["*", &a])] {
@@ -77,7 +81,118 @@ fn what_is_wrong_is_said_with_what_to_do() {
     }
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     fs::set_permissions(&path, open).unwrap();
-    fails(peers("list", &path, &[]), 1, &["could have written", "chmod o-w"]);
+    fails(peers("list", &path, &[]), 1, &["all users may write it", "chmod o-w"]);
+}
+
+#[test]
+fn a_key_is_denied_in_a_file_with_a_wrong_line_which_is_named_and_stays() {
+    let (_folder, path) = folder();
+    let (a, b) = (key(1).to_string(), key(2).to_string());
+    let long = format!("# {}", "x".repeat(9000));
+    let wrongs: [&[u8]; 5] = [b"10.0.0.1/24 x", b"* \xff\xfe", b"typo", long.as_bytes(), b"\x00\x00"];
+    for (i, wrong) in wrongs.into_iter().enumerate() {
+        let end: &[u8] = if i % 2 == 0 { b"\n" } else { b"" };
+        let before = [format!("* {a}\n10.0.0.0/8 {b}\n").as_bytes(), wrong, end].concat();
+        fs::write(&path, format!("* {a}\n")).unwrap();
+        // As a server that has the file open.
+        let server = FileRegistry::open(&path).unwrap();
+        let admits = |key| server.verify(&Candidate::new(ip("192.0.2.1"), key)).unwrap();
+        assert!(admits(key(1)));
+        fs::write(&path, &before).unwrap();
+        for refused in [peers("add", &path, &["*", &b]), peers("remove", &path, &["*", &a])] {
+            let (code, out, error) = run(refused);
+            assert_eq!((code, &*out), (1, ""));
+            assert!(error.contains("line 3, column ") && error.contains("denies"), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
+        let (code, out, error) = run(peers("add", &path, &["!", &a, "--comment", "stolen"]));
+        assert_eq!((code, &*out), (0, ""), "{error}");
+        for word in ["line 3, column ", "Correct that line", "peers"] {
+            assert!(error.contains(word), "{word:?} is not in {error:?}");
+        }
+        let line_end: &[u8] = if i % 2 == 0 { b"" } else { b"\n" };
+        let expected = [&before, line_end, format!("! {a} stolen\n").as_bytes()].concat();
+        assert_eq!(fs::read(&path).unwrap(), expected);
+        assert!(!admits(key(1)), "denied");
+        assert_eq!(server.lookup(ip("192.0.2.1")), []);
+        assert!(matches!(server.problem(), Some(RegistryFileError::Malformed(wrong)) if wrong.line == 3));
+        // What else the wrong file says does not count.
+        assert!(!server.verify(&Candidate::new(ip("10.0.0.1"), key(2))).unwrap());
+        let corrected: Vec<u8> = format!("* {b}\n! {a} stolen\n").into_bytes();
+        fs::write(&path, corrected).unwrap();
+        assert!(admits(key(2)) && !admits(key(1)));
+        assert_eq!(server.problem(), None);
+        fs::write(&path, format!("* {a}\n")).unwrap();
+        assert!(admits(key(1)), "what the wrong file denied counts until it is right");
+    }
+}
+
+#[test]
+fn a_known_servers_key_is_denied_in_a_file_with_a_wrong_line() {
+    let (_folder, path) = folder();
+    let a = key(1).to_string();
+    fs::write(&path, format!("[a.example]:1 {a}\n")).unwrap();
+    let client = FileRegistry::open(&path).unwrap();
+    let known = || client.server_keys(&"[a.example]:1".parse().unwrap(), None);
+    assert_eq!(known(), Ok(vec![key(1)]));
+    fs::write(&path, format!("[a.example]:1 {a}\ntypo\n")).unwrap();
+    assert_eq!(known(), Ok(vec![key(1)]));
+    assert_eq!(run(peers("add", &path, &["!", &a])).0, 0);
+    assert_eq!(known(), Err(Error::NotFound));
+}
+
+#[test]
+fn what_is_no_registry_file_is_said_to_be_none_and_nothing_is_made_beside_it() {
+    let a = key(1).to_string();
+    let (folder, path) = folder();
+    // An earlier version of the tool may have left it.
+    let lock = Path::new("/dev/zero.lock");
+    let there = lock.exists();
+    for (path, words) in [
+        (Path::new("/dev/zero"), vec!["/dev/zero: it is not a regular file", "Name a file of lines"]),
+        (folder.path(), vec!["it is not a regular file"]),
+        (&path.with_file_name("x".repeat(251)), vec!["xxx", "the name is too long", "at most 250 bytes"]),
+        (&path.with_file_name("x".repeat(5000)), vec!["the name is too long"]),
+        (&folder.path().join("none/peers"), vec!["none: there is no such file", "Make the folder first"]),
+    ] {
+        let (code, out, error) = run(peers("add", path, &["*", &a]));
+        assert_eq!((code, &*out), (1, ""));
+        words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is not in {error:?}"));
+    }
+    assert_eq!(lock.exists(), there);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let longest = path.with_file_name("x".repeat(250));
+    assert_eq!(run(peers("add", &longest, &["*", &a])), (0, String::new(), String::new()));
+    // Nor does a comment that does not fit make a file.
+    let (code, _, error) = run(peers("add", &path, &["*", &a, "--comment", " a"]));
+    assert!(code == 1 && error.contains("comment") && !path.exists(), "{error}");
+    fs::write(&path, format!("\u{feff}* {a}\n")).unwrap();
+    let (code, _, error) = run(peers("check", &path, &[]));
+    assert!(code == 1 && error.contains("peers: line 1, column 1: there is a byte order mark"), "{error}");
+    fs::write(&path, format!("# net\n10.0.0.1/24 {a}\n")).unwrap();
+    let (code, _, error) = run(peers("check", &path, &[]));
+    assert!(code == 1 && error.contains("line 2, column 1: ") && error.contains("10.0.0.0/24"), "{error}");
+}
+
+#[test]
+fn a_key_is_found_and_removed_everywhere() {
+    let (_folder, path) = folder();
+    let (a, b) = (key(1).to_string(), key(2).to_string());
+    let theirs = format!("# {a} is theirs\n* {b}\n");
+    let ours = format!("* {a} the laptop\n192.0.2.0/24 {a}\n[a.example]:1 {a}\n! {a} lost\n* {a}\n");
+    fs::write(&path, format!("{theirs}{ours}")).unwrap();
+    assert_eq!(run(peers("find", &path, &[&a])), (0, ours.clone(), String::new()));
+    assert_eq!(run(peers("find", &path, &[&key(3).to_string()])), (3, String::new(), String::new()));
+    assert_eq!(run(peers("check", &path, &["192.0.2.1"])), (0, format!("{b}\n"), String::new()));
+    assert_eq!(run(peers("purge", &path, &[&a])), (0, "4 removed\n".into(), String::new()));
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{theirs}! {a} lost\n"));
+    let (code, out, error) = run(peers("purge", &path, &[&a]));
+    assert!(code == 1 && out.is_empty() && error.contains("there is no such entry"), "{error}");
+    assert_eq!(run(peers("check", &path, &["[a.example]:1"])), (3, String::new(), String::new()));
+    fs::write(&path, format!("typo\n{ours}")).unwrap();
+    let (code, out, error) = run(peers("find", &path, &[&a]));
+    assert_eq!((code, out), (1, ours), "those of the right lines are printed");
+    assert!(error.contains("line 1, column 1"), "{error}");
 }
 
 #[test]
@@ -119,10 +234,11 @@ fn the_help_teaches() {
     };
     let (code, text, _) = help(&[]);
     assert_eq!(code, 0);
-    for word in ["add", "remove", "list", "check", "192.0.2.0/24", "nowhere", "[host]:port"] {
+    for word in ["add", "remove", "purge", "list", "find", "check", "192.0.2.0/24", "nowhere", "[host]:port"]
+    {
         assert!(text.contains(word), "{word}");
     }
-    for verb in ["add", "remove", "list", "check"] {
+    for verb in ["add", "remove", "purge", "list", "find", "check"] {
         let (code, text, _) = help(&[verb]);
         assert!(code == 0 && text.contains("--registry <FILE>"), "{text}");
     }

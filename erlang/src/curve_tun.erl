@@ -90,6 +90,8 @@ connect(Host, Port, Options) ->
 %% `{error, {key_changed, Known, Offered}}' when the server is known by another key, `{error, {key_denied, Offered}}',
 %% and `{error, {unknown_peer, Offered}}' when it is not known and `first_use' refuses. While the file cannot be used no
 %% server is trusted; the reason says why. In both cases the host has to be an address or a name, else it is `badarg'.
+%% A key that was to be remembered and cannot be written down costs the memory and not the tunnel: it is `{ok, Socket}' all
+%% the same, a warning is logged with the reason, and the next use of that server is a first use again.
 %%
 %% `{error, wrong_server_key}' when the server does not hold the secret of the key, `{error, closed}' when it closed
 %% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does not accept

@@ -77,9 +77,14 @@ trusted(true, Socket, Key, #way{own = Own, server = Server, deadline = Deadline}
     case curve_tun_known:remember(Own, Server, Key, Deadline) of
         ok ->
             {ok, Socket};
-        {error, Reason} ->
+        %% Another program has remembered another key meanwhile.
+        {error, Refused} when is_tuple(Refused) ->
             ok = curve_tun:close(Socket),
-            {error, Reason}
+            {error, Refused};
+        %% The server has proven the key: a file that cannot be written costs the memory and not the tunnel.
+        {error, Reason} ->
+            ok = curve_tun_report:not_remembered(Server, Reason),
+            {ok, Socket}
     end.
 
 -spec connect_to(curve_tun:public_key(), #way{}) -> connected().

@@ -4,7 +4,7 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([reason/1, stack/1, status/2, closed/3]).
+-export([reason/1, stack/1, status/2, closed/3, not_remembered/2]).
 
 -type stack() :: [{module(), atom(), arity() | [term()], [term()]}].
 
@@ -47,6 +47,11 @@ closed(closed, _Role, _Socket) ->
     ok;
 closed(Reason, Role, Socket) ->
     ?LOG_DEBUG("curve_tun ~ts at ~tp closed: ~tp", [Role, peer(Socket), Reason]).
+
+%% Logs that the next use of a server will be a first use again.
+-spec not_remembered(curve_tun_known:server(), atom()) -> ok.
+not_remembered({Host, Port}, Reason) ->
+    ?LOG_WARNING("curve_tun is connected to [~ts]:~b and could not remember its key: ~tp", [Host, Port, Reason]).
 
 -spec peer(gen_tcp:socket() | undefined) -> term().
 peer(undefined) -> unknown;

@@ -13,7 +13,7 @@ suite() -> [{timetrap, {seconds, 120}}].
 
 all() ->
     [a_first_use_is_decided_and_remembered, a_changed_key_is_refused_before_anything_is_sent,
-     a_key_is_remembered_once_it_is_proven,
+     a_key_is_remembered_once_it_is_proven, a_tunnel_outlives_a_key_that_cannot_be_remembered,
      a_function_decides, a_function_that_fails_refuses, a_function_that_hangs_refuses_in_time, a_denied_key_is_refused,
      nothing_is_trusted_while_the_file_is_unusable, a_key_that_another_program_remembered_first_wins,
      a_server_in_the_file_is_found_by_name, keys_by_name_are_trusted_like_others, a_registry_in_erlang_knows_servers,
@@ -120,6 +120,27 @@ a_key_is_remembered_once_it_is_proven(Config) ->
         curve_tun:connect("localhost", Port, [{key, Key}, {known_servers, get(known, Config)}, {first_use, remember}], 300),
     <<>> = remembered(Config),
     {ok, Key} = known(Key, remember, Config).
+
+%% Something else than a lock has the lock's name, so nothing can be written. It is logged, and the next use is a first one.
+a_tunnel_outlives_a_key_that_cannot_be_remembered(Config) ->
+    Key = get(key, Config),
+    Lock = get(known, Config) ++ ".lock",
+    ok = file:make_dir(Lock),
+    Log = curve_tun_test:forward_log(warning),
+    Options = [{key, Key}, {known_servers, get(known, Config)}, {first_use, remember}],
+    {ok, Socket} = curve_tun:connect("localhost", get(port, Config), Options, ?PATIENCE),
+    ok = logger:remove_handler(Log),
+    ok = logger:set_primary_config(level, notice),
+    receive {log, #{level := warning, msg := {Format, Values}}} ->
+        ?assertMatch({match, _}, re:run(io_lib:format(Format, Values), "could not remember its key: io"))
+    end,
+    ok = curve_tun:send(Socket, <<"hello">>),
+    ok = curve_tun:close(Socket),
+    <<>> = remembered(Config),
+    {error, {unknown_peer, Key}} = known(Key, refuse, Config),
+    ok = file:del_dir(Lock),
+    {ok, Key} = known(Key, remember, Config),
+    ?assertEqual(line("localhost", Key, Config), remembered(Config)).
 
 a_function_decides(Config) ->
     {Key, Port, Test} = {get(key, Config), get(port, Config), self()},

@@ -112,7 +112,8 @@ pub unsafe extern "C" fn curve_tun_connection_new_client(
     })
 }
 
-/// Makes a server's end for a client that came from an address, which the registry will be asked about.
+/// Makes a server's end for a client that came from an address, which the registry will be asked about. A link-local address
+/// may have its scope after it, as `getnameinfo` writes it (`fe80::1%eth0`); it is passed over.
 ///
 /// When as many handshakes are in flight as the server's options allow, of the source that has most the oldest gives way,
 /// if it can (`curve_tun_connection_on_give_way`). May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way,

@@ -101,7 +101,13 @@ pub unsafe extern "C" fn curve_tun_known_servers_remember(
 ///
 /// Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to
-/// `known_public_key`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the file.
+/// `known_public_key`; another program may have remembered it meanwhile.
+///
+/// A key that was to be remembered and cannot be written down costs the memory and not the tunnel, since the server has
+/// proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes why to `remembered`, an error of
+/// `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The next use of that server is a first use again. Else, with
+/// `CURVE_TUN_OK` returned, `remembered` is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and
+/// write the file: for other writers at most ten seconds more.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -115,11 +121,12 @@ pub unsafe extern "C" fn curve_tun_connect_known(
     options: *const curve_tun_options,
     timeout_ms: i64,
     known_public_key: *mut u8,
+    remembered: *mut curve_tun_result,
     socket: *mut *mut curve_tun_socket,
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (host, vault, server_key, known, options, place, mut socket) = unsafe {
+        let (host, vault, server_key, known, options, place, mut remembered, mut socket) = unsafe {
             (
                 string(host, HOST_MAX, Error::InvalidArgument)?,
                 object(vault)?,
@@ -127,6 +134,7 @@ pub unsafe extern "C" fn curve_tun_connect_known(
                 object(known)?,
                 read_options(options)?,
                 array_mut(known_public_key)?,
+                out(remembered)?,
                 out(socket)?,
             )
         };
@@ -134,7 +142,9 @@ pub unsafe extern "C" fn curve_tun_connect_known(
         let (vault, known, timeout) = (vault.0.clone(), &known.0, timeout(timeout_ms));
         let decide = || first_use;
         let made = Socket::connect_known(host, port, vault, server_key, known, decide, &options, timeout);
-        socket.give(curve_tun_socket(made.map_err(|refusal| told(refusal, place))?));
+        let made = made.map_err(|refusal| told(refusal, place))?;
+        remembered.set(made.remembered.err().map_or(curve_tun_result::CURVE_TUN_OK, Into::into));
+        socket.give(curve_tun_socket(made.socket));
         Ok(())
     })
 }

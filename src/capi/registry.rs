@@ -11,7 +11,9 @@ use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 #[cfg(feature = "dns")]
 use crate::registry::DnsRegistry;
-use crate::registry::{Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject};
+use crate::registry::{
+    Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject, read_address,
+};
 use crate::vault::Answers;
 use std::ffi::{CString, c_char, c_void};
 use std::net::IpAddr;
@@ -102,9 +104,12 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
 /// sees it.
 ///
 /// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. An
-/// entry of a registry in a file is written to it. May return `CURVE_TUN_ERR_BAD_ADDRESS`; `CURVE_TUN_ERR_WRONG_STATE` for
-/// a registry that is neither in memory nor in a file; and the errors of `curve_tun_registry_open_file`,
-/// `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`, and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
+/// entry of a registry in a file is written to it; an entry `!` also to a file with a wrong line, of which nothing else
+/// comes into force (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
+/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the errors of
+/// `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`; `CURVE_TUN_ERR_PERMISSION_DENIED`
+/// also if this user may neither write the file nor replace it by one that differs in nothing else, not in its access
+/// control list either; and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
 /// Threads: any. Blocks only for a file: as long as it takes to read and write it, and at most ten seconds for others who
 /// write it.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
@@ -184,7 +189,8 @@ pub unsafe extern "C" fn curve_tun_registry_lookup(
 
 /// Asks whether the holder of a public key may come in from an address.
 ///
-/// The listener's name is empty. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+/// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`), which is passed over. May
+/// return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
 /// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
 /// does, for a file that has changed, and for DNS, at most for its timeout.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
@@ -233,7 +239,7 @@ const ADDRESS_MAX: usize = 63;
 /// As [`string`].
 pub(super) unsafe fn ip_address(text: *const c_char) -> Result<IpAddr> {
     // SAFETY: the caller's promise.
-    unsafe { string(text, ADDRESS_MAX, Error::BadAddress) }?.parse().map_err(|_| Error::BadAddress)
+    read_address(unsafe { string(text, ADDRESS_MAX, Error::BadAddress) }?)
 }
 
 /// What `curve_tun_registry_add` and `_remove` take.

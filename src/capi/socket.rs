@@ -16,7 +16,9 @@ use super::server::curve_tun_server;
 use super::vault::curve_tun_vault;
 use crate::error::{Error, Result};
 use crate::net::{Listener, Socket};
-use std::ffi::{c_char, c_int};
+use nix::net::if_::if_indextoname;
+use std::ffi::{CString, c_char, c_int};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 /// A tunnel over one TCP connection.
@@ -136,7 +138,8 @@ pub unsafe extern "C" fn curve_tun_listener_port(listener: *const curve_tun_list
     catch(|| Ok(unsafe { object(listener)? }.0.port()))
 }
 
-/// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`.
+/// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`, `[2001:db8::7]:4000` or
+/// `[fe80::7%eth0]:4000`.
 ///
 /// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
 #[unsafe(no_mangle)]
@@ -148,7 +151,7 @@ pub unsafe extern "C" fn curve_tun_listener_address(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (listener, buffer) = unsafe { (object(listener)?, bytes_mut(buffer.cast(), capacity)?) };
-        write_text(&listener.0.local_address().to_string(), buffer)
+        write_text(&address_text(listener.0.local_address()), buffer)
     })
 }
 
@@ -313,7 +316,7 @@ pub unsafe extern "C" fn curve_tun_peer_key(
 }
 
 /// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`. An IPv4 peer of an
-/// IPv6 socket is an IPv4 peer.
+/// IPv6 socket is an IPv4 peer. A link-local address has its interface after it: `[fe80::7%eth0]:4000`.
 ///
 /// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
 #[unsafe(no_mangle)]
@@ -325,8 +328,19 @@ pub unsafe extern "C" fn curve_tun_peer_address(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (socket, buffer) = unsafe { (object(socket)?, bytes_mut(buffer.cast(), capacity)?) };
-        write_text(&socket.0.peer_address().to_string(), buffer)
+        write_text(&address_text(socket.0.peer_address()), buffer)
     })
+}
+
+/// The text of an address, with the name of its interface if it has one; its number where that has gone.
+fn address_text(address: SocketAddr) -> String {
+    if let SocketAddr::V6(v6) = address
+        && v6.scope_id() != 0
+        && let Ok(Ok(name)) = if_indextoname(v6.scope_id()).map(CString::into_string)
+    {
+        return format!("[{}%{name}]:{}", v6.ip(), v6.port());
+    }
+    address.to_string()
 }
 
 /// The socket's file descriptor, to be waited for beside others: never to be read, written or closed. A message may wait

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -96,7 +96,10 @@ const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 
-/// An IPv4 peer of an IPv6 socket, as the IPv4 peer that it is.
+/// An IPv4 peer of an IPv6 socket, as the IPv4 peer that it is. A link-local address keeps its interface.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(mapped) => SocketAddr::new(mapped.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
 }

@@ -9,6 +9,16 @@ use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
 use crate::vault::Vault;
 use std::sync::Arc;
 
+/// A tunnel to a server that is known, or was used for the first time.
+pub struct KnownSocket {
+    /// The tunnel.
+    pub socket: Socket,
+    /// Whether the server's key was written down by this call. If it was to be and could not, the tunnel stands all the
+    /// same, since the server has proven the key; the next use of that server is a first use again. The error is that of
+    /// the registry file: `ReadOnly`, `PermissionDenied`, `DiskFull`, `Timeout`, `BadRegistryFile`, ...
+    pub remembered: Result<bool>,
+}
+
 impl Socket {
     /// As [`Socket::connect`], with the key that `keys` knows for `host` and `port`.
     ///
@@ -41,11 +51,13 @@ impl Socket {
     /// As [`Socket::connect`], if `known` has nothing against this key for this host and port.
     ///
     /// Of a server that is not known, `first_use` decides, before anything is sent. A key to be remembered is written
-    /// down once the server has proven to hold its secret.
+    /// down once the server has proven to hold its secret. A file that cannot be written then costs the memory and not the
+    /// tunnel: [`KnownSocket::remembered`] tells. For other writers of the file it waits at most ten seconds more.
     ///
     /// # Errors
-    /// A [`Refusal`]; `Failed` with the errors of [`Socket::connect`], of the registry file, and with
-    /// `InvalidArgument` for a host that is no address or name, or for port 0.
+    /// A [`Refusal`]; `Failed` with the errors of [`Socket::connect`], of reading the registry file, and with
+    /// `InvalidArgument` for a host that is no address or name, or for port 0. `Changed` also if another program has
+    /// remembered another key for the server meanwhile; the connection is closed then.
     #[expect(clippy::too_many_arguments, reason = "those of `connect`, and the policy")]
     pub fn connect_known(
         host: &str,
@@ -56,14 +68,19 @@ impl Socket {
         first_use: impl FnOnce() -> FirstUse,
         options: &Options,
         timeout: Timeout,
-    ) -> std::result::Result<Socket, Refusal> {
+    ) -> std::result::Result<KnownSocket, Refusal> {
         let name = ServerName::new(host, port)?;
         let deadline = Deadline::after(timeout);
         let remember = known.check(&name, &server_key, first_use)?;
         let socket = Socket::connect(host, port, vault, server_key, options, deadline.remaining())?;
-        if remember {
-            known.remember(&name, &server_key)?;
-        }
-        Ok(socket)
+        let remembered = match remember {
+            false => Ok(false),
+            true => match known.remember(&name, &server_key) {
+                Ok(()) => Ok(true),
+                Err(Refusal::Failed(error)) => Err(error),
+                Err(refusal) => return Err(refusal),
+            },
+        };
+        Ok(KnownSocket { socket, remembered })
     }
 }

@@ -15,6 +15,7 @@ mod shake;
 mod socket;
 mod timer;
 
+pub use known::KnownSocket;
 pub use listener::Listener;
 pub use socket::Socket;
 pub use timer::TimedServer;

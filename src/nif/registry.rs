@@ -128,7 +128,7 @@ fn registry_problem<'a>(env: Env<'a>, registry: Handle) -> NifResult<Term<'a>> {
         Some(RegistryFileError::Malformed(wrong)) => {
             (wrong.line, wrong.column, binary(env, wrong.problem.to_string().as_bytes())).encode(env)
         }
-        Some(RegistryFileError::Failed(reason)) => term::reason_atom(env, reason),
+        Some(other) => term::reason_atom(env, other.error()),
     })
 }
 

@@ -13,10 +13,12 @@ mod server_name;
 
 #[cfg(feature = "dns")]
 pub use dns::{DnsOptions, DnsRegistry};
-pub use file::{Entry, FileRegistry, Malformed, Problem, RegistryFileError, Subject};
+pub use file::{
+    BadPath, Entry, FileRegistry, Kept, Malformed, PathProblem, Problem, RegistryFileError, Subject,
+};
 pub use known::{FirstUse, KnownServers, Refusal};
 pub use memory::MemoryRegistry;
-pub use network::Network;
+pub use network::{Network, read_address};
 pub use place::Place;
 pub use server_name::ServerName;
 

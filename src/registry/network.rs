@@ -15,6 +15,9 @@ pub struct Network {
     prefix: u8,
 }
 
+/// The most bytes in the name of an interface.
+const SCOPE_MAX: usize = 15;
+
 /// Bits in an address of this family.
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
@@ -32,6 +35,36 @@ fn mask(address: IpAddr, prefix: u8) -> IpAddr {
             Ipv6Addr::from_bits(a.to_bits() & bits).into()
         }
     }
+}
+
+/// Reads the address of a client. That of an IPv6 link-local address may be followed by its scope, as `getnameinfo` writes
+/// it (`fe80::1%eth0`), which is passed over: registries let in by address, whichever interface a client comes in by.
+///
+/// # Errors
+/// `BadAddress` for anything else.
+pub fn read_address(text: &str) -> Result<IpAddr> {
+    let (address, scope) = match text.split_once('%') {
+        Some((address, scope)) => (address, Some(scope)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| Error::BadAddress)?;
+    if scope.is_none_or(|scope| is_link_local(address) && is_scope(scope)) {
+        Ok(address)
+    } else {
+        Err(Error::BadAddress)
+    }
+}
+
+/// Whether the address is one of `fe80::/10`, which means nothing without the interface.
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Whether the text may be the number or the name of an interface: on Linux at most 15 bytes, without blanks, `/` and `:`.
+/// Brackets and `%` could not be told from what is around it.
+pub(super) fn is_scope(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_graphic() && !b"/:[]%".contains(&b);
+    (1..=SCOPE_MAX).contains(&text.len()) && text.bytes().all(letter)
 }
 
 impl Network {
@@ -53,6 +86,16 @@ impl Network {
     /// The network of this length that holds `address`, which must not be IPv4-mapped; a lookup's key.
     pub(super) fn around(address: IpAddr, prefix: u8) -> Network {
         Network { address: mask(address, prefix), prefix }
+    }
+
+    /// The network that a text means that has bits after the length, if it is such a text.
+    pub(super) fn meant(text: &str) -> Option<Network> {
+        let (address, prefix) = text.split_once('/')?;
+        let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
+        if prefix > width(address) {
+            return None;
+        }
+        Network::new(mask(address, prefix), prefix).ok()
     }
 
     /// The bits that its addresses share: 0 to 32, or 0 to 128.

@@ -69,6 +69,11 @@ impl Rules {
         self.nowhere.contains(key)
     }
 
+    /// The keys that are denied.
+    pub(super) fn denied(self) -> BTreeSet<PublicKey> {
+        self.nowhere
+    }
+
     /// The keys that may come in from `address`, in ascending order.
     pub(super) fn admitted(&self, address: IpAddr) -> Vec<PublicKey> {
         let mut keys: Vec<_> = self.anywhere.iter().copied().collect();

@@ -1,6 +1,8 @@
 //! What a client calls a server.
 
+use super::network::{is_scope, read_address};
 use crate::error::{Error, Result};
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use std::net::IpAddr;
 use std::{fmt, str::FromStr};
 
@@ -12,7 +14,9 @@ const LABEL_MAX: usize = 63;
 ///
 /// Its text is `[host]:port`. The host is an address or a name; names are
 /// compared without regard to case and to a final dot, and an IPv4-mapped IPv6
-/// address is the IPv4 address.
+/// address is the IPv4 address. An IPv6 link-local address may have its
+/// interface after it (`fe80::1%eth0`): on another interface it is another
+/// server. Where this machine has the interface, its number is its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerName {
     host: Box<str>,
@@ -24,13 +28,16 @@ impl ServerName {
     ///
     /// # Errors
     /// `InvalidArgument` for port 0, and for a host that is neither an address nor a name of ASCII letters, digits,
-    /// `-`, `_` and dots.
+    /// `-`, `_` and dots; for a scope after an address that is not link-local.
     pub fn new(host: &str, port: u16) -> Result<ServerName> {
         if port == 0 {
             return Err(Error::InvalidArgument);
         }
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(ServerName { host: address.to_canonical().to_string().into(), port });
+        }
+        if let Some((address, scope)) = scoped(host) {
+            return Ok(ServerName { host: format!("{address}%{}", interface(scope)).into(), port });
         }
         let name = host.strip_suffix('.').unwrap_or(host);
         let letter = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -46,10 +53,44 @@ impl ServerName {
         &self.host
     }
 
+    /// The host if it is an address, without its scope.
+    pub fn address(&self) -> Option<IpAddr> {
+        read_address(&self.host).ok()
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+/// A link-local address and its scope.
+fn scoped(host: &str) -> Option<(IpAddr, &str)> {
+    let (_, scope) = host.split_once('%')?;
+    Some((read_address(host).ok()?, scope))
+}
+
+/// The name of the interface that a scope names or numbers; the scope itself where this machine has none such.
+fn interface(scope: &str) -> String {
+    let by_number = || {
+        let index = scope.parse().ok()?;
+        if_indextoname(index).ok()?.into_string().ok().filter(|name| is_scope(name))
+    };
+    match if_nametoindex(scope) {
+        Ok(_) => scope.to_owned(),
+        Err(_) => by_number().unwrap_or_else(|| scope.to_owned()),
+    }
+}
+
+/// Whether a text after `[` is no server's for the length of its name.
+pub(super) fn is_too_long(text: &str) -> bool {
+    let host = text.rsplit_once("]:").map_or(text, |(host, _)| host);
+    host.strip_suffix('.').unwrap_or(host).len() > NAME_MAX || host.split('.').any(|l| l.len() > LABEL_MAX)
+}
+
+/// Whether a text after `[` is no server's for what follows `%`.
+pub(super) fn has_bad_scope(text: &str) -> bool {
+    text.rsplit_once("]:").is_some_and(|(host, _)| host.contains('%') && scoped(host).is_none())
 }
 
 impl FromStr for ServerName {

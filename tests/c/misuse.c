@@ -228,6 +228,11 @@ static void wrong_states(struct world *w)
 
     GIVES(CURVE_TUN_ERR_BAD_ADDRESS, curve_tun_connection_new_server(w->server, "nowhere", &s));
     GIVES(CURVE_TUN_ERR_BAD_ADDRESS, curve_tun_connection_new_server(w->server, "192.0.2.0/24", &s));
+    GIVES(CURVE_TUN_ERR_BAD_ADDRESS, curve_tun_connection_new_server(w->server, "192.0.2.7%eth0", &s));
+    GIVES(CURVE_TUN_ERR_BAD_ADDRESS, curve_tun_connection_new_server(w->server, "2001:db8::7%eth0", &s));
+    GIVES(CURVE_TUN_ERR_BAD_ADDRESS, curve_tun_connection_new_server(w->server, "fe80::7%", &s));
+    OK(curve_tun_connection_new_server(w->server, "fe80::7%eth0", &s));
+    curve_tun_connection_free(s);
 }
 
 static void after_close(struct world *w)

@@ -189,6 +189,7 @@ static void kept_registries(struct world *w)
 static void known_servers(struct world *w)
 {
     curve_tun_known_servers *known = NULL;
+    curve_tun_result told = CURVE_TUN_OK;
     curve_tun_socket *none = NULL;
     char path[] = "/tmp/known-XXXXXX";
     int fd = mkstemp(path);
@@ -206,13 +207,14 @@ static void known_servers(struct world *w)
     IS_NULL(curve_tun_known_servers_remember(known, NULL, 1, key, bytes));
     IS_NULL(curve_tun_known_servers_remember(known, "host", 1, NULL, bytes));
     IS_NULL(curve_tun_known_servers_remember(known, "host", 1, key, NULL));
-    IS_NULL(curve_tun_connect_known(NULL, 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, NULL, key, known, 0, &w->options, 0, bytes, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, NULL, known, 0, &w->options, 0, bytes, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, NULL, 0, &w->options, 0, bytes, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, NULL, 0, bytes, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, NULL, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, NULL));
+    IS_NULL(curve_tun_connect_known(NULL, 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, NULL, key, known, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, NULL, known, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, NULL, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, NULL, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, NULL, &told, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, NULL, &none));
+    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &told, NULL));
     IS_NULL(curve_tun_connect_by_name(NULL, 1, w->client_vault, w->registry, &w->options, 0, &none));
     IS_NULL(curve_tun_connect_by_name("::1", 1, NULL, w->registry, &w->options, 0, &none));
     IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, NULL, &w->options, 0, &none));

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char good_key[] = "CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
@@ -44,6 +45,11 @@ static void files(const char *path)
     OK(curve_tun_registry_file_problem(registry, &problem));
     OK(curve_tun_registry_verify(registry, "10.0.0.1", key, &accepted));
     CHECK(accepted);
+    GIVES(CURVE_TUN_ERR_BAD_ADDRESS, curve_tun_registry_verify(registry, "10.0.0.1%eth0", key, &accepted));
+    OK(curve_tun_registry_add(registry, "fe80::/10", key));
+    OK(curve_tun_registry_verify(registry, "fe80::1%eth0", key, &accepted));
+    CHECK(accepted);
+    OK(curve_tun_registry_remove(registry, "fe80::/10", key));
     OK(curve_tun_registry_add(registry, "10.0.0.1", other));
     OK(curve_tun_registry_lookup(registry, "10.0.0.1", found));
     CHECK(memcmp(found, other, sizeof other) == 0);
@@ -60,6 +66,12 @@ static void files(const char *path)
     GIVES(CURVE_TUN_ERR_BAD_REGISTRY_FILE, curve_tun_registry_file_problem(registry, &problem));
     CHECK(problem.line == 1 && problem.column == 3);
     GIVES(CURVE_TUN_ERR_BAD_REGISTRY_FILE, curve_tun_registry_add(registry, "10.0.0.1", key));
+    /* Only the denial of a key is possible in a file with a wrong line, and it counts. */
+    OK(curve_tun_registry_add(registry, "!", other));
+    OK(curve_tun_registry_verify(registry, "10.0.0.1", other, &accepted));
+    CHECK(!accepted);
+    OK(curve_tun_registry_verify(registry, "10.0.0.1", key, &accepted));
+    CHECK(accepted);
     CHECK(chmod(path, 0666) == 0);
     GIVES(CURVE_TUN_ERR_REGISTRY_PERMISSIONS, curve_tun_registry_file_problem(registry, &problem));
     curve_tun_registry_free(registry);
@@ -85,7 +97,9 @@ static void known_servers(struct world *w, const char *path)
     curve_tun_known_servers *known;
     curve_tun_registry *registry;
     curve_tun_listener *listener;
+    curve_tun_result remembered = CURVE_TUN_ERR_INTERNAL;
     curve_tun_socket *socket;
+    char lock[512];
     pthread_t thread;
     uint16_t port;
 
@@ -100,14 +114,25 @@ static void known_servers(struct world *w, const char *path)
 
 #define CONNECT(its_key, first_use)                                                                        \
     curve_tun_connect_known("127.0.0.1", port, w->client_vault, its_key, known, first_use, &w->options,     \
-                            PATIENCE_MS, known_key, &socket)
+                            PATIENCE_MS, known_key, &remembered, &socket)
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, CONNECT(key, CURVE_TUN_FIRST_USE_REFUSE));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, CONNECT(key, 3));
     GIVES(CURVE_TUN_ERR_WRONG_SERVER_KEY, CONNECT(wrong, CURVE_TUN_FIRST_USE_REMEMBER));
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_ONCE));
     curve_tun_close(socket);
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, curve_tun_known_servers_check(known, "127.0.0.1", port, key, known_key));
+    /* A file that cannot be written costs the memory and not the tunnel. */
+    OK(remembered);
+    snprintf(lock, sizeof lock, "%s.lock", path);
+    CHECK(mkdir(lock, 0700) == 0);
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_REMEMBER));
+    GIVES(CURVE_TUN_ERR_IO, remembered);
+    OK(curve_tun_send(socket, key, CURVE_TUN_KEY_BYTES, PATIENCE_MS));
+    curve_tun_close(socket);
+    GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, curve_tun_known_servers_check(known, "127.0.0.1", port, key, known_key));
+    CHECK(rmdir(lock) == 0);
+    OK(CONNECT(key, CURVE_TUN_FIRST_USE_REMEMBER));
+    OK(remembered);
     curve_tun_close(socket);
     OK(curve_tun_known_servers_check(known, "127.0.0.1", port, key, known_key));
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_REFUSE));

@@ -210,10 +210,18 @@ static void lifetimes(void)
     curve_tun_close(s);
 }
 
-int main(void)
+/* With a link-local address and its interface, `fe80::1%eth0`, only that is tried. */
+int main(int argc, char **argv)
 {
     struct world w = new_world();
 
+    if (argc == 2) {
+        OK(curve_tun_registry_add(w.registry, "fe80::/10", w.client_key));
+        talk(&w, argv[1], false);
+        talk(&w, argv[1], true);
+        free_world(&w);
+        return 0;
+    }
     OK(curve_tun_registry_add(w.registry, "::1", w.client_key));
     talk(&w, "127.0.0.1", false);
     talk(&w, "127.0.0.1", true);

@@ -27,9 +27,9 @@ impl Zone {
     /// Where the keys of a server are: `_curve_tun.HOST` for a host in the zone, `_curve_tun.` and the name of
     /// [`Zone::of_client`] for an address; `None` for a host outside.
     pub(super) fn of_server(&self, server: &ServerName) -> Option<Name> {
-        let host = match server.host().parse() {
-            Ok(address) => self.of_client(address).ok()?,
-            Err(_) => absolute(server.host())?,
+        let host = match server.address() {
+            Some(address) => self.of_client(address).ok()?,
+            None => absolute(server.host())?,
         };
         if !self.0.zone_of(&host) {
             return None;

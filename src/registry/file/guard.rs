@@ -1,6 +1,7 @@
 //! Opening a registry file, and telling whether it may be trusted and has changed.
 
-use crate::error::{Error, Result};
+use super::error::{FileResult, PathProblem, RegistryFileError};
+use crate::error::Error;
 use nix::unistd::geteuid;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -66,34 +67,44 @@ impl Stamp {
 /// Opens the file at `path` for reading, if nobody but its owner, its group and root can have written it.
 ///
 /// # Errors
-/// `RegistryPermissions`, `TooLarge`, `InvalidArgument` for what is no file, and those of the operating system.
-pub(super) fn open(path: &Path) -> Result<File> {
+/// `FileNotFound`, `TooLarge`, and `BadPath` for what others could have written, for what is no file, and for what the
+/// operating system refuses.
+pub(super) fn open(path: &Path) -> FileResult<File> {
     // A pipe is refused, not waited for.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = opened.map_err(|e| Error::of_file(&e))?;
-    let metadata = file.metadata().map_err(|e| Error::of_file(&e))?;
+    let failed = |e: io::Error| match Error::of_file(&e) {
+        Error::FileNotFound => RegistryFileError::Failed(Error::FileNotFound),
+        _ => RegistryFileError::of_call(path, &e),
+    };
+    let file = opened.map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(Error::InvalidArgument);
+        return Err(RegistryFileError::at(path, PathProblem::NotAFile));
     }
-    let real = fs::canonicalize(path).map_err(|e| Error::of_file(&e))?;
+    let real = fs::canonicalize(path).map_err(failed)?;
     check_folders(path)?;
     check_folders(&real)?;
-    if metadata.mode() & OTHERS_WRITE != 0 || !is_ours(&metadata) {
-        return Err(Error::RegistryPermissions);
+    if metadata.mode() & OTHERS_WRITE != 0 {
+        return Err(RegistryFileError::at(&real, PathProblem::WritableByAll));
+    }
+    if !is_ours(&metadata) {
+        return Err(RegistryFileError::at(&real, PathProblem::OwnedBy(metadata.uid())));
     }
     if metadata.len() > FILE_MAX {
-        return Err(Error::TooLarge);
+        return Err(Error::TooLarge.into());
     }
     Ok(file)
 }
 
-/// `RegistryPermissions` if others can put another file, or link, in the place of what is at `path`, which is absolute.
-pub(super) fn check_folders(path: &Path) -> Result<()> {
+/// `BadPath` if others can put another file, or link, in the place of what is at `path`, which is absolute.
+pub(super) fn check_folders(path: &Path) -> FileResult<()> {
     for (i, folder) in path.ancestors().skip(1).enumerate() {
-        let metadata = fs::metadata(folder).map_err(|e| Error::of_file(&e))?;
-        let open = metadata.mode() & OTHERS_WRITE != 0 && metadata.mode() & STICKY == 0;
-        if open || (i == 0 && !is_ours(&metadata)) {
-            return Err(Error::RegistryPermissions);
+        let metadata = fs::metadata(folder).map_err(|e| RegistryFileError::of_call(folder, &e))?;
+        if metadata.mode() & OTHERS_WRITE != 0 && metadata.mode() & STICKY == 0 {
+            return Err(RegistryFileError::at(folder, PathProblem::WritableByAll));
+        }
+        if i == 0 && !is_ours(&metadata) {
+            return Err(RegistryFileError::at(folder, PathProblem::OwnedBy(metadata.uid())));
         }
     }
     Ok(())

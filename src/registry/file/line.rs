@@ -2,7 +2,7 @@
 
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::registry::{Place, ServerName};
+use crate::registry::{Network, Place, ServerName, network, server_name};
 use std::io::{BufRead, Read};
 use std::{fmt, str::FromStr};
 
@@ -76,16 +76,40 @@ pub enum Problem {
     TooLong,
     /// It is not UTF-8.
     NotUtf8,
+    /// It begins with a byte order mark.
+    ByteOrderMark,
     /// It has a control character other than a tab.
     ControlCharacter,
     /// It does not begin with `*`, `!`, an address or a network.
     BadPlace,
+    /// The address of the network has bits set after the network's length; this is the network.
+    BitsAfterPrefix(Network),
+    /// It begins with a client's address with a scope, such as `%eth0`.
+    ScopedPlace,
     /// It begins with `[`, but not with `[host]:port`.
     BadServer,
+    /// The host in brackets has over 253 characters, or over 63 between two dots.
+    LongName,
+    /// The host in brackets has a scope, such as `%eth0`, but is no link-local address, or the scope is no interface's
+    /// name.
+    BadScope,
     /// It has no key.
     MissingKey,
     /// Its key is not 44 characters of base64.
     BadKey,
+}
+
+impl Problem {
+    /// What is wrong with a text that is no [`Subject`].
+    pub fn of_subject(text: &str) -> Problem {
+        match text.strip_prefix('[') {
+            Some(server) if server_name::is_too_long(server) => Problem::LongName,
+            Some(server) if server_name::has_bad_scope(server) => Problem::BadScope,
+            Some(_) => Problem::BadServer,
+            None if network::read_address(text).is_ok() => Problem::ScopedPlace,
+            None => Network::meant(text).map_or(Problem::BadPlace, Problem::BitsAfterPrefix),
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -93,9 +117,21 @@ impl fmt::Display for Problem {
         f.write_str(match self {
             Problem::TooLong => "the line is over 4096 bytes",
             Problem::NotUtf8 => "the line is not UTF-8",
+            Problem::ByteOrderMark => "there is a byte order mark: save the file without one, as plain UTF-8",
             Problem::ControlCharacter => "there is a control character",
             Problem::BadPlace => "this is not *, !, an address, a network or [host]:port",
+            Problem::BitsAfterPrefix(network) => {
+                return write!(
+                    f,
+                    "this is no network, for it has bits after its length: the network is {network}"
+                );
+            }
+            Problem::ScopedPlace => {
+                "clients are let in by address or network alone: leave out % and what follows"
+            }
             Problem::BadServer => "this is not [host]:port",
+            Problem::LongName => "a host has at most 253 characters, and at most 63 between dots",
+            Problem::BadScope => "what follows % is an interface, of an address in fe80::/10",
             Problem::MissingKey => "a public key is missing",
             Problem::BadKey => "this is not a public key: 44 characters of base64",
         })
@@ -131,12 +167,14 @@ pub(super) fn parse(line: &[u8]) -> std::result::Result<Option<Entry>, (usize, P
     if let Some(at) = line.find(|c: char| c.is_control() && c != '\t') {
         return Err((at, Problem::ControlCharacter));
     }
+    if line.starts_with('\u{feff}') {
+        return Err((0, Problem::ByteOrderMark));
+    }
     let (start, subject, rest) = word(line, 0);
     if subject.is_empty() || subject.starts_with('#') {
         return Ok(None);
     }
-    let problem = if subject.starts_with('[') { Problem::BadServer } else { Problem::BadPlace };
-    let subject = subject.parse().map_err(|_| (start, problem))?;
+    let subject = subject.parse().map_err(|_| (start, Problem::of_subject(subject)))?;
     let (start, key, rest) = word(line, rest);
     if key.is_empty() {
         return Err((start, Problem::MissingKey));
@@ -153,30 +191,50 @@ fn word(line: &str, from: usize) -> (usize, &str, usize) {
     (start, &line[start..end], end)
 }
 
-/// What stops the reading of a file.
-pub(super) enum Stopped {
-    Malformed(Malformed),
-    Io(std::io::Error),
+/// A line of a file, or a part of one that is too long.
+pub(super) struct Line<'a> {
+    /// How many bytes come before it.
+    pub at: u64,
+    /// All its bytes, with its end if it has one.
+    pub raw: &'a [u8],
+    pub entry: Option<Entry>,
 }
 
-/// Shows each entry to `take`, with its line as it stands, without its end; lines without an entry come as `None`.
+impl Line<'_> {
+    /// Where in the file its first byte is that is not blank.
+    pub(super) fn first(&self) -> u64 {
+        let blanks = self.raw.iter().take_while(|b| [b' ', b'\t'].contains(b)).count();
+        self.at + blanks as u64
+    }
+}
+
+/// Shows each line to `take`, also those after a wrong one; gives the first that is wrong.
 pub(super) fn each_line(
     mut file: impl BufRead,
-    mut take: impl FnMut(Option<Entry>, &[u8]),
-) -> std::result::Result<(), Stopped> {
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
+    mut take: impl FnMut(Line<'_>),
+) -> std::io::Result<Option<Malformed>> {
+    let (mut raw, mut at, mut number, mut continued, mut wrong) = (Vec::new(), 0, 0, false, None);
+    loop {
+        raw.clear();
         // One more byte than is allowed, a carriage return and the line feed.
         let most = LINE_MAX as u64 + 3;
-        if file.by_ref().take(most).read_until(b'\n', &mut line).map_err(Stopped::Io)? == 0 {
-            break;
+        if file.by_ref().take(most).read_until(b'\n', &mut raw)? == 0 {
+            return Ok(wrong);
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let entry = parse(text).map_err(|(before, problem)| {
-            Stopped::Malformed(Malformed { line: number, column: before as u64 + 1, problem })
-        })?;
-        take(entry, text);
+        let text = raw.strip_suffix(b"\n").unwrap_or(&raw);
+        let mut entry = None;
+        if !continued {
+            number += 1;
+            match parse(text) {
+                Ok(read) => entry = read,
+                Err((before, problem)) => {
+                    let column = before as u64 + 1;
+                    wrong = wrong.or(Some(Malformed { line: number, column, problem }));
+                }
+            }
+        }
+        continued = text.len() == raw.len();
+        take(Line { at, raw: &raw, entry });
+        at += raw.len() as u64;
     }
-    Ok(())
 }

@@ -1,78 +1,59 @@
 //! The registry in a file, after `known_hosts` (`docs/REGISTRIES.md`).
 
+mod attributes;
+mod change;
+mod error;
 mod guard;
 mod line;
+mod lock;
 mod write;
 
+pub use error::{BadPath, Kept, PathProblem, RegistryFileError};
 pub use line::{Entry, Malformed, Problem, Subject};
 
 use super::rules::Rules;
-use super::{Candidate, Registry, ServerKeys, ServerName};
+use super::{Candidate, Place, Registry, ServerKeys, ServerName};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Answers;
+use change::{add_if, create_if_missing, remove_if};
+use error::FileResult;
 use guard::Stamp;
-use line::{Stopped, each_line};
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::OpenOptions;
+use line::{Line, each_line};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use write::Writer;
 
 /// A changed file of at most this many bytes is read on the spot, in a few milliseconds.
 const SMALL: u64 = 256 * 1024;
-
-/// Why a registry file cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegistryFileError {
-    /// A line is wrong.
-    Malformed(Malformed),
-    /// `FileNotFound`; `RegistryPermissions`: others than its owner, its group and root could have written it;
-    /// `TooLarge`: it has over 1 GiB; `InvalidArgument`: it is no file; `Timeout`: another writer did not end within
-    /// ten seconds; `NotFound`: it has no such entry; `PermissionDenied`, `DiskFull`, `ReadOnly` and others of the
-    /// operating system.
-    Failed(Error),
-}
-
-impl From<Error> for RegistryFileError {
-    fn from(error: Error) -> RegistryFileError {
-        RegistryFileError::Failed(error)
-    }
-}
-
-impl RegistryFileError {
-    /// The same without line and column: `BadRegistryFile` for a wrong line.
-    pub fn error(self) -> Error {
-        match self {
-            RegistryFileError::Malformed(_) => Error::BadRegistryFile,
-            RegistryFileError::Failed(error) => error,
-        }
-    }
-}
-
-impl fmt::Display for RegistryFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RegistryFileError::Malformed(malformed) => malformed.fmt(f),
-            RegistryFileError::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RegistryFileError {}
-
-type FileResult<T> = std::result::Result<T, RegistryFileError>;
 
 /// What a file says.
 #[derive(Default)]
 struct Content {
     rules: Rules,
     servers: BTreeMap<ServerName, Vec<PublicKey>>,
+}
+
+/// What decides.
+#[derive(Default)]
+struct InForce {
+    content: Arc<Content>,
+    /// Keys that a file denies which has a wrong line, so that else the old content stays.
+    denied: BTreeSet<PublicKey>,
+}
+
+impl InForce {
+    fn denies(&self, key: &PublicKey) -> bool {
+        self.denied.contains(key) || self.content.rules.denies(key)
+    }
+
+    /// The keys of the entries for a server, denied or not.
+    fn servers(&self, name: &ServerName) -> &[PublicKey] {
+        self.content.servers.get(name).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// A registry in a file: one entry a line, `place key comment`.
@@ -82,14 +63,17 @@ struct Content {
 /// anew, so the next handshake sees the change; established connections stay.
 /// A large file that has changed has the registry answer
 /// [later](Answers::Later), so that its reading keeps nobody waiting. A file
-/// that has become unusable changes nothing: the old entries stay in force, and
-/// [`FileRegistry::problem`] tells why.
+/// that has become unusable lets nobody in: the old entries stay in force, and
+/// [`FileRegistry::problem`] tells why. Only the keys that it denies are denied
+/// from then on, also if another of its lines is wrong.
 ///
 /// Any thread may call any method. Changes are written atomically; writers,
-/// other processes too, take turns.
+/// other processes too, take turns. Owner, group, mode, access control list,
+/// other extended attributes and hard links of the file stay as they are, or
+/// the change is refused.
 pub struct FileRegistry {
     path: PathBuf,
-    content: RwLock<Arc<Content>>,
+    in_force: RwLock<Arc<InForce>>,
     reading: Mutex<()>,
     seen: Mutex<Seen>,
 }
@@ -110,10 +94,10 @@ impl FileRegistry {
     /// A [`RegistryFileError`].
     pub fn open(path: impl AsRef<Path>) -> FileResult<FileRegistry> {
         let path = absolute(path)?;
-        let (content, stamp, settled) = read(&path)?;
+        let Read { told, stamp, settled, .. } = read(&path)?.whole()?;
         Ok(FileRegistry {
             path,
-            content: RwLock::new(Arc::new(content)),
+            in_force: RwLock::new(Arc::new(InForce { content: Arc::new(told), ..InForce::default() })),
             reading: Mutex::new(()),
             seen: Mutex::new(Seen { stamp: Some(stamp), settled, problem: None }),
         })
@@ -124,18 +108,18 @@ impl FileRegistry {
     /// # Errors
     /// Those of [`FileRegistry::open`].
     pub fn open_or_create(path: impl AsRef<Path>) -> FileResult<FileRegistry> {
-        create_if_missing(path.as_ref())?;
+        create_if_missing(&absolute(&path)?)?;
         FileRegistry::open(path)
     }
 
-    /// Adds an entry to the file at `path`, which is made if it is not there; gives whether the entry was not there
-    /// before. As [`FileRegistry::add`] for who needs no other entry: the file is read once, and none is kept.
+    /// Adds an entry to the file at `path`, which is made, with mode 0644 less the umask, if it is not there; gives
+    /// whether the entry was not there before. As [`FileRegistry::add`] for who needs no other entry: the file is read
+    /// once, and none is kept.
     ///
     /// # Errors
-    /// Those of [`FileRegistry::add`].
+    /// Those of [`FileRegistry::add`]; no file is made then.
     pub fn add_to(path: impl AsRef<Path>, entry: &Entry) -> FileResult<bool> {
-        create_if_missing(path.as_ref())?;
-        add_if(&absolute(path)?, entry, |_| Ok(()))
+        add_if(&absolute(path)?, true, entry, |_| Ok(()))
     }
 
     /// Takes an entry out of the file at `path`, as [`FileRegistry::remove`]: the file is read once, and none is kept.
@@ -143,7 +127,16 @@ impl FileRegistry {
     /// # Errors
     /// Those of [`FileRegistry::remove`].
     pub fn remove_from(path: impl AsRef<Path>, subject: &Subject, key: &PublicKey) -> FileResult<()> {
-        remove(&absolute(path)?, subject, key)
+        remove_if(&absolute(path)?, |entry| entry.subject == *subject && entry.key == *key).map(drop)
+    }
+
+    /// Takes every entry of a key out of the file at `path`, but those that deny it; gives how many there were.
+    ///
+    /// # Errors
+    /// `NotFound` if there was none; and those of [`FileRegistry::remove`].
+    pub fn remove_key_from(path: impl AsRef<Path>, key: &PublicKey) -> FileResult<u64> {
+        let denial = Subject::Client(Place::Nowhere);
+        remove_if(&absolute(path)?, |entry| entry.key == *key && entry.subject != denial)
     }
 
     /// Where the file is.
@@ -163,46 +156,54 @@ impl FileRegistry {
     /// Why the entries in force are not those of the file, if that is so.
     pub fn problem(&self) -> Option<RegistryFileError> {
         self.refresh();
-        lock(&self.seen).problem
+        lock(&self.seen).problem.clone()
     }
 
     /// The keys that may come in from `address`, in ascending order; none if it is unknown.
     pub fn lookup(&self, address: IpAddr) -> Vec<PublicKey> {
-        self.fresh().rules.admitted(address)
+        let in_force = self.fresh();
+        let mut keys = in_force.content.rules.admitted(address);
+        keys.retain(|key| !in_force.denies(key));
+        keys
     }
 
     /// The keys that the server of this name has entries with, denied or not; and whether `key` is denied.
     pub(super) fn known(&self, name: &ServerName, key: &PublicKey) -> (Vec<PublicKey>, bool) {
-        let content = self.fresh();
-        (content.servers.get(name).cloned().unwrap_or_default(), content.rules.denies(key))
+        let in_force = self.fresh();
+        (in_force.servers(name).to_vec(), in_force.denies(key))
     }
 
     /// Adds an entry to the file; gives whether it was not there before. Another comment makes no other entry.
     ///
+    /// An entry that denies a key ([`Place::Nowhere`]) is also added to a file with a wrong line, which stays as it is, and
+    /// which [`FileRegistry::problem`] goes on to tell. Registries that have the file open deny the key from then on.
+    ///
     /// # Errors
-    /// `InvalidArgument` for a comment over 1024 bytes, with control characters, or with blanks around it; and those
-    /// of [`FileRegistry::open`]. The file is then as it was; or, if only its folder could not be brought to the disk,
-    /// the new one, which a crash may take back. To add the entry again is right in either case.
+    /// `InvalidArgument` for a comment over 1024 bytes, with control characters, or with blanks around it; `BadPath` if
+    /// this user may neither write the file nor replace it by one that differs in nothing else, or may not use the lock
+    /// beside it; and those of [`FileRegistry::open`]. The file is then as it was; or, if only its folder could not be
+    /// brought to the disk, the new one, which a crash may take back. To add the entry again is right in either case.
     pub fn add(&self, entry: &Entry) -> FileResult<bool> {
         self.add_if(entry, |_| Ok(()))
     }
 
     /// As [`FileRegistry::add`], if `allow` has nothing against any entry that is there when it is written.
     pub(super) fn add_if(&self, entry: &Entry, allow: impl FnMut(&Entry) -> Result<()>) -> FileResult<bool> {
-        let added = add_if(&self.path, entry, allow)?;
+        let added = add_if(&self.path, false, entry, allow)?;
         if added {
             self.refresh();
         }
         Ok(added)
     }
 
-    /// Takes an entry, in however many lines it is, out of the file.
+    /// Takes an entry, in however many lines it is, out of the file. Where the file cannot be replaced, but written, each
+    /// of these lines becomes a comment.
     ///
     /// # Errors
-    /// `NotFound` if there is no such entry; and those of [`FileRegistry::open`]. The file is then as it was, or the new
-    /// one, as with [`FileRegistry::add`].
+    /// `NotFound` if there is no such entry; and those of [`FileRegistry::add`]. The file is then as it was, or the new
+    /// one, as there.
     pub fn remove(&self, subject: &Subject, key: &PublicKey) -> FileResult<()> {
-        remove(&self.path, subject, key)?;
+        FileRegistry::remove_from(&self.path, subject, key)?;
         self.refresh();
         Ok(())
     }
@@ -210,10 +211,10 @@ impl FileRegistry {
     /// Shows each entry of the file at `path`, in order, to `take`.
     ///
     /// # Errors
-    /// Those of [`FileRegistry::open`]; entries before a wrong line have been shown.
+    /// Those of [`FileRegistry::open`]; the entries of all lines that are not wrong have been shown.
     pub fn each_entry(path: impl AsRef<Path>, mut take: impl FnMut(Entry)) -> FileResult<()> {
         let path = absolute(path)?;
-        each(&path, |entry, _| entry.into_iter().for_each(&mut take)).map(drop)
+        each(&path, |line| line.entry.into_iter().for_each(&mut take))?.whole().map(drop)
     }
 
     /// Whether the file is as it was read.
@@ -236,25 +237,39 @@ impl FileRegistry {
     }
 
     /// What the file says now, or said when it last was usable.
-    fn fresh(&self) -> Arc<Content> {
+    fn fresh(&self) -> Arc<InForce> {
         self.refresh();
-        self.content.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.in_force()
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Only one thread at a time does this.
     fn read_anew(&self) -> FileResult<()> {
         let before = Stamp::at(&self.path);
         let settled = before.is_some_and(|stamp| stamp.is_settled());
-        match read(&self.path) {
-            Ok((content, stamp, settled)) => {
-                *self.content.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+        let enforce = |new| *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        let read = read(&self.path).and_then(|read| match read.wrong {
+            // To deny a key is right, whatever the wrong line was to say.
+            Some(wrong) => {
+                let content = self.in_force().content.clone();
+                enforce(InForce { content, denied: read.told.rules.denied() });
+                Err(RegistryFileError::Malformed(wrong))
+            }
+            None => Ok(read),
+        });
+        match read {
+            Ok(Read { told, stamp, settled, .. }) => {
+                enforce(InForce { content: Arc::new(told), ..InForce::default() });
                 *lock(&self.seen) = Seen { stamp: Some(stamp), settled, problem: None };
                 Ok(())
             }
             Err(problem) => {
                 // What is wrong with a line is wrong until the file changes; other failures may pass by themselves.
                 let settled = settled && matches!(problem, RegistryFileError::Malformed(_));
-                *lock(&self.seen) = Seen { stamp: before, settled, problem: Some(problem) };
+                *lock(&self.seen) = Seen { stamp: before, settled, problem: Some(problem.clone()) };
                 Err(problem)
             }
         }
@@ -263,7 +278,9 @@ impl FileRegistry {
 
 impl Registry for FileRegistry {
     fn verify(&self, candidate: &Candidate) -> Result<bool> {
-        Ok(self.fresh().rules.admit(candidate.address, &candidate.key))
+        let in_force = self.fresh();
+        let (address, key) = (candidate.address, &candidate.key);
+        Ok(!in_force.denied.contains(key) && in_force.content.rules.admit(address, key))
     }
 
     fn answers(&self) -> Answers {
@@ -280,9 +297,9 @@ impl Registry for FileRegistry {
 impl ServerKeys for FileRegistry {
     /// The keys of the entries `[host]:port`, in the order of the file, without those that are denied. Does not wait.
     fn server_keys(&self, name: &ServerName, _: Option<Duration>) -> Result<Vec<PublicKey>> {
-        let content = self.fresh();
-        let keys = content.servers.get(name).into_iter().flatten();
-        let keys: Vec<_> = keys.filter(|key| !content.rules.denies(key)).copied().collect();
+        let in_force = self.fresh();
+        let keys = in_force.servers(name).iter();
+        let keys: Vec<_> = keys.filter(|key| !in_force.denies(key)).copied().collect();
         if keys.is_empty() { Err(Error::NotFound) } else { Ok(keys) }
     }
 }
@@ -291,78 +308,47 @@ fn absolute(path: impl AsRef<Path>) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|_| Error::InvalidArgument)
 }
 
-/// An empty file, unless there is one.
-fn create_if_missing(path: &Path) -> Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
-        Ok(file) => file.sync_all().map_err(|e| Error::of_file(&e)),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(Error::of_file(&e)),
-    }
+/// A file that has been read to its end.
+struct Read<T> {
+    told: T,
+    /// As it was when that began.
+    stamp: Stamp,
+    /// Whether any change after that is sure to show in the stamp.
+    settled: bool,
+    /// The first line that is wrong.
+    wrong: Option<Malformed>,
 }
 
-/// Adds an entry to the file, if it is not there and `allow` has nothing against any that is; gives whether it did.
-fn add_if(path: &Path, entry: &Entry, mut allow: impl FnMut(&Entry) -> Result<()>) -> FileResult<bool> {
-    line::check_comment(&entry.comment)?;
-    let writer = Writer::begin(path)?;
-    let (mut text, mut known, mut allowed) = (Vec::new(), false, Ok(()));
-    each(path, |there, line| {
-        text.extend_from_slice(line);
-        text.push(b'\n');
-        if let Some(there) = there {
-            known |= there.subject == entry.subject && there.key == entry.key;
-            allowed = allowed.and_then(|()| allow(&there));
+impl<T> Read<T> {
+    /// The same, if no line is wrong.
+    fn whole(self) -> FileResult<Read<T>> {
+        match self.wrong {
+            Some(wrong) => Err(RegistryFileError::Malformed(wrong)),
+            None => Ok(self),
         }
-    })?;
-    allowed?;
-    if known {
-        return Ok(false);
     }
-    text.extend_from_slice(format!("{entry}\n").as_bytes());
-    writer.replace(&text)?;
-    Ok(true)
 }
 
-/// Takes an entry out of the file.
-fn remove(path: &Path, subject: &Subject, key: &PublicKey) -> FileResult<()> {
-    let writer = Writer::begin(path)?;
-    let (mut text, mut known) = (Vec::new(), false);
-    each(path, |there, line| {
-        if there.is_some_and(|there| there.subject == *subject && there.key == *key) {
-            known = true;
-        } else {
-            text.extend_from_slice(line);
-            text.push(b'\n');
-        }
-    })?;
-    if !known {
-        return Err(Error::NotFound.into());
-    }
-    Ok(writer.replace(&text)?)
-}
-
-/// What the file at `path` says, the stamp it has, and whether a further change is sure to show in that.
-fn read(path: &Path) -> FileResult<(Content, Stamp, bool)> {
+/// What the file at `path` says.
+fn read(path: &Path) -> FileResult<Read<Content>> {
     let (mut rules, mut servers) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
-    let (stamp, settled) = each(path, |entry, _| match entry {
+    let Read { stamp, settled, wrong, .. } = each(path, |line| match line.entry {
         Some(Entry { subject: Subject::Client(place), key, .. }) => rules.push((place, key)),
         Some(Entry { subject: Subject::Server(name), key, .. }) => servers.entry(name).or_default().push(key),
         None => {}
     })?;
-    Ok((Content { rules: rules.into_iter().collect(), servers }, stamp, settled))
+    Ok(Read { told: Content { rules: rules.into_iter().collect(), servers }, stamp, settled, wrong })
 }
 
-/// Shows each line of the file at `path` to `take`, with the entry that it has, if it has one.
-fn each(path: &Path, take: impl FnMut(Option<Entry>, &[u8])) -> FileResult<(Stamp, bool)> {
+/// Shows each line of the file at `path` to `take`.
+fn each(path: &Path, take: impl FnMut(Line<'_>)) -> FileResult<Read<()>> {
     let file = guard::open(path)?;
-    let failed = |e: io::Error| RegistryFileError::Failed(Error::of_file(&e));
-    let before = Stamp::of_file(&file).map_err(failed)?;
-    let settled = before.is_settled();
-    each_line(BufReader::with_capacity(1 << 16, &file), take).map_err(|stopped| match stopped {
-        Stopped::Malformed(malformed) => RegistryFileError::Malformed(malformed),
-        Stopped::Io(e) => failed(e),
-    })?;
-    let after = Stamp::of_file(&file).map_err(failed)?;
-    Ok((after, settled && before == after))
+    let failed = |e: io::Error| RegistryFileError::of_call(path, &e);
+    let stamp = Stamp::of_file(&file).map_err(failed)?;
+    let settled = stamp.is_settled();
+    let wrong = each_line(BufReader::with_capacity(1 << 16, &file), take).map_err(failed)?;
+    let steady = stamp == Stamp::of_file(&file).map_err(failed)?;
+    Ok(Read { told: (), stamp, settled: settled && steady, wrong })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,91 @@
+//! Adding and removing entries: what the file is to say, for [`write`](super::write) to put in place.
+
+use super::error::{FileResult, RegistryFileError};
+use super::line::{Entry, Subject, check_comment};
+use super::write::{Edit, Step, Writer};
+use super::{each, guard};
+use crate::error::{Error, Result};
+use crate::registry::Place;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// An empty file, unless there is one, or one that would be refused.
+pub(super) fn create_if_missing(path: &Path) -> FileResult<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    guard::check_folders(path)?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
+        Ok(file) => file.sync_all(),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+    }
+    .map_err(|e| RegistryFileError::of_call(path, &e))
+}
+
+/// Adds an entry to the file, if it is not there and `allow` has nothing against any that is; gives whether it did.
+pub(super) fn add_if(
+    path: &Path,
+    create: bool,
+    entry: &Entry,
+    mut allow: impl FnMut(&Entry) -> Result<()>,
+) -> FileResult<bool> {
+    check_comment(&entry.comment)?;
+    let denies = entry.subject == Subject::Client(Place::Nowhere);
+    let line = entry.to_string();
+    Writer::begin(path, create)?.change(|| {
+        let (mut text, mut known, mut allowed) = (Vec::new(), false, Ok(()));
+        let read = each(path, |line| {
+            text.extend_from_slice(line.raw);
+            if let Some(there) = line.entry {
+                known |= there.subject == entry.subject && there.key == entry.key;
+                allowed = allowed.and_then(|()| allow(&there));
+            }
+        });
+        let from = match read {
+            Err(RegistryFileError::Failed(Error::FileNotFound)) if create => None,
+            Ok(read) if denies => Some(read.stamp),
+            read => Some(read?.whole()?.stamp),
+        };
+        allowed?;
+        if known {
+            return Ok(None);
+        }
+        end_line(&mut text);
+        text.extend_from_slice(line.as_bytes());
+        end_line(&mut text);
+        Ok(Some(Edit { from, text, step: Step::Append(line.clone()) }))
+    })
+}
+
+/// Takes the entries of which `unwanted` says so out of the file, and gives how many there were; `NotFound` for none.
+pub(super) fn remove_if(path: &Path, unwanted: impl Fn(&Entry) -> bool) -> FileResult<u64> {
+    let mut count = 0;
+    Writer::begin(path, false)?.change(|| {
+        let (mut text, mut lines) = (Vec::new(), Vec::new());
+        let read = each(path, |line| {
+            if line.entry.as_ref().is_some_and(&unwanted) {
+                lines.push(line.first());
+            } else {
+                text.extend_from_slice(line.raw);
+            }
+        })?;
+        let from = Some(read.whole()?.stamp);
+        if lines.is_empty() {
+            return Err(Error::NotFound.into());
+        }
+        end_line(&mut text);
+        count = lines.len() as u64;
+        Ok(Some(Edit { from, text, step: Step::Comment(lines) }))
+    })?;
+    Ok(count)
+}
+
+/// Ends the last line, if it is not.
+fn end_line(text: &mut Vec<u8>) {
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+}
