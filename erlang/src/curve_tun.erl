@@ -91,9 +91,9 @@ connect(Host, Port, Options) ->
 %% and `{error, {unknown_peer, Offered}}' when it is not known and `first_use' refuses. While the file cannot be used no
 %% server is trusted; the reason says why. In both cases the host has to be an address or a name, else it is `badarg'.
 %%
-%% `{error, wrong_server_key}' when the server does not hold the secret of the key, `{error, closed}' when it closed
-%% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does not accept
-%% is connected at first, and sees the connection close.
+%% `{error, wrong_server_key}' when the server does not hold the secret of the key, or its vault is out of order,
+%% `{error, closed}' when it closed without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client
+%% whose key the server does not accept is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
