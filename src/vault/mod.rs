@@ -29,10 +29,10 @@ pub(crate) use local::TwoSteps;
 use local::vault_over_local_key;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
-#[cfg(feature = "pkcs11")]
-pub use pkcs11::Pkcs11Vault;
 #[cfg(all(feature = "pkcs11", feature = "inject"))]
 pub use pkcs11::read_pkcs11_uri;
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
 #[cfg(feature = "nif")]
 pub(crate) use secret_line::first_line;
 pub use store::Exposure;
