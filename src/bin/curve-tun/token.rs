@@ -78,6 +78,11 @@ mod built_in {
         match error {
             Error::FileNotFound => "Check module-path in the URI.".to_owned(),
             Error::NotFound => "It is not the library that the URI says has to answer.".to_owned(),
+            _ if path.is_relative() => {
+                "It is taken when the URI names no module, and is part of p11-kit: install that, or write module-path=/PATH \
+                 in the URI."
+                    .to_owned()
+            }
             _ => format!(
                 "It cannot be loaded or initialised as a PKCS#11 library. \"pkcs11-tool --module {} \
                  --list-token-slots\" may tell more.",

@@ -1,6 +1,7 @@
 //! The vault whose key is in a PKCS #11 token: a smart card, a USB key, a hardware security module.
 
 mod failure;
+mod maker;
 #[allow(unsafe_code)]
 mod module;
 mod pin;
@@ -15,8 +16,9 @@ use crate::crypto::PublicKey;
 use crate::error::Result;
 use failure::Explained;
 pub use failure::{LeftKey, Pkcs11Failure, Pkcs11Part};
+use maker::Maker;
 use pin::Pin;
-use token::{Maker, TokenKey};
+use token::TokenKey;
 use uri::Uri;
 #[cfg(feature = "inject")]
 pub use uri::read_pkcs11_uri;

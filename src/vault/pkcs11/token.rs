@@ -1,19 +1,18 @@
 //! A key pair in a token: found, made, and used to agree keys.
 
-use super::failure::{Explained, LeftKey, Pkcs11Failure, Pkcs11Part};
+use super::failure::{Explained, Pkcs11Failure, Pkcs11Part};
 use super::module::Module;
 use super::pin::Pin;
 use super::session::{Attribute, Session, Value};
 use super::uri::Uri;
-use crate::crypto::{KEY_BYTES, PublicKey, Secret, SharedKey, random};
+use crate::crypto::{KEY_BYTES, PublicKey, Secret, SharedKey};
 use crate::error::{Error, Result};
 use crate::vault::local::Agree;
 use cryptoki_sys::{
     CK_FALSE, CK_OBJECT_HANDLE, CK_SLOT_ID, CK_TRUE, CKA_CLASS, CKA_DERIVE, CKA_EC_PARAMS, CKA_EXTRACTABLE,
     CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_PRIVATE, CKA_SENSITIVE, CKA_TOKEN, CKA_VALUE_LEN,
     CKF_LOGIN_REQUIRED, CKF_PROTECTED_AUTHENTICATION_PATH, CKF_TOKEN_INITIALIZED, CKF_USER_PIN_LOCKED,
-    CKF_WRITE_PROTECTED, CKK_EC_EDWARDS, CKK_EC_MONTGOMERY, CKK_GENERIC_SECRET, CKM_EC_EDWARDS_KEY_PAIR_GEN,
-    CKM_EC_MONTGOMERY_KEY_PAIR_GEN, CKM_ECDH1_DERIVE, CKO_PRIVATE_KEY, CKO_SECRET_KEY,
+    CKK_EC_EDWARDS, CKK_EC_MONTGOMERY, CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_SECRET_KEY,
 };
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 /// The library that is asked when the URI names none: it passes on to all that the system has configured.
 const DEFAULT_MODULE: &str = "p11-kit-proxy.so";
 /// `CKA_EC_PARAMS` of X25519: the object identifier 1.3.101.110.
-const X25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x6e];
+pub(super) const X25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x6e];
 /// The same as a name, a printable string.
 const X25519_NAME: &[u8] = b"\x13\x0acurve25519";
 
@@ -43,10 +42,10 @@ enum Line {
 }
 
 /// A session in which the key was found.
-struct OpenKey {
-    session: Session,
+pub(super) struct OpenKey {
+    pub session: Session,
     key: CK_OBJECT_HANDLE,
-    public: PublicKey,
+    pub public: PublicKey,
     form: PointForm,
 }
 
@@ -72,8 +71,12 @@ impl TokenKey {
     /// A key that is there; gives its public key, too.
     pub(super) fn open(uri: Uri, pin: Option<Pin>) -> Explained<(TokenKey, PublicKey)> {
         let open = OpenKey::find(&uri, pin.as_ref())?;
-        let (public, line) = (open.public, Mutex::new(Line::Open(open)));
-        Ok((TokenKey { uri, pin, public, line }, public))
+        let public = open.public;
+        Ok((TokenKey::of(uri, pin, open), public))
+    }
+
+    pub(super) fn of(uri: Uri, pin: Option<Pin>, open: OpenKey) -> TokenKey {
+        TokenKey { uri, pin, public: open.public, line: Mutex::new(Line::Open(open)) }
     }
 
     /// Opens a session again, after the token was away or the session was lost.
@@ -144,12 +147,17 @@ impl OpenKey {
     /// The public key is computed by the private key itself, which also tells the form that the module takes points in:
     /// what the token says of a public key beside it proves nothing.
     fn of(session: Session, key: CK_OBJECT_HANDLE) -> Result<OpenKey> {
-        let mut open = OpenKey { session, key, public: PublicKey::BASE_POINT, form: PointForm::Raw };
+        let mut open = OpenKey::unproven(session, key);
         open.find_out()?;
         Ok(open)
     }
 
-    fn find_out(&mut self) -> Result<()> {
+    /// A key of which nothing is known before [`OpenKey::find_out`].
+    pub(super) fn unproven(session: Session, key: CK_OBJECT_HANDLE) -> OpenKey {
+        OpenKey { session, key, public: PublicKey::BASE_POINT, form: PointForm::Raw }
+    }
+
+    pub(super) fn find_out(&mut self) -> Result<()> {
         let computed = self.derive(&PublicKey::BASE_POINT).or_else(|error| {
             self.form = PointForm::Der;
             self.derive(&PublicKey::BASE_POINT).map_err(|_| error)
@@ -181,113 +189,7 @@ impl OpenKey {
     }
 }
 
-/// A token that a key can be made in: all that can be looked at before has been.
-pub(super) struct Maker {
-    uri: Uri,
-    pin: Option<Pin>,
-    session: Session,
-    mechanism: cryptoki_sys::CK_MECHANISM_TYPE,
-    id: Vec<u8>,
-}
-
-/// A key that was just made, and can still be taken back.
-pub(super) struct Made {
-    key: TokenKey,
-    id: Vec<u8>,
-    objects: [CK_OBJECT_HANDLE; 2],
-}
-
-impl Maker {
-    pub(super) fn ready(uri: Uri, pin: Option<Pin>) -> Explained<Maker> {
-        if uri.object.is_none() {
-            return Err(Pkcs11Failure::of(Pkcs11Part::Uri, Error::InvalidArgument));
-        }
-        let module = load(&uri)?;
-        let (session, mechanism) = Maker::look(&module, &uri, pin.as_ref()).map_err(about_token)?;
-        let mut id = vec![0; 16];
-        random(&mut id)?;
-        let id = uri.id.clone().unwrap_or(id);
-        Ok(Maker { uri, pin, session, mechanism, id })
-    }
-
-    fn look(
-        module: &Module,
-        uri: &Uri,
-        pin: Option<&Pin>,
-    ) -> Result<(Session, cryptoki_sys::CK_MECHANISM_TYPE)> {
-        let slot = find_token(module, uri)?;
-        if module.token_info(slot)?.flags & CKF_WRITE_PROTECTED != 0 {
-            return Err(Error::ReadOnly);
-        }
-        let mechanisms = module.mechanisms(slot)?;
-        // Older modules make X25519 keys as keys of type Edwards.
-        let mechanism = [CKM_EC_MONTGOMERY_KEY_PAIR_GEN, CKM_EC_EDWARDS_KEY_PAIR_GEN]
-            .into_iter()
-            .find(|mechanism| mechanisms.contains(mechanism))
-            .filter(|_| mechanisms.contains(&CKM_ECDH1_DERIVE))
-            .ok_or(Error::VaultFailed)?;
-        let session = enter(module, slot, true, pin)?;
-        // Two keys of one name could not be told apart.
-        if session.find(&named(uri))?.is_empty() {
-            Ok((session, mechanism))
-        } else {
-            Err(Error::AlreadyExists)
-        }
-    }
-
-    /// Makes the key, in the token, which it never leaves. What cannot be used is removed.
-    pub(super) fn make(self) -> Explained<Made> {
-        let Maker { uri, pin, session, mechanism, id } = self;
-        let label = uri.object.as_deref().unwrap_or_default();
-        let both = [
-            (CKA_TOKEN, Value::Flag(CK_TRUE)),
-            (CKA_LABEL, Value::Bytes(label.as_bytes())),
-            (CKA_ID, Value::Bytes(&id)),
-        ];
-        let public = [&both[..], &[(CKA_EC_PARAMS, Value::Bytes(&X25519_PARAMS))]].concat();
-        let kept = [
-            (CKA_PRIVATE, Value::Flag(CK_TRUE)),
-            (CKA_SENSITIVE, Value::Flag(CK_TRUE)),
-            (CKA_EXTRACTABLE, Value::Flag(CK_FALSE)),
-            (CKA_DERIVE, Value::Flag(CK_TRUE)),
-        ];
-        let private = [&both[..], &kept].concat();
-        let (public, private) = session.generate_pair(mechanism, &public, &private).map_err(about_token)?;
-        let mut open = OpenKey { session, key: private, public: PublicKey::BASE_POINT, form: PointForm::Raw };
-        let usable = open.find_out();
-        let (public_key, line) = (open.public, Mutex::new(Line::Open(open)));
-        let key = TokenKey { uri, pin, public: public_key, line };
-        let made = Made { key, id, objects: [private, public] };
-        match usable {
-            Ok(()) => Ok(made),
-            Err(error) => Err(made.take_back(about_token(error))),
-        }
-    }
-}
-
-impl Made {
-    pub(super) fn public_key(&self) -> &PublicKey {
-        &self.key.public
-    }
-
-    pub(super) fn keep(self) -> TokenKey {
-        self.key
-    }
-
-    /// Removes the key again, since `failure` keeps it from being of use.
-    pub(super) fn take_back(self, failure: Pkcs11Failure) -> Pkcs11Failure {
-        let Made { key, id, objects } = self;
-        let public = (key.public != PublicKey::BASE_POINT).then_some(key.public);
-        let line = key.line.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Line::Open(open) = line else { return failure };
-        // Both are tried, whatever becomes of the first.
-        let removed = objects.map(|object| open.session.destroy(object));
-        let left = removed.iter().any(Result::is_err).then_some(LeftKey { public, id });
-        Pkcs11Failure { left, ..failure }
-    }
-}
-
-fn load(uri: &Uri) -> Explained<Module> {
+pub(super) fn load(uri: &Uri) -> Explained<Module> {
     let module = Module::load(module_path(uri)).map_err(|error| about_module(uri, error))?;
     let info = module.info().map_err(|error| about_module(uri, error))?;
     let version = (info.libraryVersion.major, info.libraryVersion.minor);
@@ -305,7 +207,7 @@ fn about_module(uri: &Uri, error: Error) -> Pkcs11Failure {
     Pkcs11Failure::of(Pkcs11Part::Module(module_path(uri).to_owned()), error)
 }
 
-fn about_token(error: Error) -> Pkcs11Failure {
+pub(super) fn about_token(error: Error) -> Pkcs11Failure {
     Pkcs11Failure::of(Pkcs11Part::Token, error)
 }
 
@@ -316,7 +218,7 @@ fn says(wanted: Option<&str>, there: &[u8]) -> bool {
 }
 
 /// The one token that the URI describes; `NotFound` if there is none, `InvalidArgument` if there are several.
-fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
+pub(super) fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
     only(module.slots()?.into_iter().filter(|slot| {
         let (Ok(token), Ok(place)) = (module.token_info(*slot), module.slot_info(*slot)) else {
             // It was taken out just now.
@@ -340,7 +242,7 @@ fn only<T>(mut things: impl Iterator<Item = T>) -> Result<T> {
 }
 
 /// Opens a session and logs in.
-fn enter(module: &Module, slot: CK_SLOT_ID, to_write: bool, pin: Option<&Pin>) -> Result<Session> {
+pub(super) fn enter(module: &Module, slot: CK_SLOT_ID, to_write: bool, pin: Option<&Pin>) -> Result<Session> {
     let session = Session::open(module.clone(), slot, to_write)?;
     let flags = module.token_info(slot)?.flags;
     let is = |flag| flags & flag != 0;
@@ -357,7 +259,7 @@ fn enter(module: &Module, slot: CK_SLOT_ID, to_write: bool, pin: Option<&Pin>) -
 }
 
 /// The attributes by which the URI names its key.
-fn named(uri: &Uri) -> Vec<Attribute<'_>> {
+pub(super) fn named(uri: &Uri) -> Vec<Attribute<'_>> {
     let label = uri.object.as_ref().map(|label| (CKA_LABEL, Value::Bytes(label.as_bytes())));
     let id = uri.id.as_ref().map(|id| (CKA_ID, Value::Bytes(id)));
     label.into_iter().chain(id).collect()
