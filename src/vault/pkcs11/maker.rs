@@ -4,7 +4,7 @@ use super::failure::{Explained, LeftKey, Pkcs11Failure, Pkcs11Part};
 use super::module::Module;
 use super::pin::Pin;
 use super::session::{Session, Value};
-use super::token::{OpenKey, TokenKey, X25519_PARAMS, about_token, enter, find_token, load, named};
+use super::token::{OpenKey, TokenKey, X25519_PARAMS, about_token, enter, find_token, look, named};
 use super::uri::Uri;
 use crate::crypto::{PublicKey, random};
 use crate::error::{Error, Result};
@@ -37,15 +37,14 @@ impl Maker {
         if uri.object.is_none() {
             return Err(Pkcs11Failure::of(Pkcs11Part::Uri, Error::InvalidArgument));
         }
-        let module = load(&uri)?;
-        let (session, mechanism) = Maker::look(&module, &uri, pin.as_ref()).map_err(about_token)?;
+        let (session, mechanism) = look(&uri, |module| Maker::enter(module, &uri, pin.as_ref()))?;
         let mut id = vec![0; 16];
         random(&mut id)?;
         let id = uri.id.clone().unwrap_or(id);
         Ok(Maker { uri, pin, session, mechanism, id })
     }
 
-    fn look(module: &Module, uri: &Uri, pin: Option<&Pin>) -> Result<(Session, CK_MECHANISM_TYPE)> {
+    fn enter(module: &Module, uri: &Uri, pin: Option<&Pin>) -> Result<(Session, CK_MECHANISM_TYPE)> {
         let slot = find_token(module, uri)?;
         if module.token_info(slot)?.flags & CKF_WRITE_PROTECTED != 0 {
             return Err(Error::ReadOnly);
@@ -121,5 +120,6 @@ impl Made {
 /// Removes objects; says whether all are gone.
 fn remove(session: &Session, objects: &[CK_OBJECT_HANDLE]) -> bool {
     // Each is tried, whatever becomes of the others.
-    objects.iter().fold(true, |all, object| session.destroy(*object).is_ok() && all)
+    let refused = objects.iter().filter(|object| session.destroy(**object).is_err());
+    refused.count() == 0
 }

@@ -7,11 +7,11 @@
 use crate::error::{Error, Result};
 use cryptoki_sys::{
     CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_INFO, CK_MECHANISM_TYPE, CK_RV, CK_SLOT_ID, CK_SLOT_INFO,
-    CK_TOKEN_INFO, CK_TRUE, CKF_OS_LOCKING_OK, CKR_BUFFER_TOO_SMALL, CKR_CRYPTOKI_ALREADY_INITIALIZED,
-    CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_HOST_MEMORY, CKR_OK,
-    CKR_PIN_EXPIRED, CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_LOCKED,
-    CKR_SESSION_READ_ONLY, CKR_SLOT_ID_INVALID, CKR_TOKEN_NOT_PRESENT, CKR_TOKEN_NOT_RECOGNIZED,
-    CKR_TOKEN_WRITE_PROTECTED, CKR_USER_PIN_NOT_INITIALIZED,
+    CK_TOKEN_INFO, CK_TRUE, CK_ULONG, CKF_OS_LOCKING_OK, CKR_BUFFER_TOO_SMALL,
+    CKR_CRYPTOKI_ALREADY_INITIALIZED, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED,
+    CKR_HOST_MEMORY, CKR_OK, CKR_PIN_EXPIRED, CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE,
+    CKR_PIN_LOCKED, CKR_SESSION_READ_ONLY, CKR_SLOT_ID_INVALID, CKR_TOKEN_NOT_PRESENT,
+    CKR_TOKEN_NOT_RECOGNIZED, CKR_TOKEN_WRITE_PROTECTED, CKR_USER_PIN_NOT_INITIALIZED,
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const RENEWED_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// How often a list is asked for that grows while it is read.
 const LIST_TRIES: usize = 8;
 /// What a token says that does not count its sessions.
-const UNAVAILABLE: u64 = u64::MAX;
+const UNAVAILABLE: CK_ULONG = CK_ULONG::MAX;
 
 /// A loaded library.
 #[derive(Clone)]
@@ -145,8 +145,7 @@ impl Module {
     /// Whether a token says that this process has sessions with it.
     fn counts_sessions(&self) -> bool {
         let slots = self.slots().unwrap_or_default();
-        let counts =
-            slots.into_iter().filter_map(|slot| Some(u64::from(self.token_info(slot).ok()?.ulSessionCount)));
+        let counts = slots.into_iter().filter_map(|slot| Some(self.token_info(slot).ok()?.ulSessionCount));
         counts.into_iter().any(|count| count != 0 && count != UNAVAILABLE)
     }
 
@@ -217,7 +216,7 @@ impl Module {
 }
 
 /// A list, of which a function first tells the length.
-fn list<T: Default + Clone>(get: impl Fn(*mut T, &mut cryptoki_sys::CK_ULONG) -> CK_RV) -> Result<Vec<T>> {
+fn list<T: Default + Clone>(get: impl Fn(*mut T, &mut CK_ULONG) -> CK_RV) -> Result<Vec<T>> {
     for _ in 0..LIST_TRIES {
         let mut count = 0;
         check(get(null_mut(), &mut count))?;

@@ -123,17 +123,8 @@ impl Agree for TokenKey {
 }
 
 impl OpenKey {
-    /// Finds the key, if need be with a library that has been made to look for its tokens anew.
     fn find(uri: &Uri, pin: Option<&Pin>) -> Explained<OpenKey> {
-        let module = load(uri)?;
-        let epoch = module.epoch();
-        let found = OpenKey::find_by(&module, uri, pin);
-        if let Err(Error::NotFound | Error::VaultFailed) = found
-            && module.renew(epoch).map_err(|error| about_module(uri, error))?
-        {
-            return OpenKey::find_by(&module, uri, pin).map_err(about_token);
-        }
-        found.map_err(about_token)
+        look(uri, |module| OpenKey::find_by(module, uri, pin))
     }
 
     fn find_by(module: &Module, uri: &Uri, pin: Option<&Pin>) -> Result<OpenKey> {
@@ -189,7 +180,20 @@ impl OpenKey {
     }
 }
 
-pub(super) fn load(uri: &Uri) -> Explained<Module> {
+/// Looks for something in the token; if that is not there, once more, with a library that has looked for its tokens anew.
+pub(super) fn look<T>(uri: &Uri, find: impl Fn(&Module) -> Result<T>) -> Explained<T> {
+    let module = load(uri)?;
+    let epoch = module.epoch();
+    let found = find(&module);
+    if let Err(Error::NotFound | Error::VaultFailed) = found
+        && module.renew(epoch).map_err(|error| about_module(uri, error))?
+    {
+        return find(&module).map_err(about_token);
+    }
+    found.map_err(about_token)
+}
+
+fn load(uri: &Uri) -> Explained<Module> {
     let module = Module::load(module_path(uri)).map_err(|error| about_module(uri, error))?;
     let info = module.info().map_err(|error| about_module(uri, error))?;
     let version = (info.libraryVersion.major, info.libraryVersion.minor);
