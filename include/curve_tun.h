@@ -116,7 +116,7 @@ enum curve_tun_result
     CURVE_TUN_ERR_WEAK_KEY = 11,
     // The peer sent something other than the one packet expected of it.
     CURVE_TUN_ERR_BAD_PACKET = 12,
-    // The server could not open the hello, or its cookie does not open.
+    // The server could not open the hello, or its cookie does not open: it has another key, or its vault fails.
     CURVE_TUN_ERR_WRONG_SERVER_KEY = 13,
     // The initiate came after its minute key was gone.
     CURVE_TUN_ERR_COOKIE_EXPIRED = 14,
@@ -186,6 +186,8 @@ enum curve_tun_result
     CURVE_TUN_ERR_KEY_DENIED = 46,
     // DNS gave an answer without a valid proof by DNSSEC.
     CURVE_TUN_ERR_NOT_VALIDATED = 47,
+    // The PIN of a token is locked, expired or not set.
+    CURVE_TUN_ERR_PIN_LOCKED = 48,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -515,14 +517,15 @@ curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
 // stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it has one. `docs/VAULTS.md` lists the attributes.
 //
 // Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). While the
-// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again.
+// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that
+// is refused is not tried again, by this vault; nor should the program do so, nor what starts it anew: tokens lock.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
 // if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
 // `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
-// `CURVE_TUN_ERR_PERMISSION_DENIED` if the PIN is locked or expired; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails; for
-// the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
+// `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails;
+// for the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
 // `curve_tun_vault_create_file`. Threads: any. Blocks as long as the token does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_open_pkcs11(const char *uri,
@@ -946,7 +949,8 @@ curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
 // came can still be received.
 //
 // Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
+// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails.
+// Threads: one at a time.
 curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
 
 // Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the

@@ -34,7 +34,7 @@ pub enum Error {
     WeakKey,
     /// The peer sent something other than the one packet expected of it.
     BadPacket,
-    /// The server could not open the hello, or its cookie does not open.
+    /// The server could not open the hello, or its cookie does not open: it has another key, or its vault fails.
     WrongServerKey,
     /// The initiate came after its minute key was gone.
     CookieExpired,
@@ -104,6 +104,8 @@ pub enum Error {
     KeyDenied,
     /// DNS gave an answer without a valid proof by DNSSEC.
     NotValidated,
+    /// The PIN of a token is locked, expired or not set.
+    PinLocked,
 }
 
 /// What fails, fails with [`Error`].
@@ -111,7 +113,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Every error, in the order of their numbers.
-    pub const ALL: [Error; 47] = [
+    pub const ALL: [Error; 48] = [
         Error::Null,
         Error::InvalidArgument,
         Error::WrongState,
@@ -159,6 +161,7 @@ impl Error {
         Error::KeyChanged,
         Error::KeyDenied,
         Error::NotValidated,
+        Error::PinLocked,
     ];
 
     /// Number, C name, Erlang atom and sentence: the one table of them all.
@@ -210,7 +213,7 @@ impl Error {
                 13,
                 "CURVE_TUN_ERR_WRONG_SERVER_KEY\0",
                 "wrong_server_key",
-                "the server does not hold the secret of the public key given for it\0",
+                "the server does not hold the secret of the public key given for it, or its vault is out of order\0",
             ),
             Error::CookieExpired => (
                 14,
@@ -361,6 +364,9 @@ impl Error {
                 "not_validated",
                 "the answer of DNS has no valid proof by DNSSEC\0",
             ),
+            Error::PinLocked => {
+                (48, "CURVE_TUN_ERR_PIN_LOCKED\0", "pin_locked", "the PIN is locked, expired or not set\0")
+            }
         }
     }
 

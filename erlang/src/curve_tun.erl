@@ -93,9 +93,9 @@ connect(Host, Port, Options) ->
 %% A key that was to be remembered and cannot be written down costs the memory and not the tunnel: it is `{ok, Socket}' all
 %% the same, a warning is logged with the reason, and the next use of that server is a first use again.
 %%
-%% `{error, wrong_server_key}' when the server does not hold the secret of the key, `{error, closed}' when it closed
-%% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does not accept
-%% is connected at first, and sees the connection close.
+%% `{error, wrong_server_key}' when the server does not hold the secret of the key, or its vault is out of order,
+%% `{error, closed}' when it closed without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client
+%% whose key the server does not accept is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->

@@ -240,7 +240,8 @@ pub unsafe extern "C" fn curve_tun_connection_tick(
 /// came can still be received.
 ///
 /// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-/// answered by the end alone, which is what a server does that cannot open it. Threads: one at a time.
+/// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails.
+/// Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_transport_ended(
     connection: *mut curve_tun_connection,

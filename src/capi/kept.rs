@@ -140,14 +140,15 @@ pub unsafe extern "C" fn curve_tun_vault_open_agent(
 /// stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it has one. `docs/VAULTS.md` lists the attributes.
 ///
 /// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). While the
-/// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again.
+/// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that
+/// is refused is not tried again, by this vault; nor should the program do so, nor what starts it anew: tokens lock.
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
 /// if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
 /// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
-/// `CURVE_TUN_ERR_PERMISSION_DENIED` if the PIN is locked or expired; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails; for
-/// the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
+/// `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails;
+/// for the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
 /// `curve_tun_vault_create_file`. Threads: any. Blocks as long as the token does.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -34,7 +34,7 @@ pub enum curve_tun_result {
     CURVE_TUN_ERR_WEAK_KEY = 11,
     /// The peer sent something other than the one packet expected of it.
     CURVE_TUN_ERR_BAD_PACKET = 12,
-    /// The server could not open the hello, or its cookie does not open.
+    /// The server could not open the hello, or its cookie does not open: it has another key, or its vault fails.
     CURVE_TUN_ERR_WRONG_SERVER_KEY = 13,
     /// The initiate came after its minute key was gone.
     CURVE_TUN_ERR_COOKIE_EXPIRED = 14,
@@ -104,6 +104,8 @@ pub enum curve_tun_result {
     CURVE_TUN_ERR_KEY_DENIED = 46,
     /// DNS gave an answer without a valid proof by DNSSEC.
     CURVE_TUN_ERR_NOT_VALIDATED = 47,
+    /// The PIN of a token is locked, expired or not set.
+    CURVE_TUN_ERR_PIN_LOCKED = 48,
 }
 
 use curve_tun_result::*;
@@ -158,6 +160,7 @@ impl From<Error> for curve_tun_result {
             Error::KeyChanged => CURVE_TUN_ERR_KEY_CHANGED,
             Error::KeyDenied => CURVE_TUN_ERR_KEY_DENIED,
             Error::NotValidated => CURVE_TUN_ERR_NOT_VALIDATED,
+            Error::PinLocked => CURVE_TUN_ERR_PIN_LOCKED,
         }
     }
 }

@@ -355,7 +355,8 @@ impl Connection {
     /// The transport has come to its end in order (the peer closed its side); messages that came stay.
     ///
     /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read and answered by the
-    /// end alone, which is what a server does that cannot open it; or `TooManyHandshakes` for one that has given way.
+    /// end alone, which is what a server does that cannot open it, having another key, or a vault that fails; or
+    /// `TooManyHandshakes` for one that has given way.
     /// A transport that broke is told by [`Connection::close`].
     pub fn transport_ended(&mut self) -> Error {
         if let Err(error) = self.check_place() {

@@ -29,17 +29,17 @@ pub(crate) use local::TwoSteps;
 use local::vault_over_local_key;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
-#[cfg(feature = "pkcs11")]
-pub use pkcs11::Pkcs11Vault;
 #[cfg(all(feature = "pkcs11", feature = "inject"))]
 pub use pkcs11::read_pkcs11_uri;
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
 #[cfg(feature = "nif")]
 pub(crate) use secret_line::first_line;
 pub use store::Exposure;
 #[cfg(feature = "inject")]
 pub use store::STEP;
 
-use crate::crypto::{NONCE_BYTES, Nonce, PublicKey, equal};
+use crate::crypto::{KEY_BYTES, NONCE_BYTES, Nonce, PublicKey, TAG_BYTES, equal, random};
 use crate::error::{Error, Result};
 use crate::protocol::nonce;
 pub use crate::protocol::nonce::LongTermNonce;
@@ -182,4 +182,21 @@ pub trait Vault: Send + Sync {
 /// A hello opens to 64 zeros.
 pub(crate) fn check_hello(opened: &[u8; HELLO_ZEROS.len()]) -> Result<()> {
     if equal(opened, &HELLO_ZEROS) { Ok(()) } else { Err(Error::BadPacket) }
+}
+
+/// Has a vault use its key, as a check that it can: it seals a box for a peer that is made for that, who opens it.
+///
+/// That takes one long-term nonce, and as long as the vault does.
+///
+/// # Errors
+/// Those of [`Vault::box_seal`]; `VaultFailed` if the box is not one of the vault's public key.
+pub fn exercise(vault: &dyn Vault) -> Result<()> {
+    let peer = MemoryVault::generate()?;
+    let (mut message, mut opened) = ([0; KEY_BYTES], [0; KEY_BYTES]);
+    random(&mut message)?;
+    let mut sealed = [0; KEY_BYTES + TAG_BYTES];
+    // Of a cookie's peer nothing is remembered: the key itself is asked.
+    let nonce = vault.box_seal(Purpose::Cookie, &peer.public_key(), &message, &mut sealed)?;
+    let open = peer.box_open(Purpose::Cookie, &vault.public_key(), &nonce, &sealed, &mut opened);
+    if open.is_ok() && equal(&message, &opened) { Ok(()) } else { Err(Error::VaultFailed) }
 }

@@ -15,6 +15,7 @@ typedef CK_ULONG CK_RV;
 
 /* Functions of PKCS#11 2.40 by their place in CK_FUNCTION_LIST. */
 enum {
+    INITIALIZE = 0,
     GET_FUNCTION_LIST = 3,
     GET_SLOT_LIST = 4,
     GET_MECHANISM_LIST = 7,
@@ -23,6 +24,7 @@ enum {
     CLOSE_ALL_SESSIONS = 14,
     LOGIN = 18,
     CREATE_OBJECT = 20,
+    DESTROY_OBJECT = 22,
     GET_ATTRIBUTE_VALUE = 24,
     FIND_OBJECTS_INIT = 26,
     GENERATE_KEY_PAIR = 59,

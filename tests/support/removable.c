@@ -1,5 +1,6 @@
 /* A PKCS#11 module in front of another (MODULE), whose token is away while the file AWAY exists, and whose PIN is wrong
- * while the file WRONG_PIN exists; each login adds a byte to the file LOGINS. */
+ * while the file WRONG_PIN exists and locked while LOCKED does; each login adds a byte to the file LOGINS. With FORGETFUL
+ * defined it finds a token that was away only when it is initialised anew, which adds a byte to the file STARTS. */
 
 #include "front.h"
 
@@ -8,8 +9,10 @@
 
 #define CKR_DEVICE_REMOVED 0x32UL
 #define CKR_PIN_INCORRECT 0xA0UL
+#define CKR_PIN_LOCKED 0xA4UL
 #define CKR_TOKEN_NOT_PRESENT 0xE0UL
 
+typedef CK_RV initialize_function(void *);
 typedef CK_RV get_slot_list_function(unsigned char, CK_ULONG *, CK_ULONG *);
 typedef CK_RV open_session_function(CK_ULONG, CK_ULONG, void *, void *, CK_ULONG *);
 typedef CK_RV close_all_function(CK_ULONG);
@@ -17,10 +20,39 @@ typedef CK_RV login_function(CK_ULONG, CK_ULONG, unsigned char *, CK_ULONG);
 typedef CK_RV derive_key_function(CK_ULONG, void *, CK_ULONG, void *, CK_ULONG, CK_ULONG *);
 
 static CK_ULONG last_slot;
+static int forgotten;
+
+static int there(const char *file)
+{
+    return access(file, F_OK) == 0;
+}
 
 static int away(void)
 {
-    return access(AWAY, F_OK) == 0;
+#ifdef FORGETFUL
+    if (there(AWAY))
+        forgotten = 1;
+#endif
+    return there(AWAY) || forgotten;
+}
+
+static void count(const char *file)
+{
+    FILE *counted = fopen(file, "a");
+
+    if (counted != NULL) {
+        fputc('+', counted);
+        fclose(counted);
+    }
+}
+
+static CK_RV initialize(void *arguments)
+{
+    initialize_function *next = (initialize_function *)theirs->function[INITIALIZE];
+
+    forgotten = 0;
+    count(STARTS);
+    return next(arguments);
 }
 
 static CK_RV get_slot_list(unsigned char present, CK_ULONG *slots, CK_ULONG *count)
@@ -45,13 +77,11 @@ static CK_RV open_session(CK_ULONG slot, CK_ULONG flags, void *application, void
 static CK_RV login(CK_ULONG session, CK_ULONG user, unsigned char *pin, CK_ULONG length)
 {
     login_function *next = (login_function *)theirs->function[LOGIN];
-    FILE *logins = fopen(LOGINS, "a");
 
-    if (logins != NULL) {
-        fputc('+', logins);
-        fclose(logins);
-    }
-    return access(WRONG_PIN, F_OK) == 0 ? CKR_PIN_INCORRECT : next(session, user, pin, length);
+    count(LOGINS);
+    if (there(LOCKED))
+        return CKR_PIN_LOCKED;
+    return there(WRONG_PIN) ? CKR_PIN_INCORRECT : next(session, user, pin, length);
 }
 
 static CK_RV derive_key(CK_ULONG session, void *mechanism, CK_ULONG key, void *template, CK_ULONG count,
@@ -74,6 +104,7 @@ CK_RV C_GetFunctionList(struct list **list)
 
     if (copied != CKR_OK)
         return copied;
+    ours.function[INITIALIZE] = (any_function *)initialize;
     ours.function[GET_SLOT_LIST] = (any_function *)get_slot_list;
     ours.function[OPEN_SESSION] = (any_function *)open_session;
     ours.function[LOGIN] = (any_function *)login;

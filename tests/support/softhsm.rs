@@ -1,6 +1,7 @@
 //! Tokens of SoftHSM, in a folder of the test's own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use curve_tun::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -25,7 +26,7 @@ pub fn is_installed() -> bool {
 
 /// One for each test that needs one: SoftHSM sees those alone that are there when it is loaded, and one that several
 /// processes change at once may miss a key for a moment.
-const TOKENS: [&str; 11] = [
+const TOKENS: [&str; 16] = [
     "suite",
     "again",
     "secret",
@@ -37,6 +38,11 @@ const TOKENS: [&str; 11] = [
     "newer",
     "newer-tool",
     "newer-shown",
+    "proxy",
+    "spy",
+    "unusable",
+    "place",
+    "restarts",
 ];
 
 /// SoftHSM with its tokens in a temporary folder.
@@ -59,7 +65,7 @@ impl SoftHsm {
             // SAFETY: every test of the process comes here first, and waits; nobody reads the environment meanwhile.
             unsafe { std::env::set_var("SOFTHSM2_CONF", &conf) };
             let hsm = SoftHsm { folder, module: module().expect("SoftHSM 2, from the package softhsm2") };
-            let pin_file = hsm.folder().join("pin-of-all");
+            let pin_file = hsm.pin_file();
             std::fs::write(&pin_file, PIN).unwrap();
             TOKENS.iter().for_each(|token| hsm.init_token(token, &pin_file));
             hsm
@@ -68,6 +74,35 @@ impl SoftHsm {
 
     pub fn conf(&self) -> PathBuf {
         self.folder.path().join("softhsm2.conf")
+    }
+
+    /// The folder in which SoftHSM keeps its tokens.
+    pub fn tokens(&self) -> PathBuf {
+        self.folder.path().join("tokens")
+    }
+
+    /// The PIN of all tokens, in a file.
+    pub fn pin_file(&self) -> PathBuf {
+        self.folder.path().join("pin-of-all")
+    }
+
+    /// The kinds and labels of the keys in a token, as another program sees them.
+    pub fn keys(&self, token: &str) -> Vec<(String, String)> {
+        let mut list = Command::new("pkcs11-tool");
+        list.arg("--module").arg(&self.module).args(["--token-label", token, "--login", "--pin"]);
+        list.arg(std::str::from_utf8(PIN).unwrap()).arg("--list-objects").env("SOFTHSM2_CONF", self.conf());
+        let output = list.output().expect("pkcs11-tool, from the package opensc");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut keys = Vec::new();
+        for line in text.lines() {
+            if let Some((kind, _)) = line.split_once(" Key Object;") {
+                keys.push((kind.to_owned(), String::new()));
+            } else if let (Some(label), Some(key)) = (line.trim().strip_prefix("label:"), keys.last_mut()) {
+                key.1 = label.trim().to_owned();
+            }
+        }
+        keys
     }
 
     /// A folder for the states of counters.
@@ -110,4 +145,60 @@ impl SoftHsm {
         let (module, state) = (module.display(), state.display());
         format!("pkcs11:token={token};object={object}?module-path={module}&x-curve-tun-state={state}")
     }
+    /// The same by the module that is taken when the URI names none.
+    pub fn uri_by_default(&self, token: &str, object: &str) -> String {
+        let state = self.folder.path().join(format!("{token}-{object}"));
+        format!("pkcs11:token={token};object={object}?x-curve-tun-state={}", state.display())
+    }
+}
+
+/// A module in front of SoftHSM whose tokens can be taken away, and whose PINs refused.
+pub struct Removable {
+    pub module: PathBuf,
+    name: String,
+}
+
+impl Removable {
+    /// A forgetful one finds them again only when it is initialised anew. Names differ within a process.
+    pub fn new(name: &str, forgetful: bool) -> Removable {
+        let hsm = SoftHsm::get();
+        let define = |what: &str| format!("{what}=\"{}\"", file(name, what).display());
+        let mut definitions = ["AWAY", "WRONG_PIN", "LOCKED", "LOGINS", "STARTS"].map(define).to_vec();
+        definitions.extend(forgetful.then(|| "FORGETFUL".to_owned()));
+        Removable { module: hsm.front("removable", &definitions), name: name.to_owned() }
+    }
+
+    pub fn take_away(&self) {
+        std::fs::write(file(&self.name, "AWAY"), b"").unwrap();
+    }
+
+    pub fn bring_back(&self) {
+        std::fs::remove_file(file(&self.name, "AWAY")).unwrap();
+    }
+
+    /// Has it refuse each PIN, by this error; or none.
+    pub fn refuse(&self, error: Option<Error>) {
+        for (what, its) in [("WRONG_PIN", Error::WrongPassphrase), ("LOCKED", Error::PinLocked)] {
+            let path = file(&self.name, what);
+            if error == Some(its) {
+                std::fs::write(path, b"").unwrap();
+            } else if path.exists() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    /// How often it was logged in to.
+    pub fn logins(&self) -> u64 {
+        std::fs::metadata(file(&self.name, "LOGINS")).map_or(0, |file| file.len())
+    }
+
+    /// How often it was initialised.
+    pub fn starts(&self) -> u64 {
+        std::fs::metadata(file(&self.name, "STARTS")).map_or(0, |file| file.len())
+    }
+}
+
+fn file(name: &str, what: &str) -> PathBuf {
+    SoftHsm::get().folder().join(format!("{name}-{what}"))
 }

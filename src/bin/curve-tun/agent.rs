@@ -1,7 +1,9 @@
 //! `curve-tun agent`: the process that alone knows the key of a vault.
 
 use super::failure::{Failure, Outcome, print};
-use super::vault::{PassphraseArgs, Pkcs11Vault, open_file, with_pin};
+use super::token;
+use super::vault::{PassphraseArgs, open_file};
+use super::watched::Watched;
 use curve_tun::Error;
 use curve_tun::vault::{Agent, Vault};
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -18,7 +20,8 @@ use std::sync::Arc;
 ///
 /// The agent alone knows the key; programs of the same user ask it to box and to open boxes
 /// (curve_tun_vault_open_agent in C). It runs in the foreground, prints "listening on SOCKET" when it is ready, and ends
-/// at SIGTERM, SIGINT or SIGHUP, its keys wiped and its socket removed. It may be restarted under its clients.
+/// at SIGTERM, SIGINT or SIGHUP, its keys wiped and its socket removed. It may be restarted under its clients. When its vault
+/// fails, as when a token is taken away, and when it answers again, it says so on standard error.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  curve-tun agent --vault /etc/myserver/vault --socket /run/myserver/agent.sock"
@@ -48,12 +51,8 @@ struct Of {
 impl Of {
     fn open(&self, passphrase: &PassphraseArgs) -> Result<Arc<dyn Vault>, Failure> {
         match (&self.vault, &self.pkcs11) {
-            (Some(path), _) => Ok(Arc::new(open_file(path, passphrase)?)),
-            (_, Some(uri)) => {
-                let vault =
-                    with_pin("open the key in the token", passphrase, |pin| Pkcs11Vault::open(uri, pin))?;
-                Ok(Arc::new(vault))
-            }
+            (Some(path), _) => Ok(Arc::new(Watched::new(open_file(path, passphrase)?))),
+            (_, Some(uri)) => Ok(Arc::new(Watched::new(token::open(uri, passphrase)?))),
             _ => Err(Failure::from(Error::InvalidArgument)),
         }
     }

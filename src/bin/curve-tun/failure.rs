@@ -16,12 +16,16 @@ pub type Outcome = Result<ExitCode, Failure>;
 pub struct Failure {
     what: String,
     hint: Option<String>,
+    code: u8,
 }
+
+/// The exit code for what is not to be tried again without somebody's help: it counts against a token's PIN.
+pub const PIN_REFUSED: u8 = 4;
 
 impl Failure {
     /// `what` completes the sentence "curve-tun: …", without a final stop.
     pub fn new(what: impl Display) -> Failure {
-        Failure { what: what.to_string(), hint: None }
+        Failure { what: what.to_string(), hint: None, code: 1 }
     }
 
     /// Adds what to do about it: whole sentences.
@@ -30,12 +34,18 @@ impl Failure {
         self
     }
 
-    /// Says it on standard error; gives exit code 1.
+    /// Has it end with another exit code than 1.
+    pub fn code(mut self, code: u8) -> Failure {
+        self.code = code;
+        self
+    }
+
+    /// Says it on standard error; gives the exit code.
     pub fn report(self) -> ExitCode {
         let hint = self.hint.map_or_else(String::new, |hint| format!("{hint}\n"));
         // Nobody is left to be told that standard error is closed.
         let _ = write!(io::stderr(), "curve-tun: {}\n{hint}", self.what);
-        ExitCode::FAILURE
+        ExitCode::from(self.code)
     }
 }
 

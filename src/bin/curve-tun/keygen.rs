@@ -1,7 +1,8 @@
 //! `curve-tun keygen`: a new long-term key pair.
 
 use super::failure::{Failure, Outcome, print, print_secret};
-use super::vault::{PassphraseArgs, Pkcs11Vault, file_failure, with_pin};
+use super::token;
+use super::vault::{PassphraseArgs, file_failure};
 use clap::ValueEnum;
 use curve_tun::vault::{Cost, FileVault, Vault};
 use curve_tun::{KEY_TEXT_LEN, SecretKey};
@@ -76,8 +77,10 @@ fn in_file(path: &Path, args: &Args) -> Result<(), Failure> {
 }
 
 fn in_token(uri: &str, pin: &PassphraseArgs) -> Result<(), Failure> {
-    let vault = with_pin("make a key in the token", pin, |pin| Pkcs11Vault::generate(uri, pin))?;
-    print(vault.public_key())
+    let vault = token::generate(uri, pin)?;
+    print(vault.public_key()).map_err(|failure| {
+        failure.hint("The key is in the token. \"curve-tun public --pkcs11 URI\" prints its public key.")
+    })
 }
 
 fn to_output() -> Result<(), Failure> {

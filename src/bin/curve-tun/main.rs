@@ -6,12 +6,17 @@
 
 #[cfg(target_os = "linux")]
 mod agent;
+#[cfg(target_os = "linux")]
+mod check;
 mod failure;
 mod input;
 mod keygen;
 mod peers;
 mod public;
+mod token;
 mod vault;
+#[cfg(target_os = "linux")]
+mod watched;
 
 use clap::{Parser, Subcommand};
 use failure::Outcome;
@@ -27,7 +32,8 @@ use std::process::ExitCode;
         0  done\n  \
         1  it could not be done; standard error says why and what to do\n  \
         2  the command line is wrong\n  \
-        3  a question was asked, and the answer is no"
+        3  a question was asked, and the answer is no\n  \
+        4  a passphrase or PIN is wrong, or a PIN is locked; to be started again by itself would lock a token"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -42,6 +48,8 @@ enum Command {
     Peers(peers::Command),
     #[cfg(target_os = "linux")]
     Agent(agent::Args),
+    #[cfg(target_os = "linux")]
+    Check(check::Args),
 }
 
 impl Command {
@@ -52,6 +60,8 @@ impl Command {
             Command::Peers(command) => peers::run(command),
             #[cfg(target_os = "linux")]
             Command::Agent(args) => agent::run(args),
+            #[cfg(target_os = "linux")]
+            Command::Check(args) => check::run(args),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::failure::{Failure, Outcome, print};
 use super::input;
-use super::vault::{PassphraseArgs, Pkcs11Vault, file_failure, with_pin};
+use super::token;
+use super::vault::{PassphraseArgs, file_failure};
 use curve_tun::vault::FileVault;
 #[cfg(target_os = "linux")]
-use curve_tun::vault::{AgentVault, Vault};
+use curve_tun::vault::Vault;
 use curve_tun::{Error, PublicKey, SecretKey};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,9 +45,7 @@ pub fn run(args: Args) -> Outcome {
     let public = match &args.of {
         Of { vault: Some(path), .. } => of_vault(path)?,
         Of { agent: Some(path), .. } => of_agent(path)?,
-        Of { pkcs11: Some(uri), .. } => {
-            with_pin("find the key in the token", &args.pin, |pin| Pkcs11Vault::inspect(uri, pin))?
-        }
+        Of { pkcs11: Some(uri), .. } => token::inspect(uri, &args.pin)?,
         Of { secret: Some(path), .. } => of_secret(path)?,
         _ => return Err(Failure::from(Error::InvalidArgument)),
     };
@@ -61,11 +60,7 @@ fn of_vault(path: &Path) -> Result<PublicKey, Failure> {
 
 #[cfg(target_os = "linux")]
 fn of_agent(path: &Path) -> Result<PublicKey, Failure> {
-    let agent = AgentVault::open(path).map_err(|error| {
-        Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()))
-            .hint("\"curve-tun agent --vault FILE --socket PATH\" runs one.")
-    })?;
-    Ok(agent.public_key())
+    Ok(super::check::reach(path)?.public_key())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,6 +1,6 @@
 //! Vaults as subcommands open them: how a passphrase comes, and what errors say.
 
-use super::failure::Failure;
+use super::failure::{Failure, PIN_REFUSED};
 use super::input;
 use curve_tun::Error;
 use curve_tun::vault::FileVault;
@@ -52,70 +52,6 @@ impl PassphraseArgs {
     }
 }
 
-/// Has `open` open a key in a token; the PIN is asked for only if the URI has none and the token wants one.
-pub fn with_pin<T>(
-    what: &str,
-    passphrase: &PassphraseArgs,
-    open: impl Fn(Option<&[u8]>) -> Result<T, Error>,
-) -> Result<T, Failure> {
-    let pin = if passphrase.given() { Some(passphrase.read()?) } else { None };
-    let opened = match open(pin.as_deref().map(Vec::as_slice)) {
-        Err(Error::WrongPassphrase) if pin.is_none() => open(Some(&input::ask("PIN: ")?)),
-        opened => opened,
-    };
-    opened.map_err(|error| token_failure(what, error))
-}
-
-/// An error of a key in a token, with what to do about it. The URI, which may have a PIN, is not repeated.
-fn token_failure(what: &str, error: Error) -> Failure {
-    let failure = Failure::new(format_args!("cannot {what}: {error}"));
-    match error {
-        Error::Unsupported => failure.hint("Build curve-tun with --features cli,pkcs11."),
-        Error::NotFound => failure.hint(
-            "No token, or no X25519 key in it, fits the URI. Is it plugged in? \
-             \"pkcs11-tool --module PATH --list-token-slots\" shows what there is.",
-        ),
-        Error::InvalidArgument => failure.hint(
-            "The URI is malformed, has an unknown attribute, or fits several keys. Write \
-             pkcs11:token=NAME;object=NAME?module-path=/PATH, with special characters as %20 and the like.",
-        ),
-        Error::FileNotFound => {
-            failure.hint("Check module-path, pin-source and x-curve-tun-state in the URI.")
-        }
-        Error::WrongPassphrase => failure.hint("Mind that a token locks after a few wrong PINs."),
-        Error::PermissionDenied => {
-            failure.hint("The PIN is locked or expired: its security officer sets a new one.")
-        }
-        Error::AlreadyExists => failure.hint("The token has an object of that name. Choose another."),
-        Error::VaultInUse => {
-            failure.hint("Another process uses the key's state. Have both use one \"curve-tun agent\".")
-        }
-        _ => failure.hint("The module's own tools may tell more."),
-    }
-}
-
-#[cfg(feature = "pkcs11")]
-pub use curve_tun::vault::Pkcs11Vault;
-
-/// Stands in where the feature is not built in.
-#[cfg(not(feature = "pkcs11"))]
-pub enum Pkcs11Vault {}
-
-#[cfg(not(feature = "pkcs11"))]
-impl Pkcs11Vault {
-    pub fn open(_: &str, _: Option<&[u8]>) -> Result<curve_tun::vault::FileVault, Error> {
-        Err(Error::Unsupported)
-    }
-
-    pub fn generate(_: &str, _: Option<&[u8]>) -> Result<curve_tun::vault::FileVault, Error> {
-        Err(Error::Unsupported)
-    }
-
-    pub fn inspect(_: &str, _: Option<&[u8]>) -> Result<curve_tun::PublicKey, Error> {
-        Err(Error::Unsupported)
-    }
-}
-
 /// Opens a file vault, asking for its passphrase if it has one.
 pub fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileVault, Failure> {
     let failed = |error| file_failure("open the vault", path, error);
@@ -148,7 +84,9 @@ pub fn file_failure(what: &str, path: &Path, error: Error) -> Failure {
         }
         Error::VaultCorrupt => failure.hint("Restore it from a backup, or make a new vault with a new key."),
         Error::VaultVersion => failure.hint("Install the version of curve-tun that made it, or a later one."),
-        Error::WrongPassphrase => failure.hint("Try again. Without its passphrase a vault cannot be opened."),
+        Error::WrongPassphrase => {
+            failure.hint("Try again. Without its passphrase a vault cannot be opened.").code(PIN_REFUSED)
+        }
         Error::DiskFull => failure.hint("Make room on the disk. Nothing was lost."),
         Error::ReadOnly => {
             failure.hint("A vault writes the bound of its counter: it needs a disk that can be written.")

@@ -1,7 +1,12 @@
 //! The vault whose key is in a PKCS #11 token: a smart card, a USB key, a hardware security module.
 
+mod failure;
+mod maker;
+#[allow(unsafe_code)]
 mod module;
 mod pin;
+#[allow(unsafe_code)]
+mod session;
 mod state;
 mod token;
 mod uri;
@@ -9,6 +14,9 @@ mod uri;
 use super::{LocalKey, vault_over_local_key};
 use crate::crypto::PublicKey;
 use crate::error::Result;
+use failure::Explained;
+pub use failure::{LeftKey, Pkcs11Failure, Pkcs11Part};
+use maker::Maker;
 use pin::Pin;
 use token::TokenKey;
 use uri::Uri;
@@ -27,8 +35,10 @@ const CALLS_AT_ONCE: usize = 2;
 /// `docs/VAULTS.md` lists the attributes.
 ///
 /// The token may be taken away and come back, and its sessions may end: calls fail meanwhile, with `NotFound`, and
-/// then go on. Calls block for as long as the token takes, one at a time, so connections have this vault answer later
-/// ([`Answers::Later`](super::Answers::Later)).
+/// then go on, after one login. A PIN that the token refuses then is not tried again. A library that looks for its
+/// tokens only when it is initialised is finalised for that and initialised anew, at most once a second, unless another
+/// part of the process uses it. Calls block for as long as the token takes, one at a time, so connections have this vault
+/// answer later ([`Answers::Later`](super::Answers::Later)).
 pub struct Pkcs11Vault(LocalKey<TokenKey>);
 
 impl Pkcs11Vault {
@@ -38,27 +48,69 @@ impl Pkcs11Vault {
     /// # Errors
     /// `InvalidArgument` if the URI is malformed, has an unknown attribute, or fits more than one token or key, or if
     /// the PIN is over 255 bytes; `FileNotFound` if its module or PIN file does not exist; `NotFound` if no token or
-    /// X25519 key fits; `WrongPassphrase` for a wrong PIN, or none where one is needed to see the key;
-    /// `PermissionDenied` if the PIN is locked or expired; `VaultFailed` if the module fails; for the file of the
-    /// bound those of [`FileVault`](super::FileVault).
+    /// X25519 key fits; `WrongPassphrase` for a wrong PIN, or none where one is needed to see the key; `PinLocked` if
+    /// the PIN is locked, expired or not set: a program that is started again after one of these two, and tries again,
+    /// locks the token. `VaultFailed` if the module fails; for the file of the bound those of
+    /// [`FileVault`](super::FileVault).
     pub fn open(uri: &str, pin: Option<&[u8]>) -> Result<Pkcs11Vault> {
-        Pkcs11Vault::of(uri, pin, TokenKey::open)
+        Pkcs11Vault::open_explained(uri, pin).map_err(|failure| failure.error)
+    }
+
+    /// As [`Pkcs11Vault::open`]; an error tells what it is about.
+    ///
+    /// # Errors
+    /// Those of [`Pkcs11Vault::open`].
+    pub fn open_explained(uri: &str, pin: Option<&[u8]>) -> Explained<Pkcs11Vault> {
+        let (uri, pin) = understood(uri, pin)?;
+        let state = uri.state.clone();
+        let (key, public) = TokenKey::open(uri, pin)?;
+        let nonces = state::nonces(state.as_deref(), &public)?;
+        Ok(Pkcs11Vault(LocalKey::of(key, public, nonces)))
     }
 
     /// Makes a new key in the token and opens it. The URI's `object` is its label; its `id` is drawn if not given.
     ///
+    /// All that can be seen to before the key is made has been by then, a place for the file of the bound included. If it
+    /// cannot be used all the same, it is removed again.
+    ///
     /// # Errors
     /// Those of [`Pkcs11Vault::open`]; `InvalidArgument` without `object`; `AlreadyExists` if the token has an object
-    /// of that name; `ReadOnly` if it cannot be written.
+    /// of that name, or if there is a file where the URI has the bound's; `ReadOnly` if the token cannot be written.
     pub fn generate(uri: &str, pin: Option<&[u8]>) -> Result<Pkcs11Vault> {
-        Pkcs11Vault::of(uri, pin, TokenKey::generate)
+        Pkcs11Vault::generate_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// The public key of the key that `uri` names; the file of the bound is neither needed nor locked.
+    /// As [`Pkcs11Vault::generate`]; an error tells what it is about, and whether the new key could not be removed.
+    ///
+    /// # Errors
+    /// Those of [`Pkcs11Vault::generate`].
+    pub fn generate_explained(uri: &str, pin: Option<&[u8]>) -> Explained<Pkcs11Vault> {
+        let (uri, pin) = understood(uri, pin)?;
+        let state = uri.state.clone();
+        let maker = Maker::ready(uri, pin)?;
+        let place = state::Reserved::at(state.as_deref())?;
+        let made = maker.make()?;
+        let public = *made.public_key();
+        match place.fill(&public) {
+            Ok(nonces) => Ok(Pkcs11Vault(LocalKey::of(made.keep(), public, nonces))),
+            Err(failure) => Err(made.take_back(failure)),
+        }
+    }
+
+    /// The public key of the key that `uri` names, which the token computes; the file of the bound is neither needed
+    /// nor locked.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::open`].
     pub fn inspect(uri: &str, pin: Option<&[u8]>) -> Result<PublicKey> {
+        Pkcs11Vault::inspect_explained(uri, pin).map_err(|failure| failure.error)
+    }
+
+    /// As [`Pkcs11Vault::inspect`]; an error tells what it is about.
+    ///
+    /// # Errors
+    /// Those of [`Pkcs11Vault::inspect`].
+    pub fn inspect_explained(uri: &str, pin: Option<&[u8]>) -> Explained<PublicKey> {
         let (uri, pin) = understood(uri, pin)?;
         Ok(TokenKey::open(uri, pin)?.1)
     }
@@ -72,18 +124,6 @@ impl Pkcs11Vault {
         Ok(Uri::parse(uri)?.pin_value.is_some())
     }
 
-    fn of(
-        uri: &str,
-        pin: Option<&[u8]>,
-        key: impl FnOnce(Uri, Option<Pin>) -> Result<(TokenKey, PublicKey)>,
-    ) -> Result<Pkcs11Vault> {
-        let (uri, pin) = understood(uri, pin)?;
-        let state = uri.state.clone();
-        let (key, public) = key(uri, pin)?;
-        let nonces = state::nonces(state.as_deref(), &public)?;
-        Ok(Pkcs11Vault(LocalKey::of(key, public, nonces)))
-    }
-
     /// The counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "inject")]
     pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
@@ -92,14 +132,18 @@ impl Pkcs11Vault {
 }
 
 /// The URI, and the PIN from wherever it comes.
-fn understood(uri: &str, pin: Option<&[u8]>) -> Result<(Uri, Option<Pin>)> {
+fn understood(uri: &str, pin: Option<&[u8]>) -> Explained<(Uri, Option<Pin>)> {
     crate::crypto::init()?;
-    let mut uri = Uri::parse(uri)?;
-    let of_uri = uri.pin_value.take();
+    let of_uri = |error| Pkcs11Failure::of(Pkcs11Part::Uri, error);
+    let mut uri = Uri::parse(uri).map_err(of_uri)?;
+    let in_uri = uri.pin_value.take();
     let pin = match (pin, &uri.pin_source) {
-        (Some(pin), _) => Some(Pin::new(pin)?),
-        (None, Some(source)) => Some(Pin::from_file(source)?),
-        (None, None) => of_uri,
+        (Some(pin), _) => Some(Pin::new(pin).map_err(|error| Pkcs11Failure::of(Pkcs11Part::Pin, error))?),
+        (None, Some(source)) => {
+            let read = Pin::from_file(source);
+            Some(read.map_err(|error| Pkcs11Failure::of(Pkcs11Part::PinFile(source.clone()), error))?)
+        }
+        (None, None) => in_uri,
     };
     Ok((uri, pin))
 }

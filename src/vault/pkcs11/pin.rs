@@ -3,7 +3,6 @@
 use crate::crypto::Guarded;
 use crate::error::{Error, Result};
 use crate::vault::secret_line::first_line;
-use cryptoki::types::RawAuthPin;
 use std::path::Path;
 
 /// The most bytes that a PIN may have.
@@ -32,11 +31,6 @@ impl Pin {
     /// Those of [`Pin::new`] and of reading the file.
     pub(super) fn from_file(path: &Path) -> Result<Pin> {
         first_line(path, Pin::new)
-    }
-
-    /// A copy for a login; it wipes itself when dropped.
-    pub(super) fn for_login(&self) -> RawAuthPin {
-        RawAuthPin::new(Box::new(self.bytes().to_vec()))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

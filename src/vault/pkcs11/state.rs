@@ -1,6 +1,7 @@
 //! The file in which the bound of the counter of a key in a token is kept.
 
-use crate::crypto::{NonceKey, PublicKey};
+use super::failure::{Explained, Pkcs11Failure, Pkcs11Part};
+use crate::crypto::{NonceKey, PublicKey, random};
 use crate::error::{Error, Result};
 use crate::vault::LongTermNonces;
 use crate::vault::store::{self, Head};
@@ -16,9 +17,15 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Those of opening and making a file vault; `VaultCorrupt` if the state is another key's; `InvalidArgument` if no
 /// path is given and the environment tells no folder for one.
-pub(super) fn nonces(path: Option<&Path>, public: &PublicKey) -> Result<LongTermNonces> {
-    let default = if path.is_none() { Some(default_path(public)?) } else { None };
-    let path = path.or(default.as_deref()).ok_or(Error::Internal)?;
+pub(super) fn nonces(path: Option<&Path>, public: &PublicKey) -> Explained<LongTermNonces> {
+    let found = match path {
+        Some(path) => path.to_owned(),
+        None => default_folder()?.join(name(public)),
+    };
+    opened_or_made(&found, path.is_none(), public).map_err(|error| about(&found, error))
+}
+
+fn opened_or_made(path: &Path, by_default: bool, public: &PublicKey) -> Result<LongTermNonces> {
     match store::open(path) {
         Err(Error::FileNotFound) => {}
         opened => {
@@ -26,21 +33,81 @@ pub(super) fn nonces(path: Option<&Path>, public: &PublicKey) -> Result<LongTerm
             return Ok(LongTermNonces::kept(head.token_nonce_key(public)?, journal));
         }
     }
-    if default.is_some()
-        && let Some(folder) = path.parent()
-    {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|e| Error::of_file(&e))?;
+    if by_default && let Some(folder) = path.parent() {
+        make_folder(folder)?;
     }
     let key = NonceKey::generate()?;
     let journal = store::create(path, &Head::of_token(public, &key)?)?;
     Ok(LongTermNonces::kept(key, journal))
 }
 
-/// `$XDG_STATE_HOME/curve_tun/KEY`, or the same under `$HOME/.local/state`.
-fn default_path(public: &PublicKey) -> Result<PathBuf> {
+/// The state of a key that is yet to be made; removed when dropped.
+pub(super) struct Reserved {
+    file: store::Reserved,
+    /// Where it is to get its name, which is the key's; by a path in the URI it has one.
+    folder: Option<PathBuf>,
+}
+
+impl Reserved {
+    /// Takes the place, and all the room on the disk that it needs.
+    ///
+    /// # Errors
+    /// Those of making a file vault; `InvalidArgument` if no path is given and the environment tells no folder for one.
+    pub(super) fn at(path: Option<&Path>) -> Explained<Reserved> {
+        if let Some(path) = path {
+            let file = store::Reserved::at(path).map_err(|error| about(path, error))?;
+            return Ok(Reserved { file, folder: None });
+        }
+        let folder = default_folder()?;
+        let reserve = || {
+            make_folder(&folder)?;
+            let mut unique = [0; 16];
+            random(&mut unique)?;
+            store::Reserved::at(&folder.join(format!("new-{}", hexadecimal(&unique))))
+        };
+        let file = reserve().map_err(|error| about(&folder, error))?;
+        Ok(Reserved { file, folder: Some(folder) })
+    }
+
+    /// Makes it the state of the key `public`.
+    ///
+    /// # Errors
+    /// Those of [`Error::of_file`].
+    pub(super) fn fill(self, public: &PublicKey) -> Explained<LongTermNonces> {
+        let Reserved { file, folder } = self;
+        let path = folder.map(|folder| folder.join(name(public)));
+        let shown = path.as_deref().unwrap_or(file.path()).to_owned();
+        let fill = || {
+            let key = NonceKey::generate()?;
+            let journal = file.fill(&Head::of_token(public, &key)?, path.as_deref())?;
+            Ok(LongTermNonces::kept(key, journal))
+        };
+        fill().map_err(|error| about(&shown, error))
+    }
+}
+
+fn about(path: &Path, error: Error) -> Pkcs11Failure {
+    Pkcs11Failure::of(Pkcs11Part::State(Some(path.to_owned())), error)
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|e| Error::of_file(&e))
+}
+
+/// `curve_tun` under `$XDG_STATE_HOME`, or under `$HOME/.local/state`.
+fn default_folder() -> Explained<PathBuf> {
     let folder = |name| env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
-    let name: String = public.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(state.ok_or(Error::InvalidArgument)?.join("curve_tun").join(name))
+    let state = state.ok_or(Pkcs11Failure::of(Pkcs11Part::State(None), Error::InvalidArgument))?;
+    Ok(state.join("curve_tun"))
+}
+
+/// No two keys have the same.
+fn name(public: &PublicKey) -> String {
+    hexadecimal(&public.0)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

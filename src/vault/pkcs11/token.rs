@@ -1,24 +1,28 @@
 //! A key pair in a token: found, made, and used to agree keys.
 
-use super::module::{Module, error};
+use super::failure::{Explained, Pkcs11Failure, Pkcs11Part};
+use super::module::Module;
 use super::pin::Pin;
+use super::session::{Attribute, Session, Value};
 use super::uri::Uri;
-use crate::crypto::{KEY_BYTES, PublicKey, Secret, SharedKey, random};
+use crate::crypto::{KEY_BYTES, PublicKey, Secret, SharedKey};
 use crate::error::{Error, Result};
 use crate::vault::local::Agree;
-use cryptoki::error::RvError;
-use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
-use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
-use cryptoki::session::{Session, UserType};
-use cryptoki::slot::Slot;
+use cryptoki_sys::{
+    CK_FALSE, CK_OBJECT_HANDLE, CK_SLOT_ID, CK_TRUE, CKA_CLASS, CKA_DERIVE, CKA_EC_PARAMS, CKA_EXTRACTABLE,
+    CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_PRIVATE, CKA_SENSITIVE, CKA_TOKEN, CKA_VALUE_LEN,
+    CKF_LOGIN_REQUIRED, CKF_PROTECTED_AUTHENTICATION_PATH, CKF_TOKEN_INITIALIZED, CKF_USER_PIN_LOCKED,
+    CKK_EC_EDWARDS, CKK_EC_MONTGOMERY, CKK_GENERIC_SECRET, CKO_PRIVATE_KEY, CKO_SECRET_KEY,
+};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// The library that is asked when the URI names none: it passes on to all that the system has configured.
 const DEFAULT_MODULE: &str = "p11-kit-proxy.so";
 /// `CKA_EC_PARAMS` of X25519: the object identifier 1.3.101.110.
-const X25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x6e];
+pub(super) const X25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x6e];
+/// The same as a name, a printable string.
+const X25519_NAME: &[u8] = b"\x13\x0acurve25519";
 
 /// The private key that a URI names.
 pub(super) struct TokenKey {
@@ -33,16 +37,15 @@ pub(super) struct TokenKey {
 enum Line {
     Closed,
     Open(OpenKey),
-    /// It said that the PIN is wrong. To try again by itself would lock the token.
-    WrongPin,
+    /// It refused the PIN, for this reason. To try again by itself would lock the token.
+    PinRefused(Error),
 }
 
 /// A session in which the key was found.
-struct OpenKey {
-    module: Module,
-    session: Session,
-    key: ObjectHandle,
-    public: PublicKey,
+pub(super) struct OpenKey {
+    pub session: Session,
+    key: CK_OBJECT_HANDLE,
+    pub public: PublicKey,
     form: PointForm,
 }
 
@@ -66,32 +69,29 @@ impl PointForm {
 
 impl TokenKey {
     /// A key that is there; gives its public key, too.
-    pub(super) fn open(uri: Uri, pin: Option<Pin>) -> Result<(TokenKey, PublicKey)> {
+    pub(super) fn open(uri: Uri, pin: Option<Pin>) -> Explained<(TokenKey, PublicKey)> {
         let open = OpenKey::find(&uri, pin.as_ref())?;
-        Ok(TokenKey::of(uri, pin, open))
-    }
-
-    /// A new key, made in the token, which it never leaves.
-    pub(super) fn generate(uri: Uri, pin: Option<Pin>) -> Result<(TokenKey, PublicKey)> {
-        let open = OpenKey::generate(&uri, pin.as_ref())?;
-        Ok(TokenKey::of(uri, pin, open))
-    }
-
-    fn of(uri: Uri, pin: Option<Pin>, open: OpenKey) -> (TokenKey, PublicKey) {
         let public = open.public;
-        let line = Mutex::new(Line::Open(open));
-        (TokenKey { uri, pin, public, line }, public)
+        Ok((TokenKey::of(uri, pin, open), public))
+    }
+
+    pub(super) fn of(uri: Uri, pin: Option<Pin>, open: OpenKey) -> TokenKey {
+        TokenKey { uri, pin, public: open.public, line: Mutex::new(Line::Open(open)) }
     }
 
     /// Opens a session again, after the token was away or the session was lost.
     fn reopen(&self, line: &mut Line) -> Result<()> {
-        if let Line::WrongPin = line {
-            return Err(Error::WrongPassphrase);
+        if let Line::PinRefused(error) = line {
+            return Err(*error);
         }
         *line = Line::Closed;
-        let found = OpenKey::find(&self.uri, self.pin.as_ref());
-        if found.as_ref().is_err_and(|error| *error == Error::WrongPassphrase) {
-            *line = Line::WrongPin;
+        let found = OpenKey::find(&self.uri, self.pin.as_ref()).map_err(|failure| match failure {
+            // Some libraries cannot be initialised while their token is away.
+            Pkcs11Failure { part: Pkcs11Part::Module(_), error: Error::VaultFailed, .. } => Error::NotFound,
+            failure => failure.error,
+        });
+        if let Err(error @ (Error::WrongPassphrase | Error::PinLocked)) = found {
+            *line = Line::PinRefused(error);
         }
         let open = found?;
         // What is there now must be what was there.
@@ -123,87 +123,55 @@ impl Agree for TokenKey {
 }
 
 impl OpenKey {
-    fn find(uri: &Uri, pin: Option<&Pin>) -> Result<OpenKey> {
-        let module = load(uri)?;
-        let slot = find_token(&module, uri)?;
-        let session = module.context.open_ro_session(slot).map_err(|e| error(&e))?;
-        login(&module, &session, slot, pin)?;
-        let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Derive(true)];
-        template.extend(named(uri));
-        let keys = session.find_objects(&template).map_err(|e| error(&e))?;
-        let ours = keys.into_iter().filter(|key| is_x25519(&session, *key));
-        let key = only(ours)?;
-        OpenKey::of(module, session, key)
+    fn find(uri: &Uri, pin: Option<&Pin>) -> Explained<OpenKey> {
+        look(uri, |module| OpenKey::find_by(module, uri, pin))
     }
 
-    fn generate(uri: &Uri, pin: Option<&Pin>) -> Result<OpenKey> {
-        let label = uri.object.as_ref().ok_or(Error::InvalidArgument)?;
-        let module = load(uri)?;
-        let slot = find_token(&module, uri)?;
-        let session = module.context.open_rw_session(slot).map_err(|e| error(&e))?;
-        login(&module, &session, slot, pin)?;
-        // Two keys of one name could not be told apart.
-        if !session.find_objects(&named(uri)).map_err(|e| error(&e))?.is_empty() {
-            return Err(Error::AlreadyExists);
-        }
-        let mut id = vec![0; 16];
-        random(&mut id)?;
-        let id = uri.id.clone().unwrap_or(id);
-        let both = [Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec()), Attribute::Id(id)];
-        let public = [&both[..], &[Attribute::EcParams(X25519_PARAMS.to_vec())]].concat();
-        let private = [
-            &both[..],
-            &[
-                Attribute::Private(true),
-                Attribute::Sensitive(true),
-                Attribute::Extractable(false),
-                Attribute::Derive(true),
-            ],
-        ]
-        .concat();
-        let mechanisms = module.context.get_mechanism_list(slot).map_err(|e| error(&e))?;
-        // Older modules make X25519 keys as keys of type Edwards.
-        let mechanism = if mechanisms.contains(&MechanismType::ECC_MONTGOMERY_KEY_PAIR_GEN) {
-            Mechanism::EccMontgomeryKeyPairGen
-        } else {
-            Mechanism::EccEdwardsKeyPairGen
-        };
-        let (_, key) = session.generate_key_pair(&mechanism, &public, &private).map_err(|e| error(&e))?;
-        OpenKey::of(module, session, key)
+    fn find_by(module: &Module, uri: &Uri, pin: Option<&Pin>) -> Result<OpenKey> {
+        let session = enter(module, find_token(module, uri)?, false, pin)?;
+        let wanted = [(CKA_CLASS, Value::Number(CKO_PRIVATE_KEY)), (CKA_DERIVE, Value::Flag(CK_TRUE))];
+        let keys = session.find(&[&wanted[..], &named(uri)].concat())?;
+        let key = only(keys.into_iter().filter(|key| is_x25519(&session, *key)))?;
+        OpenKey::of(session, key)
     }
 
     /// The public key is computed by the private key itself, which also tells the form that the module takes points in:
     /// what the token says of a public key beside it proves nothing.
-    fn of(module: Module, session: Session, key: ObjectHandle) -> Result<OpenKey> {
-        let mut open = OpenKey { module, session, key, public: PublicKey::BASE_POINT, form: PointForm::Raw };
-        let computed = open.derive(&PublicKey::BASE_POINT).or_else(|error| {
-            open.form = PointForm::Der;
-            open.derive(&PublicKey::BASE_POINT).map_err(|_| error)
-        });
-        open.public = PublicKey(*computed?.bytes());
+    fn of(session: Session, key: CK_OBJECT_HANDLE) -> Result<OpenKey> {
+        let mut open = OpenKey::unproven(session, key);
+        open.find_out()?;
         Ok(open)
+    }
+
+    /// A key of which nothing is known before [`OpenKey::find_out`].
+    pub(super) fn unproven(session: Session, key: CK_OBJECT_HANDLE) -> OpenKey {
+        OpenKey { session, key, public: PublicKey::BASE_POINT, form: PointForm::Raw }
+    }
+
+    pub(super) fn find_out(&mut self) -> Result<()> {
+        let computed = self.derive(&PublicKey::BASE_POINT).or_else(|error| {
+            self.form = PointForm::Der;
+            self.derive(&PublicKey::BASE_POINT).map_err(|_| error)
+        });
+        self.public = PublicKey(*computed?.bytes());
+        Ok(())
     }
 
     /// X25519 of the key and `peer`.
     fn derive(&self, peer: &PublicKey) -> Result<Secret<KEY_BYTES>> {
-        let point = self.form.of(peer);
-        let parameters = Ecdh1DeriveParams::new(EcKdf::null(), &point);
         let template = [
-            Attribute::Class(ObjectClass::SECRET_KEY),
-            Attribute::KeyType(KeyType::GENERIC_SECRET),
-            Attribute::Token(false),
-            Attribute::Private(true),
-            Attribute::Sensitive(false),
-            Attribute::Extractable(true),
-            Attribute::ValueLen((KEY_BYTES as u64).into()),
+            (CKA_CLASS, Value::Number(CKO_SECRET_KEY)),
+            (CKA_KEY_TYPE, Value::Number(CKK_GENERIC_SECRET)),
+            (CKA_TOKEN, Value::Flag(CK_FALSE)),
+            (CKA_PRIVATE, Value::Flag(CK_TRUE)),
+            (CKA_SENSITIVE, Value::Flag(CK_FALSE)),
+            (CKA_EXTRACTABLE, Value::Flag(CK_TRUE)),
+            (CKA_VALUE_LEN, Value::Number(KEY_BYTES as _)),
         ];
-        let derived = self
-            .session
-            .derive_key(&Mechanism::Ecdh1Derive(parameters), self.key, &template)
-            .map_err(|e| error(&e))?;
-        let value = self.module.read_value(&self.session, derived);
+        let derived = self.session.derive(self.key, &self.form.of(peer), &template)?;
+        let value = self.session.secret(derived);
         // If it cannot be destroyed now, it ends with the session.
-        let _ = self.session.destroy_object(derived);
+        let _ = self.session.destroy(derived);
         value
     }
 
@@ -212,40 +180,62 @@ impl OpenKey {
     }
 }
 
-fn load(uri: &Uri) -> Result<Module> {
-    let path = uri.module_path.as_deref().unwrap_or(Path::new(DEFAULT_MODULE));
-    let module = Module::load(path)?;
-    let info = module.context.get_library_info().map_err(|e| error(&e))?;
-    let version = (info.library_version().major(), info.library_version().minor());
-    let matches = says(&uri.library_description, info.library_description())
-        && says(&uri.library_manufacturer, info.manufacturer_id())
-        && uri.library_version.is_none_or(|wanted| wanted == version);
-    if matches { Ok(module) } else { Err(Error::NotFound) }
+/// Looks for something in the token; if that is not there, once more, with a library that has looked for its tokens anew.
+pub(super) fn look<T>(uri: &Uri, find: impl Fn(&Module) -> Result<T>) -> Explained<T> {
+    let module = load(uri)?;
+    let epoch = module.epoch();
+    let found = find(&module);
+    if let Err(Error::NotFound | Error::VaultFailed) = found
+        && module.renew(epoch).map_err(|error| about_module(uri, error))?
+    {
+        return find(&module).map_err(about_token);
+    }
+    found.map_err(about_token)
 }
 
-/// Whether an attribute of the URI, if given, is what is there.
-fn says(wanted: &Option<String>, there: &str) -> bool {
-    wanted.as_ref().is_none_or(|wanted| wanted == there)
+fn load(uri: &Uri) -> Explained<Module> {
+    let module = Module::load(module_path(uri)).map_err(|error| about_module(uri, error))?;
+    let info = module.info().map_err(|error| about_module(uri, error))?;
+    let version = (info.libraryVersion.major, info.libraryVersion.minor);
+    let matches = says(uri.library_description.as_deref(), &info.libraryDescription)
+        && says(uri.library_manufacturer.as_deref(), &info.manufacturerID)
+        && uri.library_version.is_none_or(|wanted| wanted == version);
+    if matches { Ok(module) } else { Err(about_module(uri, Error::NotFound)) }
+}
+
+fn module_path(uri: &Uri) -> &Path {
+    uri.module_path.as_deref().unwrap_or(Path::new(DEFAULT_MODULE))
+}
+
+fn about_module(uri: &Uri, error: Error) -> Pkcs11Failure {
+    Pkcs11Failure::of(Pkcs11Part::Module(module_path(uri).to_owned()), error)
+}
+
+pub(super) fn about_token(error: Error) -> Pkcs11Failure {
+    Pkcs11Failure::of(Pkcs11Part::Token, error)
+}
+
+/// Whether an attribute of the URI, if given, is what is there, padded.
+fn says(wanted: Option<&str>, there: &[u8]) -> bool {
+    let padding = there.iter().rev().take_while(|byte| matches!(byte, b' ' | 0)).count();
+    wanted.is_none_or(|wanted| wanted.as_bytes() == &there[..there.len() - padding])
 }
 
 /// The one token that the URI describes; `NotFound` if there is none, `InvalidArgument` if there are several.
-fn find_token(module: &Module, uri: &Uri) -> Result<Slot> {
-    let slots = module.context.get_slots_with_token().map_err(|e| error(&e))?;
-    only(slots.into_iter().filter(|slot| {
-        let (Ok(token), Ok(place)) =
-            (module.context.get_token_info(*slot), module.context.get_slot_info(*slot))
-        else {
+pub(super) fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
+    only(module.slots()?.into_iter().filter(|slot| {
+        let (Ok(token), Ok(place)) = (module.token_info(*slot), module.slot_info(*slot)) else {
             // It was taken out just now.
             return false;
         };
-        token.token_initialized()
-            && says(&uri.token, token.label())
-            && says(&uri.manufacturer, token.manufacturer_id())
-            && says(&uri.model, token.model())
-            && says(&uri.serial, token.serial_number())
-            && says(&uri.slot_description, place.slot_description())
-            && says(&uri.slot_manufacturer, place.manufacturer_id())
-            && uri.slot_id.is_none_or(|id| id == slot.id())
+        token.flags & CKF_TOKEN_INITIALIZED != 0
+            && says(uri.token.as_deref(), &token.label)
+            && says(uri.manufacturer.as_deref(), &token.manufacturerID)
+            && says(uri.model.as_deref(), &token.model)
+            && says(uri.serial.as_deref(), &token.serialNumber)
+            && says(uri.slot_description.as_deref(), &place.slotDescription)
+            && says(uri.slot_manufacturer.as_deref(), &place.manufacturerID)
+            && uri.slot_id.is_none_or(|id| id == *slot)
     }))
 }
 
@@ -255,39 +245,35 @@ fn only<T>(mut things: impl Iterator<Item = T>) -> Result<T> {
     if things.next().is_some() { Err(Error::InvalidArgument) } else { Ok(first) }
 }
 
-fn login(module: &Module, session: &Session, slot: Slot, pin: Option<&Pin>) -> Result<()> {
-    let token = module.context.get_token_info(slot).map_err(|e| error(&e))?;
-    let done = match pin {
-        Some(pin) => session.login_with_raw(UserType::User, &pin.for_login()),
-        // The token has keys of its own to type the PIN on.
-        None if token.protected_authentication_path() => session.login(UserType::User, None),
-        None if token.login_required() => return Err(Error::WrongPassphrase),
-        None => return Ok(()),
-    };
-    match done {
-        // By another session of this process.
-        Err(cryptoki::error::Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        done => done.map_err(|e| error(&e)),
+/// Opens a session and logs in.
+pub(super) fn enter(module: &Module, slot: CK_SLOT_ID, to_write: bool, pin: Option<&Pin>) -> Result<Session> {
+    let session = Session::open(module.clone(), slot, to_write)?;
+    let flags = module.token_info(slot)?.flags;
+    let is = |flag| flags & flag != 0;
+    if is(CKF_USER_PIN_LOCKED) {
+        return Err(Error::PinLocked);
     }
+    // A token that has keys of its own to type the PIN on needs none from here.
+    if pin.is_some() || is(CKF_PROTECTED_AUTHENTICATION_PATH) {
+        session.login(pin)?;
+    } else if is(CKF_LOGIN_REQUIRED) {
+        return Err(Error::WrongPassphrase);
+    }
+    Ok(session)
 }
 
 /// The attributes by which the URI names its key.
-fn named(uri: &Uri) -> Vec<Attribute> {
-    let label = uri.object.as_ref().map(|label| Attribute::Label(label.as_bytes().to_vec()));
-    label.into_iter().chain(uri.id.clone().map(Attribute::Id)).collect()
+pub(super) fn named(uri: &Uri) -> Vec<Attribute<'_>> {
+    let label = uri.object.as_ref().map(|label| (CKA_LABEL, Value::Bytes(label.as_bytes())));
+    let id = uri.id.as_ref().map(|id| (CKA_ID, Value::Bytes(id)));
+    label.into_iter().chain(id).collect()
 }
 
 /// Whether a private key is one for X25519: of type Montgomery, or, in older modules, Edwards with its parameters.
-fn is_x25519(session: &Session, key: ObjectHandle) -> bool {
-    let wanted = [AttributeType::KeyType, AttributeType::EcParams];
-    let Ok(attributes) = session.get_attributes(key, &wanted) else { return false };
-    let of_curve = |parameters: &[u8]| {
-        // The object identifier, or the name as a printable string.
-        parameters == X25519_PARAMS || parameters == b"\x13\x0acurve25519"
-    };
-    attributes.iter().all(|attribute| match attribute {
-        Attribute::KeyType(kind) => *kind == KeyType::EC_MONTGOMERY || *kind == KeyType::EC_EDWARDS,
-        Attribute::EcParams(parameters) => of_curve(parameters),
-        _ => false,
-    }) && attributes.len() == wanted.len()
+fn is_x25519(session: &Session, key: CK_OBJECT_HANDLE) -> bool {
+    let kind = session.number(key, CKA_KEY_TYPE);
+    let mut parameters = [0; 64];
+    let Ok(len) = session.read(key, CKA_EC_PARAMS, &mut parameters) else { return false };
+    matches!(kind, Ok(CKK_EC_MONTGOMERY | CKK_EC_EDWARDS))
+        && [&X25519_PARAMS[..], X25519_NAME].contains(&&parameters[..len])
 }

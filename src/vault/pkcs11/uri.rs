@@ -8,6 +8,7 @@
 use super::pin::Pin;
 use crate::crypto::wipe;
 use crate::error::{Error, Result};
+use cryptoki_sys::CK_SLOT_ID;
 use std::path::PathBuf;
 
 /// What a URI says.
@@ -18,7 +19,7 @@ pub(super) struct Uri {
     pub manufacturer: Option<String>,
     pub model: Option<String>,
     pub serial: Option<String>,
-    pub slot_id: Option<u64>,
+    pub slot_id: Option<CK_SLOT_ID>,
     pub slot_description: Option<String>,
     pub slot_manufacturer: Option<String>,
     pub library_description: Option<String>,

@@ -22,6 +22,8 @@ use head::HEAD_LEN;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+#[cfg(feature = "pkcs11")]
+use std::path::PathBuf;
 
 /// Bytes from one part of the file to the next; a torn write damages one part at most.
 const PAGE: usize = 4096;
@@ -33,13 +35,63 @@ const FILE_LEN: usize = 3 * PAGE;
 /// # Errors
 /// `AlreadyExists` if there is anything at `path`, which stays as it is; those of [`Error::of_file`].
 pub(crate) fn create(path: &Path, head: &Head) -> Result<Journal> {
-    // No page of it is secret but the first, and the buffer is wiped.
+    let contents = contents(head)?;
+    // Nothing after this may fail: the file is there now.
+    Ok(Journal::new(place::create(path, contents.bytes())?, head))
+}
+
+/// All of a new file. No page of it is secret but the first, and the buffer is wiped.
+fn contents(head: &Head) -> Result<Secret<FILE_LEN>> {
     let mut contents = Secret::<FILE_LEN>::zeroed()?;
     let bytes = contents.bytes_mut();
     bytes[..HEAD_LEN].copy_from_slice(head.bytes());
     journal::lay_out(&mut bytes[PAGE..], head);
-    // Nothing after this may fail: the file is there now.
-    Ok(Journal::new(place::create(path, bytes)?, head))
+    Ok(contents)
+}
+
+/// A file that is there, locked and of its full length, before what it is to hold; removed when dropped unfilled.
+#[cfg(feature = "pkcs11")]
+pub(crate) struct Reserved {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+#[cfg(feature = "pkcs11")]
+impl Reserved {
+    /// # Errors
+    /// Those of [`create`].
+    pub(crate) fn at(path: &Path) -> Result<Reserved> {
+        let file = place::create(path, &[0; FILE_LEN])?;
+        Ok(Reserved { path: path.to_owned(), file: Some(file) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it a file with this head, as [`create`] does, and gives it a new name if one is given, which nothing else has.
+    ///
+    /// # Errors
+    /// Those of [`Error::of_file`].
+    pub(crate) fn fill(mut self, head: &Head, name: Option<&Path>) -> Result<Journal> {
+        let file = self.file.as_ref().ok_or(Error::Internal)?;
+        place::fill(file, contents(head)?.bytes())?;
+        if let Some(name) = name {
+            place::rename(&self.path, name)?;
+            name.clone_into(&mut self.path);
+        }
+        Ok(Journal::new(self.file.take().ok_or(Error::Internal)?, head))
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // Nobody is left to be told that it stays.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Opens and locks the file.

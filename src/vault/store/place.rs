@@ -80,6 +80,22 @@ pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
     Ok(file)
 }
 
+/// Brings the contents of a file that was made before to the disk.
+#[cfg(feature = "pkcs11")]
+pub(super) fn fill(file: &File, contents: &[u8]) -> Result<()> {
+    let fill = || {
+        file.write_all_at(contents, 0)?;
+        file.sync_all()
+    };
+    fill().map_err(|e| Error::of_file(&e))
+}
+
+/// Gives a file another name in its folder; the folder is on disk when this returns. A file of that name gives way.
+#[cfg(feature = "pkcs11")]
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).and_then(|()| sync_folder(to)).map_err(|e| Error::of_file(&e))
+}
+
 /// Brings the entry of `path` in its folder to the disk.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -1,0 +1,178 @@
+//! Keys in PKCS#11 tokens as subcommands use them: how a PIN comes, and what errors say.
+
+#[cfg(feature = "pkcs11")]
+pub use built_in::{generate, inspect, open};
+#[cfg(not(feature = "pkcs11"))]
+pub use left_out::{generate, inspect, open};
+
+#[cfg(feature = "pkcs11")]
+mod built_in {
+    use crate::failure::{Failure, PIN_REFUSED};
+    use crate::input;
+    use crate::vault::PassphraseArgs;
+    use curve_tun::vault::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
+    use curve_tun::{Error, PublicKey};
+    use std::fmt::Write;
+    use std::path::Path;
+
+    /// Opens the key that the URI names.
+    pub fn open(uri: &str, pin: &PassphraseArgs) -> Result<Pkcs11Vault, Failure> {
+        let explain = |failure| explain("open the key in the token", failure, "");
+        with_pin(pin, |pin| Pkcs11Vault::open_explained(uri, pin), explain)
+    }
+
+    /// Makes a key and opens it.
+    pub fn generate(uri: &str, pin: &PassphraseArgs) -> Result<Pkcs11Vault, Failure> {
+        let explain = |failure| explain("make a key in the token", failure, " No key was made.");
+        with_pin(pin, |pin| Pkcs11Vault::generate_explained(uri, pin), explain)
+    }
+
+    /// Has the token tell the public key.
+    pub fn inspect(uri: &str, pin: &PassphraseArgs) -> Result<PublicKey, Failure> {
+        let explain = |failure| explain("use the key in the token", failure, "");
+        with_pin(pin, |pin| Pkcs11Vault::inspect_explained(uri, pin), explain)
+    }
+
+    /// The PIN is asked for only if the URI has none and the token wants one.
+    fn with_pin<T>(
+        given: &PassphraseArgs,
+        open: impl Fn(Option<&[u8]>) -> Result<T, Pkcs11Failure>,
+        explain: impl FnOnce(Pkcs11Failure) -> Failure,
+    ) -> Result<T, Failure> {
+        let pin = if given.given() { Some(given.read()?) } else { None };
+        let opened = match open(pin.as_deref().map(Vec::as_slice)) {
+            Err(failure) if failure.error == Error::WrongPassphrase && pin.is_none() => {
+                open(Some(&input::ask("PIN: ")?))
+            }
+            opened => opened,
+        };
+        opened.map_err(explain)
+    }
+
+    /// Why, and what to do about it; then `otherwise`, unless a key was left. The URI, which may have a PIN, is not
+    /// repeated.
+    fn explain(what: &str, failure: Pkcs11Failure, otherwise: &str) -> Failure {
+        let Pkcs11Failure { error, ref part, ref left, .. } = failure;
+        let hint = match part {
+            Pkcs11Part::Uri => of_uri().to_owned(),
+            Pkcs11Part::Pin | Pkcs11Part::PinFile(_) => {
+                "The first line of the PIN's file must be the PIN alone: 1 to 255 bytes.".to_owned()
+            }
+            Pkcs11Part::Module(path) => of_module(path, error),
+            Pkcs11Part::Token => of_token(error).to_owned(),
+            Pkcs11Part::State(path) => of_state(path.as_deref(), error),
+            _ => "The module's own tools may tell more.".to_owned(),
+        };
+        let hint = hint + &left.as_ref().map_or_else(|| otherwise.to_owned(), of_left);
+        let told = Failure::new(format_args!("cannot {what}: {failure}")).hint(hint);
+        let refused = matches!(error, Error::WrongPassphrase | Error::PinLocked);
+        if refused { told.code(PIN_REFUSED) } else { told }
+    }
+
+    fn of_uri() -> &'static str {
+        "The URI is malformed, has an unknown attribute, or lacks the \"object\" of a new key. Write \
+         pkcs11:token=NAME;object=NAME?module-path=/PATH, with special characters as %20 and the like."
+    }
+
+    fn of_module(path: &Path, error: Error) -> String {
+        match error {
+            Error::FileNotFound => "Check module-path in the URI.".to_owned(),
+            Error::NotFound => "It is not the library that the URI says has to answer.".to_owned(),
+            _ if path.is_relative() => {
+                "It is taken when the URI names no module, and is part of p11-kit: install that, or write module-path=/PATH \
+                 in the URI."
+                    .to_owned()
+            }
+            _ => format!(
+                "It cannot be loaded or initialised as a PKCS#11 library. \"pkcs11-tool --module {} \
+                 --list-token-slots\" may tell more.",
+                path.display()
+            ),
+        }
+    }
+
+    fn of_token(error: Error) -> &'static str {
+        match error {
+            Error::NotFound => {
+                "No token, or no X25519 key in it, fits the URI. Is it plugged in? \
+                 \"pkcs11-tool --module PATH --list-token-slots\" shows what there is."
+            }
+            Error::InvalidArgument => {
+                "Several tokens or keys fit the URI: name one, by its serial, object or id."
+            }
+            Error::WrongPassphrase => {
+                "A token locks after a few wrong PINs: nothing should try again by itself."
+            }
+            Error::PinLocked => "The token's security officer sets a new one.",
+            Error::AlreadyExists => "The token has an object of that name. Choose another.",
+            Error::ReadOnly => "The token is write-protected.",
+            _ => {
+                "Does the token know X25519 (CKM_ECDH1_DERIVE, and the making of Montgomery or Edwards keys)? \
+                 The module's own tools may tell more."
+            }
+        }
+    }
+
+    /// The path has been named before.
+    fn of_state(path: Option<&Path>, error: Error) -> String {
+        if path.is_none() {
+            return "Set HOME or XDG_STATE_HOME, or name a file with x-curve-tun-state=/PATH in the URI."
+                .to_owned();
+        }
+        let hint = match error {
+            Error::AlreadyExists => "It is there already. A new key needs a new one: choose another path.",
+            Error::VaultInUse => "Another process uses this key. Have both use one \"curve-tun agent\".",
+            Error::VaultCorrupt => {
+                "It is damaged, or another key's. It holds nothing that is lost with it: move it away, and a new \
+                 one is made."
+            }
+            Error::VaultPermissions => "It must be a regular file of your own with mode 0600.",
+            Error::DiskFull => "Make room on the disk.",
+            _ => {
+                "The bound of the key's counter is kept there: its folder must exist and be one that this user can \
+                 write. Name another file with x-curve-tun-state=/PATH in the URI."
+            }
+        };
+        hint.to_owned()
+    }
+
+    /// How to go on with a key that was made in vain.
+    fn of_left(left: &LeftKey) -> String {
+        let id = left.id.iter().fold(String::new(), |mut id, byte| {
+            // A string takes what is written to it.
+            let _ = write!(id, "{byte:02x}");
+            id
+        });
+        let public = left.public.map_or_else(String::new, |key| format!(" Its public key is {key}."));
+        format!(
+            "\nThe new key, of id {id}, is in the token and could not be removed.{public} \"curve-tun public \
+             --pkcs11 URI\" shows whether it can be used; \"pkcs11-tool --login --delete-object --type privkey \
+             --id {id}\", and again with \"pubkey\", removes it."
+        )
+    }
+}
+
+/// Stands in where the feature is not built in.
+#[cfg(not(feature = "pkcs11"))]
+mod left_out {
+    use crate::failure::Failure;
+    use crate::vault::PassphraseArgs;
+    use curve_tun::vault::FileVault;
+    use curve_tun::{Error, PublicKey};
+
+    pub fn open(_: &str, _: &PassphraseArgs) -> Result<FileVault, Failure> {
+        Err(unsupported())
+    }
+
+    pub fn generate(_: &str, _: &PassphraseArgs) -> Result<FileVault, Failure> {
+        Err(unsupported())
+    }
+
+    pub fn inspect(_: &str, _: &PassphraseArgs) -> Result<PublicKey, Failure> {
+        Err(unsupported())
+    }
+
+    fn unsupported() -> Failure {
+        Failure::from(Error::Unsupported).hint("Build curve-tun with --features cli,pkcs11.")
+    }
+}

@@ -1,0 +1,61 @@
+//! A PKCS#11 module that another part of the process has initialised: not ours to end. One test, since that is for the whole
+//! process.
+
+#[path = "support/softhsm.rs"]
+mod softhsm;
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use curve_tun::vault::{Pkcs11Vault, Purpose, Vault};
+use curve_tun::{Error, PublicKey};
+use softhsm::{PIN, Removable, SoftHsm};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that is to happen; a test that needs it all has failed.
+const SOON: Duration = Duration::from_secs(30);
+
+fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
+    let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
+    Ok(vault.counter_in(&nonce))
+}
+
+/// The first result that is not this error.
+fn until_not(error: Error, mut call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
+    let end = Instant::now() + SOON;
+    loop {
+        let result = call();
+        if result != Err(error) || Instant::now() > end {
+            return result;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_module_that_another_part_of_the_process_has_initialised_is_left_alone() {
+    let hsm = SoftHsm::get();
+    let token = Removable::new("shared", true);
+    let module = Pkcs11::new(&token.module).unwrap();
+    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let slots = module.get_slots_with_initialized_token().unwrap();
+    let slot =
+        slots.into_iter().find(|slot| module.get_token_info(*slot).unwrap().label() == "suite").unwrap();
+    let uri = hsm.uri_by(&token.module, "gone", "shared");
+    let vault = Pkcs11Vault::generate(&uri, Some(PIN)).unwrap();
+    let starts = token.starts();
+    token.take_away();
+    assert_eq!(counter(&vault), Err(Error::NotFound));
+    token.bring_back();
+    let session = module.open_ro_session(slot);
+    assert!(session.is_err(), "the token is still away for this module");
+    // Longer than a library of our own would be left alone.
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        assert_eq!(counter(&vault), Err(Error::NotFound));
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(token.starts(), starts);
+    // The other part looks for it anew.
+    module.clone().finalize().unwrap();
+    assert!(until_not(Error::NotFound, || counter(&vault)).is_ok());
+}
