@@ -50,21 +50,22 @@ void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTE
     check(text, curve_tun_public_key_from_text(text, strlen(text), public_key));
 }
 
-/* Reads the text of a key from the start of a file: that and at most a line's end. */
-static size_t read_key_text(const char *path, char text[CURVE_TUN_KEY_TEXT_SIZE + 1])
+size_t read_secret_line(const char *path, void *line, size_t size)
 {
     FILE *file = fopen(path, "r");
     size_t len;
+    char *end;
 
     if (file == NULL)
         fail(path, strerror(errno));
     /* No copy of the secret is to stay behind in the stream's buffer. */
     setvbuf(file, NULL, _IONBF, 0);
-    len = fread(text, 1, CURVE_TUN_KEY_TEXT_SIZE + 1, file);
+    len = fread(line, 1, size, file);
     fclose(file);
-    if (len > 0 && text[len - 1] == '\n')
-        len--;
-    return len;
+    end = memchr(line, '\n', len);
+    if (end == NULL && len == size)
+        fail(path, "the first line is too long");
+    return end == NULL ? len : (size_t)(end - (char *)line);
 }
 
 curve_tun_vault *vault_argument(const char *text)
@@ -89,7 +90,7 @@ curve_tun_vault *vault_argument(const char *text)
         return vault;
     }
     if (text[0] == '@') {
-        len = read_key_text(text + 1, file_text);
+        len = read_secret_line(text + 1, file_text, sizeof file_text);
         text = file_text;
     }
     result = curve_tun_secret_key_from_text(text, len, secret_key);

@@ -23,6 +23,9 @@ uint16_t port_argument(const char *text);
 /* A public key from its text. */
 void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
+/* Reads the first line of a file, without its end; gives its length. It must fit with the end. The caller wipes it. */
+size_t read_secret_line(const char *path, void *line, size_t size);
+
 /* A vault from the text of a secret key, or from "@PATH", a file that begins with it; or one that is kept: "vault:PATH"
  * in a file, "agent:PATH" by the agent at a socket, or in the token of a URI, "pkcs11:...". */
 curve_tun_vault *vault_argument(const char *text);
