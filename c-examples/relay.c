@@ -1,10 +1,10 @@
 /*
  * relay [--passphrase-file FILE] VAULT REGISTRY KNOWN_SERVERS HOST PORT SERVER_HOST SERVER_PORT
  *
- * Relays messages between clients and one server, as a service does that an operator looks after: its key is in VAULT, a
- * vault's file, also one that is sealed by a passphrase; REGISTRY is the registry file of those who may come in; and
- * KNOWN_SERVERS is one with the key of the server, in an entry "[SERVER_HOST]:SERVER_PORT KEY". It trusts no server at
- * first use, for nobody is there to be asked.
+ * Relays messages between clients and one server, as a service does that an operator looks after: its key is in VAULT,
+ * "vault:FILE", "agent:SOCKET" or "pkcs11:..."; the first line of the passphrase file unseals the vault, or is the token's
+ * PIN. REGISTRY is the registry file of those who may come in; KNOWN_SERVERS is one with the key of the server, in an entry
+ * "[SERVER_HOST]:SERVER_PORT KEY". It trusts no server at first use, for nobody is there to be asked.
  *
  * Both registry files may be changed while it runs (curve-tun peers). SIGHUP has it say on standard error whether it could
  * use them, and whether the vault works. Prints "listening on HOST:PORT" when it is ready; port 0 picks one. SIGTERM or
@@ -115,19 +115,6 @@ static void report(void *context)
     say_vault(relay->vault);
 }
 
-/* Opens a vault with the first line of a file as its passphrase, or without one. */
-static curve_tun_vault *open_vault(const char *path, const char *passphrase_file)
-{
-    uint8_t passphrase[1024];
-    size_t len = passphrase_file == NULL ? 0 : read_secret_line(passphrase_file, passphrase, sizeof passphrase);
-    curve_tun_vault *vault;
-    curve_tun_result result = curve_tun_vault_open_file(path, len == 0 ? NULL : passphrase, len, &vault);
-
-    curve_tun_wipe(passphrase, sizeof passphrase);
-    check(path, result);
-    return vault;
-}
-
 int main(int argc, char **argv)
 {
     static struct relay relay;
@@ -149,7 +136,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &hangup, NULL);
 
     relay.options = default_options();
-    relay.vault = open_vault(argv[1], passphrase_file);
+    relay.vault = kept_vault_argument(argv[1], passphrase_file);
     relay.clients_file = argv[2];
     relay.known_servers_file = argv[3];
     check(argv[2], curve_tun_registry_open_file(argv[2], &relay.clients));

@@ -56,11 +56,14 @@ impl Site {
 
     fn relay(&self) -> Relay {
         let mut command = Command::new(examples().join("relay"));
-        command
-            .arg("--passphrase-file")
-            .args(["passphrase", "vault", "registry", "known"].map(|n| self.path(n)));
-        command.args(["127.0.0.1", "0", "127.0.0.1", &self.server.port.to_string()]);
-        Relay::start(&mut command, self.key)
+        Relay::start(self.arguments(&mut command), self.key)
+    }
+
+    fn arguments<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let vault = format!("vault:{}", self.path("vault").display());
+        command.arg("--passphrase-file").arg(self.path("passphrase")).arg(vault);
+        command.args(["registry", "known"].map(|name| self.path(name)));
+        command.args(["127.0.0.1", "0", "127.0.0.1", &self.server.port.to_string()])
     }
 }
 
@@ -175,9 +178,7 @@ fn a_relay_does_not_start_without_its_passphrase() {
     let client = keygen();
     let site = Site::new(&client, None);
     fs::write(site.path("passphrase"), "another\n").unwrap();
-    let mut command = Command::new(examples().join("relay"));
-    command.arg("--passphrase-file").args(["passphrase", "vault", "registry", "known"].map(|n| site.path(n)));
-    let output = command.args(["127.0.0.1", "0", "127.0.0.1", "1"]).output().unwrap();
+    let output = site.arguments(&mut Command::new(examples().join("relay"))).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(Error::WrongPassphrase.message()), "{said}");
