@@ -50,21 +50,52 @@ void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTE
     check(text, curve_tun_public_key_from_text(text, strlen(text), public_key));
 }
 
-/* Reads the text of a key from the start of a file: that and at most a line's end. */
-static size_t read_key_text(const char *path, char text[CURVE_TUN_KEY_TEXT_SIZE + 1])
+size_t read_secret_line(const char *path, void *line, size_t size)
 {
     FILE *file = fopen(path, "r");
     size_t len;
+    char *end;
 
     if (file == NULL)
         fail(path, strerror(errno));
     /* No copy of the secret is to stay behind in the stream's buffer. */
     setvbuf(file, NULL, _IONBF, 0);
-    len = fread(text, 1, CURVE_TUN_KEY_TEXT_SIZE + 1, file);
+    len = fread(line, 1, size, file);
     fclose(file);
-    if (len > 0 && text[len - 1] == '\n')
-        len--;
-    return len;
+    end = memchr(line, '\n', len);
+    if (end == NULL && len == size)
+        fail(path, "the first line is too long");
+    return end == NULL ? len : (size_t)(end - (char *)line);
+}
+
+/* Opens a vault that is kept, or returns false for a text that names none. */
+static bool open_kept_vault(const char *text, const uint8_t *passphrase, size_t len, curve_tun_vault **vault)
+{
+    if (strncmp(text, "vault:", 6) == 0)
+        check(text, curve_tun_vault_open_file(text + 6, passphrase, len, vault));
+    else if (strncmp(text, "agent:", 6) == 0)
+        check(text, curve_tun_vault_open_agent(text + 6, vault));
+    else if (strncmp(text, "pkcs11:", 7) == 0)
+        /* Not the URI, which may have a PIN. */
+        check("pkcs11", curve_tun_vault_open_pkcs11(text, passphrase, len, vault));
+    else
+        return false;
+    return true;
+}
+
+curve_tun_vault *kept_vault_argument(const char *text, const char *passphrase_file)
+{
+    uint8_t passphrase[1024];
+    curve_tun_vault *vault;
+    size_t len = 0;
+
+    /* A call that fails ends the program, and its memory with it. */
+    if (passphrase_file != NULL)
+        len = read_secret_line(passphrase_file, passphrase, sizeof passphrase);
+    if (!open_kept_vault(text, len == 0 ? NULL : passphrase, len, &vault))
+        fail(text, "not a vault: vault:FILE, agent:SOCKET or pkcs11:...");
+    curve_tun_wipe(passphrase, len);
+    return vault;
 }
 
 curve_tun_vault *vault_argument(const char *text)
@@ -75,21 +106,10 @@ curve_tun_vault *vault_argument(const char *text)
     size_t len = strlen(text);
     curve_tun_result result;
 
-    if (strncmp(text, "vault:", 6) == 0) {
-        check(text, curve_tun_vault_open_file(text + 6, NULL, 0, &vault));
+    if (open_kept_vault(text, NULL, 0, &vault))
         return vault;
-    }
-    if (strncmp(text, "agent:", 6) == 0) {
-        check(text, curve_tun_vault_open_agent(text + 6, &vault));
-        return vault;
-    }
-    if (strncmp(text, "pkcs11:", 7) == 0) {
-        /* Not the URI, which may have a PIN. */
-        check("pkcs11", curve_tun_vault_open_pkcs11(text, NULL, 0, &vault));
-        return vault;
-    }
     if (text[0] == '@') {
-        len = read_key_text(text + 1, file_text);
+        len = read_secret_line(text + 1, file_text, sizeof file_text);
         text = file_text;
     }
     result = curve_tun_secret_key_from_text(text, len, secret_key);

@@ -23,8 +23,14 @@ uint16_t port_argument(const char *text);
 /* A public key from its text. */
 void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-/* A vault from the text of a secret key, or from "@PATH", a file that begins with it; or one that is kept: "vault:PATH"
- * in a file, "agent:PATH" by the agent at a socket, or in the token of a URI, "pkcs11:...". */
+/* Reads the first line of a file, without its end; gives its length. It must fit with the end. The caller wipes it. */
+size_t read_secret_line(const char *path, void *line, size_t size);
+
+/* A vault that is kept: "vault:FILE" in a file, "agent:SOCKET" by the agent at a socket, or in the token of a URI,
+ * "pkcs11:...". The first line of passphrase_file, which may be NULL, is the vault's passphrase or the token's PIN. */
+curve_tun_vault *kept_vault_argument(const char *text, const char *passphrase_file);
+
+/* A vault from the text of a secret key, or from "@FILE", a file that begins with it; or one that is kept. */
 curve_tun_vault *vault_argument(const char *text);
 
 /* What both servers take: [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
