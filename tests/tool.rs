@@ -36,8 +36,13 @@ fn printed(output: Output) -> String {
 
 /// What a command that cannot do its work says, with nothing printed; `words` are among it.
 fn refused(output: Output, words: &str) {
+    refused_with(1, output, words);
+}
+
+/// The same, with another exit code.
+fn refused_with(code: i32, output: Output, words: &str) {
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{said}");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(code), &b""[..]), "{said}");
     assert!(said.starts_with("curve-tun: ") && said.contains(words), "{said}");
     assert!(said.lines().count() >= 2, "it says what to do: {said}");
 }
@@ -98,7 +103,7 @@ fn a_vault_is_sealed_by_a_passphrase_from_a_file_or_standard_input() {
     assert_eq!(FileVault::open(&path, Some(b"correct horse")).unwrap().public_key(), public);
     let socket = folder.path().join("socket");
     let agent = ["agent", "--vault", &text, "--socket", socket.to_str().unwrap(), "--passphrase-file", "-"];
-    refused(run_with(&agent, b"wrong\n"), "passphrase");
+    refused_with(4, run_with(&agent, b"wrong\n"), "passphrase");
     assert!(!socket.exists());
     let (_folder, path, text) = place();
     refused(run_with(&["keygen", "--vault", &text, "--passphrase-file", "-"], b"\n"), "empty");
