@@ -1,15 +1,18 @@
 //! Keys in DNS, asked of a real server with signed zones.
 
+#[path = "support/dns.rs"]
+mod dns;
 #[path = "support/knot.rs"]
 mod knot;
 #[path = "support/registry.rs"]
 mod registry;
 
+use curve_tun::Error;
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
-use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry, ServerKeys};
+use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry};
 use curve_tun::vault::{Answers, MemoryVault, Vault};
-use curve_tun::{Error, PublicKey};
+use dns::{SOON, admits, labels, open, options, record, server_keys, signed};
 use knot::{Knot, Signed, Zone};
 use registry::{ip, keys, suite};
 use std::cell::RefCell;
@@ -18,59 +21,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-const SOON: Timeout = Some(Duration::from_secs(20));
-
-/// The labels of an address under its zone, as documented.
-fn labels(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr")
-        }
-        IpAddr::V6(v6) => {
-            let digits = format!("{:032x}", v6.to_bits());
-            digits.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6"
-        }
-    }
-}
-
-fn record(name: &str, key: PublicKey) -> String {
-    format!("{name} TXT \"v=ct1; k={key}\"\n")
-}
-
-fn signed(text: String) -> Knot {
-    Knot::start(&[Zone { name: "test", text, signed: Signed::Nsec }])
-}
-
-/// A registry that asks `knot` and trusts the keys of its zone `test`.
-fn options(knot: &Knot) -> DnsOptions {
-    DnsOptions {
-        servers: vec![knot.address()],
-        trust_anchors: knot.trust_anchors("test"),
-        ..DnsOptions::default()
-    }
-}
-
 /// Threads of this process that wait for an answer, each to one question.
 fn threads_that_ask() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     // One may have ended since it was listed.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| name.starts_with("curve_tun-erra")).count()
-}
-
-fn open(knot: &Knot) -> DnsRegistry {
-    DnsRegistry::open("test", &options(knot)).unwrap()
-}
-
-fn admits(registry: &DnsRegistry, address: &str, key: PublicKey) -> Result<bool, Error> {
-    registry.verify(&Candidate::new(ip(address), key))
-}
-
-fn server_keys(registry: &DnsRegistry, host: &str, port: u16) -> Result<Vec<PublicKey>, Error> {
-    let mut keys = registry.server_keys(&format!("[{host}]:{port}").parse().unwrap(), SOON)?;
-    keys.sort_unstable();
-    Ok(keys)
 }
 
 #[test]

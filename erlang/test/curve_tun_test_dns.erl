@@ -10,12 +10,11 @@
 start(Folder, Zones) ->
     ok = filelib:ensure_dir(filename:join(Folder, "file")),
     [ok = file:write_file(filename:join(Folder, Name), Lines) || {Name, _, Lines} <- Zones],
-    Port = free_port(),
-    Arguments = ["serve", Folder, integer_to_list(Port) | [[Name, $:, atom_to_list(Signed)] || {Name, Signed, _} <- Zones]],
+    Arguments = ["serve", Folder | [[Name, $:, atom_to_list(Signed)] || {Name, Signed, _} <- Zones]],
     Server = open_port({spawn_executable, script(filename:dirname(filename:absname(code:which(?MODULE))))},
                        [{args, [lists:flatten(A) || A <- Arguments]}, {line, 1000}, exit_status, use_stdio]),
-    receive
-        {Server, {data, {eol, "ready"}}} -> ok;
+    Port = receive
+        {Server, {data, {eol, "ready " ++ At}}} -> list_to_integer(At);
         {Server, Other} -> ct:fail({"Knot DNS is needed; scripts/bootstrap test installs it", Other})
     after ?PATIENCE -> ct:fail(the_name_server_is_silent)
     end,
@@ -30,20 +29,6 @@ script(Folder) ->
     case filelib:is_regular(Script) of
         true -> Script;
         false when Folder =/= "/" -> script(filename:dirname(Folder))
-    end.
-
-%% A port that is free for UDP and TCP.
-free_port() ->
-    {ok, Tcp} = gen_tcp:listen(0, [{ip, {127,0,0,1}}]),
-    {ok, Port} = inet:port(Tcp),
-    Free = case gen_udp:open(Port, [{ip, {127,0,0,1}}]) of
-               {ok, Udp} -> gen_udp:close(Udp), true;
-               {error, _} -> false
-           end,
-    ok = gen_tcp:close(Tcp),
-    case Free of
-        true -> Port;
-        false -> free_port()
     end.
 
 %% The settings by which the registry asks this server about a zone, and trusts the keys of `test'.
