@@ -37,8 +37,17 @@ pub struct Knot {
 
 impl Knot {
     pub fn start(zones: &[Zone]) -> Knot {
-        let folder = tempfile::tempdir().unwrap();
+        Knot::run(Ipv4Addr::LOCALHOST, zones, &mut Command::new(SCRIPT))
+    }
+
+    /// Starts one at port 53 of an address of loopback.
+    pub fn start_at(address: &str, zones: &[Zone]) -> Knot {
         let mut command = Command::new(SCRIPT);
+        Knot::run(address.parse().unwrap(), zones, command.env("NAME_SERVER_AT", format!("{address}@53")))
+    }
+
+    fn run(address: Ipv4Addr, zones: &[Zone], command: &mut Command) -> Knot {
+        let folder = tempfile::tempdir().unwrap();
         command.arg("serve").arg(folder.path());
         for Zone { name, text, signed } in zones {
             fs::write(folder.path().join(name), text).unwrap();
@@ -58,7 +67,7 @@ impl Knot {
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.strip_prefix("ready ").and_then(|port| port.trim_end().parse().ok());
         let port: u16 = port.expect("the tests need Knot DNS: apt-get install knot");
-        Knot { server, folder, address: (Ipv4Addr::LOCALHOST, port).into() }
+        Knot { server, folder, address: (address, port).into() }
     }
 
     pub fn address(&self) -> SocketAddr {
