@@ -3,6 +3,7 @@
 #[path = "support/dns.rs"]
 mod dns;
 #[path = "support/knot.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod knot;
 #[path = "support/registry.rs"]
 mod registry;

@@ -141,7 +141,8 @@ pub fn middle(server: SocketAddr, change: impl FnMut(&mut Message) -> bool + Sen
             let Some(mut answer) = of_udp(&question[..size]) else { continue };
             if answer.to_vec().unwrap().len() > UDP_MAX {
                 answer.metadata.truncation = true;
-                [&mut answer.answers, &mut answer.authorities].map(Vec::clear);
+                answer.answers.clear();
+                answer.authorities.clear();
             }
             udp.send_to(&answer.to_vec().unwrap(), from).unwrap();
         }

@@ -1,5 +1,4 @@
 //! A real DNS server on loopback, with zones that it signs: what `name-server` beside this file starts.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
