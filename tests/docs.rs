@@ -22,6 +22,7 @@ const DOCUMENTS: [&str; 12] = [
     "docs/ASSURANCE.md",
     "docs/COVERAGE.md",
     "docs/UNSAFE.md",
+    "docs/UPSTREAM.md",
 ];
 
 fn root() -> PathBuf {

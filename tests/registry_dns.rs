@@ -13,7 +13,7 @@ use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer};
 use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry};
 use curve_tun::vault::{Answers, MemoryVault, Vault};
-use dns::{SOON, admits, labels, open, options, record, server_keys, signed};
+use dns::{SOON, admits, labels, open, options, record, serve, server_keys, signed};
 use knot::{Knot, Signed, Zone};
 use registry::{ip, keys, suite};
 use std::cell::RefCell;
@@ -74,17 +74,33 @@ fn clients_are_found_by_address_and_alias_each_proven() {
 }
 
 #[test]
-fn a_wildcard_stands_for_a_network() {
-    let [a, b] = keys();
-    let text = record("*.100.51.198.in-addr", a) + &record("7.100.51.198.in-addr", b);
-    let knot = Knot::start(&[Zone { name: "test", text, signed: Signed::Nsec3 }]);
-    let registry = open(&knot);
-    for address in ["198.51.100.1", "198.51.100.200"] {
-        assert_eq!(admits(&registry, address, a), Ok(true));
-        assert_eq!(admits(&registry, address, b), Ok(false));
+fn a_wildcard_stands_for_a_network_of_clients() {
+    let [a, b, server] = keys();
+    let text = record("*.100.51.198.in-addr", a)
+        + &record("7.100.51.198.in-addr", b)
+        + &record("_curve_tun.8.100.51.198.in-addr", server);
+    for signed in [Signed::Nsec, Signed::Nsec3] {
+        let knot = serve(text.clone(), signed);
+        let registry = open(&knot);
+        for address in ["198.51.100.1", "198.51.100.200"] {
+            assert_eq!(admits(&registry, address, a), Ok(true));
+            assert_eq!(admits(&registry, address, b), Ok(false));
+            let keys = server_keys(&registry, address, 1);
+            assert_eq!(keys, Err(Error::NotFound), "none of its clients poses as a server");
+        }
+        assert_eq!(admits(&registry, "198.51.100.7", a), Ok(false), "a name of its own hides the wildcard");
+        assert_eq!(admits(&registry, "198.51.101.1", a), Ok(false));
+        assert_eq!(server_keys(&registry, "198.51.100.8", 1), Ok(vec![server]));
+        assert_eq!(admits(&registry, "198.51.100.8", a), Ok(false), "a name below hides it, too");
+        // What is to be published then.
+        for more in
+            [record("8.100.51.198.in-addr", a), "8.100.51.198.in-addr CNAME 1.100.51.198.in-addr\n".into()]
+        {
+            let knot = serve(text.clone() + &more, signed);
+            let registry = open(&knot);
+            assert_eq!(admits(&registry, "198.51.100.8", a), Ok(true), "{more}");
+        }
     }
-    assert_eq!(admits(&registry, "198.51.100.7", a), Ok(false), "a name of its own hides the wildcard");
-    assert_eq!(admits(&registry, "198.51.101.1", a), Ok(false));
 }
 
 #[test]

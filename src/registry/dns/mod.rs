@@ -30,19 +30,19 @@ const TIMEOUT_MAX_MS: u64 = 3_600_000;
 /// Where and how a [`DnsRegistry`] asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOptions {
-    /// Recursive name servers, or those of the zone itself; none means those of `/etc/resolv.conf`. They must hand
-    /// DNSSEC's records on. Default none.
+    /// Recursive name servers, or those of the zone itself; none means those that `/etc/resolv.conf` names at the
+    /// time, at port 53. They must hand DNSSEC's records on. Default none.
     pub servers: Vec<SocketAddr>,
-    /// DNSKEY records in their text form, one a line, that are trusted; empty means those of the root zone. Default
-    /// empty.
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; empty means the keys of
+    /// the root zone. One key of a zone, that which signs its keys, is enough. Default empty.
     pub trust_anchors: String,
     /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way to the name server
     /// then decides who may come in. Default false.
     pub allow_unvalidated: bool,
     /// Milliseconds for an answer, with all that it takes to validate it: 1 to 3,600,000. Default 5,000.
     pub timeout_ms: u64,
-    /// Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of
-    /// DNS come in. Default 300.
+    /// Seconds for which an answer is held at most, however long its TTL and the signatures of its proof: so long may
+    /// a key that was taken out of DNS come in. Default 300.
     pub ttl_max: u32,
     /// Names whose answers are held at most. Default 65,536.
     pub cache_max: usize,
@@ -70,7 +70,8 @@ impl Default for DnsOptions {
 ///
 /// It answers [later](Answers::Later), by a thread of its own, so a connection
 /// never waits inside a call. Who has an event loop asks by the calls that end
-/// in `_then`: they never block. Answers are held for their TTL. Any thread may
+/// in `_then`: they never block. Answers are held for their TTL, and a name that
+/// is asked for is not asked for again: all are told its answer. Any thread may
 /// call any method; in a forked child every call says `Forked`.
 pub struct DnsRegistry {
     zone: Zone,
@@ -82,7 +83,7 @@ impl DnsRegistry {
     /// A registry of the keys under `zone`, a domain name.
     ///
     /// # Errors
-    /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY records, or for options out of
+    /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY or DS records, or for options out of
     /// their range; `RegistryFailed` if `/etc/resolv.conf` names no server; `OutOfMemory`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
         if !(1..=TIMEOUT_MAX_MS).contains(&options.timeout_ms) {

@@ -5,6 +5,7 @@
 
 use super::anchors::Anchors;
 use super::heard::{Heard, failure, options, signature};
+use super::names::is_of_server;
 use super::record::{KeyRecord, parse};
 use super::servers::Upstream;
 use super::validity::{Validity, now};
@@ -24,6 +25,13 @@ const KEYS_MAX: usize = 64;
 /// The most CNAMEs that are followed from a name.
 const CHAIN_MAX: usize = 8;
 
+/// The records of a name, and what proves them.
+struct Proven {
+    records: Vec<Record>,
+    is_wildcard: bool,
+    validity: Validity,
+}
+
 /// What DNS says of a name, and for how long.
 pub(super) struct Found {
     pub records: Vec<KeyRecord>,
@@ -42,9 +50,10 @@ pub(super) async fn look(upstream: &Upstream, anchors: Option<&Anchors>, name: &
     for _ in 0..=CHAIN_MAX {
         let records = match anchors {
             Some(anchors) => {
-                let (records, validity) = proven(upstream, anchors, &at).await?;
-                found.validity = found.validity.and(validity);
-                records
+                let proven = proven(upstream, anchors, &at).await?;
+                found.validity = found.validity.and(proven.validity);
+                // The wildcard of a network is of its clients, none of whom is to pose as a server there.
+                if proven.is_wildcard && is_of_server(&at) { Vec::new() } else { proven.records }
             }
             None => said(upstream, &at).await?,
         };
@@ -71,8 +80,8 @@ async fn said(upstream: &Upstream, name: &Name) -> Result<Vec<Record>> {
     }
 }
 
-/// The proven records at `name`, none if that is proven, and for how long the proof holds.
-async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<(Vec<Record>, Validity)> {
+/// The proven records at `name`, none if that is proven.
+async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<Proven> {
     let heard = Heard::new(upstream.clone());
     let trusted = anchors.proven(&heard, name).await?;
     // A validation that is held looks at no clock again: none is.
@@ -86,19 +95,22 @@ async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<(
         Err(error) => return Err(failure(&error)),
     };
     let records = answers(name, &response);
-    let is_proven = match records.first() {
+    let is_wildcard = match records.first() {
         Some(first) => {
             let kind = first.record_type();
-            records.iter().all(|record| record.record_type() == kind && record.proof.is_secure())
-                // An alias stands alone.
-                && (kind != RecordType::CNAME || records.len() == 1)
-                && is_signed(name, kind, &response)
+            let proven =
+                records.iter().all(|record| record.record_type() == kind && record.proof.is_secure());
+            // An alias stands alone.
+            let whole = kind != RecordType::CNAME || records.len() == 1;
+            wildcard_of(name, kind, &response).filter(|_| proven && whole)
         }
         None => {
-            denied && response.authorities.iter().any(|record| is_denial(record) && record.proof.is_secure())
+            let denial = |record: &Record| is_denial(record) && record.proof.is_secure();
+            (denied && response.authorities.iter().any(denial)).then_some(false)
         }
     };
-    if is_proven { Ok((records, heard.validity(now()))) } else { Err(Error::NotValidated) }
+    let is_wildcard = is_wildcard.ok_or(Error::NotValidated)?;
+    Ok(Proven { records, is_wildcard, validity: heard.validity(now()) })
 }
 
 /// The TXT and CNAME records of a name among the answers. A record of any other name is no answer.
@@ -107,16 +119,15 @@ fn answers(name: &Name, response: &DnsResponse) -> Vec<Record> {
     here.filter(|record| matches!(record.data, RData::TXT(_) | RData::CNAME(_))).cloned().collect()
 }
 
-/// Whether a proven signature says that the records are the name's own, or those of the closest wildcard.
-fn is_signed(name: &Name, kind: RecordType, response: &DnsResponse) -> bool {
+/// Whether the proven signature says that the records are those of a wildcard, or the name's own. `None` if none is
+/// proven, or if another wildcard or name is closer.
+fn wildcard_of(name: &Name, kind: RecordType, response: &DnsResponse) -> Option<bool> {
     let proven = response.answers.iter().filter(|record| record.name == *name && record.proof.is_secure());
-    let mut signatures = proven.filter_map(signature).filter(|(_, covered)| *covered == kind).peekable();
-    signatures.peek().is_some()
-        && signatures.all(|(rrsig, _)| {
-            let input = rrsig.input();
-            input.num_labels == name.num_labels()
-                || wildcard::is_closest(name, input.num_labels, &input.signer_name, &response.authorities)
-        })
+    let (rrsig, _) = proven.filter_map(signature).find(|(_, covered)| *covered == kind)?;
+    let input = rrsig.input();
+    let is_own = input.num_labels == name.num_labels();
+    (is_own || wildcard::is_closest(name, input.num_labels, &input.signer_name, &response.authorities))
+        .then_some(!is_own)
 }
 
 fn is_denial(record: &Record) -> bool {
