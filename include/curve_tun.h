@@ -660,10 +660,11 @@ typedef struct {
 typedef struct {
     // `sizeof(curve_tun_dns_options)`.
     size_t size;
-    // Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those of `/etc/resolv.conf`.
-    // They must hand DNSSEC's records on.
+    // Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those that
+    // `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
     const char *servers;
-    // DNSKEY records in their text form, one a line, that are trusted; NULL for those of the root zone.
+    // DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL for the keys of the root
+    // zone. One key of a zone, that which signs its keys, is enough.
     const char *trust_anchors;
     // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
     // come in.
@@ -711,8 +712,8 @@ curve_tun_result curve_tun_registry_file_problem(const curve_tun_registry *regis
 // stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY record, or for a size that is none of the
-// struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record, or for a size that is none
+// of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_open_dns(const char *zone,

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -22,6 +22,7 @@ const DOCUMENTS: [&str; 12] = [
     "docs/ASSURANCE.md",
     "docs/COVERAGE.md",
     "docs/UNSAFE.md",
+    "docs/UPSTREAM.md",
 ];
 
 fn root() -> PathBuf {

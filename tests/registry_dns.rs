@@ -1,15 +1,19 @@
 //! Keys in DNS, asked of a real server with signed zones.
 
+#[path = "support/dns.rs"]
+mod dns;
 #[path = "support/knot.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod knot;
 #[path = "support/registry.rs"]
 mod registry;
 
+use curve_tun::Error;
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
-use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry, ServerKeys};
+use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry};
 use curve_tun::vault::{Answers, MemoryVault, Vault};
-use curve_tun::{Error, PublicKey};
+use dns::{SOON, admits, labels, open, options, record, serve, server_keys, signed};
 use knot::{Knot, Signed, Zone};
 use registry::{ip, keys, suite};
 use std::cell::RefCell;
@@ -18,59 +22,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-const SOON: Timeout = Some(Duration::from_secs(20));
-
-/// The labels of an address under its zone, as documented.
-fn labels(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr")
-        }
-        IpAddr::V6(v6) => {
-            let digits = format!("{:032x}", v6.to_bits());
-            digits.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6"
-        }
-    }
-}
-
-fn record(name: &str, key: PublicKey) -> String {
-    format!("{name} TXT \"v=ct1; k={key}\"\n")
-}
-
-fn signed(text: String) -> Knot {
-    Knot::start(&[Zone { name: "test", text, signed: Signed::Nsec }])
-}
-
-/// A registry that asks `knot` and trusts the keys of its zone `test`.
-fn options(knot: &Knot) -> DnsOptions {
-    DnsOptions {
-        servers: vec![knot.address()],
-        trust_anchors: knot.trust_anchors("test"),
-        ..DnsOptions::default()
-    }
-}
-
 /// Threads of this process that wait for an answer, each to one question.
 fn threads_that_ask() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     // One may have ended since it was listed.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| name.starts_with("curve_tun-erra")).count()
-}
-
-fn open(knot: &Knot) -> DnsRegistry {
-    DnsRegistry::open("test", &options(knot)).unwrap()
-}
-
-fn admits(registry: &DnsRegistry, address: &str, key: PublicKey) -> Result<bool, Error> {
-    registry.verify(&Candidate::new(ip(address), key))
-}
-
-fn server_keys(registry: &DnsRegistry, host: &str, port: u16) -> Result<Vec<PublicKey>, Error> {
-    let mut keys = registry.server_keys(&format!("[{host}]:{port}").parse().unwrap(), SOON)?;
-    keys.sort_unstable();
-    Ok(keys)
 }
 
 #[test]
@@ -117,17 +74,33 @@ fn clients_are_found_by_address_and_alias_each_proven() {
 }
 
 #[test]
-fn a_wildcard_stands_for_a_network() {
-    let [a, b] = keys();
-    let text = record("*.100.51.198.in-addr", a) + &record("7.100.51.198.in-addr", b);
-    let knot = Knot::start(&[Zone { name: "test", text, signed: Signed::Nsec3 }]);
-    let registry = open(&knot);
-    for address in ["198.51.100.1", "198.51.100.200"] {
-        assert_eq!(admits(&registry, address, a), Ok(true));
-        assert_eq!(admits(&registry, address, b), Ok(false));
+fn a_wildcard_stands_for_a_network_of_clients() {
+    let [a, b, server] = keys();
+    let text = record("*.100.51.198.in-addr", a)
+        + &record("7.100.51.198.in-addr", b)
+        + &record("_curve_tun.8.100.51.198.in-addr", server);
+    for signed in [Signed::Nsec, Signed::Nsec3] {
+        let knot = serve(text.clone(), signed);
+        let registry = open(&knot);
+        for address in ["198.51.100.1", "198.51.100.200"] {
+            assert_eq!(admits(&registry, address, a), Ok(true));
+            assert_eq!(admits(&registry, address, b), Ok(false));
+            let keys = server_keys(&registry, address, 1);
+            assert_eq!(keys, Err(Error::NotFound), "none of its clients poses as a server");
+        }
+        assert_eq!(admits(&registry, "198.51.100.7", a), Ok(false), "a name of its own hides the wildcard");
+        assert_eq!(admits(&registry, "198.51.101.1", a), Ok(false));
+        assert_eq!(server_keys(&registry, "198.51.100.8", 1), Ok(vec![server]));
+        assert_eq!(admits(&registry, "198.51.100.8", a), Ok(false), "a name below hides it, too");
+        // What is to be published then.
+        for more in
+            [record("8.100.51.198.in-addr", a), "8.100.51.198.in-addr CNAME 1.100.51.198.in-addr\n".into()]
+        {
+            let knot = serve(text.clone() + &more, signed);
+            let registry = open(&knot);
+            assert_eq!(admits(&registry, "198.51.100.8", a), Ok(true), "{more}");
+        }
     }
-    assert_eq!(admits(&registry, "198.51.100.7", a), Ok(false), "a name of its own hides the wildcard");
-    assert_eq!(admits(&registry, "198.51.101.1", a), Ok(false));
 }
 
 #[test]

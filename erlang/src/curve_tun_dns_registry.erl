@@ -8,9 +8,9 @@
 %%% <dl>
 %%% <dt>`{zone, Name}'</dt><dd>the zone, a string or a binary: the one setting that must be there</dd>
 %%% <dt>`{servers, [{Address, Port}]}'</dt><dd>the name servers to ask, which must hand DNSSEC's records on; not given,
-%%% those of `/etc/resolv.conf'</dd>
-%%% <dt>`{trust_anchors, Text}'</dt><dd>DNSKEY records in their text form, one a line, that are trusted; not given, those of
-%%% the root zone</dd>
+%%% those that `/etc/resolv.conf' names at the time</dd>
+%%% <dt>`{trust_anchors, Text}'</dt><dd>DNSKEY and DS records that are trusted, as `keymgr' and `dig' print them, one a line;
+%%% one key of a zone, that which signs its keys, is enough; not given, the keys of the root zone</dd>
 %%% <dt>`{allow_unvalidated, true}'</dt><dd>takes answers that DNSSEC does not prove: then whoever is on the way to the name
 %%% server decides who comes in</dd>
 %%% <dt>`{timeout_ms, N}'</dt><dd>milliseconds for an answer, with all that proves it: 1 to 3,600,000; 5,000 when not
@@ -20,11 +20,12 @@
 %%% </dl>
 %%%
 %%% The application does not start with settings that cannot be used: `{bad_option, Setting}', `{missing_option, zone}',
-%%% `badarg' for what is no zone, no DNSKEY record or out of its range, `registry_failed' if `/etc/resolv.conf' names no
+%%% `badarg' for what is no zone, no DNSKEY or DS record or out of its range, `registry_failed' if `/etc/resolv.conf' names no
 %%% server.
 %%%
 %%% Answers are awaited by the connections that asked, and by nobody else: 256 names are asked for at once and 1,024 wait;
-%%% beyond that a client is refused.
+%%% beyond that a client is refused. A name that is asked for is not asked for again, and takes one place: up to 1,024 wait
+%%% for its answer together.
 %%% @end
 -module(curve_tun_dns_registry).
 -behaviour(curve_tun_registry).

@@ -109,10 +109,11 @@ fn told(error: RegistryFileError, set: impl FnOnce(curve_tun_registry_problem)) 
 pub struct curve_tun_dns_options {
     /// `sizeof(curve_tun_dns_options)`.
     pub size: usize,
-    /// Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those of `/etc/resolv.conf`.
-    /// They must hand DNSSEC's records on.
+    /// Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those that
+    /// `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
     pub servers: *const c_char,
-    /// DNSKEY records in their text form, one a line, that are trusted; NULL for those of the root zone.
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL for the keys of the root
+    /// zone. One key of a zone, that which signs its keys, is enough.
     pub trust_anchors: *const c_char,
     /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
     /// come in.
@@ -130,8 +131,8 @@ pub struct curve_tun_dns_options {
 /// stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY record, or for a size that is none of the
-/// struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record, or for a size that is none
+/// of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
 /// `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -2,19 +2,22 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/name-server");
 
-/// How a zone is signed, and the names that it does not have are denied.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// How a zone is signed, and the names that it does not have are denied; see `name-server`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signed {
     Not,
     Nsec,
     Nsec3,
+    OptOut,
+    Day,
+    Split,
 }
 
 pub struct Zone<'a> {
@@ -33,40 +36,61 @@ pub struct Knot {
 
 impl Knot {
     pub fn start(zones: &[Zone]) -> Knot {
-        let folder = tempfile::tempdir().unwrap();
-        let address = free_port();
+        Knot::run(Ipv4Addr::LOCALHOST, zones, &mut Command::new(SCRIPT))
+    }
+
+    /// Starts one at port 53 of an address of loopback.
+    pub fn start_at(address: &str, zones: &[Zone]) -> Knot {
         let mut command = Command::new(SCRIPT);
-        command.arg("serve").arg(folder.path()).arg(address.port().to_string());
+        Knot::run(address.parse().unwrap(), zones, command.env("NAME_SERVER_AT", format!("{address}@53")))
+    }
+
+    fn run(address: Ipv4Addr, zones: &[Zone], command: &mut Command) -> Knot {
+        let folder = tempfile::tempdir().unwrap();
+        command.arg("serve").arg(folder.path());
         for Zone { name, text, signed } in zones {
             fs::write(folder.path().join(name), text).unwrap();
             let signed = match signed {
                 Signed::Not => "not",
                 Signed::Nsec => "nsec",
                 Signed::Nsec3 => "nsec3",
+                Signed::OptOut => "optout",
+                Signed::Day => "day",
+                Signed::Split => "split",
             };
             command.arg(format!("{name}:{signed}"));
         }
+        command.env_remove("LD_PRELOAD");
         let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "the tests need Knot DNS: apt-get install knot");
-        Knot { server, folder, address }
+        let port = line.strip_prefix("ready ").and_then(|port| port.trim_end().parse().ok());
+        let port: u16 = port.expect("the tests need Knot DNS: apt-get install knot");
+        Knot { server, folder, address: (address, port).into() }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The keys that a signed zone is to be trusted by.
+    /// The keys that a signed zone is to be trusted by, as its operator has them from `keymgr`.
     pub fn trust_anchors(&self, zone: &str) -> String {
         fs::read_to_string(self.file(&format!("{zone}.anchors"))).unwrap()
     }
 
     /// What the server wrote down of a zone: with its signatures, if it signs it.
     pub fn zone(&self, zone: &str) -> String {
-        let flush = ["-b", "zone-flush", zone];
-        Command::new("/usr/sbin/knotc").arg("-c").arg(self.file("knot.conf")).args(flush).output().unwrap();
+        self.tool("knotc", &["-b", "zone-flush", zone]);
         fs::read_to_string(self.file(zone)).unwrap()
+    }
+
+    /// What one of the server's tools says.
+    pub fn tool(&self, tool: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(SCRIPT);
+        command.arg("tool").arg(self.folder.path()).arg(tool).args(arguments).env_remove("LD_PRELOAD");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Serves `text` instead, signed anew.
@@ -86,15 +110,5 @@ impl Drop for Knot {
     fn drop(&mut self) {
         // Waiting closes its input, and so it ends.
         let _ = self.server.wait();
-    }
-}
-
-fn free_port() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
     }
 }

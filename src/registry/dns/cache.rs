@@ -1,7 +1,8 @@
 //! Answers, for as long as they hold.
 
+use super::proof::Found;
 use super::record::KeyRecord;
-use super::worker::Found;
+use super::validity::{Validity, now};
 use hickory_resolver::proto::rr::Name;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +14,24 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 /// The records at a name; none if there is no such name, or no key at it.
 pub(super) type Records = Arc<[KeyRecord]>;
 
+struct Held {
+    records: Records,
+    until: Instant,
+    /// By the wall clock: of the signatures that proved it, and of its TTL, so that a machine that slept, or whose
+    /// clock was set, holds nothing for longer.
+    validity: Validity,
+}
+
+impl Held {
+    fn holds(&self, now: (Instant, u64)) -> bool {
+        now.0 < self.until && self.validity.holds(now.1)
+    }
+}
+
 pub(super) struct Cache {
     most: usize,
     ttl_max: Duration,
-    answers: Mutex<HashMap<Name, (Records, Instant)>>,
+    answers: Mutex<HashMap<Name, Held>>,
 }
 
 impl Cache {
@@ -27,20 +42,20 @@ impl Cache {
 
     pub(super) fn get(&self, name: &Name) -> Option<Records> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (records, until) = answers.get(name)?;
-        (Instant::now() < *until).then(|| records.clone())
+        let held = answers.get(name)?;
+        held.holds((Instant::now(), now())).then(|| held.records.clone())
     }
 
     /// Holds what was found, and gives it.
     pub(super) fn put(&self, name: Name, found: Found) -> Records {
         let records: Records = found.records.into();
         let most = if records.is_empty() { self.ttl_max.min(NEGATIVE_TTL) } else { self.ttl_max };
-        let most = Instant::now() + most;
-        let until = found.until.map_or(most, |until| until.min(most));
+        let ttl = found.ttl.min(most);
+        let now = (Instant::now(), now());
+        let validity = found.validity.until(now.1.saturating_add(ttl.as_secs()));
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= self.most && !answers.contains_key(&name) {
-            let now = Instant::now();
-            answers.retain(|_, (_, until)| now < *until);
+            answers.retain(|_, held| held.holds(now));
             // All hold still: any one gives way.
             if answers.len() >= self.most
                 && let Some(one) = answers.keys().next().cloned()
@@ -49,7 +64,7 @@ impl Cache {
             }
         }
         if self.most > 0 {
-            answers.insert(name, (records.clone(), until));
+            answers.insert(name, Held { records: records.clone(), until: now.0 + ttl, validity });
         }
         records
     }

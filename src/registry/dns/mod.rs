@@ -1,46 +1,48 @@
 //! Keys in DNS, validated by DNSSEC (`docs/REGISTRIES.md`).
 
+mod anchors;
 mod cache;
+mod heard;
 mod names;
+mod proof;
 mod record;
+mod servers;
+mod validity;
+mod wildcard;
 mod worker;
 
 use super::{Candidate, Registry, ServerKeys, ServerName};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Answers;
+use anchors::Anchors;
 use cache::{Cache, Records};
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::rr::Name;
-use hickory_resolver::{TokioResolver, system_conf};
 use names::Zone;
+use servers::Servers;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use worker::Worker;
+use worker::{Asking, Worker};
 
 const TIMEOUT_MAX_MS: u64 = 3_600_000;
 
 /// Where and how a [`DnsRegistry`] asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOptions {
-    /// Recursive name servers, or those of the zone itself; none means those of `/etc/resolv.conf`. They must hand
-    /// DNSSEC's records on. Default none.
+    /// Recursive name servers, or those of the zone itself; none means those that `/etc/resolv.conf` names at the
+    /// time, at port 53. They must hand DNSSEC's records on. Default none.
     pub servers: Vec<SocketAddr>,
-    /// DNSKEY records in their text form, one a line, that are trusted; empty means those of the root zone. Default
-    /// empty.
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; empty means the keys of
+    /// the root zone. One key of a zone, that which signs its keys, is enough. Default empty.
     pub trust_anchors: String,
     /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way to the name server
     /// then decides who may come in. Default false.
     pub allow_unvalidated: bool,
     /// Milliseconds for an answer, with all that it takes to validate it: 1 to 3,600,000. Default 5,000.
     pub timeout_ms: u64,
-    /// Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of
-    /// DNS come in. Default 300.
+    /// Seconds for which an answer is held at most, however long its TTL and the signatures of its proof: so long may
+    /// a key that was taken out of DNS come in. Default 300.
     pub ttl_max: u32,
     /// Names whose answers are held at most. Default 65,536.
     pub cache_max: usize,
@@ -68,7 +70,8 @@ impl Default for DnsOptions {
 ///
 /// It answers [later](Answers::Later), by a thread of its own, so a connection
 /// never waits inside a call. Who has an event loop asks by the calls that end
-/// in `_then`: they never block. Answers are held for their TTL. Any thread may
+/// in `_then`: they never block. Answers are held for their TTL, and a name that
+/// is asked for is not asked for again: all are told its answer. Any thread may
 /// call any method; in a forked child every call says `Forked`.
 pub struct DnsRegistry {
     zone: Zone,
@@ -80,7 +83,7 @@ impl DnsRegistry {
     /// A registry of the keys under `zone`, a domain name.
     ///
     /// # Errors
-    /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY records, or for options out of
+    /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY or DS records, or for options out of
     /// their range; `RegistryFailed` if `/etc/resolv.conf` names no server; `OutOfMemory`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
         if !(1..=TIMEOUT_MAX_MS).contains(&options.timeout_ms) {
@@ -88,9 +91,16 @@ impl DnsRegistry {
         }
         let zone = Zone::new(zone)?;
         let timeout = Duration::from_millis(options.timeout_ms);
-        let worker = Worker::start(resolver(options)?, !options.allow_unvalidated, timeout)?;
+        let anchors = match options.trust_anchors.as_str() {
+            _ if options.allow_unvalidated => None,
+            "" => Some(Anchors::of_the_root()),
+            text => Some(Anchors::parse(text)?),
+        };
         let ttl_max = Duration::from_secs(options.ttl_max.into());
-        Ok(DnsRegistry { zone, worker, cache: Arc::new(Cache::new(options.cache_max, ttl_max)) })
+        let cache = Arc::new(Cache::new(options.cache_max, ttl_max));
+        let servers = Mutex::new(Servers::new(options)?);
+        let worker = Worker::start(Asking { servers, anchors, cache: cache.clone() }, timeout)?;
+        Ok(DnsRegistry { zone, worker, cache })
     }
 
     /// The keys that may come in from `address`; none if DNS knows none. Blocks at most for
@@ -158,8 +168,7 @@ impl DnsRegistry {
             if let Some(records) = self.cache.get(&name) {
                 return read(records).map(Some);
             }
-            let (at, cache) = (name.clone(), self.cache.clone());
-            let tell = move |found: Result<_>| tell(found.and_then(|found| read(cache.put(at, found))));
+            let tell = move |found: Result<_>| tell(found.and_then(read));
             self.worker.ask(name, timeout, tell).map(|()| None)
         };
         ask().transpose()
@@ -203,44 +212,4 @@ impl ServerKeys for DnsRegistry {
     fn server_keys(&self, name: &ServerName, timeout: Option<Duration>) -> Result<Vec<PublicKey>> {
         self.wait(timeout, |tell| self.server_keys_then(name, timeout, tell))
     }
-}
-
-fn resolver(options: &DnsOptions) -> Result<TokioResolver> {
-    let servers = if options.servers.is_empty() {
-        let (system, _) = system_conf::read_system_conf().map_err(|_| Error::RegistryFailed)?;
-        system.name_servers().to_vec()
-    } else {
-        options.servers.iter().map(name_server).collect()
-    };
-    let config = ResolverConfig::from_name_servers(servers);
-    let mut resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(resolver_options(options));
-    if !options.allow_unvalidated {
-        let anchors = if options.trust_anchors.is_empty() {
-            TrustAnchors::default()
-        } else {
-            options.trust_anchors.parse().map_err(|_| Error::InvalidArgument)?
-        };
-        resolver = resolver.with_trust_anchor(Arc::new(anchors));
-    }
-    resolver.build().map_err(|_| Error::RegistryFailed)
-}
-
-fn resolver_options(options: &DnsOptions) -> ResolverOpts {
-    let mut resolver = ResolverOpts::default();
-    resolver.validate = !options.allow_unvalidated;
-    resolver.timeout = Duration::from_millis(options.timeout_ms.div_ceil(2));
-    resolver.try_tcp_on_error = true;
-    resolver.use_hosts_file = ResolveHosts::Never;
-    // The cache here has bounds of its own.
-    resolver.cache_size = 0;
-    resolver
-}
-
-fn name_server(address: &SocketAddr) -> NameServerConfig {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = address.port();
-        connection
-    });
-    NameServerConfig::new(address.ip(), true, connections.into())
 }

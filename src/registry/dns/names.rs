@@ -38,6 +38,11 @@ impl Zone {
     }
 }
 
+/// Whether a name is one of [`Zone::of_server`].
+pub(super) fn is_of_server(name: &Name) -> bool {
+    name.iter().next() == Some(SERVICE.as_bytes())
+}
+
 fn absolute(name: &str) -> Option<Name> {
     let mut name = Name::from_ascii(name).ok()?;
     name.set_fqdn(true);
@@ -79,6 +84,8 @@ mod tests {
         let server =
             |host: &str| zone.of_server(&ServerName::new(host, 1).unwrap()).map(|name| name.to_string());
         assert_eq!(server("db.keys.example").unwrap(), "_curve_tun.db.keys.example.");
+        assert!(is_of_server(&zone.of_server(&ServerName::new("db.keys.example", 1).unwrap()).unwrap()));
+        assert!(!is_of_server(&zone.of_client("192.0.2.7".parse().unwrap()).unwrap()));
         assert_eq!(server("KEYS.example.").unwrap(), "_curve_tun.keys.example.");
         assert_eq!(server("192.0.2.7").unwrap(), "_curve_tun.7.2.0.192.in-addr.keys.example.");
         assert_eq!(server("db.other.example"), None);

@@ -1,48 +1,60 @@
 //! The thread that asks DNS.
 
-use super::record::{KeyRecord, parse};
+use super::anchors::Anchors;
+use super::cache::{Cache, Records};
+use super::proof::look;
+use super::servers::Servers;
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
 use crate::thread::spawn;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::dnssec::Proof;
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use std::sync::Arc;
+use hickory_resolver::proto::rr::Name;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as jobs};
+use tokio::sync::{Semaphore, mpsc as jobs, watch};
 
 /// Names asked for at once; further ones wait.
 const AT_ONCE: usize = 256;
 /// Names that wait; further ones fail.
 const WAITING: usize = 1024;
-/// The most keys that are taken from one name.
-const KEYS_MAX: usize = 64;
-/// The most CNAMEs that are followed in an answer.
-const CHAIN_MAX: usize = 8;
+/// Those who wait for the answer to one name; further ones fail.
+const JOINED: usize = 1024;
+/// Between one try and the next, so that one that fails at once is not repeated without end.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// What DNS says of a name, and for how long.
-pub(super) struct Found {
-    pub records: Vec<KeyRecord>,
-    pub until: Option<Instant>,
+/// Told to all who wait for it, when there is one.
+type Answer = Option<Result<Records>>;
+
+/// The names that are asked for or wait, each with those who wait for its answer.
+type Questions = Mutex<HashMap<Name, Arc<watch::Sender<Answer>>>>;
+
+fn lock(questions: &Questions) -> MutexGuard<'_, HashMap<Name, Arc<watch::Sender<Answer>>>> {
+    questions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One who waits for the answer to a question.
 struct Job {
     name: Name,
+    question: Arc<watch::Sender<Answer>>,
+    /// Whether nobody asked before.
+    first: bool,
+    answer: watch::Receiver<Answer>,
     /// When whoever asks gives up.
     until: Instant,
     tell: Tell,
-    /// Its place among those that are asked for or wait.
-    place: OwnedSemaphorePermit,
 }
 
 /// Who is told what DNS says, once: if this is dropped before, that it failed.
-struct Tell(Option<Box<dyn FnOnce(Result<Found>) + Send>>);
+struct Tell(Option<Box<dyn FnOnce(Result<Records>) + Send>>);
 
 impl Tell {
-    fn tell(mut self, found: Result<Found>) {
+    fn tell(mut self, found: Result<Records>) {
         if let Some(tell) = self.0.take() {
             tell(found);
         }
@@ -57,25 +69,34 @@ impl Drop for Tell {
     }
 }
 
-/// A thread with a resolver, ended when dropped.
+/// Whom the thread asks, and what it does with the answers.
+pub(super) struct Asking {
+    pub servers: Mutex<Servers>,
+    /// `None` if no answer has to be proven.
+    pub anchors: Option<Anchors>,
+    pub cache: Arc<Cache>,
+}
+
+/// A thread that asks, ended when dropped.
 pub(super) struct Worker {
     jobs: Option<jobs::UnboundedSender<Job>>,
-    places: Arc<Semaphore>,
+    questions: Arc<Questions>,
     thread: Option<JoinHandle<()>>,
     timeout: Duration,
     origin: Origin,
 }
 
 impl Worker {
-    /// Each question is given up after `timeout`.
-    pub(super) fn start(resolver: TokioResolver, validate: bool, timeout: Duration) -> Result<Worker> {
+    /// Whoever asks gives up after `timeout`.
+    pub(super) fn start(asking: Asking, timeout: Duration) -> Result<Worker> {
         crate::crypto::init()?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().map_err(|e| Error::of_file(&e))?;
-        let places = Arc::new(Semaphore::new(AT_ONCE + WAITING));
+        let questions = Arc::<Questions>::default();
         let (send, receive) = jobs::unbounded_channel();
-        let thread = spawn("curve_tun-dns", move || run(&runtime, receive, resolver, validate))?;
-        Ok(Worker { jobs: Some(send), places, thread: Some(thread), timeout, origin: Origin::here() })
+        let asked = questions.clone();
+        let thread = spawn("curve_tun-dns", move || run(&runtime, receive, asking, &asked))?;
+        Ok(Worker { jobs: Some(send), questions, thread: Some(thread), timeout, origin: Origin::here() })
     }
 
     /// The error of a call in a forked child.
@@ -89,18 +110,26 @@ impl Worker {
     }
 
     /// Asks for the keys at `name`, for the worker's timeout and `timeout` at most. Unless this fails, `tell` is told
-    /// once, by the worker's thread.
+    /// once, by the worker's thread. A name that is asked for already is not asked for again: all are told its answer.
     pub(super) fn ask(
         &self,
         name: Name,
         timeout: Option<Duration>,
-        tell: impl FnOnce(Result<Found>) + Send + 'static,
+        tell: impl FnOnce(Result<Records>) + Send + 'static,
     ) -> Result<()> {
         self.check()?;
         let until = Instant::now() + self.patience(timeout);
         let jobs = self.jobs.as_ref().ok_or(Error::Internal)?;
-        let place = self.places.clone().try_acquire_owned().map_err(|_| Error::RegistryFailed)?;
-        let job = Job { name, until, tell: Tell(Some(Box::new(tell))), place };
+        let mut questions = lock(&self.questions);
+        let full = questions.len() >= AT_ONCE + WAITING;
+        let (question, first) = match questions.entry(name.clone()) {
+            Entry::Occupied(asked) if asked.get().receiver_count() < JOINED => (asked.get().clone(), false),
+            Entry::Vacant(free) if !full => (free.insert(Arc::new(watch::Sender::new(None))).clone(), true),
+            _ => return Err(Error::RegistryFailed),
+        };
+        let answer = question.subscribe();
+        drop(questions);
+        let job = Job { name, question, first, answer, until, tell: Tell(Some(Box::new(tell))) };
         jobs.send(job).map_err(|jobs::error::SendError(mut job)| {
             job.tell.0 = None;
             Error::RegistryFailed
@@ -125,106 +154,109 @@ impl Drop for Worker {
     }
 }
 
-fn run(runtime: &Runtime, mut jobs: jobs::UnboundedReceiver<Job>, resolver: TokioResolver, validate: bool) {
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
+fn run(
+    runtime: &Runtime,
+    mut jobs: jobs::UnboundedReceiver<Job>,
+    asking: Asking,
+    questions: &Arc<Questions>,
+) {
+    let (asking, turns) = (Arc::new(asking), Arc::new(Semaphore::new(AT_ONCE)));
     runtime.block_on(async {
-        while let Some(Job { name, until, tell, place }) = jobs.recv().await {
-            let (resolver, turns) = (resolver.clone(), turns.clone());
-            runtime.spawn(async move {
-                let look = async {
-                    let _turn = turns.acquire().await.map_err(|_| Error::Internal)?;
-                    look(&resolver, &name, validate).await
-                };
-                let looked = tokio::time::timeout_at(until.into(), look).await;
-                drop(place);
-                tell.tell(looked.unwrap_or(Err(Error::Timeout)));
-            });
+        while let Some(job) = jobs.recv().await {
+            let question = || Question {
+                name: job.name.clone(),
+                answer: job.question.clone(),
+                questions: questions.clone(),
+            };
+            if job.first {
+                runtime.spawn(ask(asking.clone(), turns.clone(), question()));
+            }
+            runtime.spawn(wait(question(), job));
         }
     });
 }
 
-async fn look(resolver: &TokioResolver, name: &Name, validate: bool) -> Result<Found> {
-    let lookup = match resolver.lookup(name.clone(), RecordType::TXT).await {
-        Ok(lookup) => lookup,
-        Err(NetError::Dns(DnsError::NoRecordsFound(_))) => return Ok(Found { records: vec![], until: None }),
-        Err(NetError::Dns(DnsError::Nsec { proof, .. })) if proof != Proof::Bogus && !validate => {
-            return Ok(Found { records: vec![], until: None });
+/// A question as its tasks see it.
+struct Question {
+    name: Name,
+    answer: Arc<watch::Sender<Answer>>,
+    questions: Arc<Questions>,
+}
+
+impl Question {
+    /// Whether nobody waits for it any more; then it is one no longer.
+    fn is_left(&self, answer: Option<watch::Receiver<Answer>>) -> bool {
+        let mut questions = lock(&self.questions);
+        // Nobody joins meanwhile.
+        drop(answer);
+        let left = self.answer.receiver_count() == 0;
+        if left && questions.get(&self.name).is_some_and(|asked| Arc::ptr_eq(asked, &self.answer)) {
+            questions.remove(&self.name);
         }
-        Err(NetError::Dns(DnsError::DnssecBogus | DnsError::Nsec { .. })) => return Err(Error::NotValidated),
-        Err(NetError::Timeout) => return Err(Error::Timeout),
-        Err(_) => return Err(Error::RegistryFailed),
-    };
-    let answers = lookup.answers();
-    let proven = |record: &Record| record.record_type() == RecordType::RRSIG || record.proof == Proof::Secure;
-    if validate && !answers.iter().all(proven) {
-        return Err(Error::NotValidated);
+        left
     }
-    Ok(Found { records: keys_at(name, answers), until: Some(lookup.valid_until()) })
 }
 
-/// The keys at `name`, or at the name that it is an alias of. A record of any other name, however well signed, is no
-/// answer.
-fn keys_at(name: &Name, answers: &[Record]) -> Vec<KeyRecord> {
-    let owner = end_of_chain(name, answers);
-    let here = answers.iter().filter(|record| record.name == owner);
-    let keys = here.filter_map(|record| match &record.data {
-        RData::TXT(text) => parse(&text.txt_data.concat()),
-        _ => None,
-    });
-    keys.take(KEYS_MAX).collect()
-}
+/// Ends a question however its task ends.
+struct Asked(Question);
 
-fn end_of_chain(name: &Name, answers: &[Record]) -> Name {
-    let mut name = name.clone();
-    for _ in 0..CHAIN_MAX {
-        let alias = answers.iter().find_map(|record| match &record.data {
-            RData::CNAME(target) if record.name == name => Some(&target.0),
-            _ => None,
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Question { name, answer, questions } = &self.0;
+        let mut questions = lock(questions);
+        if questions.get(name).is_some_and(|asked| Arc::ptr_eq(asked, answer)) {
+            questions.remove(name);
+        }
+        drop(questions);
+        answer.send_if_modified(|answer| {
+            let unanswered = answer.is_none();
+            answer.get_or_insert(Err(Error::RegistryFailed));
+            unanswered
         });
-        match alias {
-            Some(target) => name = target.clone(),
-            None => break,
-        }
     }
-    name
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crypto::PublicKey;
-    use hickory_resolver::proto::rr::rdata::{CNAME, TXT};
-
-    fn name(text: &str) -> Name {
-        Name::from_ascii(text).unwrap()
+/// Looks until there is an answer, or nobody waits for it.
+async fn ask(asking: Arc<Asking>, turns: Arc<Semaphore>, question: Question) {
+    let asked = Asked(question);
+    let Question { name, answer, .. } = &asked.0;
+    let mut looking = pin!(async {
+        let _turn = turns.acquire().await.map_err(|_| Error::Internal)?;
+        loop {
+            let upstream = asking.servers.lock().unwrap_or_else(PoisonError::into_inner).upstream();
+            match look(&upstream, asking.anchors.as_ref(), name).await {
+                // Those who came late wait still.
+                Err(Error::Timeout) => tokio::time::sleep(PAUSE).await,
+                found => return found,
+            }
+        }
+    });
+    loop {
+        let mut left = pin!(answer.closed());
+        let found = poll_fn(|cx| match left.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => looking.as_mut().poll(cx).map(Some),
+        });
+        match found.await {
+            Some(found) => {
+                let found = found.map(|found| asking.cache.put(name.clone(), found));
+                answer.send_replace(Some(found));
+                return;
+            }
+            None if asked.0.is_left(None) => return,
+            None => {}
+        }
     }
+}
 
-    fn text(owner: &str, key: u8) -> Record {
-        let text = format!("v=ct1; k={}", PublicKey([key; 32]));
-        Record::from_rdata(name(owner), 60, RData::TXT(TXT::new(vec![text])))
-    }
-
-    fn alias(owner: &str, target: &str) -> Record {
-        Record::from_rdata(name(owner), 60, RData::CNAME(CNAME(name(target))))
-    }
-
-    fn keys(answers: &[Record]) -> Vec<u8> {
-        keys_at(&name("a.test."), answers).iter().map(|record| record.key.0[0]).collect()
-    }
-
-    #[test]
-    fn only_records_of_the_name_that_was_asked_for_are_taken() {
-        assert_eq!(keys(&[text("a.test.", 1), text("b.test.", 2), text("A.TEST.", 3)]), [1, 3]);
-        assert_eq!(keys(&[text("b.test.", 2)]), []);
-        assert_eq!(keys(&[text("b.test.", 2), alias("a.test.", "b.test."), text("a.test.", 1)]), [2]);
-        assert_eq!(keys(&[alias("c.test.", "b.test."), text("b.test.", 2)]), []);
-        let circle = [alias("a.test.", "b.test."), alias("b.test.", "a.test.")];
-        assert_eq!(keys(&circle), []);
-    }
-
-    #[test]
-    fn a_name_with_very_many_keys_gives_the_first() {
-        let many: Vec<_> = (0..100).map(|key| text("a.test.", key)).collect();
-        assert_eq!(keys(&many), (0..64).collect::<Vec<_>>());
-    }
+/// Tells one who waits the answer, or that the time is over.
+async fn wait(question: Question, job: Job) {
+    let Job { mut answer, until, tell, .. } = job;
+    let told = match tokio::time::timeout_at(until.into(), answer.wait_for(Option::is_some)).await {
+        Ok(answered) => answered.ok().and_then(|answer| answer.clone()).unwrap_or(Err(Error::RegistryFailed)),
+        Err(_) => Err(Error::Timeout),
+    };
+    // Its place is free before it is told so.
+    question.is_left(Some(answer));
+    tell.tell(told);
 }

@@ -1,0 +1,125 @@
+//! Keys in DNS, asked for by many at once: a name is asked for once, and takes one place.
+
+#[path = "support/dns.rs"]
+mod dns;
+#[path = "support/knot.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod knot;
+#[path = "support/registry.rs"]
+mod registry;
+
+use curve_tun::Error;
+use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry};
+use dns::{PATIENCE, SOON, is_for, middle, options, record, signed};
+use hickory_resolver::proto::rr::RecordType;
+use registry::{ip, keys};
+use std::collections::HashSet;
+use std::net::{IpAddr, UdpSocket};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+const ADDRESS: &str = "192.0.2.7";
+const NAME: &str = "7.2.0.192.in-addr.test.";
+
+#[test]
+fn an_address_whose_name_is_slow_takes_one_place() {
+    let [key] = keys();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let options = DnsOptions {
+        servers: vec![silent.local_addr().unwrap()],
+        timeout_ms: 3_600_000,
+        allow_unvalidated: true,
+        ..DnsOptions::default()
+    };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    let (tell, told) = mpsc::channel();
+    let ask = |address: IpAddr| {
+        let tell = tell.clone();
+        registry.verify_then(&Candidate::new(address, key), move |verdict| tell.send(verdict).unwrap())
+    };
+    // 1,024 wait for one name; that is its own affair.
+    for _ in 0..1024 {
+        assert_eq!(ask(ip(ADDRESS)), None);
+    }
+    assert_eq!(ask(ip(ADDRESS)), Some(Err(Error::RegistryFailed)));
+    for number in 1..1280_u32 {
+        assert_eq!(ask(IpAddr::V4(number.into())), None, "{number}");
+    }
+    assert_eq!(ask(IpAddr::V4(1280.into())), Some(Err(Error::RegistryFailed)));
+    assert_eq!(ask(IpAddr::V4(1279.into())), None, "a name that is asked for takes no further place");
+    drop((registry, tell));
+    let told: Vec<_> = told.iter().collect();
+    assert_eq!(told, [Err(Error::RegistryFailed); 1024 + 1280], "each is told once");
+}
+
+#[test]
+fn those_who_ask_for_one_name_are_told_its_one_answer() {
+    let [key, other] = keys();
+    let knot = signed(record("7.2.0.192.in-addr", key));
+    let (open, gate) = mpsc::channel::<()>();
+    let questions = Arc::new(Mutex::new(HashSet::new()));
+    let seen = questions.clone();
+    let server = middle(knot.address(), move |message| {
+        if is_for(message, NAME, RecordType::TXT) {
+            // The same question, repeated, has the same number.
+            seen.lock().unwrap().insert(message.metadata.id);
+            // It is open once nobody can open it any more.
+            let _ = gate.recv();
+        }
+        true
+    });
+    let options = DnsOptions { servers: vec![server], cache_max: 0, ..options(&knot) };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    let (tell, told) = mpsc::channel();
+    let ask = |key| {
+        let tell = tell.clone();
+        let asked = registry.verify_then(&Candidate::new(ip(ADDRESS), key), move |verdict| {
+            tell.send(verdict).unwrap();
+        });
+        assert_eq!(asked, None);
+    };
+    for _ in 0..100 {
+        ask(key);
+        ask(other);
+    }
+    // Those who give up early are told so, and the others go on waiting.
+    for timeout in [1, 20] {
+        let timeout = Some(Duration::from_millis(timeout));
+        assert_eq!(registry.lookup(ip(ADDRESS), timeout), Err(Error::Timeout));
+    }
+    ask(key);
+    let (keys, found) = mpsc::channel();
+    assert_eq!(registry.lookup_then(ip(ADDRESS), SOON, move |found| keys.send(found).unwrap()), None);
+    assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+    drop(open);
+    let told: Vec<_> = (0..201).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(told.iter().filter(|verdict| **verdict == Ok(true)).count(), 101);
+    assert_eq!(told.iter().filter(|verdict| **verdict == Ok(false)).count(), 100);
+    assert_eq!(found.recv_timeout(PATIENCE), Ok(Ok(vec![key])));
+    assert_eq!(questions.lock().unwrap().len(), 1, "it was asked for once");
+    // Now it is asked for anew: nothing is held here.
+    assert_eq!(registry.lookup(ip(ADDRESS), SOON), Ok(vec![key]));
+    assert_eq!(questions.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_panic_of_one_who_is_told_keeps_nothing_from_the_others() {
+    let [key] = keys();
+    let knot = signed(record("7.2.0.192.in-addr", key));
+    let (open, gate) = mpsc::channel::<()>();
+    let server = middle(knot.address(), move |message| {
+        if is_for(message, NAME, RecordType::TXT) {
+            let _ = gate.recv();
+        }
+        true
+    });
+    let options = DnsOptions { servers: vec![server], cache_max: 0, ..options(&knot) };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    let candidate = Candidate::new(ip(ADDRESS), key);
+    assert_eq!(registry.verify_then(&candidate, |_| panic!("as it was meant to")), None);
+    let (tell, told) = mpsc::channel();
+    assert_eq!(registry.verify_then(&candidate, move |verdict| tell.send(verdict).unwrap()), None);
+    drop(open);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Ok(true)));
+    assert_eq!(registry.lookup(ip(ADDRESS), SOON), Ok(vec![key]));
+}
