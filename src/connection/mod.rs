@@ -17,6 +17,8 @@ pub(crate) use halves::{ReceiveHalf, SendHalf};
 pub use options::Options;
 pub use request::{Answer, Request};
 pub use server::Server;
+#[cfg(any(feature = "net", feature = "nif"))]
+pub(crate) use shares::Source;
 
 use crate::crypto::{Origin, PublicKey};
 use crate::error::{Error, Result};
@@ -400,6 +402,12 @@ impl Connection {
             State::Accepting(accepting) => Some(accepting.slot()),
             _ => None,
         }
+    }
+
+    /// What a server's handshake counts as, where clients have shares and take turns; `None` for a client's end.
+    #[cfg(any(feature = "net", feature = "nif"))]
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.slot().map(server::Slot::source)
     }
 
     fn check_place(&mut self) -> Result<()> {

@@ -94,6 +94,11 @@ impl Slot {
         &self.server
     }
 
+    #[cfg(any(feature = "net", feature = "nif"))]
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
     /// `TooManyHandshakes` once it has given way.
     pub(super) fn check(&self) -> Result<()> {
         let has = self.server.shares().has(self.source, self.number);

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 /// What shares are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
+pub(crate) enum Source {
     V4([u8; 4]),
     V6([u8; 8]),
 }

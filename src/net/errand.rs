@@ -1,7 +1,7 @@
 //! Questions to vaults and registries that take their time, put to them by threads of their own ([`crew`]).
 
 use super::deadline::Deadline;
-use crate::connection::{Answer, Request};
+use crate::connection::{Answer, Request, Source};
 use crate::crew::{self, Asked};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
@@ -20,8 +20,13 @@ pub(super) struct Answerers {
 
 impl Answerers {
     /// Has `request` answered by another thread, which hands the answer to `done`; unless what this gives is dropped
-    /// before the question's turn has come.
-    pub(super) fn ask(&self, request: Request, done: impl FnOnce(Answer) + Send + 'static) -> Result<Asked> {
+    /// before the question's turn has come. `source` is the client that a server asks for.
+    pub(super) fn ask(
+        &self,
+        source: Option<Source>,
+        request: Request,
+        done: impl FnOnce(Answer) + Send + 'static,
+    ) -> Result<Asked> {
         let answerers = self.clone();
         let of_registry = matches!(request, Request::Verify(_));
         let question = move || {
@@ -35,15 +40,20 @@ impl Answerers {
             done(answer.unwrap_or(Answer::Failed(Error::Internal)));
         };
         match &self.registry {
-            Some(registry) if of_registry => crew::ask(registry, registry.calls_at_once(), question),
-            _ => crew::ask(&self.vault, self.vault.calls_at_once(), question),
+            Some(registry) if of_registry => crew::ask(registry, registry.calls_at_once(), source, question),
+            _ => crew::ask(&self.vault, self.vault.calls_at_once(), source, question),
         }
     }
 
     /// Has `request` answered; `Timeout` if that takes longer than the deadline allows.
-    pub(super) fn ask_until(&self, request: Request, deadline: Deadline) -> Result<Answer> {
+    pub(super) fn ask_until(
+        &self,
+        source: Option<Source>,
+        request: Request,
+        deadline: Deadline,
+    ) -> Result<Answer> {
         let (tell, answer) = mpsc::channel();
-        let _asked = self.ask(request, move |answer| {
+        let _asked = self.ask(source, request, move |answer| {
             // Nobody listens any more once the deadline has passed.
             let _ = tell.send(answer);
         })?;

@@ -218,7 +218,7 @@ impl Shaking {
                 let request = self.connection.request().ok_or(Error::Internal)?.clone();
                 let (id, tell) = (self.id, tell.clone());
                 let wake = port.wake.clone();
-                let asked = answerers(server).ask(request, move |answer| {
+                let asked = answerers(server).ask(self.connection.source(), request, move |answer| {
                     // The listener may be gone by now; then nobody is to be told.
                     let _ = tell.send((id, answer));
                     let _ = (&*wake).write(&[1]);

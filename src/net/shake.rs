@@ -82,7 +82,7 @@ pub(super) fn run(
             }
             Step::Ask => {
                 let request = connection.request().ok_or(Error::Internal)?.clone();
-                connection.answer(answerers.ask_until(request, deadline)?)?;
+                connection.answer(answerers.ask_until(connection.source(), request, deadline)?)?;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::term;
 use super::waiting::Waiting;
-use crate::connection::{Answer, Request};
+use crate::connection::{Answer, Request, Source};
 use crate::crew::{self, Asked};
 use crate::error::{Error, Result};
 use crate::registry::{DnsRegistry, Registry};
@@ -46,18 +46,23 @@ impl Answerers {
 }
 
 impl Answerer {
-    /// Gives the answer if it is known, or answers the question later.
-    pub(super) fn ask(&self, request: Request, question: Question) -> Result<Outcome> {
+    /// Gives the answer if it is known, or answers the question later. `source` is the client that a server asks for.
+    pub(super) fn ask(
+        &self,
+        source: Option<Source>,
+        request: Request,
+        question: Question,
+    ) -> Result<Outcome> {
         match (self, request) {
             (Answerer::Vault(vault), request) => {
                 let whom = vault.clone();
                 let put = move || question.put(move || request.perform_by_vault(&*whom));
-                crew::ask(vault, vault.calls_at_once(), put).map(Outcome::Asked)
+                crew::ask(vault, vault.calls_at_once(), source, put).map(Outcome::Asked)
             }
             (Answerer::Registry(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
                 let put = move || question.put(move || verdict(whom.verify(&candidate)));
-                crew::ask(registry, registry.calls_at_once(), put).map(Outcome::Asked)
+                crew::ask(registry, registry.calls_at_once(), source, put).map(Outcome::Asked)
             }
             (Answerer::Dns(registry), Request::Verify(candidate)) => {
                 let told = registry.verify_then(&candidate, move |said| question.answer(verdict(said)));
