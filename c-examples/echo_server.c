@@ -128,7 +128,7 @@ int main(int argc, char **argv)
     while ((result = curve_tun_accept(listener, -1, &socket)) != CURVE_TUN_ERR_CLOSED) {
         if (result == CURVE_TUN_OK)
             start(socket);
-        else if (result == CURVE_TUN_ERR_TOO_MANY_FILES || result == CURVE_TUN_ERR_OUT_OF_MEMORY)
+        else if (curve_tun_result_is_transient(result))
             /* The listener waits a little and goes on. */
             fprintf(stderr, "accept: %s\n", curve_tun_result_message(result));
         else

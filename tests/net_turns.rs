@@ -467,7 +467,7 @@ impl Registry for Silent {
         match candidate.address {
             address if address == IpAddr::V4(FLOODER) => self.untold.lock().unwrap().push(tell),
             // Both ways of an answer.
-            _ if self.asked.load(Ordering::SeqCst) % 2 == 0 => tell(Ok(true)),
+            _ if self.asked.load(Ordering::SeqCst).is_multiple_of(2) => tell(Ok(true)),
             _ => return Some(Ok(true)),
         }
         None

@@ -357,10 +357,11 @@ impl Connection {
     /// The transport has come to its end in order (the peer closed its side); messages that came stay.
     ///
     /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read and answered by the
-    /// end alone, which is what a server does that cannot open it; or `TooManyHandshakes` for one that has given way.
+    /// end alone, which is what a server does that cannot open it; or `TooManyHandshakes` for one that has given way;
+    /// or `Forked`.
     /// A transport that broke is told by [`Connection::close`].
     pub fn transport_ended(&mut self) -> Error {
-        if let Err(error) = self.check_place() {
+        if let Err(error) = self.origin.check().and_then(|()| self.check_place()) {
             return error;
         }
         let unanswered = matches!(self.state, State::Initiating(Initiating::Cookie { .. }))
@@ -376,8 +377,9 @@ impl Connection {
     /// called once the handshake or the connection is over.
     ///
     /// # Errors
-    /// `WrongState` for a client's end, and after the handshake.
+    /// `WrongState` for a client's end, and after the handshake; `Forked`.
     pub fn on_give_way(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.origin.check()?;
         self.slot().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
         Ok(())
     }

@@ -45,8 +45,9 @@ impl Server {
     /// time. [`net::Listener`](crate::net::Listener) and the C API do so by a timer of their own.
     ///
     /// # Errors
-    /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped.
+    /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped. `Forked`.
     pub fn tick(&self, now_ms: u64) -> Result<u64> {
+        self.origin.check()?;
         self.minute_keys.tick(now_ms)
     }
 
@@ -65,9 +66,16 @@ impl Server {
         &self.registry
     }
 
-    /// How many handshakes are in flight.
+    /// How many handshakes are in flight; none in a forked child.
     pub fn handshakes_in_flight(&self) -> usize {
-        self.shares().taken()
+        // A thread of the parent may hold the lock for ever.
+        self.origin.check().map_or(0, |()| self.shares().taken())
+    }
+
+    /// `Forked` in a child of the process that made it.
+    #[cfg(feature = "net")]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.origin.check()
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares> {

@@ -73,10 +73,10 @@ pub(super) fn is_of_one_connection(failure: &io::Error) -> bool {
     )
 }
 
-/// What an accept that fails again and again means to a listener: nothing that would end it.
+/// What a refusal of the system to give a connection means to a listener: nothing that would end it.
 pub(super) fn refused(failure: &io::Error) -> Error {
     match error(failure) {
-        error @ (Error::TooManyFiles | Error::OutOfMemory | Error::PermissionDenied) => error,
+        error @ (Error::TooManyFiles | Error::OutOfMemory) => error,
         _ => Error::Io,
     }
 }

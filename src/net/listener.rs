@@ -44,8 +44,10 @@ impl Listener {
     /// connections too.
     ///
     /// # Errors
-    /// `NameNotFound`, `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `TooManyFiles`, `Io`.
+    /// `NameNotFound`, `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `TooManyFiles`, `Io`,
+    /// `Forked`.
     pub fn bind(host: &str, port: u16, server: Arc<TimedServer>) -> Result<Listener> {
+        server.server().check()?;
         let addresses = dial::resolve(host, port, Deadline::after(None))?;
         let mut opened = Err(Error::NameNotFound);
         for address in addresses {
@@ -86,9 +88,9 @@ impl Listener {
     /// most the oldest handshake gives way to a new client.
     ///
     /// # Errors
-    /// `Timeout`, and no client is lost by it; `TooManyFiles` or `OutOfMemory` when the system cannot take a
+    /// `Timeout`, and no client is lost by it; `TooManyFiles`, `OutOfMemory` or `Io` when the system gives no
     /// connection, at most ten times a second, and the listener goes on; `Closed` after [`Listener::shutdown`];
-    /// `Io`, `Forked`.
+    /// `Forked`.
     pub fn accept(&self, timeout: Timeout) -> Result<Socket> {
         self.check()?;
         let deadline = Deadline::after(timeout);
@@ -225,6 +227,22 @@ impl Drop for Driving<'_> {
         queue.driven = false;
         queue.ready.extend(self.ready.drain(..));
         self.listener.changed.notify_all();
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.origin.check().is_err() {
+            forget_if_in_use(&mut self.handshakes, Handshakes::new());
+            forget_if_in_use(&mut self.queue, Queue::default());
+        }
+    }
+}
+
+/// In a forked child: leaves alone what another thread of the parent was using, in whatever state that is.
+pub(super) fn forget_if_in_use<T>(place: &mut Mutex<T>, instead: T) {
+    if place.is_locked() {
+        std::mem::forget(std::mem::replace(place.get_mut(), instead));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::deadline::Deadline;
 use super::errand::Answerers;
+use super::listener::forget_if_in_use;
 use super::shake::{self, Lifeline};
 use super::{TimedServer, Timeout, dial, io};
 use crate::connection::{Connection, Options, ReceiveHalf, SendHalf, Server};
@@ -396,7 +397,13 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.origin.check().is_err() || self.is_closed() {
+        if self.origin.check().is_err() {
+            forget_if_in_use(&mut self.handshake, None);
+            forget_if_in_use(&mut self.sender, None);
+            forget_if_in_use(&mut self.receiver, None);
+            return;
+        }
+        if self.is_closed() {
             return;
         }
         // Bytes left unread would make the system reset the connection and drop what the peer has yet to read.
