@@ -14,59 +14,103 @@
 /* How many questions of a loop are asked at once. */
 #define THREADS 4
 
-struct list {
-    struct question *first, **end;
-};
-
 struct answers {
     const curve_tun_vault *vault;
     pthread_t threads[THREADS];
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    struct list asked, answered;
+    struct question *waiting;       /* By their turns. */
+    struct question *put[THREADS];  /* Those that are with the vault. */
+    struct question *answered, **last_answered;
+    uint64_t turn;                  /* That of the question that was put last. */
     bool ending;
     /* A byte is in this pipe while there may be answers. */
     int bell[2];
 };
 
-static void put(struct list *list, struct question *question)
+static bool same(const struct source *a, const struct source *b)
 {
-    question->next = NULL;
-    *list->end = question;
-    list->end = &question->next;
+    return a->ipv6 == b->ipv6 && memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
 
-static struct question *take(struct list *list)
+/* Each source has one question in each turn: a new one has the present turn, or the one after that source's last. */
+static void wait_for_turn(struct answers *answers, struct question *question)
 {
-    struct question *question = list->first;
+    struct question **place;
 
+    question->turn = answers->turn;
+    for (place = &answers->waiting; *place != NULL; place = &(*place)->next)
+        if (same(&(*place)->source, &question->source))
+            question->turn = (*place)->turn + 1;
+    for (place = &answers->waiting; *place != NULL && (*place)->turn <= question->turn;)
+        place = &(*place)->next;
+    question->next = *place;
+    *place = question;
+}
+
+/* Whether half of the threads are with questions of this source that nobody waits for. A call cannot be taken back; so
+ * this is what keeps the other half for others. */
+static bool has_its_share(const struct answers *answers, const struct source *source)
+{
+    int i, abandoned = 0;
+
+    for (i = 0; i < THREADS; i++)
+        if (answers->put[i] != NULL && answers->put[i]->asker == NULL && same(&answers->put[i]->source, source))
+            abandoned++;
+    return abandoned >= THREADS / 2;
+}
+
+/* Takes the question whose turn it is, or NULL. */
+static struct question *take_waiting(struct answers *answers)
+{
+    struct question **place = &answers->waiting, *question;
+
+    while (*place != NULL && has_its_share(answers, &(*place)->source))
+        place = &(*place)->next;
+    question = *place;
     if (question != NULL) {
-        list->first = question->next;
-        if (list->first == NULL)
-            list->end = &list->first;
+        *place = question->next;
+        answers->turn = question->turn > answers->turn ? question->turn : answers->turn;
     }
     return question;
+}
+
+static void give_back(struct answers *answers, struct question *question)
+{
+    if (question->asker == NULL) {
+        free(question);
+        return;
+    }
+    question->next = NULL;
+    *answers->last_answered = question;
+    answers->last_answered = &question->next;
+    /* A full pipe rings, too. */
+    if (write(answers->bell[1], "", 1) < 0 && errno != EAGAIN)
+        fail("pipe", strerror(errno));
 }
 
 static void *answer_questions(void *argument)
 {
     struct answers *answers = argument;
-    struct question *question;
+    struct question *question, **put;
 
     pthread_mutex_lock(&answers->mutex);
     while (!answers->ending) {
-        question = take(&answers->asked);
+        question = take_waiting(answers);
         if (question == NULL) {
             pthread_cond_wait(&answers->changed, &answers->mutex);
             continue;
         }
+        for (put = answers->put; *put != NULL;)
+            put++;
+        *put = question;
         pthread_mutex_unlock(&answers->mutex);
         check("vault", curve_tun_vault_answer(answers->vault, &question->request, &question->answer));
         pthread_mutex_lock(&answers->mutex);
-        put(&answers->answered, question);
-        /* A full pipe rings, too. */
-        if (write(answers->bell[1], "", 1) < 0 && errno != EAGAIN)
-            fail("pipe", strerror(errno));
+        *put = NULL;
+        give_back(answers, question);
+        /* Its source may have a turn again. */
+        pthread_cond_broadcast(&answers->changed);
     }
     pthread_mutex_unlock(&answers->mutex);
     return NULL;
@@ -80,8 +124,7 @@ struct answers *answers_begin(const curve_tun_vault *vault, int *ready)
     if (answers == NULL || pipe(answers->bell) != 0)
         fail("answers", strerror(errno));
     answers->vault = vault;
-    answers->asked.end = &answers->asked.first;
-    answers->answered.end = &answers->answered.first;
+    answers->last_answered = &answers->answered;
     pthread_mutex_init(&answers->mutex, NULL);
     pthread_cond_init(&answers->changed, NULL);
     for (i = 0; i < 2; i++) {
@@ -97,26 +140,53 @@ struct answers *answers_begin(const curve_tun_vault *vault, int *ready)
     return answers;
 }
 
-bool answers_ask(struct answers *answers, curve_tun_connection *connection, void *asker, bool *asked)
+bool answers_ask(struct answers *answers, curve_tun_connection *connection, void *asker, struct source source,
+                 struct question **question)
 {
-    struct question *question;
     curve_tun_request request;
+    struct question *made;
 
     request.size = sizeof request;
     if (curve_tun_connection_request(connection, &request) != CURVE_TUN_OK)
         return true;
-    question = malloc(sizeof *question);
-    if (question == NULL)
+    made = malloc(sizeof *made);
+    if (made == NULL)
         return false;
-    question->request = request;
-    question->answer.size = sizeof question->answer;
-    question->asker = asker;
+    made->request = request;
+    made->answer.size = sizeof made->answer;
+    made->asker = asker;
+    made->source = source;
     pthread_mutex_lock(&answers->mutex);
-    put(&answers->asked, question);
+    wait_for_turn(answers, made);
     pthread_cond_signal(&answers->changed);
     pthread_mutex_unlock(&answers->mutex);
-    *asked = true;
+    *question = made;
     return true;
+}
+
+/* Takes a question out of a list. False if it is not there. */
+static bool unlink_from(struct question **list, struct question *question)
+{
+    while (*list != NULL && *list != question)
+        list = &(*list)->next;
+    if (*list == NULL)
+        return false;
+    *list = question->next;
+    return true;
+}
+
+void answers_drop(struct answers *answers, struct question *question)
+{
+    pthread_mutex_lock(&answers->mutex);
+    question->asker = NULL;
+    if (unlink_from(&answers->waiting, question)) {
+        free(question);
+    } else if (unlink_from(&answers->answered, question)) {
+        free(question);
+        for (answers->last_answered = &answers->answered; *answers->last_answered != NULL;)
+            answers->last_answered = &(*answers->last_answered)->next;
+    }
+    pthread_mutex_unlock(&answers->mutex);
 }
 
 struct question *answers_take(struct answers *answers)
@@ -125,17 +195,21 @@ struct question *answers_take(struct answers *answers)
     char bytes[64];
 
     pthread_mutex_lock(&answers->mutex);
-    question = take(&answers->answered);
-    if (question == NULL)
+    question = answers->answered;
+    if (question != NULL) {
+        answers->answered = question->next;
+        if (answers->answered == NULL)
+            answers->last_answered = &answers->answered;
+    } else {
         while (read(answers->bell[0], bytes, sizeof bytes) > 0)
             ;
+    }
     pthread_mutex_unlock(&answers->mutex);
     return question;
 }
 
 void answers_end(struct answers *answers)
 {
-    struct question *question;
     int i;
 
     pthread_mutex_lock(&answers->mutex);
@@ -144,17 +218,6 @@ void answers_end(struct answers *answers)
     pthread_mutex_unlock(&answers->mutex);
     for (i = 0; i < THREADS; i++)
         pthread_join(answers->threads[i], NULL);
-    while ((question = take(&answers->asked)) != NULL) {
-        memset(&question->answer, 0, sizeof question->answer);
-        question->answer.size = sizeof question->answer;
-        question->answer.kind = question->request.kind;
-        question->answer.result = CURVE_TUN_ERR_TIMEOUT;
-        put(&answers->answered, question);
-    }
-}
-
-void answers_free(struct answers *answers)
-{
     pthread_cond_destroy(&answers->changed);
     pthread_mutex_destroy(&answers->mutex);
     close(answers->bell[0]);

@@ -21,7 +21,8 @@ struct client {
     curve_tun_connection *connection;
     uint32_t events;     /* What epoll watches. */
     bool ended;          /* The peer has said all that it will say. */
-    bool asked;          /* Its vault is asked, on another thread. */
+    struct source source;
+    struct question *question; /* What its vault is asked, on another thread. */
     int64_t deadline_ms; /* When its connection wants to be told the time. */
     struct queue *queue; /* The one that it is in. */
     struct client *previous, *next;
@@ -54,6 +55,24 @@ bool address_text(const struct sockaddr_storage *address, char text[CURVE_TUN_AD
     else
         bytes = &((const struct sockaddr_in6 *)address)->sin6_addr;
     return inet_ntop(address->ss_family, bytes, text, CURVE_TUN_ADDRESS_TEXT_SIZE) != NULL;
+}
+
+/* What the library counts a client by, too. An IPv4 client of an IPv6 socket is an IPv4 client. */
+static struct source source_of(const struct sockaddr_storage *address)
+{
+    const struct in6_addr *ipv6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+    struct source source;
+
+    memset(&source, 0, sizeof source);
+    if (address->ss_family == AF_INET) {
+        memcpy(source.bytes, &((const struct sockaddr_in *)address)->sin_addr, 4);
+    } else if (IN6_IS_ADDR_V4MAPPED(ipv6)) {
+        memcpy(source.bytes, &ipv6->s6_addr[12], 4);
+    } else {
+        memcpy(source.bytes, ipv6, sizeof source.bytes);
+        source.ipv6 = true;
+    }
+    return source;
 }
 
 static void leave_queue(struct client *client)
@@ -98,6 +117,9 @@ static void enter_queue(struct queue *queue, struct client *client)
 static void close_client(struct clients *clients, struct client *client)
 {
     leave_queue(client);
+    if (client->question != NULL)
+        answers_drop(clients->answers, client->question);
+    client->question = NULL;
     curve_tun_connection_free(client->connection);
     client->connection = NULL;
     close(client->fd);
@@ -108,18 +130,13 @@ static void close_client(struct clients *clients, struct client *client)
 
 bool clients_free_gone(struct clients *clients)
 {
-    struct client **place = &clients->gone;
     bool left = clients->left;
 
     clients->left = false;
-    while (*place != NULL) {
-        struct client *client = *place;
+    while (clients->gone != NULL) {
+        struct client *client = clients->gone;
 
-        if (client->asked) {
-            place = &client->next;
-            continue;
-        }
-        *place = client->next;
+        clients->gone = client->next;
         free(client);
     }
 #ifdef __GLIBC__
@@ -234,6 +251,14 @@ static bool move_messages(struct clients *clients, struct client *client)
     return true;
 }
 
+/* Whether the peer has ended its side because it has sent all that it had to send, and an answer decides about that. One
+ * that has not even seen the cookie has left. */
+static bool may_have_said_all(struct client *client)
+{
+    return client->question != NULL &&
+           curve_tun_connection_state(client->connection) == CURVE_TUN_STATE_ACCEPTING;
+}
+
 /* Moves what can be moved, and says what to watch for. False if the client is done with. */
 static bool serve(struct clients *clients, struct client *client)
 {
@@ -248,9 +273,12 @@ static bool serve(struct clients *clients, struct client *client)
             break;
         came = read_in(client);
     } while (came == BYTES);
-    if (came == BROKEN || (client->ended && output(client) == 0))
+    if (came == BROKEN)
         return false;
-    if (!client->asked && !answers_ask(clients->answers, client->connection, client, &client->asked))
+    if (client->question == NULL &&
+        !answers_ask(clients->answers, client->connection, client, client->source, &client->question))
+        return false;
+    if (client->ended && output(client) == 0 && !may_have_said_all(client))
         return false;
 
     /* The clock of a handshake runs; that of an established connection starts again with traffic. */
@@ -267,10 +295,13 @@ static bool serve(struct clients *clients, struct client *client)
     return true;
 }
 
-void clients_serve(struct clients *clients, struct client *client)
+void clients_serve(struct clients *clients, struct client *client, uint32_t events)
 {
+    /* While an answer is awaited, nothing else shows that it has given way, or that its transport broke. */
+    bool over = client->question != NULL && (events & (EPOLLHUP | EPOLLERR)) != 0;
+
     /* An event before this one may have closed it. */
-    if (client->connection != NULL && !serve(clients, client))
+    if (client->connection != NULL && (over || !serve(clients, client)))
         close_client(clients, client);
 }
 
@@ -281,10 +312,9 @@ void clients_give_answers(struct clients *clients)
     while ((question = answers_take(clients->answers)) != NULL) {
         struct client *client = question->asker;
 
-        client->asked = false;
-        if (client->connection != NULL &&
-            (curve_tun_connection_answer(client->connection, &question->answer) != CURVE_TUN_OK ||
-             !serve(clients, client)))
+        client->question = NULL;
+        if (curve_tun_connection_answer(client->connection, &question->answer) != CURVE_TUN_OK ||
+            !serve(clients, client))
             close_client(clients, client);
         free(question);
     }
@@ -307,6 +337,7 @@ void clients_welcome(struct clients *clients, int fd, const struct sockaddr_stor
     if (client != NULL) {
         client->fd = fd;
         client->events = EPOLLIN;
+        client->source = source_of(peer);
         if (address_text(peer, address) &&
             curve_tun_connection_new_server(clients->server, address, &client->connection) == CURVE_TUN_OK &&
             curve_tun_connection_on_give_way(client->connection, give_way, client) == CURVE_TUN_OK &&

@@ -22,7 +22,7 @@ struct clients {
     struct answers *answers;
     /* Clients whose handshake is not over, the oldest first; those that have had traffic; and those that rest. */
     struct queue handshakes, established, idle;
-    /* Clients closed while events or answers for them may be waiting; freed after those. */
+    /* Clients closed while events for them may be waiting; freed after those. */
     struct client *gone;
     bool left; /* Whether any has been closed since clients_free_gone. */
     /* The message that is on its way through. */
@@ -42,8 +42,8 @@ bool address_text(const struct sockaddr_storage *address, char text[CURVE_TUN_AD
  * gives way. */
 void clients_welcome(struct clients *clients, int fd, const struct sockaddr_storage *peer);
 
-/* Moves what can be moved for a client that epoll named. */
-void clients_serve(struct clients *clients, struct client *client);
+/* Moves what can be moved for a client that epoll named with these events. */
+void clients_serve(struct clients *clients, struct client *client, uint32_t events);
 
 /* Hands the vault's answers to the connections that wait for them. */
 void clients_give_answers(struct clients *clients);

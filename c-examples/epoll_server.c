@@ -120,7 +120,7 @@ static void *run(void *argument)
             else if (who == &loop->answered)
                 clients_give_answers(clients);
             else
-                clients_serve(clients, who);
+                clients_serve(clients, who, events[i].events);
         }
         clients_tick(clients);
         if (clients_free_gone(clients) || loop->accept_again_ms <= now_ms())
@@ -154,10 +154,8 @@ static void free_loop(struct loop *loop)
     struct clients *clients = &loop->clients;
 
     close(loop->listener);
-    answers_end(clients->answers);
-    clients_give_answers(clients);
     clients_close(clients);
-    answers_free(clients->answers);
+    answers_end(clients->answers);
     close(clients->epoll);
     free(loop);
 }

@@ -122,7 +122,7 @@ void serve_on_threads(curve_tun_listener *listener, serve_client *serve, report_
     while ((result = curve_tun_accept(listener, -1, &socket)) != CURVE_TUN_ERR_CLOSED) {
         if (result == CURVE_TUN_OK)
             start(socket, serve, context);
-        else if (result == CURVE_TUN_ERR_TOO_MANY_FILES || result == CURVE_TUN_ERR_OUT_OF_MEMORY)
+        else if (curve_tun_result_is_transient(result))
             /* The listener waits a little and goes on. */
             fprintf(stderr, "accept: %s\n", curve_tun_result_message(result));
         else

@@ -33,9 +33,12 @@
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
 // same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-// same object runs. Ending an object always is the last call on it. After `fork()`, a child is to do no more with
-// the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
-// same counters must never seal twice.
+// same object runs. Ending an object always is the last call on it.
+//
+// Forks. A child of `fork()` can do no more with the objects of its parent than end them, for the same counters must never
+// seal twice, and another thread of the parent may have been in the middle of a call. Every other call on such an object
+// returns `CURVE_TUN_ERR_FORKED`, at once, and does nothing; what returns something else than a `curve_tun_result` returns
+// what it does for NULL. The comments do not repeat this.
 //
 // Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //
@@ -206,6 +209,13 @@ const char *curve_tun_result_name(int32_t result);
 //
 // A static string, never NULL. Threads: any.
 const char *curve_tun_result_message(int32_t result);
+
+// Whether the same call, made again after a while, may succeed though the program has changed nothing: then a loop that
+// accepts, or that connects, goes on ("Sockets" has a table). true for `CURVE_TUN_ERR_TIMEOUT` or
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, say; not for `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
+//
+// false for `CURVE_TUN_OK`, and for a number that is no result. Threads: any.
+bool curve_tun_result_is_transient(int32_t result);
 
 // # Version, memory and keys
 //
@@ -950,8 +960,8 @@ curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
 // came can still be received.
 //
 // Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails.
-// Threads: one at a time.
+// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails;
+// or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one that has given way. Threads: one at a time.
 curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
 
 // Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
@@ -1082,6 +1092,25 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
 // after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
 // thread that runs the handshake, one with it on threads of this library's, 256 at most for each.
+//
+// Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays away from it
+// longer than the handshake's time in the options loses clients. What loops make of a result:
+//
+// | result | a loop that accepts | a client that connects |
+// | --- | --- | --- |
+// | `CURVE_TUN_OK` | serves the client | uses the tunnel |
+// | `CURVE_TUN_ERR_TIMEOUT` | accepts again | tries again |
+// | `CURVE_TUN_ERR_TOO_MANY_FILES` | reports it, accepts again | pauses, tries again |
+// | `CURVE_TUN_ERR_OUT_OF_MEMORY` | reports it, accepts again | pauses, tries again |
+// | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
+// | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
+// | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
+// | others | ends | ends |
+//
+// A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
+// after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not
+// let in learns that by its first `curve_tun_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the
+// server goes away.
 
 // A TCP port at which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;
@@ -1146,9 +1175,9 @@ curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
 // source that has most the oldest gives way to a new client: its socket is closed.
 //
 // Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
-// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES` or `CURVE_TUN_ERR_OUT_OF_MEMORY` when the system cannot take a
-// connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
-// `curve_tun_listener_shutdown`; `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a client,
+// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY` or `CURVE_TUN_ERR_IO` when the
+// system gives no connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
+// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client,
 // at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
@@ -1160,9 +1189,9 @@ curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
 // May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
 // `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
 // `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another,
-// `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
-// Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed since the
-// accept.
+// `CURVE_TUN_ERR_CLOSED` if the client has left, or the socket or its listener was shut down: the socket is closed.
+// Threads: any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed
+// since the accept; also while the vault or the registry is asked, it returns as soon as the handshake is over.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_handshake(const curve_tun_socket *socket,
                                      int64_t timeout_ms);
@@ -1247,8 +1276,8 @@ void curve_tun_shutdown(const curve_tun_socket *socket);
 // then close it. Returns at once.
 void curve_tun_close(curve_tun_socket *socket);
 
-// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`. The listener has yet to be
-// closed.
+// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`, and handshakes that are not
+// done end, also those of `curve_tun_handshake`. The listener has yet to be closed.
 //
 // Nothing is done for NULL. Threads: any.
 void curve_tun_listener_shutdown(const curve_tun_listener *listener);

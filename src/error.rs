@@ -395,6 +395,64 @@ impl Error {
         self.row().3.trim_end_matches('\0')
     }
 
+    /// Whether the same call, made again after a while, may succeed though the program has changed nothing.
+    ///
+    /// So a loop that accepts, or that connects, goes on after such an error, and ends with any other. `Closed` is none:
+    /// it is said of an object that is at its end. A client whose server has closed connects anew.
+    pub const fn is_transient(self) -> bool {
+        match self {
+            // Time passed, or it was too early.
+            Error::WouldBlock | Error::Timeout | Error::TooManyHandshakes => true,
+            // Others use up what the machine has, and may give it back.
+            Error::TooManyFiles
+            | Error::OutOfMemory
+            | Error::DiskFull
+            | Error::AddressInUse
+            | Error::VaultInUse => true,
+            // What is far away, or of the system, may come back.
+            Error::NameNotFound
+            | Error::ConnectionRefused
+            | Error::Unreachable
+            | Error::AddressNotAvailable
+            | Error::VaultFailed
+            | Error::RegistryFailed
+            | Error::NotValidated
+            | Error::Io => true,
+            // The call, an object, a peer, a key or a file is not as it would have to be.
+            Error::Null
+            | Error::InvalidArgument
+            | Error::WrongState
+            | Error::TooLarge
+            | Error::TooSmall
+            | Error::Closed
+            | Error::BadKeyText
+            | Error::BadAddress
+            | Error::WeakKey
+            | Error::BadPacket
+            | Error::WrongServerKey
+            | Error::CookieExpired
+            | Error::UnknownPeer
+            | Error::CounterExhausted
+            | Error::NotFound
+            | Error::Forked
+            | Error::CryptoUnavailable
+            | Error::PermissionDenied
+            | Error::Internal
+            | Error::VaultPermissions
+            | Error::VaultCorrupt
+            | Error::VaultVersion
+            | Error::WrongPassphrase
+            | Error::AlreadyExists
+            | Error::FileNotFound
+            | Error::ReadOnly
+            | Error::Unsupported
+            | Error::RegistryPermissions
+            | Error::BadRegistryFile
+            | Error::KeyChanged
+            | Error::KeyDenied => false,
+        }
+    }
+
     /// What a failed call on a file means to a caller.
     pub(crate) fn of_file(error: &io::Error) -> Error {
         match error.raw_os_error() {

@@ -71,6 +71,8 @@ fn a_childs_every_call_on_its_parents_connection_says_forked() {
             forked(client.recv(&mut [0; 100])),
             forked(client.answer(Answer::Verdict(true))),
             forked(client.tick(0)),
+            client.transport_ended() == Error::Forked,
+            forked(server.on_give_way(|| {})),
         ]
     });
     assert_eq!(failed, None);
@@ -104,6 +106,77 @@ fn a_childs_calls_on_its_parents_socket_say_forked_and_disturb_it_not() {
         from.send(b"as before", soon).unwrap();
         assert_eq!(to.recv_with(soon, |message| Ok(message.to_vec())), Ok(b"as before".to_vec()));
     }
+}
+
+/// Waits until so many threads of this name sleep in the system.
+fn wait_until_asleep(name: &str, count: usize) {
+    let asleep = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        // One may have ended since it was listed.
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        stats.filter(|stat| stat.contains(&format!("({name}) S"))).count()
+    };
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while asleep() < count {
+        assert!(std::time::Instant::now() < end, "{name} does not wait");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_child_hangs_in_no_lock_that_a_thread_of_its_parent_holds() {
+    let vault = Arc::new(MemoryVault::generate().unwrap());
+    let (key, registry) = (vault.public_key(), MemoryRegistry::new());
+    registry.add_anywhere(key);
+    let timed = TimedServer::new(vault.clone(), Arc::new(registry), Options::default()).unwrap();
+    let bind = || Listener::bind("127.0.0.1", 0, timed.clone());
+    let (accepting, giving) = (bind().unwrap(), bind().unwrap());
+    let (client, server) = thread::scope(|scope| {
+        let (port, options) = (accepting.port(), Options::default());
+        let connect = move || Socket::connect("127.0.0.1", port, vault, key, &options, None).unwrap();
+        let client = scope.spawn(connect);
+        let server = accepting.accept(None).unwrap();
+        (client.join().unwrap(), server)
+    });
+    let silent = std::net::TcpStream::connect(giving.local_address()).unwrap();
+    let shaking = giving.transport_accept(None).unwrap();
+    // Each holds what its object has, as long as it waits.
+    let calls: [&(dyn Fn() -> Option<Error> + Sync); 4] = [
+        &|| accepting.accept(None).err(),
+        &|| giving.transport_accept(None).err(),
+        &|| server.recv(&mut [0; 8], None).err(),
+        &|| shaking.handshake(None).err(),
+    ];
+    let failed = thread::scope(|scope| {
+        let waiting = calls
+            .map(|call| thread::Builder::new().name("waits".to_owned()).spawn_scoped(scope, call).unwrap());
+        wait_until_asleep("waits", waiting.len());
+        let failed = first_failed_in_child(|| {
+            let checks = vec![
+                forked(accepting.accept(None)),
+                forked(accepting.transport_accept(None)),
+                forked(giving.accept(None)),
+                forked(giving.transport_accept(None)),
+                forked(server.recv(&mut [0; 8], None)),
+                forked(server.send(b"x", None)),
+                forked(shaking.handshake(None)),
+                forked(bind()),
+                forked(timed.server().tick(0)),
+                timed.server().handshakes_in_flight() == 0,
+            ];
+            accepting.shutdown();
+            server.shutdown();
+            shaking.shutdown();
+            checks
+        });
+        accepting.shutdown();
+        giving.shutdown();
+        server.shutdown();
+        assert_eq!(waiting.map(|thread| thread.join().unwrap()), [Some(Error::Closed); 4]);
+        failed
+    });
+    assert_eq!(failed, None);
+    drop((client, silent));
 }
 
 #[test]

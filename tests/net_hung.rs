@@ -2,118 +2,23 @@
 //! them goes on when they answer again, and is gone when nobody waits any more.
 #![cfg(target_os = "linux")]
 
+#[path = "support/gate.rs"]
+mod gate;
+
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, MemoryRegistry, Registry};
 use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
+use gate::{Gate, GatedVault, PATIENCE, asking, wait_until};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Long enough for anything that is to happen; a test that needs it all has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
 const SOON: Timeout = Some(PATIENCE);
 /// The time of a handshake that cannot succeed.
 const SHORT: Duration = Duration::from_millis(300);
-
-/// Where calls hang until it is opened.
-#[derive(Default)]
-struct Gate {
-    state: Mutex<GateState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct GateState {
-    open: bool,
-    inside: usize,
-    most: usize,
-    calls: usize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.inside += 1;
-        state.calls += 1;
-        state.most = state.most.max(state.inside);
-        self.changed.notify_all();
-        let (mut state, _) = self.changed.wait_timeout_while(state, PATIENCE, |state| !state.open).unwrap();
-        state.inside -= 1;
-    }
-
-    fn open(&self) {
-        self.state.lock().unwrap().open = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits until at least this many calls hang.
-    fn wait_until_inside(&self, count: usize) {
-        let state = self.state.lock().unwrap();
-        let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.inside < count);
-        assert!(!waited.unwrap().1.timed_out(), "{count} calls were not made");
-    }
-
-    fn most(&self) -> usize {
-        self.state.lock().unwrap().most
-    }
-
-    fn calls(&self) -> usize {
-        self.state.lock().unwrap().calls
-    }
-}
-
-struct GatedVault {
-    inner: MemoryVault,
-    at_once: usize,
-    gate: Arc<Gate>,
-}
-
-impl GatedVault {
-    fn new(at_once: usize) -> (Arc<GatedVault>, Arc<Gate>) {
-        let gate = Arc::new(Gate::default());
-        (Arc::new(GatedVault { inner: MemoryVault::generate().unwrap(), at_once, gate: gate.clone() }), gate)
-    }
-}
-
-impl Vault for GatedVault {
-    fn public_key(&self) -> PublicKey {
-        self.inner.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        out: &mut [u8],
-    ) -> Result<LongTermNonce> {
-        self.gate.pass();
-        self.inner.box_seal(p, peer, message, out)
-    }
-
-    fn box_open(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<()> {
-        self.gate.pass();
-        self.inner.box_open(p, peer, nonce, sealed, out)
-    }
-
-    fn answers(&self) -> Answers {
-        Answers::Later
-    }
-
-    fn calls_at_once(&self) -> usize {
-        self.at_once
-    }
-}
 
 struct GatedRegistry(Arc<Gate>);
 
@@ -136,22 +41,6 @@ impl Registry for GatedRegistry {
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Threads of this process that ask vaults and registries.
-fn asking() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    // One may have ended since it was listed.
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-    names.filter(|name| name.starts_with("curve_tun-erra")).count()
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "{what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn anybody() -> Arc<dyn Registry> {
@@ -281,8 +170,9 @@ fn questions_that_wait_go_with_their_listener() {
         }
         thread::scope(|scope| {
             let accepting = scope.spawn(|| listener.accept(SOON).err());
-            // Each question holds the vault, and so does the server.
+            // Each question holds the vault, and so does the server; two have to have begun, or they would be taken back.
             wait_until("not all have asked", || freed.strong_count() > 10);
+            gate.wait_until_inside(2);
             listener.shutdown();
             assert_eq!(accepting.join().unwrap(), Some(Error::Closed));
         });

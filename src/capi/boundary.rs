@@ -3,11 +3,11 @@
 //! No exported function decides these for itself: each is one [`catch`] whose body first converts its arguments here.
 
 use super::result::curve_tun_result;
-use crate::crypto::{KEY_BYTES, PublicKey};
+use crate::contain::contain;
+use crate::crypto::{KEY_BYTES, Origin, PublicKey};
 use crate::error::{Error, Result};
 use std::ffi::{OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -50,15 +50,7 @@ impl Failure for u16 {
 /// Runs an exported function's body; a panic in it is [`Error::Internal`]. An object that was in use closes itself as
 /// the panic passes it (see each object's `run`).
 pub(super) fn catch<R: Failure>(body: impl FnOnce() -> Result<R>) -> R {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(value)) => value,
-        Ok(Err(error)) => R::failure(error),
-        Err(payload) => {
-            // A payload may panic when it is dropped.
-            std::mem::forget(payload);
-            R::failure(Error::Internal)
-        }
-    }
+    contain(body).flatten().unwrap_or_else(R::failure)
 }
 
 /// As [`catch`], for the many bodies that have nothing to say but that they succeeded.
@@ -76,10 +68,20 @@ impl<T> Out<T> {
     }
 }
 
+/// An object as a C program holds it. Its pointer is one to the object itself, which comes first.
+#[repr(C)]
+struct Held<T> {
+    object: T,
+    /// The process that may use it. A child of `fork()` must not: the parent's threads may hold locks in it, and the
+    /// counters in it are the parent's.
+    origin: Origin,
+}
+
 impl<T> Out<*mut T> {
-    /// Gives the caller a new object, to be ended by [`end`].
+    /// Gives the caller a new object, to be used by [`object`] and ended by [`end`].
     pub(super) fn give(&mut self, object: T) {
-        self.set(Box::into_raw(Box::new(object)));
+        let held = Held { object, origin: Origin::here() };
+        self.set(Box::into_raw(Box::new(held)).cast());
     }
 }
 
@@ -89,11 +91,15 @@ pub(super) unsafe fn out<T>(place: *mut T) -> Result<Out<T>> {
     NonNull::new(place).map(Out).ok_or(Error::Null)
 }
 
+/// The object of a call; `Forked` in a child of the process that made it.
+///
 /// # Safety
-/// `object` is NULL or points to a valid `T` that is not ended during the call.
+/// `object` is NULL or came from [`Out::give`], and is not ended during the call.
 pub(super) unsafe fn object<'a, T>(object: *const T) -> Result<&'a T> {
-    // SAFETY: the caller's promise.
-    unsafe { object.as_ref() }.ok_or(Error::Null)
+    // SAFETY: the caller's promise: it is the start of a `Held`.
+    let held = unsafe { object.cast::<Held<T>>().as_ref() }.ok_or(Error::Null)?;
+    held.origin.check()?;
+    Ok(&held.object)
 }
 
 /// Ends an object that [`Out::give`] gave; NULL is none.
@@ -103,8 +109,8 @@ pub(super) unsafe fn object<'a, T>(object: *const T) -> Result<&'a T> {
 pub(super) unsafe fn end<T>(object: *mut T) {
     if !object.is_null() {
         catch(|| {
-            // SAFETY: the caller's promise.
-            drop(unsafe { Box::from_raw(object) });
+            // SAFETY: the caller's promise: it is the start of a boxed `Held`.
+            drop(unsafe { Box::from_raw(object.cast::<Held<T>>()) });
             Ok(())
         })
     }

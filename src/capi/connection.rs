@@ -17,9 +17,11 @@ use super::server::curve_tun_server;
 use super::vault::curve_tun_vault;
 use crate::connection::{Connection, ConnectionState};
 use crate::error::{Error, Result};
+use crate::net::TimedServer;
 use std::cell::{Cell, RefCell, RefMut};
 use std::ffi::{c_char, c_void};
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// Where a connection stands.
 #[repr(i32)]
@@ -50,11 +52,14 @@ pub struct curve_tun_connection {
     connection: RefCell<Connection>,
     /// How many bytes the last call offered, if it was `curve_tun_connection_room`.
     pub(super) room: Cell<usize>,
+    /// A server's, whose minute keys rotate as long as this is there.
+    _server: Option<Arc<TimedServer>>,
 }
 
 impl curve_tun_connection {
-    pub(super) fn new(connection: Connection) -> curve_tun_connection {
-        curve_tun_connection { connection: RefCell::new(connection), room: Cell::new(0) }
+    pub(super) fn new(connection: Connection, server: Option<Arc<TimedServer>>) -> curve_tun_connection {
+        let (connection, room) = (RefCell::new(connection), Cell::new(0));
+        curve_tun_connection { connection, room, _server: server }
     }
 
     /// The connection, unless a call on it is under way, from a callback of which this call comes.
@@ -107,7 +112,8 @@ pub unsafe extern "C" fn curve_tun_connection_new_client(
         // SAFETY: the header's demands on pointers.
         let (vault, server, options, mut connection) =
             unsafe { (object(vault)?, key(server_public_key)?, read_options(options)?, out(connection)?) };
-        connection.give(curve_tun_connection::new(Connection::client(vault.0.clone(), server, &options)?));
+        connection
+            .give(curve_tun_connection::new(Connection::client(vault.0.clone(), server, &options)?, None));
         Ok(())
     })
 }
@@ -130,7 +136,8 @@ pub unsafe extern "C" fn curve_tun_connection_new_server(
         // SAFETY: the header's demands on pointers.
         let (server, address, mut connection) =
             unsafe { (object(server)?, ip_address(peer_address)?, out(connection)?) };
-        connection.give(curve_tun_connection::new(Connection::server(server.0.server(), address)?));
+        let made = Connection::server(server.0.server(), address)?;
+        connection.give(curve_tun_connection::new(made, Some(server.0.clone())));
         Ok(())
     })
 }
@@ -240,8 +247,8 @@ pub unsafe extern "C" fn curve_tun_connection_tick(
 /// came can still be received.
 ///
 /// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-/// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails.
-/// Threads: one at a time.
+/// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails;
+/// or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one that has given way. Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_transport_ended(
     connection: *mut curve_tun_connection,

@@ -33,9 +33,12 @@
 //!
 //! Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
 //! same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-//! same object runs. Ending an object always is the last call on it. After `fork()`, a child is to do no more with
-//! the objects of its parent than end them: what would seal, open, send or receive returns `CURVE_TUN_ERR_FORKED`, for the
-//! same counters must never seal twice.
+//! same object runs. Ending an object always is the last call on it.
+//!
+//! Forks. A child of `fork()` can do no more with the objects of its parent than end them, for the same counters must never
+//! seal twice, and another thread of the parent may have been in the middle of a call. Every other call on such an object
+//! returns `CURVE_TUN_ERR_FORKED`, at once, and does nothing; what returns something else than a `curve_tun_result` returns
+//! what it does for NULL. The comments do not repeat this.
 //!
 //! Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
 //!

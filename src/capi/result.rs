@@ -195,6 +195,16 @@ pub extern "C" fn curve_tun_result_message(result: i32) -> *const c_char {
     }
 }
 
+/// Whether the same call, made again after a while, may succeed though the program has changed nothing: then a loop that
+/// accepts, or that connects, goes on ("Sockets" has a table). true for `CURVE_TUN_ERR_TIMEOUT` or
+/// `CURVE_TUN_ERR_TOO_MANY_FILES`, say; not for `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
+///
+/// false for `CURVE_TUN_OK`, and for a number that is no result. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn curve_tun_result_is_transient(result: i32) -> bool {
+    Error::from_code(result).is_some_and(Error::is_transient)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +223,7 @@ mod tests {
             assert_eq!(format!("{result:?}"), error.name());
             assert_eq!(text(curve_tun_result_name(result as i32)), error.name());
             assert_eq!(text(curve_tun_result_message(result as i32)), error.message());
+            assert_eq!(curve_tun_result_is_transient(result as i32), error.is_transient());
         }
     }
 
@@ -224,6 +235,7 @@ mod tests {
         for number in [-1, last + 1, i32::MIN, i32::MAX] {
             assert_eq!(text(curve_tun_result_name(number)), "CURVE_TUN_UNKNOWN");
             assert_eq!(text(curve_tun_result_message(number)), "not a result of curve_tun");
+            assert!(!curve_tun_result_is_transient(number));
         }
     }
 }

@@ -6,6 +6,25 @@
 //! An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
 //! after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
 //! thread that runs the handshake, one with it on threads of this library's, 256 at most for each.
+//!
+//! Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays away from it
+//! longer than the handshake's time in the options loses clients. What loops make of a result:
+//!
+//! | result | a loop that accepts | a client that connects |
+//! | --- | --- | --- |
+//! | `CURVE_TUN_OK` | serves the client | uses the tunnel |
+//! | `CURVE_TUN_ERR_TIMEOUT` | accepts again | tries again |
+//! | `CURVE_TUN_ERR_TOO_MANY_FILES` | reports it, accepts again | pauses, tries again |
+//! | `CURVE_TUN_ERR_OUT_OF_MEMORY` | reports it, accepts again | pauses, tries again |
+//! | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
+//! | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
+//! | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
+//! | others | ends | ends |
+//!
+//! A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
+//! after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not
+//! let in learns that by its first `curve_tun_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the
+//! server goes away.
 
 use super::boundary::{
     array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, slice, string, timeout, write_text,
@@ -160,9 +179,9 @@ pub unsafe extern "C" fn curve_tun_listener_address(
 /// source that has most the oldest gives way to a new client: its socket is closed.
 ///
 /// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
-/// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES` or `CURVE_TUN_ERR_OUT_OF_MEMORY` when the system cannot take a
-/// connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
-/// `curve_tun_listener_shutdown`; `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a client,
+/// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY` or `CURVE_TUN_ERR_IO` when the
+/// system gives no connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
+/// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client,
 /// at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -185,9 +204,9 @@ pub unsafe extern "C" fn curve_tun_transport_accept(
 /// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
 /// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
 /// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another,
-/// `CURVE_TUN_ERR_CLOSED`: the socket is closed; `CURVE_TUN_ERR_FORKED`. Threads: any.
-/// Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed since the
-/// accept.
+/// `CURVE_TUN_ERR_CLOSED` if the client has left, or the socket or its listener was shut down: the socket is closed.
+/// Threads: any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed
+/// since the accept; also while the vault or the registry is asked, it returns as soon as the handshake is over.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_handshake(
@@ -377,8 +396,8 @@ pub unsafe extern "C" fn curve_tun_close(socket: *mut curve_tun_socket) {
     unsafe { end(socket) }
 }
 
-/// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`. The listener has yet to be
-/// closed.
+/// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`, and handshakes that are not
+/// done end, also those of `curve_tun_handshake`. The listener has yet to be closed.
 ///
 /// Nothing is done for NULL. Threads: any.
 #[unsafe(no_mangle)]

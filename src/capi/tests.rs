@@ -1,7 +1,7 @@
 //! What a C caller sees of what C cannot bring about: a panic, which no known input causes, so that a vault stands in for
 //! the defect; and the end of a counter.
 
-use super::boundary::catch_ok;
+use super::boundary::{catch_ok, out};
 use super::connection::*;
 use super::options::*;
 use super::registry::*;
@@ -49,13 +49,21 @@ fn a_panic_is_an_error_whatever_its_payload() {
     assert_eq!(catch_ok(|| std::panic::panic_any(Spiteful)), CURVE_TUN_ERR_INTERNAL);
 }
 
+/// An object as a C program gets it.
+fn given<T>(object: T) -> *mut T {
+    let mut place = null_mut();
+    // SAFETY: the place is ours.
+    unsafe { out(&mut place) }.unwrap().give(object);
+    place
+}
+
 fn ok(result: curve_tun_result) {
     assert_eq!(result, CURVE_TUN_OK);
 }
 
 #[test]
 fn a_panic_closes_the_connection_that_met_it() {
-    let defective = Box::into_raw(Box::new(curve_tun_vault(Arc::new(DefectiveVault))));
+    let defective = given(curve_tun_vault(Arc::new(DefectiveVault)));
     let (mut vault, mut registry, mut server) = (null_mut(), null_mut(), null_mut());
     let (mut client, mut end, mut hello) = (null_mut(), null_mut(), null());
     let (mut len, mut consumed) = (0, 77);
@@ -101,7 +109,7 @@ fn what_was_sealed_before_the_counters_end_remains_for_the_transport() {
         far_end.written(far_end.pending().len());
     }
     near_end.set_counters(u64::MAX - 1, 2);
-    let near_end = Box::into_raw(Box::new(curve_tun_connection::new(near_end)));
+    let near_end = given(curve_tun_connection::new(near_end, None));
     let (mut bytes, mut len) = (null(), 0);
     // SAFETY: every pointer is valid, as the header demands.
     unsafe {

@@ -17,6 +17,8 @@ pub(crate) use halves::{ReceiveHalf, SendHalf};
 pub use options::Options;
 pub use request::{Answer, Request};
 pub use server::Server;
+#[cfg(any(feature = "net", feature = "nif"))]
+pub(crate) use shares::Source;
 
 use crate::crypto::{Origin, PublicKey};
 use crate::error::{Error, Result};
@@ -356,10 +358,10 @@ impl Connection {
     ///
     /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read and answered by the
     /// end alone, which is what a server does that cannot open it, having another key, or a vault that fails; or
-    /// `TooManyHandshakes` for one that has given way.
+    /// `TooManyHandshakes` for one that has given way; or `Forked`.
     /// A transport that broke is told by [`Connection::close`].
     pub fn transport_ended(&mut self) -> Error {
-        if let Err(error) = self.check_place() {
+        if let Err(error) = self.origin.check().and_then(|()| self.check_place()) {
             return error;
         }
         let unanswered = matches!(self.state, State::Initiating(Initiating::Cookie { .. }))
@@ -375,8 +377,9 @@ impl Connection {
     /// called once the handshake or the connection is over.
     ///
     /// # Errors
-    /// `WrongState` for a client's end, and after the handshake.
+    /// `WrongState` for a client's end, and after the handshake; `Forked`.
     pub fn on_give_way(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.origin.check()?;
         self.slot().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
         Ok(())
     }
@@ -401,6 +404,12 @@ impl Connection {
             State::Accepting(accepting) => Some(accepting.slot()),
             _ => None,
         }
+    }
+
+    /// What a server's handshake counts as, where clients have shares and take turns; `None` for a client's end.
+    #[cfg(any(feature = "net", feature = "nif"))]
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.slot().map(server::Slot::source)
     }
 
     fn check_place(&mut self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::shares::{GiveWay, Shares, Source};
+use crate::contain::contain;
 use crate::cookie::MinuteKeys;
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
@@ -44,8 +45,9 @@ impl Server {
     /// time. [`net::Listener`](crate::net::Listener) and the C API do so by a timer of their own.
     ///
     /// # Errors
-    /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped.
+    /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped. `Forked`.
     pub fn tick(&self, now_ms: u64) -> Result<u64> {
+        self.origin.check()?;
         self.minute_keys.tick(now_ms)
     }
 
@@ -64,9 +66,16 @@ impl Server {
         &self.registry
     }
 
-    /// How many handshakes are in flight.
+    /// How many handshakes are in flight; none in a forked child.
     pub fn handshakes_in_flight(&self) -> usize {
-        self.shares().taken()
+        // A thread of the parent may hold the lock for ever.
+        self.origin.check().map_or(0, |()| self.shares().taken())
+    }
+
+    /// `Forked` in a child of the process that made it.
+    #[cfg(feature = "net")]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.origin.check()
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares> {
@@ -94,6 +103,11 @@ impl Slot {
         &self.server
     }
 
+    #[cfg(any(feature = "net", feature = "nif"))]
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
     /// `TooManyHandshakes` once it has given way.
     pub(super) fn check(&self) -> Result<()> {
         let has = self.server.shares().has(self.source, self.number);
@@ -112,7 +126,7 @@ impl Drop for Slot {
         if self.server.origin.check().is_ok() {
             let tell = self.server.shares().leave(self.source, self.number);
             // What it holds may itself use the server when it goes: not under the lock.
-            drop(tell);
+            let _ = contain(|| drop(tell));
         }
     }
 }

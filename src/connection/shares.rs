@@ -5,6 +5,7 @@
 //! such sources, the one whose oldest is the oldest. So whoever floods from few addresses gives way to himself. Against
 //! a flood from more addresses than there are places, a handshake has as long as that many newcomers take to come.
 
+use crate::contain::contain;
 use crate::error::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 
 /// What shares are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
+pub(crate) enum Source {
     V4([u8; 4]),
     V6([u8; 8]),
 }
@@ -79,7 +80,8 @@ impl Shares {
         if let Some((source, number)) = self.gives_way(source)?
             && let Some(tell) = self.leave(source, number)
         {
-            tell();
+            // A panic in it is not the newcomer's affair.
+            let _ = contain(tell);
         }
         let number = self.next;
         self.next += 1;

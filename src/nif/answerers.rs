@@ -2,13 +2,13 @@
 
 use super::term;
 use super::waiting::Waiting;
-use crate::connection::{Answer, Request};
+use crate::connection::{Answer, Request, Source};
+use crate::contain::contain;
 use crate::crew::{self, Asked};
 use crate::error::{Error, Result};
 use crate::registry::{DnsRegistry, Registry};
 use crate::vault::Vault;
 use rustler::Encoder;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The vault and the registry of a connection, if they take their time. Those that are not here and do are Erlang modules.
@@ -46,30 +46,31 @@ impl Answerers {
 }
 
 impl Answerer {
-    /// Gives the answer if it is known, or answers the question later.
-    pub(super) fn ask(&self, request: Request, question: Question) -> Result<Outcome> {
+    /// Gives the answer if it is known, or answers the question later. `source` is the client that a server asks for.
+    pub(super) fn ask(
+        &self,
+        source: Option<Source>,
+        request: Request,
+        question: Question,
+    ) -> Result<Outcome> {
         match (self, request) {
             (Answerer::Vault(vault), request) => {
                 let whom = vault.clone();
                 let put = move || question.put(move || request.perform_by_vault(&*whom));
-                crew::ask(vault, vault.calls_at_once(), put).map(Outcome::Asked)
+                crew::ask(vault, vault.calls_at_once(), source, put).map(Outcome::Asked)
             }
             (Answerer::Registry(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
-                let put = move || question.put(move || verdict(whom.verify(&candidate)));
-                crew::ask(registry, registry.calls_at_once(), put).map(Outcome::Asked)
+                let put = move || question.put(move || whom.verify(&candidate).into());
+                crew::ask(registry, registry.calls_at_once(), source, put).map(Outcome::Asked)
             }
             (Answerer::Dns(registry), Request::Verify(candidate)) => {
-                let told = registry.verify_then(&candidate, move |said| question.answer(verdict(said)));
-                Ok(told.map_or(Outcome::Resolving, |said| Outcome::Answered(verdict(said))))
+                let told = registry.verify_then(&candidate, move |said| question.answer(said.into()));
+                Ok(told.map_or(Outcome::Resolving, |said| Outcome::Answered(said.into())))
             }
             _ => Err(Error::Internal),
         }
     }
-}
-
-fn verdict(said: Result<bool>) -> Answer {
-    said.map_or_else(Answer::Failed, Answer::Verdict)
 }
 
 /// Where a connection finds the answer to its request.
@@ -103,8 +104,7 @@ impl Question {
     fn put(self, perform: impl FnOnce() -> Answer) {
         // A connection that was closed meanwhile asks nothing any more.
         if self.slot.strong_count() > 0 {
-            let answer = catch_unwind(AssertUnwindSafe(perform));
-            self.answer(answer.unwrap_or(Answer::Failed(Error::Internal)));
+            self.answer(contain(perform).unwrap_or_else(Answer::Failed));
         }
     }
 

@@ -108,15 +108,15 @@ fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<T
 #[rustler::nif]
 fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
     let outcome = (|| {
-        let (answerer, request, slot) = {
+        let (answerer, source, request, slot) = {
             let handshake = lock(&handle.handshake)?;
             let handshake = handshake.as_ref().ok_or(Error::Closed)?;
             let request = handshake.connection.request().ok_or(Error::WrongState)?;
             let answerer = handshake.answerers.of(request).ok_or(Error::WrongState)?;
-            (answerer.clone(), request.clone(), handshake.answer.clone())
+            (answerer.clone(), handshake.connection.source(), request.clone(), handshake.answer.clone())
         };
         let question = Question::new(&slot, Waiting::caller(env, reference));
-        Ok(match answerer.ask(request, question)? {
+        Ok(match answerer.ask(source, request, question)? {
             Outcome::Answered(answer) => {
                 slot.put(answer);
                 term::answered()

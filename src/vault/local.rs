@@ -149,7 +149,10 @@ impl<K: Agree> LocalKey<K> {
     }
 
     pub(crate) fn forget_agreements(&self) {
-        self.agreements.forget();
+        // In a forked child another thread of the parent may hold the lock for ever.
+        if self.origin.check().is_ok() {
+            self.agreements.forget();
+        }
     }
 
     /// The counter in a nonce of this key, for the project's tests.

@@ -25,11 +25,22 @@ static void *dial(void *argument)
 
 #define IS_FORKED(call) GIVES(CURVE_TUN_ERR_FORKED, call)
 
+static void never(void *user_data)
+{
+    (void)user_data;
+    CHECK(false);
+}
+
 static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connection *s,
                      curve_tun_listener *listener, curve_tun_socket *client, curve_tun_socket *server)
 {
     static uint8_t bytes[64], nonce[CURVE_TUN_NONCE_BYTES], sealed[64 + CURVE_TUN_BOX_OVERHEAD];
+    curve_tun_request request = {.size = sizeof request};
+    curve_tun_answer answer = {.size = sizeof answer};
     curve_tun_socket *none;
+    curve_tun_listener *own_listener;
+    curve_tun_server *own_server;
+    bool accepted;
     curve_tun_connection *own_c, *own_s;
     struct world own;
     const uint8_t *pending;
@@ -49,6 +60,26 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     IS_FORKED(curve_tun_connection_filled(c, 0));
     IS_FORKED(curve_tun_connection_recv(s, bytes, sizeof bytes, &len));
     IS_FORKED(curve_tun_connection_tick(c, 0, &next));
+    IS_FORKED(curve_tun_connection_written(s, 0));
+    IS_FORKED(curve_tun_connection_peer_key(s, bytes));
+    IS_FORKED(curve_tun_connection_transport_ended(s));
+    IS_FORKED(curve_tun_connection_on_give_way(s, never, NULL));
+    IS_FORKED(curve_tun_connection_request(s, &request));
+    IS_FORKED(curve_tun_connection_answer(s, &answer));
+    CHECK(!curve_tun_connection_wants_read(s));
+    CHECK(curve_tun_connection_state(s) == CURVE_TUN_STATE_CLOSED);
+    IS_FORKED(curve_tun_connection_new_server(w->server, "192.0.2.7", &own_s));
+    IS_FORKED(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, &own_c));
+    IS_FORKED(curve_tun_listen("127.0.0.1", 0, w->server, &own_listener));
+    IS_FORKED(curve_tun_connect("127.0.0.1", 1, w->client_vault, w->server_key, &w->options, 0, &none));
+    IS_FORKED(curve_tun_vault_public_key(w->client_vault, bytes));
+    IS_FORKED(curve_tun_vault_answer(w->client_vault, &request, &answer));
+    IS_FORKED(curve_tun_registry_add(w->registry, "*", w->client_key));
+    IS_FORKED(curve_tun_registry_remove(w->registry, "*", w->client_key));
+    IS_FORKED(curve_tun_registry_lookup(w->registry, "192.0.2.7", bytes));
+    IS_FORKED(curve_tun_registry_verify(w->registry, "192.0.2.7", w->client_key, &accepted));
+    IS_FORKED(curve_tun_server_new(w->server_vault, w->registry, &w->options, &own_server));
+    CHECK(curve_tun_listener_port(listener) == 0 && curve_tun_fd(client) == -1);
     CHECK(!curve_tun_connection_wants_write(s));
     IS_FORKED(curve_tun_accept(listener, 0, &none));
     IS_FORKED(curve_tun_transport_accept(listener, 0, &none));

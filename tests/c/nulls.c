@@ -17,6 +17,7 @@ static void keys(void)
     (void)curve_tun_memory_locked();
     CHECK(curve_tun_result_name(0) != NULL);
     CHECK(curve_tun_result_message(0) != NULL);
+    CHECK(!curve_tun_result_is_transient(0));
     IS_NULL(curve_tun_keypair_generate(NULL, key));
     IS_NULL(curve_tun_keypair_generate(key, NULL));
     IS_NULL(curve_tun_public_key_to_text(NULL, text));

@@ -1,0 +1,124 @@
+//! Vaults whose calls hang until the test lets them go on, and what they leave in this process.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::{PublicKey, Result};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that is to happen; a test that needs it all has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where calls hang until it is opened.
+#[derive(Default)]
+pub struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    open: bool,
+    inside: usize,
+    most: usize,
+    calls: usize,
+}
+
+impl Gate {
+    pub fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.inside += 1;
+        state.calls += 1;
+        state.most = state.most.max(state.inside);
+        self.changed.notify_all();
+        let (mut state, _) = self.changed.wait_timeout_while(state, PATIENCE, |state| !state.open).unwrap();
+        state.inside -= 1;
+    }
+
+    pub fn open(&self) {
+        self.state.lock().unwrap().open = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until at least this many calls hang.
+    pub fn wait_until_inside(&self, count: usize) {
+        let state = self.state.lock().unwrap();
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.inside < count);
+        assert!(!waited.unwrap().1.timed_out(), "{count} calls were not made");
+    }
+
+    pub fn most(&self) -> usize {
+        self.state.lock().unwrap().most
+    }
+
+    pub fn calls(&self) -> usize {
+        self.state.lock().unwrap().calls
+    }
+}
+
+pub struct GatedVault {
+    inner: MemoryVault,
+    at_once: usize,
+    gate: Arc<Gate>,
+}
+
+impl GatedVault {
+    pub fn new(at_once: usize) -> (Arc<GatedVault>, Arc<Gate>) {
+        let gate = Arc::new(Gate::default());
+        (Arc::new(GatedVault { inner: MemoryVault::generate().unwrap(), at_once, gate: gate.clone() }), gate)
+    }
+}
+
+impl Vault for GatedVault {
+    fn public_key(&self) -> PublicKey {
+        self.inner.public_key()
+    }
+
+    fn box_seal(
+        &self,
+        p: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        out: &mut [u8],
+    ) -> Result<LongTermNonce> {
+        self.gate.pass();
+        self.inner.box_seal(p, peer, message, out)
+    }
+
+    fn box_open(
+        &self,
+        p: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<()> {
+        self.gate.pass();
+        self.inner.box_open(p, peer, nonce, sealed, out)
+    }
+
+    fn answers(&self) -> Answers {
+        Answers::Later
+    }
+
+    fn calls_at_once(&self) -> usize {
+        self.at_once
+    }
+}
+
+/// Threads of this process that ask vaults and registries.
+pub fn asking() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    // One may have ended since it was listed.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.starts_with("curve_tun-erra")).count()
+}
+
+pub fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
