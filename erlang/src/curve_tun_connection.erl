@@ -26,12 +26,14 @@
     %% What programs hold: known once there is a TCP socket.
     self :: curve_tun:socket() | undefined,
     socket :: gen_tcp:socket() | undefined,
+    %% Who took it from the backlog, and is told when its handshake is over.
+    listener :: pid() | undefined,
     nif :: curve_tun_nif:connection() | undefined,
     prepared :: prepared() | undefined,
     role :: client | server | undefined,
     handshake :: curve_tun_handshake:handshake() | undefined,
     %% Whoever waits for the end of the handshake.
-    waiting :: {call, gen_statem:from()} | {listener, pid()} | undefined,
+    waiting :: gen_statem:from() | undefined,
     %% There is one while several processes send at once, or one in quick succession; and how often it was asked to send.
     sender :: {pid(), Asked :: pos_integer()} | undefined,
     receivers :: curve_tun_receivers:receivers(),
@@ -87,11 +89,10 @@ init(Controller) ->
                       receivers = curve_tun_receivers:new(false), linger = none}}.
 
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_Reason, _State, #data{socket = Socket, nif = Nif, handshake = Handshake, sender = Sender}) ->
+terminate(_Reason, _State, #data{socket = Socket, nif = Nif, sender = Sender}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:close(Nif),
     _ = Socket =:= undefined orelse Sender =:= undefined orelse curve_tun_linger:await_sender(Socket, Nif),
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
-    _ = Handshake =:= undefined orelse curve_tun_handshake:stop(Handshake),
     ok.
 
 %% Leaves out messages and what is on its way.
@@ -107,9 +108,11 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 %%% ready: the socket and the handshake are awaited; a server's end also waits here for the hello
 
 -spec ready(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined} = D0) ->
+%% A listener's: it is the controller for now.
+ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined, controller = {Listener, _}} = D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, #data{self = Self} = D, Timer} -> {keep_state, D, [{reply, From, {ok, Self}}, Timer]};
+        {ok, #data{self = Self} = D, Timer} ->
+            {keep_state, D#data{listener = Listener}, [{reply, From, {ok, Self}}, Timer]};
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
 ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
@@ -119,8 +122,8 @@ ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{so
     end;
 ready({call, From}, {handshake, Deadline}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
     called(From, Deadline, Prepared, D, []);
-ready(cast, {handshake, Listener}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    begin_handshake(Prepared, D#data{waiting = {listener, Listener}}, []);
+ready(cast, handshake, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
+    begin_handshake(Prepared, D, []);
 ready(Type, Event, D) ->
     shaking(Type, Event, ready, D).
 
@@ -147,7 +150,7 @@ attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0) ->
           gen_statem:event_handler_result(atom()).
 called(From, Deadline, Prepared, D, Actions) ->
     Timer = {{timeout, call}, curve_tun_time:left(Deadline), expired},
-    begin_handshake(Prepared, D#data{waiting = {call, From}}, [Timer | Actions]).
+    begin_handshake(Prepared, D#data{waiting = From}, [Timer | Actions]).
 
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, nif = Nif} = D, Actions) ->
@@ -155,8 +158,9 @@ begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, 
 
 -spec shaken(curve_tun_handshake:step(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 shaken({read, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
-shaken({wait, State, Handshake}, D, Actions) -> {next_state, State, D#data{handshake = Handshake}, Actions};
-shaken({connected, Came}, D, _Actions) -> established(Came, D);
+shaken({wait, more, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
+shaken({wait, enough, State, Handshake}, D, Actions) -> {next_state, State, D#data{handshake = Handshake}, Actions};
+shaken({connected, Came, Ended}, D, _Actions) -> established(Came, Ended, D);
 shaken({error, Reason}, D, _Actions) -> handshake_failed(Reason, D).
 
 %% The next bytes of the handshake.
@@ -171,7 +175,7 @@ read_on(#data{socket = Socket} = D, State, Actions) ->
 %% The transport ended before the handshake did.
 -spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
 ended_in_handshake(#data{handshake = Handshake, broken = Broken} = D) when Handshake =/= undefined ->
-    handshake_failed(curve_tun_handshake:transport_ended(Broken, Handshake), D);
+    shaken(curve_tun_handshake:ended(Broken, Handshake), D, []);
 ended_in_handshake(D) ->
     handshake_failed(closed, D).
 
@@ -207,26 +211,27 @@ handshake_failed(Reason, D) ->
     {stop, normal, D#data{waiting = undefined}}.
 
 -spec report(ok | {error, atom()}, #data{}) -> ok.
-report(ok, #data{waiting = {call, From}, self = Self}) -> gen_statem:reply(From, {ok, Self});
-report(Error, #data{waiting = {call, From}}) -> gen_statem:reply(From, Error);
-report(Result, #data{waiting = {listener, Pid}}) -> Pid ! {handshake_over, self(), Result}, ok;
-report(_Result, #data{waiting = undefined}) -> ok.
+report(_Result, #data{waiting = undefined}) -> ok;
+report(ok, #data{waiting = From, self = Self}) -> gen_statem:reply(From, {ok, Self});
+report(Error, #data{waiting = From}) -> gen_statem:reply(From, Error).
 
--spec established(binary(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(Came, #data{socket = Socket, nif = Nif} = D) ->
-    _ = inet:setopts(Socket, [{exit_on_close, true}]),
+-spec established(binary(), Ended :: boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
+established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
+    _ = inet:setopts(Socket, [{exit_on_close, true}, {active, false}]),
     case inet:getstat(Socket, [send_oct]) of
-        {ok, [{send_oct, Taken}]} -> established(curve_tun_nif:established(Nif, Taken), Came, D);
+        {ok, [{send_oct, Taken}]} -> established(curve_tun_nif:established(Nif, Taken), Came, Ended, D);
         {error, _} -> handshake_failed(closed, D)
     end.
 
--spec established(ok | {error, atom()}, binary(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(ok, Came, #data{socket = Socket} = D) ->
-    _ = report(ok, D),
-    %% Messages may have come with the last packet of the handshake.
-    {next_state, connected, D#data{waiting = undefined, handshake = undefined},
-     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Came}}]};
-established({error, Reason}, _Came, D) ->
+-spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
+established(ok, Came, Ended, #data{socket = Socket, listener = Listener} = D) ->
+    ok = report(ok, D),
+    _ = Listener =:= undefined orelse curve_tun_request:handshake_over(Listener),
+    %% Messages may have come with the last packet of the handshake, and the peer's end after them.
+    {next_state, connected, D#data{waiting = undefined, handshake = undefined, listener = undefined},
+     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Came}}
+      | [{next_event, info, {tcp_closed, Socket}} || Ended]]};
+established({error, Reason}, _Came, _Ended, D) ->
     handshake_failed(Reason, D).
 
 %%% connected

@@ -2,7 +2,7 @@
 %%% What a connection's process is asked and told.
 -module(curve_tun_request).
 
--export([attach/4, handshake/2, handshake/5, handshake_for/2, give/2, call/2, wait/1]).
+-export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, give/2, call/2, wait/1]).
 -export([send_failed/2, sender_idle/3, watch_again/1]).
 
 -define(RENEW, 1000).
@@ -34,10 +34,16 @@ give_socket(Connection, Socket, Request) ->
             {error, Reason}
     end.
 
-%% Has the handshake done for a listener, which gets `{handshake_over, Connection, ok | {error, Reason}}'.
--spec handshake_for(pid(), pid()) -> ok.
-handshake_for(Listener, Connection) ->
-    gen_statem:cast(Connection, {handshake, Listener}).
+%% Has the handshake done for the listener.
+-spec handshake_for(pid()) -> ok.
+handshake_for(Connection) ->
+    gen_statem:cast(Connection, handshake).
+
+%% Tells the listener of the calling connection that its handshake is done, whoever had it done. One that has failed ends.
+-spec handshake_over(pid()) -> ok.
+handshake_over(Listener) ->
+    Listener ! {handshake_over, self()},
+    ok.
 
 %% A listener gives a connection to the one who accepts it.
 -spec give(pid(), pid()) -> ok | {error, closed}.

@@ -154,7 +154,7 @@ helpers_leave_nothing_behind(_) ->
 the_server_is_told_whose_failure_it_is(_) ->
     {Listener, Port} = listen([{handshake_timeout, 30000} | ?SERVER]),
     Result = fun() ->
-                 spawn_link(fun() -> _ = connect(Port) end),
+                 spawn_link(fun() -> _ = connect(Port), receive never -> ok end end),
                  {ok, Socket} = curve_tun:transport_accept(Listener),
                  curve_tun:handshake(Socket, 20000)
              end,
