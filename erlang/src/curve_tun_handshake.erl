@@ -137,10 +137,10 @@ failed(_Pid, _H) -> ignore.
 failure(#handshake{asked = vault}) -> {error, vault_failed};
 failure(#handshake{asked = registry}) -> {error, registry_failed}.
 
-%% The peer has ended the transport. It has left, and its question goes with it, unless a server has what the peer said
-%% before that to hand over, should the answer let it in.
+%% The peer has ended the transport. It has left, and its question goes with it; but a client that ends it in order after its
+%% initiate may have said all that it had to say, and that is handed over should the answer let it in.
 -spec ended(Broken :: boolean(), handshake()) -> step().
-ended(false, #handshake{helper = Helper, state = accepting, rest = Rest} = H) when Helper =/= undefined, Rest =/= <<>> ->
+ended(false, #handshake{helper = Helper, state = accepting} = H) when Helper =/= undefined ->
     {wait, enough, accepting, H#handshake{ended = true}};
 ended(Broken, H) ->
     {error, transport_ended(Broken, H)}.
