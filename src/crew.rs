@@ -8,11 +8,11 @@
 //! the crew from others.
 
 use crate::connection::Source;
+use crate::contain::contain;
 use crate::crypto::Origin;
 use crate::error::Result;
 use crate::thread::spawn;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -200,7 +200,7 @@ fn work(whom: usize) {
         });
         let Some((number, source, question)) = begun else { return };
         // A panic is the end of that question alone, and has been reported.
-        let _ = catch_unwind(AssertUnwindSafe(question));
+        let _ = contain(question);
         done = Some((number, source));
     }
 }

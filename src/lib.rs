@@ -12,6 +12,7 @@
 #[allow(unsafe_code)]
 mod capi;
 pub mod connection;
+mod contain;
 mod cookie;
 #[cfg(any(feature = "net", feature = "nif"))]
 mod crew;

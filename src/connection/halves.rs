@@ -27,6 +27,7 @@ pub(crate) struct ReceiveHalf {
     inbox: Inbox,
     /// `None` once nothing more will be opened.
     opener: Option<Opener>,
+    #[cfg(feature = "nif")]
     origin: Origin,
 }
 
@@ -42,17 +43,18 @@ impl Connection {
                 sealer,
                 origin,
             },
-            ReceiveHalf { inbox: self.inbox, opener: Some(opener), origin },
+            ReceiveHalf {
+                inbox: self.inbox,
+                opener: Some(opener),
+                #[cfg(feature = "nif")]
+                origin,
+            },
         ))
     }
 }
 
 #[cfg(feature = "net")]
 impl SendHalf {
-    pub(crate) fn check(&self) -> Result<()> {
-        self.origin.check()
-    }
-
     pub(crate) fn send(&mut self, message: &[u8]) -> Result<()> {
         self.origin.check()?;
         self.outbox.push_message(&mut self.sealer, message)
@@ -81,6 +83,7 @@ impl SendHalf {
 }
 
 impl ReceiveHalf {
+    #[cfg(feature = "nif")]
     pub(crate) fn check(&self) -> Result<()> {
         self.origin.check()
     }

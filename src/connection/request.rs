@@ -89,3 +89,10 @@ impl Request {
         })
     }
 }
+
+impl From<Result<bool>> for Answer {
+    /// What a registry says, as the answer to [`Request::Verify`].
+    fn from(said: Result<bool>) -> Answer {
+        said.map_or_else(Answer::Failed, Answer::Verdict)
+    }
+}

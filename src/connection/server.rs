@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::shares::{GiveWay, Shares, Source};
+use crate::contain::contain;
 use crate::cookie::MinuteKeys;
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
@@ -117,7 +118,7 @@ impl Drop for Slot {
         if self.server.origin.check().is_ok() {
             let tell = self.server.shares().leave(self.source, self.number);
             // What it holds may itself use the server when it goes: not under the lock.
-            drop(tell);
+            let _ = contain(|| drop(tell));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! such sources, the one whose oldest is the oldest. So whoever floods from few addresses gives way to himself. Against
 //! a flood from more addresses than there are places, a handshake has as long as that many newcomers take to come.
 
+use crate::contain::contain;
 use crate::error::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +80,8 @@ impl Shares {
         if let Some((source, number)) = self.gives_way(source)?
             && let Some(tell) = self.leave(source, number)
         {
-            tell();
+            // A panic in it is not the newcomer's affair.
+            let _ = contain(tell);
         }
         let number = self.next;
         self.next += 1;

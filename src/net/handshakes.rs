@@ -1,21 +1,22 @@
 //! Many handshakes at once, driven by whichever thread is in [`Listener::accept`](super::Listener::accept).
 
 use super::deadline::Deadline;
-use super::shake::{Step, server_end, step};
+use super::errand::Put;
+use super::shake::{Step, ask, step, take_answer};
 use super::socket::answerers;
 use super::{Socket, TimedServer, io};
 use crate::connection::{Answer, Connection, Server};
-use crate::crew::Asked;
 use crate::error::{Error, Result};
 use nix::poll::{PollFd, PollFlags};
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Type};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 /// Connections that the system keeps for us until they are accepted: as many as Linux allows by default. A client that
@@ -23,7 +24,7 @@ use std::time::Duration;
 const BACKLOG: i32 = 4096;
 /// How many connections are taken before the handshakes in flight get their turn.
 const ACCEPT_BATCH: usize = 64;
-/// How long no connection is taken after the system refused one for want of descriptors or memory.
+/// How long no connection is taken after the system has refused one.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What all threads that accept share, and need no lock for.
@@ -50,33 +51,45 @@ impl Port {
         // A full pipe wakes as well.
         let _ = (&*self.wake).write(&[1]);
     }
+
+    /// Takes what woke it.
+    pub(super) fn hear(&self) {
+        // The pipe only wakes; its bytes mean nothing.
+        while matches!((&self.woken).read(&mut [0; 64]), Ok(count) if count > 0) {}
+    }
 }
 
-/// The handshakes in flight, oldest first.
+/// The handshakes in flight.
 pub(super) struct Handshakes {
-    shaking: VecDeque<Shaking>,
+    /// By their age, the oldest first, which is the order of their deadlines.
+    shaking: BTreeMap<u64, Shaking>,
     next_id: u64,
-    tell: mpsc::Sender<(u64, Answer)>,
-    answers: mpsc::Receiver<(u64, Answer)>,
+    shared: Arc<Shared>,
+    /// Connections in a row that the system refused to give.
+    refused: usize,
     /// No connection is taken before.
     paused_until: Option<Deadline>,
 }
 
+/// What other threads have to say of handshakes, by their numbers.
+#[derive(Default)]
+struct Shared {
+    answers: Mutex<Vec<(u64, Answer)>>,
+    given_way: Mutex<Vec<u64>>,
+}
+
 struct Shaking {
-    id: u64,
     stream: Arc<TcpStream>,
     peer: SocketAddr,
     connection: Connection,
     deadline: Deadline,
-    /// What the socket is to be ready for.
+    /// What the socket is to be ready for; while an answer is awaited, what shows that nobody waits for it any more.
     events: PollFlags,
-    /// The question whose answer is awaited; the socket is left alone meanwhile.
-    asked: Option<Asked>,
-    /// Whether one has come.
-    answered: bool,
+    /// The question whose answer is awaited.
+    asked: Option<Put>,
 }
 
-/// What a round of [`Listener::accept`] brought.
+/// What a round of [`Listener::accept`](super::Listener::accept) brought.
 #[derive(Default)]
 pub(super) struct Round {
     pub ready: Vec<Socket>,
@@ -85,8 +98,13 @@ pub(super) struct Round {
 
 impl Handshakes {
     pub(super) fn new() -> Handshakes {
-        let (tell, answers) = mpsc::channel();
-        Handshakes { shaking: VecDeque::new(), next_id: 0, tell, answers, paused_until: None }
+        let (shaking, shared) = (BTreeMap::new(), Arc::default());
+        Handshakes { shaking, next_id: 0, shared, refused: 0, paused_until: None }
+    }
+
+    /// Ends them all.
+    pub(super) fn clear(&mut self) {
+        self.shaking.clear();
     }
 
     /// Until when no connection is to be taken, if that is not over.
@@ -97,72 +115,98 @@ impl Handshakes {
     /// One connection from the system and where it is from, if there is one; errors of the connection alone are its
     /// own affair.
     pub(super) fn take(&mut self, port: &Port) -> Result<Option<(TcpStream, SocketAddr)>> {
-        match port.listener.accept() {
+        let error = match port.listener.accept() {
             Ok((stream, peer)) => {
+                self.refused = 0;
                 let configured = io::configure_accepted(&stream, port.server.server().options());
-                Ok(configured.ok().map(|()| (stream, peer)))
+                return Ok(configured.ok().map(|()| (stream, peer)));
             }
-            Err(e) => match io::error(&e) {
-                error @ (Error::TooManyFiles | Error::OutOfMemory) => {
-                    // The connection stays where it is; without a pause it would wake us for ever.
-                    self.paused_until = Some(Deadline::after(Some(PAUSE)));
-                    Err(error)
-                }
-                Error::WouldBlock | Error::Closed => Ok(None),
-                _ if e.kind() == ErrorKind::Interrupted => Ok(None),
-                // Linux reports errors of the network here that concern one connection (accept(2)).
-                Error::Unreachable | Error::Timeout => Ok(None),
-                error => Err(error),
-            },
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.refused = 0;
+                return Ok(None);
+            }
+            Err(e) => e,
+        };
+        self.refused += 1;
+        if io::is_of_one_connection(&error) && self.refused < ACCEPT_BATCH {
+            return Ok(None);
         }
+        // What fails will fail again, and the port would wake us for ever.
+        self.refused = 0;
+        self.paused_until = Some(Deadline::after(Some(PAUSE)));
+        Err(io::refused(&error))
+    }
+
+    /// Waits until `deadline` or until one of `fds` is ready. Where not even that can be done, time passes.
+    pub(super) fn wait(deadline: Deadline, fds: &mut [PollFd]) -> Result<bool> {
+        let waited = deadline.wait(fds);
+        if waited.is_err() {
+            thread::sleep(deadline.remaining().map_or(PAUSE, |left| left.min(PAUSE)));
+        }
+        waited
     }
 
     /// Waits once, then moves every handshake that can move.
     pub(super) fn round(&mut self, port: &Port, deadline: Deadline) -> Round {
         let mut round = Round::default();
-        let paused = self.pause();
-        let listening = if paused.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
-        let mut until = self.shaking.iter().fold(deadline, |until, s| until.min(s.deadline));
-        if let Some(pause) = paused {
-            until = until.min(pause);
-        }
-        if self.shaking.iter().any(|s| s.answered) {
-            until = Deadline::after(Some(Duration::ZERO));
-        }
-        let (accepting, woken, ready) = {
-            let mut fds = vec![
-                PollFd::new(port.listener.as_fd(), listening),
-                PollFd::new(port.woken.as_fd(), PollFlags::POLLIN),
-            ];
-            let polled = self.shaking.iter().filter(|s| s.asked.is_none());
-            fds.extend(polled.map(|s| PollFd::new(s.stream.as_fd(), s.events)));
-            if let Err(error) = until.wait(&mut fds) {
-                return Round { error: Some(error), ..round };
-            }
-            let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
-            let (accepting, woken) = (ready.next() == Some(true), ready.next() == Some(true));
-            let ready = self.shaking.iter().map(|s| s.asked.is_none() && ready.next() == Some(true));
-            (accepting, woken, ready.collect::<Vec<_>>())
+        self.drop_what_gave_way();
+        let (accepting, woken, mut moving) = match self.await_events(port, deadline) {
+            Ok(ready) => ready,
+            Err(error) => return Round { error: Some(error), ..round },
         };
         if woken {
-            self.hear(port);
+            port.hear();
         }
-        let server = port.server.server();
-        for (mut shaking, ready) in std::mem::take(&mut self.shaking).into_iter().zip(ready) {
-            if shaking.deadline.has_passed() {
-                continue;
-            }
-            let moving = ready || std::mem::take(&mut shaking.answered);
-            match if moving { shaking.go_on(port, &self.tell, server) } else { Ok(false) } {
-                Ok(false) => self.shaking.push_back(shaking),
-                Ok(true) => round.ready.extend(shaking.establish()),
-                Err(_) => {}
-            }
+        moving.extend(self.take_answers());
+        // One may have its answer and have left, too.
+        moving.sort_unstable();
+        moving.dedup();
+        while let Some(late) = self.shaking.first_entry().filter(|s| s.get().deadline.has_passed()) {
+            late.remove();
+        }
+        for id in moving {
+            self.go_on(id, port, &mut round.ready);
         }
         if accepting {
             round.error = self.accept_some(port, &mut round.ready).err();
         }
         round
+    }
+
+    /// Waits until there is something to do: gives whether there are connections to accept, whether somebody woke us, and
+    /// which handshakes can move.
+    fn await_events(&self, port: &Port, deadline: Deadline) -> Result<(bool, bool, Vec<u64>)> {
+        let paused = self.pause();
+        let oldest = self.shaking.values().next();
+        let until = oldest.map_or(deadline, |oldest| deadline.min(oldest.deadline));
+        let until = paused.map_or(until, |pause| until.min(pause));
+        let answered = !self.shared.answers.lock().is_empty();
+        let until = if answered { Deadline::after(Some(Duration::ZERO)) } else { until };
+        let mut fds = Vec::with_capacity(2 + self.shaking.len());
+        fds.push(PollFd::new(port.woken.as_fd(), PollFlags::POLLIN));
+        fds.extend(self.shaking.values().map(|s| PollFd::new(s.stream.as_fd(), s.events)));
+        if paused.is_none() {
+            fds.push(PollFd::new(port.listener.as_fd(), PollFlags::POLLIN));
+        }
+        Handshakes::wait(until, &mut fds)?;
+        let ready = |fd: &PollFd| fd.any().unwrap_or(true);
+        let moving = self.shaking.keys().zip(&fds[1..]).filter(|(_, fd)| ready(fd)).map(|(id, _)| *id);
+        let accepting = paused.is_none() && fds.last().is_some_and(ready);
+        Ok((accepting, ready(&fds[0]), moving.collect()))
+    }
+
+    /// Moves one handshake on, unless it has ended; and ends it if it fails, or if nobody waits for its answer any more.
+    fn go_on(&mut self, id: u64, port: &Port, established: &mut Vec<Socket>) {
+        let Some(shaking) = self.shaking.get_mut(&id) else { return };
+        let moved =
+            if shaking.asked.is_some() { Err(Error::Closed) } else { shaking.go_on(id, port, &self.shared) };
+        if let Ok(false) = moved {
+            return;
+        }
+        let ended = self.shaking.remove(&id);
+        if moved == Ok(true) {
+            established.extend(ended.and_then(Shaking::establish));
+        }
     }
 
     /// Takes connections and begins their handshakes.
@@ -171,59 +215,81 @@ impl Handshakes {
         for _ in 0..ACCEPT_BATCH {
             let Some((stream, peer)) = self.take(port)? else { return Ok(()) };
             let stream = Arc::new(stream);
-            let connection = match server_end(server, &stream, peer) {
+            let id = self.next_id;
+            self.next_id += 1;
+            let connection = match self.begin(id, server, &stream, peer) {
                 Ok(connection) => connection,
                 Err(Error::TooManyHandshakes) => continue,
                 Err(error) => return Err(error),
             };
+            // It has the place of another, whose descriptor is not to stay.
+            self.drop_what_gave_way();
             let deadline = Deadline::after_ms(server.options().handshake_timeout_ms);
-            let id = self.next_id;
-            self.next_id += 1;
             let events = PollFlags::POLLIN;
-            let mut shaking =
-                Shaking { id, stream, peer, connection, deadline, events, asked: None, answered: false };
-            match shaking.go_on(port, &self.tell, server) {
-                Ok(false) => self.shaking.push_back(shaking),
-                Ok(true) => established.extend(shaking.establish()),
-                Err(_) => {}
-            }
+            self.shaking.insert(id, Shaking { stream, peer, connection, deadline, events, asked: None });
+            self.go_on(id, port, established);
         }
         Ok(())
     }
 
-    /// Takes the answers that have come.
-    pub(super) fn hear(&mut self, port: &Port) {
-        // The pipe only wakes; its bytes mean nothing.
-        while matches!((&port.woken).read(&mut [0; 64]), Ok(count) if count > 0) {}
-        while let Ok((id, answer)) = self.answers.try_recv() {
-            // A handshake that is no longer there needs no answer; one that the answer ends is seen by `go_on`.
-            if let Some(shaking) = self.shaking.iter_mut().find(|s| s.id == id) {
-                let _ = shaking.connection.answer(answer);
-                (shaking.asked, shaking.answered) = (None, true);
-            }
+    /// The server's end of a connection that was just accepted.
+    fn begin(
+        &self,
+        id: u64,
+        server: &Arc<Server>,
+        stream: &Arc<TcpStream>,
+        peer: SocketAddr,
+    ) -> Result<Connection> {
+        let mut connection = Connection::server(server, peer.ip())?;
+        let (stream, shared) = (stream.clone(), self.shared.clone());
+        connection.on_give_way(move || {
+            // Whoever waits for it finds it shut down. It fails if the peer has gone, which is as good.
+            let _ = stream.shutdown(Shutdown::Both);
+            shared.given_way.lock().push(id);
+        })?;
+        Ok(connection)
+    }
+
+    /// Drops the handshakes that have given way to others.
+    pub(super) fn drop_what_gave_way(&mut self) {
+        let given_way = std::mem::take(&mut *self.shared.given_way.lock());
+        for id in given_way {
+            self.shaking.remove(&id);
         }
+    }
+
+    /// Takes the answers that have come: gives whose.
+    fn take_answers(&mut self) -> Vec<u64> {
+        let answers = std::mem::take(&mut *self.shared.answers.lock());
+        let taken = answers.into_iter().filter_map(|(id, answer)| {
+            // A handshake that is no longer there needs no answer; one that the answer ends is seen when it goes on.
+            let shaking = self.shaking.get_mut(&id)?;
+            shaking.asked = None;
+            let _ = take_answer(&mut shaking.connection, answer);
+            Some(id)
+        });
+        taken.collect()
     }
 }
 
 impl Shaking {
     /// Goes as far as it can without waiting; gives whether it is connected.
-    fn go_on(&mut self, port: &Port, tell: &mpsc::Sender<(u64, Answer)>, server: &Server) -> Result<bool> {
+    fn go_on(&mut self, id: u64, port: &Port, shared: &Arc<Shared>) -> Result<bool> {
         match step(&self.stream, &mut self.connection)? {
             Step::Done => Ok(true),
             Step::Wait(events) => {
                 self.events = events;
                 Ok(false)
             }
-            Step::Ask => {
-                let request = self.connection.request().ok_or(Error::Internal)?.clone();
-                let (id, tell) = (self.id, tell.clone());
-                let wake = port.wake.clone();
-                let asked = answerers(server).ask(self.connection.source(), request, move |answer| {
+            Step::Ask(leaving) => {
+                let (shared, wake) = (shared.clone(), port.wake.clone());
+                let done = move |answer| {
                     // The listener may be gone by now; then nobody is to be told.
-                    let _ = tell.send((id, answer));
+                    shared.answers.lock().push((id, answer));
                     let _ = (&*wake).write(&[1]);
-                })?;
-                self.asked = Some(asked);
+                };
+                self.asked = Some(ask(&answerers(port.server.server()), &self.connection, done)?);
+                self.events = leaving;
                 Ok(false)
             }
         }

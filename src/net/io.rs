@@ -2,6 +2,7 @@
 
 use crate::connection::Options;
 use crate::error::{Error, Result};
+use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -15,6 +16,12 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(60);
 /// Further probes come after each of these.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What `poll` says when the peer has ended its side, whatever waits to be read; where there is no such flag, nothing.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub(super) const PEER_ENDED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+pub(super) const PEER_ENDED: PollFlags = PollFlags::empty();
 
 /// What a failed system call means to a caller.
 pub(super) fn error(error: &io::Error) -> Error {
@@ -37,6 +44,39 @@ pub(super) fn error(error: &io::Error) -> Error {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::NotConnected => Error::Closed,
+        _ => Error::Io,
+    }
+}
+
+/// Whether a failed accept concerns the connection that was to be accepted alone: Linux reports errors of its network
+/// there, and those of a firewall (accept(2)).
+pub(super) fn is_of_one_connection(failure: &io::Error) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if failure.raw_os_error() == Some(libc::ENONET) {
+        return true;
+    }
+    matches!(
+        failure.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ETIMEDOUT
+        )
+    )
+}
+
+/// What an accept that fails again and again means to a listener: nothing that would end it.
+pub(super) fn refused(failure: &io::Error) -> Error {
+    match error(failure) {
+        error @ (Error::TooManyFiles | Error::OutOfMemory | Error::PermissionDenied) => error,
         _ => Error::Io,
     }
 }

@@ -1,7 +1,8 @@
 //! Accepting: many handshakes at once, so that no client waits for another.
 
 use super::deadline::Deadline;
-use super::handshakes::{Handshakes, Port, Round};
+use super::handshakes::{Handshakes, Port};
+use super::shake::Lifeline;
 use super::{Socket, TimedServer, Timeout, dial, io};
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
@@ -10,8 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 /// A TCP port at which tunnels are accepted.
 ///
@@ -24,6 +25,8 @@ pub struct Listener {
     queue: Mutex<Queue>,
     changed: Condvar,
     handshakes: Mutex<Handshakes>,
+    /// The handshakes that [`Listener::transport_accept`] has given to others, as long as they last.
+    given: Mutex<Vec<Weak<Lifeline>>>,
     closed: AtomicBool,
     origin: Origin,
 }
@@ -59,6 +62,7 @@ impl Listener {
             queue: Mutex::default(),
             changed: Condvar::new(),
             handshakes: Mutex::new(Handshakes::new()),
+            given: Mutex::default(),
             closed: AtomicBool::new(false),
             origin: Origin::here(),
         })
@@ -86,10 +90,15 @@ impl Listener {
     /// connection, at most ten times a second, and the listener goes on; `Closed` after [`Listener::shutdown`];
     /// `Io`, `Forked`.
     pub fn accept(&self, timeout: Timeout) -> Result<Socket> {
+        self.check()?;
         let deadline = Deadline::after(timeout);
         let mut queue = self.queue.lock();
         loop {
-            self.check()?;
+            if let Err(error) = self.check() {
+                drop(queue);
+                self.end_handshakes();
+                return Err(error);
+            }
             if let Some(socket) = queue.ready.pop_front() {
                 return Ok(socket);
             }
@@ -108,21 +117,20 @@ impl Listener {
             }
             queue.driven = true;
             drop(queue);
-            let round = match deadline.lock(&self.handshakes) {
-                Ok(mut handshakes) => handshakes.round(&self.port, deadline),
-                Err(error) => Round { error: Some(error), ready: Vec::new() },
-            };
+            self.drive(deadline)?;
             queue = self.queue.lock();
-            queue.driven = false;
-            self.changed.notify_all();
-            queue.ready.extend(round.ready);
-            if let Some(error) = round.error {
-                return Err(error);
-            }
             if queue.ready.is_empty() {
                 deadline.check()?;
             }
         }
+    }
+
+    /// Drives the handshakes for one round, and puts what it brings into the queue.
+    fn drive(&self, deadline: Deadline) -> Result<()> {
+        let mut driving = Driving { listener: self, ready: Vec::new() };
+        let round = deadline.lock(&self.handshakes)?.round(&self.port, deadline);
+        driving.ready = round.ready;
+        round.error.map_or(Ok(()), Err)
     }
 
     /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of its own if others
@@ -131,50 +139,92 @@ impl Listener {
     /// # Errors
     /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for the other's turn.
     pub fn transport_accept(&self, timeout: Timeout) -> Result<Socket> {
+        self.check()?;
         let deadline = Deadline::after(timeout);
         let mut handshakes = deadline.lock(&self.handshakes)?;
         loop {
-            self.check()?;
+            if let Err(error) = self.check() {
+                handshakes.clear();
+                return Err(error);
+            }
             let until = handshakes.pause();
             let mut fds = vec![PollFd::new(self.port.woken.as_fd(), PollFlags::POLLIN)];
             if until.is_none() {
                 fds.push(PollFd::new(self.port.listener.as_fd(), PollFlags::POLLIN));
             }
-            let ready = deadline.min(until.unwrap_or(deadline)).wait(&mut fds)?;
-            if !ready {
+            if !Handshakes::wait(deadline.min(until.unwrap_or(deadline)), &mut fds)? {
                 deadline.check()?;
                 continue;
             }
             if fds[0].any() == Some(true) {
-                handshakes.hear(&self.port);
+                self.port.hear();
                 continue;
             }
-            match handshakes.take(&self.port) {
-                Ok(Some((stream, peer))) => match Socket::accepted(stream, peer, self.port.server.server()) {
-                    Ok(socket) => return Ok(socket),
-                    Err(Error::TooManyHandshakes | Error::Closed) => {}
-                    Err(error) => return Err(error),
-                },
-                Ok(None) => {}
+            let Some((stream, peer)) = handshakes.take(&self.port)? else { continue };
+            match Socket::accepted(stream, peer, &self.port.server) {
+                Ok((socket, line)) => {
+                    handshakes.drop_what_gave_way();
+                    self.give(&line)?;
+                    return Ok(socket);
+                }
+                Err(Error::TooManyHandshakes | Error::Closed) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Ends it from any thread: every accept, now and later, says `Closed`. The port is free when it is dropped.
+    /// Remembers a handshake that another is to run, so that [`Listener::shutdown`] finds it.
+    fn give(&self, line: &Arc<Lifeline>) -> Result<()> {
+        let mut given = self.given.lock();
+        if given.len() == given.capacity() {
+            given.retain(|line| line.strong_count() > 0);
+        }
+        given.push(Arc::downgrade(line));
+        drop(given);
+        self.check()
+    }
+
+    /// Ends it from any thread: every accept, now and later, says `Closed`, and handshakes that are not done end. The port
+    /// is free when it is dropped.
     pub fn shutdown(&self) {
         if self.origin.check().is_ok() {
             self.closed.store(true, Ordering::Release);
             self.port.wake();
             // Taking the lock makes sure that a thread between its check and its wait is not missed.
-            drop(self.queue.lock());
+            let ready = std::mem::take(&mut self.queue.lock().ready);
             self.changed.notify_all();
+            drop(ready);
+            let given = std::mem::take(&mut *self.given.lock());
+            given.iter().filter_map(Weak::upgrade).for_each(|line| line.cut());
+            self.end_handshakes();
+        }
+    }
+
+    /// Ends the handshakes in flight; whoever drives them does so himself, as soon as he finds the listener closed.
+    fn end_handshakes(&self) {
+        if let Some(mut handshakes) = self.handshakes.try_lock() {
+            handshakes.clear();
         }
     }
 
     fn check(&self) -> Result<()> {
         self.origin.check()?;
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+/// A thread that drives the handshakes. When it ends, also by a panic, another may.
+struct Driving<'a> {
+    listener: &'a Listener,
+    ready: Vec<Socket>,
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.listener.queue.lock();
+        queue.driven = false;
+        queue.ready.extend(self.ready.drain(..));
+        self.listener.changed.notify_all();
     }
 }
 

@@ -1,15 +1,20 @@
 //! Drives one handshake over one socket, without waiting in it.
 
 use super::deadline::Deadline;
-use super::errand::Answerers;
+use super::errand::{Answerers, Put, Waiter};
 use super::io;
-use crate::connection::{Connection, ConnectionState, Server};
+use crate::connection::{Answer, Connection, ConnectionState, Request};
+use crate::contain::contain;
 use crate::error::{Error, Result};
 use nix::poll::{PollFd, PollFlags};
 use std::io::ErrorKind;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a thread that waits for an answer looks whether the peer has left.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a handshake needs next.
 pub(super) enum Step {
@@ -17,28 +22,17 @@ pub(super) enum Step {
     Done,
     /// The socket to be ready for these.
     Wait(PollFlags),
-    /// An answer to the connection's request.
-    Ask,
-}
-
-/// The server's end of a connection that was just accepted. If it has to give way to another handshake, whoever drives it
-/// finds its transport shut down.
-pub(super) fn server_end(
-    server: &Arc<Server>,
-    stream: &Arc<TcpStream>,
-    peer: SocketAddr,
-) -> Result<Connection> {
-    let mut connection = Connection::server(server, peer.ip())?;
-    let stream = stream.clone();
-    connection.on_give_way(move || {
-        // It fails if the peer has gone, which is as good.
-        let _ = stream.shutdown(Shutdown::Both);
-    })?;
-    Ok(connection)
+    /// An answer to the connection's request. Meanwhile these show that the peer has left, or that the handshake has given
+    /// way, beside what is shown unasked: that the transport is broken, or shut down.
+    Ask(PollFlags),
 }
 
 /// Goes as far as the socket and the vault allow without waiting.
 pub(super) fn step(stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
+    contain(|| advance(stream, connection)).flatten()
+}
+
+fn advance(stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
     loop {
         while !connection.pending().is_empty() {
             match io::write_now(stream, connection.pending()) {
@@ -51,8 +45,8 @@ pub(super) fn step(stream: &TcpStream, connection: &mut Connection) -> Result<St
         if connection.state() == ConnectionState::Connected {
             return Ok(Step::Done);
         }
-        if connection.request().is_some() {
-            return Ok(Step::Ask);
+        if let Some(request) = connection.request() {
+            return Ok(Step::Ask(leaving(request)));
         }
         match io::read_now(stream, connection.room()?) {
             Ok(0) => return Err(connection.transport_ended()),
@@ -64,26 +58,90 @@ pub(super) fn step(stream: &TcpStream, connection: &mut Connection) -> Result<St
     }
 }
 
+/// What shows that the peer has left while `request` is answered. One that ends its side before it has heard what the
+/// answer will have us say has left. A client that has sent its initiate may have said all that it had to say.
+fn leaving(request: &Request) -> PollFlags {
+    match request {
+        Request::AnswerHello { .. } | Request::SealVouch { .. } => io::PEER_ENDED,
+        Request::OpenVouch { .. } | Request::Verify(_) => PollFlags::empty(),
+    }
+}
+
+/// Has the connection's request answered, and the answer handed to `done`.
+pub(super) fn ask(
+    answerers: &Answerers,
+    connection: &Connection,
+    done: impl FnOnce(Answer) + Send + 'static,
+) -> Result<Put> {
+    let request = connection.request().ok_or(Error::Internal)?.clone();
+    contain(|| answerers.ask(connection.source(), request, done)).flatten()
+}
+
+/// Goes on with an answer.
+pub(super) fn take_answer(connection: &mut Connection, answer: Answer) -> Result<()> {
+    contain(|| connection.answer(answer)).flatten()
+}
+
+/// A handshake on a thread of its own, for those who end it from another.
+pub(super) struct Lifeline {
+    pub stream: Arc<TcpStream>,
+    waiter: Waiter,
+}
+
+impl Lifeline {
+    pub(super) fn new(stream: Arc<TcpStream>) -> Arc<Lifeline> {
+        Arc::new(Lifeline { stream, waiter: Waiter::default() })
+    }
+
+    /// Ends the handshake: the thread that runs it finds its transport shut down.
+    pub(super) fn cut(&self) {
+        // It fails if the peer has gone, which is as good.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.waiter.wake();
+    }
+}
+
 /// Sees a handshake through; `Timeout` at the deadline.
 pub(super) fn run(
-    stream: &TcpStream,
+    line: &Arc<Lifeline>,
     connection: &mut Connection,
     answerers: &Answerers,
     deadline: Deadline,
 ) -> Result<()> {
     loop {
         deadline.check()?;
-        match step(stream, connection)? {
+        match step(&line.stream, connection)? {
             Step::Done => return Ok(()),
             Step::Wait(events) => {
-                if !deadline.wait(&mut [PollFd::new(stream.as_fd(), events)])? {
+                if !deadline.wait(&mut [PollFd::new(line.stream.as_fd(), events)])? {
                     return Err(Error::Timeout);
                 }
             }
-            Step::Ask => {
-                let request = connection.request().ok_or(Error::Internal)?.clone();
-                connection.answer(answerers.ask_until(connection.source(), request, deadline)?)?;
+            Step::Ask(leaving) => {
+                let told = line.clone();
+                let _put = ask(answerers, connection, move |answer| told.waiter.put(answer))?;
+                let answer = await_answer(line, connection, leaving, deadline)?;
+                take_answer(connection, answer)?;
             }
+        }
+    }
+}
+
+/// Waits for an answer as long as anybody wants it.
+fn await_answer(
+    line: &Lifeline,
+    connection: &mut Connection,
+    leaving: PollFlags,
+    deadline: Deadline,
+) -> Result<Answer> {
+    loop {
+        if let Some(answer) = line.waiter.wait(deadline.min(Deadline::after(Some(LOOK)))) {
+            return Ok(answer);
+        }
+        deadline.check()?;
+        let now = Deadline::after(Some(Duration::ZERO));
+        if now.wait(&mut [PollFd::new(line.stream.as_fd(), leaving)])? {
+            return Err(connection.transport_ended());
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::deadline::Deadline;
 use super::errand::Answerers;
-use super::{Timeout, dial, io, shake};
+use super::shake::{self, Lifeline};
+use super::{TimedServer, Timeout, dial, io};
 use crate::connection::{Connection, Options, ReceiveHalf, SendHalf, Server};
 use crate::crypto::{Origin, PublicKey};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// [`Socket::send_many`] gives the system this many bytes at a time, or one message more.
@@ -37,6 +38,8 @@ pub struct Socket {
     peer: SocketAddr,
     /// Until it is connected.
     handshake: Mutex<Option<Handshake>>,
+    /// Ends the handshake while a thread runs it.
+    line: Weak<Lifeline>,
     sender: Mutex<Option<SendHalf>>,
     receiver: Mutex<Option<Receiver>>,
     /// Set when connected, after the halves.
@@ -46,8 +49,10 @@ pub struct Socket {
 }
 
 struct Handshake {
+    line: Arc<Lifeline>,
     connection: Connection,
-    answerers: Answerers,
+    /// Its minute keys rotate as long as the handshake may need them.
+    server: Arc<TimedServer>,
     /// From accept on.
     deadline: Deadline,
 }
@@ -79,22 +84,29 @@ impl Socket {
     ) -> Result<Socket> {
         let mut connection = Connection::client(vault.clone(), server_key, options)?;
         let deadline = Deadline::after(timeout).min(Deadline::after_ms(options.handshake_timeout_ms));
-        let stream = dial::dial(&dial::resolve(host, port, deadline)?, deadline)?;
+        let stream = Arc::new(dial::dial(&dial::resolve(host, port, deadline)?, deadline)?);
         // While the server answers the hello there is time for what is left to be set.
         shake::step(&stream, &mut connection)?;
         io::configure(&stream, options)?;
-        shake::run(&stream, &mut connection, &Answerers { vault, registry: None }, deadline)?;
+        let line = Lifeline::new(stream.clone());
+        shake::run(&line, &mut connection, &Answerers { vault, registry: None }, deadline)?;
         let peer = stream.peer_addr().map_err(|e| io::error(&e))?;
-        Socket::established(Arc::new(stream), peer, connection)
+        Socket::established(stream, peer, connection)
     }
 
-    /// A socket whose handshake is the caller's to run ([`Socket::handshake`]).
-    pub(super) fn accepted(stream: TcpStream, peer: SocketAddr, server: &Arc<Server>) -> Result<Socket> {
-        let stream = Arc::new(stream);
-        let connection = shake::server_end(server, &stream, peer)?;
-        let answerers = answerers(server);
-        let deadline = Deadline::after_ms(server.options().handshake_timeout_ms);
-        Socket::new(stream, peer, Some(Handshake { connection, answerers, deadline }))
+    /// A socket whose handshake is the caller's to run ([`Socket::handshake`]), and what ends that handshake.
+    pub(super) fn accepted(
+        stream: TcpStream,
+        peer: SocketAddr,
+        server: &Arc<TimedServer>,
+    ) -> Result<(Socket, Arc<Lifeline>)> {
+        let line = Lifeline::new(Arc::new(stream));
+        let mut connection = Connection::server(server.server(), peer.ip())?;
+        let given_way = line.clone();
+        connection.on_give_way(move || given_way.cut())?;
+        let deadline = Deadline::after_ms(server.server().options().handshake_timeout_ms);
+        let handshake = Handshake { line: line.clone(), connection, server: server.clone(), deadline };
+        Ok((Socket::new(line.stream.clone(), peer, Some(handshake))?, line))
     }
 
     /// A socket whose handshake is over.
@@ -114,6 +126,7 @@ impl Socket {
             stream,
             local,
             peer: io::canonical(peer),
+            line: handshake.as_ref().map_or_else(Weak::new, |handshake| Arc::downgrade(&handshake.line)),
             handshake: Mutex::new(handshake),
             sender: Mutex::new(None),
             receiver: Mutex::new(None),
@@ -147,7 +160,8 @@ impl Socket {
             return Err(if self.is_closed() { Error::Closed } else { Error::WrongState });
         };
         let deadline = deadline.min(handshake.deadline);
-        let run = shake::run(&self.stream, &mut handshake.connection, &handshake.answerers, deadline)
+        let answerers = answerers(handshake.server.server());
+        let run = shake::run(&handshake.line, &mut handshake.connection, &answerers, deadline)
             .and_then(|()| self.establish(handshake.connection));
         run.map_err(|error| self.abort(error))
     }
@@ -171,6 +185,7 @@ impl Socket {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: Clone,
     {
+        self.origin.check()?;
         let deadline = Deadline::after(timeout);
         let messages = messages.into_iter();
         if messages.clone().any(|message| message.len() > MESSAGE_MAX) {
@@ -178,7 +193,6 @@ impl Socket {
         }
         let mut place = deadline.lock(&self.sender)?;
         let half = self.connected(&mut place)?;
-        half.check()?;
         if timeout == Some(Duration::ZERO) && !self.wait(PollFlags::POLLOUT, deadline)? {
             return Err(Error::Timeout);
         }
@@ -242,10 +256,10 @@ impl Socket {
     /// # Errors
     /// Those of `take`, after which the message stays, and those of [`Socket::recv`].
     pub fn recv_with<R>(&self, timeout: Timeout, take: impl FnOnce(&[u8]) -> Result<R>) -> Result<R> {
+        self.origin.check()?;
         let deadline = Deadline::after(timeout);
         let mut place = deadline.lock(&self.receiver)?;
         let Some(receiver) = place.as_mut() else { return Err(self.not_connected()) };
-        receiver.half.check()?;
         while receiver.half.message().is_none() {
             if let Some(failure) = receiver.failure.take() {
                 return Err(failure);
@@ -321,11 +335,7 @@ impl Socket {
     }
 
     fn not_connected(&self) -> Error {
-        match self.origin.check() {
-            Err(forked) => forked,
-            Ok(()) if self.is_closed() => Error::Closed,
-            Ok(()) => Error::WrongState,
-        }
+        if self.is_closed() { Error::Closed } else { Error::WrongState }
     }
 
     fn is_closed(&self) -> bool {
@@ -364,6 +374,12 @@ impl Socket {
         self.closed.store(true, Ordering::Release);
         // It fails if the peer has ended the connection already, which is as good.
         let _ = self.stream.shutdown(Shutdown::Both);
+        if let Some(line) = self.line.upgrade() {
+            line.cut();
+        }
+        if let Some(mut handshake) = self.handshake.try_lock() {
+            *handshake = None;
+        }
         // A half in use is seen to by the call that uses it, as soon as it finds the socket closed.
         if let Some(mut sender) = self.sender.try_lock() {
             *sender = None;

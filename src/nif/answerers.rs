@@ -3,12 +3,12 @@
 use super::term;
 use super::waiting::Waiting;
 use crate::connection::{Answer, Request, Source};
+use crate::contain::contain;
 use crate::crew::{self, Asked};
 use crate::error::{Error, Result};
 use crate::registry::{DnsRegistry, Registry};
 use crate::vault::Vault;
 use rustler::Encoder;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The vault and the registry of a connection, if they take their time. Those that are not here and do are Erlang modules.
@@ -61,20 +61,16 @@ impl Answerer {
             }
             (Answerer::Registry(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
-                let put = move || question.put(move || verdict(whom.verify(&candidate)));
+                let put = move || question.put(move || whom.verify(&candidate).into());
                 crew::ask(registry, registry.calls_at_once(), source, put).map(Outcome::Asked)
             }
             (Answerer::Dns(registry), Request::Verify(candidate)) => {
-                let told = registry.verify_then(&candidate, move |said| question.answer(verdict(said)));
-                Ok(told.map_or(Outcome::Resolving, |said| Outcome::Answered(verdict(said))))
+                let told = registry.verify_then(&candidate, move |said| question.answer(said.into()));
+                Ok(told.map_or(Outcome::Resolving, |said| Outcome::Answered(said.into())))
             }
             _ => Err(Error::Internal),
         }
     }
-}
-
-fn verdict(said: Result<bool>) -> Answer {
-    said.map_or_else(Answer::Failed, Answer::Verdict)
 }
 
 /// Where a connection finds the answer to its request.
@@ -108,8 +104,7 @@ impl Question {
     fn put(self, perform: impl FnOnce() -> Answer) {
         // A connection that was closed meanwhile asks nothing any more.
         if self.slot.strong_count() > 0 {
-            let answer = catch_unwind(AssertUnwindSafe(perform));
-            self.answer(answer.unwrap_or(Answer::Failed(Error::Internal)));
+            self.answer(contain(perform).unwrap_or_else(Answer::Failed));
         }
     }
 

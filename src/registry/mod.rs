@@ -52,6 +52,9 @@ impl Candidate {
     }
 }
 
+/// Takes the verdict of a registry that does not block.
+pub type TellVerdict = Box<dyn FnOnce(Result<bool>) + Send>;
+
 /// Decides who may come in. Shared by any number of threads.
 pub trait Registry: Send + Sync {
     /// Whether the candidate may come in.
@@ -59,6 +62,22 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// `RegistryFailed` or another if it cannot tell; the candidate is refused then, too.
     fn verify(&self, candidate: &Candidate) -> Result<bool>;
+
+    /// As [`Registry::verify`], for a registry that does not block in it ([`Registry::blocks`]): gives the verdict if it
+    /// is known, or `None` and hands it to `tell` later, once, on a thread of its own.
+    ///
+    /// # Errors
+    /// Those of [`Registry::verify`], here or there.
+    fn verify_or_tell(&self, candidate: &Candidate, tell: TellVerdict) -> Option<Result<bool>> {
+        drop(tell);
+        Some(self.verify(candidate))
+    }
+
+    /// Whether [`Registry::verify_or_tell`] blocks. True unless a registry that answers later says otherwise: then
+    /// nobody has to wait for it, and it is asked without a thread for each question.
+    fn blocks(&self) -> bool {
+        true
+    }
 
     /// Whether connections call this registry on the spot; see [`Answers`]. Asked anew for each candidate.
     fn answers(&self) -> Answers {

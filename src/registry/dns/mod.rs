@@ -5,7 +5,7 @@ mod names;
 mod record;
 mod worker;
 
-use super::{Candidate, Registry, ServerKeys, ServerName};
+use super::{Candidate, Registry, ServerKeys, ServerName, TellVerdict};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Answers;
@@ -192,6 +192,14 @@ fn told_as_failure(verdict: Result<bool>) -> Result<bool> {
 impl Registry for DnsRegistry {
     fn verify(&self, candidate: &Candidate) -> Result<bool> {
         told_as_failure(self.wait(None, |tell| self.verify_then(candidate, tell)))
+    }
+
+    fn verify_or_tell(&self, candidate: &Candidate, tell: TellVerdict) -> Option<Result<bool>> {
+        self.verify_then(candidate, tell)
+    }
+
+    fn blocks(&self) -> bool {
+        false
     }
 
     fn answers(&self) -> Answers {
