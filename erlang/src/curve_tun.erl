@@ -133,7 +133,8 @@ accept(ListenSocket) ->
 %%
 %% While somebody waits here, the handshakes of all clients that come run side by side, so a slow or silent one keeps
 %% nobody waiting. A client that is refused, because the registry does not know it or for another reason, is nobody's
-%% affair: accept goes on to the next one. Several who accept are served in the order of their calls. `{error, emfile}'
+%% affair: accept goes on to the next one. Several who accept are served in the order of their calls. In a listener's active
+%% mode the first messages go to who accepts, as all others do; until somebody does they wait. `{error, emfile}'
 %% when the node is out of descriptors; the client waits in the backlog, and a later call tries again.
 -spec accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 accept({curve_tun_listen_socket, Listener}, Timeout) when ?IS_TIMEOUT(Timeout) ->
@@ -253,7 +254,7 @@ shutdown(_Socket, _How) ->
     {error, badarg}.
 
 %% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for others. Messages that it
-%% has got in its mailbox go on to the new one, in order.
+%% has got in its mailbox go on to the new one, in order, also when the connection has ended by then.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
 controlling_process({curve_tun_socket, _, _, _} = Socket, Pid) when is_pid(Pid) ->
     curve_tun_controller:hand_over(Socket, Pid);

@@ -23,6 +23,9 @@
 
 -record(data, {
     controller :: {pid(), reference()},
+    %% The active mode that a listener's connection is to have, and who was offered it, until he has taken it. The listener
+    %% controls it until then, and no message goes to anybody.
+    offer = none :: none | {curve_tun:active(), nobody | {pid(), reference()}},
     %% What programs hold: known once there is a TCP socket.
     self :: curve_tun:socket() | undefined,
     socket :: gen_tcp:socket() | undefined,
@@ -109,7 +112,7 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 -spec ready(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined} = D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, #data{self = Self} = D, Timer} -> {keep_state, D, [{reply, From, {ok, Self}}, Timer]};
+        {ok, #data{self = Self} = D, Timer} -> {keep_state, held(D), [{reply, From, {ok, Self}}, Timer]};
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
 ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
@@ -134,6 +137,11 @@ attached(Socket, TcpOptions, Prepared, D0) ->
                 reader = curve_tun_reader:new(Socket, Buffer)},
     watch(D),
     {inet:setopts(Socket, TcpOptions), D, {{timeout, handshake}, Most, expired}}.
+
+%% A listener's connection is passive until somebody has accepted it.
+-spec held(#data{}) -> #data{}.
+held(#data{receivers = Rx} = D) ->
+    D#data{offer = {curve_tun_receivers:active(Rx), nobody}, receivers = curve_tun_receivers:new(false)}.
 
 -spec attach_and_shake(gen_statem:from(), gen_tcp:socket(), [term()], prepared(), curve_tun_time:deadline(), #data{}) ->
           gen_statem:event_handler_result(atom()).
@@ -361,9 +369,9 @@ closed({call, From}, close, _D) ->
     {keep_state_and_data, [{reply, From, ok}]};
 closed({call, From}, {recv, Timeout}, #data{linger = none, receivers = Rx} = D) ->
     stay(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)});
-closed({call, From}, {set_active, _} = Request, #data{linger = none} = D) ->
-    common({call, From}, Request, closed, D);
-closed({call, From}, {Kind, _} = Request, #data{linger = none} = D) when Kind =:= controlling_process; Kind =:= give ->
+closed({call, From}, Request, #data{linger = none} = D)
+  when Request =:= pause; Request =:= take; element(1, Request) =:= controlling_process;
+       element(1, Request) =:= offer; element(1, Request) =:= set_active ->
     common({call, From}, Request, closed, D);
 closed({call, From}, _Request, _D) ->
     {keep_state_and_data, [{reply, From, {error, closed}}]};
@@ -392,12 +400,17 @@ common({call, {Pid, _} = From}, pause, State, #data{controller = {Pid, _}, recei
     {ok, Rx} = curve_tun_receivers:set_active(false, Rx0),
     Reply = {ok, curve_tun_receivers:active(Rx0)},
     {next_state, State, D#data{receivers = Rx}, [{reply, From, Reply}]};
-common({call, {Pid, _} = From}, {controlling_process, New}, _State, #data{controller = {Pid, _}} = D) ->
-    {keep_state, set_controller(New, D), [{reply, From, ok}]};
+common({call, {Pid, _} = From}, {controlling_process, New, Active}, State, #data{controller = {Pid, _}} = D) ->
+    gen_statem:reply(From, ok),
+    settled(State, in_mode(Active, set_controller(New, D)));
 common({call, From}, Request, _State, _D) when Request =:= pause; element(1, Request) =:= controlling_process ->
     {keep_state_and_data, [{reply, From, {error, not_owner}}]};
-common({call, From}, {give, New}, _State, D) ->
-    {keep_state, set_controller(New, D), [{reply, From, ok}]};
+common({call, From}, {offer, New}, _State, #data{offer = {Active, nobody}} = D) ->
+    {keep_state, D#data{offer = {Active, {New, monitor(process, New)}}}, [{reply, From, ok}]};
+common({call, {New, _} = From}, take, State, #data{offer = {Active, {New, Ref}}} = D) ->
+    demonitor(Ref, [flush]),
+    gen_statem:reply(From, ok),
+    settled(State, in_mode(Active, set_controller(New, D#data{offer = none})));
 common({call, From}, socket, _State, #data{socket = Socket}) when Socket =/= undefined ->
     {keep_state_and_data, [{reply, From, {ok, Socket}}]};
 common({call, From}, information, State, #data{nif = Nif, role = Role}) when Nif =/= undefined ->
@@ -416,6 +429,8 @@ common(info, {tcp_error, _, _}, _State, D) ->
     {keep_state, D#data{broken = true}};
 common(info, {'DOWN', Ref, process, _, _}, State, #data{controller = {_, Ref}} = D) ->
     controller_gone(State, D);
+common(info, {'DOWN', Ref, process, _, _}, State, #data{offer = {_, {_, Ref}}} = D) ->
+    controller_gone(State, D);
 common(info, {'DOWN', Ref, process, _, _}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:gone(Ref, Rx)}};
 common(info, {'EXIT', Sender, Reason}, _State, #data{sender = {Sender, _}}) ->
@@ -428,6 +443,16 @@ common(_Type, _Event, _State, _D) ->
 settled(closed, D) -> stay(D);
 settled(connected, D) -> {keep_state, resume(D)};
 settled(_State, D) -> {keep_state, D}.
+
+%% Sets an active mode for a new controller. Whoever has set another meanwhile may have it.
+-spec in_mode(curve_tun:active(), #data{}) -> #data{}.
+in_mode(false, D) ->
+    D;
+in_mode(Active, #data{receivers = Rx0} = D) ->
+    case curve_tun_receivers:set_active(Active, Rx0) of
+        {error, einval} -> D;
+        {_, Rx} -> D#data{receivers = curve_tun_receivers:deliver([], controller(D), Rx)}
+    end.
 
 -spec set_controller(pid(), #data{}) -> #data{}.
 set_controller(New, #data{controller = {_, Ref}} = D0) ->

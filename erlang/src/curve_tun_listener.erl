@@ -73,7 +73,21 @@ start_link(Start) ->
 
 -spec accept(pid(), accept | transport, timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
 accept(Listener, Kind, Timeout) ->
-    call(Listener, {Kind, curve_tun_time:deadline(Timeout)}).
+    accept_until(Listener, Kind, curve_tun_time:deadline(Timeout)).
+
+%% Nothing is sent to a process before it takes its connection here: it may have stopped to wait.
+-spec accept_until(pid(), accept | transport, curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
+accept_until(Listener, Kind, Deadline) ->
+    case call(Listener, {Kind, Deadline}) of
+        {ok, {curve_tun_socket, Connection, _, _} = Socket} ->
+            case curve_tun_request:take(Connection) of
+                ok -> {ok, Socket};
+                %% It ended meanwhile.
+                {error, _} -> accept_until(Listener, Kind, Deadline)
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
 
 -spec call(pid(), term()) -> term().
 call(Listener, Request) ->
@@ -188,7 +202,7 @@ work(S) ->
 hand_over(#listener{done = Done} = S) ->
     case {queue:out(Done), take_waiter(accept, S)} of
         {{{value, {Pid, Socket}}, Rest}, {Waiter, Next}} ->
-            case give(Pid, Waiter) of
+            case offer(Pid, Waiter) of
                 ok -> answer(Waiter, {ok, Socket}), hand_over(Next#listener{done = Rest});
                 %% It ended meanwhile.
                 {error, closed} -> hand_over(S#listener{done = Rest})
@@ -197,9 +211,9 @@ hand_over(#listener{done = Done} = S) ->
             S
     end.
 
--spec give(pid(), #waiter{}) -> ok | {error, closed}.
-give(Pid, #waiter{from = {Caller, _}}) ->
-    curve_tun_request:give(Pid, Caller).
+-spec offer(pid(), #waiter{}) -> ok | {error, closed}.
+offer(Pid, #waiter{from = {Caller, _}}) ->
+    curve_tun_request:offer(Pid, Caller).
 
 %% The first waiter of a kind, and the listener without it.
 -spec take_waiter(accept | transport, #listener{}) -> {#waiter{}, #listener{}} | none.
@@ -230,7 +244,7 @@ drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
 take_in(Pid, Socket, Source, S) ->
     case take_waiter(transport, S) of
         {Waiter, Next} ->
-            case give(Pid, Waiter) of
+            case offer(Pid, Waiter) of
                 ok -> answer(Waiter, {ok, Socket}), Next;
                 {error, closed} -> S
             end;
