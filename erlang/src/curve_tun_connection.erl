@@ -43,7 +43,8 @@
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
-    broken = false :: boolean(),
+    %% What the socket has failed with.
+    failure = none :: none | atom(),
     %% What is left to do when closing.
     linger :: none | curve_tun_linger:linger()
 }).
@@ -178,8 +179,8 @@ read_on(#data{socket = Socket} = D, State, Actions) ->
 
 %% The transport ended before the handshake did.
 -spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
-ended_in_handshake(#data{handshake = Handshake, broken = Broken} = D) when Handshake =/= undefined ->
-    handshake_failed(curve_tun_handshake:transport_ended(Broken, Handshake), D);
+ended_in_handshake(#data{handshake = Handshake, failure = Failure} = D) when Handshake =/= undefined ->
+    handshake_failed(curve_tun_handshake:transport_ended(Failure =/= none, Handshake), D);
 ended_in_handshake(D) ->
     handshake_failed(closed, D).
 
@@ -210,7 +211,7 @@ unless_ignored(Step, D) -> shaken(Step, D, []).
 
 -spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handshake_failed(Reason, D) ->
-    log(Reason, D),
+    noted(Reason, D),
     _ = report({error, Reason}, D),
     {stop, normal, D#data{waiting = undefined}}.
 
@@ -244,11 +245,19 @@ connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, nif = Nif, reader =
     opened(open(Bytes, Nif, []), D#data{reader = curve_tun_reader:came(byte_size(Bytes), Reader)});
 connected(info, {tcp_passive, Socket}, #data{socket = Socket, reader = Reader} = D) ->
     {keep_state, read_more(D#data{reader = curve_tun_reader:passive(Reader)})};
-connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
+connected(info, {tcp_closed, Socket}, #data{socket = Socket, failure = Failure} = D) ->
+    over(if Failure =:= none -> closed; true -> Failure end, D);
+%% It ended without a word.
+connected(info, {'EXIT', Socket, _}, #data{socket = Socket} = D) ->
     over(closed, D);
+%% Those whom the sender has not answered wait for it no longer.
+connected(info, {'EXIT', Sender, _}, #data{sender = {Sender, _}} = D) ->
+    {stop, normal, told(crashed, D#data{sender = undefined})};
 %% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
 connected(cast, {send_failed, closed}, _D) ->
     keep_state_and_data;
+connected(cast, {send_failed, timeout}, D) ->
+    over(send_timeout, D);
 connected(cast, {send_failed, Reason}, D) ->
     over(Reason, D);
 connected({timeout, end_writing}, flush, #data{socket = Socket, nif = Nif}) ->
@@ -329,12 +338,17 @@ shut_down(read_write, From, D) ->
 
 %% The connection is over, for `closed' in order. It stays for as long as there is something to tell.
 -spec over(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-over(Reason, #data{socket = Socket, nif = Nif, receivers = Rx0} = D) ->
-    log(Reason, D),
+over(Reason, D) ->
+    stay(told(Reason, D)).
+
+%% Ends the connection at once, and tells why as far as somebody listens.
+-spec told(atom(), #data{}) -> #data{}.
+told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
+    noted(Reason, D),
     curve_tun_nif:close(Nif),
     curve_tun_linger:close(Socket),
-    Rx = curve_tun_receivers:deliver([], controller(D), curve_tun_receivers:end_with(Reason, Rx0)),
-    stay(D#data{socket = undefined, receivers = Rx}).
+    Ended = curve_tun_receivers:end_with(Reason, Rx),
+    D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
 
 -spec stay(#data{}) -> gen_statem:event_handler_result(atom()).
 stay(#data{receivers = Rx} = D) ->
@@ -425,16 +439,16 @@ common(cast, watch_again, _State, D) ->
     keep_state_and_data;
 common(info, {timeout, Timer, recv}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:expired(Timer, Rx)}};
-common(info, {tcp_error, _, _}, _State, D) ->
-    {keep_state, D#data{broken = true}};
+common(info, {tcp_error, Socket, Reason}, _State, #data{socket = Socket} = D) ->
+    {keep_state, D#data{failure = Reason}};
 common(info, {'DOWN', Ref, process, _, _}, State, #data{controller = {_, Ref}} = D) ->
     controller_gone(State, D);
 common(info, {'DOWN', Ref, process, _, _}, State, #data{offer = {_, {_, Ref}}} = D) ->
     controller_gone(State, D);
 common(info, {'DOWN', Ref, process, _, _}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:gone(Ref, Rx)}};
-common(info, {'EXIT', Sender, Reason}, _State, #data{sender = {Sender, _}}) ->
-    {stop, {shutdown, {sender, Reason}}};
+common(info, {'EXIT', Sender, _}, _State, #data{sender = {Sender, _}}) ->
+    {stop, normal};
 common(_Type, _Event, _State, _D) ->
     keep_state_and_data.
 
@@ -463,7 +477,7 @@ set_controller(New, #data{controller = {_, Ref}} = D0) ->
 
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
-watch(#data{controller = {Controller, _}, self = Self}) -> curve_tun_watch:watch(Controller, Self).
+watch(#data{controller = {Controller, _}, self = Self, role = Role}) -> curve_tun_watch:watch(Controller, Self, Role).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
@@ -471,6 +485,8 @@ controller_gone(connected, D) -> linger(D);
 controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_state_and_data;
 controller_gone(_State, D) -> {stop, normal, D}.
 
--spec log(atom(), #data{}) -> ok.
-log(Reason, #data{role = Role, socket = Socket}) ->
+%% Keeps why the connection has ended, for as long as somebody has its socket, and logs it.
+-spec noted(atom(), #data{}) -> ok.
+noted(Reason, #data{role = Role, socket = Socket, nif = Nif}) ->
+    _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
     curve_tun_report:closed(Reason, Role, Socket).
