@@ -12,6 +12,17 @@
 %%% it</li>
 %%% <li>`{curve_tun_closed, Socket}', once, after the last message.</li>
 %%% </ul>
+%%% In the passive mode {@link recv/2} tells the reason, once, after the last message; from then on everything says
+%%% `{error, closed}'. Either way {@link connection_information/1} has it afterwards. Reasons are:
+%%% <ul>
+%%% <li>`closed': the peer has closed, or its system did it for a process that ended, also by a kill;</li>
+%%% <li>`econnreset': the peer has reset the transport, as its system does for a process that ends with something unread;
+%%% `etimedout' and the like of `inet:posix()': the transport has failed;</li>
+%%% <li>`bad_packet': what came was forged, replayed or broken; `counter_exhausted': one side has sent all the messages that
+%%% it may;</li>
+%%% <li>`send_timeout': the peer has not read for as long as the socket's option of this name says;</li>
+%%% <li>`crashed' or `internal': a fault of this application, which its log tells more of.</li>
+%%% </ul>
 %%% Timeouts are milliseconds or `infinity'. Any process may send and receive; calls on a closed socket say
 %%% `{error, closed}'.
 %%% @end
@@ -133,7 +144,8 @@ accept(ListenSocket) ->
 %%
 %% While somebody waits here, the handshakes of all clients that come run side by side, so a slow or silent one keeps
 %% nobody waiting. A client that is refused, because the registry does not know it or for another reason, is nobody's
-%% affair: accept goes on to the next one. Several who accept are served in the order of their calls. `{error, emfile}'
+%% affair: accept goes on to the next one. Several who accept are served in the order of their calls. In a listener's active
+%% mode the first messages go to who accepts, as all others do; until somebody does they wait. `{error, emfile}'
 %% when the node is out of descriptors; the client waits in the backlog, and a later call tries again.
 -spec accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 accept({curve_tun_listen_socket, Listener}, Timeout) when ?IS_TIMEOUT(Timeout) ->
@@ -219,16 +231,16 @@ send_many(_Socket, _Messages) ->
     {error, badarg}.
 
 %% @equiv recv(Socket, 5000)
--spec recv(socket()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg}.
+-spec recv(socket()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
 recv(Socket) ->
     recv(Socket, ?TIMEOUT).
 
 %% @doc Gives the next message, the binary itself. Several receivers are served in the order of their calls; one whose
 %% time is over leaves the queue and takes no message with it.
 %%
-%% After the connection has ended, the messages that had come are still given, and then `{error, closed}'.
-%% `{error, einval}' in an active mode.
--spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg}.
+%% After the connection has ended, the messages that had come are still given, then its reason as `{error, Reason}' to one
+%% call, of several that wait to the first, and `{error, closed}' to all others. `{error, einval}' in an active mode.
+-spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
 recv({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
     curve_tun_request:call(Connection, {recv, Timeout});
 recv(_Socket, _Timeout) ->
@@ -253,7 +265,7 @@ shutdown(_Socket, _How) ->
     {error, badarg}.
 
 %% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for others. Messages that it
-%% has got in its mailbox go on to the new one, in order.
+%% has got in its mailbox go on to the new one, in order, also when the connection has ended by then.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
 controlling_process({curve_tun_socket, _, _, _} = Socket, Pid) when is_pid(Pid) ->
     curve_tun_controller:hand_over(Socket, Pid);
@@ -327,9 +339,10 @@ with_tcp(_Socket, _Do) ->
 peer_public_key(Socket) ->
     case connection_information(Socket) of
         {ok, Information} ->
-            case lists:keyfind(peer_public_key, 1, Information) of
-                {_, Key} -> {ok, Key};
-                false -> {error, wrong_state}
+            case {lists:keyfind(state, 1, Information), lists:keyfind(peer_public_key, 1, Information)} of
+                {{_, closed}, _} -> {error, closed};
+                {_, {_, Key}} -> {ok, Key};
+                {_, false} -> {error, wrong_state}
             end;
         {error, Reason} ->
             {error, Reason}
@@ -337,20 +350,33 @@ peer_public_key(Socket) ->
 
 %% @doc What is known of a connection: `protocol', `role' (`client' or `server'), `state', and once connected
 %% `peer_public_key'.
+%%
+%% Of one that has ended otherwise than by {@link close/1} here, the `state' is `closed' and `reason' says why, for as long
+%% as somebody has the socket; of any other closed one nothing, `{error, closed}'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
-connection_information({curve_tun_socket, Connection, _, _}) ->
+connection_information({curve_tun_socket, Connection, _, Nif}) ->
     case curve_tun_request:call(Connection, information) of
-        {ok, State, Role, Nif} ->
-            Peer = case curve_tun_nif:peer_public_key(Nif) of
-                       {ok, Key} -> [{peer_public_key, Key}];
-                       {error, wrong_state} -> []
-                   end,
-            {ok, [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer]};
-        {error, Reason} ->
-            {error, Reason}
+        {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
+        {error, closed} -> closed_information(Nif);
+        {error, Reason} -> {error, Reason}
     end;
 connection_information(_Socket) ->
     {error, badarg}.
+
+-spec closed_information(curve_tun_nif:connection()) -> {ok, [{atom(), term()}]} | {error, closed}.
+closed_information(Nif) ->
+    case curve_tun_nif:end_of(Nif) of
+        {Role, Reason} -> {ok, information(Nif, closed, Role) ++ [{reason, Reason}]};
+        none -> {error, closed}
+    end.
+
+-spec information(curve_tun_nif:connection(), atom(), client | server) -> [{atom(), term()}].
+information(Nif, State, Role) ->
+    Peer = case curve_tun_nif:peer_public_key(Nif) of
+               {ok, Key} -> [{peer_public_key, Key}];
+               {error, wrong_state} -> []
+           end,
+    [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer].
 
 %% @doc The public key of the default vault, by which peers know this node.
 -spec public_key() -> {ok, public_key()} | {error, reason()}.

@@ -23,6 +23,9 @@
 
 -record(data, {
     controller :: {pid(), reference()},
+    %% The active mode that a listener's connection is to have, and who was offered it, until he has taken it. The listener
+    %% controls it until then, and no message goes to anybody.
+    offer = none :: none | {curve_tun:active(), nobody | {pid(), reference()}},
     %% What programs hold: known once there is a TCP socket.
     self :: curve_tun:socket() | undefined,
     socket :: gen_tcp:socket() | undefined,
@@ -42,7 +45,8 @@
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
-    broken = false :: boolean(),
+    %% What the socket has failed with.
+    failure = none :: none | atom(),
     %% What is left to do when closing.
     linger :: none | curve_tun_linger:linger()
 }).
@@ -112,7 +116,7 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined, controller = {Listener, _}} = D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
         {ok, #data{self = Self} = D, Timer} ->
-            {keep_state, D#data{listener = Listener}, [{reply, From, {ok, Self}}, Timer]};
+            {keep_state, held(D#data{listener = Listener}), [{reply, From, {ok, Self}}, Timer]};
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
 ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
@@ -137,6 +141,11 @@ attached(Socket, TcpOptions, Prepared, D0) ->
                 reader = curve_tun_reader:new(Socket, Buffer)},
     watch(D),
     {inet:setopts(Socket, TcpOptions), D, {{timeout, handshake}, Most, expired}}.
+
+%% A listener's connection is passive until somebody has accepted it.
+-spec held(#data{}) -> #data{}.
+held(#data{receivers = Rx} = D) ->
+    D#data{offer = {curve_tun_receivers:active(Rx), nobody}, receivers = curve_tun_receivers:new(false)}.
 
 -spec attach_and_shake(gen_statem:from(), gen_tcp:socket(), [term()], prepared(), curve_tun_time:deadline(), #data{}) ->
           gen_statem:event_handler_result(atom()).
@@ -174,8 +183,8 @@ read_on(#data{socket = Socket} = D, State, Actions) ->
 
 %% The transport ended before the handshake did.
 -spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
-ended_in_handshake(#data{handshake = Handshake, broken = Broken} = D) when Handshake =/= undefined ->
-    shaken(curve_tun_handshake:ended(Broken, Handshake), D, []);
+ended_in_handshake(#data{handshake = Handshake, failure = Failure} = D) when Handshake =/= undefined ->
+    shaken(curve_tun_handshake:ended(Failure =/= none, Handshake), D, []);
 ended_in_handshake(D) ->
     handshake_failed(closed, D).
 
@@ -206,7 +215,7 @@ unless_ignored(Step, D) -> shaken(Step, D, []).
 
 -spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handshake_failed(Reason, D) ->
-    log(Reason, D),
+    noted(Reason, D),
     _ = report({error, Reason}, D),
     {stop, normal, D#data{waiting = undefined}}.
 
@@ -241,11 +250,19 @@ connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, nif = Nif, reader =
     opened(open(Bytes, Nif, []), D#data{reader = curve_tun_reader:came(byte_size(Bytes), Reader)});
 connected(info, {tcp_passive, Socket}, #data{socket = Socket, reader = Reader} = D) ->
     {keep_state, read_more(D#data{reader = curve_tun_reader:passive(Reader)})};
-connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
+connected(info, {tcp_closed, Socket}, #data{socket = Socket, failure = Failure} = D) ->
+    over(if Failure =:= none -> closed; true -> Failure end, D);
+%% It ended without a word.
+connected(info, {'EXIT', Socket, _}, #data{socket = Socket} = D) ->
     over(closed, D);
+%% Those whom the sender has not answered wait for it no longer.
+connected(info, {'EXIT', Sender, _}, #data{sender = {Sender, _}} = D) ->
+    {stop, normal, told(crashed, D#data{sender = undefined})};
 %% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
 connected(cast, {send_failed, closed}, _D) ->
     keep_state_and_data;
+connected(cast, {send_failed, timeout}, D) ->
+    over(send_timeout, D);
 connected(cast, {send_failed, Reason}, D) ->
     over(Reason, D);
 connected({timeout, end_writing}, flush, #data{socket = Socket, nif = Nif}) ->
@@ -326,12 +343,17 @@ shut_down(read_write, From, D) ->
 
 %% The connection is over, for `closed' in order. It stays for as long as there is something to tell.
 -spec over(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-over(Reason, #data{socket = Socket, nif = Nif, receivers = Rx0} = D) ->
-    log(Reason, D),
+over(Reason, D) ->
+    stay(told(Reason, D)).
+
+%% Ends the connection at once, and tells why as far as somebody listens.
+-spec told(atom(), #data{}) -> #data{}.
+told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
+    noted(Reason, D),
     curve_tun_nif:close(Nif),
     curve_tun_linger:close(Socket),
-    Rx = curve_tun_receivers:deliver([], controller(D), curve_tun_receivers:end_with(Reason, Rx0)),
-    stay(D#data{socket = undefined, receivers = Rx}).
+    Ended = curve_tun_receivers:end_with(Reason, Rx),
+    D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
 
 -spec stay(#data{}) -> gen_statem:event_handler_result(atom()).
 stay(#data{receivers = Rx} = D) ->
@@ -366,9 +388,9 @@ closed({call, From}, close, _D) ->
     {keep_state_and_data, [{reply, From, ok}]};
 closed({call, From}, {recv, Timeout}, #data{linger = none, receivers = Rx} = D) ->
     stay(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)});
-closed({call, From}, {set_active, _} = Request, #data{linger = none} = D) ->
-    common({call, From}, Request, closed, D);
-closed({call, From}, {Kind, _} = Request, #data{linger = none} = D) when Kind =:= controlling_process; Kind =:= give ->
+closed({call, From}, Request, #data{linger = none} = D)
+  when Request =:= pause; Request =:= take; element(1, Request) =:= controlling_process;
+       element(1, Request) =:= offer; element(1, Request) =:= set_active ->
     common({call, From}, Request, closed, D);
 closed({call, From}, _Request, _D) ->
     {keep_state_and_data, [{reply, From, {error, closed}}]};
@@ -397,12 +419,17 @@ common({call, {Pid, _} = From}, pause, State, #data{controller = {Pid, _}, recei
     {ok, Rx} = curve_tun_receivers:set_active(false, Rx0),
     Reply = {ok, curve_tun_receivers:active(Rx0)},
     {next_state, State, D#data{receivers = Rx}, [{reply, From, Reply}]};
-common({call, {Pid, _} = From}, {controlling_process, New}, _State, #data{controller = {Pid, _}} = D) ->
-    {keep_state, set_controller(New, D), [{reply, From, ok}]};
+common({call, {Pid, _} = From}, {controlling_process, New, Active}, State, #data{controller = {Pid, _}} = D) ->
+    gen_statem:reply(From, ok),
+    settled(State, in_mode(Active, set_controller(New, D)));
 common({call, From}, Request, _State, _D) when Request =:= pause; element(1, Request) =:= controlling_process ->
     {keep_state_and_data, [{reply, From, {error, not_owner}}]};
-common({call, From}, {give, New}, _State, D) ->
-    {keep_state, set_controller(New, D), [{reply, From, ok}]};
+common({call, From}, {offer, New}, _State, #data{offer = {Active, nobody}} = D) ->
+    {keep_state, D#data{offer = {Active, {New, monitor(process, New)}}}, [{reply, From, ok}]};
+common({call, {New, _} = From}, take, State, #data{offer = {Active, {New, Ref}}} = D) ->
+    demonitor(Ref, [flush]),
+    gen_statem:reply(From, ok),
+    settled(State, in_mode(Active, set_controller(New, D#data{offer = none})));
 common({call, From}, socket, _State, #data{socket = Socket}) when Socket =/= undefined ->
     {keep_state_and_data, [{reply, From, {ok, Socket}}]};
 common({call, From}, information, State, #data{nif = Nif, role = Role}) when Nif =/= undefined ->
@@ -417,14 +444,16 @@ common(cast, watch_again, _State, D) ->
     keep_state_and_data;
 common(info, {timeout, Timer, recv}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:expired(Timer, Rx)}};
-common(info, {tcp_error, _, _}, _State, D) ->
-    {keep_state, D#data{broken = true}};
+common(info, {tcp_error, Socket, Reason}, _State, #data{socket = Socket} = D) ->
+    {keep_state, D#data{failure = Reason}};
 common(info, {'DOWN', Ref, process, _, _}, State, #data{controller = {_, Ref}} = D) ->
+    controller_gone(State, D);
+common(info, {'DOWN', Ref, process, _, _}, State, #data{offer = {_, {_, Ref}}} = D) ->
     controller_gone(State, D);
 common(info, {'DOWN', Ref, process, _, _}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:gone(Ref, Rx)}};
-common(info, {'EXIT', Sender, Reason}, _State, #data{sender = {Sender, _}}) ->
-    {stop, {shutdown, {sender, Reason}}};
+common(info, {'EXIT', Sender, _}, _State, #data{sender = {Sender, _}}) ->
+    {stop, normal};
 common(_Type, _Event, _State, _D) ->
     keep_state_and_data.
 
@@ -433,6 +462,16 @@ common(_Type, _Event, _State, _D) ->
 settled(closed, D) -> stay(D);
 settled(connected, D) -> {keep_state, resume(D)};
 settled(_State, D) -> {keep_state, D}.
+
+%% Sets an active mode for a new controller. Whoever has set another meanwhile may have it.
+-spec in_mode(curve_tun:active(), #data{}) -> #data{}.
+in_mode(false, D) ->
+    D;
+in_mode(Active, #data{receivers = Rx0} = D) ->
+    case curve_tun_receivers:set_active(Active, Rx0) of
+        {error, einval} -> D;
+        {_, Rx} -> D#data{receivers = curve_tun_receivers:deliver([], controller(D), Rx)}
+    end.
 
 -spec set_controller(pid(), #data{}) -> #data{}.
 set_controller(New, #data{controller = {_, Ref}} = D0) ->
@@ -443,7 +482,7 @@ set_controller(New, #data{controller = {_, Ref}} = D0) ->
 
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
-watch(#data{controller = {Controller, _}, self = Self}) -> curve_tun_watch:watch(Controller, Self).
+watch(#data{controller = {Controller, _}, self = Self, role = Role}) -> curve_tun_watch:watch(Controller, Self, Role).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
@@ -451,6 +490,8 @@ controller_gone(connected, D) -> linger(D);
 controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_state_and_data;
 controller_gone(_State, D) -> {stop, normal, D}.
 
--spec log(atom(), #data{}) -> ok.
-log(Reason, #data{role = Role, socket = Socket}) ->
+%% Keeps why the connection has ended, for as long as somebody has its socket, and logs it.
+-spec noted(atom(), #data{}) -> ok.
+noted(Reason, #data{role = Role, socket = Socket, nif = Nif}) ->
+    _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
     curve_tun_report:closed(Reason, Role, Socket).

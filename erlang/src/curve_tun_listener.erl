@@ -74,7 +74,21 @@ start_link(Start) ->
 
 -spec accept(pid(), accept | transport, timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
 accept(Listener, Kind, Timeout) ->
-    call(Listener, {Kind, curve_tun_time:deadline(Timeout)}).
+    accept_until(Listener, Kind, curve_tun_time:deadline(Timeout)).
+
+%% Nothing is sent to a process before it takes its connection here: it may have stopped to wait.
+-spec accept_until(pid(), accept | transport, curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
+accept_until(Listener, Kind, Deadline) ->
+    case call(Listener, {Kind, Deadline}) of
+        {ok, {curve_tun_socket, Connection, _, _} = Socket} ->
+            case curve_tun_request:take(Connection) of
+                ok -> {ok, Socket};
+                %% It ended meanwhile.
+                {error, _} -> accept_until(Listener, Kind, Deadline)
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
 
 -spec call(pid(), term()) -> term().
 call(Listener, Request) ->
@@ -189,7 +203,7 @@ work(S) ->
 hand_over(#listener{done = Done} = S) ->
     case {queue:out(Done), take_waiter(accept, S)} of
         {{{value, {Pid, Socket}}, Rest}, {Waiter, Next}} ->
-            case give(Pid, Waiter) of
+            case offer(Pid, Waiter) of
                 ok -> answer(Waiter, {ok, Socket}), hand_over(Next#listener{done = Rest});
                 %% It ended meanwhile.
                 {error, closed} -> hand_over(S#listener{done = Rest})
@@ -198,9 +212,9 @@ hand_over(#listener{done = Done} = S) ->
             S
     end.
 
--spec give(pid(), #waiter{}) -> ok | {error, closed}.
-give(Pid, #waiter{from = {Caller, _}}) ->
-    curve_tun_request:give(Pid, Caller).
+-spec offer(pid(), #waiter{}) -> ok | {error, closed}.
+offer(Pid, #waiter{from = {Caller, _}}) ->
+    curve_tun_request:offer(Pid, Caller).
 
 %% The first waiter of a kind, and the listener without it.
 -spec take_waiter(accept | transport, #listener{}) -> {#waiter{}, #listener{}} | none.
@@ -247,7 +261,7 @@ start(Pid, Socket, none, #listener{in_flight = InFlight} = S) ->
     curve_tun_request:handshake_for(Pid),
     S#listener{in_flight = InFlight#{Pid => Socket}};
 start(Pid, Socket, {Waiter, #listener{waiters = Waiters}}, #listener{in_flight = InFlight} = S) ->
-    case give(Pid, Waiter) of
+    case offer(Pid, Waiter) of
         ok ->
             answer(Waiter, {ok, Socket}),
             S#listener{waiters = Waiters, in_flight = InFlight#{Pid => transport}};

@@ -2,7 +2,7 @@
 %%% What a connection's process is asked and told.
 -module(curve_tun_request).
 
--export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, give/2, call/2, wait/1]).
+-export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, offer/2, take/1, call/2, wait/1]).
 -export([send_failed/2, sender_idle/3, watch_again/1]).
 
 -define(RENEW, 1000).
@@ -45,10 +45,15 @@ handshake_over(Listener) ->
     Listener ! {handshake_over, self()},
     ok.
 
-%% A listener gives a connection to the one who accepts it.
--spec give(pid(), pid()) -> ok | {error, closed}.
-give(Connection, Controller) ->
-    call(Connection, {give, Controller}).
+%% A listener offers a connection to the one who accepts it.
+-spec offer(pid(), pid()) -> ok | {error, closed}.
+offer(Connection, Controller) ->
+    call(Connection, {offer, Controller}).
+
+%% The caller takes the connection that he was offered: he is its controller now, and its active mode begins.
+-spec take(pid()) -> ok | {error, closed | wrong_state}.
+take(Connection) ->
+    call(Connection, take).
 
 -spec send_failed(pid(), atom()) -> ok.
 send_failed(Connection, Reason) ->
