@@ -80,10 +80,16 @@
 %% are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a listener's `backlog' 4,096.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options.
--type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}.
+-type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry} | {not_started, curve_tun}.
 
 -define(TIMEOUT, 5000).
--define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
+%% The longest time that the BEAM waits, 49 days, is the longest that can be asked for.
+-define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
+%% A socket by its form. Whose it was and whether it is open its process says.
+-define(IS_SOCKET(S), (tuple_size(S) =:= 4 andalso element(1, S) =:= curve_tun_socket andalso is_pid(element(2, S))
+                       andalso is_reference(element(4, S)))).
+-define(IS_LISTENER(L), (tuple_size(L) =:= 2 andalso element(1, L) =:= curve_tun_listen_socket
+                         andalso is_pid(element(2, L)))).
 
 %% @equiv connect(Host, Port, Options, infinity)
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()]) ->
@@ -109,10 +115,19 @@ connect(Host, Port, Options) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
-    maybe_with(curve_tun_options:parse(client, Options),
+    maybe_with(options(client, Options),
                fun(Own, Tcp) -> curve_tun_dial:connect(Host, Port, Own, Tcp, Deadline) end);
 connect(_Host, _Port, _Options, _Timeout) ->
     {error, badarg}.
+
+%% The options of one side; they cannot be put to use while the application does not run.
+-spec options(client | server | accepted, term()) -> {ok, curve_tun_options:options(), [term()]} | {error, reason()}.
+options(Side, Options) ->
+    case {curve_tun_options:parse(Side, Options), curve_tun_app:check()} of
+        {{ok, Own, Tcp}, ok} -> {ok, Own, Tcp};
+        {{ok, _, _}, {error, Reason}} -> {error, Reason};
+        {{error, Reason}, _} -> {error, Reason}
+    end.
 
 -spec maybe_with({ok, A, B}, fun((A, B) -> Result)) -> Result;
                 ({error, reason()}, fun()) -> {error, reason()}.
@@ -122,18 +137,25 @@ maybe_with({error, Reason}, _Go) -> {error, Reason}.
 %% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling process owns the listener.
 -spec listen(inet:port_number(), [option()]) -> {ok, listen_socket()} | {error, reason()}.
 listen(Port, Options) ->
-    maybe_with(curve_tun_options:parse(server, Options), fun(Own, Tcp) -> listen(Port, Own, Tcp) end).
+    maybe_with(options(server, Options), fun(Own, Tcp) -> listen(Port, Own, Tcp) end).
 
 -spec listen(inet:port_number(), curve_tun_options:options(), [term()]) ->
           {ok, listen_socket()} | {error, reason()}.
 listen(Port, Own, Tcp) ->
     try gen_tcp:listen(Port, Tcp) of
-        {ok, TcpSocket} -> curve_tun_listener:start(TcpSocket, Own);
-        {error, Reason} -> {error, Reason}
+        {ok, TcpSocket} -> listen_at(TcpSocket, inet:sockname(TcpSocket), Own);
+        {error, Reason} -> curve_tun_options:refused(Reason, Tcp)
     catch
-        exit:_ -> {error, badarg};
-        error:_ -> {error, badarg}
+        _:_ -> curve_tun_options:refused(badarg, Tcp)
     end.
+
+%% The option `fd' brings sockets that others have made.
+-spec listen_at(gen_tcp:socket(), term(), curve_tun_options:options()) -> {ok, listen_socket()} | {error, reason()}.
+listen_at(TcpSocket, {ok, {_Address, Port}}, Own) when is_integer(Port) ->
+    curve_tun_listener:start(TcpSocket, Own);
+listen_at(TcpSocket, _, _Own) ->
+    ok = gen_tcp:close(TcpSocket),
+    {error, eafnosupport}.
 
 %% @equiv accept(ListenSocket, 5000)
 -spec accept(listen_socket()) -> {ok, socket()} | {error, reason()}.
@@ -148,7 +170,7 @@ accept(ListenSocket) ->
 %% mode the first messages go to who accepts, as all others do; until somebody does they wait. `{error, emfile}'
 %% when the node is out of descriptors; the client waits in the backlog, and a later call tries again.
 -spec accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
-accept({curve_tun_listen_socket, Listener}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, accept, Timeout);
 accept(_ListenSocket, _Timeout) ->
     {error, badarg}.
@@ -161,7 +183,7 @@ transport_accept(ListenSocket) ->
 %% @doc Gives the next client that has connected by TCP. {@link handshake/2} does the rest, before the listener's
 %% `handshake_timeout' is over.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
-transport_accept({curve_tun_listen_socket, Listener}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);
 transport_accept(_ListenSocket, _Timeout) ->
     {error, badarg}.
@@ -177,8 +199,8 @@ handshake(Socket) ->
 %% and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
-handshake({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
-    curve_tun_request:handshake(Connection, curve_tun_time:deadline(Timeout));
+handshake({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
+    curve_tun_request:handshake(Connection, Timeout);
 handshake(TcpSocket, Options) when is_list(Options) ->
     handshake(TcpSocket, Options, infinity);
 handshake(_Socket, _Timeout) ->
@@ -190,12 +212,11 @@ handshake(_Socket, _Timeout) ->
 %% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be passive. On an error the
 %% socket is closed.
 -spec handshake(gen_tcp:socket(), [option()], timeout()) -> {ok, socket()} | {error, reason()}.
-handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout), not is_tuple(TcpSocket);
-                                            ?IS_TIMEOUT(Timeout), element(1, TcpSocket) =/= curve_tun_socket ->
+handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
-    maybe_with(curve_tun_options:parse(accepted, Options),
+    maybe_with(options(accepted, Options),
                fun(Own, Tcp) ->
-                   curve_tun_dial:over(TcpSocket, Tcp, fun() -> own_end(Own, Deadline) end, Deadline)
+                   curve_tun_dial:over_given(TcpSocket, Tcp, fun() -> own_end(Own, Deadline) end, Deadline)
                end);
 handshake(_TcpSocket, _Options, _Timeout) ->
     {error, badarg}.
@@ -217,7 +238,7 @@ own_end(Own, Deadline) -> curve_tun_ends:server(Own, Deadline).
 %% connection stays usable. `{error, timeout}' when the peer has not read for the socket's `send_timeout' and
 %% `high_watermark' bytes wait: the connection is closed then. `{error, closed}'.
 -spec send(socket(), iodata()) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
-send({curve_tun_socket, _, _, _} = Socket, Message) ->
+send(Socket, Message) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, [Message]);
 send(_Socket, _Message) ->
     {error, badarg}.
@@ -225,7 +246,7 @@ send(_Socket, _Message) ->
 %% @doc Sends many messages in order, in one go: much faster than one by one. Either all are valid or none is sent; the
 %% results are those of {@link send/2}.
 -spec send_many(socket(), [iodata()]) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
-send_many({curve_tun_socket, _, _, _} = Socket, Messages) ->
+send_many(Socket, Messages) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, Messages);
 send_many(_Socket, _Messages) ->
     {error, badarg}.
@@ -241,25 +262,28 @@ recv(Socket) ->
 %% After the connection has ended, the messages that had come are still given, then its reason as `{error, Reason}' to one
 %% call, of several that wait to the first, and `{error, closed}' to all others. `{error, einval}' in an active mode.
 -spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
-recv({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+recv({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_request:call(Connection, {recv, Timeout});
 recv(_Socket, _Timeout) ->
     {error, badarg}.
 
 %% @doc Closes a connection or a listener; always `ok', and at once. What was sent before is still handed over, for as
 %% long as the peer takes it, at most 5 seconds without any progress.
--spec close(socket() | listen_socket()) -> ok.
-close({curve_tun_socket, Connection, _, _}) ->
+-spec close(socket() | listen_socket()) -> ok | {error, badarg}.
+close({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket) ->
     _ = curve_tun_request:call(Connection, close),
     ok;
-close({curve_tun_listen_socket, Listener}) ->
+close({_, Listener} = ListenSocket) when ?IS_LISTENER(ListenSocket) ->
     _ = curve_tun_listener:call(Listener, close),
-    ok.
+    ok;
+close(_Socket) ->
+    {error, badarg}.
 
 %% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open connections: a peer of this
 %% kind closes when it sees the end, and has all that was sent before it.
 -spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
-shutdown({curve_tun_socket, Connection, _, _}, How) when How =:= read; How =:= write; How =:= read_write ->
+shutdown({_, Connection, _, _} = Socket, How)
+  when ?IS_SOCKET(Socket) andalso (How =:= read orelse How =:= write orelse How =:= read_write) ->
     curve_tun_request:call(Connection, {shutdown, How});
 shutdown(_Socket, _How) ->
     {error, badarg}.
@@ -267,20 +291,20 @@ shutdown(_Socket, _How) ->
 %% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for others. Messages that it
 %% has got in its mailbox go on to the new one, in order, also when the connection has ended by then.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
-controlling_process({curve_tun_socket, _, _, _} = Socket, Pid) when is_pid(Pid) ->
+controlling_process(Socket, Pid) when ?IS_SOCKET(Socket), is_pid(Pid) ->
     curve_tun_controller:hand_over(Socket, Pid);
-controlling_process({curve_tun_listen_socket, Listener}, Pid) when is_pid(Pid) ->
+controlling_process({_, Listener} = ListenSocket, Pid) when ?IS_LISTENER(ListenSocket), is_pid(Pid) ->
     curve_tun_listener:call(Listener, {controlling_process, Pid});
 controlling_process(_Socket, _Pid) ->
     {error, badarg}.
 
 %% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel.
 -spec setopts(socket(), [option()]) -> ok | {error, closed | einval | wrong_state | badarg | option_error() | inet:posix()}.
-setopts({curve_tun_socket, Connection, _, _} = Socket, Options) ->
+setopts({_, Connection, _, _} = Socket, Options) when ?IS_SOCKET(Socket) ->
     maybe_with(curve_tun_options:check_settable(Options),
                fun(Active, Tcp) ->
-                   case Tcp =:= [] orelse with_tcp(Socket, fun(TcpSocket) -> inet:setopts(TcpSocket, Tcp) end) of
-                       {error, Reason} -> {error, Reason};
+                   case Tcp =:= [] orelse with_tcp(Socket, setopts, [Tcp]) of
+                       {error, Reason} -> curve_tun_options:refused(Reason, Tcp);
                        _ when Active =:= undefined -> ok;
                        _ -> curve_tun_request:call(Connection, {set_active, Active})
                    end
@@ -290,12 +314,12 @@ setopts(_Socket, _Options) ->
 
 %% @doc Gets options: `active' and those of `inet:getopts/2'.
 -spec getopts(socket(), [atom()]) -> {ok, [term()]} | {error, closed | wrong_state | badarg | inet:posix()}.
-getopts({curve_tun_socket, Connection, _, _} = Socket, Names) when is_list(Names) ->
+getopts({_, Connection, _, _} = Socket, Names) when ?IS_SOCKET(Socket), length(Names) >= 0 ->
     Active = case lists:member(active, Names) of
                  true -> curve_tun_request:call(Connection, get_active);
                  false -> none
              end,
-    case {Active, with_tcp(Socket, fun(TcpSocket) -> inet:getopts(TcpSocket, lists:delete(active, Names)) end)} of
+    case {Active, with_tcp(Socket, getopts, [lists:delete(active, Names)])} of
         {{ok, Mode}, {ok, Values}} -> {ok, [{active, Mode} | Values]};
         {none, {ok, Values}} -> {ok, Values};
         {{error, Reason}, _} -> {error, Reason};
@@ -306,33 +330,47 @@ getopts(_Socket, _Names) ->
 
 %% @doc The peer's address and port.
 -spec peername(socket()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | badarg | inet:posix()}.
-peername(Socket) ->
-    with_tcp(Socket, fun inet:peername/1).
+peername(Socket) when ?IS_SOCKET(Socket) ->
+    with_tcp(Socket, peername, []);
+peername(_Socket) ->
+    {error, badarg}.
 
 %% @doc The local address and port of a connection or a listener.
 -spec sockname(socket() | listen_socket()) ->
           {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | badarg | inet:posix()}.
 sockname(Socket) ->
-    with_tcp(Socket, fun inet:sockname/1).
+    with_tcp(Socket, sockname, []).
 
 %% @doc Counters of the TCP socket, as `inet:getstat/1' gives them.
 -spec getstat(socket() | listen_socket()) -> {ok, [{inet:stat_option(), integer()}]} | {error, closed | badarg | inet:posix()}.
 getstat(Socket) ->
-    with_tcp(Socket, fun inet:getstat/1).
+    with_tcp(Socket, getstat, []).
 
--spec with_tcp(socket() | listen_socket(), fun((gen_tcp:socket()) -> Result)) -> Result | {error, closed | badarg}.
-with_tcp({curve_tun_socket, Connection, _, _}, Do) ->
-    case curve_tun_request:call(Connection, socket) of
-        {ok, TcpSocket} -> Do(TcpSocket);
-        {error, Reason} -> {error, Reason}
-    end;
-with_tcp({curve_tun_listen_socket, Listener}, Do) ->
-    case curve_tun_listener:call(Listener, socket) of
-        {ok, TcpSocket} -> Do(TcpSocket);
-        {error, Reason} -> {error, Reason}
-    end;
-with_tcp(_Socket, _Do) ->
+%% Calls a function of `inet' with the TCP socket and more arguments.
+-spec with_tcp(socket() | listen_socket(), atom(), [term()]) -> term().
+with_tcp({_, Connection, _, _} = Socket, Function, Arguments) when ?IS_SOCKET(Socket) ->
+    with_tcp_of(curve_tun_request:call(Connection, socket), node(Connection), Function, Arguments);
+with_tcp({_, Listener} = ListenSocket, Function, Arguments) when ?IS_LISTENER(ListenSocket) ->
+    with_tcp_of(curve_tun_listener:call(Listener, socket), node(Listener), Function, Arguments);
+with_tcp(_Socket, _Function, _Arguments) ->
     {error, badarg}.
+
+-spec with_tcp_of({ok, gen_tcp:socket()} | {error, atom()}, node(), atom(), [term()]) -> term().
+with_tcp_of({ok, TcpSocket}, Node, Function, Arguments) -> at(Node, inet, Function, [TcpSocket | Arguments], badarg);
+with_tcp_of({error, Reason}, _Node, _Function, _Arguments) -> {error, Reason}.
+
+%% Calls a function on the node that a socket is of: its TCP socket and what the NIF has of it are good for nothing elsewhere.
+-spec at(node(), module(), atom(), [term()], Reason) -> term() | {error, Reason | closed} when Reason :: atom().
+at(Node, Module, Function, Arguments, Reason) when Node =:= node() ->
+    try apply(Module, Function, Arguments)
+    catch _:_ -> {error, Reason}
+    end;
+at(Node, Module, Function, Arguments, Reason) ->
+    try erpc:call(Node, Module, Function, Arguments)
+    catch
+        error:{erpc, _} -> {error, closed};
+        _:_ -> {error, Reason}
+    end.
 
 %% @doc The peer's long-term public key, which it has proven to hold the secret of.
 -spec peer_public_key(socket()) -> {ok, public_key()} | {error, closed | wrong_state | badarg}.
@@ -354,7 +392,9 @@ peer_public_key(Socket) ->
 %% Of one that has ended otherwise than by {@link close/1} here, the `state' is `closed' and `reason' says why, for as long
 %% as somebody has the socket; of any other closed one nothing, `{error, closed}'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
-connection_information({curve_tun_socket, Connection, _, Nif}) ->
+connection_information({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket), node(Connection) =/= node() ->
+    at(node(Connection), ?MODULE, connection_information, [Socket], closed);
+connection_information({_, Connection, _, Nif} = Socket) when ?IS_SOCKET(Socket) ->
     case curve_tun_request:call(Connection, information) of
         {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
         {error, closed} -> closed_information(Nif);
@@ -381,12 +421,17 @@ information(Nif, State, Role) ->
 %% @doc The public key of the default vault, by which peers know this node.
 -spec public_key() -> {ok, public_key()} | {error, reason()}.
 public_key() ->
-    case curve_tun_ends:vault(#{}, curve_tun_time:deadline(?TIMEOUT)) of
-        {ok, _Module, Vault} -> {ok, curve_tun_nif:vault_public_key(Vault)};
+    maybe_with(options(client, []), fun(Own, _Tcp) -> public_key(Own) end).
+
+-spec public_key(curve_tun_options:options()) -> {ok, public_key()} | {error, reason()}.
+public_key(Own) ->
+    case curve_tun_ends:vault(Own, curve_tun_time:deadline(?TIMEOUT)) of
+        {ok, _Provider, Vault} -> {ok, curve_tun_nif:vault_public_key(Vault)};
         {error, Reason} -> {error, Reason}
     end.
 
-%% @doc A public key in its printable form, 44 characters of base64: that of the C library and the tools, too.
+%% @doc A public key in its printable form, 44 characters of base64: that of the C library and the tools, too. What is no
+%% public key is an error of reason `badarg'.
 -spec public_key_to_text(public_key()) -> binary().
 public_key_to_text(Key) ->
     curve_tun_nif:public_key_to_text(Key).

@@ -124,8 +124,8 @@ ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{so
         {ok, Prepared} -> attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0);
         {error, Reason} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D0#data{socket = Socket}}
     end;
-ready({call, From}, {handshake, Deadline}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    called(From, Deadline, Prepared, D, []);
+ready({call, From}, {handshake, Timeout}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
+    called(From, Timeout, Prepared, D, []);
 ready(cast, handshake, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
     begin_handshake(Prepared, D, []);
 ready(Type, Event, D) ->
@@ -151,14 +151,13 @@ held(#data{receivers = Rx} = D) ->
           gen_statem:event_handler_result(atom()).
 attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, D, Timer} -> called(From, Deadline, Prepared, D, [Timer]);
+        {ok, D, Timer} -> called(From, curve_tun_time:left(Deadline), Prepared, D, [Timer]);
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end.
 
--spec called(gen_statem:from(), curve_tun_time:deadline(), prepared(), #data{}, [term()]) ->
-          gen_statem:event_handler_result(atom()).
-called(From, Deadline, Prepared, D, Actions) ->
-    Timer = {{timeout, call}, curve_tun_time:left(Deadline), expired},
+-spec called(gen_statem:from(), timeout(), prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
+called(From, Timeout, Prepared, D, Actions) ->
+    Timer = {{timeout, call}, Timeout, expired},
     begin_handshake(Prepared, D#data{waiting = From}, [Timer | Actions]).
 
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).

@@ -79,7 +79,7 @@ accept(Listener, Kind, Timeout) ->
 %% Nothing is sent to a process before it takes its connection here: it may have stopped to wait.
 -spec accept_until(pid(), accept | transport, curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
 accept_until(Listener, Kind, Deadline) ->
-    case call(Listener, {Kind, Deadline}) of
+    case call(Listener, {Kind, curve_tun_time:left(Deadline)}) of
         {ok, {curve_tun_socket, Connection, _, _} = Socket} ->
             case curve_tun_request:take(Connection) of
                 ok -> {ok, Socket};
@@ -131,14 +131,15 @@ handle_call(prepare, _From, #listener{start = #{socket := Socket, options := Opt
         {error, Reason} ->
             {reply, {error, Reason}, S}
     end;
-handle_call({Kind, Deadline}, {Pid, _} = From, #listener{waiters = Waiters} = S)
+handle_call({Kind, Timeout}, {Pid, _} = From, #listener{waiters = Waiters} = S)
   when Kind =:= accept; Kind =:= transport ->
     Monitor = monitor(process, Pid),
-    Timer = case curve_tun_time:left(Deadline) of
+    Timer = case Timeout of
                 infinity -> none;
-                Left -> erlang:start_timer(Left, self(), waiter)
+                _ -> erlang:start_timer(Timeout, self(), waiter)
             end,
-    Waiter = #waiter{from = From, kind = Kind, monitor = Monitor, timer = Timer, deadline = Deadline},
+    Waiter = #waiter{from = From, kind = Kind, monitor = Monitor, timer = Timer,
+                     deadline = curve_tun_time:deadline(Timeout)},
     {noreply, work(S#listener{waiters = queue:in(Waiter, Waiters)})};
 handle_call(socket, _From, #listener{start = #{socket := Socket}} = S) ->
     {reply, {ok, Socket}, S};
@@ -338,7 +339,7 @@ acceptor(Listener, Socket, Prepared) ->
 arrived(Listener, Client, Prepared) ->
     case inet:peername(Client) of
         {ok, {Address, _}} -> attached(Listener, Client, Prepared, curve_tun_shares:source(Address));
-        {error, _} -> left(Client)
+        _ -> left(Client)
     end.
 
 -spec attached(pid(), gen_tcp:socket(), curve_tun_connection:prepared(), curve_tun_shares:source()) -> tuple().

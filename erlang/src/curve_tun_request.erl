@@ -13,9 +13,9 @@
 attach(Connection, Socket, TcpOptions, Prepared) ->
     give_socket(Connection, Socket, {attach, Socket, TcpOptions, Prepared}).
 
--spec handshake(pid(), curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
-handshake(Connection, Deadline) ->
-    call(Connection, {handshake, Deadline}).
+-spec handshake(pid(), timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
+handshake(Connection, Timeout) ->
+    call(Connection, {handshake, Timeout}).
 
 %% `attach/4' and `handshake/2' in one.
 -spec handshake(pid(), gen_tcp:socket(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) ->
