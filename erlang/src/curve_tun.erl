@@ -143,19 +143,11 @@ listen(Port, Options) ->
           {ok, listen_socket()} | {error, reason()}.
 listen(Port, Own, Tcp) ->
     try gen_tcp:listen(Port, Tcp) of
-        {ok, TcpSocket} -> listen_at(TcpSocket, inet:sockname(TcpSocket), Own);
+        {ok, TcpSocket} -> curve_tun_listener:start(TcpSocket, Own);
         {error, Reason} -> curve_tun_options:refused(Reason, Tcp)
     catch
         _:_ -> curve_tun_options:refused(badarg, Tcp)
     end.
-
-%% The option `fd' brings sockets that others have made.
--spec listen_at(gen_tcp:socket(), term(), curve_tun_options:options()) -> {ok, listen_socket()} | {error, reason()}.
-listen_at(TcpSocket, {ok, {_Address, Port}}, Own) when is_integer(Port) ->
-    curve_tun_listener:start(TcpSocket, Own);
-listen_at(TcpSocket, _, _Own) ->
-    ok = gen_tcp:close(TcpSocket),
-    {error, eafnosupport}.
 
 %% @equiv accept(ListenSocket, 5000)
 -spec accept(listen_socket()) -> {ok, socket()} | {error, reason()}.

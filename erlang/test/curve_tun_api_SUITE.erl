@@ -113,8 +113,8 @@ bad_options_are_named(_) ->
     ?assertEqual({error, {bad_option, atom}}, curve_tun:connect({127,0,0,1}, Port, atom)),
     ?assertEqual({error, {bad_option, [{key, <<0:256>>} | tail]}},
                  curve_tun:connect({127,0,0,1}, Port, [{key, <<0:256>>} | tail])),
-    {error, badarg} = connect(Port, [{no_such_option, 1}]),
-    {error, badarg} = curve_tun:listen(0, [{no_such_option, 1}]),
+    {error, {bad_option, {no_such_option, 1}}} = connect(Port, [{no_such_option, 1}]),
+    {error, {bad_option, {no_such_option, 1}}} = curve_tun:listen(0, [{no_such_option, 1}]),
     {error, {bad_option, {packet, 4}}} = curve_tun:listen(0, [{packet, 4}]).
 
 options_of_gen_tcp_go_through(_) ->
