@@ -98,6 +98,8 @@ option({mode, binary}, Acc) -> Acc;
 option({packet, Packet}, Acc) when Packet =:= raw; Packet =:= 0 -> Acc;
 %% The tunnel is made for this one; see `tcp_options/2'.
 option({inet_backend, inet}, Acc) -> Acc;
+%% gen_tcp would leave a socket behind.
+option({backlog, N} = Option, _Acc) when not is_integer(N); N < 0 -> throw({bad_option, Option});
 option(Option, {Own, Tcp}) ->
     (is_ours(Option) orelse is_local(Option)) andalso throw({bad_option, Option}),
     {Own, [Option | Tcp]}.

@@ -28,7 +28,7 @@
 %% Lets the holder of the key in from an address.
 
 -callback server_keys(Host :: binary(), inet:port_number()) ->
-    {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | atom()}.
+    {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | term()}.
 %% The keys that a server may have, in the order in which to try them: for clients that connect without `key'. The host
 %% is an address or a name, in lower case and without a final dot. `enotsup' says that servers are not known here at
 %% all: then the client is told that it has given no key.
