@@ -23,8 +23,16 @@
 %%% <li>`send_timeout': the peer has not read for as long as the socket's option of this name says;</li>
 %%% <li>`crashed' or `internal': a fault of this application, which its log tells more of.</li>
 %%% </ul>
-%%% Timeouts are milliseconds or `infinity'. Any process may send and receive; calls on a closed socket say
-%%% `{error, closed}'.
+%%% Timeouts are milliseconds, at most 4,294,967,295, or `infinity'. Any process may send and receive; calls on a closed socket
+%%% say `{error, closed}'.
+%%%
+%%% An argument of the wrong kind is `{error, badarg}', and options that cannot be used are `{error, {bad_option, Option}}' with
+%%% the first of them, or `{error, {missing_option, Name}}'; nothing is done then, and nothing is left behind. While the
+%%% application does not run, what opens a socket says `{error, {not_started, curve_tun}}'.
+%%%
+%%% A process on another node may have a socket or a listener and call everything here with it, except {@link handshake/3} with
+%%% a socket of `gen_tcp': it is asked on its own node, and the time of a call runs there. When the connection between the nodes
+%%% is lost, calls say `{error, closed}', and a controller on the other node counts as gone.
 %%% @end
 -module(curve_tun).
 
@@ -78,8 +86,12 @@
 %% the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 131,072 when not
 %% given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
 %% are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a listener's `backlog' 4,096.
+%%
+%% What means nothing at an end is refused there: `key', `known_servers' and `first_use' at a listener; `listener',
+%% `handshakes_max' and `handshakes_per_source' at a client; of `gen_tcp''s, values of `packet' other than `raw' and 0, `list',
+%% addresses of Unix sockets, and `{inet_backend, socket}'.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
-%% What is wrong with the options.
+%% What is wrong with the options: one that has to be there, or the first that cannot be used, as it was given.
 -type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry} | {not_started, curve_tun}.
 
 -define(TIMEOUT, 5000).
@@ -108,7 +120,7 @@ connect(Host, Port, Options) ->
 %% and `{error, {unknown_peer, Offered}}' when it is not known and `first_use' refuses. While the file cannot be used no
 %% server is trusted; the reason says why. In both cases the host has to be an address or a name, else it is `badarg'.
 %%
-%% `{error, wrong_server_key}' when the server does not hold the secret of the key, `{error, closed}' when it closed
+%% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not hold the secret of the key, `{error, closed}' when it closed
 %% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does not accept
 %% is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
@@ -135,6 +147,9 @@ maybe_with({ok, A, B}, Go) -> Go(A, B);
 maybe_with({error, Reason}, _Go) -> {error, Reason}.
 
 %% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling process owns the listener.
+%%
+%% An error of `gen_tcp:listen/2', or what a vault or a registry cannot do: `vault_failed', `registry_failed', `timeout' after
+%% `handshake_timeout'.
 -spec listen(inet:port_number(), [option()]) -> {ok, listen_socket()} | {error, reason()}.
 listen(Port, Options) ->
     maybe_with(options(server, Options), fun(Own, Tcp) -> listen(Port, Own, Tcp) end).
@@ -174,6 +189,10 @@ transport_accept(ListenSocket) ->
 
 %% @doc Gives the next client that has connected by TCP. {@link handshake/2} does the rest, before the listener's
 %% `handshake_timeout' is over.
+%%
+%% Until its handshake is done the client has one of the places that `handshakes_max' and `handshakes_per_source' limit, as
+%% those that {@link accept/2} waits for have. When it has to give way to another it is closed, whether its handshake was
+%% begun or not.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);
@@ -187,8 +206,10 @@ handshake(Socket) ->
 
 %% @doc Does the handshake with a client from {@link transport_accept/2}. On an error the socket is closed.
 %%
-%% `{error, unknown_peer}' when the registry does not accept the client's key from its address. With a `gen_tcp' socket
-%% and options it is `handshake(TcpSocket, Options, infinity)'.
+%% `{error, unknown_peer}' when the registry does not accept the client's key from its address; `{error, vault_failed}' and
+%% `{error, registry_failed}' when they cannot tell; `{error, too_many_handshakes}' when it had to give way to another client
+%% meanwhile; `{error, closed}' when the client has left, or had to give way before this was called, and `{error, timeout}'.
+%% With a `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
 handshake({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
@@ -201,8 +222,14 @@ handshake(_Socket, _Timeout) ->
 %% @doc Turns a connected `gen_tcp' socket of the calling process into a tunnel: its client's end if the options have the
 %% server's `key', else its server's end.
 %%
-%% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be passive. On an error the
-%% socket is closed.
+%% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be passive. On an error of the
+%% handshake the socket is closed.
+%%
+%% What cannot become one is left as it is: `{error, badarg}' for what is no TCP socket of this node's, `{error, not_owner}' for
+%% another process's, `{error, closed}', `{error, enotconn}', `{error, eafnosupport}' for a Unix socket, and
+%% `{error, {bad_option, {inet_backend, socket}}}' for one that is no port but of `gen_tcp''s other backend, as all are that a
+%% node makes which runs with `-kernel inet_backend socket' unless `{inet_backend, inet}' is their first option. What
+%% {@link connect/4} and {@link listen/2} open is of the right kind anywhere.
 -spec handshake(gen_tcp:socket(), [option()], timeout()) -> {ok, socket()} | {error, reason()}.
 handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
@@ -290,7 +317,8 @@ controlling_process({_, Listener} = ListenSocket, Pid) when ?IS_LISTENER(ListenS
 controlling_process(_Socket, _Pid) ->
     {error, badarg}.
 
-%% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel.
+%% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel. One that
+%% cannot be set is named, and nothing is set then, unless the system refuses it; `{active, _}' is set last.
 -spec setopts(socket(), [option()]) -> ok | {error, closed | einval | wrong_state | badarg | option_error() | inet:posix()}.
 setopts({_, Connection, _, _} = Socket, Options) when ?IS_SOCKET(Socket) ->
     maybe_with(curve_tun_options:check_settable(Options),

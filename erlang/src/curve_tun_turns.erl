@@ -3,7 +3,7 @@
 %%%
 %%% A provider is called so many times at once and no more. Whoever waits, waits here, where he can leave, and not in the
 %%% mailbox of the provider's process, where he cannot. Sources take turns: the next call is of the one that has the fewest
-%%% under way, and of several, of the one that has waited longest since its last. So the questions of one address stand
+%%% under way, and of several, of the one whose last returned longest ago. So the questions of one address stand
 %%% before its own alone.
 %%%
 %%% A call that has begun keeps its place until it returns, also when nobody waits for what it says any more: the provider
@@ -181,20 +181,21 @@ next(#{provider := Module, at_once := AtOnce} = Turn, #turns{providers = Provide
     end.
 
 -spec let_call(turn(), #turns{}) -> #turns{}.
-let_call(#{provider := Module, source := Source} = Turn, #turns{next = Next, providers = Providers} = T) ->
+let_call(#{provider := Module, source := Source} = Turn, #turns{providers = Providers} = T) ->
     #{Module := #provider{sources = #{Source := #source{waiting = Waiting}}}} = Providers,
     {{_, Pid}, Rest} = gb_sets:take_smallest(Waiting),
     #turns{callers = #{Pid := #caller{state = {waiting, _, Tag}} = Caller} = Callers} = T,
     Pid ! {Tag, go},
     Calling = Callers#{Pid := Caller#caller{state = calling}},
-    change(Turn, fun(#source{calling = N} = S) -> S#source{calling = N + 1, since = Next, waiting = Rest} end,
-           T#turns{next = Next + 1, callers = Calling}).
+    change(Turn, fun(#source{calling = N} = S) -> S#source{calling = N + 1, waiting = Rest} end,
+           T#turns{callers = Calling}).
 
+%% A call has returned: its source stands behind those that have come meanwhile.
 -spec left(turn(), Abandoned :: boolean(), #turns{}) -> #turns{}.
-left(Turn, false, T) ->
-    change(Turn, fun(#source{calling = N} = S) -> S#source{calling = N - 1} end, T);
-left(Turn, true, T) ->
-    change(Turn, fun(#source{calling = N, abandoned = M} = S) -> S#source{calling = N - 1, abandoned = M - 1} end, T).
+left(Turn, Abandoned, #turns{next = Next} = T) ->
+    change(Turn, fun(#source{calling = N, abandoned = M} = S) ->
+                     S#source{calling = N - 1, abandoned = M - if Abandoned -> 1; true -> 0 end, since = Next}
+                 end, T#turns{next = Next + 1}).
 
 %% Changes what there is of a source at a provider, and with it the source's rank and the provider's count.
 -spec change(turn(), fun((#source{}) -> #source{}), #turns{}) -> #turns{}.

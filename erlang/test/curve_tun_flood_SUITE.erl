@@ -159,11 +159,11 @@ flood_of_initiates_on_a_registry(Config) ->
          ?assert(Others =< allowed(Ms), {Ms, Others})
      end || Ms <- [0, 1, 20, 200]].
 
-%% One that is under way when a question comes, and what is done before the question has come from the socket to its turn.
+%% What is done before the question has come from the socket to its turn: on a machine with much to do that takes a while.
 allowed(0) -> 60;
 allowed(1) -> 30;
 allowed(20) -> 10;
-allowed(_) -> 3.
+allowed(200) -> 1.
 
 flooded(Config, Depth, Count, Providers, Times) ->
     Ports = length(erlang:ports()),
