@@ -32,7 +32,7 @@ serve(Listener) ->
 echo(Socket) ->
     case curve_tun:recv(Socket, infinity) of
         Message when is_binary(Message) -> ok = curve_tun:send(Socket, Message), echo(Socket);
-        {error, closed} -> ok
+        {error, _} -> ok
     end.
 
 until_the_end() ->

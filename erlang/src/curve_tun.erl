@@ -12,8 +12,27 @@
 %%% it</li>
 %%% <li>`{curve_tun_closed, Socket}', once, after the last message.</li>
 %%% </ul>
-%%% Timeouts are milliseconds or `infinity'. Any process may send and receive; calls on a closed socket say
-%%% `{error, closed}'.
+%%% In the passive mode {@link recv/2} tells the reason, once, after the last message; from then on everything says
+%%% `{error, closed}'. Either way {@link connection_information/1} has it afterwards. Reasons are:
+%%% <ul>
+%%% <li>`closed': the peer has closed, or its system did it for a process that ended, also by a kill;</li>
+%%% <li>`econnreset': the peer has reset the transport, as its system does for a process that ends with something unread;
+%%% `etimedout' and the like of `inet:posix()': the transport has failed;</li>
+%%% <li>`bad_packet': what came was forged, replayed or broken; `counter_exhausted': one side has sent all the messages that
+%%% it may;</li>
+%%% <li>`send_timeout': the peer has not read for as long as the socket's option of this name says;</li>
+%%% <li>`crashed' or `internal': a fault of this application, which its log tells more of.</li>
+%%% </ul>
+%%% Timeouts are milliseconds, at most 4,294,967,295, or `infinity'. Any process may send and receive; calls on a closed socket
+%%% say `{error, closed}'.
+%%%
+%%% An argument of the wrong kind is `{error, badarg}', and options that cannot be used are `{error, {bad_option, Option}}' with
+%%% the first of them, or `{error, {missing_option, Name}}'; nothing is done then, and nothing is left behind. While the
+%%% application does not run, what opens a socket says `{error, {not_started, curve_tun}}'.
+%%%
+%%% A process on another node may have a socket or a listener and call everything here with it, except {@link handshake/3} with
+%%% a socket of `gen_tcp': it is asked on its own node, and the time of a call runs there. When the connection between the nodes
+%%% is lost, calls say `{error, closed}', and a controller on the other node counts as gone.
 %%% @end
 -module(curve_tun).
 
@@ -67,12 +86,22 @@
 %% the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 131,072 when not
 %% given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
 %% are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a listener's `backlog' 4,096.
+%%
+%% What means nothing at an end is refused there: `key', `known_servers' and `first_use' at a listener; `listener',
+%% `handshakes_max' and `handshakes_per_source' at a client; of `gen_tcp''s, values of `packet' other than `raw' and 0, `list',
+%% addresses of Unix sockets, and `{inet_backend, socket}'.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
-%% What is wrong with the options.
--type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}.
+%% What is wrong with the options: one that has to be there, or the first that cannot be used, as it was given.
+-type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry} | {not_started, curve_tun}.
 
 -define(TIMEOUT, 5000).
--define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0))).
+%% The longest time that the BEAM waits, 49 days, is the longest that can be asked for.
+-define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
+%% A socket by its form. Whose it was and whether it is open its process says.
+-define(IS_SOCKET(S), (tuple_size(S) =:= 4 andalso element(1, S) =:= curve_tun_socket andalso is_pid(element(2, S))
+                       andalso is_reference(element(4, S)))).
+-define(IS_LISTENER(L), (tuple_size(L) =:= 2 andalso element(1, L) =:= curve_tun_listen_socket
+                         andalso is_pid(element(2, L)))).
 
 %% @equiv connect(Host, Port, Options, infinity)
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()]) ->
@@ -93,17 +122,27 @@ connect(Host, Port, Options) ->
 %% A key that was to be remembered and cannot be written down costs the memory and not the tunnel: it is `{ok, Socket}' all
 %% the same, a warning is logged with the reason, and the next use of that server is a first use again.
 %%
-%% `{error, wrong_server_key}' when the server does not hold the secret of the key, or its vault is out of order,
-%% `{error, closed}' when it closed without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client
-%% whose key the server does not accept is connected at first, and sees the connection close.
+%% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not hold
+%% the secret of the key, or its vault is out of order, `{error, closed}' when it closed without
+%% reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does
+%% not accept is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
-    maybe_with(curve_tun_options:parse(client, Options),
+    maybe_with(options(client, Options),
                fun(Own, Tcp) -> curve_tun_dial:connect(Host, Port, Own, Tcp, Deadline) end);
 connect(_Host, _Port, _Options, _Timeout) ->
     {error, badarg}.
+
+%% The options of one side; they cannot be put to use while the application does not run.
+-spec options(client | server | accepted, term()) -> {ok, curve_tun_options:options(), [term()]} | {error, reason()}.
+options(Side, Options) ->
+    case {curve_tun_options:parse(Side, Options), curve_tun_app:check()} of
+        {{ok, Own, Tcp}, ok} -> {ok, Own, Tcp};
+        {{ok, _, _}, {error, Reason}} -> {error, Reason};
+        {{error, Reason}, _} -> {error, Reason}
+    end.
 
 -spec maybe_with({ok, A, B}, fun((A, B) -> Result)) -> Result;
                 ({error, reason()}, fun()) -> {error, reason()}.
@@ -111,19 +150,21 @@ maybe_with({ok, A, B}, Go) -> Go(A, B);
 maybe_with({error, Reason}, _Go) -> {error, Reason}.
 
 %% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling process owns the listener.
+%%
+%% An error of `gen_tcp:listen/2', or what a vault or a registry cannot do: `vault_failed', `registry_failed', `timeout' after
+%% `handshake_timeout'.
 -spec listen(inet:port_number(), [option()]) -> {ok, listen_socket()} | {error, reason()}.
 listen(Port, Options) ->
-    maybe_with(curve_tun_options:parse(server, Options), fun(Own, Tcp) -> listen(Port, Own, Tcp) end).
+    maybe_with(options(server, Options), fun(Own, Tcp) -> listen(Port, Own, Tcp) end).
 
 -spec listen(inet:port_number(), curve_tun_options:options(), [term()]) ->
           {ok, listen_socket()} | {error, reason()}.
 listen(Port, Own, Tcp) ->
     try gen_tcp:listen(Port, Tcp) of
         {ok, TcpSocket} -> curve_tun_listener:start(TcpSocket, Own);
-        {error, Reason} -> {error, Reason}
+        {error, Reason} -> curve_tun_options:refused(Reason, Tcp)
     catch
-        exit:_ -> {error, badarg};
-        error:_ -> {error, badarg}
+        _:_ -> curve_tun_options:refused(badarg, Tcp)
     end.
 
 %% @equiv accept(ListenSocket, 5000)
@@ -135,10 +176,11 @@ accept(ListenSocket) ->
 %%
 %% While somebody waits here, the handshakes of all clients that come run side by side, so a slow or silent one keeps
 %% nobody waiting. A client that is refused, because the registry does not know it or for another reason, is nobody's
-%% affair: accept goes on to the next one. Several who accept are served in the order of their calls. `{error, emfile}'
+%% affair: accept goes on to the next one. Several who accept are served in the order of their calls. In a listener's active
+%% mode the first messages go to who accepts, as all others do; until somebody does they wait. `{error, emfile}'
 %% when the node is out of descriptors; the client waits in the backlog, and a later call tries again.
 -spec accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
-accept({curve_tun_listen_socket, Listener}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, accept, Timeout);
 accept(_ListenSocket, _Timeout) ->
     {error, badarg}.
@@ -150,8 +192,12 @@ transport_accept(ListenSocket) ->
 
 %% @doc Gives the next client that has connected by TCP. {@link handshake/2} does the rest, before the listener's
 %% `handshake_timeout' is over.
+%%
+%% Until its handshake is done the client has one of the places that `handshakes_max' and `handshakes_per_source' limit, as
+%% those that {@link accept/2} waits for have. When it has to give way to another it is closed, whether its handshake was
+%% begun or not.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
-transport_accept({curve_tun_listen_socket, Listener}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);
 transport_accept(_ListenSocket, _Timeout) ->
     {error, badarg}.
@@ -163,12 +209,14 @@ handshake(Socket) ->
 
 %% @doc Does the handshake with a client from {@link transport_accept/2}. On an error the socket is closed.
 %%
-%% `{error, unknown_peer}' when the registry does not accept the client's key from its address. With a `gen_tcp' socket
-%% and options it is `handshake(TcpSocket, Options, infinity)'.
+%% `{error, unknown_peer}' when the registry does not accept the client's key from its address; `{error, vault_failed}' and
+%% `{error, registry_failed}' when they cannot tell; `{error, too_many_handshakes}' when it had to give way to another client
+%% meanwhile; `{error, closed}' when the client has left, or had to give way before this was called, and `{error, timeout}'.
+%% With a `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
-handshake({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
-    curve_tun_request:handshake(Connection, curve_tun_time:deadline(Timeout));
+handshake({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
+    curve_tun_request:handshake(Connection, Timeout);
 handshake(TcpSocket, Options) when is_list(Options) ->
     handshake(TcpSocket, Options, infinity);
 handshake(_Socket, _Timeout) ->
@@ -177,15 +225,20 @@ handshake(_Socket, _Timeout) ->
 %% @doc Turns a connected `gen_tcp' socket of the calling process into a tunnel: its client's end if the options have the
 %% server's `key', else its server's end.
 %%
-%% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be passive. On an error the
-%% socket is closed.
+%% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be passive. On an error of the
+%% handshake the socket is closed.
+%%
+%% What cannot become one is left as it is: `{error, badarg}' for what is no TCP socket of this node's, `{error, not_owner}' for
+%% another process's, `{error, closed}', `{error, enotconn}', `{error, eafnosupport}' for a Unix socket, and
+%% `{error, {bad_option, {inet_backend, socket}}}' for one that is no port but of `gen_tcp''s other backend, as all are that a
+%% node makes which runs with `-kernel inet_backend socket' unless `{inet_backend, inet}' is their first option. What
+%% {@link connect/4} and {@link listen/2} open is of the right kind anywhere.
 -spec handshake(gen_tcp:socket(), [option()], timeout()) -> {ok, socket()} | {error, reason()}.
-handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout), not is_tuple(TcpSocket);
-                                            ?IS_TIMEOUT(Timeout), element(1, TcpSocket) =/= curve_tun_socket ->
+handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
-    maybe_with(curve_tun_options:parse(accepted, Options),
+    maybe_with(options(accepted, Options),
                fun(Own, Tcp) ->
-                   curve_tun_dial:over(TcpSocket, Tcp, fun() -> own_end(Own, Deadline) end, Deadline)
+                   curve_tun_dial:over_given(TcpSocket, Tcp, fun() -> own_end(Own, Deadline) end, Deadline)
                end);
 handshake(_TcpSocket, _Options, _Timeout) ->
     {error, badarg}.
@@ -207,7 +260,7 @@ own_end(Own, Deadline) -> curve_tun_ends:server(Own, Deadline).
 %% connection stays usable. `{error, timeout}' when the peer has not read for the socket's `send_timeout' and
 %% `high_watermark' bytes wait: the connection is closed then. `{error, closed}'.
 -spec send(socket(), iodata()) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
-send({curve_tun_socket, _, _, _} = Socket, Message) ->
+send(Socket, Message) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, [Message]);
 send(_Socket, _Message) ->
     {error, badarg}.
@@ -215,62 +268,66 @@ send(_Socket, _Message) ->
 %% @doc Sends many messages in order, in one go: much faster than one by one. Either all are valid or none is sent; the
 %% results are those of {@link send/2}.
 -spec send_many(socket(), [iodata()]) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
-send_many({curve_tun_socket, _, _, _} = Socket, Messages) ->
+send_many(Socket, Messages) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, Messages);
 send_many(_Socket, _Messages) ->
     {error, badarg}.
 
 %% @equiv recv(Socket, 5000)
--spec recv(socket()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg}.
+-spec recv(socket()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
 recv(Socket) ->
     recv(Socket, ?TIMEOUT).
 
 %% @doc Gives the next message, the binary itself. Several receivers are served in the order of their calls; one whose
 %% time is over leaves the queue and takes no message with it.
 %%
-%% After the connection has ended, the messages that had come are still given, and then `{error, closed}'.
-%% `{error, einval}' in an active mode.
--spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg}.
-recv({curve_tun_socket, Connection, _, _}, Timeout) when ?IS_TIMEOUT(Timeout) ->
+%% After the connection has ended, the messages that had come are still given, then its reason as `{error, Reason}' to one
+%% call, of several that wait to the first, and `{error, closed}' to all others. `{error, einval}' in an active mode.
+-spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
+recv({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_request:call(Connection, {recv, Timeout});
 recv(_Socket, _Timeout) ->
     {error, badarg}.
 
 %% @doc Closes a connection or a listener; always `ok', and at once. What was sent before is still handed over, for as
 %% long as the peer takes it, at most 5 seconds without any progress.
--spec close(socket() | listen_socket()) -> ok.
-close({curve_tun_socket, Connection, _, _}) ->
+-spec close(socket() | listen_socket()) -> ok | {error, badarg}.
+close({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket) ->
     _ = curve_tun_request:call(Connection, close),
     ok;
-close({curve_tun_listen_socket, Listener}) ->
+close({_, Listener} = ListenSocket) when ?IS_LISTENER(ListenSocket) ->
     _ = curve_tun_listener:call(Listener, close),
-    ok.
+    ok;
+close(_Socket) ->
+    {error, badarg}.
 
 %% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open connections: a peer of this
 %% kind closes when it sees the end, and has all that was sent before it.
 -spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
-shutdown({curve_tun_socket, Connection, _, _}, How) when How =:= read; How =:= write; How =:= read_write ->
+shutdown({_, Connection, _, _} = Socket, How)
+  when ?IS_SOCKET(Socket) andalso (How =:= read orelse How =:= write orelse How =:= read_write) ->
     curve_tun_request:call(Connection, {shutdown, How});
 shutdown(_Socket, _How) ->
     {error, badarg}.
 
 %% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for others. Messages that it
-%% has got in its mailbox go on to the new one, in order.
+%% has got in its mailbox go on to the new one, in order, also when the connection has ended by then.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
-controlling_process({curve_tun_socket, _, _, _} = Socket, Pid) when is_pid(Pid) ->
+controlling_process(Socket, Pid) when ?IS_SOCKET(Socket), is_pid(Pid) ->
     curve_tun_controller:hand_over(Socket, Pid);
-controlling_process({curve_tun_listen_socket, Listener}, Pid) when is_pid(Pid) ->
+controlling_process({_, Listener} = ListenSocket, Pid) when ?IS_LISTENER(ListenSocket), is_pid(Pid) ->
     curve_tun_listener:call(Listener, {controlling_process, Pid});
 controlling_process(_Socket, _Pid) ->
     {error, badarg}.
 
-%% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel.
+%% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel. One that
+%% cannot be set is named, and nothing is set then, unless the system refuses it; `{active, _}' is set last.
 -spec setopts(socket(), [option()]) -> ok | {error, closed | einval | wrong_state | badarg | option_error() | inet:posix()}.
-setopts({curve_tun_socket, Connection, _, _} = Socket, Options) ->
+setopts({_, Connection, _, _} = Socket, Options) when ?IS_SOCKET(Socket) ->
     maybe_with(curve_tun_options:check_settable(Options),
                fun(Active, Tcp) ->
-                   case Tcp =:= [] orelse with_tcp(Socket, fun(TcpSocket) -> inet:setopts(TcpSocket, Tcp) end) of
-                       {error, Reason} -> {error, Reason};
+                   case Tcp =:= [] orelse with_tcp(Socket, setopts, [Tcp]) of
+                       {error, Reason} -> curve_tun_options:refused(Reason, Tcp);
                        _ when Active =:= undefined -> ok;
                        _ -> curve_tun_request:call(Connection, {set_active, Active})
                    end
@@ -280,12 +337,12 @@ setopts(_Socket, _Options) ->
 
 %% @doc Gets options: `active' and those of `inet:getopts/2'.
 -spec getopts(socket(), [atom()]) -> {ok, [term()]} | {error, closed | wrong_state | badarg | inet:posix()}.
-getopts({curve_tun_socket, Connection, _, _} = Socket, Names) when is_list(Names) ->
+getopts({_, Connection, _, _} = Socket, Names) when ?IS_SOCKET(Socket), length(Names) >= 0 ->
     Active = case lists:member(active, Names) of
                  true -> curve_tun_request:call(Connection, get_active);
                  false -> none
              end,
-    case {Active, with_tcp(Socket, fun(TcpSocket) -> inet:getopts(TcpSocket, lists:delete(active, Names)) end)} of
+    case {Active, with_tcp(Socket, getopts, [lists:delete(active, Names)])} of
         {{ok, Mode}, {ok, Values}} -> {ok, [{active, Mode} | Values]};
         {none, {ok, Values}} -> {ok, Values};
         {{error, Reason}, _} -> {error, Reason};
@@ -296,42 +353,57 @@ getopts(_Socket, _Names) ->
 
 %% @doc The peer's address and port.
 -spec peername(socket()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | badarg | inet:posix()}.
-peername(Socket) ->
-    with_tcp(Socket, fun inet:peername/1).
+peername(Socket) when ?IS_SOCKET(Socket) ->
+    with_tcp(Socket, peername, []);
+peername(_Socket) ->
+    {error, badarg}.
 
 %% @doc The local address and port of a connection or a listener.
 -spec sockname(socket() | listen_socket()) ->
           {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | badarg | inet:posix()}.
 sockname(Socket) ->
-    with_tcp(Socket, fun inet:sockname/1).
+    with_tcp(Socket, sockname, []).
 
 %% @doc Counters of the TCP socket, as `inet:getstat/1' gives them.
 -spec getstat(socket() | listen_socket()) -> {ok, [{inet:stat_option(), integer()}]} | {error, closed | badarg | inet:posix()}.
 getstat(Socket) ->
-    with_tcp(Socket, fun inet:getstat/1).
+    with_tcp(Socket, getstat, []).
 
--spec with_tcp(socket() | listen_socket(), fun((gen_tcp:socket()) -> Result)) -> Result | {error, closed | badarg}.
-with_tcp({curve_tun_socket, Connection, _, _}, Do) ->
-    case curve_tun_request:call(Connection, socket) of
-        {ok, TcpSocket} -> Do(TcpSocket);
-        {error, Reason} -> {error, Reason}
-    end;
-with_tcp({curve_tun_listen_socket, Listener}, Do) ->
-    case curve_tun_listener:call(Listener, socket) of
-        {ok, TcpSocket} -> Do(TcpSocket);
-        {error, Reason} -> {error, Reason}
-    end;
-with_tcp(_Socket, _Do) ->
+%% Calls a function of `inet' with the TCP socket and more arguments.
+-spec with_tcp(socket() | listen_socket(), atom(), [term()]) -> term().
+with_tcp({_, Connection, _, _} = Socket, Function, Arguments) when ?IS_SOCKET(Socket) ->
+    with_tcp_of(curve_tun_request:call(Connection, socket), node(Connection), Function, Arguments);
+with_tcp({_, Listener} = ListenSocket, Function, Arguments) when ?IS_LISTENER(ListenSocket) ->
+    with_tcp_of(curve_tun_listener:call(Listener, socket), node(Listener), Function, Arguments);
+with_tcp(_Socket, _Function, _Arguments) ->
     {error, badarg}.
+
+-spec with_tcp_of({ok, gen_tcp:socket()} | {error, atom()}, node(), atom(), [term()]) -> term().
+with_tcp_of({ok, TcpSocket}, Node, Function, Arguments) -> at(Node, inet, Function, [TcpSocket | Arguments], badarg);
+with_tcp_of({error, Reason}, _Node, _Function, _Arguments) -> {error, Reason}.
+
+%% Calls a function on the node that a socket is of: its TCP socket and what the NIF has of it are good for nothing elsewhere.
+-spec at(node(), module(), atom(), [term()], Reason) -> term() | {error, Reason | closed} when Reason :: atom().
+at(Node, Module, Function, Arguments, Reason) when Node =:= node() ->
+    try apply(Module, Function, Arguments)
+    catch _:_ -> {error, Reason}
+    end;
+at(Node, Module, Function, Arguments, Reason) ->
+    try erpc:call(Node, Module, Function, Arguments)
+    catch
+        error:{erpc, _} -> {error, closed};
+        _:_ -> {error, Reason}
+    end.
 
 %% @doc The peer's long-term public key, which it has proven to hold the secret of.
 -spec peer_public_key(socket()) -> {ok, public_key()} | {error, closed | wrong_state | badarg}.
 peer_public_key(Socket) ->
     case connection_information(Socket) of
         {ok, Information} ->
-            case lists:keyfind(peer_public_key, 1, Information) of
-                {_, Key} -> {ok, Key};
-                false -> {error, wrong_state}
+            case {lists:keyfind(state, 1, Information), lists:keyfind(peer_public_key, 1, Information)} of
+                {{_, closed}, _} -> {error, closed};
+                {_, {_, Key}} -> {ok, Key};
+                {_, false} -> {error, wrong_state}
             end;
         {error, Reason} ->
             {error, Reason}
@@ -339,30 +411,50 @@ peer_public_key(Socket) ->
 
 %% @doc What is known of a connection: `protocol', `role' (`client' or `server'), `state', and once connected
 %% `peer_public_key'.
+%%
+%% Of one that has ended otherwise than by {@link close/1} here, the `state' is `closed' and `reason' says why, for as long
+%% as somebody has the socket; of any other closed one nothing, `{error, closed}'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
-connection_information({curve_tun_socket, Connection, _, _}) ->
+connection_information({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket), node(Connection) =/= node() ->
+    at(node(Connection), ?MODULE, connection_information, [Socket], closed);
+connection_information({_, Connection, _, Nif} = Socket) when ?IS_SOCKET(Socket) ->
     case curve_tun_request:call(Connection, information) of
-        {ok, State, Role, Nif} ->
-            Peer = case curve_tun_nif:peer_public_key(Nif) of
-                       {ok, Key} -> [{peer_public_key, Key}];
-                       {error, wrong_state} -> []
-                   end,
-            {ok, [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer]};
-        {error, Reason} ->
-            {error, Reason}
+        {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
+        {error, closed} -> closed_information(Nif);
+        {error, Reason} -> {error, Reason}
     end;
 connection_information(_Socket) ->
     {error, badarg}.
 
+-spec closed_information(curve_tun_nif:connection()) -> {ok, [{atom(), term()}]} | {error, closed}.
+closed_information(Nif) ->
+    case curve_tun_nif:end_of(Nif) of
+        {Role, Reason} -> {ok, information(Nif, closed, Role) ++ [{reason, Reason}]};
+        none -> {error, closed}
+    end.
+
+-spec information(curve_tun_nif:connection(), atom(), client | server) -> [{atom(), term()}].
+information(Nif, State, Role) ->
+    Peer = case curve_tun_nif:peer_public_key(Nif) of
+               {ok, Key} -> [{peer_public_key, Key}];
+               {error, wrong_state} -> []
+           end,
+    [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer].
+
 %% @doc The public key of the default vault, by which peers know this node.
 -spec public_key() -> {ok, public_key()} | {error, reason()}.
 public_key() ->
-    case curve_tun_ends:vault(#{}, curve_tun_time:deadline(?TIMEOUT)) of
-        {ok, _Module, Vault} -> {ok, curve_tun_nif:vault_public_key(Vault)};
+    maybe_with(options(client, []), fun(Own, _Tcp) -> public_key(Own) end).
+
+-spec public_key(curve_tun_options:options()) -> {ok, public_key()} | {error, reason()}.
+public_key(Own) ->
+    case curve_tun_ends:vault(Own, curve_tun_time:deadline(?TIMEOUT)) of
+        {ok, _Provider, Vault} -> {ok, curve_tun_nif:vault_public_key(Vault)};
         {error, Reason} -> {error, Reason}
     end.
 
-%% @doc A public key in its printable form, 44 characters of base64: that of the C library and the tools, too.
+%% @doc A public key in its printable form, 44 characters of base64: that of the C library and the tools, too. What is no
+%% public key is an error of reason `badarg'.
 -spec public_key_to_text(public_key()) -> binary().
 public_key_to_text(Key) ->
     curve_tun_nif:public_key_to_text(Key).

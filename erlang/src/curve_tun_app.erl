@@ -2,7 +2,7 @@
 -module(curve_tun_app).
 -behaviour(application).
 
--export([start/2, stop/1]).
+-export([start/2, stop/1, check/0]).
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
@@ -14,3 +14,11 @@ start(_Type, _Args) ->
 -spec stop(term()) -> ok.
 stop(_State) ->
     curve_tun_keep:forget_all().
+
+%% Whether the application runs, or is about to.
+-spec check() -> ok | {error, {not_started, curve_tun}}.
+check() ->
+    case whereis(curve_tun_sup) of
+        undefined -> {error, {not_started, curve_tun}};
+        _ -> ok
+    end.

@@ -23,15 +23,20 @@
 
 -record(data, {
     controller :: {pid(), reference()},
+    %% The active mode that a listener's connection is to have, and who was offered it, until he has taken it. The listener
+    %% controls it until then, and no message goes to anybody.
+    offer = none :: none | {curve_tun:active(), nobody | {pid(), reference()}},
     %% What programs hold: known once there is a TCP socket.
     self :: curve_tun:socket() | undefined,
     socket :: gen_tcp:socket() | undefined,
+    %% Who took it from the backlog, and is told when its handshake is over.
+    listener :: pid() | undefined,
     nif :: curve_tun_nif:connection() | undefined,
     prepared :: prepared() | undefined,
     role :: client | server | undefined,
     handshake :: curve_tun_handshake:handshake() | undefined,
     %% Whoever waits for the end of the handshake.
-    waiting :: {call, gen_statem:from()} | {listener, pid()} | undefined,
+    waiting :: gen_statem:from() | undefined,
     %% There is one while several processes send at once, or one in quick succession; and how often it was asked to send.
     sender :: {pid(), Asked :: pos_integer()} | undefined,
     receivers :: curve_tun_receivers:receivers(),
@@ -40,7 +45,8 @@
     %% Whether the idle timer runs, and whether anything came since it was set.
     idle_timer = false :: boolean(),
     moved = false :: boolean(),
-    broken = false :: boolean(),
+    %% What the socket has failed with.
+    failure = none :: none | atom(),
     %% What is left to do when closing.
     linger :: none | curve_tun_linger:linger()
 }).
@@ -87,11 +93,10 @@ init(Controller) ->
                       receivers = curve_tun_receivers:new(false), linger = none}}.
 
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_Reason, _State, #data{socket = Socket, nif = Nif, handshake = Handshake, sender = Sender}) ->
+terminate(_Reason, _State, #data{socket = Socket, nif = Nif, sender = Sender}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:close(Nif),
     _ = Socket =:= undefined orelse Sender =:= undefined orelse curve_tun_linger:await_sender(Socket, Nif),
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
-    _ = Handshake =:= undefined orelse curve_tun_handshake:stop(Handshake),
     ok.
 
 %% Leaves out messages and what is on its way.
@@ -107,9 +112,11 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 %%% ready: the socket and the handshake are awaited; a server's end also waits here for the hello
 
 -spec ready(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined} = D0) ->
+%% A listener's: it is the controller for now.
+ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined, controller = {Listener, _}} = D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, #data{self = Self} = D, Timer} -> {keep_state, D, [{reply, From, {ok, Self}}, Timer]};
+        {ok, #data{self = Self} = D, Timer} ->
+            {keep_state, held(D#data{listener = Listener}), [{reply, From, {ok, Self}}, Timer]};
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
 ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
@@ -117,10 +124,10 @@ ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{so
         {ok, Prepared} -> attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0);
         {error, Reason} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D0#data{socket = Socket}}
     end;
-ready({call, From}, {handshake, Deadline}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    called(From, Deadline, Prepared, D, []);
-ready(cast, {handshake, Listener}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    begin_handshake(Prepared, D#data{waiting = {listener, Listener}}, []);
+ready({call, From}, {handshake, Timeout}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
+    called(From, Timeout, Prepared, D, []);
+ready(cast, handshake, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
+    begin_handshake(Prepared, D, []);
 ready(Type, Event, D) ->
     shaking(Type, Event, ready, D).
 
@@ -135,19 +142,23 @@ attached(Socket, TcpOptions, Prepared, D0) ->
     watch(D),
     {inet:setopts(Socket, TcpOptions), D, {{timeout, handshake}, Most, expired}}.
 
+%% A listener's connection is passive until somebody has accepted it.
+-spec held(#data{}) -> #data{}.
+held(#data{receivers = Rx} = D) ->
+    D#data{offer = {curve_tun_receivers:active(Rx), nobody}, receivers = curve_tun_receivers:new(false)}.
+
 -spec attach_and_shake(gen_statem:from(), gen_tcp:socket(), [term()], prepared(), curve_tun_time:deadline(), #data{}) ->
           gen_statem:event_handler_result(atom()).
 attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, D, Timer} -> called(From, Deadline, Prepared, D, [Timer]);
+        {ok, D, Timer} -> called(From, curve_tun_time:left(Deadline), Prepared, D, [Timer]);
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end.
 
--spec called(gen_statem:from(), curve_tun_time:deadline(), prepared(), #data{}, [term()]) ->
-          gen_statem:event_handler_result(atom()).
-called(From, Deadline, Prepared, D, Actions) ->
-    Timer = {{timeout, call}, curve_tun_time:left(Deadline), expired},
-    begin_handshake(Prepared, D#data{waiting = {call, From}}, [Timer | Actions]).
+-spec called(gen_statem:from(), timeout(), prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
+called(From, Timeout, Prepared, D, Actions) ->
+    Timer = {{timeout, call}, Timeout, expired},
+    begin_handshake(Prepared, D#data{waiting = From}, [Timer | Actions]).
 
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, nif = Nif} = D, Actions) ->
@@ -155,8 +166,9 @@ begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, 
 
 -spec shaken(curve_tun_handshake:step(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 shaken({read, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
-shaken({wait, State, Handshake}, D, Actions) -> {next_state, State, D#data{handshake = Handshake}, Actions};
-shaken({connected, Came}, D, _Actions) -> established(Came, D);
+shaken({wait, more, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
+shaken({wait, enough, State, Handshake}, D, Actions) -> {next_state, State, D#data{handshake = Handshake}, Actions};
+shaken({connected, Came, Ended}, D, _Actions) -> established(Came, Ended, D);
 shaken({error, Reason}, D, _Actions) -> handshake_failed(Reason, D).
 
 %% The next bytes of the handshake.
@@ -170,8 +182,8 @@ read_on(#data{socket = Socket} = D, State, Actions) ->
 
 %% The transport ended before the handshake did.
 -spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
-ended_in_handshake(#data{handshake = Handshake, broken = Broken} = D) when Handshake =/= undefined ->
-    handshake_failed(curve_tun_handshake:transport_ended(Broken, Handshake), D);
+ended_in_handshake(#data{handshake = Handshake, failure = Failure} = D) when Handshake =/= undefined ->
+    shaken(curve_tun_handshake:ended(Failure =/= none, Handshake), D, []);
 ended_in_handshake(D) ->
     handshake_failed(closed, D).
 
@@ -202,31 +214,32 @@ unless_ignored(Step, D) -> shaken(Step, D, []).
 
 -spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handshake_failed(Reason, D) ->
-    log(Reason, D),
+    noted(Reason, D),
     _ = report({error, Reason}, D),
     {stop, normal, D#data{waiting = undefined}}.
 
 -spec report(ok | {error, atom()}, #data{}) -> ok.
-report(ok, #data{waiting = {call, From}, self = Self}) -> gen_statem:reply(From, {ok, Self});
-report(Error, #data{waiting = {call, From}}) -> gen_statem:reply(From, Error);
-report(Result, #data{waiting = {listener, Pid}}) -> Pid ! {handshake_over, self(), Result}, ok;
-report(_Result, #data{waiting = undefined}) -> ok.
+report(_Result, #data{waiting = undefined}) -> ok;
+report(ok, #data{waiting = From, self = Self}) -> gen_statem:reply(From, {ok, Self});
+report(Error, #data{waiting = From}) -> gen_statem:reply(From, Error).
 
--spec established(binary(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(Came, #data{socket = Socket, nif = Nif} = D) ->
-    _ = inet:setopts(Socket, [{exit_on_close, true}]),
+-spec established(binary(), Ended :: boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
+established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
+    _ = inet:setopts(Socket, [{exit_on_close, true}, {active, false}]),
     case inet:getstat(Socket, [send_oct]) of
-        {ok, [{send_oct, Taken}]} -> established(curve_tun_nif:established(Nif, Taken), Came, D);
+        {ok, [{send_oct, Taken}]} -> established(curve_tun_nif:established(Nif, Taken), Came, Ended, D);
         {error, _} -> handshake_failed(closed, D)
     end.
 
--spec established(ok | {error, atom()}, binary(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(ok, Came, #data{socket = Socket} = D) ->
-    _ = report(ok, D),
-    %% Messages may have come with the last packet of the handshake.
-    {next_state, connected, D#data{waiting = undefined, handshake = undefined},
-     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Came}}]};
-established({error, Reason}, _Came, D) ->
+-spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
+established(ok, Came, Ended, #data{socket = Socket, listener = Listener} = D) ->
+    ok = report(ok, D),
+    _ = Listener =:= undefined orelse curve_tun_request:handshake_over(Listener),
+    %% Messages may have come with the last packet of the handshake, and the peer's end after them.
+    {next_state, connected, D#data{waiting = undefined, handshake = undefined, listener = undefined},
+     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Came}}
+      | [{next_event, info, {tcp_closed, Socket}} || Ended]]};
+established({error, Reason}, _Came, _Ended, D) ->
     handshake_failed(Reason, D).
 
 %%% connected
@@ -236,11 +249,19 @@ connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, nif = Nif, reader =
     opened(open(Bytes, Nif, []), D#data{reader = curve_tun_reader:came(byte_size(Bytes), Reader)});
 connected(info, {tcp_passive, Socket}, #data{socket = Socket, reader = Reader} = D) ->
     {keep_state, read_more(D#data{reader = curve_tun_reader:passive(Reader)})};
-connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
+connected(info, {tcp_closed, Socket}, #data{socket = Socket, failure = Failure} = D) ->
+    over(if Failure =:= none -> closed; true -> Failure end, D);
+%% It ended without a word.
+connected(info, {'EXIT', Socket, _}, #data{socket = Socket} = D) ->
     over(closed, D);
+%% Those whom the sender has not answered wait for it no longer.
+connected(info, {'EXIT', Sender, _}, #data{sender = {Sender, _}} = D) ->
+    {stop, normal, told(crashed, D#data{sender = undefined})};
 %% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
 connected(cast, {send_failed, closed}, _D) ->
     keep_state_and_data;
+connected(cast, {send_failed, timeout}, D) ->
+    over(send_timeout, D);
 connected(cast, {send_failed, Reason}, D) ->
     over(Reason, D);
 connected({timeout, end_writing}, flush, #data{socket = Socket, nif = Nif}) ->
@@ -321,12 +342,17 @@ shut_down(read_write, From, D) ->
 
 %% The connection is over, for `closed' in order. It stays for as long as there is something to tell.
 -spec over(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-over(Reason, #data{socket = Socket, nif = Nif, receivers = Rx0} = D) ->
-    log(Reason, D),
+over(Reason, D) ->
+    stay(told(Reason, D)).
+
+%% Ends the connection at once, and tells why as far as somebody listens.
+-spec told(atom(), #data{}) -> #data{}.
+told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
+    noted(Reason, D),
     curve_tun_nif:close(Nif),
     curve_tun_linger:close(Socket),
-    Rx = curve_tun_receivers:deliver([], controller(D), curve_tun_receivers:end_with(Reason, Rx0)),
-    stay(D#data{socket = undefined, receivers = Rx}).
+    Ended = curve_tun_receivers:end_with(Reason, Rx),
+    D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
 
 -spec stay(#data{}) -> gen_statem:event_handler_result(atom()).
 stay(#data{receivers = Rx} = D) ->
@@ -361,9 +387,9 @@ closed({call, From}, close, _D) ->
     {keep_state_and_data, [{reply, From, ok}]};
 closed({call, From}, {recv, Timeout}, #data{linger = none, receivers = Rx} = D) ->
     stay(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)});
-closed({call, From}, {set_active, _} = Request, #data{linger = none} = D) ->
-    common({call, From}, Request, closed, D);
-closed({call, From}, {Kind, _} = Request, #data{linger = none} = D) when Kind =:= controlling_process; Kind =:= give ->
+closed({call, From}, Request, #data{linger = none} = D)
+  when Request =:= pause; Request =:= take; element(1, Request) =:= controlling_process;
+       element(1, Request) =:= offer; element(1, Request) =:= set_active ->
     common({call, From}, Request, closed, D);
 closed({call, From}, _Request, _D) ->
     {keep_state_and_data, [{reply, From, {error, closed}}]};
@@ -392,12 +418,17 @@ common({call, {Pid, _} = From}, pause, State, #data{controller = {Pid, _}, recei
     {ok, Rx} = curve_tun_receivers:set_active(false, Rx0),
     Reply = {ok, curve_tun_receivers:active(Rx0)},
     {next_state, State, D#data{receivers = Rx}, [{reply, From, Reply}]};
-common({call, {Pid, _} = From}, {controlling_process, New}, _State, #data{controller = {Pid, _}} = D) ->
-    {keep_state, set_controller(New, D), [{reply, From, ok}]};
+common({call, {Pid, _} = From}, {controlling_process, New, Active}, State, #data{controller = {Pid, _}} = D) ->
+    gen_statem:reply(From, ok),
+    settled(State, in_mode(Active, set_controller(New, D)));
 common({call, From}, Request, _State, _D) when Request =:= pause; element(1, Request) =:= controlling_process ->
     {keep_state_and_data, [{reply, From, {error, not_owner}}]};
-common({call, From}, {give, New}, _State, D) ->
-    {keep_state, set_controller(New, D), [{reply, From, ok}]};
+common({call, From}, {offer, New}, _State, #data{offer = {Active, nobody}} = D) ->
+    {keep_state, D#data{offer = {Active, {New, monitor(process, New)}}}, [{reply, From, ok}]};
+common({call, {New, _} = From}, take, State, #data{offer = {Active, {New, Ref}}} = D) ->
+    demonitor(Ref, [flush]),
+    gen_statem:reply(From, ok),
+    settled(State, in_mode(Active, set_controller(New, D#data{offer = none})));
 common({call, From}, socket, _State, #data{socket = Socket}) when Socket =/= undefined ->
     {keep_state_and_data, [{reply, From, {ok, Socket}}]};
 common({call, From}, information, State, #data{nif = Nif, role = Role}) when Nif =/= undefined ->
@@ -412,14 +443,16 @@ common(cast, watch_again, _State, D) ->
     keep_state_and_data;
 common(info, {timeout, Timer, recv}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:expired(Timer, Rx)}};
-common(info, {tcp_error, _, _}, _State, D) ->
-    {keep_state, D#data{broken = true}};
+common(info, {tcp_error, Socket, Reason}, _State, #data{socket = Socket} = D) ->
+    {keep_state, D#data{failure = Reason}};
 common(info, {'DOWN', Ref, process, _, _}, State, #data{controller = {_, Ref}} = D) ->
+    controller_gone(State, D);
+common(info, {'DOWN', Ref, process, _, _}, State, #data{offer = {_, {_, Ref}}} = D) ->
     controller_gone(State, D);
 common(info, {'DOWN', Ref, process, _, _}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:gone(Ref, Rx)}};
-common(info, {'EXIT', Sender, Reason}, _State, #data{sender = {Sender, _}}) ->
-    {stop, {shutdown, {sender, Reason}}};
+common(info, {'EXIT', Sender, _}, _State, #data{sender = {Sender, _}}) ->
+    {stop, normal};
 common(_Type, _Event, _State, _D) ->
     keep_state_and_data.
 
@@ -428,6 +461,16 @@ common(_Type, _Event, _State, _D) ->
 settled(closed, D) -> stay(D);
 settled(connected, D) -> {keep_state, resume(D)};
 settled(_State, D) -> {keep_state, D}.
+
+%% Sets an active mode for a new controller. Whoever has set another meanwhile may have it.
+-spec in_mode(curve_tun:active(), #data{}) -> #data{}.
+in_mode(false, D) ->
+    D;
+in_mode(Active, #data{receivers = Rx0} = D) ->
+    case curve_tun_receivers:set_active(Active, Rx0) of
+        {error, einval} -> D;
+        {_, Rx} -> D#data{receivers = curve_tun_receivers:deliver([], controller(D), Rx)}
+    end.
 
 -spec set_controller(pid(), #data{}) -> #data{}.
 set_controller(New, #data{controller = {_, Ref}} = D0) ->
@@ -438,7 +481,7 @@ set_controller(New, #data{controller = {_, Ref}} = D0) ->
 
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
-watch(#data{controller = {Controller, _}, self = Self}) -> curve_tun_watch:watch(Controller, Self).
+watch(#data{controller = {Controller, _}, self = Self, role = Role}) -> curve_tun_watch:watch(Controller, Self, Role).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
@@ -446,6 +489,8 @@ controller_gone(connected, D) -> linger(D);
 controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_state_and_data;
 controller_gone(_State, D) -> {stop, normal, D}.
 
--spec log(atom(), #data{}) -> ok.
-log(Reason, #data{role = Role, socket = Socket}) ->
+%% Keeps why the connection has ended, for as long as somebody has its socket, and logs it.
+-spec noted(atom(), #data{}) -> ok.
+noted(Reason, #data{role = Role, socket = Socket, nif = Nif}) ->
+    _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
     curve_tun_report:closed(Reason, Role, Socket).

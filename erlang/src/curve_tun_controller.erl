@@ -8,32 +8,34 @@
 hand_over({curve_tun_socket, Connection, _, _} = Socket, Pid) ->
     case curve_tun_request:call(Connection, pause) of
         {ok, Active} ->
-            pass_on(Socket, Pid),
-            case curve_tun_request:call(Connection, {controlling_process, Pid}) of
-                ok -> restore(Connection, Active);
-                {error, Reason} -> {error, Reason}
+            _ = pass_on(Socket, Pid, open),
+            case curve_tun_request:call(Connection, {controlling_process, Pid, Active}) of
+                {error, closed} -> over(Socket, Pid);
+                Result -> Result
             end;
+        {error, closed} ->
+            over(Socket, Pid);
         {error, Reason} ->
             {error, Reason}
     end.
 
--spec pass_on(curve_tun:socket(), pid()) -> ok.
-pass_on(_Socket, Pid) when Pid =:= self() ->
-    ok;
-pass_on(Socket, Pid) ->
-    receive
-        {curve_tun, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid);
-        {curve_tun_passive, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid);
-        {curve_tun_error, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid);
-        {curve_tun_closed, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid)
-    after 0 ->
-        ok
+%% All that is left of a connection that is over may be in the mailbox of its controller.
+-spec over(curve_tun:socket(), pid()) -> ok | {error, closed}.
+over(Socket, Pid) ->
+    case pass_on(Socket, Pid, open) of
+        open -> {error, closed};
+        closed -> ok
     end.
 
-%% A connection that is over by now has told the new controller so.
--spec restore(pid(), curve_tun:active()) -> ok.
-restore(_Connection, false) ->
-    ok;
-restore(Connection, Active) ->
-    _ = curve_tun_request:call(Connection, {set_active, Active}),
-    ok.
+-spec pass_on(curve_tun:socket(), pid(), open | closed) -> open | closed.
+pass_on(_Socket, Pid, State) when Pid =:= self() ->
+    State;
+pass_on(Socket, Pid, State) ->
+    receive
+        {curve_tun, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid, State);
+        {curve_tun_passive, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid, State);
+        {curve_tun_error, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid, State);
+        {curve_tun_closed, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid, closed)
+    after 0 ->
+        State
+    end.

@@ -2,10 +2,11 @@
 %%% Connecting: which keys a server may have, whether they are trusted, the transport, the handshake.
 -module(curve_tun_dial).
 
--export([connect/5, over/4]).
+-export([connect/5, over/4, over_given/4]).
 
 -type host() :: inet:socket_address() | inet:hostname().
--type failure() :: {error, atom() | curve_tun:option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}}.
+-type failure() :: {error, atom() | curve_tun:option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
+                         | {not_started, curve_tun}}.
 -type connected() :: {ok, curve_tun:socket()} | failure().
 
 -record(way, {
@@ -20,6 +21,10 @@
 
 -spec connect(host(), inet:port_number(), curve_tun_options:options(), [term()], curve_tun_time:deadline()) ->
           connected().
+connect({local, _}, _Port, _Own, _Tcp, _Deadline) ->
+    {error, eafnosupport};
+connect(#{family := local}, _Port, _Own, _Tcp, _Deadline) ->
+    {error, eafnosupport};
 connect(Host, Port, #{key := Key} = Own, Tcp, Deadline) when not is_map_key(known_servers, Own) ->
     connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = Deadline});
 connect(Host, Port, Own, Tcp, Deadline) ->
@@ -93,10 +98,9 @@ connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = 
         {ok, End} ->
             try gen_tcp:connect(Host, Port, Tcp, curve_tun_time:left(Deadline)) of
                 {ok, TcpSocket} -> over(TcpSocket, [], fun() -> {ok, End} end, Deadline);
-                {error, Reason} -> {error, Reason}
+                {error, Reason} -> curve_tun_options:refused(Reason, Tcp)
             catch
-                exit:_ -> {error, badarg};
-                error:_ -> {error, badarg}
+                _:_ -> curve_tun_options:refused(badarg, Tcp)
             end;
         {error, Reason} ->
             {error, Reason}
@@ -112,3 +116,36 @@ over(TcpSocket, Tcp, Prepare, Deadline) ->
             gen_tcp:close(TcpSocket),
             {error, Reason}
     end.
+
+%% The same over what a program has given, if that is a connected TCP socket of its own; anything else is left as it is.
+-spec over_given(term(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) -> connected().
+over_given(TcpSocket, Tcp, Prepare, Deadline) ->
+    case check(TcpSocket) of
+        ok ->
+            case over(TcpSocket, Tcp, Prepare, Deadline) of
+                {error, Reason} when is_atom(Reason) -> curve_tun_options:refused(Reason, Tcp);
+                Result -> Result
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+-spec check(term()) -> ok | {error, atom() | curve_tun:option_error()}.
+check(Port) when is_port(Port), node(Port) =:= node() ->
+    case {erlang:port_info(Port, name), erlang:port_info(Port, connected)} of
+        {{name, "tcp_inet"}, {connected, Owner}} when Owner =:= self() -> check_peer(inet:peername(Port));
+        {{name, "tcp_inet"}, {connected, _}} -> {error, not_owner};
+        {undefined, _} -> {error, closed};
+        {_, undefined} -> {error, closed};
+        _ -> {error, badarg}
+    end;
+%% Not a port: the other backend of gen_tcp.
+check({'$inet', Module, _}) when is_atom(Module) ->
+    {error, {bad_option, {inet_backend, socket}}};
+check(_) ->
+    {error, badarg}.
+
+-spec check_peer(term()) -> ok | {error, atom()}.
+check_peer({ok, {_Address, Port}}) when is_integer(Port) -> ok;
+check_peer({ok, _}) -> {error, eafnosupport};
+check_peer({error, Reason}) -> {error, Reason}.

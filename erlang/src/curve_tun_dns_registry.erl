@@ -84,14 +84,15 @@ is_server(_) ->
     false.
 
 %% @private
--spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
+-spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed | {not_started, curve_tun}}.
 handle() ->
     curve_tun_kept_registry:handle(?MODULE).
 
 %% @doc The key that may come in from an address; the least one, byte by byte, if there are several. Waits for DNS, at most
 %% for `timeout_ms', as the calls below do.
 -spec lookup(inet:ip_address()) ->
-          {ok, curve_tun:public_key()} | {error, not_found | not_validated | timeout | registry_failed | badarg}.
+          {ok, curve_tun:public_key()} | {error, not_found | not_validated | timeout | registry_failed | badarg
+                                                  | {not_started, curve_tun}}.
 lookup(Address) ->
     curve_tun_kept_registry:lookup(?MODULE, Address).
 
@@ -103,6 +104,7 @@ verify(From, Key) ->
 %% @doc The keys of a server, an address or a name in the zone.
 -spec server_keys(Host :: binary(), inet:port_number()) ->
           {ok, [curve_tun:public_key(), ...]}
-        | {error, not_found | not_validated | timeout | registry_failed | badarg}.
+        | {error, not_found | not_validated | timeout | registry_failed | badarg
+                                                  | {not_started, curve_tun}}.
 server_keys(Host, Port) ->
     curve_tun_kept_registry:server_keys(?MODULE, Host, Port).

@@ -11,7 +11,7 @@
           {ok, curve_tun_connection:prepared()} | failure().
 client(#{key := Key} = Own, Deadline) ->
     case vault(Own, until(Own, Deadline)) of
-        {ok, Module, Vault} -> {ok, #{role => {client, Vault, Key}, providers => #{vault => Module}, options => Own}};
+        {ok, Provider, Vault} -> {ok, #{role => {client, Vault, Key}, providers => #{vault => Provider}, options => Own}};
         {error, Reason} -> {error, Reason}
     end.
 
@@ -19,9 +19,10 @@ client(#{key := Key} = Own, Deadline) ->
 -spec server(curve_tun_options:options(), curve_tun_time:deadline()) ->
           {ok, curve_tun_connection:prepared()} | failure().
 server(Own, Deadline) ->
-    case {vault(Own, until(Own, Deadline)), with_provider(registry, Own, fun curve_tun_provider:registry_handle/1)} of
-        {{ok, VaultModule, Vault}, {ok, RegistryModule, Registry}} ->
-            server(Vault, Registry, #{vault => VaultModule, registry => RegistryModule}, Own);
+    Until = until(Own, Deadline),
+    case {vault(Own, Until), with_provider(registry, Own, fun curve_tun_provider:registry_handle/1, Until)} of
+        {{ok, OfVault, Vault}, {ok, OfRegistry, Registry}} ->
+            server(Vault, Registry, #{vault => OfVault, registry => OfRegistry}, Own);
         {{error, Reason}, _} ->
             {error, Reason};
         {_, {error, Reason}} ->
@@ -42,9 +43,9 @@ until(#{handshake_timeout := Most}, Deadline) ->
 
 %% The vault that the options or the environment choose.
 -spec vault(#{vault => module(), _ => _}, curve_tun_time:deadline()) ->
-          {ok, module(), curve_tun_nif:vault()} | failure().
+          {ok, curve_tun_provider:provider(), curve_tun_nif:vault()} | failure().
 vault(Own, Deadline) ->
-    with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end).
+    with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end, Deadline).
 
 %% The keys that a server may have, as the registry knows that the options or the environment choose.
 -spec server_keys(curve_tun_options:options(), Host :: binary(), inet:port_number(), curve_tun_time:deadline()) ->
@@ -55,15 +56,20 @@ server_keys(Own, Host, Port, Deadline) ->
         {error, Reason} -> {error, Reason}
     end.
 
--spec with_provider(vault | registry, map(), fun((module()) -> {ok, Handle} | {error, atom()})) ->
-          {ok, module(), Handle} | failure().
-with_provider(Kind, Own, Handle) ->
+-spec with_provider(vault | registry, map(), fun((module()) -> {ok, Handle} | {error, atom()}),
+                    curve_tun_time:deadline()) -> {ok, curve_tun_provider:provider(), Handle} | failure().
+with_provider(Kind, Own, Handle, Deadline) ->
     case curve_tun_provider:chosen(Kind, Own) of
-        {ok, Module} ->
-            case Handle(Module) of
-                {ok, Found} -> {ok, Module, Found};
-                {error, Reason} -> {error, Reason}
-            end;
-        {error, Reason} ->
-            {error, Reason}
+        {ok, Module} -> handled(Kind, Module, Handle(Module), Deadline);
+        {error, Reason} -> {error, Reason}
     end.
+
+-spec handled(vault | registry, module(), {ok, Handle} | {error, atom()}, curve_tun_time:deadline()) ->
+          {ok, curve_tun_provider:provider(), Handle} | failure().
+handled(Kind, Module, {ok, Found}, Deadline) ->
+    case curve_tun_provider:calls_at_once(Kind, Module, Deadline) of
+        {ok, AtOnce} -> {ok, {Module, AtOnce}, Found};
+        {error, Reason} -> {error, Reason}
+    end;
+handled(_Kind, _Module, {error, Reason}, _Deadline) ->
+    {error, Reason}.

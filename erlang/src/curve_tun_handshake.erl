@@ -2,7 +2,7 @@
 %%% The handshake of a connection, between its bytes and the NIF: a value of the connection process.
 -module(curve_tun_handshake).
 
--export([start/4, bytes/2, answered/3, failed/2, transport_ended/2, stop/1]).
+-export([start/4, bytes/2, answered/3, failed/2, ended/2, transport_ended/2]).
 -export_type([handshake/0, role/0, step/0]).
 
 -record(handshake, {
@@ -13,22 +13,29 @@
     helper :: {pid() | nif, reference()} | undefined,
     %% Whose failure it is if nothing comes of it.
     asked = vault :: vault | registry,
+    %% Where it stands while an answer is awaited.
+    state = ready :: curve_tun_nif:state(),
     %% Bytes that the NIF takes when it has its answer.
-    rest = <<>> :: binary()
+    rest = <<>> :: binary(),
+    %% Whether the peer has ended the transport after them.
+    ended = false :: boolean()
 }).
 -opaque handshake() :: #handshake{}.
 
 -type role() :: {client, curve_tun_nif:vault(), curve_tun:public_key()} | {server, curve_tun_nif:server()}.
-%% What comes next: more bytes, an answer of a provider, messages (the first ones may have come already).
--type step() :: {read, curve_tun_nif:state(), handshake()} | {wait, curve_tun_nif:state(), handshake()}
-              | {connected, Came :: binary()} | {error, atom()}.
+%% What comes next: more bytes, an answer of a provider, messages (the first ones may have come already, and their end).
+%% While an answer is awaited the socket is read as well, so that a peer's leaving is seen, unless it has `enough'.
+-type step() :: {read, curve_tun_nif:state(), handshake()} | {wait, more | enough, curve_tun_nif:state(), handshake()}
+              | {connected, Came :: binary(), Ended :: boolean()} | {error, atom()}.
 
+%% What a peer may send ahead while it waits for us: more is not read before the answer is there.
+-define(ENOUGH, 65536).
 %% Linux's number for the state of a transport that the peer has ended in order.
 -define(CLOSE_WAIT, 8).
 
 -spec start(role(), curve_tun_provider:providers(), gen_tcp:socket(), curve_tun_nif:connection()) -> step().
 start(Role, Providers, Socket, Nif) ->
-    H = #handshake{socket = Socket, nif = Nif, providers = Providers#{socket => Socket}},
+    H = #handshake{socket = Socket, nif = Nif, providers = Providers#{socket => Socket, source => local}},
     case Role of
         {client, Vault, Key} -> said_hello(curve_tun_nif:begin_client(Nif, Vault, Key), H);
         {server, Server} -> heard_of(inet:peername(Socket), Server, H)
@@ -40,9 +47,9 @@ said_hello({error, Reason}, _H) -> {error, Reason}.
 
 -spec heard_of({ok, {inet:ip_address(), inet:port_number()}} | {error, term()}, curve_tun_nif:server(), handshake()) ->
           step().
-heard_of({ok, {Address, _Port}}, Server, #handshake{nif = Nif} = H) ->
+heard_of({ok, {Address, _Port}}, Server, #handshake{nif = Nif, providers = Providers} = H) ->
     case curve_tun_nif:begin_server(Nif, Server, Address) of
-        ok -> {read, ready, H};
+        ok -> {read, ready, H#handshake{providers = Providers#{source := curve_tun_shares:source(Address)}}};
         {error, Reason} -> {error, Reason}
     end;
 heard_of({error, _}, _Server, _H) ->
@@ -50,42 +57,49 @@ heard_of({error, _}, _Server, _H) ->
 
 %% Goes on with bytes of the transport.
 -spec bytes(binary(), handshake()) -> step().
-bytes(Bytes, #handshake{nif = Nif} = H) ->
-    step(curve_tun_nif:handshake(Nif, Bytes), H).
+bytes(Bytes, #handshake{nif = Nif, helper = undefined} = H) ->
+    step(curve_tun_nif:handshake(Nif, Bytes), H);
+bytes(Bytes, #handshake{rest = Rest} = H) ->
+    wait(H#handshake{rest = <<Rest/binary, Bytes/binary>>}).
+
+-spec wait(handshake()) -> step().
+wait(#handshake{state = State, rest = Rest} = H) when byte_size(Rest) < ?ENOUGH -> {wait, more, State, H};
+wait(#handshake{state = State} = H) -> {wait, enough, State, H}.
 
 -spec step(curve_tun_nif:step(), handshake()) -> step().
-step({ok, connected, ToSend, Rest, _}, H) ->
-    sent(transmit(ToSend, H), {connected, Rest});
+step({ok, connected, ToSend, Rest, _}, #handshake{ended = Ended} = H) ->
+    sent(transmit(ToSend, H), {connected, Rest, Ended});
 step({ok, State, ToSend, Rest, none}, H) ->
     case transmit(ToSend, H) of
-        ok when Rest =:= <<>> -> {read, State, H#handshake{rest = <<>>}};
-        ok -> bytes(Rest, H);
+        ok when Rest =/= <<>> -> bytes(Rest, H#handshake{rest = <<>>});
+        ok when H#handshake.ended -> {error, closed};
+        ok -> {read, State, H#handshake{rest = <<>>}};
         {error, Reason} -> {error, Reason}
     end;
 step({ok, State, ToSend, Rest, Request}, H) ->
     case transmit(ToSend, H) of
-        ok -> ask(Request, State, H#handshake{rest = Rest});
+        ok -> ask(Request, H#handshake{state = State, rest = Rest});
         {error, Reason} -> {error, Reason}
     end;
 step({error, Reason}, _H) ->
     {error, Reason}.
 
 %% Has a request answered; an answer that is not known at once comes as a message.
--spec ask(curve_tun_nif:request() | ask, curve_tun_nif:state(), handshake()) -> step().
-ask(ask, State, #handshake{nif = Nif} = H0) ->
+-spec ask(curve_tun_nif:request() | ask, handshake()) -> step().
+ask(ask, #handshake{nif = Nif} = H0) ->
     Ref = make_ref(),
     H = H0#handshake{helper = {nif, Ref}},
     case curve_tun_nif:ask(Nif, Ref) of
         answered -> answered(Ref, answered, H);
-        later -> {wait, State, H};
+        later -> wait(H);
         {error, Reason} -> {error, Reason}
     end;
-ask(Request, State, #handshake{providers = Providers} = H) ->
+ask(Request, #handshake{providers = Providers} = H) ->
     Asked = case element(1, Request) of
                 verify -> registry;
                 _ -> vault
             end,
-    {wait, State, H#handshake{helper = curve_tun_provider:start(Request, Providers), asked = Asked}}.
+    wait(H#handshake{helper = curve_tun_provider:start(Request, Providers), asked = Asked}).
 
 -spec sent(ok | {error, atom()}, step()) -> step().
 sent(ok, Step) -> Step;
@@ -123,6 +137,14 @@ failed(_Pid, _H) -> ignore.
 failure(#handshake{asked = vault}) -> {error, vault_failed};
 failure(#handshake{asked = registry}) -> {error, registry_failed}.
 
+%% The peer has ended the transport. It has left, and its question goes with it; but a client that ends it in order after its
+%% initiate may have said all that it had to say, and that is handed over should the answer let it in.
+-spec ended(Broken :: boolean(), handshake()) -> step().
+ended(false, #handshake{helper = Helper, state = accepting} = H) when Helper =/= undefined ->
+    {wait, enough, accepting, H#handshake{ended = true}};
+ended(Broken, H) ->
+    {error, transport_ended(Broken, H)}.
+
 %% The transport ended before the handshake did. Only an end in order, by a peer that has read what we sent, says
 %% anything about the server's key.
 -spec transport_ended(Broken :: boolean(), handshake()) -> atom().
@@ -143,7 +165,3 @@ was_read(Socket) ->
         _ ->
             true
     end.
-
--spec stop(handshake()) -> ok.
-stop(#handshake{helper = {Pid, _}}) when is_pid(Pid) -> exit(Pid, kill), ok;
-stop(#handshake{}) -> ok.

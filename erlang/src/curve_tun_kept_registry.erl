@@ -4,14 +4,17 @@
 
 -export([handle/1, with_registry/2, lookup/2, verify/3, server_keys/3]).
 
--spec handle(module()) -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
+-type failure() :: {error, registry_failed | {not_started, curve_tun}}.
+
+-spec handle(module()) -> {ok, curve_tun_nif:registry()} | failure().
 handle(Module) ->
-    case curve_tun_keep:find(Module) of
-        {ok, Registry} -> {ok, Registry};
-        error -> {error, registry_failed}
+    case {curve_tun_keep:find(Module), curve_tun_app:check()} of
+        {{ok, Registry}, ok} -> {ok, Registry};
+        {error, ok} -> {error, registry_failed};
+        {_, {error, Reason}} -> {error, Reason}
     end.
 
--spec with_registry(module(), fun((curve_tun_nif:registry()) -> Result)) -> Result | {error, badarg | registry_failed}.
+-spec with_registry(module(), fun((curve_tun_nif:registry()) -> Result)) -> Result | {error, badarg} | failure().
 with_registry(Module, Do) ->
     case handle(Module) of
         {ok, Registry} ->
@@ -23,7 +26,7 @@ with_registry(Module, Do) ->
     end.
 
 %% The least key that may come in from an address.
--spec lookup(module(), inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, atom()}.
+-spec lookup(module(), inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, atom()} | failure().
 lookup(Module, Address) ->
     case ask(Module, fun(Registry, Ref) -> curve_tun_nif:registry_lookup(Registry, Address, Ref) end) of
         {ok, []} -> {error, not_found};
@@ -36,18 +39,21 @@ lookup(Module, Address) ->
 verify(Module, Address, Key) when is_tuple(Address), tuple_size(Address) =:= 4; tuple_size(Address) =:= 8 ->
     {ok, true} =:= ask(Module, fun(Registry, Ref) -> curve_tun_nif:registry_verify(Registry, Address, Key, Ref) end);
 verify(Module, Socket, Key) ->
-    case inet:peername(Socket) of
-        {ok, {Address, _Port}} -> verify(Module, Address, Key);
-        {error, _} -> false
+    try inet:peername(Socket) of
+        {ok, {Address, Port}} when is_integer(Port) -> verify(Module, Address, Key);
+        _ -> false
+    catch
+        _:_ -> false
     end.
 
--spec server_keys(module(), binary(), inet:port_number()) -> {ok, [curve_tun:public_key(), ...]} | {error, atom()}.
+-spec server_keys(module(), binary(), inet:port_number()) ->
+          {ok, [curve_tun:public_key(), ...]} | {error, atom()} | failure().
 server_keys(Module, Host, Port) ->
     ask(Module, fun(Registry, Ref) -> curve_tun_nif:registry_server_keys(Registry, Host, Port, Ref) end).
 
 %% What the registry says, at once or later. It always says something, also when it ends.
 -spec ask(module(), fun((curve_tun_nif:registry(), reference()) -> {ok, Value} | {error, atom()} | later)) ->
-          {ok, Value} | {error, atom()}.
+          {ok, Value} | {error, atom()} | failure().
 ask(Module, Ask) ->
     Ref = make_ref(),
     case with_registry(Module, fun(Registry) -> Ask(Registry, Ref) end) of

@@ -4,11 +4,12 @@
 
 -export([handle/1, public_key/1, box/4, box_open/4, safe_nonce/1]).
 
--spec handle(module()) -> {ok, curve_tun_nif:vault()} | {error, vault_failed}.
+-spec handle(module()) -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
 handle(Module) ->
-    case curve_tun_keep:find(Module) of
-        {ok, Vault} -> {ok, Vault};
-        error -> {error, vault_failed}
+    case {curve_tun_keep:find(Module), curve_tun_app:check()} of
+        {{ok, Vault}, ok} -> {ok, Vault};
+        {error, ok} -> {error, vault_failed};
+        {_, {error, Reason}} -> {error, Reason}
     end.
 
 -spec public_key(module()) -> curve_tun:public_key().

@@ -2,8 +2,9 @@
 %%% A listener: it owns the listening socket and keeps the queue of those who accept.
 %%%
 %%% While somebody waits, clients are taken from the backlog and their handshakes run side by side, so that a slow or
-%%% silent client keeps nobody waiting; the first to finish goes to the one who has waited longest. At the limits of
-%%% handshakes in flight one gives way (curve_tun_shares).
+%%% silent client keeps nobody waiting; the first to finish goes to the one who has waited longest. A client has a place
+%%% among the handshakes in flight from then on until its handshake is over, also one that went to `transport_accept'. At
+%%% their limits one gives way (curve_tun_shares), and the next client waits until that one is gone.
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
@@ -28,8 +29,8 @@
     %% Set after a failure such as emfile: the next try is not before it is over.
     paused = false :: boolean(),
     waiters = queue:new() :: queue:queue(#waiter{}),
-    %% Handshakes under way, and their places.
-    in_flight = #{} :: #{pid() => curve_tun:socket()},
+    %% Handshakes under way, and their places: for those who accept, or for the one who took the transport.
+    in_flight = #{} :: #{pid() => curve_tun:socket() | transport},
     shares :: curve_tun_shares:shares(),
     %% A client that waits for a place.
     held = none :: {pid(), curve_tun:socket(), curve_tun_shares:source()} | none,
@@ -73,7 +74,21 @@ start_link(Start) ->
 
 -spec accept(pid(), accept | transport, timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
 accept(Listener, Kind, Timeout) ->
-    call(Listener, {Kind, curve_tun_time:deadline(Timeout)}).
+    accept_until(Listener, Kind, curve_tun_time:deadline(Timeout)).
+
+%% Nothing is sent to a process before it takes its connection here: it may have stopped to wait.
+-spec accept_until(pid(), accept | transport, curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
+accept_until(Listener, Kind, Deadline) ->
+    case call(Listener, {Kind, curve_tun_time:left(Deadline)}) of
+        {ok, {curve_tun_socket, Connection, _, _} = Socket} ->
+            case curve_tun_request:take(Connection) of
+                ok -> {ok, Socket};
+                %% It ended meanwhile.
+                {error, _} -> accept_until(Listener, Kind, Deadline)
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
 
 -spec call(pid(), term()) -> term().
 call(Listener, Request) ->
@@ -116,14 +131,15 @@ handle_call(prepare, _From, #listener{start = #{socket := Socket, options := Opt
         {error, Reason} ->
             {reply, {error, Reason}, S}
     end;
-handle_call({Kind, Deadline}, {Pid, _} = From, #listener{waiters = Waiters} = S)
+handle_call({Kind, Timeout}, {Pid, _} = From, #listener{waiters = Waiters} = S)
   when Kind =:= accept; Kind =:= transport ->
     Monitor = monitor(process, Pid),
-    Timer = case curve_tun_time:left(Deadline) of
+    Timer = case Timeout of
                 infinity -> none;
-                Left -> erlang:start_timer(Left, self(), waiter)
+                _ -> erlang:start_timer(Timeout, self(), waiter)
             end,
-    Waiter = #waiter{from = From, kind = Kind, monitor = Monitor, timer = Timer, deadline = Deadline},
+    Waiter = #waiter{from = From, kind = Kind, monitor = Monitor, timer = Timer,
+                     deadline = curve_tun_time:deadline(Timeout)},
     {noreply, work(S#listener{waiters = queue:in(Waiter, Waiters)})};
 handle_call(socket, _From, #listener{start = #{socket := Socket}} = S) ->
     {reply, {ok, Socket}, S};
@@ -144,11 +160,11 @@ handle_cast(_Cast, S) ->
 -spec handle_info(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
 handle_info({accepted, Pid, Socket, Source}, S) ->
     _ = monitor(process, Pid),
-    {noreply, work(take_in(Pid, Socket, Source, S#listener{accepting = false}))};
+    {noreply, work(S#listener{accepting = false, held = {Pid, Socket, Source}})};
 handle_info({accept_failed, Reason}, S) ->
     not_accepted(Reason, S#listener{accepting = false});
-handle_info({handshake_over, Pid, Result}, S) ->
-    {noreply, work(handshake_over(Pid, Result, S))};
+handle_info({handshake_over, Pid}, S) ->
+    {noreply, work(handshake_over(Pid, S))};
 handle_info({timeout, _, resume}, S) ->
     {noreply, work(S#listener{paused = false})};
 handle_info({timeout, _, watch}, S) ->
@@ -188,7 +204,7 @@ work(S) ->
 hand_over(#listener{done = Done} = S) ->
     case {queue:out(Done), take_waiter(accept, S)} of
         {{{value, {Pid, Socket}}, Rest}, {Waiter, Next}} ->
-            case give(Pid, Waiter) of
+            case offer(Pid, Waiter) of
                 ok -> answer(Waiter, {ok, Socket}), hand_over(Next#listener{done = Rest});
                 %% It ended meanwhile.
                 {error, closed} -> hand_over(S#listener{done = Rest})
@@ -197,9 +213,9 @@ hand_over(#listener{done = Done} = S) ->
             S
     end.
 
--spec give(pid(), #waiter{}) -> ok | {error, closed}.
-give(Pid, #waiter{from = {Caller, _}}) ->
-    curve_tun_request:give(Pid, Caller).
+-spec offer(pid(), #waiter{}) -> ok | {error, closed}.
+offer(Pid, #waiter{from = {Caller, _}}) ->
+    curve_tun_request:offer(Pid, Caller).
 
 %% The first waiter of a kind, and the listener without it.
 -spec take_waiter(accept | transport, #listener{}) -> {#waiter{}, #listener{}} | none.
@@ -225,29 +241,33 @@ drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
            end,
     S#listener{waiters = queue:filter(Keep, Waiters)}.
 
-%% A client has connected: it goes to who does the handshake himself, or its handshake begins.
--spec take_in(pid(), curve_tun:socket(), curve_tun_shares:source(), #listener{}) -> #listener{}.
-take_in(Pid, Socket, Source, S) ->
-    case take_waiter(transport, S) of
-        {Waiter, Next} ->
-            case give(Pid, Waiter) of
-                ok -> answer(Waiter, {ok, Socket}), Next;
-                {error, closed} -> S
-            end;
-        none ->
-            S#listener{held = {Pid, Socket, Source}}
-    end.
-
+%% The client that is held gets a place, if somebody waits: it goes to who does the handshake himself, or its handshake
+%% begins.
 -spec start_held(#listener{}) -> #listener{}.
-start_held(#listener{held = none} = S) ->
-    S;
-start_held(#listener{held = {Pid, Socket, Source}, in_flight = InFlight, shares = Shares} = S) ->
-    case curve_tun_shares:take(Pid, Source, Shares) of
+start_held(#listener{held = {Pid, Socket, Source}, shares = Shares, waiters = Waiters} = S) ->
+    case queue:is_empty(Waiters) orelse curve_tun_shares:take(Pid, Source, Shares) of
+        true ->
+            S;
         {ok, Taken} ->
-            curve_tun_request:handshake_for(self(), Pid),
-            S#listener{held = none, in_flight = InFlight#{Pid => Socket}, shares = Taken};
+            start(Pid, Socket, take_waiter(transport, S), S#listener{held = none, shares = Taken});
         {gives_way, Other} ->
             gen_statem:cast(Other, evict),
+            S
+    end;
+start_held(#listener{held = none} = S) ->
+    S.
+
+-spec start(pid(), curve_tun:socket(), none | {#waiter{}, #listener{}}, #listener{}) -> #listener{}.
+start(Pid, Socket, none, #listener{in_flight = InFlight} = S) ->
+    curve_tun_request:handshake_for(Pid),
+    S#listener{in_flight = InFlight#{Pid => Socket}};
+start(Pid, Socket, {Waiter, #listener{waiters = Waiters}}, #listener{in_flight = InFlight} = S) ->
+    case offer(Pid, Waiter) of
+        ok ->
+            answer(Waiter, {ok, Socket}),
+            S#listener{waiters = Waiters, in_flight = InFlight#{Pid => transport}};
+        %% It ended meanwhile, which we are about to be told.
+        {error, closed} ->
             S
     end.
 
@@ -280,19 +300,19 @@ not_accepted(Reason, #listener{waiters = Waiters} = S) ->
     _ = erlang:start_timer(?PAUSE, self(), resume),
     {noreply, S#listener{waiters = Rest, paused = true}}.
 
-%% A client that was refused is nobody's affair: those who accept get the next one.
--spec handshake_over(pid(), ok | {error, atom()}, #listener{}) -> #listener{}.
-handshake_over(Pid, ok, #listener{in_flight = InFlight, shares = Shares, done = Done} = S) ->
+%% A client that was refused is nobody's affair: those who accept get the next one. Its place is free when its process is
+%% gone.
+-spec handshake_over(pid(), #listener{}) -> #listener{}.
+handshake_over(Pid, #listener{in_flight = InFlight, shares = Shares, done = Done} = S) ->
     case maps:take(Pid, InFlight) of
+        {transport, Rest} ->
+            S#listener{in_flight = Rest, shares = curve_tun_shares:leave(Pid, Shares)};
         {Socket, Rest} ->
             Left = curve_tun_shares:leave(Pid, Shares),
             S#listener{in_flight = Rest, shares = Left, done = queue:in({Pid, Socket}, Done)};
         error ->
             S
-    end;
-%% Its place is free when its process is gone.
-handshake_over(_Pid, {error, _}, S) ->
-    S.
+    end.
 
 -spec down(reference(), pid(), #listener{}) -> #listener{}.
 down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters = Waiters} = S) ->
@@ -319,7 +339,7 @@ acceptor(Listener, Socket, Prepared) ->
 arrived(Listener, Client, Prepared) ->
     case inet:peername(Client) of
         {ok, {Address, _}} -> attached(Listener, Client, Prepared, curve_tun_shares:source(Address));
-        {error, _} -> left(Client)
+        _ -> left(Client)
     end.
 
 -spec attached(pid(), gen_tcp:socket(), curve_tun_connection:prepared(), curve_tun_shares:source()) -> tuple().

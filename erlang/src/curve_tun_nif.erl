@@ -17,7 +17,7 @@
 -export([known_open/1, known_check/4, known_remember/4]).
 -export([server_new/5, server_tick/2]).
 -export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
--export([established/2, peer_public_key/1, close/1]).
+-export([established/2, peer_public_key/1, close/1, ended/3, end_of/1]).
 -export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
 -export_type([vault/0, registry/0, known/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0,
@@ -203,6 +203,13 @@ peer_public_key(_Connection) -> erlang:nif_error(not_loaded).
 
 -spec close(connection()) -> ok.
 close(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Keeps why a connection has ended: the first reason stays.
+-spec ended(connection(), client | server, Reason :: atom()) -> ok.
+ended(_Connection, _Role, _Reason) -> erlang:nif_error(not_loaded).
+
+-spec end_of(connection()) -> {client | server, Reason :: atom()} | none.
+end_of(_Connection) -> erlang:nif_error(not_loaded).
 
 %% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `ok' when the messages are on the
 %% pile of a sender that has the turn, `busy' when somebody else has it, or the caller is to leave it to the sender.

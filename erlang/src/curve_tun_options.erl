@@ -2,7 +2,7 @@
 %%% The options of connect, listen and handshake: the tunnel's own, and those that go on to gen_tcp.
 -module(curve_tun_options).
 
--export([parse/2, check_settable/1, accepted_socket/1]).
+-export([parse/2, check_settable/1, accepted_socket/1, refused/2]).
 -export_type([options/0]).
 
 -type options() :: #{key => curve_tun:public_key(), vault => module(), registry => module(),
@@ -23,6 +23,11 @@
 %% As many as Linux allows by default: a client that finds no place tries again after a second.
 -define(BACKLOG, 4096).
 -define(SEND_TIMEOUT, 5000).
+%% The longest time, and the largest size, that the BEAM and the system take.
+-define(TIME_MAX, 16#ffffffff).
+-define(SIZE_MAX, 16#7fffffff).
+%% gen_tcp's options that a socket gets when it is made, and only then.
+-define(AT_THE_START, [ip, ifaddr, port, fd, backlog, netns, bind_to_device, tcp_module, inet, inet6]).
 
 %% Takes the tunnel's options out; gives the rest with what the tunnel needs of a gen_tcp socket.
 -spec parse(client | server | accepted, [curve_tun:option()]) ->
@@ -32,23 +37,32 @@ parse(Side, Given) ->
                  handshakes_max => 1024, handshakes_per_source => infinity, buffer => ?BUFFER},
     try
         {Options, Tcp} = lists:foldl(fun option/2, {Defaults, []}, proper(Given)),
-        ok = check_trust(Side, Options),
+        ok = check_side(Side, Options, Given),
         {ok, Options, tcp_options(Side, lists:reverse(Tcp))}
     catch
         throw:Reason -> {error, Reason}
     end.
 
-%% Nobody may believe that a key is checked when it is not: only a client that connects by a name checks it.
--spec check_trust(client | server | accepted, map()) -> ok.
-check_trust(client, #{first_use := _} = Options) ->
-    is_map_key(known_servers, Options) orelse throw({missing_option, known_servers}),
-    ok;
-check_trust(client, _Options) ->
-    ok;
-check_trust(_Side, Options) ->
-    _ = [throw({bad_option, {Name, Value}})
-         || Name <- [known_servers, first_use], {ok, Value} <- [maps:find(Name, Options)]],
-    ok.
+%% Nobody may believe that a key is checked, or a limit kept, when it is not: what means nothing at an end is refused there.
+%% Only a client that connects by a name checks a key that it knows.
+-spec check_side(client | server | accepted, map(), [term()]) -> ok.
+check_side(Side, Options, Given) ->
+    Strange = strange(Side, Options),
+    _ = [throw({bad_option, Option}) || Option <- Given, lists:member(name(Option), Strange)],
+    case Options of
+        #{first_use := _} when not is_map_key(known_servers, Options) -> throw({missing_option, known_servers});
+        #{} -> ok
+    end.
+
+-spec name(term()) -> term().
+name(Option) when is_tuple(Option), tuple_size(Option) > 0 -> element(1, Option);
+name(Option) -> Option.
+
+-spec strange(client | server | accepted, map()) -> [atom()].
+strange(client, _Options) -> [listener, handshakes_max, handshakes_per_source];
+strange(server, _Options) -> [key, known_servers, first_use];
+strange(accepted, #{key := _}) -> [registry, listener | strange(accepted, #{})];
+strange(accepted, _Options) -> [known_servers, first_use, handshakes_max, handshakes_per_source | ?AT_THE_START].
 
 -spec proper(term()) -> [term()].
 proper(Given) ->
@@ -66,24 +80,36 @@ option({first_use, FirstUse}, {Own, Tcp})
     {Own#{first_use => FirstUse}, Tcp};
 option({listener, Name} = Option, {Own, Tcp}) -> {Own#{listener => text(Name, Option)}, Tcp};
 option({handshake_timeout, infinity}, {Own, Tcp}) -> {Own#{handshake_timeout => infinity}, Tcp};
-option({handshake_timeout, Ms}, {Own, Tcp}) when is_integer(Ms), Ms > 0 -> {Own#{handshake_timeout => Ms}, Tcp};
+option({handshake_timeout, Ms}, {Own, Tcp}) when is_integer(Ms), Ms > 0, Ms =< ?TIME_MAX ->
+    {Own#{handshake_timeout => Ms}, Tcp};
 option({receive_high_water, N}, {Own, Tcp}) when is_integer(N), N > 0 -> {Own#{receive_high_water => N}, Tcp};
 option({handshakes_max, N}, {Own, Tcp}) when is_integer(N), N > 0, N =< 16#ffffffff ->
     {Own#{handshakes_max => N}, Tcp};
 option({handshakes_per_source, infinity}, {Own, Tcp}) -> {Own#{handshakes_per_source => infinity}, Tcp};
 option({handshakes_per_source, N}, {Own, Tcp}) when is_integer(N), N > 0 ->
     {Own#{handshakes_per_source => N}, Tcp};
-option({buffer, N}, {Own, Tcp}) when is_integer(N), N > 0 -> {Own#{buffer => N}, Tcp};
+option({buffer, N}, {Own, Tcp}) when is_integer(N), N > 0, N =< ?SIZE_MAX -> {Own#{buffer => N}, Tcp};
 option({active, Active} = Option, {Own, Tcp}) ->
     is_active(Active) orelse throw({bad_option, Option}),
     {Own#{active => Active}, Tcp};
 %% Messages are binaries, and the tunnel frames them.
 option(binary, Acc) -> Acc;
 option({mode, binary}, Acc) -> Acc;
-option({packet, Packet}, Acc) when Packet =:= raw; Packet =:= 0; Packet =:= 2 -> Acc;
+option({packet, Packet}, Acc) when Packet =:= raw; Packet =:= 0 -> Acc;
+%% The tunnel is made for this one; see `tcp_options/2'.
+option({inet_backend, inet}, Acc) -> Acc;
+%% gen_tcp would leave a socket behind.
+option({backlog, N} = Option, _Acc) when not is_integer(N); N < 0 -> throw({bad_option, Option});
 option(Option, {Own, Tcp}) ->
-    is_ours(Option) andalso throw({bad_option, Option}),
+    (is_ours(Option) orelse is_local(Option)) andalso throw({bad_option, Option}),
     {Own, [Option | Tcp]}.
+
+%% Unix sockets: their peers have no address that a registry or the fair shares could go by.
+-spec is_local(term()) -> boolean().
+is_local(local) -> true;
+is_local({Name, {local, _}}) -> Name =:= ip orelse Name =:= ifaddr;
+is_local({ifaddr, #{family := local}}) -> true;
+is_local(_) -> false.
 
 %% Options whose other values would break the tunnel, or that are its own.
 -spec is_ours(term()) -> boolean().
@@ -92,7 +118,7 @@ is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
     lists:member(element(1, Option),
                  [key, vault, registry, known_servers, first_use, listener, handshake_timeout, receive_high_water,
                   handshakes_max, handshakes_per_source, buffer, mode, packet, packet_size, header, deliver, exit_on_close,
-                  show_econnreset, line_delimiter, delay_send]);
+                  show_econnreset, line_delimiter, delay_send, inet_backend]);
 is_ours(Option) -> not is_atom(Option).
 
 -spec text(term(), term()) -> binary().
@@ -133,6 +159,7 @@ settable({active, Active} = Option, {_, Tcp}) ->
     is_active(Active) orelse throw({bad_option, Option}),
     {Active, Tcp};
 settable(Option, {Active, Tcp}) ->
+    lists:member(name(Option), ?AT_THE_START) andalso throw({bad_option, Option}),
     case option(Option, {#{}, []}) of
         {Own, [Option]} when map_size(Own) =:= 0 -> {Active, [Option | Tcp]};
         {Own, []} when map_size(Own) =:= 0 -> {Active, Tcp};
@@ -146,7 +173,9 @@ tcp_options(Side, Given) ->
     Defaults = [{nodelay, true}, {keepalive, true}, {buffer, ?SMALL_BUFFER}, {send_timeout, ?SEND_TIMEOUT}
                 | [{backlog, ?BACKLOG} || Side =:= server]],
     Missing = [Default || {Key, _} = Default <- Defaults, not lists:keymember(Key, 1, Given)],
-    [binary, {packet, raw}, {active, false}, {show_econnreset, true}] ++ Missing ++ watermarks(Given) ++ Given.
+    %% A node may have another backend for its sockets by default (`-kernel inet_backend socket'), whose sockets are not ports.
+    [{inet_backend, inet}, binary, {packet, raw}, {active, false}, {show_econnreset, true}]
+        ++ Missing ++ watermarks(Given) ++ Given.
 
 %% A waiting sender goes on as soon as the kernel has taken some, not only when all is gone.
 -spec watermarks([term()]) -> [term()].
@@ -162,3 +191,30 @@ watermarks(Given) ->
 -spec accepted_socket([term()]) -> [term()].
 accepted_socket(Given) ->
     [{mode, binary}, {packet, raw}, {active, false}, {show_econnreset, true}, {buffer, ?SMALL_BUFFER} | Given].
+
+%% What a socket of gen_tcp's was refused for, which says no more than `badarg' or `einval': the option that it would not have
+%% by itself either, if it is one.
+-spec refused(atom(), [term()]) -> {error, atom() | curve_tun:option_error()}.
+refused(Reason, Tcp) when Reason =:= badarg; Reason =:= einval ->
+    case lists:search(fun(Option) -> not is_taken(Option) end, Tcp) of
+        {value, Option} -> {error, {bad_option, Option}};
+        false -> {error, Reason}
+    end;
+refused(Reason, _Tcp) ->
+    {error, Reason}.
+
+-spec is_taken(term()) -> boolean().
+is_taken({inet_backend, _}) -> true;
+%% It would be somebody's.
+is_taken({fd, Fd}) -> is_integer(Fd) andalso Fd >= 0;
+is_taken(Option) -> is_taken(inet, Option) orelse is_taken(inet6, Option).
+
+-spec is_taken(inet | inet6, term()) -> boolean().
+is_taken(Family, Option) ->
+    try gen_tcp:listen(0, [{inet_backend, inet}, Family, Option]) of
+        {ok, Socket} -> ok = gen_tcp:close(Socket), true;
+        %% Other reasons are the system's.
+        {error, Reason} -> Reason =/= einval
+    catch
+        _:_ -> false
+    end.

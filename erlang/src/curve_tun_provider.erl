@@ -2,14 +2,20 @@
 %%% Vaults and registries: which one is used, and asking one that is written in Erlang.
 %%%
 %%% A provider of the user's may crash, hang or answer nonsense. So it is only ever called from a process of its own,
-%%% and whatever it does refuses one client at most.
+%%% and whatever it does refuses one client at most. For peers it is called in turn (curve_tun_turns).
 -module(curve_tun_provider).
 
 -export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
--export([call/2, run/3, end_with/2, start/2, answer_of/3]).
--export_type([providers/0]).
+-export([calls_at_once/3, call/2, run/3, end_with/2, start/2, answer_of/3]).
+-export_type([provider/0, providers/0]).
 
--type providers() :: #{vault => module(), registry => module(), socket => gen_tcp:socket()}.
+-type provider() :: {module(), AtOnce :: pos_integer()}.
+%% A provider, and how many calls it works on at once; those that live in the NIF have that from there.
+-type providers() :: #{vault => provider(), registry => provider(), socket => gen_tcp:socket(),
+                       source => curve_tun_turns:source()}.
+
+%% What a module is called at once that says nothing of it and has no process.
+-define(AT_ONCE, 256).
 
 %% The providers named in the application's environment.
 -spec configured(vault_providers | registry_providers) -> [module()].
@@ -50,6 +56,23 @@ registry_handle(Module) ->
         true -> Module:handle();
         false -> {ok, curve_tun_nif:registry_later()}
     end.
+
+%% How many calls a provider works on at once. It may say so; one with a process of its own, which answers one after another,
+%% has 1. What the NIF answers is not asked here.
+-spec calls_at_once(vault | registry, module(), curve_tun_time:deadline()) -> {ok, pos_integer()} | {error, atom()}.
+calls_at_once(Kind, Module, Deadline) ->
+    case {exports(Module, handle, 0), exports(Module, calls_at_once, 0), has_process(Module)} of
+        {true, _, _} -> {ok, 1};
+        {false, true, _} -> said_at_once(Kind, call(fun() -> Module:calls_at_once() end, Deadline));
+        {false, false, true} -> {ok, 1};
+        {false, false, false} -> {ok, ?AT_ONCE}
+    end.
+
+-spec said_at_once(vault | registry, {ok, term()} | {error, timeout | failed}) -> {ok, pos_integer()} | {error, atom()}.
+said_at_once(_Kind, {ok, N}) when is_integer(N), N > 0 -> {ok, N};
+said_at_once(_Kind, {error, timeout}) -> {error, timeout};
+said_at_once(vault, _) -> {error, vault_failed};
+said_at_once(registry, _) -> {error, registry_failed}.
 
 %% The keys that a server may have; `enotsup' from a registry that knows no servers.
 -spec server_keys(module(), Host :: binary(), inet:port_number(), curve_tun_time:deadline()) ->
@@ -117,7 +140,8 @@ attempt(Fun) ->
     catch _:_ -> {error, failed}
     end.
 
-%% Has a request answered by a process that is linked to the caller; it says `{Ref, Answer}' and exits.
+%% Has a request answered by a process that is linked to the caller; it says `{Ref, Answer}' and exits. When the caller ends
+%% first, `curve_tun_turns' ends it.
 -spec start(curve_tun_nif:request(), providers()) -> {pid(), reference()}.
 start(Request, Providers) ->
     Connection = self(),
@@ -127,7 +151,7 @@ start(Request, Providers) ->
 %% The body of that process.
 -spec answer_of({pid(), reference()}, curve_tun_nif:request(), providers()) -> ok.
 answer_of({Connection, Ref}, Request, Providers) ->
-    Answer = try ask(Request, Providers)
+    Answer = try ask(Request, Connection, Providers)
              catch _:_ -> failed(Request)
              end,
     Connection ! {Ref, Answer},
@@ -138,28 +162,40 @@ failed({verify, _, _, _}) -> {failed, verify};
 failed(_) -> {failed, vault}.
 
 %% Anything but the documented results is a failed match here, and so a failure.
--spec ask(curve_tun_nif:request(), providers()) -> curve_tun_nif:answer().
-ask({answer_hello, ClientShort, Hello, HelloNonce, Cookie, Prefix}, #{vault := Vault}) ->
-    {ok, <<0:512>>} = Vault:box_open(Hello, HelloNonce, ClientShort),
+-spec ask(curve_tun_nif:request(), pid(), providers()) -> curve_tun_nif:answer().
+ask({answer_hello, ClientShort, Hello, HelloNonce, Cookie, Prefix}, Connection, Providers) ->
+    Vault = turn(vault, Connection, Providers),
+    {ok, <<0:512>>} = in_turn(Vault, box_open, [Hello, HelloNonce, ClientShort]),
     {Nonce, Box} = box(Vault, Cookie, Prefix, ClientShort),
     {hello_answered, Nonce, Box};
-ask({seal_vouch, Server, Message, Prefix}, #{vault := Vault}) ->
-    {Nonce, Box} = box(Vault, Message, Prefix, Server),
+ask({seal_vouch, Server, Message, Prefix}, Connection, Providers) ->
+    {Nonce, Box} = box(turn(vault, Connection, Providers), Message, Prefix, Server),
     {vouch_sealed, Nonce, Box};
-ask({open_vouch, Client, Vouch, Nonce}, #{vault := Vault}) ->
-    {ok, <<Message:32/binary>>} = Vault:box_open(Vouch, Nonce, Client),
+ask({open_vouch, Client, Vouch, Nonce}, Connection, Providers) ->
+    {ok, <<Message:32/binary>>} = in_turn(turn(vault, Connection, Providers), box_open, [Vouch, Nonce, Client]),
     {vouch_opened, Message};
-ask({verify, Address, Key, Listener}, #{registry := Registry, socket := Socket}) ->
-    Verdict = case exports(Registry, verify, 3) of
-                  true -> Registry:verify(Socket, Key, #{address => Address, listener => Listener});
-                  false -> Registry:verify(Socket, Key)
+ask({verify, Address, Key, Listener}, Connection, #{registry := {Module, _}, socket := Socket} = Providers) ->
+    Registry = turn(registry, Connection, Providers),
+    Verdict = case exports(Module, verify, 3) of
+                  true -> in_turn(Registry, verify, [Socket, Key, #{address => Address, listener => Listener}]);
+                  false -> in_turn(Registry, verify, [Socket, Key])
               end,
     true = is_boolean(Verdict),
     {verdict, Verdict}.
 
--spec box(module(), binary(), binary(), curve_tun:public_key()) -> {binary(), binary()}.
+-spec box(curve_tun_turns:turn(), binary(), binary(), curve_tun:public_key()) -> {binary(), binary()}.
 box(Vault, Message, Prefix, Peer) ->
-    <<Nonce:16/binary>> = Vault:safe_nonce(),
-    Box = Vault:box(Message, <<Prefix/binary, Nonce/binary>>, Peer),
+    <<Nonce:16/binary>> = in_turn(Vault, safe_nonce, []),
+    Box = in_turn(Vault, box, [Message, <<Prefix/binary, Nonce/binary>>, Peer]),
     true = byte_size(Box) =:= byte_size(Message) + 16,
     {Nonce, Box}.
+
+-spec turn(vault | registry, pid(), providers()) -> curve_tun_turns:turn().
+turn(Kind, Connection, #{source := Source} = Providers) ->
+    {Module, AtOnce} = maps:get(Kind, Providers),
+    #{connection => Connection, source => Source, provider => Module, at_once => AtOnce}.
+
+%% One call is one turn: who needs several takes several, and keeps nobody waiting for more than one.
+-spec in_turn(curve_tun_turns:turn(), atom(), [term()]) -> term().
+in_turn(#{provider := Module} = Turn, Function, Arguments) ->
+    curve_tun_turns:call(Turn, fun() -> apply(Module, Function, Arguments) end).

@@ -109,7 +109,7 @@ recv(From, Timeout, #receivers{messages = Queue, bytes = Bytes, waiting = Waitin
             gen_statem:reply(From, Message),
             Rx#receivers{messages = Rest, bytes = Bytes - weight(Message)};
         {empty, _} when Ended =/= no ->
-            gen_statem:reply(From, {error, closed}),
+            gen_statem:reply(From, {error, untold(Ended)}),
             Rx#receivers{ended = told};
         {empty, _} when Timeout =:= 0 ->
             gen_statem:reply(From, {error, timeout}),
@@ -119,6 +119,11 @@ recv(From, Timeout, #receivers{messages = Queue, bytes = Bytes, waiting = Waitin
             Timer = if Timeout =:= infinity -> none; true -> erlang:start_timer(Timeout, self(), recv) end,
             Rx#receivers{waiting = queue:in({From, monitor(process, Pid), Timer}, Waiting)}
     end.
+
+%% What is still to be said of the end: its reason, once.
+-spec untold({closed, Reason :: atom()} | told) -> Reason :: atom().
+untold({closed, Reason}) -> Reason;
+untold(told) -> closed.
 
 -spec reply({gen_statem:from(), reference(), reference() | none}, term()) -> ok.
 reply({From, Monitor, Timer}, Reply) ->
@@ -139,12 +144,11 @@ expired(Timer, #receivers{waiting = Waiting} = Rx) ->
 gone(Monitor, #receivers{waiting = Waiting} = Rx) ->
     Rx#receivers{waiting = queue:filter(fun({_, M, _}) -> M =/= Monitor end, Waiting)}.
 
-%% No more messages will come. Those that wait can still be had.
+%% No more messages will come. Those that wait can still be had. The receiver that has waited longest is told why.
 -spec end_with(atom(), receivers()) -> receivers().
 end_with(Reason, #receivers{waiting = Waiting, ended = no} = Rx) ->
-    _ = [reply(Receiver, {error, closed}) || Receiver <- queue:to_list(Waiting)],
-    Ended = case queue:is_empty(Waiting) of true -> {closed, Reason}; false -> told end,
-    Rx#receivers{waiting = queue:new(), ended = Ended};
+    Tell = fun(Receiver, Ended) -> reply(Receiver, {error, untold(Ended)}), told end,
+    Rx#receivers{waiting = queue:new(), ended = lists:foldl(Tell, {closed, Reason}, queue:to_list(Waiting))};
 end_with(_Reason, Rx) ->
     Rx.
 

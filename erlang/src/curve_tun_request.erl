@@ -2,7 +2,7 @@
 %%% What a connection's process is asked and told.
 -module(curve_tun_request).
 
--export([attach/4, handshake/2, handshake/5, handshake_for/2, give/2, call/2, wait/1]).
+-export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, offer/2, take/1, call/2, wait/1]).
 -export([send_failed/2, sender_idle/3, watch_again/1]).
 
 -define(RENEW, 1000).
@@ -13,9 +13,9 @@
 attach(Connection, Socket, TcpOptions, Prepared) ->
     give_socket(Connection, Socket, {attach, Socket, TcpOptions, Prepared}).
 
--spec handshake(pid(), curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
-handshake(Connection, Deadline) ->
-    call(Connection, {handshake, Deadline}).
+-spec handshake(pid(), timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
+handshake(Connection, Timeout) ->
+    call(Connection, {handshake, Timeout}).
 
 %% `attach/4' and `handshake/2' in one.
 -spec handshake(pid(), gen_tcp:socket(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) ->
@@ -34,15 +34,26 @@ give_socket(Connection, Socket, Request) ->
             {error, Reason}
     end.
 
-%% Has the handshake done for a listener, which gets `{handshake_over, Connection, ok | {error, Reason}}'.
--spec handshake_for(pid(), pid()) -> ok.
-handshake_for(Listener, Connection) ->
-    gen_statem:cast(Connection, {handshake, Listener}).
+%% Has the handshake done for the listener.
+-spec handshake_for(pid()) -> ok.
+handshake_for(Connection) ->
+    gen_statem:cast(Connection, handshake).
 
-%% A listener gives a connection to the one who accepts it.
--spec give(pid(), pid()) -> ok | {error, closed}.
-give(Connection, Controller) ->
-    call(Connection, {give, Controller}).
+%% Tells the listener of the calling connection that its handshake is done, whoever had it done. One that has failed ends.
+-spec handshake_over(pid()) -> ok.
+handshake_over(Listener) ->
+    Listener ! {handshake_over, self()},
+    ok.
+
+%% A listener offers a connection to the one who accepts it.
+-spec offer(pid(), pid()) -> ok | {error, closed}.
+offer(Connection, Controller) ->
+    call(Connection, {offer, Controller}).
+
+%% The caller takes the connection that he was offered: he is its controller now, and its active mode begins.
+-spec take(pid()) -> ok | {error, closed | wrong_state}.
+take(Connection) ->
+    call(Connection, take).
 
 -spec send_failed(pid(), atom()) -> ok.
 send_failed(Connection, Reason) ->

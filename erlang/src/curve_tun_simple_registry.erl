@@ -29,7 +29,7 @@ open() ->
     end.
 
 %% @private
--spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed}.
+-spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed | {not_started, curve_tun}}.
 handle() ->
     curve_tun_kept_registry:handle(?MODULE).
 
@@ -37,18 +37,19 @@ handle() ->
 %% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
 %% address may have any number of keys; registering one again changes nothing.
 %% In a file, it can also fail as files do.
--spec register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, atom()}.
+-spec register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, {not_started, curve_tun} | atom()}.
 register(Place, Key) ->
     with_registry(fun(Registry) -> curve_tun_nif:registry_add(Registry, Place, Key) end).
 
 %% @doc Takes back exactly what {@link register/2} registered.
 -spec unregister(curve_tun_nif:place(), curve_tun:public_key()) ->
-          ok | {error, not_found | bad_address | badarg | registry_failed | atom()}.
+          ok | {error, not_found | bad_address | badarg | registry_failed | {not_started, curve_tun} | atom()}.
 unregister(Place, Key) ->
     with_registry(fun(Registry) -> curve_tun_nif:registry_remove(Registry, Place, Key) end).
 
 %% @doc The key that may come in from an address; the least one, byte by byte, if there are several.
--spec lookup(inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, not_found | badarg | registry_failed}.
+-spec lookup(inet:ip_address()) ->
+          {ok, curve_tun:public_key()} | {error, not_found | badarg | registry_failed | {not_started, curve_tun}}.
 lookup(Address) ->
     curve_tun_kept_registry:lookup(?MODULE, Address).
 
@@ -60,16 +61,19 @@ verify(From, Key) ->
 %% @doc The keys of the file's lines for a server, in their order, without those that are denied. `{error, enotsup}' when
 %% the entries are in memory.
 -spec server_keys(Host :: binary(), inet:port_number()) ->
-          {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | badarg | registry_failed}.
+          {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | badarg | registry_failed
+                                                   | {not_started, curve_tun}}.
 server_keys(Host, Port) ->
     curve_tun_kept_registry:server_keys(?MODULE, Host, Port).
 
 %% @doc Why the entries in force are not those of the file: the line, the byte in it and what is wrong there, or why the
 %% file cannot be read. `none' if they are, or are in memory.
--spec problem() -> none | {Line :: pos_integer(), Column :: pos_integer(), What :: binary()} | atom() | {error, atom()}.
+-spec problem() -> none | {Line :: pos_integer(), Column :: pos_integer(), What :: binary()} | atom()
+                 | {error, {not_started, curve_tun} | atom()}.
 problem() ->
     with_registry(fun curve_tun_nif:registry_problem/1).
 
--spec with_registry(fun((curve_tun_nif:registry()) -> Result)) -> Result | {error, badarg | registry_failed}.
+-spec with_registry(fun((curve_tun_nif:registry()) -> Result)) -> 
+          Result | {error, badarg | registry_failed | {not_started, curve_tun}}.
 with_registry(Do) ->
     curve_tun_kept_registry:with_registry(?MODULE, Do).

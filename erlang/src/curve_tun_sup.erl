@@ -15,7 +15,7 @@ init([]) ->
     Providers = curve_tun_provider:configured(vault_providers)
         ++ curve_tun_provider:configured(registry_providers),
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
-    Children = [worker(curve_tun_cookie)]
+    Children = [worker(curve_tun_cookie), worker(curve_tun_turns)]
         ++ [worker(Module) || Module <- lists:usort(Providers), curve_tun_provider:has_process(Module)]
         ++ [worker(curve_tun_watch), supervisor(connection_sup, curve_tun_connection_sup),
             supervisor(listener_sup, curve_tun_listener_sup)],

@@ -24,7 +24,14 @@
 -callback safe_nonce() -> Nonce :: binary().
 %% 16 bytes that were never given before, also not before a restart, and that do not show how many there were.
 
--callback handle() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
+-callback calls_at_once() -> pos_integer().
+%% How many calls the vault works on at once. Connections have no more under way; whoever waits does so in turn, one call of
+%% one peer's address, or the /64 of an IPv6 address, after the other, and goes when his connection does. A call that has
+%% begun goes on without him, for five seconds. Asked when a listener, or a connection of this node's, begins; not given, it
+%% is 1 for a module that has a process (`start_link/0'), which answers one call after another, and 256 for any other. One
+%% that calls a process of another name says 1, too, or whoever floods stands in that one's mailbox before everybody.
+
+-callback handle() -> {ok, curve_tun_nif:vault()} | {error, term()}.
 %% Only for vaults that live in the NIF: connections use them there.
 
--optional_callbacks([handle/0]).
+-optional_callbacks([calls_at_once/0, handle/0]).

@@ -20,11 +20,11 @@ open() ->
     curve_tun_nif:vault_dummy().
 
 %% @private
--spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed}.
+-spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
 handle() -> curve_tun_kept_vault:handle(?MODULE).
 
-%% @doc The public key whose secret the vault holds: 32 bytes. Exits with `vault_failed' when the application does not
-%% run.
+%% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started, curve_tun}'
+%% when the application does not run, as of the calls below.
 -spec public_key() -> curve_tun:public_key().
 public_key() -> curve_tun_kept_vault:public_key(?MODULE).
 

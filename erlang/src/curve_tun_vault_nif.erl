@@ -27,7 +27,9 @@
 %% the disk when this returns; what is already at the path is never overwritten. The application need not run.
 -spec create_file(file:filename_all()) -> {ok, curve_tun:public_key()} | {error, atom()}.
 create_file(Path) ->
-    curve_tun_nif:vault_create_file(unicode:characters_to_binary(Path)).
+    try curve_tun_nif:vault_create_file(text(Path))
+    catch error:_ -> {error, badarg}
+    end.
 
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -69,11 +71,11 @@ text(Path) ->
     <<_/binary>> = unicode:characters_to_binary(Path).
 
 %% @private
--spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed}.
+-spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
 handle() -> curve_tun_kept_vault:handle(?MODULE).
 
-%% @doc The public key whose secret the vault holds: 32 bytes. Exits with `vault_failed' when the application does not
-%% run.
+%% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started, curve_tun}'
+%% when the application does not run, as of the calls below.
 -spec public_key() -> curve_tun:public_key().
 public_key() -> curve_tun_kept_vault:public_key(?MODULE).
 

@@ -4,11 +4,11 @@
 -module(curve_tun_watch).
 -behaviour(gen_server).
 
--export([start_link/0, watch/2]).
+-export([start_link/0, watch/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
-%% The controller of each connection, and the socket by which it knows the connection.
--type watched() :: #{pid() => {Controller :: pid(), curve_tun:socket()}}.
+%% The controller of each connection, the socket by which it knows the connection, and which end that is.
+-type watched() :: #{pid() => {Controller :: pid(), curve_tun:socket(), client | server}}.
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
@@ -19,9 +19,9 @@ start_link() ->
     end.
 
 %% Watches the calling connection, or takes note of its new controller.
--spec watch(pid(), curve_tun:socket()) -> ok.
-watch(Controller, Socket) ->
-    gen_server:cast(?MODULE, {watch, self(), Controller, Socket}).
+-spec watch(pid(), curve_tun:socket(), client | server) -> ok.
+watch(Controller, Socket, Role) ->
+    gen_server:cast(?MODULE, {watch, self(), {Controller, Socket, Role}}).
 
 %% After a crash of ours the connections say again what they are.
 -spec init([]) -> {ok, watched()}.
@@ -34,15 +34,15 @@ handle_call(_Call, _From, Watched) ->
     {reply, {error, badarg}, Watched}.
 
 -spec handle_cast(term(), watched()) -> {noreply, watched()}.
-handle_cast({watch, Connection, Controller, Socket}, Watched) ->
+handle_cast({watch, Connection, Known}, Watched) ->
     _ = is_map_key(Connection, Watched) orelse monitor(process, Connection),
-    {noreply, Watched#{Connection => {Controller, Socket}}}.
+    {noreply, Watched#{Connection => Known}}.
 
 -spec handle_info(term(), watched()) -> {noreply, watched()}.
 handle_info({'DOWN', _Ref, process, Connection, Reason}, Watched) ->
-    {{Controller, {curve_tun_socket, _, _, Nif} = Socket}, Rest} = maps:take(Connection, Watched),
+    {{Controller, {curve_tun_socket, _, _, Nif} = Socket, Role}, Rest} = maps:take(Connection, Watched),
     ok = curve_tun_nif:close(Nif),
-    _ = in_order(Reason) orelse tell(Controller, Socket),
+    _ = in_order(Reason) orelse crashed(Controller, Socket, Role),
     {noreply, Rest};
 handle_info(_Info, Watched) ->
     {noreply, Watched}.
@@ -51,8 +51,9 @@ handle_info(_Info, Watched) ->
 in_order({shutdown, _}) -> true;
 in_order(Reason) -> Reason =:= normal orelse Reason =:= shutdown orelse Reason =:= noproc.
 
--spec tell(pid(), curve_tun:socket()) -> ok.
-tell(Controller, Socket) ->
+-spec crashed(pid(), curve_tun:socket(), client | server) -> ok.
+crashed(Controller, {curve_tun_socket, _, _, Nif} = Socket, Role) ->
+    ok = curve_tun_nif:ended(Nif, Role, crashed),
     Controller ! {curve_tun_error, Socket, crashed},
     Controller ! {curve_tun_closed, Socket},
     ok.

@@ -148,6 +148,7 @@ a_bad_packet_is_noticed_without_recv(_) ->
     ok = gen_tcp:send(Tcp, curve_tun_test:frame(<<>>)),
     <<>> = curve_tun_test:raw_closed(Tcp),
     {error, closed} = curve_tun:send(Server, <<"x">>),
+    {error, bad_packet} = curve_tun:recv(Server, infinity),
     {error, closed} = curve_tun:recv(Server, infinity),
     no_message().
 
@@ -173,6 +174,7 @@ a_reset_is_told(_) ->
     <<"before">> = curve_tun:recv(Server),
     ok = inet:setopts(Tcp, [{linger, {true, 0}}]),
     ok = gen_tcp:close(Tcp),
+    {error, econnreset} = curve_tun:recv(Server),
     {error, closed} = curve_tun:recv(Server),
     {error, closed} = curve_tun:send(Server, <<"x">>).
 

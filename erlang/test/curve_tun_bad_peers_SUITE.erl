@@ -79,7 +79,7 @@ forged_then_right(_) ->
     _ = Head,
     Forged = <<(binary:part(Right, 0, 10))/binary, (Tag bxor 1), Rest/binary>>,
     ok = gen_tcp:send(Tcp, [Forged, Right]),
-    {error, closed} = curve_tun:recv(Server),
+    {error, bad_packet} = curve_tun:recv(Server),
     <<>> = raw_closed(Tcp).
 
 %% What no state takes: each is tried as the first packet, after the hello, and when connected.
@@ -94,7 +94,7 @@ bad_frames_in_every_state(_) ->
     {Listener, Port} = listen(),
     Acceptor = spawn_link(fun Loop() ->
                    case curve_tun:accept(Listener, infinity) of
-                       {ok, S} -> {error, closed} = curve_tun:recv(S, infinity), Loop();
+                       {ok, S} -> {error, bad_packet} = curve_tun:recv(S, infinity), Loop();
                        {error, closed} -> ok
                    end
                end),
@@ -129,7 +129,7 @@ a_bad_packet_is_one_line_at_debug_level(_) ->
     {{Tcp, _, _}, Server} = raw_pair(),
     Id = curve_tun_test:forward_log(debug),
     ok = gen_tcp:send(Tcp, frame(<<0:800>>)),
-    {error, closed} = curve_tun:recv(Server),
+    {error, bad_packet} = curve_tun:recv(Server),
     <<>> = raw_closed(Tcp),
     timer:sleep(200),
     ok = logger:remove_handler(Id),
@@ -199,6 +199,7 @@ one_raw_peer_resets_with_data_waiting(_) ->
     ok = inet:setopts(Tcp, [{linger, {true, 0}}]),
     ok = gen_tcp:close(Tcp),
     [?assertEqual(<<N>>, curve_tun:recv(Server)) || N <- lists:seq(2, 5)],
+    {error, econnreset} = curve_tun:recv(Server),
     {error, closed} = curve_tun:recv(Server).
 
 %% The peer says something and leaves; we find out by sending, and still get what has come from it.

@@ -154,7 +154,7 @@ helpers_leave_nothing_behind(_) ->
 the_server_is_told_whose_failure_it_is(_) ->
     {Listener, Port} = listen([{handshake_timeout, 30000} | ?SERVER]),
     Result = fun() ->
-                 spawn_link(fun() -> _ = connect(Port) end),
+                 spawn_link(fun() -> _ = connect(Port), receive never -> ok end end),
                  {ok, Socket} = curve_tun:transport_accept(Listener),
                  curve_tun:handshake(Socket, 20000)
              end,
@@ -288,5 +288,5 @@ without_the_application(_) ->
     curve_tun_test:stop(),
     {error, _} = curve_tun:listen(0, []),
     {error, _} = curve_tun:connect({127,0,0,1}, 1, [{key, <<9:256/little>>}]),
-    {error, registry_failed} = curve_tun_simple_registry:register({127,0,0,1}, <<9:256>>),
+    {error, {not_started, curve_tun}} = curve_tun_simple_registry:register({127,0,0,1}, <<9:256>>),
     ok = curve_tun_test:start().

@@ -26,6 +26,8 @@ pub(super) struct ConnectionResource {
     /// Whether anything came since the last message that was sent.
     pub has_received: AtomicBool,
     peer: OnceLock<PublicKey>,
+    /// Its role and why it ended, for those who ask when its process is gone.
+    end: OnceLock<(Atom, Atom)>,
 }
 
 /// A connection until it is connected, with what it then needs no more.
@@ -217,6 +219,19 @@ fn transport_ended<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
 fn peer_public_key<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let peer = handle.peer.get().ok_or(Error::WrongState);
     reply(env, peer.map(|key| binary(env, &key.0)))
+}
+
+/// Keeps the role of a connection that has ended, `client | server`, and why. The first reason stays.
+#[rustler::nif]
+fn ended(handle: Handle, role: Atom, reason: Atom) -> Atom {
+    handle.end.get_or_init(|| (role, reason));
+    term::ok()
+}
+
+/// What `ended` has kept: `{Role, Reason} | none`.
+#[rustler::nif]
+fn end_of<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
+    handle.end.get().map_or_else(|| term::none().encode(env), |end| end.encode(env))
 }
 
 /// Ends the connection and wipes its secrets. The handshake's place on the server is free when this returns.
