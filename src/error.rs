@@ -449,7 +449,8 @@ impl Error {
             | Error::RegistryPermissions
             | Error::BadRegistryFile
             | Error::KeyChanged
-            | Error::KeyDenied => false,
+            | Error::KeyDenied
+            | Error::PinLocked => false,
         }
     }
 
