@@ -89,7 +89,7 @@ impl Writer {
             return Ok(false);
         }
         let kept = match self.replace(edit) {
-            Ok(()) => return Ok(true),
+            Ok(()) => return sync_folder(&self.path).map(|()| true).map_err(|e| self.failed(&e)),
             Err(Failure::NotKept(kept)) => kept,
             // To change it in place takes less, or nothing.
             Err(Failure::Io(e)) if Error::of_file(&e) == Error::DiskFull && edit.from.is_some() => {
@@ -132,7 +132,7 @@ impl Writer {
             let _ = fs::remove_file(&new);
             return Err(error);
         }
-        Ok(sync_folder(&self.path)?)
+        Ok(())
     }
 
     fn write(&self, new: &Path, old: Option<&File>, bytes: &[u8]) -> Result<(), Failure> {
