@@ -142,6 +142,23 @@ fn a_known_servers_key_is_denied_in_a_file_with_a_wrong_line() {
 }
 
 #[test]
+fn a_link_local_client_is_let_in_whichever_interface_it_comes_in_by() {
+    let (_folder, path) = folder();
+    let a = key(1).to_string();
+    assert_eq!(run(peers("add", &path, &["fe80::/10", &a])).0, 0);
+    for address in ["fe80::7", "fe80::7%eth0", "fe80::7%2"] {
+        assert_eq!(run(peers("check", &path, &[address, &a])), (0, "yes\n".into(), String::new()));
+    }
+    let (code, _, error) = run(peers("add", &path, &["fe80::7%eth0", &a]));
+    assert!(code == 2 && error.contains("leave out %"), "{error}");
+    let (code, _, error) = run(peers("check", &path, &["2001:db8::7%eth0", &a]));
+    assert!(code == 2 && error.contains("not an address"), "{error}");
+    assert_eq!(run(peers("add", &path, &["[fe80::7%none]:7000", &a])).0, 0);
+    assert_eq!(run(peers("check", &path, &["[FE80::7%none]:7000", &a])).1, "yes\n");
+    assert_eq!(run(peers("check", &path, &["[fe80::7%other]:7000", &a])).1, "no\n");
+}
+
+#[test]
 fn what_is_no_registry_file_is_said_to_be_none_and_nothing_is_made_beside_it() {
     let a = key(1).to_string();
     let (folder, path) = folder();

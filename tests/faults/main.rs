@@ -127,6 +127,11 @@ fn registry_file() {
     faults("registry_file", programs::registry_file, alone);
 }
 
+#[test]
+fn registry_file_in_place() {
+    faults("registry_file_in_place", programs::registry_file_in_place, alone);
+}
+
 /// A question to DNS is asked anew, or has failed, or what proves its answer was not to be had. Its sockets do not block,
 /// so that nothing interrupts them; if it were to happen, it would be as any other failure.
 fn meaning_of_dns(_: &str) -> &'static [Error] {

@@ -152,6 +152,15 @@ pub fn agent_vault(folder: &Path) {
 }
 
 pub fn registry_file(folder: &Path) {
+    changes_of_a_registry_file(folder, false);
+}
+
+/// With a second name the file cannot be replaced.
+pub fn registry_file_in_place(folder: &Path) {
+    changes_of_a_registry_file(folder, true);
+}
+
+fn changes_of_a_registry_file(folder: &Path, linked: bool) {
     let entry = |n| Entry {
         subject: Subject::Client(Place::Anywhere),
         key: PublicKey([n; 32]),
@@ -160,6 +169,9 @@ pub fn registry_file(folder: &Path) {
     rounds(|round| {
         let path = folder.join(format!("registry-{round}"));
         let registry = once_more("open", || FileRegistry::open_or_create(&path).map_err(|e| e.error()));
+        if linked {
+            aside(|| std::fs::hard_link(&path, path.with_extension("other")).unwrap());
+        }
         once_more("add", || registry.add(&entry(1)).map_err(|e| e.error()));
         let admits = |n| registry.verify(&Candidate::new(HOME, PublicKey([n; 32]))).unwrap();
         let check = |expected: &[u8]| {
@@ -189,10 +201,16 @@ pub fn registry_file(folder: &Path) {
             })
         });
         check(&[2]);
+        if linked {
+            let [one, other] = [&path, &path.with_extension("other")];
+            aside(|| assert_eq!(std::fs::read(one).unwrap(), std::fs::read(other).unwrap()));
+        }
         let others = ["strace", "registry-0", "registry-0.lock", "registry-1", "registry-1.lock"];
+        let others =
+            others.into_iter().chain(["registry-0.other", "registry-1.other"].into_iter().filter(|_| linked));
         let names = |entries: ReadDir| entries.map(|entry| entry.unwrap().file_name()).collect();
         let left: Vec<OsString> = aside(|| names(std::fs::read_dir(folder).unwrap()));
-        let odd: Vec<_> = left.iter().filter(|name| others.iter().all(|other| name != other)).collect();
+        let odd: Vec<_> = left.iter().filter(|name| others.clone().all(|other| *name != other)).collect();
         assert!(odd.is_empty(), "left behind: {odd:?}");
     });
 }

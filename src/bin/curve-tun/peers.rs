@@ -106,8 +106,8 @@ pub struct ListArgs {
 /// the keys that may come in from there, or that the server is known by. With a key, too: whether that client may come in, or
 /// that server is known by it. The answer no is exit code 3.
 ///
-/// With --as it is answered as for a program that this user runs: whether he can read the file, and nobody but he and root
-/// could have put another in its place. Only root can ask that for others.
+/// With --as it is answered as a program sees it that this user runs: whether it can read the file, and trusts file and
+/// folder. Only root can ask that for others.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     curve-tun peers check --registry /etc/myserver/peers --as myserver\n  \

@@ -89,7 +89,7 @@ impl Writer {
             return Ok(false);
         }
         let kept = match self.replace(edit) {
-            Ok(()) => return Ok(true),
+            Ok(()) => return sync_folder(&self.path).map(|()| true).map_err(|e| self.failed(&e)),
             Err(Failure::NotKept(kept)) => kept,
             // To change it in place takes less, or nothing.
             Err(Failure::Io(e)) if Error::of_file(&e) == Error::DiskFull && edit.from.is_some() => {
@@ -100,7 +100,10 @@ impl Writer {
         let Some(from) = edit.from else { return Err(self.not_replaceable(kept)) };
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let Ok(file) = options.open(&self.path) else { return Err(self.not_replaceable(kept)) };
+        let file = options.open(&self.path).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => self.not_replaceable(kept),
+            _ => self.failed(&e),
+        })?;
         in_place(&file, from, &edit.step).map_err(|e| self.failed(&e))
     }
 
@@ -132,7 +135,7 @@ impl Writer {
             let _ = fs::remove_file(&new);
             return Err(error);
         }
-        Ok(sync_folder(&self.path)?)
+        Ok(())
     }
 
     fn write(&self, new: &Path, old: Option<&File>, bytes: &[u8]) -> Result<(), Failure> {
@@ -160,10 +163,18 @@ impl Writer {
 
 /// Refuses who can neither give a new file the owner of the old one nor write that.
 fn check_may_write(path: &Path, file: &File) -> FileResult<()> {
-    let owner = file.metadata().map_err(|e| RegistryFileError::of_call(path, &e))?.uid();
+    let failed = |e| RegistryFileError::of_call(path, &e);
+    let owner = file.metadata().map_err(failed)?.uid();
     let me = geteuid();
-    let may = me.is_root() || me.as_raw() == owner || OpenOptions::new().write(true).open(path).is_ok();
-    if may { Ok(()) } else { Err(RegistryFileError::at(path, PathProblem::NotReplaceable(Kept::Owner))) }
+    if me.is_root() || me.as_raw() == owner {
+        return Ok(());
+    }
+    OpenOptions::new().write(true).open(path).map(drop).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => {
+            RegistryFileError::at(path, PathProblem::NotReplaceable(Kept::Owner))
+        }
+        _ => failed(e),
+    })
 }
 
 /// Whether the folder, or a mount upon the file, stands in the way of a new file, or the system failed.
