@@ -154,8 +154,9 @@ five_thousand(Count) ->
     Before = curve_tun_test:count(),
     {Listener, Port} = listen([{backlog, 1024}]),
     Test = self(),
-    Server = spawn(fun() ->
-                 Ss = [begin {ok, S} = curve_tun:accept(Listener, 30000), S end || _ <- lists:seq(1, Count)],
+    %% Linked: a server that fails is not to be waited for.
+    Server = spawn_link(fun() ->
+                 Ss = [begin {ok, S} = curve_tun:accept(Listener, infinity), S end || _ <- lists:seq(1, Count)],
                  Test ! {server, Ss},
                  receive stop -> ok end
              end),

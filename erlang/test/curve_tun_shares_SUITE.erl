@@ -78,13 +78,30 @@ one_source_has_no_more_than_its_share(_) ->
     settled(Before).
 
 hellos_from_one_address(_) ->
-    flooded(fun(_) -> {127,0,0,2} end).
+    flooded(fun(_) -> {127,0,0,2} end, fun be_served/1).
 
+%% From more addresses than there are places: a handshake has as long as that many newcomers take to come. On a busy
+%% machine that may be too short for an honest client, who then tries again.
 hellos_from_many_addresses(_) ->
-    flooded(fun(N) -> {127, 128 + N rem 64, N rem 251, 1 + N rem 241} end).
+    flooded(fun(N) -> {127, 128 + N rem 64, N rem 251, 1 + N rem 241} end, fun be_served_in_the_end/1).
+
+be_served_in_the_end(Port) ->
+    Echo = case connect(Port) of
+               {ok, Honest} ->
+                   _ = curve_tun:send(Honest, <<"honest">>),
+                   Heard = curve_tun:recv(Honest),
+                   ok = curve_tun:close(Honest),
+                   Heard;
+               {error, _} = Error ->
+                   Error
+           end,
+    case Echo of
+        <<"honest">> -> ok;
+        {error, GaveWay} when GaveWay =:= closed; GaveWay =:= wrong_server_key -> be_served_in_the_end(Port)
+    end.
 
 %% 3,000 valid hellos that nothing follows, against a limit of 200; honest clients are served all the while.
-flooded(Address) ->
+flooded(Address, BeServed) ->
     Before = curve_tun_test:count(),
     {Listener, Port, _} = server([{handshakes_max, 200}]),
     {ok, Key} = curve_tun:public_key(),
@@ -92,7 +109,7 @@ flooded(Address) ->
     Hello = fun() -> {ok, Bytes} = curve_tun_nif:begin_client(curve_tun_nif:connection_new(), Vault, Key), Bytes end,
     Hellos = list_to_tuple([Hello() || _ <- lists:seq(1, 100)]),
     Flooders = [spawn_monitor(fun() -> flood(Start, Address, Port, Hellos, queue:new()) end) || Start <- [0, 1, 2]],
-    ?assert(served_while(Flooders, Port, 0) > 3),
+    ?assert(served_while(Flooders, fun() -> BeServed(Port) end, 0) > 3),
     be_served(Port),
     ok = curve_tun:close(Listener),
     settled(Before).
@@ -110,16 +127,16 @@ flood(N, Address, Port, Hellos, Kept) ->
            end,
     flood(N + 3, Address, Port, Hellos, Rest).
 
-served_while([], _Port, Served) ->
+served_while([], _BeServed, Served) ->
     Served;
-served_while([{Flooder, Monitor} | Others] = Flooders, Port, Served) ->
-    be_served(Port),
+served_while([{Flooder, Monitor} | Others] = Flooders, BeServed, Served) ->
+    BeServed(),
     receive
         {'DOWN', Monitor, process, Flooder, Reason} ->
             ?assertEqual(normal, Reason),
-            served_while(Others, Port, Served + 1)
+            served_while(Others, BeServed, Served + 1)
     after 10 ->
-        served_while(Flooders, Port, Served + 1)
+        served_while(Flooders, BeServed, Served + 1)
     end.
 
 what_one_source_is(_) ->

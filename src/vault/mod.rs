@@ -172,8 +172,8 @@ pub trait Vault: Send + Sync {
     }
 
     /// How many calls it works on at once, if it answers later; 256 unless it says otherwise. At most so many threads, at
-    /// least one, ask it for the blocking sockets of a process, or for the connections of a node; further questions
-    /// wait for one of them, until their handshake's deadline.
+    /// least one, ask it for the blocking sockets of a process, or for the connections of a node. Further questions
+    /// wait for one of them, as long as their handshake lasts; the addresses that they are for take turns.
     fn calls_at_once(&self) -> usize {
         256
     }

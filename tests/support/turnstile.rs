@@ -1,0 +1,286 @@
+//! A vault and a registry that take as long as the test says, a flooder and an honest client.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use super::gate::{PATIENCE, wait_until};
+use curve_tun::connection::{Connection, ConnectionState, Options};
+use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::registry::{Candidate, Registry};
+use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::{Error, PublicKey, Result};
+use socket2::{Domain, Type};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
+
+pub const SOON: Timeout = Some(PATIENCE);
+pub const FLOODER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+pub const HELLOS: usize = 300;
+pub const HANDSHAKES_MAX: usize = 16;
+pub const PER_SOURCE: usize = 8;
+
+pub fn options() -> Options {
+    Options {
+        handshakes_max: HANDSHAKES_MAX as u32,
+        handshakes_per_source: PER_SOURCE as u32,
+        handshake_timeout_ms: PATIENCE.as_millis() as u64,
+        ..Options::default()
+    }
+}
+
+/// One test at a time, since each counts what the process has.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Who {
+    Flooder,
+    Honest,
+}
+
+/// Lets calls for the flooder through one by one, and those for others at once; remembers in which order they began.
+#[derive(Default)]
+pub struct Turnstile {
+    pub state: Mutex<Turns>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+pub struct Turns {
+    pub begun: Vec<Who>,
+    free: usize,
+    /// Calls for the flooder that were let through.
+    through: usize,
+    pub most_descriptors: usize,
+}
+
+impl Turnstile {
+    pub fn pass(&self, who: Who) {
+        let open = descriptors();
+        let mut state = self.state.lock().unwrap();
+        state.begun.push(who);
+        state.most_descriptors = state.most_descriptors.max(open);
+        if who == Who::Flooder {
+            // If it is never let through, the test says so.
+            let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.free == 0);
+            let mut state = waited.unwrap().0;
+            state.free = state.free.saturating_sub(1);
+        }
+    }
+
+    pub fn let_through(&self, calls: usize) {
+        let mut state = self.state.lock().unwrap();
+        (state.free, state.through) = (state.free.saturating_add(calls), state.through.saturating_add(calls));
+        self.changed.notify_all();
+    }
+
+    pub fn begun(&self) -> Vec<Who> {
+        self.state.lock().unwrap().begun.clone()
+    }
+
+    pub fn count(&self, who: Who) -> usize {
+        self.begun().iter().filter(|&&begun| begun == who).count()
+    }
+
+    pub fn wait_until_begun(&self, calls: usize) {
+        wait_until("calls have not begun", || self.begun().len() >= calls);
+    }
+
+    /// Lets calls for the flooder through, one after the other, until this question of the honest client has its turn: gives
+    /// how many others began while it waited. `held` counts the questions that there are, of which `flood` were the
+    /// flooder's before any was let through.
+    pub fn others_before(&self, question: usize, flood: usize, held: impl Fn() -> usize) -> usize {
+        let served = || self.count(Who::Honest) >= question;
+        let asked = || held() + self.state.lock().unwrap().through > flood;
+        wait_until("the honest client's question was not asked", || served() || asked());
+        let before = self.count(Who::Flooder);
+        while !served() {
+            let begun = self.begun().len();
+            self.let_through(1);
+            // The thread that has let go of one has the next.
+            self.wait_until_begun(begun + 1);
+        }
+        self.count(Who::Flooder) - before
+    }
+}
+
+/// The short-term keys of the flooder's hellos: a vault does not see where they come from.
+pub static FLOODERS_KEYS: Mutex<BTreeSet<[u8; 32]>> = Mutex::new(BTreeSet::new());
+
+/// A vault that answers later, two calls at once.
+pub struct SlowVault {
+    inner: MemoryVault,
+    turnstile: Arc<Turnstile>,
+}
+
+impl SlowVault {
+    pub fn new() -> (Arc<SlowVault>, Arc<Turnstile>) {
+        let turnstile = Arc::new(Turnstile::default());
+        let inner = MemoryVault::generate().unwrap();
+        (Arc::new(SlowVault { inner, turnstile: turnstile.clone() }), turnstile)
+    }
+}
+
+impl Vault for SlowVault {
+    fn public_key(&self) -> PublicKey {
+        self.inner.public_key()
+    }
+
+    fn box_seal(
+        &self,
+        p: Purpose,
+        peer: &PublicKey,
+        message: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<LongTermNonce> {
+        self.inner.box_seal(p, peer, message, sealed)
+    }
+
+    fn box_open(
+        &self,
+        p: Purpose,
+        peer: &PublicKey,
+        nonce: &[u8],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<()> {
+        // Only the honest come this far.
+        self.turnstile.pass(Who::Honest);
+        self.inner.box_open(p, peer, nonce, sealed, out)
+    }
+
+    fn answer_hello(
+        &self,
+        client_short: &PublicKey,
+        hello: &[u8; 80],
+        cookie: &mut dyn FnMut() -> Result<[u8; 128]>,
+    ) -> Result<(LongTermNonce, [u8; 144])> {
+        let floods = FLOODERS_KEYS.lock().unwrap().contains(&client_short.0);
+        self.turnstile.pass(if floods { Who::Flooder } else { Who::Honest });
+        self.inner.answer_hello(client_short, hello, cookie)
+    }
+
+    fn answers(&self) -> Answers {
+        Answers::Later
+    }
+
+    fn calls_at_once(&self) -> usize {
+        2
+    }
+}
+
+/// A registry that answers later.
+pub struct SlowRegistry {
+    pub at_once: usize,
+    pub judge: Box<dyn Fn(IpAddr) + Send + Sync>,
+}
+
+impl Registry for SlowRegistry {
+    fn verify(&self, candidate: &Candidate) -> Result<bool> {
+        (self.judge)(candidate.address);
+        Ok(true)
+    }
+
+    fn answers(&self) -> Answers {
+        Answers::Later
+    }
+
+    fn calls_at_once(&self) -> usize {
+        self.at_once
+    }
+}
+
+pub fn anybody() -> Arc<dyn Registry> {
+    struct Anybody;
+    impl Registry for Anybody {
+        fn verify(&self, _: &Candidate) -> Result<bool> {
+            Ok(true)
+        }
+    }
+    Arc::new(Anybody)
+}
+
+pub fn memory_vault() -> Arc<MemoryVault> {
+    Arc::new(MemoryVault::generate().unwrap())
+}
+
+pub fn listener(vault: Arc<dyn Vault>, registry: Arc<dyn Registry>) -> Listener {
+    Listener::bind("127.0.0.1", 0, TimedServer::new(vault, registry, options()).unwrap()).unwrap()
+}
+
+/// Accepts, and counts, until the listener is shut down.
+pub fn accept_all<'scope>(scope: &'scope Scope<'scope, '_>, listener: &'scope Listener) {
+    scope.spawn(|| while !matches!(listener.accept(SOON), Err(Error::Closed | Error::Timeout)) {});
+}
+
+pub fn connect(port: u16, key: PublicKey) -> Result<Socket> {
+    Socket::connect("127.0.0.1", port, memory_vault(), key, &options(), SOON)
+}
+
+pub fn dial(port: u16) -> TcpStream {
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((FLOODER, 0)).into()).unwrap();
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+    socket.into()
+}
+
+/// A connection from the flooder's address that has said hello, and its other end's state.
+pub fn say_hello(port: u16, key: PublicKey) -> (TcpStream, Connection) {
+    let mut connection = Connection::client(memory_vault(), key, &options()).unwrap();
+    FLOODERS_KEYS.lock().unwrap().insert(*connection.pending()[10..].first_chunk().unwrap());
+    let mut stream = dial(port);
+    // It may have been evicted already.
+    let _ = stream.write_all(connection.pending());
+    connection.written(connection.pending().len());
+    (stream, connection)
+}
+
+/// A connection from the flooder's address that has sent its initiate, unless it was evicted before.
+pub fn say_all(port: u16, key: PublicKey) -> TcpStream {
+    let (mut stream, mut connection) = say_hello(port, key);
+    let mut cookie = [0; 512];
+    let len = stream.read(&mut cookie).unwrap_or(0);
+    if len > 0 && connection.read(&cookie[..len]).is_ok() {
+        assert_eq!(connection.state(), ConnectionState::Connected);
+        let _ = stream.write_all(connection.pending());
+    }
+    stream
+}
+
+/// Waits until the other end has closed it.
+pub fn wait_for_end(stream: &TcpStream) {
+    stream.set_read_timeout(SOON).unwrap();
+    match (&*stream).read(&mut [0; 512]) {
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("it was not closed"),
+        Ok(count) if count > 0 => wait_for_end(stream),
+        _ => {}
+    }
+}
+
+/// How the flooder treats his sockets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Flood {
+    Kept,
+    Closed,
+    Reset,
+}
+
+impl Flood {
+    pub fn treat(self, stream: TcpStream) -> Option<TcpStream> {
+        match self {
+            Flood::Kept => return Some(stream),
+            Flood::Closed => {}
+            Flood::Reset => {
+                socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap()
+            }
+        }
+        None
+    }
+}
