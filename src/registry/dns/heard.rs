@@ -37,12 +37,12 @@ impl Heard {
         Heard { upstream, said: Arc::default() }
     }
 
-    /// What the keys of a zone are said to be, with their signatures.
+    /// What the keys of a zone are said to be, with their signatures; none if the server does not say.
     pub(super) async fn keys(&self, zone: &Name) -> Result<Vec<Record>> {
         let question = Query::query(zone.clone(), RecordType::DNSKEY);
         match self.lookup(question, options(true)).first_answer().await {
             Ok(response) => Ok(response.answers.clone()),
-            Err(NetError::Dns(DnsError::NoRecordsFound(_))) => Ok(Vec::new()),
+            Err(NetError::Dns(_)) => Ok(Vec::new()),
             Err(error) => Err(failure(&error)),
         }
     }
