@@ -41,7 +41,8 @@ fn move_wall_clock(seconds: i64) {
     it(seconds);
 }
 
-/// A registry of `zone` that asks through somebody who raises every TTL, and answers even after Knot is gone.
+/// A registry of `zone` that asks through somebody who raises every TTL, and answers even after
+/// Knot is gone.
 fn raised(knot: &Knot, zone: &str, cache_max: usize) -> DnsRegistry {
     let raise = |record: &mut Record| record.ttl = 0x7fff_ffff;
     let server = middle(knot.address(), move |message| {
@@ -53,7 +54,8 @@ fn raised(knot: &Knot, zone: &str, cache_max: usize) -> DnsRegistry {
     DnsRegistry::open(zone, &options).unwrap()
 }
 
-/// Runs the test of this name in a process whose clock it can move, and gives whether this is that process.
+/// Runs the test of this name in a process whose clock it can move, and gives whether this is that
+/// process.
 fn moving(test: &str) -> bool {
     if std::env::var_os(MOVING).is_some() {
         return true;

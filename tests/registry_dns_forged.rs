@@ -30,7 +30,8 @@ fn is_kind(record: &Record, kinds: &[RecordType]) -> bool {
     kinds.contains(&covered.unwrap_or(record.record_type()))
 }
 
-/// All records that deny names in a zone, with their signatures, as the server gives them for names that there are not.
+/// All records that deny names in a zone, with their signatures, as the server gives them for names
+/// that there are not.
 fn denials(server: SocketAddr, zone: &str) -> Vec<Record> {
     let mut all = Vec::new();
     for number in 0..64 {
@@ -70,7 +71,8 @@ fn a_signature_that_proves_nothing_does_not_choose_the_wildcard() {
         let knot = serve(text.clone(), signed);
         assert_eq!(admits(&open(&knot), CLIENT, narrow), Ok(true));
         assert_eq!(admits(&open(&knot), CLIENT, wide), Ok(false));
-        // What the wider wildcard gives other clients, and what denies this client a name of its own.
+        // What the wider wildcard gives other clients, and what denies this client a name of its
+        // own.
         let answers = renamed(&ask(knot.address(), "1.2.3.4.in-addr.test.", RecordType::TXT).answers, NAME);
         let authorities = ask(knot.address(), NAME, RecordType::TXT).authorities;
         let signature = answers.iter().find(|record| record.record_type() == RecordType::RRSIG).unwrap();

@@ -135,7 +135,8 @@ fn clients_come_in_while_the_anchored_key_is_rolled_if_both_are_anchors() {
     let anchors = anchors_now(&knot);
     assert!(anchors.lines().count() == 2 && anchors.contains(old.trim_end()), "{anchors}");
     let with_both = trusting(&knot, &anchors);
-    // Knot goes on when it is told that the zone above knows the new one, and takes that once the key is ready.
+    // Knot goes on when it is told that the zone above knows the new one, and takes that once the
+    // key is ready.
     let ready = |knot: &Knot| {
         let list = knot.tool("keymgr", &["test", "list", "iso"]);
         list.matches(" ready=").count() == 2

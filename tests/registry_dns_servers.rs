@@ -1,6 +1,7 @@
 //! Keys in DNS, asked of the name servers that the system has at the time.
 //!
-//! The test runs itself again where it has a loopback, a port 53 and an `/etc/resolv.conf` of its own.
+//! The test runs itself again where it has a loopback, a port 53 and an `/etc/resolv.conf` of its
+//! own.
 #![cfg(target_os = "linux")]
 
 #[path = "support/dns.rs"]

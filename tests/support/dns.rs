@@ -48,7 +48,8 @@ pub fn serve(text: String, signed: Signed) -> Knot {
     Knot::start(&[Zone { name: "test", text, signed }])
 }
 
-/// A server of the zone `test` and of `child`, which `test` delegates with the digests of its keys. Both may hold wildcards.
+/// A server of the zone `test` and of `child`, which `test` delegates with the digests of its keys.
+/// Both may hold wildcards.
 pub fn family(child: &str, parent: (String, Signed), of_child: (String, Signed)) -> Knot {
     let name = child.strip_suffix(".test").unwrap();
     let text = parent.0 + &format!("{name} NS ns\n");
@@ -74,7 +75,8 @@ pub fn open(knot: &Knot) -> DnsRegistry {
     DnsRegistry::open("test", &options(knot)).unwrap()
 }
 
-/// A registry of `zone` that asks `server` and trusts the keys of `knot`'s zone `test`. It holds no answers.
+/// A registry of `zone` that asks `server` and trusts the keys of `knot`'s zone `test`. It holds no
+/// answers.
 pub fn through(server: SocketAddr, knot: &Knot, zone: &str) -> DnsRegistry {
     let options = DnsOptions { servers: vec![server], cache_max: 0, ..options(knot) };
     DnsRegistry::open(zone, &options).unwrap()
@@ -118,8 +120,8 @@ fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// A man in the middle before `server`, until the process ends: `change` does to each answer what it likes; if it gives
-/// false, there is none.
+/// A man in the middle before `server`, until the process ends: `change` does to each answer what
+/// it likes; if it gives false, there is none.
 pub fn middle(server: SocketAddr, change: impl FnMut(&mut Message) -> bool + Send + 'static) -> SocketAddr {
     let (udp, tcp) = loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

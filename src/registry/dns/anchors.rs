@@ -43,17 +43,19 @@ impl Anchors {
         Anchors(keys.map(|key| (Name::root(), Anchor::Key(DNSKEY::with_flags(KSK, key)))).collect())
     }
 
-    /// Reads DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them. `InvalidArgument` for
-    /// anything else, or nothing.
+    /// Reads DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them.
+    /// `InvalidArgument` for anything else, or nothing.
     pub(super) fn parse(text: &str) -> Result<Anchors> {
         let anchors: Option<Vec<_>> =
             records(text).and_then(|records| records.iter().map(|words| anchor(words)).collect());
         anchors.filter(|anchors| !anchors.is_empty()).map(Anchors).ok_or(Error::InvalidArgument)
     }
 
-    /// All keys of the anchored zones that `name` is in, each set proven by the signature of an anchored key in it.
+    /// All keys of the anchored zones that `name` is in, each set proven by the signature of an
+    /// anchored key in it.
     ///
-    /// The resolver's library would take a zone's key for an anchor only together with all its other keys.
+    /// The resolver's library would take a zone's key for an anchor only together with all its
+    /// other keys.
     pub(super) async fn proven(&self, heard: &Heard, name: &Name) -> Result<TrustAnchors> {
         let mut proven = TrustAnchors::empty();
         let mut zones: Vec<&Name> = self.0.iter().map(|(zone, _)| zone).collect();
@@ -85,7 +87,8 @@ impl Anchors {
     }
 }
 
-/// The words of each record: a line, or several if a bracket is open at their ends. `None` if one stays open.
+/// The words of each record: a line, or several if a bracket is open at their ends. `None` if one
+/// stays open.
 fn records(text: &str) -> Option<Vec<Vec<String>>> {
     let (mut records, mut words, mut open) = (Vec::new(), Vec::new(), false);
     for line in text.lines() {

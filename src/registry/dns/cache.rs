@@ -17,8 +17,8 @@ pub(super) type Records = Arc<[KeyRecord]>;
 struct Held {
     records: Records,
     until: Instant,
-    /// By the wall clock: of the signatures that proved it, and of its TTL, so that a machine that slept, or whose
-    /// clock was set, holds nothing for longer.
+    /// By the wall clock: of the signatures that proved it, and of its TTL, so that a machine that
+    /// slept, or whose clock was set, holds nothing for longer.
     validity: Validity,
 }
 
@@ -35,7 +35,8 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// A cache of at most this many names, each held for its TTL, but not for longer than `ttl_max`.
+    /// A cache of at most this many names, each held for its TTL, but not for longer than
+    /// `ttl_max`.
     pub(super) fn new(most: usize, ttl_max: Duration) -> Cache {
         Cache { most, ttl_max, answers: Mutex::default() }
     }

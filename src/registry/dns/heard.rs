@@ -12,12 +12,12 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The most times that the validation of one name asks, the same question again included: this bounds what forged
-/// answers make it compute.
+/// The most times that the validation of one name asks, the same question again included: this
+/// bounds what forged answers make it compute.
 const ASKED_MAX: usize = 512;
 
-/// Between the validation and the name servers: hands on what bears on the question, asks each question once, and
-/// remembers what was said.
+/// Between the validation and the name servers: hands on what bears on the question, asks each
+/// question once, and remembers what was said.
 #[derive(Clone)]
 pub(super) struct Heard {
     upstream: Upstream,
@@ -37,19 +37,21 @@ impl Heard {
         Heard { upstream, said: Arc::default() }
     }
 
-    /// What the keys of a zone are said to be, with their signatures.
+    /// What the keys of a zone are said to be, with their signatures; none if the server does not
+    /// say.
     pub(super) async fn keys(&self, zone: &Name) -> Result<Vec<Record>> {
         let question = Query::query(zone.clone(), RecordType::DNSKEY);
         match self.lookup(question, options(true)).first_answer().await {
             Ok(response) => Ok(response.answers.clone()),
-            Err(NetError::Dns(DnsError::NoRecordsFound(_))) => Ok(Vec::new()),
+            Err(NetError::Dns(_)) => Ok(Vec::new()),
             Err(error) => Err(failure(&error)),
         }
     }
 
-    /// The time in which all signatures are in force that may have counted: those of all that was said which are in
-    /// force now. One that does not count can shorten it, and lengthen it never.
-    pub(super) fn validity(&self, now: u64) -> Validity {
+    /// The time in which all signatures are in force that may have counted: those of all that was
+    /// said which are in force at one of these times, before and after the validation. One that
+    /// does not count can shorten it, and lengthen it never.
+    pub(super) fn validity(&self, times: [u64; 2]) -> Validity {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let records = said.answers.values().flat_map(|answer| match answer {
             Ok(response) => [&response.answers[..], &response.authorities],
@@ -59,7 +61,9 @@ impl Heard {
             Err(_) => [&[][..], &[]],
         });
         let signatures = records.flatten().filter_map(|record| signature(record).map(|(rrsig, _)| rrsig));
-        signatures.filter_map(|rrsig| Validity::of(rrsig, now)).fold(Validity::ALWAYS, Validity::and)
+        let in_force =
+            signatures.filter_map(|rrsig| times.into_iter().find_map(|time| Validity::of(rrsig, time)));
+        in_force.fold(Validity::ALWAYS, Validity::and)
     }
 
     async fn answer(self, request: DnsRequest) -> Answer {
@@ -102,8 +106,8 @@ pub(super) fn options(signatures: bool) -> DnsRequestOptions {
     options
 }
 
-/// An answer without the records that do not bear on its question: the resolver's library would prove them, too, and
-/// be led by their signatures.
+/// An answer without the records that do not bear on its question: the resolver's library would
+/// prove them, too, and be led by their signatures.
 fn bearing_on(name: &Name, kind: RecordType, mut response: DnsResponse) -> Answer {
     let answers = |kind_of: RecordType| kind_of == kind || kind_of == RecordType::CNAME;
     response.answers.retain(|record| {
@@ -124,8 +128,9 @@ fn bearing_on(name: &Name, kind: RecordType, mut response: DnsResponse) -> Answe
     }
 }
 
-/// Whether the signatures of each set of records say alike how many labels its name has in the zone. The resolver's
-/// library believes the first one, proven or not; of several that differ, one at most is genuine.
+/// Whether the signatures of each set of records say alike how many labels its name has in the
+/// zone. The resolver's library believes the first one, proven or not; of several that differ, one
+/// at most is genuine.
 fn signatures_agree(records: &[Record]) -> bool {
     let mut labels = HashMap::new();
     records.iter().filter_map(|record| Some((record, signature(record)?))).all(

@@ -1,7 +1,7 @@
 //! What DNS says of a name, and whether that is proven.
 //!
-//! The resolver's library proves records, from the anchors down. What its proof leaves open is judged here and in
-//! `heard`, `wildcard` and `anchors`; `docs/UPSTREAM.md` says what that is.
+//! The resolver's library proves records, from the anchors down. What its proof leaves open is
+//! judged here and in `heard`, `wildcard` and `anchors`; `docs/UPSTREAM.md` says what that is.
 
 use super::anchors::Anchors;
 use super::heard::{Heard, failure, options, signature};
@@ -41,8 +41,8 @@ pub(super) struct Found {
     pub validity: Validity,
 }
 
-/// Asks for the keys at `name`, or at the name that it is an alias of: proven from the anchors down, if there are any
-/// given, else as they are said to be.
+/// Asks for the keys at `name`, or at the name that it is an alias of: proven from the anchors
+/// down, if there are any given, else as they are said to be.
 pub(super) async fn look(upstream: &Upstream, anchors: Option<&Anchors>, name: &Name) -> Result<Found> {
     let mut found = Found { records: Vec::new(), ttl: Duration::MAX, validity: Validity::ALWAYS };
     let mut at = name.clone();
@@ -52,7 +52,8 @@ pub(super) async fn look(upstream: &Upstream, anchors: Option<&Anchors>, name: &
             Some(anchors) => {
                 let proven = proven(upstream, anchors, &at).await?;
                 found.validity = found.validity.and(proven.validity);
-                // The wildcard of a network is of its clients, none of whom is to pose as a server there.
+                // The wildcard of a network is of its clients, none of whom is to pose as a server
+                // there.
                 if proven.is_wildcard && is_of_server(&at) { Vec::new() } else { proven.records }
             }
             None => said(upstream, &at).await?,
@@ -82,7 +83,7 @@ async fn said(upstream: &Upstream, name: &Name) -> Result<Vec<Record>> {
 
 /// The proven records at `name`, none if that is proven.
 async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<Proven> {
-    let heard = Heard::new(upstream.clone());
+    let (heard, begun) = (Heard::new(upstream.clone()), now());
     let trusted = anchors.proven(&heard, name).await?;
     // A validation that is held looks at no clock again: none is.
     let prover =
@@ -90,7 +91,8 @@ async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<P
     let question = Query::query(name.clone(), RecordType::TXT);
     let (response, denied) = match prover.lookup(question, options(true)).first_answer().await {
         Ok(response) => (response, true),
-        // Which records are proven stands in the response. What denies others is judged here if there are any.
+        // Which records are proven stands in the response. What denies others is judged here if
+        // there are any.
         Err(NetError::Dns(DnsError::Nsec { response, .. })) => (*response, false),
         Err(error) => return Err(failure(&error)),
     };
@@ -110,7 +112,7 @@ async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<P
         }
     };
     let is_wildcard = is_wildcard.ok_or(Error::NotValidated)?;
-    Ok(Proven { records, is_wildcard, validity: heard.validity(now()) })
+    Ok(Proven { records, is_wildcard, validity: heard.validity([begun, now()]) })
 }
 
 /// The TXT and CNAME records of a name among the answers. A record of any other name is no answer.
@@ -119,8 +121,8 @@ fn answers(name: &Name, response: &DnsResponse) -> Vec<Record> {
     here.filter(|record| matches!(record.data, RData::TXT(_) | RData::CNAME(_))).cloned().collect()
 }
 
-/// Whether the proven signature says that the records are those of a wildcard, or the name's own. `None` if none is
-/// proven, or if another wildcard or name is closer.
+/// Whether the proven signature says that the records are those of a wildcard, or the name's own.
+/// `None` if none is proven, or if another wildcard or name is closer.
 fn wildcard_of(name: &Name, kind: RecordType, response: &DnsResponse) -> Option<bool> {
     let proven = response.answers.iter().filter(|record| record.name == *name && record.proof.is_secure());
     let (rrsig, _) = proven.filter_map(signature).find(|(_, covered)| *covered == kind)?;

@@ -40,8 +40,8 @@ impl Servers {
         Ok(Servers { options: asking, system, upstream })
     }
 
-    /// The servers of now: the system's file is looked at each time, and if it has changed and names any, they are
-    /// asked from then on.
+    /// The servers of now: the system's file is looked at each time, and if it has changed and
+    /// names any, they are asked from then on.
     pub(super) fn upstream(&mut self) -> Upstream {
         if let Some(seen) = &mut self.system
             && let Ok(file) = std::fs::read(RESOLV_CONF)
@@ -91,8 +91,10 @@ mod tests {
 
     #[test]
     fn servers_are_found_among_odd_lines() {
-        let file = b"# nameserver 192.0.2.9\n; x\nsearch -- a..b .\xff \n domain \x00\nnameserver\t192.0.2.1\r\n\
-            options x\nnameserver 2001:db8::1 # home\nnameserver\nnameserver x\nnameservers 192.0.2.8\nnameserver 192.0.2.2";
+        let file =
+            b"# nameserver 192.0.2.9\n; x\nsearch -- a..b .\xff \n domain \x00\nnameserver\t192.0.2.1\r\n\
+            options x\nnameserver 2001:db8::1 # home\nnameserver\nnameserver x\n\
+            nameservers 192.0.2.8\nnameserver 192.0.2.2";
         let listed: Vec<_> = listed(file).iter().map(ToString::to_string).collect();
         assert_eq!(listed, ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);
     }

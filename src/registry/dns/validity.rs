@@ -3,7 +3,8 @@
 use hickory_resolver::proto::dnssec::rdata::RRSIG;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The time in which all signatures of a proof are in force, in seconds since 1970, both ends included.
+/// The time in which all signatures of a proof are in force, in seconds since 1970, both ends
+/// included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
     from: u64,

@@ -109,8 +109,9 @@ impl Worker {
         timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout))
     }
 
-    /// Asks for the keys at `name`, for the worker's timeout and `timeout` at most. Unless this fails, `tell` is told
-    /// once, by the worker's thread. A name that is asked for already is not asked for again: all are told its answer.
+    /// Asks for the keys at `name`, for the worker's timeout and `timeout` at most. Unless this
+    /// fails, `tell` is told once, by the worker's thread. A name that is asked for already is not
+    /// asked for again: all are told its answer.
     pub(super) fn ask(
         &self,
         name: Name,
@@ -146,7 +147,8 @@ impl Drop for Worker {
             return std::mem::forget(thread);
         }
         drop(self.jobs.take());
-        // Whoever is told by the thread may let go of the registry there: it ends when that returns.
+        // Whoever is told by the thread may let go of the registry there: it ends when that
+        // returns.
         if thread.thread().id() != thread::current().id() {
             // It can only have failed by a panic, which it has reported.
             let _ = thread.join();
