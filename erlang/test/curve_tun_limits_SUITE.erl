@@ -91,6 +91,7 @@ limited_node() ->
         ++ " -extra '" ++ Text ++ "'",
     Test = self(),
     Keeper = spawn_link(fun() ->
+                 process_flag(trap_exit, true),
                  Port = open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", Command]}, stderr_to_stdout, binary]),
                  {os_pid, Pid} = erlang:port_info(Port, os_pid),
                  keep(Port, Pid, Test, <<>>)
@@ -103,7 +104,9 @@ keep(Port, Pid, Test, Log) ->
     receive
         {Port, {data, Data}} -> keep(Port, Pid, Test, <<Log/binary, Data/binary>>);
         {log, To} -> To ! {log, Log}, keep(Port, Pid, Test, Log);
-        stop -> os:cmd("kill " ++ integer_to_list(Pid))
+        %% Short of descriptors it may not come to its end by itself.
+        stop -> os:cmd("kill -KILL " ++ integer_to_list(Pid));
+        {'EXIT', Test, _} -> os:cmd("kill -KILL " ++ integer_to_list(Pid))
     end.
 
 limited_server() ->
