@@ -192,7 +192,7 @@ transport_accept(ListenSocket) ->
 %%
 %% Until its handshake is done the client has one of the places that `handshakes_max' and `handshakes_per_source' limit, as
 %% those that {@link accept/2} waits for have. When it has to give way to another it is closed, whether its handshake was
-%% begun or not.
+%% begun or not, and also when the listener ends.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);
