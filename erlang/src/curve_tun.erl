@@ -92,7 +92,8 @@
 %% addresses of Unix sockets, and `{inet_backend, socket}'.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options: one that has to be there, or the first that cannot be used, as it was given.
--type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry} | {not_started, curve_tun}.
+-type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
+                | {not_started, curve_tun}.
 
 -define(TIMEOUT, 5000).
 %% The longest time that the BEAM waits, 49 days, is the longest that can be asked for.
@@ -120,9 +121,9 @@ connect(Host, Port, Options) ->
 %% and `{error, {unknown_peer, Offered}}' when it is not known and `first_use' refuses. While the file cannot be used no
 %% server is trusted; the reason says why. In both cases the host has to be an address or a name, else it is `badarg'.
 %%
-%% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not hold the secret of the key, `{error, closed}' when it closed
-%% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does not accept
-%% is connected at first, and sees the connection close.
+%% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not hold the secret of
+%% the key, `{error, closed}' when it closed without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'.
+%% A client whose key the server does not accept is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->

@@ -20,10 +20,13 @@ suite() -> [{timetrap, {seconds, 120}}].
 all() ->
     [{group, Way} || Way <- [accept, transport]]
     ++ [silent_clients_of_one_address_take_no_more_than_their_share, who_gives_way_is_told,
-        a_client_that_leaves_goes_while_it_is_asked_about, a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked,
-        what_was_sent_before_an_end_in_order_arrives, more_than_is_read_ahead_arrives, who_owns_a_waiting_handshake_ends_it,
-        a_closed_listener_takes_its_questions_along, a_call_that_hangs_keeps_half_the_places, calls_at_once_are_what_the_provider_says,
-        a_provider_that_says_nonsense_is_refused, turns_outlive_a_crash, the_application_stops_while_it_asks, a_transport_that_comes_late_waits_for_its_accept].
+        a_client_that_leaves_goes_while_it_is_asked_about,
+        a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked,
+        what_was_sent_before_an_end_in_order_arrives, more_than_is_read_ahead_arrives,
+        who_owns_a_waiting_handshake_ends_it, a_closed_listener_takes_its_questions_along,
+        a_call_that_hangs_keeps_half_the_places, calls_at_once_are_what_the_provider_says,
+        a_provider_that_says_nonsense_is_refused, turns_outlive_a_crash,
+        the_application_stops_while_it_asks, a_transport_that_comes_late_waits_for_its_accept].
 
 groups() ->
     [{Way, [], [flood_of_hellos_on_a_vault, flood_of_initiates_on_a_registry]} || Way <- [accept, transport]].
@@ -441,7 +444,8 @@ a_call_that_hangs_keeps_half_the_places(_) ->
     true = register(curve_tun_flood_told, self()),
     Registry = provider(curve_tun_flood_hangs,
                         ["calls_at_once() -> 2.",
-                         "verify(_, _, #{address := {127,0,0,1}}) -> curve_tun_flood_told ! {asked, self()}, receive never -> ok end;"
+                         "verify(_, _, #{address := {127,0,0,1}}) ->"
+                         "    curve_tun_flood_told ! {asked, self()}, receive never -> ok end;"
                          "verify(_, _, _) -> true."]),
     {Listener, Port, Server} = server(accept, [{registry, Registry}, {handshake_timeout, infinity}]),
     [{First, _}, {Second, _}] = asking(initiate, {127,0,0,1}, Port, 2),
@@ -472,7 +476,8 @@ calls_at_once_are_what_the_provider_says(_) ->
                                     "verify(_, _) -> curve_tun_flood_SUITE:meet(3)."])}]),
     true = 3 =:= met(Listener, Port, 12),
     %% Nothing is said, and there is no process that answers one after another.
-    {Listener2, Port2} = listen([{registry, provider(curve_tun_flood_many, ["verify(_, _) -> curve_tun_flood_SUITE:meet(12)."])}]),
+    {Listener2, Port2} = listen([{registry, provider(curve_tun_flood_many,
+                                    ["verify(_, _) -> curve_tun_flood_SUITE:meet(12)."])}]),
     true = 12 =:= met(Listener2, Port2, 12),
     %% One that has a process is called once at a time.
     {Listener3, Port3} = listen([{registry, provider(curve_tun_flood_one, ["verify(_, _) -> curve_tun_flood_SUITE:meet(1).",
