@@ -92,7 +92,8 @@
 %% addresses of Unix sockets, and `{inet_backend, socket}'.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options: one that has to be there, or the first that cannot be used, as it was given.
--type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry} | {not_started, curve_tun}.
+-type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
+                | {not_started, curve_tun}.
 
 -define(TIMEOUT, 5000).
 %% The longest time that the BEAM waits, 49 days, is the longest that can be asked for.
@@ -195,7 +196,7 @@ transport_accept(ListenSocket) ->
 %%
 %% Until its handshake is done the client has one of the places that `handshakes_max' and `handshakes_per_source' limit, as
 %% those that {@link accept/2} waits for have. When it has to give way to another it is closed, whether its handshake was
-%% begun or not.
+%% begun or not, and also when the listener ends.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);

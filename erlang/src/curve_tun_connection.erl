@@ -29,8 +29,9 @@
     %% What programs hold: known once there is a TCP socket.
     self :: curve_tun:socket() | undefined,
     socket :: gen_tcp:socket() | undefined,
-    %% Who took it from the backlog, and is told when its handshake is over.
-    listener :: pid() | undefined,
+    %% Who took it from the backlog, and is told when its handshake is over. Until then it ends with the listener, which has
+    %% the minute keys rotated.
+    listener = none :: none | {pid(), reference()},
     nif :: curve_tun_nif:connection() | undefined,
     prepared :: prepared() | undefined,
     role :: client | server | undefined,
@@ -116,7 +117,8 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined, controller = {Listener, _}} = D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
         {ok, #data{self = Self} = D, Timer} ->
-            {keep_state, held(D#data{listener = Listener}), [{reply, From, {ok, Self}}, Timer]};
+            Watched = D#data{listener = {Listener, monitor(process, Listener)}},
+            {keep_state, held(Watched), [{reply, From, {ok, Self}}, Timer]};
         {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
 ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
@@ -203,6 +205,8 @@ shaking({call, From}, close, _State, D) ->
     {stop_and_reply, normal, [{reply, From, ok}]};
 shaking({call, From}, {recv, _}, _State, _D) ->
     {keep_state_and_data, [{reply, From, {error, wrong_state}}]};
+shaking(info, {'DOWN', Ref, process, _, _}, _State, #data{listener = {_, Ref}} = D) ->
+    handshake_failed(closed, D);
 shaking(cast, evict, _State, D) ->
     handshake_failed(too_many_handshakes, D);
 shaking(Type, Event, State, D) ->
@@ -234,13 +238,20 @@ established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
 -spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
 established(ok, Came, Ended, #data{socket = Socket, listener = Listener} = D) ->
     ok = report(ok, D),
-    _ = Listener =:= undefined orelse curve_tun_request:handshake_over(Listener),
+    ok = handshake_over(Listener),
     %% Messages may have come with the last packet of the handshake, and the peer's end after them.
-    {next_state, connected, D#data{waiting = undefined, handshake = undefined, listener = undefined},
+    {next_state, connected, D#data{waiting = undefined, handshake = undefined, listener = none},
      [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Came}}
       | [{next_event, info, {tcp_closed, Socket}} || Ended]]};
 established({error, Reason}, _Came, _Ended, D) ->
     handshake_failed(Reason, D).
+
+-spec handshake_over(none | {pid(), reference()}) -> ok.
+handshake_over(none) ->
+    ok;
+handshake_over({Listener, Ref}) ->
+    demonitor(Ref, [flush]),
+    curve_tun_request:handshake_over(Listener).
 
 %%% connected
 

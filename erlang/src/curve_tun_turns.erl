@@ -185,10 +185,18 @@ let_call(#{provider := Module, source := Source} = Turn, #turns{providers = Prov
     #{Module := #provider{sources = #{Source := #source{waiting = Waiting}}}} = Providers,
     {{_, Pid}, Rest} = gb_sets:take_smallest(Waiting),
     #turns{callers = #{Pid := #caller{state = {waiting, _, Tag}} = Caller} = Callers} = T,
-    Pid ! {Tag, go},
-    Calling = Callers#{Pid := Caller#caller{state = calling}},
-    change(Turn, fun(#source{calling = N} = S) -> S#source{calling = N + 1, waiting = Rest} end,
-           T#turns{callers = Calling}).
+    case is_process_alive(map_get(connection, Caller#caller.turn)) of
+        true ->
+            Pid ! {Tag, go},
+            Calling = Callers#{Pid := Caller#caller{state = calling}},
+            change(Turn, fun(#source{calling = N} = S) -> S#source{calling = N + 1, waiting = Rest} end,
+                   T#turns{callers = Calling});
+        %% We are about to be told.
+        false ->
+            exit(Pid, kill),
+            Gone = Callers#{Pid := Caller#caller{state = between}},
+            change(Turn, fun(S) -> S#source{waiting = Rest} end, T#turns{callers = Gone})
+    end.
 
 %% A call has returned: its source stands behind those that have come meanwhile.
 -spec left(turn(), Abandoned :: boolean(), #turns{}) -> #turns{}.

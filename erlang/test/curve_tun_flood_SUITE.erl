@@ -20,10 +20,13 @@ suite() -> [{timetrap, {seconds, 120}}].
 all() ->
     [{group, Way} || Way <- [accept, transport]]
     ++ [silent_clients_of_one_address_take_no_more_than_their_share, who_gives_way_is_told,
-        a_client_that_leaves_goes_while_it_is_asked_about, a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked,
-        what_was_sent_before_an_end_in_order_arrives, more_than_is_read_ahead_arrives, who_owns_a_waiting_handshake_ends_it,
-        a_closed_listener_takes_its_questions_along, a_call_that_hangs_keeps_half_the_places, calls_at_once_are_what_the_provider_says,
-        a_provider_that_says_nonsense_is_refused, turns_outlive_a_crash, a_transport_that_comes_late_waits_for_its_accept].
+        a_client_that_leaves_goes_while_it_is_asked_about,
+        a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked,
+        what_was_sent_before_an_end_in_order_arrives, more_than_is_read_ahead_arrives,
+        who_owns_a_waiting_handshake_ends_it, a_closed_listener_takes_its_questions_along,
+        a_call_that_hangs_keeps_half_the_places, calls_at_once_are_what_the_provider_says,
+        a_provider_that_says_nonsense_is_refused, turns_outlive_a_crash,
+        the_application_stops_while_it_asks, a_transport_that_comes_late_waits_for_its_accept].
 
 groups() ->
     [{Way, [], [flood_of_hellos_on_a_vault, flood_of_initiates_on_a_registry]} || Way <- [accept, transport]].
@@ -403,8 +406,11 @@ who_owns_a_waiting_handshake_ends_it(_) ->
 
 %% One question has begun; the four others are never put.
 a_closed_listener_takes_its_questions_along(_) ->
+    [a_closed_listener_takes_its_questions_along_of(Way) || Way <- [accept, transport]].
+
+a_closed_listener_takes_its_questions_along_of(Way) ->
     Before = curve_tun_test:count(),
-    {Listener, Port, Server} = server(accept, [{registry, curve_tun_test_serial}, {handshake_timeout, infinity}]),
+    {Listener, Port, Server} = server(Way, [{registry, curve_tun_test_serial}, {handshake_timeout, infinity}]),
     ok = curve_tun_test_serial:watch(#{address => ?HONEST, keys => [], port => Port}),
     ok = sys:suspend(curve_tun_test_serial),
     Clients = asking(initiate, {127,0,0,1}, Port, 5),
@@ -438,7 +444,8 @@ a_call_that_hangs_keeps_half_the_places(_) ->
     true = register(curve_tun_flood_told, self()),
     Registry = provider(curve_tun_flood_hangs,
                         ["calls_at_once() -> 2.",
-                         "verify(_, _, #{address := {127,0,0,1}}) -> curve_tun_flood_told ! {asked, self()}, receive never -> ok end;"
+                         "verify(_, _, #{address := {127,0,0,1}}) ->"
+                         "    curve_tun_flood_told ! {asked, self()}, receive never -> ok end;"
                          "verify(_, _, _) -> true."]),
     {Listener, Port, Server} = server(accept, [{registry, Registry}, {handshake_timeout, infinity}]),
     [{First, _}, {Second, _}] = asking(initiate, {127,0,0,1}, Port, 2),
@@ -469,7 +476,8 @@ calls_at_once_are_what_the_provider_says(_) ->
                                     "verify(_, _) -> curve_tun_flood_SUITE:meet(3)."])}]),
     true = 3 =:= met(Listener, Port, 12),
     %% Nothing is said, and there is no process that answers one after another.
-    {Listener2, Port2} = listen([{registry, provider(curve_tun_flood_many, ["verify(_, _) -> curve_tun_flood_SUITE:meet(12)."])}]),
+    {Listener2, Port2} = listen([{registry, provider(curve_tun_flood_many,
+                                    ["verify(_, _) -> curve_tun_flood_SUITE:meet(12)."])}]),
     true = 12 =:= met(Listener2, Port2, 12),
     %% One that has a process is called once at a time.
     {Listener3, Port3} = listen([{registry, provider(curve_tun_flood_one, ["verify(_, _) -> curve_tun_flood_SUITE:meet(1).",
@@ -510,6 +518,32 @@ a_provider_that_says_nonsense_is_refused(_) ->
     Slow = provider(curve_tun_flood_bad, ["calls_at_once() -> receive never -> ok end.", "public_key() -> <<9:256/little>>."]),
     ?assertEqual({error, timeout}, curve_tun:listen(0, [{registry, Slow}, {handshake_timeout, 100}])),
     ?assertEqual({error, timeout}, connect(1, [{vault, Slow}, {handshake_timeout, 100}])).
+
+%% No process of those who call, or wait to, is left; also not of one whose client has left before.
+the_application_stops_while_it_asks(_) ->
+    true = register(curve_tun_flood_told, self()),
+    Registry = provider(curve_tun_flood_hangs,
+                        ["calls_at_once() -> 2.",
+                         "verify(_, _) -> curve_tun_flood_told ! {asked, self()}, receive never -> ok end."]),
+    {_, Port, Server} = server(accept, [{registry, Registry}, {handshake_timeout, infinity}]),
+    [{Left, _} | Clients] = asking(initiate, {127,0,0,1}, Port, 4),
+    Callers = [receive {asked, Caller} -> Caller end || _ <- [1, 2]],
+    leave(reset, Left),
+    Monitors = [monitor(process, Caller) || Caller <- Callers],
+    curve_tun_test:stop(),
+    [receive {'DOWN', Ref, process, _, _} -> ok end || Ref <- Monitors],
+    Initial = [initial_call(Pid) || Pid <- processes()],
+    ?assertNot(lists:member({curve_tun_provider, answer_of, 3}, Initial)),
+    true = unregister(curve_tun_flood_told),
+    unlink(Server),
+    _ = [gen_tcp:close(Tcp) || {Tcp, _} <- Clients],
+    ok = curve_tun_test:start().
+
+initial_call(Pid) ->
+    case process_info(Pid, initial_call) of
+        {initial_call, Call} -> Call;
+        undefined -> gone
+    end.
 
 turns_outlive_a_crash(_) ->
     {Listener, Port, Server} = server(accept, [{registry, curve_tun_test_serial}, {handshake_timeout, infinity}]),

@@ -184,7 +184,8 @@ every_function_and_every_wrong_argument(_) ->
         ++ [curve_tun:handshake(W, V, U) || W <- Wrong, V <- [[] | Wrong], U <- [1000, infinity | Wrong]],
     Registry = [curve_tun_simple_registry:F(W, V)
                 || F <- [register, unregister, server_keys], W <- Wrong, V <- [?KEY | Wrong]]
-        ++ [curve_tun_simple_registry:lookup(W) || W <- Wrong] ++ [curve_tun_vault_nif:create_file(W) || W <- [atom, 1, {}, [a | b]]]
+        ++ [curve_tun_simple_registry:lookup(W) || W <- Wrong]
+        ++ [curve_tun_vault_nif:create_file(W) || W <- [atom, 1, {}, [a | b]]]
         ++ [curve_tun:public_key_from_text(W) || W <- Wrong],
     All = Sockets ++ Twice ++ Times ++ Calls ++ Messages ++ Lists ++ Ends ++ Registry,
     [?assertMatch({error, _}, Result) || Result <- All],

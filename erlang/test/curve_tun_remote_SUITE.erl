@@ -163,7 +163,8 @@ the_other_node_is_gone(Config) ->
     {Listener, Port} = on(old, listener, [], Config),
     ok = on(old, echo, [Port], Config),
     Caller = spawn_monitor(fun() -> exit(on(young, wait_for_the_end, [Listener], Config)) end),
-    curve_tun_test:until(fun() -> peer:call(proplists:get_value(young, Config), erlang, whereis, [waits_for_the_end]) =/= undefined end),
+    Young = proplists:get_value(young, Config),
+    curve_tun_test:until(fun() -> peer:call(Young, erlang, whereis, [waits_for_the_end]) =/= undefined end),
     ok = peer:stop(proplists:get_value(old, Config)),
     {Pid, Ref} = Caller,
     receive {'DOWN', Ref, process, Pid, Result} -> ?assertEqual(ok, Result) end.
