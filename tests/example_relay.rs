@@ -51,7 +51,7 @@ impl Site {
 
     fn add(&self, file: &str, subject: &str, key: PublicKey) {
         let subject: Subject = subject.parse().unwrap();
-        FileRegistry::add_to(&self.path(file), &Entry { subject, key, comment: String::new() }).unwrap();
+        FileRegistry::add_to(self.path(file), &Entry { subject, key, comment: String::new() }).unwrap();
     }
 
     fn relay(&self) -> Relay {
