@@ -48,12 +48,20 @@ struct Crew {
 impl Crew {
     fn push(&mut self, source: For, number: u64, question: Question) {
         let line = self.lines.entry(source).or_default();
-        if line.waiting.is_empty() {
+        line.waiting.insert(number, question);
+        if line.waiting.len() == 1 {
+            self.move_to_end(source);
+        }
+    }
+
+    /// Has a source in whose line a question waits stand behind all others that are there.
+    fn move_to_end(&mut self, source: For) {
+        if let Some(line) = self.lines.get_mut(&source).filter(|line| !line.waiting.is_empty()) {
+            self.turns.remove(&line.turn);
             line.turn = self.next_turn;
             self.next_turn += 1;
             self.turns.insert(line.turn, source);
         }
-        line.waiting.insert(number, question);
     }
 
     /// Whose turn it is.
@@ -70,42 +78,35 @@ impl Crew {
         self.threads < self.at_once && self.next().is_some()
     }
 
-    /// Takes the next question: its call begins. Its source goes to the end of those that take turns.
+    /// Takes the next question: its call begins. Its source goes to the end of those that take turns, and again when the
+    /// call has ended: whoever came meanwhile stands before its next question.
     fn begin(&mut self) -> Option<(u64, For, Question)> {
         let source = self.next()?;
-        let (number, question) = self.remove(source, None)?;
+        let number = *self.lines.get(&source)?.waiting.first_key_value()?.0;
+        let question = self.remove(source, number)?;
+        self.move_to_end(source);
         self.calls.insert(number, source);
         Some((number, source, question))
     }
 
-    /// Takes a question, or the first one, out of a line.
-    fn remove(&mut self, source: For, number: Option<u64>) -> Option<(u64, Question)> {
+    /// Takes a question out of a line.
+    fn remove(&mut self, source: For, number: u64) -> Option<Question> {
         let line = self.lines.get_mut(&source)?;
-        let taken = match number {
-            Some(number) => line.waiting.remove_entry(&number)?,
-            None => {
-                let first = line.waiting.pop_first()?;
-                self.turns.remove(&line.turn);
-                line.turn = self.next_turn;
-                self.next_turn += 1;
-                self.turns.insert(line.turn, source);
-                first
-            }
-        };
+        let question = line.waiting.remove(&number)?;
         if line.waiting.is_empty() {
             self.turns.remove(&line.turn);
         }
         self.forget_idle(source);
-        Some(taken)
+        Some(question)
     }
 
     fn end(&mut self, number: u64, source: For) {
-        if self.calls.remove(&number).is_none()
-            && let Some(line) = self.lines.get_mut(&source)
-        {
+        let awaited = self.calls.remove(&number).is_some();
+        if let Some(line) = self.lines.get_mut(&source).filter(|_| !awaited) {
             line.abandoned -= 1;
-            self.forget_idle(source);
         }
+        self.move_to_end(source);
+        self.forget_idle(source);
     }
 
     /// Nobody waits any more: gives the question back if it has not been put.
@@ -113,7 +114,7 @@ impl Crew {
         if self.calls.remove(&number).is_some() {
             self.lines.entry(source).or_default().abandoned += 1;
         }
-        self.remove(source, Some(number)).map(|(_, question)| question)
+        self.remove(source, number)
     }
 
     fn forget_idle(&mut self, source: For) {

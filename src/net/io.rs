@@ -2,12 +2,12 @@
 
 use crate::connection::Options;
 use crate::error::{Error, Result};
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 /// A receiver that has waited for this long gives idle buffers back.
@@ -107,6 +107,13 @@ pub(super) fn configure_listener(listener: &TcpListener, options: &Options) -> i
 /// Sees to what the listener could not see to.
 pub(super) fn configure_accepted(stream: &TcpStream, options: &Options) -> Result<()> {
     if HANDED_ON { Ok(()) } else { configure(stream, options) }
+}
+
+/// Whether the peer of a connection that was just accepted has left already. It cannot have said more than its hello, so
+/// nobody is there for the cookie.
+pub(super) fn has_left(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream.as_fd(), PEER_ENDED)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 fn settings(socket: &SockRef, options: &Options) -> io::Result<()> {
