@@ -11,12 +11,20 @@ fi
 [ -f "$crate/Cargo.toml" ] || { echo "curve_tun: the crate is expected in the folder above $here" >&2; exit 1; }
 # libsodium's build runs make, and must not take the variables of a make that runs us for its own.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES DESTDIR
-cargo build --quiet --release --lib --no-default-features --features nif,pkcs11 --manifest-path "$crate/Cargo.toml"
 case $(uname -s) in
     Darwin) built=libcurve_tun.dylib ;;
     *) built=libcurve_tun.so ;;
 esac
 built=${CARGO_TARGET_DIR:-$crate/target}/release/$built
+command -v cargo >/dev/null || { echo "curve_tun: cargo is needed to build the NIF, and is not in PATH: https://rustup.rs" >&2; exit 1; }
+# The first time cargo says what it is at, line by line, for it takes long; later it is silent unless it fails.
+quiet=--quiet
+if [ ! -f "$built" ] || [ ! -f "$priv/curve_tun_nif.so" ]; then
+    echo "curve_tun: cargo builds the NIF, which takes some minutes the first time"
+    quiet=
+fi
+# shellcheck disable=SC2086 # No argument at all, if it is empty.
+cargo build $quiet --release --lib --no-default-features --features nif,pkcs11 --manifest-path "$crate/Cargo.toml"
 mkdir -p "$priv"
 # A library that is mapped into a running node must not change under it: a new file takes the name.
 if ! cmp -s "$built" "$priv/curve_tun_nif.so"; then
