@@ -44,7 +44,9 @@
 -type public_key() :: <<_:256>>.
 %% A public key: 32 bytes.
 -type active() :: boolean() | once | -32768..32767.
-%% How messages reach the controller, as with `gen_tcp'. `false' is the default.
+%% How messages reach the controller, as with `gen_tcp'. `false' is the default. With `true' nothing bounds the controller's
+%% mailbox but memory: a peer that sends faster than the controller takes fills it. With `once' and a number no more than so
+%% many wait there, `receive_high_water' bytes here, and beyond that the peer is made to wait.
 -type first_use() ::
     refuse | once | remember
   | fun((Host :: binary(), inet:port_number(), public_key()) -> refuse | once | remember).
@@ -355,10 +357,15 @@ peer_public_key(Socket) ->
 %% as somebody has the socket; of any other closed one nothing, `{error, closed}'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
 connection_information({curve_tun_socket, Connection, _, Nif}) ->
-    case curve_tun_request:call(Connection, information) of
-        {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
-        {error, closed} -> closed_information(Nif);
-        {error, Reason} -> {error, Reason}
+    try
+        case curve_tun_request:call(Connection, information) of
+            {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
+            {error, closed} -> closed_information(Nif);
+            {error, Reason} -> {error, Reason}
+        end
+    catch
+        %% The NIF that it was made with is gone.
+        error:Failed when Failed =:= badarg; Failed =:= undef -> {error, closed}
     end;
 connection_information(_Socket) ->
     {error, badarg}.
