@@ -51,7 +51,7 @@ kept(User) ->
 
 %% Whether an object was made by the NIF that is loaded. When its module was deleted and loaded again, those made before
 %% are of no use to it.
--spec is_current(reference()) -> boolean().
+-spec is_current(term()) -> boolean().
 is_current(Object) ->
     %% Not by a call that would load the module: while its old code is in the way, such a call may never return.
     erlang:function_exported(curve_tun_nif, is_current, 1) andalso curve_tun_nif:is_current(Object).

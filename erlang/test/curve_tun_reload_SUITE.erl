@@ -20,8 +20,14 @@ in_a_node(Function, Arguments) ->
                               ["-pa", filename:dirname(filename:absname(Beam))]
                           end || Module <- [curve_tun, curve_tun_test]]),
     {ok, Node, _} = peer:start_link(#{connection => standard_io, args => Paths}),
-    ?assertEqual(ok, peer:call(Node, ?MODULE, Function, Arguments, 100000)),
+    ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [Function, Arguments], 100000)),
     peer:stop(Node).
+
+%% There: what a failure was is lost on the way.
+outcome(Function, Arguments) ->
+    try apply(?MODULE, Function, Arguments)
+    catch Class:Reason:Stack -> {Class, Reason, Stack}
+    end.
 
 connections_and_listeners_are_closed(_) -> in_a_node(all_closed, []).
 a_handshake_is_closed(_) -> in_a_node(handshakes_closed, []).
