@@ -9,10 +9,18 @@ if [ ! -f "$crate/Cargo.toml" ]; then
     git -C "$crate" sparse-checkout disable >/dev/null 2>&1 || true
 fi
 [ -f "$crate/Cargo.toml" ] || { echo "curve_tun: the crate is expected in the folder above $here" >&2; exit 1; }
+command -v cargo >/dev/null || { echo "curve_tun: cargo is needed to build the NIF, and is not in PATH: https://rustup.rs" >&2; exit 1; }
 case $(uname -s) in
     Darwin) built=libcurve_tun.dylib ;;
     *) built=libcurve_tun.so ;;
 esac
+# The first time cargo says what it is at, line by line, for it takes long; later it is silent unless it fails.
+quiet=--quiet
+if [ ! -f "$priv/curve_tun_nif.so" ]; then
+    echo "curve_tun: cargo builds the NIF, which takes some minutes the first time"
+    quiet=
+fi
 # A library that is mapped into a running node does not change under it: a new file takes the name.
+# shellcheck disable=SC2086 # No argument at all, if it is empty.
 sh "$crate/scripts/cargo-build" "$built=$priv/curve_tun_nif.so" -- \
-    --quiet --release --lib --no-default-features --features nif,pkcs11
+    $quiet --release --lib --no-default-features --features nif,pkcs11

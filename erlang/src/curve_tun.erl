@@ -52,7 +52,9 @@
 -type public_key() :: <<_:256>>.
 %% A public key: 32 bytes.
 -type active() :: boolean() | once | -32768..32767.
-%% How messages reach the controller, as with `gen_tcp'. `false' is the default.
+%% How messages reach the controller, as with `gen_tcp'. `false' is the default. With `true' nothing bounds the controller's
+%% mailbox but memory: a peer that sends faster than the controller takes fills it. With `once' and a number no more than so
+%% many wait there, `receive_high_water' bytes here, and beyond that the peer is made to wait.
 -type first_use() ::
     refuse | once | remember
   | fun((Host :: binary(), inet:port_number(), public_key()) -> refuse | once | remember).
@@ -419,10 +421,15 @@ peer_public_key(Socket) ->
 connection_information({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket), node(Connection) =/= node() ->
     at(node(Connection), ?MODULE, connection_information, [Socket], closed);
 connection_information({_, Connection, _, Nif} = Socket) when ?IS_SOCKET(Socket) ->
-    case curve_tun_request:call(Connection, information) of
-        {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
-        {error, closed} -> closed_information(Nif);
-        {error, Reason} -> {error, Reason}
+    try
+        case curve_tun_request:call(Connection, information) of
+            {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
+            {error, closed} -> closed_information(Nif);
+            {error, Reason} -> {error, Reason}
+        end
+    catch
+        %% The NIF that it was made with is gone.
+        error:Failed when Failed =:= badarg; Failed =:= undef -> {error, closed}
     end;
 connection_information(_Socket) ->
     {error, badarg}.

@@ -9,7 +9,7 @@
 -behaviour(gen_statem).
 
 -export([start_link/1]).
--export([init/1, callback_mode/0, handle_event/4, terminate/3, format_status/1]).
+-export([init/1, callback_mode/0, handle_event/4, terminate/3, code_change/4, format_status/1]).
 
 -export_type([prepared/0, prepare/0]).
 
@@ -84,7 +84,10 @@ handle_event(Type, Event, State, D) ->
         end
     catch
         Class:Reason:Stack ->
-            erlang:raise(Class, curve_tun_report:reason(Reason), curve_tun_report:stack(Stack))
+            case Stack of
+                [{curve_tun_nif, _, _, _} | _] when Reason =:= badarg; Reason =:= undef -> nif_is_gone(Type, Event, State, D);
+                _ -> erlang:raise(Class, curve_tun_report:reason(Reason), curve_tun_report:stack(Stack))
+            end
     end.
 
 -spec init(pid()) -> {ok, ready, #data{}}.
@@ -94,16 +97,27 @@ init(Controller) ->
                       receivers = curve_tun_receivers:new(false), linger = none}}.
 
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_Reason, _State, #data{socket = Socket, nif = Nif, sender = Sender}) ->
+terminate(_Reason, _State, D) ->
+    %% Whatever is wrong with the data, the report that follows shows nothing of it.
+    _ = try release(D) catch _:_ -> failed end,
+    curve_tun_report:forget_mailbox().
+
+-spec release(#data{}) -> ok.
+release(#data{socket = Socket, nif = Nif, sender = Sender}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:close(Nif),
     _ = Socket =:= undefined orelse Sender =:= undefined orelse curve_tun_linger:await_sender(Socket, Nif),
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     ok.
 
+%% What a version before has left is brought up to date here.
+-spec code_change(term(), atom(), #data{}, term()) -> {ok, atom(), #data{}}.
+code_change(_OldVsn, State, D, _Extra) ->
+    {ok, State, D}.
+
 %% Leaves out messages and what is on its way.
 -spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
 format_status(Status) ->
-    curve_tun_report:status(fun shown/1, Status).
+    curve_tun_report:status(data, fun shown/1, Status).
 
 -spec shown(#data{}) -> map().
 shown(#data{controller = Controller, socket = Socket, role = Role, receivers = Rx}) ->
@@ -285,7 +299,9 @@ connected({timeout, idle}, idle, #data{moved = true} = D) ->
 connected({timeout, idle}, idle, #data{nif = Nif, reader = Reader} = D) ->
     curve_tun_nif:release(Nif),
     {keep_state, D#data{idle_timer = false, reader = curve_tun_reader:idle(Reader)}, [hibernate]};
-connected({call, From}, {recv, Timeout}, #data{receivers = Rx} = D) ->
+connected({call, From}, {recv, Timeout}, #data{receivers = Rx, nif = Nif} = D) ->
+    %% Nobody is to wait for what cannot come.
+    _ = curve_tun_receivers:bytes(Rx) =/= 0 orelse curve_tun_keep:is_current(Nif) orelse curve_tun_request:reloaded(self()),
     {keep_state, resume(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)})};
 connected({call, From}, {send, Messages}, #data{sender = undefined, socket = Socket, nif = Nif} = D) ->
     Sender = curve_tun_sender:start_link(self(), Socket, Nif),
@@ -364,6 +380,22 @@ told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
     curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(Reason, Rx),
     D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
+
+%% The NIF's module was deleted and loaded again: the connection, or what it needs for its handshake, is of the one before.
+%% Nothing of that can be saved but the messages that have come.
+-spec nif_is_gone(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
+nif_is_gone(_Type, _Event, _State, #data{linger = Linger}) when Linger =/= none ->
+    {stop, normal};
+nif_is_gone(Type, Event, State, #data{socket = Socket, receivers = Rx} = D) ->
+    _ = [gen_statem:reply(From, {error, closed}) || {call, From} <- [Type]],
+    _ = [gen_server:cast(Listener, reloaded) || {handshake, Listener} <- [Event], is_pid(Listener)],
+    _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
+    Ended = curve_tun_receivers:end_with(closed, Rx),
+    Left = D#data{socket = undefined, nif = undefined},
+    case State =:= connected orelse State =:= closed of
+        true -> stay(Left#data{receivers = curve_tun_receivers:deliver([], controller(D), Ended)});
+        false -> handshake_failed(closed, Left)
+    end.
 
 -spec stay(#data{}) -> gen_statem:event_handler_result(atom()).
 stay(#data{receivers = Rx} = D) ->
@@ -449,6 +481,11 @@ common({call, From}, _Request, _State, _D) ->
 common(cast, {sender_idle, Sender, Asked}, _State, #data{sender = {Sender, Asked}} = D) ->
     curve_tun_sender:stop(Sender),
     {keep_state, D#data{sender = undefined}};
+common(cast, reloaded, State, #data{nif = Nif} = D) when Nif =/= undefined ->
+    case curve_tun_keep:is_current(Nif) of
+        true -> keep_state_and_data;
+        false -> nif_is_gone(cast, reloaded, State, D)
+    end;
 common(cast, watch_again, _State, D) ->
     watch(D),
     keep_state_and_data;

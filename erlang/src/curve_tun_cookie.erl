@@ -8,7 +8,7 @@
 -behaviour(gen_server).
 
 -export([start_link/0, watch/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -32,9 +32,7 @@ init([]) ->
 %% @private
 -spec handle_call(term(), gen_server:from(), map()) -> {reply, term(), map()}.
 handle_call({watch, Server}, {Pid, _}, Servers) ->
-    Monitor = monitor(process, Pid),
-    tick(Monitor, Server),
-    {reply, self(), Servers#{Monitor => Server}};
+    {reply, self(), tick(monitor(process, Pid), Server, Servers)};
 handle_call(_Call, _From, Servers) ->
     {reply, {error, badarg}, Servers}.
 
@@ -44,22 +42,35 @@ handle_cast(_Cast, Servers) ->
     {noreply, Servers}.
 
 %% @private
--spec handle_info(term(), map()) -> {noreply, map()}.
+-spec handle_info(term(), map()) -> {noreply, map()} | {noreply, map(), hibernate}.
 handle_info({tick, Monitor}, Servers) when is_map_key(Monitor, Servers) ->
-    tick(Monitor, map_get(Monitor, Servers)),
-    {noreply, Servers};
+    {noreply, tick(Monitor, map_get(Monitor, Servers), Servers)};
 handle_info({'DOWN', Monitor, process, _, _}, Servers) ->
-    {noreply, maps:remove(Monitor, Servers)};
+    %% What is left of the server in our memory would keep its vault open.
+    {noreply, maps:remove(Monitor, Servers), hibernate};
 handle_info(_Info, Servers) ->
     {noreply, Servers}.
 
-%% Rotates what is due and asks to be called when the next is. Without memory for a new key the old one stays for now.
--spec tick(reference(), curve_tun_nif:server()) -> ok.
-tick(Monitor, Server) ->
+%% @private
+-spec code_change(term(), map(), term()) -> {ok, map()}.
+code_change(_OldVsn, Servers, _Extra) ->
+    {ok, Servers}.
+
+%% Rotates what is due and asks to be called when the next is. Without memory for a new key the old one stays for now. A
+%% server of a NIF that is gone has no more keys.
+-spec tick(reference(), curve_tun_nif:server(), map()) -> map().
+tick(Monitor, Server, Servers) ->
     Now = curve_tun_time:now_ms(),
-    Wait = case curve_tun_nif:server_tick(Server, Now) of
-               {ok, Next} -> max(1, Next - Now);
-               {error, _} -> 1000
-           end,
+    try curve_tun_nif:server_tick(Server, Now) of
+        {ok, Next} -> ticks(max(1, Next - Now), Monitor, Servers#{Monitor => Server});
+        {error, _} -> ticks(1000, Monitor, Servers#{Monitor => Server})
+    catch
+        error:Reason when Reason =:= badarg; Reason =:= undef ->
+            demonitor(Monitor, [flush]),
+            maps:remove(Monitor, Servers)
+    end.
+
+-spec ticks(pos_integer(), reference(), map()) -> map().
+ticks(Wait, Monitor, Servers) ->
     _ = erlang:send_after(Wait, self(), {tick, Monitor}),
-    ok.
+    Servers.

@@ -29,16 +29,18 @@
 %%% @end
 -module(curve_tun_dns_registry).
 -behaviour(curve_tun_registry).
+-behaviour(curve_tun_keeper).
 
--export([start_link/0, handle/0, lookup/1, verify/2, server_keys/2]).
+-export([start_link/0, open/0, handle/0, lookup/1, verify/2, server_keys/2]).
 
 -define(UINT32_MAX, 16#ffffffff).
 
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE, fun open/0).
+    curve_tun_keeper:start_link(?MODULE).
 
+%% @private
 -spec open() -> {ok, curve_tun_nif:registry()} | {error, atom() | curve_tun:option_error()}.
 open() ->
     Settings = application:get_env(curve_tun, registry_dns, []),

@@ -3,7 +3,7 @@
 %%% key or the entries that it had, and a client's file of known servers is opened once. They end with the application.
 -module(curve_tun_keep).
 
--export([get_or_make/2, find/1, forget_all/0]).
+-export([get_or_make/2, find/1, is_current/1, forget_all/0]).
 
 %% A provider, or a file of known servers.
 -type user() :: module() | {known_servers, file:filename_all()}.
@@ -11,9 +11,12 @@
 %% Gives what is kept for its user, or keeps what `Make' makes.
 -spec get_or_make(user(), fun(() -> {ok, Value} | {error, Reason})) -> {ok, Value} | {error, Reason}.
 get_or_make(User, Make) ->
-    case find(User) of
+    case kept(User) of
         {ok, Value} ->
             {ok, Value};
+        stale ->
+            _ = persistent_term:erase({?MODULE, User}),
+            maybe_keep(User, Make());
         error ->
             maybe_keep(User, Make())
     end.
@@ -25,12 +28,33 @@ maybe_keep(User, {ok, Value}) ->
 maybe_keep(_User, {error, Reason}) ->
     {error, Reason}.
 
--spec find(user()) -> {ok, term()} | error.
-find(User) ->
-    case persistent_term:get({?MODULE, User}, none) of
-        none -> error;
-        Value -> {ok, Value}
+%% Gives what is kept for a provider. Its process makes it anew if the NIF is another by now.
+-spec find(module()) -> {ok, term()} | error.
+find(Module) ->
+    case kept(Module) of
+        {ok, Value} -> {ok, Value};
+        stale -> curve_tun_keeper:again(Module);
+        error -> error
     end.
+
+-spec kept(user()) -> {ok, term()} | stale | error.
+kept(User) ->
+    case persistent_term:get({?MODULE, User}, none) of
+        none ->
+            error;
+        Value ->
+            case is_current(Value) of
+                true -> {ok, Value};
+                false -> stale
+            end
+    end.
+
+%% Whether an object was made by the NIF that is loaded. When its module was deleted and loaded again, those made before
+%% are of no use to it.
+-spec is_current(term()) -> boolean().
+is_current(Object) ->
+    %% Not by a call that would load the module: while its old code is in the way, such a call may never return.
+    erlang:function_exported(curve_tun_nif, is_current, 1) andalso curve_tun_nif:is_current(Object).
 
 -spec forget_all() -> ok.
 forget_all() ->

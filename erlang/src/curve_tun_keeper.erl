@@ -4,30 +4,58 @@
 -module(curve_tun_keeper).
 -behaviour(gen_server).
 
--export([start_link/2]).
--export([init/1, handle_call/3, handle_cast/2]).
+-include_lib("kernel/include/logger.hrl").
 
--type make() :: fun(() -> {ok, curve_tun_nif:vault() | curve_tun_nif:registry()} | {error, term()}).
+-export([start_link/1, again/1]).
+-export([init/1, handle_call/3, handle_cast/2, code_change/3]).
 
--spec start_link(module(), make()) -> {ok, pid()} | {error, term()}.
-start_link(Module, Make) ->
-    case gen_server:start_link({local, Module}, ?MODULE, {Module, Make}, []) of
+-callback open() -> {ok, curve_tun_nif:vault() | curve_tun_nif:registry()} | {error, term()}.
+
+-spec start_link(module()) -> {ok, pid()} | {error, term()}.
+start_link(Module) ->
+    case gen_server:start_link({local, Module}, ?MODULE, Module, []) of
         {ok, Pid} -> {ok, Pid};
         {error, Reason} -> {error, Reason};
         ignore -> {error, ignore}
     end.
 
--spec init({module(), make()}) -> {ok, none} | {stop, term()}.
-init({Module, Make}) ->
-    case curve_tun_keep:get_or_make(Module, Make) of
-        {ok, _} -> {ok, none};
+%% Has a vault or registry of a NIF that is gone opened again.
+-spec again(module()) -> {ok, curve_tun_nif:vault() | curve_tun_nif:registry()} | error.
+again(Module) ->
+    try gen_server:call(Module, again, infinity)
+    catch exit:_ -> error
+    end.
+
+-spec init(module()) -> {ok, module()} | {stop, term()}.
+init(Module) ->
+    case curve_tun_keep:get_or_make(Module, fun Module:open/0) of
+        {ok, _} -> {ok, Module};
         {error, Reason} -> {stop, Reason}
     end.
 
--spec handle_call(term(), gen_server:from(), none) -> {reply, {error, badarg}, none}.
-handle_call(_Call, _From, none) ->
-    {reply, {error, badarg}, none}.
+-spec handle_call(term(), gen_server:from(), module()) -> {reply, {ok, term()} | error | {error, badarg}, module()}.
+handle_call(again, _From, Module) ->
+    {reply, reopened(Module), Module};
+handle_call(_Call, _From, Module) ->
+    {reply, {error, badarg}, Module}.
 
--spec handle_cast(term(), none) -> {noreply, none}.
-handle_cast(_Cast, none) ->
-    {noreply, none}.
+%% What the other NIF has made is let go by those who hold it, for a vault is opened once at a time.
+-spec reopened(module()) -> {ok, curve_tun_nif:vault() | curve_tun_nif:registry()} | error.
+reopened(Module) ->
+    _ = [curve_tun_request:reloaded(Pid) || Pid <- curve_tun_connection_sup:children()],
+    _ = [gen_server:cast(Pid, reloaded) || Pid <- curve_tun_listener_sup:children()],
+    case curve_tun_keep:get_or_make(Module, fun Module:open/0) of
+        {ok, Opened} ->
+            {ok, Opened};
+        {error, Reason} ->
+            ?LOG_ERROR("~ts could not be opened again after curve_tun_nif was reloaded: ~tp", [Module, Reason]),
+            error
+    end.
+
+-spec handle_cast(term(), module()) -> {noreply, module()}.
+handle_cast(_Cast, Module) ->
+    {noreply, Module}.
+
+-spec code_change(term(), module(), term()) -> {ok, module()}.
+code_change(_OldVsn, Module, _Extra) ->
+    {ok, Module}.

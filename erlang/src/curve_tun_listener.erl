@@ -8,8 +8,8 @@
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
--export([start/2, start_link/1, accept/3, call/2, wait/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
+-export([start/2, start_link/1, accept/3, wait_for_client/4, call/2, wait/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3, format_status/1]).
 -export([acceptor/3]).
 -export_type([start/0]).
 
@@ -79,15 +79,22 @@ accept(Listener, Kind, Timeout) ->
 %% Nothing is sent to a process before it takes its connection here: it may have stopped to wait.
 -spec accept_until(pid(), accept | transport, curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
 accept_until(Listener, Kind, Deadline) ->
-    case call(Listener, {Kind, curve_tun_time:left(Deadline)}) of
-        {ok, {curve_tun_socket, Connection, _, _} = Socket} ->
+    Request = gen_server:send_request(Listener, {Kind, curve_tun_time:left(Deadline)}),
+    ?MODULE:wait_for_client(Request, Listener, Kind, Deadline).
+
+-spec wait_for_client(gen_server:request_id(), pid(), accept | transport, curve_tun_time:deadline()) ->
+          {ok, curve_tun:socket()} | {error, atom()}.
+wait_for_client(RequestId, Listener, Kind, Deadline) ->
+    case gen_server:wait_response(RequestId, ?RENEW) of
+        {reply, {ok, {curve_tun_socket, Connection, _, _} = Socket}} ->
             case curve_tun_request:take(Connection) of
                 ok -> {ok, Socket};
                 %% It ended meanwhile.
                 {error, _} -> accept_until(Listener, Kind, Deadline)
             end;
-        {error, Reason} ->
-            {error, Reason}
+        {reply, {error, Reason}} -> {error, Reason};
+        {error, _} -> {error, closed};
+        timeout -> ?MODULE:wait_for_client(RequestId, Listener, Kind, Deadline)
     end.
 
 -spec call(pid(), term()) -> term().
@@ -114,12 +121,17 @@ terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters, acc
     _ = [answer(Waiter, {error, closed}) || Waiter <- queue:to_list(Waiters)],
     gen_tcp:close(Socket).
 
+-spec code_change(term(), #listener{}, term()) -> {ok, #listener{}}.
+code_change(_OldVsn, S, _Extra) ->
+    {ok, S}.
+
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
 format_status(Status) ->
-    maps:map(fun(state, #listener{start = #{socket := Socket}, in_flight = InFlight, waiters = Waiters}) ->
-                     #{socket => Socket, in_flight => map_size(InFlight), waiters => queue:len(Waiters)};
-                (_, Value) -> Value
-             end, Status).
+    curve_tun_report:status(state, fun shown/1, Status).
+
+-spec shown(#listener{}) -> map().
+shown(#listener{start = #{socket := Socket}, in_flight = InFlight, waiters = Waiters}) ->
+    #{socket => Socket, in_flight => map_size(InFlight), waiters => queue:len(Waiters)}.
 
 -spec handle_call(term(), gen_server:from(), #listener{}) -> {noreply, #listener{}} | {reply, term(), #listener{}} |
           {stop, normal, ok, #listener{}}.
@@ -153,7 +165,12 @@ handle_call(close, _From, S) ->
 handle_call(_Call, _From, S) ->
     {reply, {error, badarg}, S}.
 
--spec handle_cast(term(), #listener{}) -> {noreply, #listener{}}.
+-spec handle_cast(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
+handle_cast(reloaded, #listener{prepared = #{role := {server, Server}}} = S) ->
+    case curve_tun_keep:is_current(Server) of
+        true -> {noreply, S};
+        false -> {stop, normal, S}
+    end;
 handle_cast(_Cast, S) ->
     {noreply, S}.
 

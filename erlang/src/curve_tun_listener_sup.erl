@@ -3,7 +3,7 @@
 -module(curve_tun_listener_sup).
 -behaviour(supervisor).
 
--export([start_link/0, start_child/1]).
+-export([start_link/0, start_child/1, children/0]).
 -export([init/1]).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -17,6 +17,14 @@ start_child(Start) ->
         {error, Reason} -> {error, Reason}
     catch
         exit:_ -> {error, closed}
+    end.
+
+%% All listeners; none when there is no supervisor.
+-spec children() -> [pid()].
+children() ->
+    try [Pid || {_, Pid, _, _} <- supervisor:which_children(?MODULE), is_pid(Pid)]
+    catch
+        exit:_ -> []
     end.
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.

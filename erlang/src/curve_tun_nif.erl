@@ -17,7 +17,7 @@
 -export([known_open/1, known_check/4, known_remember/4]).
 -export([server_new/5, server_tick/2]).
 -export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
--export([established/2, peer_public_key/1, close/1, ended/3, end_of/1]).
+-export([established/2, peer_public_key/1, close/1, ended/3, end_of/1, is_current/1]).
 -export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
 -export_type([vault/0, registry/0, known/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0,
@@ -67,13 +67,21 @@
 -type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask | none} | {error, atom()}.
 %% How a handshake goes on. `ask' is a request to a vault or a registry of the NIF's that takes its time: see `ask/2'.
 
+%% From the file that the environment names, for programs in an archive, or from priv/.
 -spec load() -> ok | {error, {atom(), string()}}.
 load() ->
-    Priv = case code:priv_dir(curve_tun) of
-               {error, bad_name} -> filename:join([filename:dirname(code:which(?MODULE)), "..", "priv"]);
-               Dir -> Dir
+    File = case os:getenv("CURVE_TUN_NIF") of
+               false -> filename:join(priv(), "curve_tun_nif");
+               Named -> filename:rootname(Named, ".so")
            end,
-    erlang:load_nif(filename:join(Priv, "curve_tun_nif"), 0).
+    erlang:load_nif(File, 0).
+
+-spec priv() -> file:filename().
+priv() ->
+    case code:priv_dir(curve_tun) of
+        {error, bad_name} -> filename:join([filename:dirname(code:which(?MODULE)), "..", "priv"]);
+        Dir -> Dir
+    end.
 
 -spec public_key_to_text(curve_tun:public_key()) -> binary().
 public_key_to_text(_Key) -> erlang:nif_error(not_loaded).
@@ -210,6 +218,10 @@ ended(_Connection, _Role, _Reason) -> erlang:nif_error(not_loaded).
 
 -spec end_of(connection()) -> {client | server, Reason :: atom()} | none.
 end_of(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Whether an object is one that this NIF can use: those made before its module was deleted, purged and loaded again are not.
+-spec is_current(vault() | registry() | known() | server() | connection()) -> boolean().
+is_current(_Object) -> erlang:nif_error(not_loaded).
 
 %% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `ok' when the messages are on the
 %% pile of a sender that has the turn, `busy' when somebody else has it, or the caller is to leave it to the sender.

@@ -3,7 +3,7 @@
 -module(curve_tun_request).
 
 -export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, offer/2, take/1, call/2, wait/1]).
--export([send_failed/2, sender_idle/3, watch_again/1]).
+-export([send_failed/2, sender_idle/3, watch_again/1, reloaded/1]).
 
 -define(RENEW, 1000).
 
@@ -68,6 +68,11 @@ sender_idle(Connection, Sender, Asked) ->
 -spec watch_again(pid()) -> ok.
 watch_again(Connection) ->
     gen_statem:cast(Connection, watch_again).
+
+%% Has the connection end if the NIF that it was made with is not the one that is loaded.
+-spec reloaded(pid()) -> ok.
+reloaded(Connection) ->
+    gen_statem:cast(Connection, reloaded).
 
 %% Asks a connection. One that is gone is closed.
 -spec call(pid(), term()) -> term().

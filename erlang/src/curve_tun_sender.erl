@@ -10,7 +10,7 @@
 -module(curve_tun_sender).
 
 -export([send_many/2, start_link/3, enqueue/3, stop/1]).
--export([init/1, idle/1, work/1, turn_comes/2]).
+-export([init/1, loop/2, turn_comes/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
 -record(sender, {
@@ -66,11 +66,16 @@ message(_Message) ->
 
 -spec send(curve_tun:socket(), [binary()]) -> ok | {error, atom()}.
 send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =:= node() ->
-    case curve_tun_nif:seal(Nif, Messages) of
+    try curve_tun_nif:seal(Nif, Messages) of
         ok -> ok;
         busy -> curve_tun_request:call(Connection, {send, Messages});
         {error, Reason} -> {error, Reason};
         Sealed -> turn(Sealed, #sender{connection = Connection, tcp = Tcp, nif = Nif})
+    catch
+        %% Another NIF was loaded meanwhile, or none: the connection was of the one before.
+        error:Reason when Reason =:= badarg; Reason =:= undef ->
+            curve_tun_request:reloaded(Connection),
+            {error, closed}
     end;
 send({curve_tun_socket, Connection, _, _}, Messages) ->
     curve_tun_request:call(Connection, {send, Messages}).
@@ -137,62 +142,96 @@ stop(Sender) ->
 -spec init(#sender{}) -> no_return().
 init(S) ->
     process_flag(trap_exit, true),
-    idle(S).
+    loop(idle, S).
 
--spec idle(#sender{}) -> no_return().
-idle(#sender{connection = Connection, had = Had} = S) ->
+%% What is to be done next: wait, write what is on the pile, or keep the turn for a moment.
+-type next() :: idle | work | keep.
+
+%% A failure is passed on without the arguments and values in it, and without the mailbox: see `curve_tun_report'. What a
+%% version before has left for a state comes in here, and is brought up to date here.
+-spec loop(next(), #sender{}) -> no_return().
+loop(Next, #sender{connection = Connection} = S) ->
+    try step(Next, S) of
+        {system, From, Request} -> sys:handle_system_msg(Request, From, Connection, ?MODULE, [], S);
+        {Then, NewS} -> ?MODULE:loop(Then, NewS)
+    catch
+        Class:Reason:Stack ->
+            case Stack of
+                [{curve_tun_nif, _, _, _} | _] when Reason =:= badarg; Reason =:= undef ->
+                    ?MODULE:loop(idle, nif_is_gone(S));
+                _ ->
+                    curve_tun_report:forget_mailbox(),
+                    erlang:raise(Class, curve_tun_report:reason(Reason), curve_tun_report:stack(Stack))
+            end
+    end.
+
+%% Another NIF was loaded, or none: the connection was of the one before. Whoever waits for us is told so.
+-spec nif_is_gone(#sender{}) -> #sender{}.
+nif_is_gone(#sender{connection = Connection} = S) ->
+    curve_tun_request:reloaded(Connection),
+    S#sender{result = {error, closed}}.
+
+-type step() :: {next(), #sender{}} | {system, From :: term(), Request :: term()}.
+
+-spec step(next(), #sender{}) -> step().
+step(idle, #sender{connection = Connection, had = Had} = S) ->
     receive
         Message -> handle(Message, S)
     after ?IDLE ->
         %% Told to stop if that is all it was asked.
         curve_tun_request:sender_idle(Connection, self(), Had),
-        ?MODULE:idle(S)
-    end.
-
--spec handle(term(), #sender{}) -> no_return().
-handle({send, From, Messages}, #sender{had = Had} = S) ->
-    {Froms, Batch} = collect([From], [Messages], length(Messages), bytes(Messages)),
-    Reply = served(Batch, S),
-    _ = [gen_statem:reply(F, Reply) || F <- Froms],
-    ?MODULE:work(S#sender{had = Had + length(Froms)});
-handle(stop, _S) ->
-    exit(normal);
-handle({'EXIT', Connection, _}, #sender{connection = Connection}) ->
-    exit(normal);
-handle({system, From, Request}, #sender{connection = Connection} = S) ->
-    sys:handle_system_msg(Request, From, Connection, ?MODULE, [], S);
-handle(_Message, S) ->
-    ?MODULE:work(S).
-
+        {idle, S}
+    end;
 %% Writes what is on the pile, for as long as it has the turn.
--spec work(#sender{}) -> no_return().
-work(#sender{nif = Nif} = S) ->
+step(work, #sender{nif = Nif} = S) ->
     receive
         Message -> handle(Message, S)
     after 0 ->
         case curve_tun_nif:pile(Nif) of
-            none -> keep(S);
-            ok -> ?MODULE:idle(S);
-            {ok, Frames} -> piled(write({ok, Frames, []}, S), S);
-            {error, _, _} = Failed -> piled(write(Failed, S), S)
+            none -> {keep, S};
+            ok -> {idle, S};
+            {ok, Frames} -> {work, piled(write({ok, Frames, []}, S), S)};
+            {error, _, _} = Failed -> {work, piled(write(Failed, S), S)}
         end
-    end.
-
-%% What is left on the pile after a failure fails as fast.
--spec piled(ok | {error, atom()}, #sender{}) -> no_return().
-piled(Result, #sender{result = ok} = S) -> ?MODULE:work(S#sender{result = Result});
-piled(_Result, S) -> ?MODULE:work(S).
-
--spec keep(#sender{}) -> no_return().
-keep(#sender{nif = Nif} = S) ->
+    end;
+step(keep, #sender{nif = Nif} = S) ->
     receive
         Message -> handle(Message, S)
     after ?KEEP ->
         case curve_tun_nif:written(Nif) of
-            piled -> ?MODULE:work(S);
-            ok -> ?MODULE:idle(S)
+            piled -> {work, S};
+            ok -> {idle, S}
         end
     end.
+
+-spec handle(term(), #sender{}) -> step().
+handle({send, From, Messages}, #sender{had = Had} = S) ->
+    {Froms, Batch} = collect([From], [Messages], length(Messages), bytes(Messages)),
+    Had1 = Had + length(Froms),
+    try served(Batch, S) of
+        Reply -> reply(Froms, Reply), {work, S#sender{had = Had1}}
+    catch
+        error:Reason when Reason =:= badarg; Reason =:= undef ->
+            reply(Froms, {error, closed}),
+            {idle, nif_is_gone(S#sender{had = Had1})}
+    end;
+handle(stop, _S) ->
+    exit(normal);
+handle({'EXIT', Connection, _}, #sender{connection = Connection}) ->
+    exit(normal);
+handle({system, From, Request}, _S) ->
+    {system, From, Request};
+handle(_Message, S) ->
+    {work, S}.
+
+-spec reply([gen_statem:from()], ok | {error, atom()}) -> ok.
+reply(Froms, Reply) ->
+    lists:foreach(fun(From) -> gen_statem:reply(From, Reply) end, Froms).
+
+%% What is left on the pile after a failure fails as fast.
+-spec piled(ok | {error, atom()}, #sender{}) -> #sender{}.
+piled(Result, #sender{result = ok} = S) -> S#sender{result = Result};
+piled(_Result, S) -> S.
 
 %% Takes what others have asked for in the meantime.
 -spec collect([gen_statem:from()], [[binary()]], non_neg_integer(), non_neg_integer()) ->
@@ -268,10 +307,12 @@ inherit(#sender{nif = Nif, tcp = Tcp} = S) ->
     end.
 
 -spec system_continue(pid(), [sys:debug_option()], #sender{}) -> no_return().
-system_continue(_Parent, _Debug, S) -> ?MODULE:work(S).
+system_continue(_Parent, _Debug, S) -> ?MODULE:loop(work, S).
 
 -spec system_terminate(term(), pid(), [sys:debug_option()], term()) -> no_return().
-system_terminate(Reason, _Parent, _Debug, _State) -> exit(Reason).
+system_terminate(Reason, _Parent, _Debug, _State) ->
+    curve_tun_report:forget_mailbox(),
+    exit(curve_tun_report:reason(Reason)).
 
 -spec system_code_change(State, module(), term(), term()) -> {ok, State}.
 system_code_change(State, _Module, _OldVsn, _Extra) -> {ok, State}.

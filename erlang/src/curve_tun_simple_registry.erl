@@ -13,14 +13,16 @@
 %%% @end
 -module(curve_tun_simple_registry).
 -behaviour(curve_tun_registry).
+-behaviour(curve_tun_keeper).
 
--export([start_link/0, handle/0, register/2, unregister/2, lookup/1, verify/2, server_keys/2, problem/0]).
+-export([start_link/0, open/0, handle/0, register/2, unregister/2, lookup/1, verify/2, server_keys/2, problem/0]).
 
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE, fun open/0).
+    curve_tun_keeper:start_link(?MODULE).
 
+%% @private
 -spec open() -> {ok, curve_tun_nif:registry()} | {error, atom()}.
 open() ->
     case application:get_env(curve_tun, registry_file) of

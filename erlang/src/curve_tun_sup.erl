@@ -16,7 +16,7 @@ init([]) ->
         ++ curve_tun_provider:configured(registry_providers),
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
     Children = [worker(curve_tun_cookie), worker(curve_tun_turns)]
-        ++ [worker(Module) || Module <- lists:usort(Providers), curve_tun_provider:has_process(Module)]
+        ++ [provider(Module) || Module <- lists:usort(Providers), curve_tun_provider:has_process(Module)]
         ++ [worker(curve_tun_watch), supervisor(connection_sup, curve_tun_connection_sup),
             supervisor(listener_sup, curve_tun_listener_sup)],
     {ok, {Flags, Children}}.
@@ -24,6 +24,11 @@ init([]) ->
 -spec worker(module()) -> supervisor:child_spec().
 worker(Module) ->
     #{id => Module, start => {Module, start_link, []}, shutdown => 2000}.
+
+%% A release upgrade looks for processes by their modules: a vault or registry of the NIF's is in curve_tun_keeper.
+-spec provider(module()) -> supervisor:child_spec().
+provider(Module) ->
+    (worker(Module))#{modules => [Module, curve_tun_keeper]}.
 
 -spec supervisor(atom(), module()) -> supervisor:child_spec().
 supervisor(Id, Module) ->

@@ -4,16 +4,18 @@
 %%% @end
 -module(curve_tun_vault_dummy).
 -behaviour(curve_tun_vault).
+-behaviour(curve_tun_keeper).
 
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/0, handle/0, public_key/0, box/3, box_open/3, safe_nonce/0]).
+-export([start_link/0, open/0, handle/0, public_key/0, box/3, box_open/3, safe_nonce/0]).
 
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE, fun open/0).
+    curve_tun_keeper:start_link(?MODULE).
 
+%% @private
 -spec open() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
 open() ->
     ?LOG_WARNING("curve_tun_vault_dummy is in use: its secret key is public, and its connections are not secure"),

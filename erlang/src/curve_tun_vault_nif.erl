@@ -19,9 +19,10 @@
 %%% @end
 -module(curve_tun_vault_nif).
 -behaviour(curve_tun_vault).
+-behaviour(curve_tun_keeper).
 
 -export([create_file/1]).
--export([start_link/0, handle/0, public_key/0, box/3, box_open/3, safe_nonce/0]).
+-export([start_link/0, open/0, handle/0, public_key/0, box/3, box_open/3, safe_nonce/0]).
 
 %% @doc Makes a vault with a new key in a new file that only its owner can read, and gives the public key. The file is on
 %% the disk when this returns; what is already at the path is never overwritten. The application need not run.
@@ -34,8 +35,9 @@ create_file(Path) ->
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE, fun open/0).
+    curve_tun_keeper:start_link(?MODULE).
 
+%% @private
 -spec open() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
 open() ->
     case [{Key, Value} || Key <- [vault_file, vault_agent, vault_pkcs11, vault_passphrase_file],

@@ -5,7 +5,7 @@
 -behaviour(gen_server).
 
 -export([start_link/0, watch/3]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
 %% The controller of each connection, the socket by which it knows the connection, and which end that is.
 -type watched() :: #{pid() => {Controller :: pid(), curve_tun:socket(), client | server}}.
@@ -41,8 +41,8 @@ handle_cast({watch, Connection, Known}, Watched) ->
 -spec handle_info(term(), watched()) -> {noreply, watched()}.
 handle_info({'DOWN', _Ref, process, Connection, Reason}, Watched) ->
     {{Controller, {curve_tun_socket, _, _, Nif} = Socket, Role}, Rest} = maps:take(Connection, Watched),
-    ok = curve_tun_nif:close(Nif),
-    _ = in_order(Reason) orelse crashed(Controller, Socket, Role),
+    ok = ended(Nif, Role, in_order(Reason)),
+    _ = in_order(Reason) orelse tell(Controller, Socket),
     {noreply, Rest};
 handle_info(_Info, Watched) ->
     {noreply, Watched}.
@@ -51,9 +51,22 @@ handle_info(_Info, Watched) ->
 in_order({shutdown, _}) -> true;
 in_order(Reason) -> Reason =:= normal orelse Reason =:= shutdown orelse Reason =:= noproc.
 
--spec crashed(pid(), curve_tun:socket(), client | server) -> ok.
-crashed(Controller, {curve_tun_socket, _, _, Nif} = Socket, Role) ->
-    ok = curve_tun_nif:ended(Nif, Role, crashed),
+%% The keys of a connection are with a NIF that may be gone.
+-spec ended(curve_tun_nif:connection(), client | server, InOrder :: boolean()) -> ok.
+ended(Nif, Role, InOrder) ->
+    try
+        _ = InOrder orelse curve_tun_nif:ended(Nif, Role, crashed),
+        curve_tun_nif:close(Nif)
+    catch
+        error:Reason when Reason =:= badarg; Reason =:= undef -> ok
+    end.
+
+-spec tell(pid(), curve_tun:socket()) -> ok.
+tell(Controller, Socket) ->
     Controller ! {curve_tun_error, Socket, crashed},
     Controller ! {curve_tun_closed, Socket},
     ok.
+
+-spec code_change(term(), watched(), term()) -> {ok, watched()}.
+code_change(_OldVsn, Watched, _Extra) ->
+    {ok, Watched}.

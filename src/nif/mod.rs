@@ -10,6 +10,7 @@
 
 mod answerers;
 mod connection;
+mod current;
 mod dns;
 mod keys;
 mod known;
