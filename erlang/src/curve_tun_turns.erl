@@ -13,7 +13,7 @@
 -behaviour(gen_server).
 
 -export([start_link/0, call/2, wait/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 -export_type([turn/0, source/0]).
 
 -type source() :: curve_tun_shares:source() | local.
@@ -87,6 +87,10 @@ init([]) ->
 terminate(_Reason, #turns{callers = Callers}) ->
     _ = [exit(Pid, kill) || Pid <- maps:keys(Callers)],
     ok.
+
+-spec code_change(term(), #turns{}, term()) -> {ok, #turns{}}.
+code_change(_OldVsn, T, _Extra) ->
+    {ok, T}.
 
 -spec handle_call(term(), gen_server:from(), #turns{}) -> {reply, {error, badarg}, #turns{}}.
 handle_call(_Call, _From, T) ->
