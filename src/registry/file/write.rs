@@ -2,6 +2,7 @@
 
 use super::guard::check_folders;
 use crate::error::{Error, Result};
+use crate::size_limit::writing;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -64,7 +65,7 @@ impl Writer {
             return Err(error);
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-        file.write_all(bytes)?;
+        writing(|| file.write_all(bytes))?;
         let old = match fs::metadata(&self.path) {
             Ok(old) => Some(old),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,

@@ -1,6 +1,7 @@
 //! Where a vault's file is: made so that nobody else ever could read it, opened only if that is so.
 
 use crate::error::{Error, Result};
+use crate::size_limit::writing;
 use nix::unistd::geteuid;
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -67,7 +68,7 @@ pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
     let fill = || {
         // The umask may have taken bits away that the owner needs.
         file.set_permissions(Permissions::from_mode(MODE))?;
-        file.write_all_at(contents, 0)?;
+        writing(|| file.write_all_at(contents, 0))?;
         file.sync_all()?;
         sync_folder(path)
     };
