@@ -134,13 +134,16 @@ impl AgentVault {
 /// Once the deadline has passed, `FileNotFound` or `ConnectionRefused` if there was no agent to the last, `Closed` if it
 /// let go of us, as it does of other users' processes, `Timeout` if it did not answer; at once, all others.
 fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
+    let mut absent = Error::Timeout;
     loop {
         let reached = socket::connect_to(path).and_then(|stream| Ok((greet(&stream, deadline)?, stream)));
-        let absent = match reached {
-            Err(error @ (Error::FileNotFound | Error::ConnectionRefused | Error::Closed)) => error,
-            Err(Error::WouldBlock) => Error::Timeout,
+        match reached {
+            Err(error @ (Error::FileNotFound | Error::ConnectionRefused | Error::Closed)) => absent = error,
+            Err(Error::WouldBlock) => absent = Error::Timeout,
+            // The time was over before it could do again what it did.
+            Err(Error::Timeout) => return Err(absent),
             reached => return reached,
-        };
+        }
         let left = deadline.left().map_err(|_| absent)?;
         std::thread::sleep(left.min(RETRY));
     }
