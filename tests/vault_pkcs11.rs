@@ -169,6 +169,7 @@ fn without_a_place_for_the_state_the_users_own_is_taken() {
         let mut command = Command::new(agent::TOOL);
         let pin = hsm.folder().join("home-pin");
         fs::write(&pin, PIN).unwrap();
+        fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         command.args(["keygen", "--pkcs11", uri, "--passphrase-file"]).arg(pin);
         command.env_remove("XDG_STATE_HOME").env_remove("HOME").envs(home.map(|home| ("HOME", home)));
         command.output().unwrap()

@@ -1,12 +1,12 @@
 //! `curve-tun public`: the public key that belongs to a secret one.
 
 use super::failure::{Failure, Outcome, print};
-use super::input;
-use super::vault::{PassphraseArgs, Pkcs11Vault, file_failure, with_pin};
+use super::input::secret_key;
+use super::vault::{Pkcs11Vault, file_failure, with_pin};
 use curve_tun::vault::FileVault;
 #[cfg(target_os = "linux")]
 use curve_tun::vault::{AgentVault, Vault};
-use curve_tun::{Error, PublicKey, SecretKey};
+use curve_tun::{Error, PublicKey};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,8 +18,9 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     of: Of,
-    #[command(flatten)]
-    pin: PassphraseArgs,
+    /// Read the PIN from the first line of FILE, "-" for standard input, instead of asking at the terminal
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vault", "agent", "secret"])]
+    passphrase_file: Option<PathBuf>,
 }
 
 /// Whose public key it is.
@@ -45,7 +46,9 @@ pub fn run(args: Args) -> Outcome {
         Of { vault: Some(path), .. } => of_vault(path)?,
         Of { agent: Some(path), .. } => of_agent(path)?,
         Of { pkcs11: Some(uri), .. } => {
-            with_pin("find the key in the token", &args.pin, |pin| Pkcs11Vault::inspect(uri, pin))?
+            with_pin("find the key in the token", &args.passphrase_file.into(), |pin| {
+                Pkcs11Vault::inspect(uri, pin)
+            })?
         }
         Of { secret: Some(path), .. } => of_secret(path)?,
         _ => return Err(Failure::from(Error::InvalidArgument)),
@@ -62,8 +65,19 @@ fn of_vault(path: &Path) -> Result<PublicKey, Failure> {
 #[cfg(target_os = "linux")]
 fn of_agent(path: &Path) -> Result<PublicKey, Failure> {
     let agent = AgentVault::open(path).map_err(|error| {
-        Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()))
-            .hint("\"curve-tun agent --vault FILE --socket PATH\" runs one.")
+        let failure = Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()));
+        match error {
+            Error::FileNotFound | Error::ConnectionRefused => failure.hint(
+                "None listens there, and none came within 5 seconds. \"curve-tun agent --vault FILE --socket PATH\" runs \
+                 one.",
+            ),
+            Error::PermissionDenied | Error::Closed => failure.hint(
+                "An agent answers only processes of the user that it runs as, and of root: be that user (\"sudo -u USER\").",
+            ),
+            Error::InvalidArgument => failure.hint("The path of a socket has at most 107 bytes."),
+            Error::VaultVersion => failure.hint("Have agent and clients of one version."),
+            _ => failure.hint("Is it an agent that listens there? If so, restart it."),
+        }
     })?;
     Ok(agent.public_key())
 }
@@ -74,10 +88,5 @@ fn of_agent(_: &Path) -> Result<PublicKey, Failure> {
 }
 
 fn of_secret(path: &Path) -> Result<PublicKey, Failure> {
-    let text = input::secret_line(path)?;
-    let secret = SecretKey::from_text(&text).map_err(|error| {
-        Failure::new(format_args!("{}: {error}", path.display()))
-            .hint("The file must hold the secret key alone, in the form that keygen prints after \"secret\".")
-    })?;
-    Ok(secret.public_key()?)
+    Ok(secret_key(path)?.public_key()?)
 }
