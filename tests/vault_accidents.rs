@@ -109,7 +109,7 @@ impl Disk {
             }
             Event::Damaged(index) => self.spoil(index, |written| written[0].iter().map(|b| !b).collect())?,
             Event::Torn(index) => self.spoil(index, |written| {
-                let [.., old, new] = &written[..] else { panic!("it was written twice") };
+                let [.., old, new] = written else { panic!("it was written twice") };
                 [&new[..16], &old[16..]].concat()
             })?,
             Event::Killed(writes, in_next) => {

@@ -45,7 +45,8 @@ impl AgentVault {
     /// there yet is waited for.
     ///
     /// # Errors
-    /// Once that time is over, `FileNotFound` if there is no socket, `ConnectionRefused` if no agent listens at it. At
+    /// Once that time is over, `FileNotFound` if there is no socket, `ConnectionRefused` if no agent listens at it,
+    /// `Closed` if it does not serve this user. At
     /// once, `PermissionDenied` if it is another user's, `VaultVersion` if it speaks a later protocol, `Timeout` if it does not answer,
     /// `VaultFailed` if it answers nonsense, `InvalidArgument` for a path of over 107 bytes, `TooManyFiles`,
     /// `CryptoUnavailable`.
