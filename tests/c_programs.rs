@@ -145,6 +145,11 @@ fn sockets() {
 }
 
 #[test]
+fn times() {
+    run("times", "--leak-check=full");
+}
+
+#[test]
 fn threads() {
     run("threads", "--leak-check=full");
 }
