@@ -47,7 +47,7 @@ fn a_key_is_found_again_by_its_name_or_its_identifier_and_its_counter_goes_on() 
     for (round, uri) in [&uri, &by_id].into_iter().enumerate() {
         let vault = open(uri).unwrap();
         assert_eq!(vault.public_key(), key);
-        assert_eq!(counter(&vault).unwrap(), first + STEP * (round as u64 + 1));
+        assert_eq!(counter(&vault).unwrap(), first + 2 * STEP * (round as u64 + 1));
     }
     let with_pin = format!("{uri}&pin-value={}", std::str::from_utf8(PIN).unwrap());
     assert_eq!(Pkcs11Vault::open(&with_pin, None).unwrap().public_key(), key);
