@@ -137,13 +137,16 @@ impl AgentVault {
 fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
     let mut absent = Error::Timeout;
     loop {
-        let reached = socket::connect_to(path).and_then(|stream| Ok((greet(&stream, deadline)?, stream)));
-        match reached {
-            Err(error @ (Error::FileNotFound | Error::ConnectionRefused | Error::Closed)) => absent = error,
-            Err(Error::WouldBlock) => absent = Error::Timeout,
+        let stream = socket::connect_to(path).map_err(Broken::Line);
+        match stream.and_then(|stream| Ok((greet(&stream, deadline)?, stream))) {
+            Ok(reached) => return Ok(reached),
+            Err(Broken::Line(error @ (Error::FileNotFound | Error::ConnectionRefused | Error::Closed))) => {
+                absent = error;
+            }
+            Err(Broken::Line(Error::WouldBlock)) => absent = Error::Timeout,
             // The time was over before it could do again what it did.
-            Err(Error::Timeout) => return Err(absent),
-            reached => return reached,
+            Err(Broken::Line(Error::Timeout)) => return Err(absent),
+            Err(Broken::Line(error) | Broken::Refused(error)) => return Err(error),
         }
         let left = deadline.left().map_err(|_| absent)?;
         std::thread::sleep(left.min(RETRY));
@@ -182,14 +185,11 @@ impl From<Error> for Broken {
 }
 
 /// Asks for the agent's public key, and with it whether it speaks this protocol.
-fn greet(stream: &OwnedFd, deadline: Deadline) -> Result<PublicKey> {
+fn greet(stream: &OwnedFd, deadline: Deadline) -> std::result::Result<PublicKey, Broken> {
     let (mut version, mut public) = ([0; 1], [0; KEY_BYTES]);
     let request = wire::frame(&[&[wire::PUBLIC_KEY, wire::VERSION]])?;
-    match exchange(stream, &request, &mut [&mut version, &mut public], deadline) {
-        Ok(()) if version == [wire::VERSION] => Ok(PublicKey(public)),
-        Ok(()) => Err(Error::VaultFailed),
-        Err(Broken::Refused(error) | Broken::Line(error)) => Err(error),
-    }
+    exchange(stream, &request, &mut [&mut version, &mut public], deadline)?;
+    if version == [wire::VERSION] { Ok(PublicKey(public)) } else { Err(Broken::Line(Error::VaultFailed)) }
 }
 
 /// One request and its response.
