@@ -26,6 +26,7 @@ pub mod net;
 mod nif;
 pub mod protocol;
 pub mod registry;
+mod size_limit;
 #[cfg(any(feature = "dns", feature = "net", feature = "nif"))]
 mod thread;
 pub mod vault;

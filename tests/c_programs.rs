@@ -163,6 +163,11 @@ fn sockets_with_a_link_local_address() {
 }
 
 #[test]
+fn times() {
+    run("times", "--leak-check=full");
+}
+
+#[test]
 fn threads() {
     run("threads", "--leak-check=full");
 }

@@ -73,6 +73,7 @@ fn keygen_prints_a_pair_and_public_its_public_key() {
     }
     let (_folder, path, text) = place();
     fs::write(&path, secret).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     assert_eq!(key(&printed(run(&["public", "--secret", &text]))).to_string(), public);
     refused(run_with(&["public", "--secret", "-"], b"nonsense"), "44 characters");
     refused(run_with(&["public", "--secret", "-"], &[b'a'; 2000]), "1024 bytes");
@@ -96,6 +97,7 @@ fn a_vault_is_sealed_by_a_passphrase_from_a_file_or_standard_input() {
     let (folder, path, text) = place();
     let file = folder.path().join("passphrase");
     fs::write(&file, "correct horse\n").unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     let file = file.to_str().unwrap();
     let make = ["keygen", "--vault", &text, "--cost", "interactive", "--passphrase-file", file];
     let public = key(&printed(run(&make)));
@@ -211,8 +213,7 @@ fn at_terminal(args: &[&str], answers: &[(&str, &str)]) -> String {
             assert_eq!(screen.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&shown));
             shown.push(byte[0]);
         }
-        // The prompt is printed just before the echo is turned off.
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        // The echo was turned off before.
         keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
     }
     screen.read_to_end(&mut shown).unwrap();

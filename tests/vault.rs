@@ -85,3 +85,34 @@ fn a_vault_remembers_the_sixty_four_peers_that_it_met_last() {
     vault.forget_agreements();
     assert_eq!([agreed(1), agreed(1), agreed(64)], [1, 0, 1]);
 }
+
+#[test]
+fn a_forged_vouch_costs_the_same_and_changes_nothing_whether_or_not_its_peer_is_remembered() {
+    let vault = MemoryVault::generate().unwrap();
+    let peers: Vec<_> = (0..=64).map(|_| MemoryVault::generate().unwrap()).collect();
+    let stranger = MemoryVault::generate().unwrap();
+    // What it costs the vault to be sent a vouch in the name of `peer`, genuine or not: agreements and openings.
+    let cost = |sealed_by: &MemoryVault, peer: &MemoryVault| {
+        let (mut sealed, mut opened) = ([0; 48], [0; 32]);
+        let nonce = sealed_by.box_seal(Purpose::Vouch, &vault.public_key(), &[7; 32], &mut sealed).unwrap();
+        let before = (curve_tun::inject::agreements(), curve_tun::inject::openings());
+        let result = vault.box_open(Purpose::Vouch, &peer.public_key(), &nonce, &sealed, &mut opened);
+        let genuine = std::ptr::eq(sealed_by, peer);
+        assert_eq!(result, if genuine { Ok(()) } else { Err(Error::BadPacket) });
+        (curve_tun::inject::agreements() - before.0, curve_tun::inject::openings() - before.1)
+    };
+    // Before anybody has come; then with one, and with as many as are remembered.
+    let of_a_stranger = cost(&stranger, &peers[0]);
+    for count in [1, 64] {
+        let opened = peers[..count].iter().filter(|peer| cost(peer, peer).1 > 0);
+        assert_eq!(opened.count(), count);
+        for claimed in [&peers[0], &peers[count - 1], &peers[64]] {
+            assert_eq!(cost(&stranger, claimed), of_a_stranger);
+        }
+    }
+    // 0 came first, and is the one to go, however often strangers claim to be it.
+    (0..3).for_each(|_| assert_eq!(cost(&stranger, &peers[0]), of_a_stranger));
+    assert_eq!(cost(&peers[64], &peers[64]).0, 1, "64 is new");
+    assert_eq!([1, 63, 64].map(|peer: usize| cost(&peers[peer], &peers[peer]).0), [0; 3]);
+    assert_eq!(cost(&peers[0], &peers[0]).0, 1, "0 was forgotten");
+}

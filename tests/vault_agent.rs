@@ -346,13 +346,34 @@ fn an_agent_that_answers_nonsense_is_an_error() {
 }
 
 #[test]
-fn where_there_is_no_agent_that_is_said_at_once() {
+fn where_no_agent_comes_that_is_said_when_the_time_is_over() {
     let house = House::new();
-    assert_eq!(AgentVault::open(&house.socket).err(), Some(Error::FileNotFound));
+    let open = |timeout| AgentVault::open_with_timeout(&house.socket, timeout).err();
+    let short = Duration::from_millis(100);
+    for timeout in [Duration::ZERO, short] {
+        assert_eq!(open(timeout), Some(Error::FileNotFound));
+    }
     drop(UnixListener::bind(&house.socket).unwrap());
-    assert_eq!(AgentVault::open(&house.socket).err(), Some(Error::ConnectionRefused));
+    for timeout in [Duration::ZERO, short] {
+        assert_eq!(open(timeout), Some(Error::ConnectionRefused));
+    }
     let long = house.socket.with_file_name("x".repeat(120));
     assert_eq!(AgentVault::open(&long).err(), Some(Error::InvalidArgument));
+}
+
+#[test]
+fn a_program_that_starts_before_its_agent_waits_for_it() {
+    let house = House::new();
+    let folder = house.socket.with_file_name("run");
+    let socket = folder.join("socket");
+    thread::scope(|scope| {
+        let client = scope.spawn(|| AgentVault::open_with_timeout(&socket, SOON).unwrap().public_key());
+        // Neither is there a folder, nor later a socket, nor then anybody who listens at it.
+        fs::create_dir(&folder).unwrap();
+        drop(UnixListener::bind(&socket).unwrap());
+        let _agent = AgentProcess::start(&house.vault, &socket);
+        assert_eq!(client.join().unwrap(), house.key);
+    });
 }
 
 #[test]

@@ -112,6 +112,7 @@ fn an_agent_leaves_no_key_and_no_passphrase_after_sigterm() {
     let file = |name: &str| folder.path().join(name);
     let (vault, socket, secret) = (file("vault"), file("socket"), file("passphrase"));
     fs::write(&secret, letters(7)).unwrap();
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let keys = sealed_vault(&vault, &letters(7));
     let passphrase = Needle::take(&mut letters(7));
     let arguments = ["--vault".as_ref(), vault.as_os_str(), "--passphrase-file".as_ref(), secret.as_os_str()];
@@ -134,6 +135,7 @@ fn an_agent_of_a_token_leaves_no_pin_and_no_key_after_sigterm() {
     let hsm = SoftHsm::get();
     let pin_file = hsm.folder().join("agent-pin");
     fs::write(&pin_file, letters(9)).unwrap();
+    fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     hsm.init_token("agent", &pin_file);
     let (uri, socket) = (hsm.uri("agent", "key"), hsm.folder().join("agent-socket"));
     drop(Pkcs11Vault::generate(&uri, Some(&letters(9))).unwrap());

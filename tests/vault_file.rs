@@ -216,36 +216,6 @@ fn tie_slots(file: &mut [u8]) {
 }
 
 #[test]
-fn slots_that_nobody_wrote_are_refused() {
-    let (_folder, path) = place();
-    drop(create(&path));
-    let whole = fs::read(&path).unwrap();
-    // Each slot: its sequence number, which is even in the first, and its bound.
-    let try_with = |slots: [(u64, u64); 2]| {
-        let mut file = whole.clone();
-        for (page, (sequence, bound)) in [PAGE, 2 * PAGE].into_iter().zip(slots) {
-            file[page..page + 8].copy_from_slice(&sequence.to_be_bytes());
-            file[page + 8..page + 16].copy_from_slice(&bound.to_be_bytes());
-        }
-        tie_slots(&mut file);
-        fs::write(&path, file).unwrap();
-        open(&path).err()
-    };
-    for newer_first in [false, true] {
-        let pair = |old: u64, new: u64, step: u64| {
-            let slots = [(old, 7 * STEP), (new, 7 * STEP + step)];
-            if newer_first { [slots[1], slots[0]] } else { slots }
-        };
-        let old = if newer_first { 7 } else { 8 };
-        assert_eq!(try_with(pair(old, old + 1, STEP)), None);
-        assert_eq!(try_with(pair(old, old + 1, STEP + 1)), Some(Error::VaultCorrupt), "too high a step");
-        assert_eq!(try_with(pair(old, old + 3, STEP)), Some(Error::VaultCorrupt), "a number left out");
-    }
-    assert_eq!(try_with([(8, STEP), (9, 0)]), Some(Error::VaultCorrupt), "a bound that falls");
-    assert_eq!(try_with([(9, 0), (8, STEP)]), Some(Error::VaultCorrupt), "each in the other's place");
-}
-
-#[test]
 fn a_public_key_that_is_not_the_secrets_is_refused() {
     let (_folder, path) = place();
     drop(create(&path));
@@ -312,51 +282,6 @@ fn each_other_length_is_an_error() {
             assert_eq!(FileVault::open(&path, passphrase).err(), Some(Error::VaultCorrupt), "{len} bytes");
         }
     }
-}
-
-#[test]
-fn damaged_slots_are_healed_and_no_counter_comes_again() {
-    let (_folder, path) = place();
-    drop(create(&path));
-    let mut last = None;
-    for round in 0..24 {
-        let mut file = fs::read(&path).unwrap();
-        // Now the one, now the other, sometimes one twice, sometimes none.
-        if round % 3 != 2 {
-            file[PAGE * (1 + round / 2 % 2) + round % SLOT] ^= 0xff;
-        }
-        fs::write(&path, &file).unwrap();
-        let vault = open(&path).unwrap();
-        for _ in 0..3 {
-            let next = counter(&vault);
-            assert!(last.is_none_or(|last| next > last), "round {round}");
-            last = Some(next);
-        }
-    }
-    let mut file = fs::read(&path).unwrap();
-    (file[PAGE], file[2 * PAGE]) = (!file[PAGE], !file[2 * PAGE]);
-    fs::write(&path, &file).unwrap();
-    assert_eq!(open(&path).err(), Some(Error::VaultCorrupt));
-}
-
-#[test]
-fn slots_of_another_vault_or_of_another_time_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let [(path, _), (other, _)] = used_vaults(&folder);
-    let (old, foreign) = (fs::read(&path).unwrap(), fs::read(&other).unwrap());
-    fs::write(&path, [&old[..PAGE], &foreign[PAGE..]].concat()).unwrap();
-    assert_eq!(open(&path).err(), Some(Error::VaultCorrupt));
-    fs::write(&path, &old).unwrap();
-    for _ in 0..4 {
-        counter(&open(&path).unwrap());
-    }
-    let new = fs::read(&path).unwrap();
-    // Two slots that no run can leave together: which of them counts cannot be told.
-    fs::write(&path, [&new[..2 * PAGE], &old[2 * PAGE..]].concat()).unwrap();
-    assert_eq!(open(&path).err(), Some(Error::VaultCorrupt));
-    // The slots swapped.
-    fs::write(&path, [&new[..PAGE], &new[2 * PAGE..], &new[PAGE..2 * PAGE]].concat()).unwrap();
-    assert_eq!(open(&path).err(), Some(Error::VaultCorrupt));
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn module(point_bytes: usize) -> PathBuf {
 fn tool(args: &[&str]) -> Output {
     let pin = SoftHsm::get().folder().join("newer-pin");
     std::fs::write(&pin, PIN).unwrap();
+    std::fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     Command::new(agent::TOOL).args(args).arg("--passphrase-file").arg(pin).output().unwrap()
 }
 

@@ -295,7 +295,9 @@ accept_more(#listener{accepting = false, paused = false, held = none, acceptor =
             S;
         Waiters ->
             Deadline = lists:max([D || #waiter{deadline = D} <- Waiters]),
-            Acceptor ! {accept, min(?RENEW, curve_tun_time:left(Deadline))},
+            %% Who does the handshake himself gets a client that has left, too, as with gen_tcp.
+            Whom = case lists:keymember(transport, #waiter.kind, Waiters) of true -> all; false -> present end,
+            Acceptor ! {accept, Whom, min(?RENEW, curve_tun_time:left(Deadline))},
             S#listener{accepting = true}
     end;
 accept_more(S) ->
@@ -344,17 +346,17 @@ down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters
 -spec acceptor(pid(), gen_tcp:socket(), curve_tun_connection:prepared()) -> no_return().
 acceptor(Listener, Socket, Prepared) ->
     receive
-        {accept, Timeout} ->
+        {accept, Whom, Timeout} ->
             Listener ! case gen_tcp:accept(Socket, Timeout) of
-                           {ok, Client} -> arrived(Listener, Client, Prepared);
+                           {ok, Client} -> arrived(Listener, Client, Whom, Prepared);
                            {error, Reason} -> {accept_failed, Reason}
                        end,
             ?MODULE:acceptor(Listener, Socket, Prepared)
     end.
 
--spec arrived(pid(), gen_tcp:socket(), curve_tun_connection:prepared()) -> tuple().
-arrived(Listener, Client, Prepared) ->
-    case has_left(Client) orelse inet:peername(Client) of
+-spec arrived(pid(), gen_tcp:socket(), all | present, curve_tun_connection:prepared()) -> tuple().
+arrived(Listener, Client, Whom, Prepared) ->
+    case (Whom =:= present andalso has_left(Client)) orelse inet:peername(Client) of
         {ok, {Address, _}} -> attached(Listener, Client, Prepared, curve_tun_shares:source(Address));
         _ -> left(Client)
     end.

@@ -112,13 +112,15 @@ pub unsafe extern "C" fn curve_tun_vault_open_file(
 /// same user or as root, and may be restarted.
 ///
 /// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). Each
-/// request, this one too, may take 5 seconds, within which the agent may come back; then it is
+/// request, this one too, may take 5 seconds, within which the agent may come, or come back; then it is
 /// `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
 /// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
 ///
-/// May return `CURVE_TUN_ERR_UNSUPPORTED` on systems other than Linux, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no
-/// socket, `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another
-/// version, `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
+/// May return, when its 5 seconds are over, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket,
+/// `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_CLOSED` if the agent does not serve this
+/// user, `CURVE_TUN_ERR_TIMEOUT`; at once, `CURVE_TUN_ERR_UNSUPPORTED` on systems other than Linux,
+/// `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another version,
+/// `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
 /// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
 #[must_use]

@@ -1,4 +1,4 @@
-//! Scripted randomness, a count of agreements and a view of what becomes public, for the project's tests (feature
+//! Scripted randomness, counts of agreements and openings, and a view of what becomes public, for the project's tests (feature
 //! `inject`, never part of a build that ships).
 
 use std::cell::{Cell, RefCell};
@@ -10,6 +10,7 @@ pub type Hook = fn(*mut u8, usize);
 thread_local! {
     static PUBLISHED: Cell<Option<Hook>> = const { Cell::new(None) };
     static AGREEMENTS: Cell<u64> = const { Cell::new(0) };
+    static OPENINGS: Cell<u64> = const { Cell::new(0) };
     static SCRIPT: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
 }
 
@@ -30,6 +31,11 @@ pub fn agreements() -> u64 {
     AGREEMENTS.get()
 }
 
+/// How many boxes this thread has tried to open with an agreed key.
+pub fn openings() -> u64 {
+    OPENINGS.get()
+}
+
 /// Has `hook` see, on this thread, the bytes of each value that comes of secrets and is public.
 pub fn on_public(hook: Hook) {
     PUBLISHED.set(Some(hook));
@@ -44,6 +50,10 @@ pub(super) fn publish<T: Copy>(mut value: T) -> T {
 
 pub(super) fn count_agreement() {
     AGREEMENTS.set(AGREEMENTS.get() + 1);
+}
+
+pub(super) fn count_opening() {
+    OPENINGS.set(OPENINGS.get() + 1);
 }
 
 pub(super) fn take(bytes: &mut [u8]) -> bool {

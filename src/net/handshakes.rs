@@ -22,10 +22,10 @@ use std::time::Duration;
 /// Connections that the system keeps for us until they are accepted: as many as Linux allows by default. A client that
 /// finds no place among them tries again after a second.
 const BACKLOG: i32 = 4096;
-/// How many connections whose peers have left are taken at once.
-const LEFT_BATCH: usize = 1024;
 /// How many connections are taken before the handshakes in flight get their turn.
 const ACCEPT_BATCH: usize = 64;
+/// The same of connections whose peers have left already.
+const LEFT_BATCH: usize = 1024;
 /// How long no connection is taken after the system has refused one.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -115,28 +115,19 @@ impl Handshakes {
     }
 
     /// One connection from the system and where it is from, if there is one; errors of the connection alone are its
-    /// own affair. Those whose peer has left already cost no more than this: a flood of them is soon behind us.
+    /// own affair.
     pub(super) fn take(&mut self, port: &Port) -> Result<Option<(TcpStream, SocketAddr)>> {
-        let mut left = 0;
-        let error = loop {
-            match port.listener.accept() {
-                Ok((stream, _)) if io::has_left(&stream) => {
-                    left += 1;
-                    if left == LEFT_BATCH {
-                        return Ok(None);
-                    }
-                }
-                Ok((stream, peer)) => {
-                    self.refused = 0;
-                    let configured = io::configure_accepted(&stream, port.server.server().options());
-                    return Ok(configured.ok().map(|()| (stream, peer)));
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.refused = 0;
-                    return Ok(None);
-                }
-                Err(e) => break e,
+        let error = match port.listener.accept() {
+            Ok((stream, peer)) => {
+                self.refused = 0;
+                let configured = io::configure_accepted(&stream, port.server.server().options());
+                return Ok(configured.ok().map(|()| (stream, peer)));
             }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.refused = 0;
+                return Ok(None);
+            }
+            Err(e) => e,
         };
         self.refused += 1;
         if io::is_of_one_connection(&error) && self.refused < ACCEPT_BATCH {
@@ -223,8 +214,15 @@ impl Handshakes {
     /// Takes connections and begins their handshakes.
     fn accept_some(&mut self, port: &Port, established: &mut Vec<Socket>) -> Result<()> {
         let server = port.server.server();
-        for _ in 0..ACCEPT_BATCH {
+        let (mut begun, mut left) = (0, 0);
+        while begun < ACCEPT_BATCH && left < LEFT_BATCH {
             let Some((stream, peer)) = self.take(port)? else { return Ok(()) };
+            if io::has_left(&stream) {
+                // It costs no more than this, so that a flood of such clients is soon behind us.
+                left += 1;
+                continue;
+            }
+            begun += 1;
             let stream = Arc::new(stream);
             let id = self.next_id;
             self.next_id += 1;

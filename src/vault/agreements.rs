@@ -17,14 +17,38 @@ struct Kept {
     keys: Option<KeptKeys>,
 }
 
+/// What there is under the name of a peer: the key agreed with it, or one that opens none of its boxes.
+pub(crate) struct Remembered {
+    pub shared: SharedKey,
+    /// Whether it is the peer's.
+    pub genuine: bool,
+}
+
 impl Agreements {
-    /// The key agreed with `peer`, if it is remembered.
-    pub(crate) fn get(&self, peer: &PublicKey) -> Result<Option<SharedKey>> {
+    /// The key agreed with `peer`, or another in its place, in the same time whether or not it is remembered, and among
+    /// how many. Nothing changes: whoever claims to be `peer` has proven nothing yet.
+    pub(crate) fn look_up(&self, peer: &PublicKey) -> Result<Remembered> {
         let mut kept = self.lock();
-        let Some(at) = kept.peers.iter().position(|(key, _)| key == peer) else { return Ok(None) };
-        kept.peers[..=at].rotate_right(1);
-        let place = kept.peers[0].1;
-        kept.keys.as_ref().map(|keys| keys.copy(place)).transpose()
+        let (mut genuine, mut place) = (false, 0);
+        // All of them, whichever it is, and each compared to its end.
+        for (key, at) in &kept.peers {
+            let same = key.is(peer);
+            genuine |= same;
+            place = if same { *at } else { place };
+        }
+        let keys = match &mut kept.keys {
+            Some(keys) => keys,
+            none => none.insert(KeptKeys::new()?),
+        };
+        Ok(Remembered { shared: keys.copy(place)?, genuine })
+    }
+
+    /// Notes that the key agreed with `peer` was used, by someone who has proven to hold it, too.
+    pub(crate) fn refresh(&self, peer: &PublicKey) {
+        let mut kept = self.lock();
+        if let Some(at) = kept.peers.iter().position(|(key, _)| key == peer) {
+            kept.peers[..=at].rotate_right(1);
+        }
     }
 
     /// Remembers the key agreed with `peer`, which has proven to hold it too: else strangers could fill the cache.

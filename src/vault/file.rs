@@ -40,7 +40,21 @@ impl FileVault {
     /// `TooManyFiles`, `Io`; `InvalidArgument` for an empty passphrase, a cost out of its range or a path with a zero
     /// byte; `OutOfMemory` if there is too little for `cost`; `CryptoUnavailable`.
     pub fn create(path: &Path, passphrase: Option<&[u8]>, cost: Cost) -> Result<FileVault> {
-        let (secret, nonce_key) = (SecretKey::generate()?, NonceKey::generate()?);
+        FileVault::create_with(path, SecretKey::generate()?, passphrase, cost)
+    }
+
+    /// As [`FileVault::create`], with a key that there is already. Its nonce block key is new, so that it does not matter
+    /// where the key was used before.
+    ///
+    /// # Errors
+    /// Those of [`FileVault::create`].
+    pub fn create_with(
+        path: &Path,
+        secret: SecretKey,
+        passphrase: Option<&[u8]>,
+        cost: Cost,
+    ) -> Result<FileVault> {
+        let nonce_key = NonceKey::generate()?;
         let head = Head::of_keys(&secret, &nonce_key, passphrase, cost)?;
         let journal = store::create(path, &head)?;
         Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
@@ -58,6 +72,48 @@ impl FileVault {
         let (head, journal) = store::open(path)?;
         let (secret, nonce_key) = head.keys(passphrase)?;
         Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
+    }
+
+    /// Replaces the file at `path` by one with the same key, sealed by `new` at `cost`; without `new` it is not sealed.
+    /// Gives the public key.
+    ///
+    /// The file is the old one or the new one at each moment, and after a crash. It gets a new nonce block key, as by
+    /// [`FileVault::renew`]. Copies of the old file stay what they were.
+    ///
+    /// # Errors
+    /// Those of [`FileVault::open`], with `old` as the passphrase, and of [`FileVault::create`]; the old file stays then.
+    pub fn change_passphrase(
+        path: &Path,
+        old: Option<&[u8]>,
+        new: Option<&[u8]>,
+        cost: Cost,
+    ) -> Result<PublicKey> {
+        FileVault::replace(path, old, |secret, nonce_key, _| Head::of_keys(secret, nonce_key, new, cost))
+    }
+
+    /// Makes it safe to use a file that may be older than what was last used of its counter, such as one that was restored
+    /// from a backup, or whose bound is damaged: draws a new nonce block key, under which no nonce has been used. Gives
+    /// the public key.
+    ///
+    /// The file is replaced as by [`FileVault::change_passphrase`]; key, passphrase and cost stay.
+    ///
+    /// # Errors
+    /// Those of [`FileVault::open`] and [`FileVault::create`]; the old file stays then.
+    pub fn renew(path: &Path, passphrase: Option<&[u8]>) -> Result<PublicKey> {
+        FileVault::replace(path, passphrase, |secret, nonce_key, old| {
+            Head::of_keys(secret, nonce_key, passphrase, old.cost())
+        })
+    }
+
+    fn replace(
+        path: &Path,
+        passphrase: Option<&[u8]>,
+        head: impl FnOnce(&SecretKey, &NonceKey, &Head) -> Result<Head>,
+    ) -> Result<PublicKey> {
+        store::replace(path, |old| {
+            let (secret, _) = old.keys(passphrase)?;
+            head(&secret, &NonceKey::generate()?, old)
+        })
     }
 
     /// What the file at `path` tells without its passphrase, also while a vault has it open.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::agreements::Remembered;
 use super::{Agreements, LongTermNonce, LongTermNonces, Purpose, check_hello};
 use crate::crypto::{Origin, PublicKey, SecretKey, SharedKey, TAG_BYTES};
 use crate::error::{Error, Result};
@@ -65,9 +66,12 @@ impl<K: Agree> LocalKey<K> {
             Purpose::Hello => return Err(Error::InvalidArgument),
             Purpose::Cookie => {}
             Purpose::Vouch => {
-                if let Some(shared) = self.agreements.get(peer)? {
+                // Whom a vault seals for is its owner's choice, and no stranger's claim.
+                let Remembered { shared, genuine } = self.agreements.look_up(peer)?;
+                if genuine {
                     let nonce = self.nonces.next()?;
                     shared.seal(&purpose.nonce(&nonce)?, message, sealed);
+                    self.agreements.refresh(peer);
                     return Ok(nonce);
                 }
             }
@@ -92,13 +96,16 @@ impl<K: Agree> LocalKey<K> {
         check_lengths(message, sealed)?;
         self.origin.check()?;
         let nonce = purpose.nonce(nonce)?;
-        // A box that does not open takes the way below in any case: the time of a refusal must not tell a stranger
-        // who claims `peer` whether it is remembered.
-        if purpose == Purpose::Vouch
-            && let Some(shared) = self.agreements.get(peer)?
-            && shared.open(&nonce, sealed, message).is_ok()
-        {
-            return Ok(());
+        // A box that does not open costs the same work whether or not `peer`, whom any stranger can claim to be, is
+        // remembered: a look, one try with what was found, an agreement and a second try. Nor does it change what is
+        // remembered, of which others may find out.
+        if purpose == Purpose::Vouch {
+            let Remembered { shared, genuine } = self.agreements.look_up(peer)?;
+            let opened = shared.open(&nonce, sealed, message).is_ok();
+            if opened && genuine {
+                self.agreements.refresh(peer);
+                return Ok(());
+            }
         }
         let shared = self.agree(peer)?;
         shared.open(&nonce, sealed, message)?;

@@ -1,27 +1,31 @@
 //! `curve-tun agent`: the process that alone knows the key of a vault.
 
 use super::failure::{Failure, Outcome, print};
-use super::token;
+use super::input::secret_key;
 use super::vault::{PassphraseArgs, open_file};
 use super::watched::Watched;
+use super::{signals, token};
 use curve_tun::Error;
-use curve_tun::vault::{Agent, Vault};
+use curve_tun::vault::{Agent, MemoryVault, Vault};
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal};
+use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Keep a vault open and answer for it over a Unix socket
 ///
 /// The agent alone knows the key; programs of the same user ask it to box and to open boxes
-/// (curve_tun_vault_open_agent in C). It runs in the foreground, prints "listening on SOCKET" when it is ready, and ends
-/// at SIGTERM, SIGINT or SIGHUP, its keys wiped and its socket removed. It may be restarted under its clients. When its vault
-/// fails, as when a token is taken away, and when it answers again, it says so on standard error.
+/// (curve_tun_vault_open_agent in C). It runs in the foreground, prints "listening on SOCKET" when it is ready, which it also
+/// tells systemd (Type=notify), and ends at SIGTERM, SIGINT or SIGHUP, its keys wiped and its socket removed; where such
+/// a signal was ignored when it was started (nohup), it stays ignored. It may be started after its clients, and restarted
+/// under them. When its vault fails, as when a token is taken away, and when it answers again, it says so on standard error.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  curve-tun agent --vault /etc/myserver/vault --socket /run/myserver/agent.sock"
@@ -46,23 +50,26 @@ struct Of {
     /// The key in the PKCS#11 token of this URI
     #[arg(long, value_name = "URI")]
     pkcs11: Option<String>,
+    /// The secret key in this file, 44 characters as keygen prints them; it is kept in memory, and no file is written
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    secret: Option<PathBuf>,
 }
 
 impl Of {
     fn open(&self, passphrase: &PassphraseArgs) -> Result<Arc<dyn Vault>, Failure> {
-        match (&self.vault, &self.pkcs11) {
-            (Some(path), _) => Ok(Arc::new(Watched::new(open_file(path, passphrase)?))),
-            (_, Some(uri)) => Ok(Arc::new(Watched::new(token::open(uri, passphrase)?))),
+        match self {
+            Of { vault: Some(path), .. } => Ok(Arc::new(Watched::new(open_file(path, passphrase)?))),
+            Of { secret: Some(path), .. } => Ok(Arc::new(MemoryVault::new(secret_key(path)?)?)),
+            Of { pkcs11: Some(uri), .. } => Ok(Arc::new(Watched::new(token::open(uri, passphrase)?))),
             _ => Err(Failure::from(Error::InvalidArgument)),
         }
     }
 }
 
 pub fn run(args: Args) -> Outcome {
-    harden()?;
     let vault = args.of.open(&args.passphrase)?;
     // From here on a signal ends the loop, and what follows it, rather than the process.
-    let stop = stop_at_signals()?;
+    let stop = signals::stop()?;
     let public = vault.public_key();
     let agent = Agent::bind(&args.socket, vault).map_err(|error| bind_failure(&args, error))?;
     if !lock_memory() {
@@ -71,8 +78,14 @@ pub fn run(args: Args) -> Outcome {
              goes)\nRaise the limit: \"ulimit -l unlimited\", or LimitMEMLOCK=infinity in a systemd unit."
         );
     }
-    print(format_args!("public key {public}"))?;
-    print(format_args!("listening on {}", args.socket.display()))?;
+    // Clients do not have to go without the key because nobody reads this.
+    let _ = print(format_args!("public key {public}\nlistening on {}", args.socket.display()));
+    if let Some(notify) = std::env::var_os("NOTIFY_SOCKET") {
+        tell_ready(&notify).map_err(|e| {
+            Failure::new(format_args!("cannot tell {} that it is ready: {e}", Path::new(&notify).display()))
+                .hint("NOTIFY_SOCKET is for services of systemd's Type=notify. Elsewhere, unset it.")
+        })?;
+    }
     agent.run(stop.as_fd()).map_err(|error| Failure::new(format_args!("the agent stopped: {error}")))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -85,15 +98,10 @@ fn bind_failure(args: &Args, error: Error) -> Failure {
             failure.hint("It is not a socket, and is left as it is. Choose another path.")
         }
         Error::FileNotFound => failure.hint("Make the folder first, so that only you can write in it."),
+        Error::PermissionDenied => failure.hint("This user may not write in the folder of the socket."),
         Error::InvalidArgument => failure.hint("The path of a socket has at most 107 bytes."),
         _ => failure,
     }
-}
-
-/// No core dump, no ptrace by processes of the same user: before there is anything to see.
-fn harden() -> Result<(), Failure> {
-    let hardened = setrlimit(Resource::RLIMIT_CORE, 0, 0).and_then(|()| set_dumpable(false));
-    hardened.map_err(|e| Failure::new(format_args!("cannot turn core dumps off: {e}")))
 }
 
 /// Keeps memory out of the swap: all, present and future, where there is no limit; else what there is now.
@@ -109,17 +117,11 @@ fn lock_memory() -> bool {
     }
 }
 
-/// A descriptor that is at its end once SIGTERM, SIGINT or SIGHUP has come.
-fn stop_at_signals() -> Result<UnixStream, Failure> {
-    let failed = |e: &dyn std::fmt::Display| Failure::new(format_args!("cannot wait for signals: {e}"));
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
-    signals.thread_block().map_err(|e| failed(&e))?;
-    let (stop, stopped) = UnixStream::pair().map_err(|e| failed(&e))?;
-    let wait = move || {
-        // An error is a reason to stop, too.
-        let _ = signals.wait();
-        drop(stop);
+/// Tells the service manager, at its socket, that clients can come (`sd_notify`).
+fn tell_ready(socket: &OsStr) -> io::Result<()> {
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(socket)?,
     };
-    std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(|e| failed(&e))?;
-    Ok(stopped)
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }

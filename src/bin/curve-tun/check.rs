@@ -32,8 +32,19 @@ pub fn run(args: Args) -> Outcome {
 /// An agent that answers.
 pub fn reach(path: &Path) -> Result<AgentVault, Failure> {
     AgentVault::open(path).map_err(|error| {
-        Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()))
-            .hint("\"curve-tun agent --vault FILE --socket PATH\" runs one.")
+        let failure = Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()));
+        match error {
+            Error::FileNotFound | Error::ConnectionRefused => failure.hint(
+                "None listens there, and none came within 5 seconds. \"curve-tun agent --vault FILE --socket PATH\" runs \
+                 one.",
+            ),
+            Error::PermissionDenied | Error::Closed => failure.hint(
+                "An agent answers only processes of the user that it runs as, and of root: be that user (\"sudo -u USER\").",
+            ),
+            Error::InvalidArgument => failure.hint("The path of a socket has at most 107 bytes."),
+            Error::VaultVersion => failure.hint("Have agent and clients of one version."),
+            _ => failure.hint("Is it an agent that listens there? If so, restart it."),
+        }
     })
 }
 

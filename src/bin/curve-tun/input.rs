@@ -1,49 +1,95 @@
-//! Secrets that come in: from a file, standard input or the terminal; wiped when dropped.
+//! Secrets that come in from a file or standard input; wiped when dropped.
 
 use super::failure::Failure;
-use std::fs::File;
-use std::io::{self, Read};
+use curve_tun::SecretKey;
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The most bytes that a line may have.
-const LINE_MAX: usize = 1024;
+pub const LINE_MAX: usize = 1024;
+
+/// What was read up to the end of a line, without that, or up to one byte over [`LINE_MAX`].
+pub struct Line {
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// There was an end of the line, rather than of the file.
+    pub ended: bool,
+    pub too_long: bool,
+}
+
+/// Reads a line, and nothing after it: that is another reader's.
+pub fn read_line(file: &mut File) -> io::Result<Line> {
+    let mut bytes = Zeroizing::new(vec![0; LINE_MAX + 1]);
+    let (mut len, mut ended) = (0, false);
+    while len < bytes.len() && !ended {
+        match file.read(&mut bytes[len..=len]) {
+            Ok(0) => break,
+            Ok(_) if bytes[len] == b'\n' => ended = true,
+            Ok(_) => len += 1,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let too_long = len > LINE_MAX;
+    bytes.truncate(len);
+    Ok(Line { bytes, ended, too_long })
+}
 
 /// The first line of a file, or of standard input for "-", without its line end; at most 1024 bytes.
 pub fn secret_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let shown = path.display();
     let failed = |e: io::Error| {
-        Failure::new(format_args!("cannot read {}: {e}", path.display()))
-            .hint("Check the path and its permissions.")
+        Failure::new(format_args!("cannot read {shown}: {e}")).hint("Check the path and its permissions.")
     };
     let mut file = if path == Path::new("-") {
         // Past the buffer of standard input, which is not wiped.
         File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?)
     } else {
-        File::open(path).map_err(failed)?
+        let file = File::open(path).map_err(failed)?;
+        check_access(path, &file.metadata().map_err(failed)?)?;
+        file
     };
-    let mut line = Zeroizing::new(vec![0; LINE_MAX + 1]);
-    let mut len = 0;
-    // Byte by byte: what follows the line is another reader's.
-    while len < line.len() && file.read(&mut line[len..=len]).map_err(failed)? == 1 && line[len] != b'\n' {
-        len += 1;
-    }
-    if len > LINE_MAX {
-        return Err(Failure::new(format_args!("{}: the line is over {LINE_MAX} bytes", path.display()))
+    let Line { mut bytes, too_long, .. } = read_line(&mut file).map_err(failed)?;
+    if too_long {
+        return Err(Failure::new(format_args!("{shown}: the line is over {LINE_MAX} bytes"))
             .hint("The first line of the file must be the secret alone."));
     }
-    if line[..len].ends_with(b"\r") {
-        len -= 1;
+    if bytes.ends_with(b"\r") {
+        let len = bytes.len() - 1;
+        bytes.truncate(len);
     }
-    line.truncate(len);
-    Ok(line)
+    Ok(bytes)
 }
 
-/// Asks at the terminal, without echo.
-pub fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let typed = rpassword::prompt_password(prompt).map_err(|e| {
-        Failure::new(format_args!("cannot ask for the passphrase at a terminal: {e}"))
-            .hint("Give it with --passphrase-file FILE, or - for standard input.")
-    })?;
-    Ok(Zeroizing::new(typed.into_bytes()))
+/// A file with a secret is no secret if others can read it. Its group may: that is how service managers and orchestrators
+/// hand secrets to the user of a service.
+fn check_access(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
+    let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
+    if metadata.is_dir() {
+        return Err(Failure::new(format_args!("cannot read {shown}: it is a folder"))
+            .hint("Name a file whose first line is the secret."));
+    }
+    if !metadata.is_file() || mode & 0o027 == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!("{shown}: others can read or change it (mode {mode:04o})")).hint(format_args!(
+        "Others may know the secret already: better make a new one. Then: chmod 600 {shown} (a mounted secret has a \
+         setting for its mode)."
+    )))
+}
+
+/// The secret key whose text is the first line of a file, or of standard input for "-".
+pub fn secret_key(path: &Path) -> Result<SecretKey, Failure> {
+    let text = secret_line(path)?;
+    SecretKey::from_text(&text).map_err(|error| {
+        let hint = if text.starts_with(b"\xef\xbb\xbf") {
+            "The file begins with a byte order mark: save it without."
+        } else {
+            "The file must hold the secret key alone, in the form that keygen prints after \"secret\"."
+        };
+        Failure::new(format_args!("{}: {error}", path.display())).hint(hint)
+    })
 }

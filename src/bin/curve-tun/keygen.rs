@@ -1,8 +1,9 @@
 //! `curve-tun keygen`: a new long-term key pair.
 
-use super::failure::{Failure, Outcome, print, print_secret};
+use super::failure::{Failure, Outcome, check_output, print, print_secret};
+use super::input::secret_key;
 use super::token;
-use super::vault::{PassphraseArgs, file_failure};
+use super::vault::{PassphraseArgs, creation_failure};
 use clap::ValueEnum;
 use curve_tun::vault::{Cost, FileVault, Vault};
 use curve_tun::{KEY_TEXT_LEN, SecretKey};
@@ -16,9 +17,11 @@ use zeroize::Zeroizing;
 /// public key is printed. Without both, "public" and "secret" are printed, each followed by a key, 44 characters of
 /// base64, and nothing is kept.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("sealed").multiple(true))]
 #[command(after_help = "Examples:\n  \
     curve-tun keygen --vault /etc/myserver/vault\n  \
     curve-tun keygen --vault vault --passphrase --cost sensitive\n  \
+    curve-tun keygen --vault vault --secret old.secret\n  \
     curve-tun keygen --pkcs11 'pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so'")]
 pub struct Args {
     /// Keep the pair in a new vault, in this file
@@ -27,8 +30,11 @@ pub struct Args {
     /// Make the pair in the PKCS#11 token of this URI (RFC 7512), which the secret key never leaves
     #[arg(long, value_name = "URI", group = "kept")]
     pkcs11: Option<String>,
-    /// Seal the file with a passphrase, which is asked for
-    #[arg(long, requires = "vault", group = "sealed")]
+    /// Keep this secret key, rather than a new one: 44 characters as keygen prints them; "-" for standard input
+    #[arg(long, value_name = "FILE", requires = "vault", conflicts_with = "pkcs11")]
+    secret: Option<PathBuf>,
+    /// Seal the file with a passphrase, which is asked for unless --passphrase-file gives it
+    #[arg(long, requires = "vault", conflicts_with = "pkcs11", group = "sealed")]
     passphrase: bool,
     #[command(flatten)]
     source: PassphraseArgs,
@@ -39,7 +45,7 @@ pub struct Args {
 
 /// libsodium's names for its costs.
 #[derive(Clone, Copy, ValueEnum)]
-enum Named {
+pub enum Named {
     /// 64 MiB and about 0.1 s
     Interactive,
     /// 256 MiB and about 0.7 s
@@ -71,9 +77,11 @@ fn in_file(path: &Path, args: &Args) -> Result<(), Failure> {
     let sealed = args.passphrase || args.source.given();
     let passphrase = if sealed { Some(args.source.read_new()?) } else { None };
     let passphrase = passphrase.as_deref().map(Vec::as_slice);
-    let vault = FileVault::create(path, passphrase, args.cost.into())
-        .map_err(|error| file_failure("make a vault in", path, error))?;
-    print(vault.public_key())
+    let vault = match &args.secret {
+        Some(secret) => FileVault::create_with(path, secret_key(secret)?, passphrase, args.cost.into()),
+        None => FileVault::create(path, passphrase, args.cost.into()),
+    };
+    print(vault.map_err(|error| creation_failure(path, error))?.public_key())
 }
 
 fn in_token(uri: &str, pin: &PassphraseArgs) -> Result<(), Failure> {
@@ -84,6 +92,7 @@ fn in_token(uri: &str, pin: &PassphraseArgs) -> Result<(), Failure> {
 }
 
 fn to_output() -> Result<(), Failure> {
+    check_output()?;
     let secret = SecretKey::generate()?;
     print(format_args!("public {}", secret.public_key()?))?;
     let mut text = Zeroizing::new([0; KEY_TEXT_LEN]);

@@ -13,13 +13,18 @@ mod input;
 mod keygen;
 mod peers;
 mod public;
+mod reseal;
+mod signals;
+mod terminal;
 mod token;
 mod vault;
 #[cfg(target_os = "linux")]
 mod watched;
 
 use clap::{Parser, Subcommand};
-use failure::Outcome;
+use failure::{Failure, Outcome, told};
+use nix::sys::resource::{Resource, setrlimit};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Keys for curve_tun tunnels, and what keeps them
@@ -44,6 +49,8 @@ struct Cli {
 enum Command {
     Keygen(keygen::Args),
     Public(public::Args),
+    Passphrase(reseal::ChangeArgs),
+    Renew(reseal::RenewArgs),
     #[command(subcommand)]
     Peers(peers::Command),
     #[cfg(target_os = "linux")]
@@ -57,6 +64,8 @@ impl Command {
         match self {
             Command::Keygen(args) => keygen::run(args),
             Command::Public(args) => public::run(args),
+            Command::Passphrase(args) => reseal::passphrase(args),
+            Command::Renew(args) => reseal::renew(args),
             Command::Peers(command) => peers::run(command),
             #[cfg(target_os = "linux")]
             Command::Agent(args) => agent::run(args),
@@ -67,5 +76,27 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    Cli::parse().command.run().unwrap_or_else(|failure| failure.report())
+    let done = match Cli::try_parse() {
+        Ok(cli) => harden().and_then(|()| signals::watch()).and_then(|()| cli.command.run()),
+        Err(answer) => explain(&answer),
+    };
+    done.unwrap_or_else(Failure::report)
+}
+
+/// No core dump, which would show keys and passphrases, and no ptrace by processes of the same user: before there is
+/// anything to see.
+fn harden() -> Result<(), Failure> {
+    let hardened = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    #[cfg(target_os = "linux")]
+    let hardened = hardened.and_then(|()| nix::sys::prctl::set_dumpable(false));
+    hardened.map_err(|e| Failure::new(format_args!("cannot turn core dumps off: {e}")))
+}
+
+/// Prints the help or the version, or what is wrong with the command line.
+fn explain(answer: &clap::Error) -> Outcome {
+    let printed = answer.print().and_then(|()| io::stdout().flush());
+    if !answer.use_stderr() {
+        told(printed)?;
+    }
+    Ok(ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2)))
 }

@@ -1,13 +1,13 @@
 //! `curve-tun public`: the public key that belongs to a secret one.
 
 use super::failure::{Failure, Outcome, print};
-use super::input;
+use super::input::secret_key;
 use super::token;
-use super::vault::{PassphraseArgs, file_failure};
+use super::vault::file_failure;
 use curve_tun::vault::FileVault;
 #[cfg(target_os = "linux")]
 use curve_tun::vault::Vault;
-use curve_tun::{Error, PublicKey, SecretKey};
+use curve_tun::{Error, PublicKey};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,8 +19,9 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     of: Of,
-    #[command(flatten)]
-    pin: PassphraseArgs,
+    /// Read the PIN from the first line of FILE, "-" for standard input, instead of asking at the terminal
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vault", "agent", "secret"])]
+    passphrase_file: Option<PathBuf>,
 }
 
 /// Whose public key it is.
@@ -45,7 +46,7 @@ pub fn run(args: Args) -> Outcome {
     let public = match &args.of {
         Of { vault: Some(path), .. } => of_vault(path)?,
         Of { agent: Some(path), .. } => of_agent(path)?,
-        Of { pkcs11: Some(uri), .. } => token::inspect(uri, &args.pin)?,
+        Of { pkcs11: Some(uri), .. } => token::inspect(uri, &args.passphrase_file.into())?,
         Of { secret: Some(path), .. } => of_secret(path)?,
         _ => return Err(Failure::from(Error::InvalidArgument)),
     };
@@ -69,10 +70,5 @@ fn of_agent(_: &Path) -> Result<PublicKey, Failure> {
 }
 
 fn of_secret(path: &Path) -> Result<PublicKey, Failure> {
-    let text = input::secret_line(path)?;
-    let secret = SecretKey::from_text(&text).map_err(|error| {
-        Failure::new(format_args!("{}: {error}", path.display()))
-            .hint("The file must hold the secret key alone, in the form that keygen prints after \"secret\".")
-    })?;
-    Ok(secret.public_key()?)
+    Ok(secret_key(path)?.public_key()?)
 }

@@ -8,7 +8,7 @@ pub use left_out::{generate, inspect, open};
 #[cfg(feature = "pkcs11")]
 mod built_in {
     use crate::failure::{Failure, PIN_REFUSED};
-    use crate::input;
+    use crate::terminal::ask;
     use crate::vault::PassphraseArgs;
     use curve_tun::vault::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
     use curve_tun::{Error, PublicKey};
@@ -42,7 +42,7 @@ mod built_in {
         let pin = if given.given() { Some(given.read()?) } else { None };
         let opened = match open(pin.as_deref().map(Vec::as_slice)) {
             Err(failure) if failure.error == Error::WrongPassphrase && pin.is_none() => {
-                open(Some(&input::ask("PIN: ")?))
+                open(Some(&ask("PIN: ")?))
             }
             opened => opened,
         };

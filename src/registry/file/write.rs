@@ -10,6 +10,7 @@ use super::error::{FileResult, Kept, PathProblem, RegistryFileError};
 use super::guard::{self, FILE_MAX, Stamp, check_folders};
 use super::lock;
 use crate::error::Error;
+use crate::size_limit::writing;
 use nix::unistd::geteuid;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -152,7 +153,7 @@ impl Writer {
         if let Some(old) = old {
             carry_over(old, &file)?;
         }
-        file.write_all(bytes)?;
+        writing(|| file.write_all(bytes))?;
         if let Some(old) = old {
             // Again, for to write to a file may take some of it away.
             carry_over(old, &file)?;
@@ -202,16 +203,16 @@ fn in_place(file: &File, from: Stamp, step: &Step) -> io::Result<bool> {
             let (first, rest) = line.as_bytes().split_at(1);
             // It comes as a comment, of which any part changes nothing, and one byte makes an entry of it.
             let comment = [broken.as_bytes(), b"#", rest, b"\n"].concat();
-            if let Err(error) = file.write_all_at(&comment, end).and_then(|()| file.sync_data()) {
+            if let Err(error) = writing(|| file.write_all_at(&comment, end)).and_then(|()| file.sync_data()) {
                 // If that fails, too, a part of a comment is left.
                 let _ = file.set_len(end);
                 return Err(error);
             }
-            file.write_all_at(first, end + broken.len() as u64)?;
+            writing(|| file.write_all_at(first, end + broken.len() as u64))?;
         }
         Step::Comment(lines) => {
             for at in lines {
-                file.write_all_at(b"#", *at)?;
+                writing(|| file.write_all_at(b"#", *at))?;
             }
         }
     }

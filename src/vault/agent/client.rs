@@ -41,25 +41,26 @@ struct Lines {
 }
 
 impl AgentVault {
-    /// Connects to the agent at `path`; each request, this one too, may take 5 seconds.
+    /// Connects to the agent at `path`; each request, this one too, may take 5 seconds, for which an agent that is not
+    /// there yet is waited for.
     ///
     /// # Errors
-    /// `FileNotFound` if there is no socket, `ConnectionRefused` if no agent listens at it, `PermissionDenied` if it
-    /// is another user's, `VaultVersion` if it speaks a later protocol, `Timeout` if it does not answer,
+    /// Once that time is over, `FileNotFound` if there is no socket, `ConnectionRefused` if no agent listens at it,
+    /// `Closed` if it does not serve this user. At
+    /// once, `PermissionDenied` if it is another user's, `VaultVersion` if it speaks a later protocol, `Timeout` if it does not answer,
     /// `VaultFailed` if it answers nonsense, `InvalidArgument` for a path of over 107 bytes, `TooManyFiles`,
     /// `CryptoUnavailable`.
     pub fn open(path: &Path) -> Result<AgentVault> {
         AgentVault::open_with_timeout(path, TIMEOUT)
     }
 
-    /// As [`AgentVault::open`]; each request may take `timeout`.
+    /// As [`AgentVault::open`]; each request may take `timeout`. One that is too long to be represented never ends.
     ///
     /// # Errors
     /// Those of [`AgentVault::open`].
     pub fn open_with_timeout(path: &Path, timeout: Duration) -> Result<AgentVault> {
         crate::crypto::init()?;
-        let stream = socket::connect_to(path)?;
-        let public = greet(&stream, Instant::now() + timeout)?;
+        let (public, stream) = reach(path, Deadline::after(timeout))?;
         let lines = Mutex::new(Lines { idle: vec![stream], busy: 0 });
         let (path, origin) = (path.to_owned(), Origin::here());
         Ok(AgentVault { path, public, timeout, lines, freed: Condvar::new(), origin })
@@ -69,7 +70,7 @@ impl AgentVault {
     fn ask(&self, request: &[&[u8]], parts: &mut [&mut [u8]]) -> Result<()> {
         self.origin.check()?;
         let request = wire::frame(request)?;
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Deadline::after(self.timeout);
         let mut line = self.take_line(deadline)?;
         let asked = loop {
             // A request may be sent twice, if its response is lost: that uses a counter, and repeats none.
@@ -86,8 +87,11 @@ impl AgentVault {
                     line = Some(stream);
                     break Err(error);
                 }
-                Err(Broken::Line(Error::Closed)) if Instant::now() < deadline => {}
-                Err(Broken::Line(Error::Closed)) => break Err(Error::Timeout),
+                Err(Broken::Line(Error::Closed)) => {
+                    if let Err(timeout) = deadline.left() {
+                        break Err(timeout);
+                    }
+                }
                 Err(Broken::Line(error)) => break Err(error),
             }
         };
@@ -96,13 +100,10 @@ impl AgentVault {
     }
 
     /// A place among the connections, and an idle one if there is one.
-    fn take_line(&self, deadline: Instant) -> Result<Option<OwnedFd>> {
+    fn take_line(&self, deadline: Deadline) -> Result<Option<OwnedFd>> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         while lines.busy >= LINES_MAX {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::Timeout);
-            }
+            let left = deadline.left()?;
             lines = self.freed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         lines.busy += 1;
@@ -117,23 +118,55 @@ impl AgentVault {
     }
 
     /// A new connection to the agent, which may be away for a while.
-    fn connect(&self, deadline: Instant) -> Result<OwnedFd> {
-        loop {
-            let connected =
-                socket::connect_to(&self.path).and_then(|stream| Ok((greet(&stream, deadline)?, stream)));
-            match connected {
-                Ok((public, stream)) if public == self.public => return Ok(stream),
-                // Another key: what was asked for is not what this agent can do.
-                Ok(_) => return Err(Error::VaultFailed),
-                Err(Error::FileNotFound | Error::ConnectionRefused | Error::WouldBlock | Error::Closed) => {}
-                Err(error) => return Err(error),
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::Timeout);
-            }
-            std::thread::sleep(left.min(RETRY));
+    fn connect(&self, deadline: Deadline) -> Result<OwnedFd> {
+        match reach(&self.path, deadline) {
+            Ok((public, stream)) if public == self.public => Ok(stream),
+            // Another key: what was asked for is not what this agent can do.
+            Ok(_) => Err(Error::VaultFailed),
+            Err(Error::FileNotFound | Error::ConnectionRefused | Error::Closed) => Err(Error::Timeout),
+            Err(error) => Err(error),
         }
+    }
+}
+
+/// Connects to the agent at `path` and asks for its public key; tries again until the deadline while there is none.
+///
+/// # Errors
+/// Once the deadline has passed, `FileNotFound` or `ConnectionRefused` if there was no agent to the last, `Closed` if it
+/// let go of us, as it does of other users' processes, `Timeout` if it did not answer; at once, all others.
+fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
+    let mut absent = Error::Timeout;
+    loop {
+        let stream = socket::connect_to(path).map_err(Broken::Line);
+        match stream.and_then(|stream| Ok((greet(&stream, deadline)?, stream))) {
+            Ok(reached) => return Ok(reached),
+            Err(Broken::Line(error @ (Error::FileNotFound | Error::ConnectionRefused | Error::Closed))) => {
+                absent = error;
+            }
+            Err(Broken::Line(Error::WouldBlock)) => absent = Error::Timeout,
+            // The time was over before it could do again what it did.
+            Err(Broken::Line(Error::Timeout)) => return Err(absent),
+            Err(Broken::Line(error) | Broken::Refused(error)) => return Err(error),
+        }
+        let left = deadline.left().map_err(|_| absent)?;
+        std::thread::sleep(left.min(RETRY));
+    }
+}
+
+/// The end of a request's time.
+#[derive(Clone, Copy)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn after(timeout: Duration) -> Deadline {
+        // A time too far away to be represented is one that never comes.
+        Deadline(Instant::now().checked_add(timeout))
+    }
+
+    /// What is left; `Timeout` if nothing is.
+    fn left(self) -> Result<Duration> {
+        let left = self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        if left.is_zero() { Err(Error::Timeout) } else { Ok(left) }
     }
 }
 
@@ -152,14 +185,11 @@ impl From<Error> for Broken {
 }
 
 /// Asks for the agent's public key, and with it whether it speaks this protocol.
-fn greet(stream: &OwnedFd, deadline: Instant) -> Result<PublicKey> {
+fn greet(stream: &OwnedFd, deadline: Deadline) -> std::result::Result<PublicKey, Broken> {
     let (mut version, mut public) = ([0; 1], [0; KEY_BYTES]);
     let request = wire::frame(&[&[wire::PUBLIC_KEY, wire::VERSION]])?;
-    match exchange(stream, &request, &mut [&mut version, &mut public], deadline) {
-        Ok(()) if version == [wire::VERSION] => Ok(PublicKey(public)),
-        Ok(()) => Err(Error::VaultFailed),
-        Err(Broken::Refused(error) | Broken::Line(error)) => Err(error),
-    }
+    exchange(stream, &request, &mut [&mut version, &mut public], deadline)?;
+    if version == [wire::VERSION] { Ok(PublicKey(public)) } else { Err(Broken::Line(Error::VaultFailed)) }
 }
 
 /// One request and its response.
@@ -167,7 +197,7 @@ fn exchange(
     stream: &OwnedFd,
     request: &[u8],
     parts: &mut [&mut [u8]],
-    deadline: Instant,
+    deadline: Deadline,
 ) -> std::result::Result<(), Broken> {
     let mut sent = 0;
     while sent < request.len() {
@@ -191,7 +221,7 @@ fn exchange(
     Ok(())
 }
 
-fn read_exactly(stream: &OwnedFd, bytes: &mut [u8], deadline: Instant) -> Result<()> {
+fn read_exactly(stream: &OwnedFd, bytes: &mut [u8], deadline: Deadline) -> Result<()> {
     let mut got = 0;
     while got < bytes.len() {
         let read = match socket::read(stream.as_fd(), &mut bytes[got..]) {
@@ -204,16 +234,13 @@ fn read_exactly(stream: &OwnedFd, bytes: &mut [u8], deadline: Instant) -> Result
 }
 
 /// What a call did; if it would have blocked, nothing, once the stream is ready for `events`.
-fn or_wait(done: Result<usize>, stream: &OwnedFd, events: PollFlags, deadline: Instant) -> Result<usize> {
+fn or_wait(done: Result<usize>, stream: &OwnedFd, events: PollFlags, deadline: Deadline) -> Result<usize> {
     if done != Err(Error::WouldBlock) {
         return done;
     }
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(Error::Timeout);
-    }
     // Rounded up, so that the deadline has passed when the wait ends without an event.
-    let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+    let left = deadline.left()?.saturating_add(Duration::from_millis(1));
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     match poll(&mut [PollFd::new(stream.as_fd(), events)], timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(0),
         Err(_) => Err(Error::Io),

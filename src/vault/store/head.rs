@@ -156,7 +156,8 @@ impl Head {
         PublicKey(field(self.bytes(), PUBLIC))
     }
 
-    fn cost(&self) -> Cost {
+    /// At which a sealed vault is sealed.
+    pub(crate) fn cost(&self) -> Cost {
         Cost {
             operations: u64::from_be_bytes(field(self.bytes(), OPERATIONS)),
             memory: u64::from_be_bytes(field(self.bytes(), MEMORY)),

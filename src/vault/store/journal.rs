@@ -8,19 +8,28 @@
 //! | 8 | 8 | bound: every counter that was ever used is below it, if this slot is the newer one |
 //! | 16 | 32 | BLAKE2b of the head's checksum and the 16 bytes before |
 //!
-//! The newer slot counts. A write that was cut short, or never reached the
-//! disk, leaves the other slot, whose bound was the one in force. A damaged
-//! slot may as well have been the newer one: the two bounds are never more than
-//! a step apart, so one step above the other is safe, and that is written first.
+//! Each write raises the bound by one step, and reaches the disk before a
+//! counter below the new bound is used. A write that was cut short, or never
+//! reached the disk, leaves the other slot, whose bound was the one in force.
+//!
+//! What is read later may be less than what was written: a slot may be damaged,
+//! or, on a disk that lost a write after saying that it was there, be an old
+//! one. As long as that befell one slot of the two, the other is the last that
+//! was written or the one before it. So one step above the higher bound nothing
+//! was ever used; opening writes that bound, over the slot that is worse, before
+//! it writes the next one, below which counters are used. From then on both
+//! slots are new, and the next accident may come.
 
 use super::{FILE_LEN, Head, PAGE, read_exact_at};
 use crate::crypto::{Origin, fingerprint};
 use crate::error::{Error, Result};
+use crate::size_limit::writing;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// How far a bound is above the last: a crash skips at most this many counters (a crash and a damaged slot, twice).
+/// How far a bound is above the last. Opening skips up to twice as many counters: what may be left of the last bound,
+/// and what a lost write may have added to it.
 pub const STEP: u64 = 1 << 20;
 /// Bytes in a slot.
 const SLOT_LEN: usize = 8 + 8 + 32;
@@ -61,8 +70,8 @@ pub(crate) struct Journal {
     file: File,
     tag: [u8; 32],
     newest: Slot,
-    /// The other slot is damaged.
-    healing: bool,
+    /// A write after the newest may have been lost.
+    in_doubt: bool,
     origin: Origin,
 }
 
@@ -70,30 +79,27 @@ impl Journal {
     /// That of a file that has just been made, as [`lay_out`] has laid it out.
     pub(super) fn new(file: File, head: &Head) -> Journal {
         let newest = Slot { sequence: 1, bound: 0 };
-        Journal { file, tag: head.checksum(), newest, healing: false, origin: Origin::here() }
+        Journal { file, tag: head.checksum(), newest, in_doubt: false, origin: Origin::here() }
     }
 
-    /// `VaultCorrupt` if the slots do not tell the bound.
+    /// # Errors
+    /// `VaultCorrupt` if both slots are damaged; those of [`Error::of_file`] if neither can be read.
     pub(super) fn read(file: File, head: &Head) -> Result<Journal> {
         let tag = head.checksum();
         let read = |index: u64| {
             let mut bytes = [0; SLOT_LEN];
             read_exact_at(&file, &mut bytes, offset(index))?;
-            Ok(Slot::parse(&bytes, index, &tag))
+            Slot::parse(&bytes, index, &tag).ok_or(Error::VaultCorrupt)
         };
-        let (newest, healing) = match (read(0)?, read(1)?) {
-            (Some(a), Some(b)) => {
-                let (old, new) = if a.sequence < b.sequence { (a, b) } else { (b, a) };
-                let step = new.bound.checked_sub(old.bound);
-                if new.sequence - old.sequence != 1 || step.is_none_or(|step| step > STEP) {
-                    return Err(Error::VaultCorrupt);
-                }
-                (new, false)
-            }
-            (Some(slot), None) | (None, Some(slot)) => (slot, true),
-            (None, None) => return Err(Error::VaultCorrupt),
+        let newest = match (read(0), read(1)) {
+            // Neither number falls from one write to the next; should they ever disagree, the larger ones are safe.
+            (Ok(a), Ok(b)) => Slot { sequence: a.sequence.max(b.sequence), bound: a.bound.max(b.bound) },
+            // What the disk cannot read any more is a damaged slot, too.
+            (Ok(slot), Err(Error::VaultCorrupt | Error::Io))
+            | (Err(Error::VaultCorrupt | Error::Io), Ok(slot)) => slot,
+            (Err(Error::VaultCorrupt), Err(error)) | (Err(error), _) | (_, Err(error)) => return Err(error),
         };
-        Ok(Journal { file, tag, newest, healing, origin: Origin::here() })
+        Ok(Journal { file, tag, newest, in_doubt: true, origin: Origin::here() })
     }
 
     /// Counters that may be used from here on: their bound is on disk.
@@ -102,9 +108,9 @@ impl Journal {
     /// `Forked`, `CounterExhausted`, those of [`Error::of_file`]: nothing is given, and the next call tries again.
     pub(crate) fn raise(&mut self) -> Result<Range<u64>> {
         self.origin.check()?;
-        if self.healing {
+        if self.in_doubt {
             self.write()?;
-            self.healing = false;
+            self.in_doubt = false;
         }
         let start = self.newest.bound;
         self.write()?;
@@ -117,12 +123,15 @@ impl Journal {
             sequence: self.newest.sequence.checked_add(1).ok_or(Error::CounterExhausted)?,
             bound: self.newest.bound.checked_add(STEP).ok_or(Error::CounterExhausted)?,
         };
+        // The whole page: for a part of it, the system would have to read the rest, which may be what it cannot.
+        let mut page = [0; PAGE];
+        page[..SLOT_LEN].copy_from_slice(&next.bytes(&self.tag));
         let write = || {
-            self.file.write_all_at(&next.bytes(&self.tag), offset(next.sequence) as u64)?;
+            self.file.write_all_at(&page, offset(next.sequence) as u64)?;
             // The file's size and place do not change: its data is all there is to bring to the disk.
             self.file.sync_data()
         };
-        write().map_err(|e| Error::of_file(&e))?;
+        writing(write).map_err(|e| Error::of_file(&e))?;
         self.newest = next;
         Ok(())
     }

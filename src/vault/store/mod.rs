@@ -16,7 +16,7 @@ pub use journal::STEP;
 pub use place::Exposure;
 pub(crate) use place::{exposure, peek};
 
-use crate::crypto::Secret;
+use crate::crypto::{PublicKey, Secret};
 use crate::error::{Error, Result};
 use head::HEAD_LEN;
 use std::fs::File;
@@ -35,12 +35,27 @@ const FILE_LEN: usize = 3 * PAGE;
 /// # Errors
 /// `AlreadyExists` if there is anything at `path`, which stays as it is; those of [`Error::of_file`].
 pub(crate) fn create(path: &Path, head: &Head) -> Result<Journal> {
-    let contents = contents(head)?;
+    let file = place::create(path, contents(head)?.bytes())?;
     // Nothing after this may fail: the file is there now.
-    Ok(Journal::new(place::create(path, contents.bytes())?, head))
+    Ok(Journal::new(file, head))
 }
 
-/// All of a new file. No page of it is secret but the first, and the buffer is wiped.
+/// Replaces the file by one with the head that `renewed` makes of the old one, and a counter that has not been used. The
+/// slots of the old one may be damaged. Gives the public key.
+///
+/// # Errors
+/// Those of [`open`], [`create`] and `renewed`; the old file stays then.
+pub(crate) fn replace(path: &Path, renewed: impl FnOnce(&Head) -> Result<Head>) -> Result<PublicKey> {
+    let old = place::open(path)?;
+    let head = renewed(&read_head(&old)?)?;
+    place::replace(path, contents(&head)?.bytes())?;
+    // Unlocked only now: nobody could open the file meanwhile.
+    drop(old);
+    Ok(head.public_key())
+}
+
+/// All bytes of a file with this head and a counter that has not been used. No page is secret but the first, and the buffer
+/// is wiped.
 fn contents(head: &Head) -> Result<Secret<FILE_LEN>> {
     let mut contents = Secret::<FILE_LEN>::zeroed()?;
     let bytes = contents.bytes_mut();

@@ -1,6 +1,7 @@
 //! Where a vault's file is: made so that nobody else ever could read it, opened only if that is so.
 
 use crate::error::{Error, Result};
+use crate::size_limit::writing;
 use nix::unistd::geteuid;
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -67,7 +68,7 @@ pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
     let fill = || {
         // The umask may have taken bits away that the owner needs.
         file.set_permissions(Permissions::from_mode(MODE))?;
-        file.write_all_at(contents, 0)?;
+        writing(|| file.write_all_at(contents, 0))?;
         file.sync_all()?;
         sync_folder(path)
     };
@@ -84,7 +85,7 @@ pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
 #[cfg(feature = "pkcs11")]
 pub(super) fn fill(file: &File, contents: &[u8]) -> Result<()> {
     let fill = || {
-        file.write_all_at(contents, 0)?;
+        writing(|| file.write_all_at(contents, 0))?;
         file.sync_all()
     };
     fill().map_err(|e| Error::of_file(&e))
@@ -94,6 +95,27 @@ pub(super) fn fill(file: &File, contents: &[u8]) -> Result<()> {
 #[cfg(feature = "pkcs11")]
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).and_then(|()| sync_folder(to)).map_err(|e| Error::of_file(&e))
+}
+
+/// Puts a file of these bytes in the place of the one at `path`, whose lock the caller holds. It is on disk when this
+/// returns; before that, and after an error, the old one is at `path`, or, if the folder could not be brought to the disk,
+/// one of the two after a crash.
+pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    match fs::remove_file(new) {
+        // What a process left that was killed: the lock says that there is none now.
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::of_file(&e)),
+        _ => {}
+    }
+    let file = create(new, contents)?;
+    if let Err(e) = fs::rename(new, path) {
+        let _ = fs::remove_file(new);
+        return Err(Error::of_file(&e));
+    }
+    drop(file);
+    sync_folder(path).map_err(|e| Error::of_file(&e))
 }
 
 /// Brings the entry of `path` in its folder to the disk.
@@ -106,7 +128,10 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 pub(super) fn open(path: &Path) -> Result<File> {
     let file = trusted(path, OpenOptions::new().read(true).write(true))?;
     lock(&file)?;
-    Ok(file)
+    // The one that was opened may have been replaced before it could be locked.
+    let (ours, there) = (file.metadata(), fs::symlink_metadata(path));
+    let (ours, there) = (ours.map_err(|e| Error::of_file(&e))?, there.map_err(|e| Error::of_file(&e))?);
+    if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) { Ok(file) } else { Err(Error::VaultInUse) }
 }
 
 /// Opens the file for reading, without a lock.
