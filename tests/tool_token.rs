@@ -167,6 +167,7 @@ fn a_refused_pin_has_an_exit_code_that_the_documented_unit_does_not_restart_on()
     drop(Pkcs11Vault::generate(&uri, Some(PIN)).unwrap());
     let wrong = hsm.folder().join("wrong-pin");
     fs::write(&wrong, "not-this").unwrap();
+    fs::set_permissions(&wrong, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let run = |args: &[&str], pin: &Path| {
         let mut tool = Command::new(TOOL);
         let status = tool.args(args).arg("--passphrase-file").arg(pin).status();

@@ -114,6 +114,7 @@ file_vault(Folder, More, Config) ->
 secret(Folder, Text) ->
     File = filename:join(Folder, "secret"),
     ok = file:write_file(File, [Text, "\nthe second line\n"]),
+    ok = file:change_mode(File, 8#600),
     File.
 
 %% An agent that listens, owned by a process that outlives the one that starts it.

@@ -30,6 +30,7 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     %% Not a literal: this module is loaded in the node, too.
     Words = binary:encode_hex(crypto:strong_rand_bytes(16)),
     ok = file:write_file(Passphrase, Words),
+    ok = file:change_mode(Passphrase, 8#600),
     {0, _} = curve_tun_interop_SUITE:run(proplists:get_value(tool, Config),
                                          ["keygen", "--vault", Sealed, "--passphrase-file", Passphrase, "--cost",
                                           "interactive"], 60000),

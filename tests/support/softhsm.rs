@@ -67,6 +67,7 @@ impl SoftHsm {
             let hsm = SoftHsm { folder, module: module().expect("SoftHSM 2, from the package softhsm2") };
             let pin_file = hsm.pin_file();
             std::fs::write(&pin_file, PIN).unwrap();
+            std::fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             TOKENS.iter().for_each(|token| hsm.init_token(token, &pin_file));
             hsm
         })
