@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::World;
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -19,6 +19,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/PERFORMANCE.md",
     "docs/VAULTS.md",
     "docs/REGISTRIES.md",
+    "docs/OPERATIONS.md",
     "docs/ASSURANCE.md",
     "docs/COVERAGE.md",
     "docs/UNSAFE.md",
