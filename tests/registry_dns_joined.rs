@@ -53,6 +53,31 @@ fn an_address_whose_name_is_slow_takes_one_place() {
 }
 
 #[test]
+fn a_network_of_slow_names_leaves_places_to_others() {
+    let [key] = keys();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let options = DnsOptions {
+        servers: vec![silent.local_addr().unwrap()],
+        timeout_ms: 3_600_000,
+        allow_unvalidated: true,
+        ..DnsOptions::default()
+    };
+    let registry = DnsRegistry::open("test", &options).unwrap();
+    let ask = |network: u128, host: u128| {
+        let address = IpAddr::V6((0x2001_0db8 << 96 | network << 64 | host).into());
+        registry.verify_then(&Candidate::new(address, key), |_| ())
+    };
+    for host in 0..64 {
+        assert_eq!(ask(0, host), None, "{host}");
+    }
+    assert_eq!(ask(0, 64), Some(Err(Error::RegistryFailed)), "a quarter of what is asked for at once");
+    assert_eq!(ask(0, 63), None, "a name that is asked for takes no further place");
+    for network in 1..=1024 {
+        assert_eq!(ask(network, 0), None, "{network}");
+    }
+}
+
+#[test]
 fn those_who_ask_for_one_name_are_told_its_one_answer() {
     let [key, other] = keys();
     let knot = signed(record("7.2.0.192.in-addr", key));

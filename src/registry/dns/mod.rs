@@ -123,7 +123,7 @@ impl DnsRegistry {
         tell: impl FnOnce(Result<Vec<PublicKey>>) + Send + 'static,
     ) -> Option<Result<Vec<PublicKey>>> {
         let keys = |records: Records| Ok(records.iter().map(|record| record.key).collect());
-        self.ask_then(self.zone.of_client(address), timeout, keys, tell)
+        self.ask_then(self.zone.of_client(address), None, timeout, keys, tell)
     }
 
     /// As [`Registry::verify`], without blocking; as [`DnsRegistry::lookup_then`].
@@ -135,7 +135,8 @@ impl DnsRegistry {
         let key = candidate.key;
         let admits = move |records: Records| Ok(records.iter().any(|record| record.key == key));
         let tell = |verdict| tell(told_as_failure(verdict));
-        self.ask_then(self.zone.of_client(candidate.address), None, admits, tell)
+        let source = self.zone.of_source(candidate.address);
+        self.ask_then(self.zone.of_client(candidate.address), source.ok(), None, admits, tell)
     }
 
     /// As [`ServerKeys::server_keys`], without blocking; as [`DnsRegistry::lookup_then`].
@@ -151,13 +152,14 @@ impl DnsRegistry {
             let keys: Vec<_> = here.map(|record| record.key).collect();
             if keys.is_empty() { Err(Error::NotFound) } else { Ok(keys) }
         };
-        self.ask_then(self.zone.of_server(name).ok_or(Error::NotFound), timeout, keys, tell)
+        self.ask_then(self.zone.of_server(name).ok_or(Error::NotFound), None, timeout, keys, tell)
     }
 
     /// What `read` makes of the records at `name`, at once if they are known, else told later.
     fn ask_then<T>(
         &self,
         name: Result<Name>,
+        source: Option<Name>,
         timeout: Option<Duration>,
         read: impl FnOnce(Records) -> Result<T> + Send + 'static,
         tell: impl FnOnce(Result<T>) + Send + 'static,
@@ -169,7 +171,7 @@ impl DnsRegistry {
                 return read(records).map(Some);
             }
             let tell = move |found: Result<_>| tell(found.and_then(read));
-            self.worker.ask(name, timeout, tell).map(|()| None)
+            self.worker.ask(name, source.as_ref(), timeout, tell).map(|()| None)
         };
         ask().transpose()
     }

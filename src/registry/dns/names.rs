@@ -24,6 +24,16 @@ impl Zone {
         absolute(&format!("{}{}", reversed(address), self.0)).ok_or(Error::InvalidArgument)
     }
 
+    /// The name that those of all clients of one source end in: an IPv4 address, or the /64 of an IPv6 address.
+    pub(super) fn of_source(&self, address: IpAddr) -> Result<Name> {
+        let own = self.of_client(address)?;
+        Ok(match address.to_canonical() {
+            IpAddr::V4(_) => own,
+            // What is left of the 32 digits are the first 16.
+            IpAddr::V6(_) => own.trim_to(usize::from(own.num_labels()) - 16),
+        })
+    }
+
     /// Where the keys of a server are: `_curve_tun.HOST` for a host in the zone, `_curve_tun.` and the name of
     /// [`Zone::of_client`] for an address; `None` for a host outside.
     pub(super) fn of_server(&self, server: &ServerName) -> Option<Name> {
@@ -81,6 +91,9 @@ mod tests {
         assert_eq!(client("::ffff:192.0.2.7"), "7.2.0.192.in-addr.keys.example.");
         let zeros = "0.".repeat(23);
         assert_eq!(client("2001:db8::17"), format!("7.1.{}8.b.d.0.1.0.0.2.ip6.keys.example.", &zeros[..44]));
+        let source = |text: &str| zone.of_source(text.parse().unwrap()).unwrap().to_string();
+        assert_eq!(source("192.0.2.7"), client("192.0.2.7"));
+        assert_eq!(source("2001:db8::17"), format!("{}8.b.d.0.1.0.0.2.ip6.keys.example.", &zeros[..16]));
         let server =
             |host: &str| zone.of_server(&ServerName::new(host, 1).unwrap()).map(|name| name.to_string());
         assert_eq!(server("db.keys.example").unwrap(), "_curve_tun.db.keys.example.");

@@ -25,6 +25,9 @@ const AT_ONCE: usize = 256;
 const WAITING: usize = 1024;
 /// Those who wait for the answer to one name; further ones fail.
 const JOINED: usize = 1024;
+/// Names of clients of one source that are asked for or wait; further ones fail. So a source has no more than a quarter of
+/// what is asked for at once, whatever becomes of its clients meanwhile.
+const OF_ONE_SOURCE: usize = AT_ONCE / 4;
 /// Between one try and the next, so that one that fails at once is not repeated without end.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -111,10 +114,12 @@ impl Worker {
 
     /// Asks for the keys at `name`, for the worker's timeout and `timeout` at most. Unless this
     /// fails, `tell` is told once, by the worker's thread. A name that is asked for already is not
-    /// asked for again: all are told its answer.
+    /// asked for again: all are told its answer. For a client, `source` is what the names of those of
+    /// its source end in.
     pub(super) fn ask(
         &self,
         name: Name,
+        source: Option<&Name>,
         timeout: Option<Duration>,
         tell: impl FnOnce(Result<Records>) + Send + 'static,
     ) -> Result<()> {
@@ -122,7 +127,10 @@ impl Worker {
         let until = Instant::now() + self.patience(timeout);
         let jobs = self.jobs.as_ref().ok_or(Error::Internal)?;
         let mut questions = lock(&self.questions);
-        let full = questions.len() >= AT_ONCE + WAITING;
+        let has_its_share = |source: &Name| {
+            questions.keys().filter(|asked| source.zone_of(asked)).count() >= OF_ONE_SOURCE
+        };
+        let full = questions.len() >= AT_ONCE + WAITING || source.is_some_and(has_its_share);
         let (question, first) = match questions.entry(name.clone()) {
             Entry::Occupied(asked) if asked.get().receiver_count() < JOINED => (asked.get().clone(), false),
             Entry::Vacant(free) if !full => (free.insert(Arc::new(watch::Sender::new(None))).clone(), true),
