@@ -127,9 +127,8 @@ impl Worker {
         let until = Instant::now() + self.patience(timeout);
         let jobs = self.jobs.as_ref().ok_or(Error::Internal)?;
         let mut questions = lock(&self.questions);
-        let has_its_share = |source: &Name| {
-            questions.keys().filter(|asked| source.zone_of(asked)).count() >= OF_ONE_SOURCE
-        };
+        let has_its_share =
+            |source: &Name| questions.keys().filter(|asked| source.zone_of(asked)).count() >= OF_ONE_SOURCE;
         let full = questions.len() >= AT_ONCE + WAITING || source.is_some_and(has_its_share);
         let (question, first) = match questions.entry(name.clone()) {
             Entry::Occupied(asked) if asked.get().receiver_count() < JOINED => (asked.get().clone(), false),
