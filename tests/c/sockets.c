@@ -215,7 +215,7 @@ int main(int argc, char **argv)
 {
     struct world w = new_world();
 
-    if (argc == 2) {
+    if (argc == 2 && strchr(argv[1], '%') != NULL) {
         OK(curve_tun_registry_add(w.registry, "fe80::/10", w.client_key));
         talk(&w, argv[1], false);
         talk(&w, argv[1], true);
