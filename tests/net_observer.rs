@@ -248,7 +248,8 @@ fn an_observer_may_use_server_listener_and_sockets() {
         let socket = SOCKET.get_or_init(|| listener.transport_accept(SOON).unwrap());
         assert_eq!(socket.handshake(Some(Duration::ZERO)), Err(Error::Timeout));
         assert_eq!(told.recv().unwrap(), (0, Outcome::Refused(Error::Timeout)));
-        // The listener's thread does this one, and it is over for all when its observer has ended the listener.
+        // The listener's thread does this one, and it is over for all when its observer has ended
+        // the listener.
         let connecting = scope.spawn(connect);
         let accepted = listener.accept(SOON);
         assert_eq!(told.recv().unwrap(), (0, Outcome::Accepted));

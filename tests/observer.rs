@@ -1,4 +1,5 @@
-//! A server's observer is told of each handshake once: who was let in, who was turned away, and why.
+//! A server's observer is told of each handshake once: who was let in, who was turned away, and
+//! why.
 
 mod support;
 
@@ -82,8 +83,8 @@ fn failing(at: Purpose, answers: Answers, fails: fn() -> Result<()>) -> World {
     World::of(client, Arc::new(vault), Arc::new(registry), Options::default())
 }
 
-/// Carries bytes both ways, with the server's requests answered; gives the server's error and what the client makes of the
-/// end that follows it.
+/// Carries bytes both ways, with the server's requests answered; gives the server's error and what
+/// the client makes of the end that follows it.
 fn shake(world: &World) -> (Error, Error) {
     let (mut client, mut server) = world.pair();
     loop {

@@ -52,8 +52,8 @@ pub enum curve_tun_handshake_outcome {
 
 use curve_tun_handshake_outcome::*;
 
-/// How the handshake of one client with a server ended: what `curve_tun_server_observe` tells. The library fills it; what its
-/// pointers point to ends with the call.
+/// How the handshake of one client with a server ended: what `curve_tun_server_observe` tells. The
+/// library fills it; what its pointers point to ends with the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_handshake_event {
@@ -61,32 +61,37 @@ pub struct curve_tun_handshake_event {
     pub size: usize,
     /// What became of it. A later library may have more values.
     pub outcome: curve_tun_handshake_outcome,
-    /// `CURVE_TUN_OK` if the client was accepted; the error that ended the handshake if it was refused, so that of the vault or
-    /// the registry if it was theirs, and `CURVE_TUN_ERR_CLOSED` if the client left or the program ended the server's end;
+    /// `CURVE_TUN_OK` if the client was accepted; the error that ended the handshake if it was
+    /// refused, so that of the vault or the registry if it was theirs, and `CURVE_TUN_ERR_CLOSED`
+    /// if the client left or the program ended the server's end;
     /// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it was evicted.
     pub result: curve_tun_result,
     /// The address that the client came from.
     pub address: *const c_char,
-    /// The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it came so far as to prove it; else NULL.
+    /// The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it came so far as to prove
+    /// it; else NULL.
     pub public_key: *const u8,
 }
 
-/// Has `observe` told of each handshake of a client with this server, once, when it ends: with the client connected, refused
-/// or evicted. To be called before the first client comes: of a handshake that has ended nothing is told.
+/// Has `observe` told of each handshake of a client with this server, once, when it ends: with the
+/// client connected, refused or evicted. To be called before the first client comes: of a handshake
+/// that has ended nothing is told.
 ///
-/// The wire says nothing of a failure, so a client takes a server whose vault fails for one with another key
-/// (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); here the server's own program learns that it was `CURVE_TUN_ERR_VAULT_FAILED`, say.
-/// A client that has left before it was taken from the system's queue had no handshake.
+/// The wire says nothing of a failure, so a client takes a server whose vault fails for one with
+/// another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); here the server's own program learns that it was
+/// `CURVE_TUN_ERR_VAULT_FAILED`, say. A client that has left before it was taken from the system's
+/// queue had no handshake.
 ///
-/// `observe` is called on the thread whose call drives the handshake: accepts, shakes hands, shuts down, or is made on the
-/// connection or ends it; by several at once. No lock of the library's is held. It must not use the connection that is being
-/// served, nor accept or shake hands, nor let a C++ exception or a `longjmp` out; it may make any other call. As long as it
-/// runs that thread serves nobody, so it should not wait. `free` is called once, when nothing uses the server any more, from
-/// the thread that ended the last user; it may be NULL.
+/// `observe` is called on the thread whose call drives the handshake: accepts, shakes hands, shuts
+/// down, or is made on the connection or ends it; by several at once. No lock of the library's is
+/// held. It must not use the connection that is being served, nor accept or shake hands, nor let a
+/// C++ exception or a `longjmp` out; it may make any other call. As long as it runs that thread
+/// serves nobody, so it should not wait. `free` is called once, when nothing uses the server any
+/// more, from the thread that ended the last user; it may be NULL.
 ///
-/// On success the server owns `user_data`, and `free` is called for it; on failure it is not. May return
-/// `CURVE_TUN_ERR_NULL` also if `observe` is NULL; `CURVE_TUN_ERR_WRONG_STATE` if the server has an observer, which stays.
-/// Threads: any.
+/// On success the server owns `user_data`, and `free` is called for it; on failure it is not. May
+/// return `CURVE_TUN_ERR_NULL` also if `observe` is NULL; `CURVE_TUN_ERR_WRONG_STATE` if the server
+/// has an observer, which stays. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_server_observe(
@@ -135,7 +140,8 @@ impl HostObserver {
             address: address.as_ptr(),
             public_key: event.key.as_ref().map_or(std::ptr::null(), |key| key.0.as_ptr()),
         };
-        // SAFETY: the function and its `user_data` are the host's promise; the event and what it points to outlast the call.
+        // SAFETY: the function and its `user_data` are the host's promise; the event and what it
+        // points to outlast the call.
         unsafe { (self.observe)(self.user_data, &event) }
     }
 }

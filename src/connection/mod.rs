@@ -122,7 +122,8 @@ impl Connection {
         Ok(Connection::of_server(slot))
     }
 
-    /// As [`Connection::server`], for a driver that has locks: it has `reports` told when it holds none.
+    /// As [`Connection::server`], for a driver that has locks: it has `reports` told when it holds
+    /// none.
     #[cfg(feature = "net")]
     pub(crate) fn server_reporting(
         server: &Arc<Server>,
@@ -443,7 +444,8 @@ impl Connection {
         checked.map_err(|error| self.fail(error))
     }
 
-    /// Goes on; an error ends the connection, and so does a panic in a vault or registry of the program's.
+    /// Goes on; an error ends the connection, and so does a panic in a vault or registry of the
+    /// program's.
     fn step(&mut self, step: impl FnOnce(&mut Connection) -> Result<()>) -> Result<()> {
         let mut going = Going { connection: self, over: false };
         let result = step(going.connection);

@@ -24,8 +24,9 @@ pub struct HandshakeEvent {
 pub enum HandshakeOutcome {
     /// The client is connected.
     Accepted,
-    /// The handshake failed: the error is the one that ended the server's end, so that of the vault or the registry if it
-    /// was theirs. `Closed` if the client left, or if the server's end was closed or dropped before.
+    /// The handshake failed: the error is the one that ended the server's end, so that of the vault
+    /// or the registry if it was theirs. `Closed` if the client left, or if the server's end was
+    /// closed or dropped before.
     Refused(Error),
     /// It gave way to another at the limits of the options.
     Evicted,
@@ -35,6 +36,7 @@ pub enum HandshakeOutcome {
 pub(super) type Observer = Box<dyn Fn(&HandshakeEvent) + Send + Sync>;
 
 /// Events that happen where a driver holds a lock, until it has let go of it and has them told.
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "only sockets have locks"))]
 pub(crate) struct Reports {
     server: Arc<Server>,
     events: Mutex<Vec<HandshakeEvent>>,

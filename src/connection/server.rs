@@ -54,15 +54,19 @@ impl Server {
         self.minute_keys.tick(now_ms)
     }
 
-    /// Has `observer` told of each handshake of a client, once, when it ends: with the client connected, refused or evicted.
+    /// Has `observer` told of each handshake of a client, once, when it ends: with the client
+    /// connected, refused or evicted. To be called before the first client comes: of a handshake
+    /// that has ended nothing is told.
     ///
-    /// The wire says nothing of a failure, so a client takes a server whose vault fails for one with another key; here the
-    /// server's own program learns better. Of a client that is refused, only the address is known before the vouch.
+    /// The wire says nothing of a failure, so a client takes a server whose vault fails for one
+    /// with another key; here the server's own program learns better. A client that has left before
+    /// [`net`](crate::net) took it had no handshake.
     ///
-    /// It is called on the thread that drives the handshake, without a lock of this crate's: by the call on the
-    /// connection that ends it, or that drops it; under [`net`](crate::net) by those who accept, shake hands or shut down,
-    /// after the fact. It may call this server, but not the connection that is being served. As long as it runs, that thread
-    /// serves nobody, so it should not wait. A panic in it is contained. A forked child tells nothing.
+    /// It is called on the thread that drives the handshake, without a lock of this crate's: by the
+    /// call on the connection that ends it, or that drops it; under [`net`](crate::net) by those
+    /// who accept, shake hands or shut down, after the fact. It may call this server, but not the
+    /// connection that is being served. As long as it runs, that thread serves nobody, so it should
+    /// not wait. A panic in it is contained. A forked child tells nothing.
     ///
     /// # Errors
     /// `WrongState` if the server has an observer; the first one stays. `Forked`.
@@ -109,7 +113,8 @@ impl Server {
     }
 }
 
-/// A place among the handshakes in flight, given back when dropped; then the server's observer is told why.
+/// A place among the handshakes in flight, given back when dropped; then the server's observer is
+/// told why.
 pub(super) struct Slot {
     server: Arc<Server>,
     address: IpAddr,
@@ -171,8 +176,8 @@ impl Slot {
         self.server.shares().may_give_way(self.source, self.number, tell);
     }
 
-    /// Gives the place back, for the client is connected or refused. One that has given way was evicted, whatever else
-    /// befell it.
+    /// Gives the place back, for the client is connected or refused. One that has given way was
+    /// evicted, whatever else befell it.
     pub(super) fn end(mut self: Box<Self>, outcome: HandshakeOutcome) {
         self.outcome = outcome;
     }

@@ -123,7 +123,8 @@ impl Shares {
         self.holders.get(&source).is_some_and(|holder| holder.places.contains_key(&number))
     }
 
-    /// Gives a place back, and how its handshake would have been told to give way; `None` if it has given way already.
+    /// Gives a place back, and how its handshake would have been told to give way; `None` if it has
+    /// given way already.
     pub(super) fn leave(&mut self, source: Source, number: u64) -> Option<Option<GiveWay>> {
         let left = self.change(source, |holder| holder.places.remove(&number))?;
         self.taken -= 1;

@@ -177,7 +177,8 @@ impl Socket {
         shaken
     }
 
-    /// Has one thread run the handshake while others wait for it; gives who is to be told of its end.
+    /// Has one thread run the handshake while others wait for it; gives who is to be told of its
+    /// end.
     fn shake(&self, timeout: Timeout, reports: &mut Option<Arc<Reports>>) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let mut place = deadline.lock(&self.handshake)?;
