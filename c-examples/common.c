@@ -130,18 +130,28 @@ struct service service_arguments(int argc, char **argv)
     const char *program = argv[0];
     int i;
 
-    for (; argc > 2 && strncmp(argv[1], "--", 2) == 0; argc -= 2, argv += 2) {
-        uint32_t number = (uint32_t)number_argument(argv[2], 1, UINT32_MAX);
+    service.verbose = false;
+    while (argc > 2 && strncmp(argv[1], "--", 2) == 0) {
+        uint32_t number;
 
+        if (strcmp(argv[1], "--verbose") == 0) {
+            service.verbose = true;
+            argc--;
+            argv++;
+            continue;
+        }
+        number = (uint32_t)number_argument(argv[2], 1, UINT32_MAX);
         if (strcmp(argv[1], "--handshakes") == 0)
             options.handshakes_max = number;
         else if (strcmp(argv[1], "--per-source") == 0)
             options.handshakes_per_source = number;
         else
             fail(argv[1], "no such option");
+        argc -= 2;
+        argv += 2;
     }
     if (argc < 5)
-        fail(program, "[--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
+        fail(program, "[--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
     service.host = argv[1];
     service.port = port_argument(argv[2]);
     service.vault = vault_argument(argv[3]);

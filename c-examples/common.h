@@ -33,12 +33,13 @@ curve_tun_vault *kept_vault_argument(const char *text, const char *passphrase_fi
 /* A vault from the text of a secret key, or from "@FILE", a file that begins with it; or one that is kept. */
 curve_tun_vault *vault_argument(const char *text);
 
-/* What both servers take: [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
+/* What both servers take: [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
 struct service {
     const char *host;
     uint16_t port;
     curve_tun_server *server;
     curve_tun_vault *vault;  /* The server's. */
+    bool verbose;            /* Whether to say whom the server turns away: refusals.h. */
 };
 
 /* Makes a server that lets the given peers in from anywhere. Server and vault are the caller's to free. */

@@ -1,5 +1,5 @@
 /*
- * echo_server [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
+ * echo_server [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
  *
  * Sends each message back, to any number of clients at once, with a thread for each. The peers whose keys are given may come
  * from anywhere. Prints "listening on HOST:PORT" when it is ready; port 0 picks one. SIGTERM or SIGINT ends it.
@@ -9,6 +9,7 @@
  */
 
 #include "common.h"
+#include "refusals.h"
 #include "threads.h"
 
 #include <stdlib.h>
@@ -35,6 +36,8 @@ int main(int argc, char **argv)
     curve_tun_listener *listener;
 
     block_end_signals();
+    if (service.verbose)
+        say_refusals(service.server);
     check(service.host, curve_tun_listen(service.host, service.port, service.server, &listener));
     /* The listener keeps it. */
     curve_tun_server_free(service.server);

@@ -1,5 +1,5 @@
 /*
- * epoll_server [--threads N] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
+ * epoll_server [--threads N] [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
  *
  * The service of echo_server for thousands of clients, on one thread or on N, each with an event loop and clients of its
  * own: the system spreads them over the loops. epoll says when bytes can move; clients.c moves them, and has a
@@ -11,6 +11,7 @@
 
 #include "clients.h"
 #include "common.h"
+#include "refusals.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -274,8 +275,11 @@ int main(int argc, char **argv)
         argv += 2;
     }
     if (argc < 5)
-        fail(argv[0], "[--threads N] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]");
+        fail(argv[0], "[--threads N] [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC "
+                      "[PEER_PUBLIC...]");
     service = service_arguments(argc, argv);
+    if (service.verbose)
+        say_refusals(service.server);
     raise_limit();
     watch_end_signals();
     listener = listen_first(service.host, service.port, threads > 1);

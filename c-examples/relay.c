@@ -6,6 +6,8 @@
  * PIN. REGISTRY is the registry file of those who may come in; KNOWN_SERVERS is one with the key of the server, in an entry
  * "[SERVER_HOST]:SERVER_PORT KEY". It trusts no server at first use, for nobody is there to be asked.
  *
+ * It says on standard error whom it turns away, and why (refusals.h), for a client is told little.
+ *
  * Both registry files may be changed while it runs (curve-tun peers). SIGHUP has it say on standard error whether it could
  * use them, and whether the vault works. Prints "listening on HOST:PORT" when it is ready; port 0 picks one. SIGTERM or
  * SIGINT ends it.
@@ -14,6 +16,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "common.h"
+#include "refusals.h"
 #include "threads.h"
 
 #include <pthread.h>
@@ -144,6 +147,7 @@ int main(int argc, char **argv)
     relay.server_host = argv[6];
     relay.server_port = port_argument(argv[7]);
     check("server", curve_tun_server_new(relay.vault, relay.clients, &relay.options, &server));
+    say_refusals(server);
     check(argv[4], curve_tun_listen(argv[4], port_argument(argv[5]), server, &listener));
 
     serve_on_threads(listener, relay_client, report, &relay);

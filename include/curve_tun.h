@@ -736,8 +736,48 @@ curve_tun_result curve_tun_registry_open_dns(const char *zone,
 //
 // A server is a vault, minute keys, a registry and limits, shared by all connections that it accepts.
 
+// What became of a client's handshake.
+enum curve_tun_handshake_outcome
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The client is connected.
+    CURVE_TUN_HANDSHAKE_ACCEPTED = 0,
+    // The handshake failed.
+    CURVE_TUN_HANDSHAKE_REFUSED = 1,
+    // It gave way to another at the limits of the options.
+    CURVE_TUN_HANDSHAKE_EVICTED = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum curve_tun_handshake_outcome curve_tun_handshake_outcome;
+#else
+typedef int32_t curve_tun_handshake_outcome;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // What all connections of a server share. A thread of its own rotates the minute keys.
 typedef struct curve_tun_server curve_tun_server;
+
+// How the handshake of one client with a server ended: what `curve_tun_server_observe` tells. The
+// library fills it; what its pointers point to ends with the call.
+typedef struct {
+    // The size of the struct as this library has it, which may be larger than the program's.
+    size_t size;
+    // What became of it. A later library may have more values.
+    curve_tun_handshake_outcome outcome;
+    // `CURVE_TUN_OK` if the client was accepted; the error that ended the handshake if it was
+    // refused, so that of the vault or the registry if it was theirs, and `CURVE_TUN_ERR_CLOSED`
+    // if the client left or the program ended the server's end;
+    // `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it was evicted.
+    curve_tun_result result;
+    // The address that the client came from.
+    const char *address;
+    // The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it came so far as to prove
+    // it; else NULL.
+    const uint8_t *public_key;
+} curve_tun_handshake_event;
 
 // Makes a server. It keeps the vault and the registry alive.
 //
@@ -748,6 +788,32 @@ curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
                                       const curve_tun_options *options,
                                       curve_tun_server **server);
+
+// Has `observe` told of each handshake of a client with this server, once, when it ends: with the
+// client connected, refused or evicted. To be called before the first client comes: of a handshake
+// that has ended nothing is told.
+//
+// The wire says nothing of a failure, so a client takes a server whose vault fails for one with
+// another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); here the server's own program learns that it was
+// `CURVE_TUN_ERR_VAULT_FAILED`, say. A client that has left before it was taken from the system's
+// queue had no handshake.
+//
+// `observe` is called on the thread whose call drives the handshake: accepts, shakes hands, shuts
+// down, or is made on the connection or ends it; by several at once. No lock of the library's is
+// held. It must not use the connection that is being served, nor accept or shake hands, nor let a
+// C++ exception or a `longjmp` out; it may make any other call. As long as it runs that thread
+// serves nobody, so it should not wait. `free` is called once, when nothing uses the server any
+// more, from the thread that ended the last user; it may be NULL.
+//
+// On success the server owns `user_data`, and `free` is called for it; on failure it is not. May
+// return `CURVE_TUN_ERR_NULL` also if `observe` is NULL; `CURVE_TUN_ERR_WRONG_STATE` if the server
+// has an observer, which stays. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_server_observe(const curve_tun_server *server,
+                                          void (*observe)(void *user_data,
+                                                          const curve_tun_handshake_event *event),
+                                          void *user_data,
+                                          void (*free)(void *user_data));
 
 // Ends the caller's hold on a server; listeners and connections that were made with it keep it. The thread ends with
 // the last of them.

@@ -130,6 +130,11 @@ fn misuse() {
 }
 
 #[test]
+fn observer() {
+    run("observer", "--leak-check=full");
+}
+
+#[test]
 fn pair() {
     run("pair", "--leak-check=full");
 }

@@ -155,6 +155,21 @@ fn a_server_with_another_key_than_the_known_one_is_not_relayed_to() {
     relay.ends();
 }
 
+/// The client is told nothing that would help; who looks after the relay reads why.
+#[test]
+fn a_relay_says_whom_it_turned_away_and_why() {
+    let (client, stranger) = (keygen(), keygen());
+    let site = Site::new(&client, None);
+    let mut relay = site.relay();
+    let _socket = relay.connect(&stranger);
+    let expected = format!("refused 127.0.0.1 {}: {}", stranger.public, Error::UnknownPeer.message());
+    assert_eq!(relay.line(), expected);
+    assert!(relay.connect(&client).is_ok());
+    let [registry, ..] = relay.report();
+    assert!(registry.ends_with(": in force"), "{registry}");
+    relay.ends();
+}
+
 #[test]
 fn a_hangup_has_a_relay_say_which_files_are_in_force_and_that_the_vault_works() {
     let client = keygen();

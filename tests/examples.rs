@@ -15,7 +15,7 @@ use curve_tun::net::Socket;
 use curve_tun::vault::{Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -195,7 +195,45 @@ fn wrong_keys_get_their_own_errors() {
         fails_with(&echo(&client, &stranger), Error::WrongServerKey);
         fails_with(&echo(&stranger, &keys), Error::Closed);
         prints(&echo(&client, &keys), b"hello\n");
-        server.ends_by_sigterm();
+        assert_eq!(server.ends_by_sigterm(), "");
+    }
+}
+
+#[test]
+fn a_verbose_server_says_whom_it_turned_away_and_why() {
+    for name in SERVERS {
+        let (keys, client, stranger) = (keygen(), keygen(), keygen());
+        let server = Server::start(name, &["--verbose", "--handshakes", "1024"], &keys, &[&client]);
+        let echo = |from: &Keys, to: &Keys| echo_client(&server, &from.secret, &to.public, &[], b"hello\n");
+        fails_with(&echo(&client, &stranger), Error::WrongServerKey);
+        fails_with(&echo(&stranger, &keys), Error::Closed);
+        prints(&echo(&client, &keys), b"hello\n");
+        let (bad, unknown) = (Error::BadPacket.message(), Error::UnknownPeer.message());
+        let expected =
+            format!("refused 127.0.0.1 -: {bad}\nrefused 127.0.0.1 {}: {unknown}\n", stranger.public);
+        assert_eq!(server.ends_by_sigterm(), expected);
+    }
+}
+
+#[test]
+fn a_flood_of_strangers_is_a_few_lines_and_their_number() {
+    const STRANGERS: usize = 200;
+    for name in SERVERS {
+        let (keys, client) = (keygen(), keygen());
+        let server = Server::start(name, &["--verbose"], &keys, &[&client]);
+        for _ in 0..STRANGERS {
+            let mut stranger = server.connect_tcp();
+            stranger.write_all(&[0xff; 200]).unwrap();
+            // Its end shows that it was turned away.
+            let _ = stranger.read(&mut [0]);
+        }
+        let said = server.ends_by_sigterm();
+        let more =
+            |line: &str| line.strip_suffix(" more turned away").map(|more| more.parse::<usize>().unwrap());
+        let refused = said.lines().filter(|line| line.starts_with("refused ")).count();
+        let counted: usize = said.lines().filter_map(more).sum();
+        assert!(refused >= 10 && refused + counted <= STRANGERS, "{said}");
+        assert_eq!(said.lines().count(), refused + said.lines().filter_map(more).count(), "{said}");
     }
 }
 

@@ -9,6 +9,7 @@ start(_Type, _Args) ->
     %% Later there may be no descriptor left to load a module with.
     {ok, Modules} = application:get_key(curve_tun, modules),
     ok = code:ensure_modules_loaded([inet_db, gen_tcp, inet_tcp | Modules]),
+    ok = curve_tun_report:start(),
     curve_tun_sup:start_link().
 
 -spec stop(term()) -> ok.

@@ -16,7 +16,9 @@
 %% What a handshake needs, and what the connection is like afterwards.
 -type prepared() :: #{role := curve_tun_handshake:role(),
                       providers := curve_tun_provider:providers(),
-                      options := curve_tun_options:options()}.
+                      options := curve_tun_options:options(),
+                      %% Where a listener's client is from.
+                      address => inet:ip_address()}.
 %% Makes it, in the connection's process: what the NIF gives is to end with the application, and would not on the heap of a
 %% process of others, which may keep it as garbage for as long as it likes.
 -type prepare() :: fun(() -> {ok, prepared()} | {error, term()}).
@@ -35,6 +37,8 @@
     nif :: curve_tun_nif:connection() | undefined,
     prepared :: prepared() | undefined,
     role :: client | server | undefined,
+    %% A client's address, which its socket does not tell any more when it has left.
+    address = unknown :: inet:ip_address() | unknown,
     handshake :: curve_tun_handshake:handshake() | undefined,
     %% Whoever waits for the end of the handshake.
     waiting :: gen_statem:from() | undefined,
@@ -153,10 +157,23 @@ attached(Socket, TcpOptions, Prepared, D0) ->
                                  buffer := Buffer}} = Prepared,
     Nif = curve_tun_nif:connection_new(),
     D = D0#data{self = {curve_tun_socket, self(), Socket, Nif}, socket = Socket, nif = Nif, prepared = Prepared,
-                role = element(1, Role), receivers = curve_tun_receivers:new(Active), high_water = HighWater,
+                role = element(1, Role), address = address(Socket, Prepared),
+                receivers = curve_tun_receivers:new(Active), high_water = HighWater,
                 reader = curve_tun_reader:new(Socket, Buffer)},
     watch(D),
     {inet:setopts(Socket, TcpOptions), D, {{timeout, handshake}, Most, expired}}.
+
+%% Where a server's client is from.
+-spec address(gen_tcp:socket(), prepared()) -> inet:ip_address() | unknown.
+address(_Socket, #{address := Address}) ->
+    Address;
+address(Socket, #{role := {server, _}}) ->
+    case inet:peername(Socket) of
+        {ok, {Address, _Port}} -> Address;
+        {error, _} -> unknown
+    end;
+address(_Socket, _Prepared) ->
+    unknown.
 
 %% A listener's connection is passive until somebody has accepted it.
 -spec held(#data{}) -> #data{}.
@@ -232,9 +249,17 @@ unless_ignored(Step, D) -> shaken(Step, D, []).
 
 -spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handshake_failed(Reason, D) ->
-    noted(Reason, D),
+    refused(Reason, D),
     _ = report({error, Reason}, D),
     {stop, normal, D#data{waiting = undefined}}.
+
+%% A server's log says whom it turned away; the client is told nothing.
+-spec refused(atom(), #data{}) -> ok.
+refused(Reason, #data{role = server, address = Address, nif = Nif}) ->
+    _ = curve_tun_nif:ended(Nif, server, Reason),
+    curve_tun_report:handshake(Reason, Address, curve_tun_nif:proven_public_key(Nif));
+refused(Reason, D) ->
+    noted(Reason, D).
 
 -spec report(ok | {error, atom()}, #data{}) -> ok.
 report(_Result, #data{waiting = undefined}) -> ok;
@@ -251,6 +276,7 @@ established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
 
 -spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
 established(ok, Came, Ended, #data{socket = Socket, listener = Listener} = D) ->
+    accepted(D),
     ok = report(ok, D),
     ok = handshake_over(Listener),
     %% Messages may have come with the last packet of the handshake, and the peer's end after them.
@@ -259,6 +285,12 @@ established(ok, Came, Ended, #data{socket = Socket, listener = Listener} = D) ->
       | [{next_event, info, {tcp_closed, Socket}} || Ended]]};
 established({error, Reason}, _Came, _Ended, D) ->
     handshake_failed(Reason, D).
+
+-spec accepted(#data{}) -> ok.
+accepted(#data{role = server, address = Address, nif = Nif}) ->
+    curve_tun_report:handshake(connected, Address, curve_tun_nif:peer_public_key(Nif));
+accepted(_D) ->
+    ok.
 
 -spec handshake_over(none | {pid(), reference()}) -> ok.
 handshake_over(none) ->

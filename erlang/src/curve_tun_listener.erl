@@ -357,7 +357,9 @@ acceptor(Listener, Socket, Prepared) ->
 -spec arrived(pid(), gen_tcp:socket(), all | present, curve_tun_connection:prepared()) -> tuple().
 arrived(Listener, Client, Whom, Prepared) ->
     case (Whom =:= present andalso has_left(Client)) orelse inet:peername(Client) of
-        {ok, {Address, _}} -> attached(Listener, Client, Prepared, curve_tun_shares:source(Address));
+        {ok, {Address, _}} ->
+            Source = curve_tun_shares:source(Address),
+            attached(Listener, Client, Prepared#{address => Address}, Source);
         _ -> left(Client)
     end.
 

@@ -17,7 +17,8 @@
 -export([known_open/1, known_check/4, known_remember/4]).
 -export([server_new/5, server_tick/2]).
 -export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
--export([established/2, peer_public_key/1, close/1, ended/3, end_of/1, is_current/1]).
+-export([established/2, peer_public_key/1, proven_public_key/1]).
+-export([close/1, ended/3, end_of/1, is_current/1]).
 -export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
 -export_type([vault/0, registry/0, known/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0,
@@ -208,6 +209,10 @@ established(_Connection, _Taken) -> erlang:nif_error(not_loaded).
 
 -spec peer_public_key(connection()) -> {ok, curve_tun:public_key()} | {error, wrong_state}.
 peer_public_key(_Connection) -> erlang:nif_error(not_loaded).
+
+%% The peer's key from its proof on, also if it is refused then.
+-spec proven_public_key(connection()) -> {ok, curve_tun:public_key()} | none.
+proven_public_key(_Connection) -> erlang:nif_error(not_loaded).
 
 -spec close(connection()) -> ok.
 close(_Connection) -> erlang:nif_error(not_loaded).

@@ -5,6 +5,11 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([reason/1, stack/1, status/3, forget_mailbox/0, closed/3, not_remembered/2]).
+-export([start/0, handshake/3]).
+
+%% What is known of a client's key: it counts once it is proven.
+-type known() :: {ok, curve_tun:public_key()} | none | {error, atom()}.
+-type address() :: inet:ip_address() | unknown.
 
 -type stack() :: [{module(), atom(), arity() | [term()], [term()]}].
 
@@ -72,6 +77,84 @@ closed(closed, _Role, _Socket) ->
     ok;
 closed(Reason, Role, Socket) ->
     ?LOG_DEBUG("curve_tun ~ts at ~tp closed: ~tp", [Role, peer(Socket), Reason]).
+
+%% How many lines a second there are at most of clients that were turned away: strangers decide how
+%% many clients there are.
+-define(LINES_MAX, 10).
+%% Where they are counted: the second, the lines in it, and those that were left out since the last
+%% one.
+-define(COUNTS, {?MODULE, counts}).
+-define(SECOND, 1).
+-define(LINES, 2).
+-define(LEFT_OUT, 3).
+
+%% Makes the counts, unless there are some. They outlast the application.
+-spec start() -> ok.
+start() ->
+    case persistent_term:get(?COUNTS, none) of
+        none -> persistent_term:put(?COUNTS, atomics:new(3, []));
+        _ -> ok
+    end.
+
+%% Logs what became of a client of a server's: let in, turned away, or gone by itself. What it has
+%% not proven is not said.
+-spec handshake(connected | atom(), address(), known()) -> ok.
+handshake(connected, Address, Key) ->
+    ?LOG_DEBUG("curve_tun accepted ~ts ~ts", [address(Address), key(Key)],
+               about(accepted, connected, Address, Key));
+handshake(closed, Address, Key) ->
+    ?LOG_DEBUG("curve_tun refused ~ts ~ts: ~ts", [address(Address), key(Key), closed],
+               about(refused, closed, Address, Key));
+handshake(too_many_handshakes, Address, Key) ->
+    turned_away(evicted, too_many_handshakes, Address, Key);
+handshake(Reason, Address, Key) ->
+    turned_away(refused, Reason, Address, Key).
+
+-spec turned_away(refused | evicted, atom(), address(), known()) -> ok.
+turned_away(Outcome, Reason, Address, Key) ->
+    Now = erlang:monotonic_time(second),
+    case logger:allow(notice, ?MODULE) andalso may_say(counts(), Now) of
+        false ->
+            ok;
+        {true, LeftOut} ->
+            About = about(Outcome, Reason, Address, Key),
+            Values = [Outcome, address(Address), key(Key), Reason, left_out(LeftOut)],
+            ?LOG_NOTICE("curve_tun ~ts ~ts ~ts: ~ts~ts", Values, About#{left_out => LeftOut})
+    end.
+
+-spec counts() -> atomics:atomics_ref().
+counts() ->
+    ok = start(),
+    persistent_term:get(?COUNTS).
+
+%% Whether there may be a line in this second; and how many were left out before it.
+-spec may_say(atomics:atomics_ref(), integer()) -> {true, non_neg_integer()} | false.
+may_say(Counts, Now) ->
+    Second = atomics:get(Counts, ?SECOND),
+    _ = Second =/= Now andalso atomics:compare_exchange(Counts, ?SECOND, Second, Now) =:= ok
+        andalso atomics:put(Counts, ?LINES, 0),
+    case atomics:add_get(Counts, ?LINES, 1) =< ?LINES_MAX of
+        true -> {true, atomics:exchange(Counts, ?LEFT_OUT, 0)};
+        false -> atomics:add(Counts, ?LEFT_OUT, 1), false
+    end.
+
+-spec left_out(non_neg_integer()) -> string().
+left_out(0) -> "";
+left_out(Count) -> io_lib:format(" (~b more were turned away before)", [Count]).
+
+-spec about(accepted | refused | evicted, atom(), address(), known()) -> logger:metadata().
+about(Outcome, Reason, Address, Key) ->
+    #{domain => [curve_tun], outcome => Outcome, reason => Reason, address => Address,
+      key => key(Key)}.
+
+-spec address(address()) -> string().
+address(unknown) -> "unknown";
+address(Address) -> inet:ntoa(Address).
+
+%% The text of a key that is proven.
+-spec key(known()) -> binary().
+key({ok, Key}) -> curve_tun_nif:public_key_to_text(Key);
+key(_) -> <<"-">>.
 
 %% Logs that the next use of a server will be a first use again.
 -spec not_remembered(curve_tun_known:server(), atom()) -> ok.

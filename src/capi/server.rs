@@ -7,8 +7,11 @@ use super::options::{curve_tun_options, read_options};
 use super::registry::curve_tun_registry;
 use super::result::curve_tun_result;
 use super::vault::curve_tun_vault;
+use crate::connection::{HandshakeEvent, HandshakeOutcome};
+use crate::error::Error;
 use crate::net::TimedServer;
-use std::sync::Arc;
+use std::ffi::{CString, c_char, c_void};
+use std::sync::{Arc, OnceLock};
 
 /// What all connections of a server share. A thread of its own rotates the minute keys.
 pub struct curve_tun_server(pub(super) Arc<TimedServer>);
@@ -33,6 +36,123 @@ pub unsafe extern "C" fn curve_tun_server_new(
         server.give(curve_tun_server(timed));
         Ok(())
     })
+}
+
+/// What became of a client's handshake.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum curve_tun_handshake_outcome {
+    /// The client is connected.
+    CURVE_TUN_HANDSHAKE_ACCEPTED = 0,
+    /// The handshake failed.
+    CURVE_TUN_HANDSHAKE_REFUSED = 1,
+    /// It gave way to another at the limits of the options.
+    CURVE_TUN_HANDSHAKE_EVICTED = 2,
+}
+
+use curve_tun_handshake_outcome::*;
+
+/// How the handshake of one client with a server ended: what `curve_tun_server_observe` tells. The
+/// library fills it; what its pointers point to ends with the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_handshake_event {
+    /// The size of the struct as this library has it, which may be larger than the program's.
+    pub size: usize,
+    /// What became of it. A later library may have more values.
+    pub outcome: curve_tun_handshake_outcome,
+    /// `CURVE_TUN_OK` if the client was accepted; the error that ended the handshake if it was
+    /// refused, so that of the vault or the registry if it was theirs, and `CURVE_TUN_ERR_CLOSED`
+    /// if the client left or the program ended the server's end;
+    /// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it was evicted.
+    pub result: curve_tun_result,
+    /// The address that the client came from.
+    pub address: *const c_char,
+    /// The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it came so far as to prove
+    /// it; else NULL.
+    pub public_key: *const u8,
+}
+
+/// Has `observe` told of each handshake of a client with this server, once, when it ends: with the
+/// client connected, refused or evicted. To be called before the first client comes: of a handshake
+/// that has ended nothing is told.
+///
+/// The wire says nothing of a failure, so a client takes a server whose vault fails for one with
+/// another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); here the server's own program learns that it was
+/// `CURVE_TUN_ERR_VAULT_FAILED`, say. A client that has left before it was taken from the system's
+/// queue had no handshake.
+///
+/// `observe` is called on the thread whose call drives the handshake: accepts, shakes hands, shuts
+/// down, or is made on the connection or ends it; by several at once. No lock of the library's is
+/// held. It must not use the connection that is being served, nor accept or shake hands, nor let a
+/// C++ exception or a `longjmp` out; it may make any other call. As long as it runs that thread
+/// serves nobody, so it should not wait. `free` is called once, when nothing uses the server any
+/// more, from the thread that ended the last user; it may be NULL.
+///
+/// On success the server owns `user_data`, and `free` is called for it; on failure it is not. May
+/// return `CURVE_TUN_ERR_NULL` also if `observe` is NULL; `CURVE_TUN_ERR_WRONG_STATE` if the server
+/// has an observer, which stays. Threads: any.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_server_observe(
+    server: *const curve_tun_server,
+    observe: Option<unsafe extern "C" fn(user_data: *mut c_void, event: *const curve_tun_handshake_event)>,
+    user_data: *mut c_void,
+    free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let server = unsafe { object(server)? };
+        let observe = observe.ok_or(Error::Null)?;
+        let host = Arc::new(HostObserver { observe, user_data, free: OnceLock::new() });
+        let told = host.clone();
+        server.0.server().observe(move |event| told.tell(event))?;
+        // From here on the server owns `user_data`; the caller's hold keeps it during this call.
+        free.map_or(Ok(()), |free| host.free.set(free).map_err(|_| Error::Internal))
+    })
+}
+
+/// An observer that a C program is.
+struct HostObserver {
+    observe: unsafe extern "C" fn(*mut c_void, *const curve_tun_handshake_event),
+    user_data: *mut c_void,
+    free: OnceLock<unsafe extern "C" fn(*mut c_void)>,
+}
+
+// SAFETY: the header demands that the functions take `user_data` on any thread.
+unsafe impl Send for HostObserver {}
+// SAFETY: the header demands that `observe` may run on several threads at once.
+unsafe impl Sync for HostObserver {}
+
+impl HostObserver {
+    fn tell(&self, event: &HandshakeEvent) {
+        let (outcome, result) = match event.outcome {
+            HandshakeOutcome::Accepted => (CURVE_TUN_HANDSHAKE_ACCEPTED, curve_tun_result::CURVE_TUN_OK),
+            HandshakeOutcome::Refused(error) => (CURVE_TUN_HANDSHAKE_REFUSED, error.into()),
+            HandshakeOutcome::Evicted => (CURVE_TUN_HANDSHAKE_EVICTED, Error::TooManyHandshakes.into()),
+        };
+        // The text of an address holds no zero.
+        let address = CString::new(event.address.to_string()).unwrap_or_default();
+        let event = curve_tun_handshake_event {
+            size: size_of::<curve_tun_handshake_event>(),
+            outcome,
+            result,
+            address: address.as_ptr(),
+            public_key: event.key.as_ref().map_or(std::ptr::null(), |key| key.0.as_ptr()),
+        };
+        // SAFETY: the function and its `user_data` are the host's promise; the event and what it
+        // points to outlast the call.
+        unsafe { (self.observe)(self.user_data, &event) }
+    }
+}
+
+impl Drop for HostObserver {
+    fn drop(&mut self) {
+        if let Some(free) = self.free.get() {
+            // SAFETY: the host's promise, and this is the last use of `user_data`.
+            unsafe { free(self.user_data) }
+        }
+    }
 }
 
 /// Ends the caller's hold on a server; listeners and connections that were made with it keep it. The thread ends with

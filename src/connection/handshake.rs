@@ -1,7 +1,6 @@
 //! The steps between ready and connected (`docs/PROTOCOL.md`, "Handshake").
 
-use super::server::Slot;
-use super::{Answer, Connection, Request, State};
+use super::{Answer, Connection, HandshakeOutcome, Request, Server, State};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::protocol::client::{AwaitCookie, AwaitVouch};
@@ -9,7 +8,6 @@ use crate::protocol::packet::{COOKIE_LEN, CookiePacket, HELLO_LEN, Hello, INITIA
 use crate::protocol::server::{AwaitInitiate, Initiated, Proven, offer};
 use crate::registry::Candidate;
 use crate::vault::{Answers, Vault};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Before the hello is said, or answered.
@@ -17,9 +15,9 @@ pub(super) enum Ready {
     /// The hello waits for the transport.
     Client(Initiating),
     /// The hello is awaited.
-    Server(Slot, IpAddr),
+    Server,
     /// The vault opens the hello and seals the cookie.
-    Answering(Slot, IpAddr, AwaitInitiate),
+    Answering(AwaitInitiate),
 }
 
 /// The client after its hello.
@@ -33,19 +31,11 @@ pub(super) enum Initiating {
 /// The server after its cookie.
 pub(super) enum Accepting {
     /// The initiate is awaited.
-    Initiate(Slot, IpAddr, AwaitInitiate),
+    Initiate(AwaitInitiate),
     /// The vault opens the vouch.
-    Vouch(Slot, IpAddr, Initiated),
-    /// The registry decides; only the slot of the first two is still needed.
-    Verdict(Slot, Proven),
-}
-
-impl Accepting {
-    pub(super) fn slot(&self) -> &Slot {
-        match self {
-            Accepting::Initiate(slot, ..) | Accepting::Vouch(slot, ..) | Accepting::Verdict(slot, _) => slot,
-        }
-    }
+    Vouch(Initiated),
+    /// The registry decides.
+    Verdict(Proven),
 }
 
 /// Whether an answer is of the kind that the request asks for.
@@ -75,7 +65,7 @@ impl Connection {
         loop {
             match &mut self.state {
                 State::Connected(_, opener) => return self.inbox.open_all(opener),
-                State::Ready(Ready::Server(..)) => match self.inbox.handshake_packet::<HELLO_LEN>()? {
+                State::Ready(Ready::Server) => match self.inbox.handshake_packet::<HELLO_LEN>()? {
                     Some(packet) => self.hello(&packet)?,
                     None => return Ok(()),
                 },
@@ -104,11 +94,16 @@ impl Connection {
         std::mem::replace(&mut self.state, State::Closed)
     }
 
+    /// The server of a server's end.
+    fn own_server(&self) -> Result<Arc<Server>> {
+        self.slot.as_ref().map(|slot| slot.server().clone()).ok_or(Error::Internal)
+    }
+
     /// Server: hello to cookie.
     fn hello(&mut self, packet: &[u8]) -> Result<()> {
         let hello = Hello::parse(packet)?;
-        let State::Ready(Ready::Server(slot, address)) = self.leave() else { return Err(Error::Internal) };
-        let server = slot.server().clone();
+        let State::Ready(Ready::Server) = self.leave() else { return Err(Error::Internal) };
+        let server = self.own_server()?;
         let mut made = None;
         let mut cookie = || {
             let (next, message) = offer(hello.client_short, |secrets| server.minute_keys.seal(secrets))?;
@@ -120,13 +115,13 @@ impl Connection {
                 let answer = server.vault.answer_hello(&hello.client_short, &hello.sealed, &mut cookie);
                 let (nonce, sealed) = answer.map_err(|error| blame(error, Error::VaultFailed))?;
                 let next = made.ok_or(Error::VaultFailed)?;
-                self.state = State::Ready(Ready::Answering(slot, address, next));
+                self.state = State::Ready(Ready::Answering(next));
                 self.settle(Answer::HelloAnswered(nonce, sealed))
             }
             Answers::Later => {
                 let cookie = cookie()?;
                 let next = made.ok_or(Error::Internal)?;
-                self.state = State::Ready(Ready::Answering(slot, address, next));
+                self.state = State::Ready(Ready::Answering(next));
                 let (client_short, hello) = (hello.client_short, hello.sealed);
                 self.request = Some(Box::new(Request::AnswerHello { client_short, hello, cookie }));
                 Ok(())
@@ -147,13 +142,11 @@ impl Connection {
 
     /// Server: initiate to the request for the vouch's opening.
     fn initiate(&mut self, packet: &[u8]) -> Result<()> {
-        let State::Accepting(Accepting::Initiate(slot, address, next)) = self.leave() else {
-            return Err(Error::Internal);
-        };
-        let server = slot.server().clone();
+        let State::Accepting(Accepting::Initiate(next)) = self.leave() else { return Err(Error::Internal) };
+        let server = self.own_server()?;
         let initiated = next.initiate(packet, |cookie| server.minute_keys.open(cookie))?;
         let (client, nonce, vouch) = (initiated.client, initiated.vouch_nonce, initiated.vouch);
-        self.state = State::Accepting(Accepting::Vouch(slot, address, initiated));
+        self.state = State::Accepting(Accepting::Vouch(initiated));
         let request = Request::OpenVouch { client, nonce, vouch };
         self.ask(server.vault.answers(), request, |request| request.perform_by_vault(&*server.vault))
     }
@@ -181,9 +174,9 @@ impl Connection {
                 Err(blame(error, Error::RegistryFailed))
             }
             (_, Answer::Failed(error)) => Err(blame(error, Error::VaultFailed)),
-            (State::Ready(Ready::Answering(slot, address, next)), Answer::HelloAnswered(nonce, sealed)) => {
+            (State::Ready(Ready::Answering(next)), Answer::HelloAnswered(nonce, sealed)) => {
                 self.outbox.push_packet(&CookiePacket { nonce, sealed }.parts());
-                self.state = State::Accepting(Accepting::Initiate(slot, address, next));
+                self.state = State::Accepting(Accepting::Initiate(next));
                 Ok(())
             }
             (
@@ -192,25 +185,30 @@ impl Connection {
             ) => {
                 let (initiate, sealer, opener) = next.initiate(&client, &nonce, &vouch)?;
                 self.outbox.push_packet(&initiate.parts());
-                self.peer = Some(server);
+                self.key = Some(server);
+                self.was_connected = true;
                 self.state = State::Connected(sealer, opener);
                 Ok(())
             }
-            (State::Accepting(Accepting::Vouch(slot, address, initiated)), Answer::VouchOpened(vouched)) => {
+            (State::Accepting(Accepting::Vouch(initiated)), Answer::VouchOpened(vouched)) => {
                 let proven = initiated.prove(&vouched)?;
-                let server = slot.server().clone();
+                let slot = self.slot.as_mut().ok_or(Error::Internal)?;
+                let (server, address) = (slot.server().clone(), slot.address());
+                slot.key = Some(proven.client);
+                self.key = Some(proven.client);
                 let candidate = Candidate::new(address, proven.client).at(server.options().listener.clone());
                 let request = Request::Verify(candidate);
-                self.state = State::Accepting(Accepting::Verdict(slot, proven));
+                self.state = State::Accepting(Accepting::Verdict(proven));
                 let perform = |request: &Request| request.perform(&*server.vault, &*server.registry);
                 self.ask(server.registry.answers(), request, perform)
             }
-            (State::Accepting(Accepting::Verdict(_, proven)), Answer::Verdict(accepted)) => {
+            (State::Accepting(Accepting::Verdict(proven)), Answer::Verdict(accepted)) => {
                 if !accepted {
                     return Err(Error::UnknownPeer);
                 }
-                self.peer = Some(proven.client);
+                self.was_connected = true;
                 self.state = State::Connected(proven.sealer, proven.opener);
+                self.slot.take().ok_or(Error::Internal)?.end(HandshakeOutcome::Accepted);
                 Ok(())
             }
             _ => Err(Error::Internal),

@@ -6,6 +6,7 @@
 mod halves;
 mod handshake;
 mod inbox;
+mod observer;
 mod options;
 mod outbox;
 mod request;
@@ -14,6 +15,9 @@ mod shares;
 
 #[cfg(any(feature = "net", feature = "nif"))]
 pub(crate) use halves::{ReceiveHalf, SendHalf};
+#[cfg(feature = "net")]
+pub(crate) use observer::Reports;
+pub use observer::{HandshakeEvent, HandshakeOutcome};
 pub use options::Options;
 pub use request::{Answer, Request};
 pub use server::Server;
@@ -77,8 +81,11 @@ pub struct Connection {
     inbox: Inbox,
     outbox: Outbox,
     request: Option<Box<Request>>,
-    /// The peer's long-term key, once connected.
-    peer: Option<PublicKey>,
+    /// A server's place among the handshakes in flight, until it is connected.
+    slot: Option<Box<server::Slot>>,
+    /// The peer's long-term key: a client's from connected on, a server's once it is proven.
+    key: Option<PublicKey>,
+    was_connected: bool,
     handshake_timeout_ms: u64,
     handshake_deadline: Option<u64>,
     /// Whether anything moved since the last tick.
@@ -111,8 +118,26 @@ impl Connection {
     /// `TooManyHandshakes` if none can give way, `CryptoUnavailable`, `Forked`.
     pub fn server(server: &Arc<Server>, address: IpAddr) -> Result<Connection> {
         crate::crypto::init()?;
-        let ready = Ready::Server(server::Slot::take(server, address)?, address.to_canonical());
-        Ok(Connection::new(Role::Server, ready, server.options()))
+        let slot = server::Slot::take(server, address, None)?;
+        Ok(Connection::of_server(slot))
+    }
+
+    /// As [`Connection::server`], for a driver that has locks: it has `reports` told when it holds
+    /// none.
+    #[cfg(feature = "net")]
+    pub(crate) fn server_reporting(
+        server: &Arc<Server>,
+        address: IpAddr,
+        reports: &Arc<Reports>,
+    ) -> Result<Connection> {
+        crate::crypto::init()?;
+        let slot = server::Slot::take(server, address, Some(reports.clone()))?;
+        Ok(Connection::of_server(slot))
+    }
+
+    fn of_server(slot: Box<server::Slot>) -> Connection {
+        let connection = Connection::new(Role::Server, Ready::Server, slot.server().options());
+        Connection { slot: Some(slot), ..connection }
     }
 
     fn new(role: Role, ready: Ready, options: &Options) -> Connection {
@@ -122,7 +147,9 @@ impl Connection {
             inbox: Inbox::new(options.receive_high_water, options.inbox_max()),
             outbox: Outbox::new(options.send_high_water),
             request: None,
-            peer: None,
+            slot: None,
+            key: None,
+            was_connected: false,
             handshake_timeout_ms: options.handshake_timeout_ms,
             handshake_deadline: None,
             touched: false,
@@ -149,7 +176,13 @@ impl Connection {
 
     /// The peer's proven long-term key, from connected on, also when closed after that.
     pub fn peer_key(&self) -> Option<PublicKey> {
-        self.peer
+        self.key.filter(|_| self.was_connected)
+    }
+
+    /// As [`Connection::peer_key`], but from the proof on, also when the client is refused then.
+    #[cfg(feature = "nif")]
+    pub(crate) fn proven_key(&self) -> Option<PublicKey> {
+        self.key
     }
 
     /// Takes bytes that came from the transport, in pieces of any size; gives how many it took.
@@ -197,7 +230,7 @@ impl Connection {
     fn came(&mut self) -> Result<()> {
         self.touched = true;
         self.check_place()?;
-        self.advance().map_err(|error| self.fail(error))
+        self.step(Connection::advance)
     }
 
     /// Whether it takes bytes from the transport now.
@@ -314,8 +347,7 @@ impl Connection {
         self.request = None;
         self.touched = true;
         self.check_place()?;
-        let advanced = self.settle(answer).and_then(|()| self.advance());
-        advanced.map_err(|error| self.fail(error))
+        self.step(|connection| connection.settle(answer).and_then(|()| connection.advance()))
     }
 
     /// Tells the connection the time: monotonic milliseconds from any origin. Gives the time at which to call again
@@ -380,12 +412,16 @@ impl Connection {
     /// `WrongState` for a client's end, and after the handshake; `Forked`.
     pub fn on_give_way(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
         self.origin.check()?;
-        self.slot().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
+        self.slot.as_ref().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
         Ok(())
     }
 
     /// Ends it. Secrets are wiped and pending bytes dropped; messages that came stay.
     pub fn close(&mut self) {
+        self.fail(Error::Closed);
+    }
+
+    fn clear(&mut self) {
         self.state = State::Closed;
         self.request = None;
         self.inbox.stop();
@@ -397,30 +433,47 @@ impl Connection {
         if matches!(self.state, State::Closed) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// A server's place among the handshakes in flight, until it is connected.
-    fn slot(&self) -> Option<&server::Slot> {
-        match &self.state {
-            State::Ready(Ready::Server(slot, _) | Ready::Answering(slot, ..)) => Some(slot),
-            State::Accepting(accepting) => Some(accepting.slot()),
-            _ => None,
-        }
-    }
-
     /// What a server's handshake counts as, where clients have shares and take turns; `None` for a client's end.
     #[cfg(any(feature = "net", feature = "nif"))]
     pub(crate) fn source(&self) -> Option<Source> {
-        self.slot().map(server::Slot::source)
+        self.slot.as_ref().map(|slot| slot.source())
     }
 
     fn check_place(&mut self) -> Result<()> {
-        let checked = self.slot().map_or(Ok(()), server::Slot::check);
+        let checked = self.slot.as_ref().map_or(Ok(()), |slot| slot.check());
         checked.map_err(|error| self.fail(error))
     }
 
+    /// Goes on; an error ends the connection, and so does a panic in a vault or registry of the
+    /// program's.
+    fn step(&mut self, step: impl FnOnce(&mut Connection) -> Result<()>) -> Result<()> {
+        let mut going = Going { connection: self, over: false };
+        let result = step(going.connection);
+        going.over = true;
+        result.map_err(|error| going.connection.fail(error))
+    }
+
     /// Ends the connection because of `error`.
-    fn fail(&mut self, error: Error) -> Error {
-        self.close();
+    pub(crate) fn fail(&mut self, error: Error) -> Error {
+        self.clear();
+        if let Some(slot) = self.slot.take() {
+            slot.end(HandshakeOutcome::Refused(error));
+        }
         error
+    }
+}
+
+/// A connection in a step.
+struct Going<'a> {
+    connection: &'a mut Connection,
+    over: bool,
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.connection.fail(Error::Internal);
+        }
     }
 }
 

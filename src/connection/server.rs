@@ -1,15 +1,16 @@
 //! What all connections of a server share.
 
-use super::Options;
+use super::observer::{Observer, Reports};
 use super::shares::{GiveWay, Shares, Source};
+use super::{HandshakeEvent, HandshakeOutcome, Options};
 use crate::contain::contain;
 use crate::cookie::MinuteKeys;
-use crate::crypto::Origin;
+use crate::crypto::{Origin, PublicKey};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::vault::Vault;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A server's vault, minute keys, registry and limits, shared by its connections and by any number of threads.
 pub struct Server {
@@ -18,6 +19,7 @@ pub struct Server {
     pub(super) minute_keys: MinuteKeys,
     options: Options,
     in_flight: Mutex<Shares>,
+    observer: OnceLock<Observer>,
     origin: Origin,
 }
 
@@ -36,7 +38,8 @@ impl Server {
         options.check()?;
         let minute_keys = MinuteKeys::new(now_ms)?;
         let in_flight = Mutex::new(Shares::new(options.handshakes_max, options.share()));
-        Ok(Arc::new(Server { vault, registry, minute_keys, options, in_flight, origin: Origin::here() }))
+        let (observer, origin) = (OnceLock::new(), Origin::here());
+        Ok(Arc::new(Server { vault, registry, minute_keys, options, in_flight, observer, origin }))
     }
 
     /// Rotates the minute keys that are due at `now_ms`, and gives the time of the next rotation.
@@ -49,6 +52,27 @@ impl Server {
     pub fn tick(&self, now_ms: u64) -> Result<u64> {
         self.origin.check()?;
         self.minute_keys.tick(now_ms)
+    }
+
+    /// Has `observer` told of each handshake of a client, once, when it ends: with the client
+    /// connected, refused or evicted. To be called before the first client comes: of a handshake
+    /// that has ended nothing is told.
+    ///
+    /// The wire says nothing of a failure, so a client takes a server whose vault fails for one
+    /// with another key; here the server's own program learns better. A client that has left before
+    /// [`net`](crate::net) took it had no handshake.
+    ///
+    /// It is called on the thread that drives the handshake, without a lock of this crate's: by the
+    /// call on the connection that ends it, or that drops it; under [`net`](crate::net) by those
+    /// who accept, shake hands or shut down, after the fact. It may call this server, but not the
+    /// connection that is being served. As long as it runs, that thread serves nobody, so it should
+    /// not wait. A panic in it is contained. A forked child tells nothing.
+    ///
+    /// # Errors
+    /// `WrongState` if the server has an observer; the first one stays. `Forked`.
+    pub fn observe(&self, observer: impl Fn(&HandshakeEvent) + Send + Sync + 'static) -> Result<()> {
+        self.origin.check()?;
+        self.observer.set(Box::new(observer)).map_err(|_| Error::WrongState)
     }
 
     /// The options that it was made with.
@@ -78,29 +102,62 @@ impl Server {
         self.origin.check()
     }
 
+    pub(super) fn tell(&self, event: &HandshakeEvent) {
+        if let Some(observer) = self.observer.get() {
+            let _ = contain(|| observer(event));
+        }
+    }
+
     fn shares(&self) -> MutexGuard<'_, Shares> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place among the handshakes in flight, given back when dropped.
+/// A place among the handshakes in flight, given back when dropped; then the server's observer is
+/// told why.
 pub(super) struct Slot {
     server: Arc<Server>,
+    address: IpAddr,
     source: Source,
     number: u64,
+    /// What the client has proven.
+    pub(super) key: Option<PublicKey>,
+    outcome: HandshakeOutcome,
+    /// Takes the event, where it cannot be told at once.
+    reports: Option<Arc<Reports>>,
 }
 
 impl Slot {
     /// A place for a client from `address`; another may have to give way.
-    pub(super) fn take(server: &Arc<Server>, address: IpAddr) -> Result<Slot> {
+    pub(super) fn take(
+        server: &Arc<Server>,
+        address: IpAddr,
+        reports: Option<Arc<Reports>>,
+    ) -> Result<Box<Slot>> {
         server.origin.check()?;
-        let source = address.into();
-        let number = server.shares().take(source)?;
-        Ok(Slot { server: server.clone(), source, number })
+        let (address, source) = (address.to_canonical(), address.into());
+        let taken = server.shares().take(source);
+        let outcome = HandshakeOutcome::Refused(Error::Closed);
+        match taken {
+            Ok(number) => {
+                let (server, key) = (server.clone(), None);
+                Ok(Box::new(Slot { server, address, source, number, key, outcome, reports }))
+            }
+            Err(error) => {
+                let outcome = HandshakeOutcome::Refused(error);
+                report(server, reports.as_deref(), HandshakeEvent { address, key: None, outcome });
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// Where the client comes from.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
     }
 
     #[cfg(any(feature = "net", feature = "nif"))]
@@ -118,15 +175,33 @@ impl Slot {
     pub(super) fn may_give_way(&self, tell: GiveWay) {
         self.server.shares().may_give_way(self.source, self.number, tell);
     }
+
+    /// Gives the place back, for the client is connected or refused. One that has given way was
+    /// evicted, whatever else befell it.
+    pub(super) fn end(mut self: Box<Self>, outcome: HandshakeOutcome) {
+        self.outcome = outcome;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         // In a forked child another thread of the parent may hold the lock for ever.
         if self.server.origin.check().is_ok() {
-            let tell = self.server.shares().leave(self.source, self.number);
+            let left = self.server.shares().leave(self.source, self.number);
+            let outcome = if left.is_some() { self.outcome } else { HandshakeOutcome::Evicted };
             // What it holds may itself use the server when it goes: not under the lock.
-            let _ = contain(|| drop(tell));
+            let _ = contain(|| drop(left));
+            let event = HandshakeEvent { address: self.address, key: self.key, outcome };
+            report(&self.server, self.reports.as_deref(), event);
         }
+    }
+}
+
+/// Tells the observer, or leaves it to whoever holds a lock. No lock of the server's is held.
+fn report(server: &Server, reports: Option<&Reports>, event: HandshakeEvent) {
+    match reports {
+        Some(reports) if server.observer.get().is_some() => reports.push(event),
+        Some(_) => {}
+        None => server.tell(&event),
     }
 }

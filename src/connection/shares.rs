@@ -78,7 +78,7 @@ impl Shares {
     /// `TooManyHandshakes`: the one that should give way cannot.
     pub(super) fn take(&mut self, source: Source) -> Result<u64> {
         if let Some((source, number)) = self.gives_way(source)?
-            && let Some(tell) = self.leave(source, number)
+            && let Some(tell) = self.leave(source, number).flatten()
         {
             // A panic in it is not the newcomer's affair.
             let _ = contain(tell);
@@ -123,11 +123,12 @@ impl Shares {
         self.holders.get(&source).is_some_and(|holder| holder.places.contains_key(&number))
     }
 
-    /// Gives a place back; that of a handshake which has given way is another's already.
-    pub(super) fn leave(&mut self, source: Source, number: u64) -> Option<GiveWay> {
+    /// Gives a place back, and how its handshake would have been told to give way; `None` if it has
+    /// given way already.
+    pub(super) fn leave(&mut self, source: Source, number: u64) -> Option<Option<GiveWay>> {
         let left = self.change(source, |holder| holder.places.remove(&number))?;
         self.taken -= 1;
-        left
+        Some(left)
     }
 
     /// Changes what a source holds, and its rank with it.

@@ -5,7 +5,7 @@ use super::errand::Put;
 use super::shake::{Step, ask, step, take_answer};
 use super::socket::answerers;
 use super::{Socket, TimedServer, io};
-use crate::connection::{Answer, Connection, Server};
+use crate::connection::{Answer, Connection, Reports};
 use crate::error::{Error, Result};
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;
@@ -35,6 +35,8 @@ pub(super) struct Port {
     pub server: Arc<TimedServer>,
     wake: Arc<UnixStream>,
     pub woken: UnixStream,
+    /// Of handshakes that have ended, for the server's observer.
+    pub reports: Arc<Reports>,
 }
 
 impl Port {
@@ -43,7 +45,8 @@ impl Port {
             let (wake, woken) = wake_pair()?;
             let listener = listen(address)?;
             io::configure_listener(&listener, server.server().options())?;
-            Ok(Port { listener, server, wake: Arc::new(wake), woken })
+            let reports = Reports::new(server.server());
+            Ok(Port { listener, server, wake: Arc::new(wake), woken, reports })
         };
         open().map_err(|e| io::error(&e))
     }
@@ -164,7 +167,7 @@ impl Handshakes {
         moving.sort_unstable();
         moving.dedup();
         while let Some(late) = self.shaking.first_entry().filter(|s| s.get().deadline.has_passed()) {
-            late.remove();
+            late.remove().connection.fail(Error::Timeout);
         }
         for id in moving {
             self.go_on(id, port, &mut round.ready);
@@ -205,9 +208,10 @@ impl Handshakes {
         if let Ok(false) = moved {
             return;
         }
-        let ended = self.shaking.remove(&id);
-        if moved == Ok(true) {
-            established.extend(ended.and_then(Shaking::establish));
+        let Some(mut ended) = self.shaking.remove(&id) else { return };
+        match moved {
+            Ok(_) => established.extend(ended.establish()),
+            Err(error) => _ = ended.connection.fail(error),
         }
     }
 
@@ -226,7 +230,7 @@ impl Handshakes {
             let stream = Arc::new(stream);
             let id = self.next_id;
             self.next_id += 1;
-            let connection = match self.begin(id, server, &stream, peer) {
+            let connection = match self.begin(id, port, &stream, peer) {
                 Ok(connection) => connection,
                 Err(Error::TooManyHandshakes) => continue,
                 Err(error) => return Err(error),
@@ -242,14 +246,9 @@ impl Handshakes {
     }
 
     /// The server's end of a connection that was just accepted.
-    fn begin(
-        &self,
-        id: u64,
-        server: &Arc<Server>,
-        stream: &Arc<TcpStream>,
-        peer: SocketAddr,
-    ) -> Result<Connection> {
-        let mut connection = Connection::server(server, peer.ip())?;
+    fn begin(&self, id: u64, port: &Port, stream: &Arc<TcpStream>, peer: SocketAddr) -> Result<Connection> {
+        let server = port.server.server();
+        let mut connection = Connection::server_reporting(server, peer.ip(), &port.reports)?;
         let (stream, shared) = (stream.clone(), self.shared.clone());
         connection.on_give_way(move || {
             // Whoever waits for it finds it shut down. It fails if the peer has gone, which is as good.

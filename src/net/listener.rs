@@ -119,7 +119,9 @@ impl Listener {
             }
             queue.driven = true;
             drop(queue);
-            self.drive(deadline)?;
+            let driven = self.drive(deadline);
+            self.port.reports.tell();
+            driven?;
             queue = self.queue.lock();
             if queue.ready.is_empty() {
                 deadline.check()?;
@@ -141,6 +143,12 @@ impl Listener {
     /// # Errors
     /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for the other's turn.
     pub fn transport_accept(&self, timeout: Timeout) -> Result<Socket> {
+        let accepted = self.accept_transport(timeout);
+        self.port.reports.tell();
+        accepted
+    }
+
+    fn accept_transport(&self, timeout: Timeout) -> Result<Socket> {
         self.check()?;
         let deadline = Deadline::after(timeout);
         let mut handshakes = deadline.lock(&self.handshakes)?;
@@ -163,13 +171,17 @@ impl Listener {
                 continue;
             }
             let Some((stream, peer)) = handshakes.take(&self.port)? else { continue };
-            match Socket::accepted(stream, peer, &self.port.server) {
+            match Socket::accepted(stream, peer, &self.port) {
                 Ok((socket, line)) => {
                     handshakes.drop_what_gave_way();
                     self.give(&line)?;
                     return Ok(socket);
                 }
-                Err(Error::TooManyHandshakes | Error::Closed) => {}
+                Err(Error::TooManyHandshakes | Error::Closed) => {
+                    drop(handshakes);
+                    self.port.reports.tell();
+                    handshakes = deadline.lock(&self.handshakes)?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -206,6 +218,8 @@ impl Listener {
     fn end_handshakes(&self) {
         if let Some(mut handshakes) = self.handshakes.try_lock() {
             handshakes.clear();
+            drop(handshakes);
+            self.port.reports.tell();
         }
     }
 

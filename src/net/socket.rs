@@ -2,10 +2,11 @@
 
 use super::deadline::Deadline;
 use super::errand::Answerers;
+use super::handshakes::Port;
 use super::listener::forget_if_in_use;
 use super::shake::{self, Lifeline};
 use super::{TimedServer, Timeout, dial, io};
-use crate::connection::{Connection, Options, ReceiveHalf, SendHalf, Server};
+use crate::connection::{Connection, Options, ReceiveHalf, Reports, SendHalf, Server};
 use crate::crypto::{Origin, PublicKey};
 use crate::error::{Error, Result};
 use crate::protocol::MESSAGE_MAX;
@@ -56,6 +57,18 @@ struct Handshake {
     server: Arc<TimedServer>,
     /// From accept on.
     deadline: Deadline,
+    /// What its end is told to, outlasting it.
+    reports: Arc<Reports>,
+}
+
+impl Handshake {
+    /// Ends one that nobody runs. The caller holds no lock.
+    fn give_up(handshake: Option<Handshake>) {
+        if let Some(Handshake { connection, reports, .. }) = handshake {
+            drop(connection);
+            reports.tell();
+        }
+    }
 }
 
 struct Receiver {
@@ -99,14 +112,15 @@ impl Socket {
     pub(super) fn accepted(
         stream: TcpStream,
         peer: SocketAddr,
-        server: &Arc<TimedServer>,
+        port: &Port,
     ) -> Result<(Socket, Arc<Lifeline>)> {
         let line = Lifeline::new(Arc::new(stream));
-        let mut connection = Connection::server(server.server(), peer.ip())?;
+        let (server, reports) = (port.server.clone(), port.reports.clone());
+        let mut connection = Connection::server_reporting(server.server(), peer.ip(), &reports)?;
         let given_way = line.clone();
         connection.on_give_way(move || given_way.cut())?;
         let deadline = Deadline::after_ms(server.server().options().handshake_timeout_ms);
-        let handshake = Handshake { line: line.clone(), connection, server: server.clone(), deadline };
+        let handshake = Handshake { line: line.clone(), connection, server, deadline, reports };
         Ok((Socket::new(line.stream.clone(), peer, Some(handshake))?, line))
     }
 
@@ -155,6 +169,17 @@ impl Socket {
     /// socket is closed. `Forked`.
     pub fn handshake(&self, timeout: Timeout) -> Result<()> {
         self.origin.check()?;
+        let mut reports = None;
+        let shaken = self.shake(timeout, &mut reports);
+        if let Some(reports) = reports {
+            reports.tell();
+        }
+        shaken
+    }
+
+    /// Has one thread run the handshake while others wait for it; gives who is to be told of its
+    /// end.
+    fn shake(&self, timeout: Timeout, reports: &mut Option<Arc<Reports>>) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let mut place = deadline.lock(&self.handshake)?;
         let Some(mut handshake) = place.take() else {
@@ -162,9 +187,11 @@ impl Socket {
         };
         let deadline = deadline.min(handshake.deadline);
         let answerers = answerers(handshake.server.server());
-        let run = shake::run(&handshake.line, &mut handshake.connection, &answerers, deadline)
-            .and_then(|()| self.establish(handshake.connection));
-        run.map_err(|error| self.abort(error))
+        *reports = Some(handshake.reports.clone());
+        let run = shake::run(&handshake.line, &mut handshake.connection, &answerers, deadline);
+        run.map_err(|error| handshake.connection.fail(error))
+            .and_then(|()| self.establish(handshake.connection))
+            .map_err(|error| self.abort(error))
     }
 
     /// Sends one message of at most 65,503 bytes. Blocks until the operating system has taken all of it.
@@ -378,9 +405,8 @@ impl Socket {
         if let Some(line) = self.line.upgrade() {
             line.cut();
         }
-        if let Some(mut handshake) = self.handshake.try_lock() {
-            *handshake = None;
-        }
+        let handshake = self.handshake.try_lock().and_then(|mut handshake| handshake.take());
+        Handshake::give_up(handshake);
         // A half in use is seen to by the call that uses it, as soon as it finds the socket closed.
         if let Some(mut sender) = self.sender.try_lock() {
             *sender = None;
@@ -403,6 +429,7 @@ impl Drop for Socket {
             forget_if_in_use(&mut self.receiver, None);
             return;
         }
+        Handshake::give_up(self.handshake.get_mut().take());
         if self.is_closed() {
             return;
         }

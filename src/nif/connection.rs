@@ -26,6 +26,8 @@ pub(super) struct ConnectionResource {
     /// Whether anything came since the last message that was sent.
     pub has_received: AtomicBool,
     peer: OnceLock<PublicKey>,
+    /// What a server's client has proven, for those who log whom it refuses.
+    proven: OnceLock<PublicKey>,
     /// Its role and why it ended, for those who ask when its process is gone.
     end: OnceLock<(Atom, Atom)>,
 }
@@ -161,7 +163,11 @@ fn advance<'a>(
     let outcome = (|| {
         let mut place = lock(&handle.handshake)?;
         let handshake = place.as_mut().ok_or(Error::Closed)?;
-        let taken = step(handshake)?;
+        let stepped = step(handshake);
+        if let Some(key) = handshake.connection.proven_key() {
+            handle.proven.get_or_init(|| key);
+        }
+        let taken = stepped?;
         let Handshake { connection, answerers, .. } = &mut **handshake;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
@@ -219,6 +225,15 @@ fn transport_ended<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
 fn peer_public_key<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let peer = handle.peer.get().ok_or(Error::WrongState);
     reply(env, peer.map(|key| binary(env, &key.0)))
+}
+
+/// The peer's long-term key from its proof on, also if it is refused then: `{ok, Key} | none`.
+#[rustler::nif]
+fn proven_public_key<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
+    match handle.proven.get() {
+        Some(key) => (term::ok(), binary(env, &key.0)).encode(env),
+        None => term::none().encode(env),
+    }
 }
 
 /// Keeps the role of a connection that has ended, `client | server`, and why. The first reason stays.

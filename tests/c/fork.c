@@ -31,8 +31,15 @@ static void never(void *user_data)
     CHECK(false);
 }
 
+/* A child tells nothing of handshakes that its parent began. */
+static void parents_observer(void *user_data, const curve_tun_handshake_event *event)
+{
+    CHECK(getpid() == *(pid_t *)user_data);
+    (void)event;
+}
+
 static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connection *s,
-                     curve_tun_listener *listener, curve_tun_socket *client, curve_tun_socket *server)
+                     curve_tun_connection *in_flight, curve_tun_listener *listener, curve_tun_socket *client, curve_tun_socket *server)
 {
     static uint8_t bytes[64], nonce[CURVE_TUN_NONCE_BYTES], sealed[64 + CURVE_TUN_BOX_OVERHEAD];
     curve_tun_request request = {.size = sizeof request};
@@ -79,6 +86,7 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     IS_FORKED(curve_tun_registry_lookup(w->registry, "192.0.2.7", bytes));
     IS_FORKED(curve_tun_registry_verify(w->registry, "192.0.2.7", w->client_key, &accepted));
     IS_FORKED(curve_tun_server_new(w->server_vault, w->registry, &w->options, &own_server));
+    IS_FORKED(curve_tun_server_observe(w->server, parents_observer, NULL, NULL));
     CHECK(curve_tun_listener_port(listener) == 0 && curve_tun_fd(client) == -1);
     CHECK(!curve_tun_connection_wants_write(s));
     IS_FORKED(curve_tun_accept(listener, 0, &none));
@@ -95,6 +103,7 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     curve_tun_listener_close(listener);
     curve_tun_connection_free(c);
     curve_tun_connection_free(s);
+    curve_tun_connection_free(in_flight);
     free_world(w);
 
     own = new_world();
@@ -110,17 +119,19 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
 int main(void)
 {
     struct world w = new_world();
-    curve_tun_connection *c, *s;
+    curve_tun_connection *c, *s, *in_flight;
     curve_tun_listener *listener;
     curve_tun_socket *server;
     struct dial d = {&w, 0, NULL};
     uint8_t byte;
     size_t len;
     pthread_t thread;
-    pid_t child;
+    pid_t child, own = getpid();
     int status;
 
+    OK(curve_tun_server_observe(w.server, parents_observer, &own, NULL));
     connected_pair(&w, &c, &s);
+    OK(curve_tun_connection_new_server(w.server, "127.0.0.1", &in_flight));
     OK(curve_tun_connection_send(s, (const uint8_t *)"x", 1));
     OK(curve_tun_listen("127.0.0.1", 0, w.server, &listener));
     d.port = curve_tun_listener_port(listener);
@@ -131,7 +142,7 @@ int main(void)
     child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        in_child(&w, c, s, listener, d.socket, server);
+        in_child(&w, c, s, in_flight, listener, d.socket, server);
         _exit(0);
     }
     CHECK(waitpid(child, &status, 0) == child);
@@ -153,6 +164,7 @@ int main(void)
     curve_tun_listener_close(listener);
     curve_tun_connection_free(c);
     curve_tun_connection_free(s);
+    curve_tun_connection_free(in_flight);
     free_world(&w);
     return 0;
 }

@@ -244,6 +244,12 @@ static void requests(struct world *w)
     IS_NULL(curve_tun_registry_answer(w->registry, &request, NULL));
 }
 
+static void never_observe(void *user_data, const curve_tun_handshake_event *event)
+{
+    (void)user_data, (void)event;
+    CHECK(false);
+}
+
 static void connections(struct world *w)
 {
     curve_tun_server *server;
@@ -258,6 +264,8 @@ static void connections(struct world *w)
     IS_NULL(curve_tun_server_new(w->server_vault, NULL, &w->options, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, w->registry, NULL, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, w->registry, &w->options, NULL));
+    IS_NULL(curve_tun_server_observe(NULL, never_observe, NULL, NULL));
+    IS_NULL(curve_tun_server_observe(w->server, NULL, NULL, NULL));
     curve_tun_server_free(NULL);
 
     IS_NULL(curve_tun_connection_new_client(NULL, w->server_key, &w->options, &none));
