@@ -136,7 +136,8 @@ impl Listener {
     }
 
     /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of its own if others
-    /// are not to wait for it. At the limits a handshake gives way as it does in [`Listener::accept`].
+    /// are not to wait for it. One that has left already is passed over. At the limits a handshake gives way as it does
+    /// in [`Listener::accept`].
     ///
     /// # Errors
     /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for the other's turn.
@@ -163,6 +164,11 @@ impl Listener {
                 continue;
             }
             let Some((stream, peer)) = handshakes.take(&self.port)? else { continue };
+            if io::has_left(&stream) {
+                // Whoever is to run its handshake needs no thread to find that out.
+                deadline.check()?;
+                continue;
+            }
             match Socket::accepted(stream, peer, &self.port.server) {
                 Ok((socket, line)) => {
                     handshakes.drop_what_gave_way();
