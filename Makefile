@@ -70,8 +70,9 @@ sbom: ## write what a build is made of to build/curve_tun.cdx.json (CycloneDX)
 	scripts/sbom >build/curve_tun.cdx.json.new
 	@mv build/curve_tun.cdx.json.new build/curve_tun.cdx.json
 
-floods: lib ## flood the example servers with HELLOS (100,000) hellos of each kind, and print what one costs
+floods: lib ## flood the example servers with HELLOS (100,000) hellos of each kind, and print what one costs, and what honest clients wait
 	FLOOD_HELLOS=$(HELLOS) $(CARGO) test --test floods -- --nocapture --test-threads=1
+	ulimit -n 4096 && $(CARGO) bench --bench floods
 
 soak: ## run a server under mixed traffic, a tenth of it hostile, for MINUTES (30)
 	$(CARGO) bench --bench soak -- $(MINUTES)

@@ -24,8 +24,8 @@ type For = Option<Source>;
 /// What there is to do for one source.
 #[derive(Default)]
 struct Line {
-    /// When it has its turn, among those of the crew; of no meaning while nothing waits.
-    turn: u64,
+    /// When it has its turn, among those of the crew; `None` while nothing waits.
+    turn: Option<u64>,
     /// Questions that wait, in the order in which they came.
     waiting: BTreeMap<u64, Question>,
     /// Calls that nobody waits for any more.
@@ -57,10 +57,11 @@ impl Crew {
     /// Has a source in whose line a question waits stand behind all others that are there.
     fn move_to_end(&mut self, source: For) {
         if let Some(line) = self.lines.get_mut(&source).filter(|line| !line.waiting.is_empty()) {
-            self.turns.remove(&line.turn);
-            line.turn = self.next_turn;
+            if let Some(before) = line.turn.replace(self.next_turn) {
+                self.turns.remove(&before);
+            }
+            self.turns.insert(self.next_turn, source);
             self.next_turn += 1;
-            self.turns.insert(line.turn, source);
         }
     }
 
@@ -93,8 +94,10 @@ impl Crew {
     fn remove(&mut self, source: For, number: u64) -> Option<Question> {
         let line = self.lines.get_mut(&source)?;
         let question = line.waiting.remove(&number)?;
-        if line.waiting.is_empty() {
-            self.turns.remove(&line.turn);
+        if line.waiting.is_empty()
+            && let Some(turn) = line.turn.take()
+        {
+            self.turns.remove(&turn);
         }
         self.forget_idle(source);
         Some(question)
@@ -211,5 +214,22 @@ impl Drop for Asked {
         let taken_back = with_crew(self.whom, |crew| crew.abandon(self.number, self.source));
         // What frees a vault with its last question is the host's, and not to be called with the lock held.
         drop(taken_back);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Crew, For};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn whoever_comes_before_a_first_call_has_begun_takes_nobodys_turn() {
+        let source = |last| -> For { Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)).into()) };
+        let mut crew = Crew { at_once: 2, ..Crew::default() };
+        for number in 0..4 {
+            crew.push(source(number), number.into(), Box::new(|| {}));
+        }
+        let begun: Vec<_> = std::iter::from_fn(|| crew.begin()).map(|(number, ..)| number).collect();
+        assert_eq!(begun, [0, 1, 2, 3]);
     }
 }

@@ -138,7 +138,8 @@ impl Listener {
     }
 
     /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of its own if others
-    /// are not to wait for it. At the limits a handshake gives way as it does in [`Listener::accept`].
+    /// are not to wait for it. It may have left already, which the handshake tells at once. At the limits a handshake gives
+    /// way as it does in [`Listener::accept`].
     ///
     /// # Errors
     /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for the other's turn.
