@@ -35,7 +35,10 @@ providers_open_again(_) -> in_a_node(opened_again, []).
 many_times(_) -> in_a_node(again_and_again, []).
 deleted_and_not_loaded(_) -> in_a_node(deleted, []).
 files_open_again(Config) ->
-    in_a_node(opened_again_from_files, [filename:absname(proplists:get_value(priv_dir, Config))]).
+    %% All suites of a run share their folder.
+    Folder = filename:absname(filename:join(proplists:get_value(priv_dir, Config), ?MODULE_STRING)),
+    ok = filelib:ensure_path(Folder),
+    in_a_node(opened_again_from_files, [Folder]).
 
 %% Nothing may call the NIF between the deletion and the purge: OTP's code server may then leave the caller, or who loads,
 %% without an answer.

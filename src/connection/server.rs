@@ -178,7 +178,7 @@ impl Slot {
 
     /// Gives the place back, for the client is connected or refused. One that has given way was
     /// evicted, whatever else befell it.
-    pub(super) fn end(mut self: Box<Self>, outcome: HandshakeOutcome) {
+    pub(super) fn end(mut self, outcome: HandshakeOutcome) {
         self.outcome = outcome;
     }
 }
