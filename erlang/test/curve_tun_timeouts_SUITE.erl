@@ -167,6 +167,8 @@ a_peer_that_does_not_read_is_a_send_timeout(_) ->
     {Client, Server} = pair([{high_watermark, 100000}, {send_timeout, 300}], []),
     timeout = send_until_error(Client),
     {error, closed} = curve_tun:send(Client, <<"x">>),
+    %% Why it ended is told once.
+    {error, send_timeout} = curve_tun:recv(Client),
     {error, closed} = curve_tun:recv(Client),
     %% The peer gets whole messages and then the close.
     closed = drain(Server),
