@@ -418,9 +418,10 @@ told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
 -spec nif_is_gone(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 nif_is_gone(_Type, _Event, _State, #data{linger = Linger}) when Linger =/= none ->
     {stop, normal};
-nif_is_gone(Type, Event, State, #data{socket = Socket, receivers = Rx} = D) ->
+nif_is_gone(Type, _Event, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D) ->
     _ = [gen_statem:reply(From, {error, closed}) || {call, From} <- [Type]],
-    _ = [gen_server:cast(Listener, reloaded) || {handshake, Listener} <- [Event], is_pid(Listener)],
+    %% What a listener has for its clients is of the one before, too.
+    _ = [gen_server:cast(Pid, reloaded) || {Pid, _} <- [Listener]],
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(closed, Rx),
     Left = D#data{socket = undefined, nif = undefined},

@@ -171,7 +171,8 @@ a_peer_that_does_not_read_is_a_send_timeout(_) ->
     {error, send_timeout} = curve_tun:recv(Client),
     {error, closed} = curve_tun:recv(Client),
     %% The peer gets whole messages and then the close.
-    closed = drain(Server),
+    %% What it had not read yet when the end was reset is lost with it.
+    true = lists:member(drain(Server), [closed, econnreset]),
     stop_pair({Client, Server}).
 
 send_until_error(Socket) ->
