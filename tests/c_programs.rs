@@ -85,10 +85,8 @@ fn a_vault_in_a_token() {
     let hsm = softhsm::SoftHsm::get();
     let uri = hsm.uri("suite", "key");
     let key = Pkcs11Vault::generate(&uri, Some(softhsm::PIN)).unwrap().public_key();
-    let pin_file = place.path().join("pin");
-    fs::write(&pin_file, softhsm::PIN).unwrap();
     let mut tool = Command::new(installed("bin/curve-tun").unwrap_or_else(|| agent::TOOL.into()));
-    tool.args(["public", "--pkcs11", &uri, "--passphrase-file"]).arg(pin_file);
+    tool.args(["public", "--pkcs11", &uri, "--passphrase-file"]).arg(hsm.pin_file());
     assert_eq!(printed(&mut tool).trim_end(), key.to_string());
     for compiler in COMPILERS {
         let mut program = Command::new(build(compiler, "kept", &folder, &[], &[&linked(&folder)]));
