@@ -255,6 +255,9 @@ handshake_failed(Reason, D) ->
 
 %% A server's log says whom it turned away; the client is told nothing.
 -spec refused(atom(), #data{}) -> ok.
+%% The NIF that it was made with is gone, and what that knew of the client with it.
+refused(Reason, #data{role = server, address = Address, nif = undefined}) ->
+    curve_tun_report:handshake(Reason, Address, none);
 refused(Reason, #data{role = server, address = Address, nif = Nif}) ->
     _ = curve_tun_nif:ended(Nif, server, Reason),
     curve_tun_report:handshake(Reason, Address, curve_tun_nif:proven_public_key(Nif));
