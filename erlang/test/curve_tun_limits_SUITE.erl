@@ -27,8 +27,10 @@ silent_clients_against_the_limit_of_handshakes(_) ->
                    ok = curve_tun:close(S),
                    Loop()
                end),
+    Test = self(),
     Silent = spawn_link(fun() ->
                  Tcps = [begin timer:sleep(10), raw_connect(Port) end || _ <- lists:seq(1, 200)],
+                 Test ! {connected, self()},
                  receive stop -> [gen_tcp:close(T) || T <- Tcps] end
              end),
     [begin
@@ -38,6 +40,7 @@ silent_clients_against_the_limit_of_handshakes(_) ->
          ?assertEqual(<<N>>, curve_tun:recv(Honest)),
          ok = curve_tun:close(Honest)
      end || N <- lists:seq(1, 30)],
+    receive {connected, Silent} -> ok end,
     unlink(Acceptor),
     exit(Acceptor, kill),
     Silent ! stop,
