@@ -24,8 +24,15 @@ up_and_down_under_traffic(Config) ->
     ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [scenario, [New]], 150000)),
     peer:stop(Node).
 
-%% There: what a failure was is lost on the way.
+%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
 outcome(Function, Arguments) ->
+    {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Function, Arguments)}) end),
+    receive
+        {'DOWN', Ref, process, Pid, {said, Said}} -> Said;
+        {'DOWN', Ref, process, Pid, Why} -> {died, Why}
+    end.
+
+attempt(Function, Arguments) ->
     try apply(?MODULE, Function, Arguments)
     catch Class:Reason:Stack -> {Class, Reason, Stack}
     end.

@@ -23,8 +23,15 @@ in_a_node(Function, Arguments) ->
     ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [Function, Arguments], 100000)),
     peer:stop(Node).
 
-%% There: what a failure was is lost on the way.
+%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
 outcome(Function, Arguments) ->
+    {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Function, Arguments)}) end),
+    receive
+        {'DOWN', Ref, process, Pid, {said, Said}} -> Said;
+        {'DOWN', Ref, process, Pid, Why} -> {died, Why}
+    end.
+
+attempt(Function, Arguments) ->
     try apply(?MODULE, Function, Arguments)
     catch Class:Reason:Stack -> {Class, Reason, Stack}
     end.
