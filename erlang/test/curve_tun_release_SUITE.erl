@@ -69,7 +69,8 @@ version(Folder, Version, Change) ->
                                                                                          [{"0.1.0", Steps}]}])),
     Out.
 
-%% The next version: one more field at the head of each record, which the code_change of that version brings in.
+%% The next version: one more field at the head of the records of connection and listener, which the code_change of that
+%% version brings in and takes away. A sender, which nobody suspends, is loaded anew as it is.
 next(curve_tun_connection, Text) ->
     replaced(<<"code_change(_OldVsn, State, D, _Extra) ->\n    {ok, State, D}.">>,
              <<"code_change({down, _}, State, D, _Extra) -> {ok, State, erlang:delete_element(2, D)};\n"
@@ -80,13 +81,6 @@ next(curve_tun_listener, Text) ->
              <<"code_change({down, _}, S, _Extra) -> {ok, erlang:delete_element(2, S)};\n"
                "code_change(_OldVsn, S, _Extra) -> {ok, erlang:insert_element(2, S, added)}.">>,
              replaced(<<"-record(listener, {">>, <<"-record(listener, {added = added :: added,">>, Text));
-%% Nobody suspends a sender: what it has comes in with its next step.
-next(curve_tun_sender, Text) ->
-    replaced(<<"loop(Next, #sender{connection = Connection} = S) ->">>,
-             <<"loop(Next, S) when tuple_size(S) < tuple_size(#sender{connection = none, tcp = none, nif = none}) ->\n"
-               "    loop(Next, erlang:insert_element(2, S, added));\n"
-               "loop(Next, #sender{connection = Connection} = S) ->">>,
-             replaced(<<"-record(sender, {">>, <<"-record(sender, {added = added :: added,">>, Text));
 next(_, Text) ->
     Text.
 
