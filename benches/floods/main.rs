@@ -12,6 +12,8 @@ use curve_tun::PublicKey;
 use curve_tun::connection::{Connection, Options};
 use curve_tun::net::Socket;
 use curve_tun::vault::MemoryVault;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use server::{Driver, Process, Slow};
 use socket2::{Domain, Type};
 use std::collections::VecDeque;
@@ -65,6 +67,8 @@ fn flood(port: u16, hellos: &[Vec<u8>], count: usize, fate: Fate) {
     let mut kept = VecDeque::new();
     for n in 0..count {
         let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Ports of connections that have ended serve again; without this those of many floods use them all up.
+        setsockopt(&socket, IpBindAddressNoPort, &true).unwrap();
         socket.bind(&SocketAddr::from((FLOODER, 0)).into()).unwrap();
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
         let mut stream = TcpStream::from(socket);

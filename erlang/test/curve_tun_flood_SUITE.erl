@@ -122,21 +122,35 @@ message(Tcp, Nif) ->
 
 %% Hellos of the right form, or whole handshakes, of one address, each closed at once.
 flooder(Depth, Count, Port) ->
+    Test = self(),
     spawn_monitor(fun() ->
         {_, Hello} = hello(),
-        _ = [case Depth of
-                 hello ->
-                     Tcp = from({127,0,0,1}, Port),
-                     _ = gen_tcp:send(Tcp, Hello),
-                     gen_tcp:close(Tcp);
-                 initiate ->
-                     {Nif, Fresh} = hello(),
-                     Tcp = from({127,0,0,1}, Port),
-                     %% It may have to give way.
-                     _ = catch begin ok = gen_tcp:send(Tcp, Fresh), initiate(Tcp, Nif) end,
-                     gen_tcp:close(Tcp)
-             end || _ <- lists:seq(1, Count)]
+        _ = [begin
+                 case Depth of
+                     hello ->
+                         Tcp = from({127,0,0,1}, Port),
+                         _ = gen_tcp:send(Tcp, Hello),
+                         gen_tcp:close(Tcp);
+                     initiate ->
+                         {Nif, Fresh} = hello(),
+                         Tcp = from({127,0,0,1}, Port),
+                         %% It may have to give way.
+                         _ = catch begin ok = gen_tcp:send(Tcp, Fresh), initiate(Tcp, Nif) end,
+                         gen_tcp:close(Tcp)
+                 end,
+                 N =:= Count div 20 andalso (Test ! {under_way, self()})
+             end || N <- lists:seq(1, Count)]
     end).
+
+%% Clients of the flood's address that stay: what is asked for them is asked when the flood begins.
+asked(Depth, Count, Port) ->
+    [begin
+         {Nif, Hello} = hello(),
+         Tcp = from({127,0,0,1}, Port),
+         ok = gen_tcp:send(Tcp, Hello),
+         _ = Depth =:= initiate andalso initiate(Tcp, Nif),
+         Tcp
+     end || _ <- lists:seq(1, Count)].
 
 over(Flooders) ->
     [receive {'DOWN', Ref, process, Pid, Reason} -> normal = Reason end || {Pid, Ref} <- Flooders].
@@ -177,9 +191,11 @@ flooded(Config, Depth, Count, Providers, Times) ->
     ok = curve_tun_test_serial:take(Times),
     {ok, Long} = curve_tun:public_key(),
     ok = curve_tun_test_serial:watch(#{address => ?HONEST, keys => [Short, Long], port => Port}),
-    Flooders = [flooder(Depth, Count div 2, Port) || _ <- [1, 2]],
-    %% The flood has filled its share of what is asked.
+    %% They fill their share of what is asked.
+    Asked = asked(Depth, 2, Port),
     until(fun() -> length(curve_tun_test_serial:notes()) >= 2 end),
+    Flooders = [flooder(Depth, Count div 2, Port) || _ <- [1, 2]],
+    _ = [receive {under_way, Flooder} -> ok end || {Flooder, _} <- Flooders],
     Honest = from(?HONEST, Port),
     ok = gen_tcp:send(Honest, Hello),
     initiate(Honest, Nif),
@@ -190,9 +206,10 @@ flooded(Config, Depth, Count, Providers, Times) ->
     Notes = curve_tun_test_serial:notes(),
     Most = lists:max([P || {_, _, _, P} <- Notes]),
     ct:log("~p ports at first, ~p at most", [Ports, Most]),
-    %% The listener, one that waits for a place, one that has just come; two flooders' own; both ends of the honest one.
-    ?assert(Most =< Ports + ?MAX + 8, {Ports, Most}),
-    ok = gen_tcp:close(Honest),
+    %% The listener, one that waits for a place, one that has just come; two flooders' own; the client's
+    %% end of those that were asked for first; both ends of the honest one.
+    ?assert(Most =< Ports + ?MAX + 10, {Ports, Most}),
+    _ = [ok = gen_tcp:close(Tcp) || Tcp <- [Honest | Asked]],
     unlink(Server),
     ok = curve_tun:close(Listener),
     Notes.
