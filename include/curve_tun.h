@@ -1239,8 +1239,10 @@ curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
                                             size_t capacity);
 
 // Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's to run, on a thread of
-// its own if others are not to wait for it. When as many handshakes are in flight as the server's options allow, of the
-// source that has most the oldest gives way to a new client: its socket is closed.
+// its own if others are not to wait for it. A client that has left already is closed and not given. When as many
+// handshakes are in flight as the server's options allow, of the source that has most the oldest gives way to a new
+// client: its socket is closed. The next call then waits until that socket is freed by `curve_tun_close`, at most 100 ms,
+// so that a flood leaves no more sockets than there may be handshakes.
 //
 // Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
 // `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY` or `CURVE_TUN_ERR_IO` when the

@@ -73,6 +73,26 @@ fn a_handshake_of_its_own_thread_ends_at_once_whoever_ends_it() {
 }
 
 #[test]
+fn clients_that_have_left_are_not_given_to_who_accepts_transports() {
+    let _alone = alone();
+    let vault = memory_vault();
+    let key = vault.public_key();
+    let listener = listener(vault, anybody());
+    thread::scope(|scope| {
+        for flood in [Flood::Closed, Flood::Reset] {
+            for _ in 0..5 {
+                assert!(flood.treat(say_hello(listener.port(), key).0).is_none());
+            }
+            let client = scope.spawn(|| connect(listener.port(), key));
+            listener.transport_accept(SOON).unwrap().handshake(SOON).unwrap();
+            client.join().unwrap().unwrap();
+        }
+    });
+    drop(say_hello(listener.port(), key));
+    assert_eq!(listener.transport_accept(Some(Duration::from_millis(1))).err(), Some(Error::Timeout));
+}
+
+#[test]
 fn the_end_of_a_listener_ends_handshakes_whose_vault_hangs() {
     let _alone = alone();
     let (vault, turnstile) = SlowVault::new();

@@ -2,6 +2,7 @@
 
 use super::deadline::Deadline;
 use super::errand::Put;
+use super::evicted::Evicted;
 use super::shake::{Step, ask, step, take_answer};
 use super::socket::answerers;
 use super::{Socket, TimedServer, io};
@@ -25,7 +26,7 @@ const BACKLOG: i32 = 4096;
 /// How many connections are taken before the handshakes in flight get their turn.
 const ACCEPT_BATCH: usize = 64;
 /// The same of connections whose peers have left already.
-const LEFT_BATCH: usize = 1024;
+pub(super) const LEFT_BATCH: usize = 1024;
 /// How long no connection is taken after the system has refused one.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,6 +38,8 @@ pub(super) struct Port {
     pub woken: UnixStream,
     /// Of handshakes that have ended, for the server's observer.
     pub reports: Arc<Reports>,
+    /// Of the handshakes that the program runs.
+    pub evicted: Arc<Evicted>,
 }
 
 impl Port {
@@ -46,7 +49,7 @@ impl Port {
             let listener = listen(address)?;
             io::configure_listener(&listener, server.server().options())?;
             let reports = Reports::new(server.server());
-            Ok(Port { listener, server, wake: Arc::new(wake), woken, reports })
+            Ok(Port { listener, server, wake: Arc::new(wake), woken, reports, evicted: Arc::default() })
         };
         open().map_err(|e| io::error(&e))
     }
@@ -217,6 +220,16 @@ impl Handshakes {
 
     /// Takes connections and begins their handshakes.
     fn accept_some(&mut self, port: &Port, established: &mut Vec<Socket>) -> Result<()> {
+        let first = self.next_id;
+        let taken = self.take_some(port);
+        // Only now is anything read: those of a flood have evicted each other meanwhile, and cost no more.
+        for id in first..self.next_id {
+            self.go_on(id, port, established);
+        }
+        taken
+    }
+
+    fn take_some(&mut self, port: &Port) -> Result<()> {
         let server = port.server.server();
         let (mut begun, mut left) = (0, 0);
         while begun < ACCEPT_BATCH && left < LEFT_BATCH {
@@ -240,7 +253,6 @@ impl Handshakes {
             let deadline = Deadline::after_ms(server.options().handshake_timeout_ms);
             let events = PollFlags::POLLIN;
             self.shaking.insert(id, Shaking { stream, peer, connection, deadline, events, asked: None });
-            self.go_on(id, port, established);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Accepting: many handshakes at once, so that no client waits for another.
 
 use super::deadline::Deadline;
-use super::handshakes::{Handshakes, Port};
+use super::handshakes::{Handshakes, LEFT_BATCH, Port};
 use super::shake::Lifeline;
 use super::{Socket, TimedServer, Timeout, dial, io};
 use crate::crypto::Origin;
@@ -138,8 +138,9 @@ impl Listener {
     }
 
     /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of its own if others
-    /// are not to wait for it. It may have left already, which the handshake tells at once. At the limits a handshake gives
-    /// way as it does in [`Listener::accept`].
+    /// are not to wait for it. One that has left already is closed and not given. At the limits a handshake gives way as it
+    /// does in [`Listener::accept`]; then the next call waits until its socket is dropped, at most 100 ms, so that a
+    /// flood leaves no more sockets than there may be handshakes.
     ///
     /// # Errors
     /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for the other's turn.
@@ -153,6 +154,8 @@ impl Listener {
         self.check()?;
         let deadline = Deadline::after(timeout);
         let mut handshakes = deadline.lock(&self.handshakes)?;
+        self.port.evicted.wait(deadline)?;
+        let mut left = 0;
         loop {
             if let Err(error) = self.check() {
                 handshakes.clear();
@@ -172,6 +175,13 @@ impl Listener {
                 continue;
             }
             let Some((stream, peer)) = handshakes.take(&self.port)? else { continue };
+            if io::has_left(&stream) {
+                left += 1;
+                if left % LEFT_BATCH == 0 {
+                    deadline.check()?;
+                }
+                continue;
+            }
             match Socket::accepted(stream, peer, &self.port) {
                 Ok((socket, line)) => {
                     handshakes.drop_what_gave_way();

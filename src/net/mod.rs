@@ -7,6 +7,7 @@
 mod deadline;
 mod dial;
 mod errand;
+mod evicted;
 mod handshakes;
 mod io;
 mod known;

@@ -1,6 +1,7 @@
 //! A tunnel over one TCP connection.
 
 use super::deadline::Deadline;
+use super::evicted::Held;
 use super::errand::Answerers;
 use super::handshakes::Port;
 use super::listener::forget_if_in_use;
@@ -48,6 +49,8 @@ pub struct Socket {
     peer_key: OnceLock<PublicKey>,
     closed: AtomicBool,
     origin: Origin,
+    /// Of a handshake that the program runs; after the descriptor.
+    held: Option<Arc<Held>>,
 }
 
 struct Handshake {
@@ -118,10 +121,17 @@ impl Socket {
         let (server, reports) = (port.server.clone(), port.reports.clone());
         let mut connection = Connection::server_reporting(server.server(), peer.ip(), &reports)?;
         let given_way = line.clone();
-        connection.on_give_way(move || given_way.cut())?;
+        let held = Held::new(&port.evicted);
+        let evicted = held.clone();
+        connection.on_give_way(move || {
+            evicted.evict();
+            given_way.cut();
+        })?;
         let deadline = Deadline::after_ms(server.server().options().handshake_timeout_ms);
         let handshake = Handshake { line: line.clone(), connection, server, deadline, reports };
-        Ok((Socket::new(line.stream.clone(), peer, Some(handshake))?, line))
+        let mut socket = Socket::new(line.stream.clone(), peer, Some(handshake))?;
+        socket.held = Some(held);
+        Ok((socket, line))
     }
 
     /// A socket whose handshake is over.
@@ -148,6 +158,7 @@ impl Socket {
             peer_key: OnceLock::new(),
             closed: AtomicBool::new(false),
             origin: Origin::here(),
+            held: None,
         })
     }
 
@@ -427,6 +438,8 @@ impl Drop for Socket {
             forget_if_in_use(&mut self.handshake, None);
             forget_if_in_use(&mut self.sender, None);
             forget_if_in_use(&mut self.receiver, None);
+            // Its end takes a lock that may be in use.
+            std::mem::forget(self.held.take());
             return;
         }
         Handshake::give_up(self.handshake.get_mut().take());

@@ -1,0 +1,109 @@
+//! Handshakes that were evicted, and whose sockets the program holds: their descriptors are the program's to close.
+
+use super::deadline::Deadline;
+use crate::error::Result;
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a program's thread has to notice that its handshake was evicted, and to drop the socket.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// The sockets of evicted handshakes of one listener.
+#[derive(Default)]
+pub(super) struct Evicted {
+    state: Mutex<State>,
+    dropped: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    held: usize,
+    /// The program has kept one for longer than its grace; nobody waits until all are dropped.
+    overdue: bool,
+}
+
+impl Evicted {
+    /// Waits until the program has dropped them all, so that a flood leaves no more descriptors than
+    /// handshakes; but no longer than [`GRACE`], since a program may keep what it likes.
+    pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
+        let mut state = self.state.lock();
+        let grace = Deadline::after(Some(GRACE)).min(deadline);
+        while let (1.., false, Some(end)) = (state.held, state.overdue, grace.instant()) {
+            if self.dropped.wait_until(&mut state, end).timed_out() {
+                deadline.check()?;
+                state.overdue = state.held > 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One socket that the program holds, from its accept on. It is dropped after the descriptor.
+pub(super) struct Held {
+    of: Arc<Evicted>,
+    evicted: AtomicBool,
+}
+
+impl Held {
+    pub(super) fn new(of: &Arc<Evicted>) -> Arc<Held> {
+        Arc::new(Held { of: of.clone(), evicted: AtomicBool::new(false) })
+    }
+
+    pub(super) fn evict(&self) {
+        if !self.evicted.swap(true, Ordering::Relaxed) {
+            self.of.state.lock().held += 1;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if *self.evicted.get_mut() {
+            let mut state = self.of.state.lock();
+            state.held -= 1;
+            state.overdue &= state.held > 0;
+            self.of.dropped.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Deadline, Evicted, Held};
+    use crate::error::Error;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn whoever_accepts_waits_for_evicted_sockets_within_their_grace() {
+        let evicted = Arc::<Evicted>::default();
+        let (kept, given_up) = (Held::new(&evicted), Held::new(&evicted));
+        evicted.wait(Deadline::after(None)).unwrap();
+        given_up.evict();
+        given_up.evict();
+        let dropped = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                dropped.store(true, Ordering::SeqCst);
+                drop(given_up);
+            });
+            evicted.wait(Deadline::after(None)).unwrap();
+            // A machine that did not run the other thread within its grace is the exception.
+            assert!(dropped.load(Ordering::SeqCst) || evicted.state.lock().overdue);
+        });
+        kept.evict();
+        assert_eq!(evicted.wait(Deadline::after(Some(Duration::ZERO))), Err(Error::Timeout));
+        assert!(!evicted.state.lock().overdue, "a deadline that passes is not its grace");
+        evicted.wait(Deadline::after(None)).unwrap();
+        assert!(evicted.state.lock().overdue);
+        // From now on nobody waits, until the program has dropped it.
+        evicted.wait(Deadline::after(Some(Duration::ZERO))).unwrap();
+        drop(kept);
+        let state = evicted.state.lock();
+        assert_eq!((state.held, state.overdue), (0, false));
+    }
+}
