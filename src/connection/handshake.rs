@@ -3,10 +3,11 @@
 use super::{Answer, Connection, HandshakeOutcome, Request, Server, State};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
+use crate::protocol::channel::{Opener, Sealer};
 use crate::protocol::client::{AwaitCookie, AwaitVouch};
 use crate::protocol::packet::{COOKIE_LEN, CookiePacket, HELLO_LEN, Hello, INITIATE_LEN};
-use crate::protocol::server::{AwaitInitiate, Initiated, Proven, offer};
-use crate::registry::Candidate;
+use crate::protocol::server::{self, AwaitInitiate, Initiated, Proven};
+use crate::registry::{Candidate, Registry};
 use crate::vault::{Answers, Vault};
 use std::sync::Arc;
 
@@ -38,6 +39,14 @@ pub(super) enum Accepting {
     Verdict(Proven),
 }
 
+/// What a handshake cannot go on without.
+pub(super) enum Asked {
+    /// Of the server's vault.
+    Hello(Hello),
+    Vault(Arc<dyn Vault>, Request),
+    Registry(Arc<dyn Registry>, Candidate),
+}
+
 /// Whether an answer is of the kind that the request asks for.
 pub(super) fn fits(request: &Request, answer: &Answer) -> bool {
     matches!(
@@ -60,31 +69,19 @@ impl Connection {
         }
     }
 
-    /// Does all that the bytes in the inbox allow.
-    pub(super) fn advance(&mut self) -> Result<()> {
+    /// Goes as far as bytes and providers allow: performs what is asked, else consumes the next packet, else returns.
+    pub(super) fn step(&mut self, mut asked: Option<Asked>) -> Result<()> {
         loop {
-            match &mut self.state {
-                State::Connected(_, opener) => return self.inbox.open_all(opener),
-                State::Ready(Ready::Server) => match self.inbox.handshake_packet::<HELLO_LEN>()? {
-                    Some(packet) => self.hello(&packet)?,
-                    None => return Ok(()),
-                },
-                State::Initiating(Initiating::Cookie { .. }) => {
-                    match self.inbox.handshake_packet::<COOKIE_LEN>()? {
-                        Some(packet) => self.cookie(&packet)?,
-                        None => return Ok(()),
-                    }
+            asked = if let Some(asked) = asked {
+                // A provider that answers later is asked by the connection's driver.
+                let Some(answer) = self.perform(asked)? else { return Ok(()) };
+                self.consume_answer(answer)?
+            } else {
+                let asked = self.consume_packet()?;
+                if asked.is_none() {
+                    return Ok(());
                 }
-                State::Accepting(Accepting::Initiate(..)) => {
-                    match self.inbox.handshake_packet::<INITIATE_LEN>()? {
-                        Some(packet) => self.initiate(&packet)?,
-                        None => return Ok(()),
-                    }
-                }
-                // A server that speaks before our hello has reached it cannot be answering it.
-                State::Ready(Ready::Client(_)) if !self.inbox.is_empty() => return Err(Error::BadPacket),
-                // An answer is awaited; what came early waits with it.
-                _ => return Ok(()),
+                asked
             }
         }
     }
@@ -99,76 +96,101 @@ impl Connection {
         self.slot.as_ref().map(|slot| slot.server().clone()).ok_or(Error::Internal)
     }
 
-    /// Server: hello to cookie.
-    fn hello(&mut self, packet: &[u8]) -> Result<()> {
-        let hello = Hello::parse(packet)?;
-        let State::Ready(Ready::Server) = self.leave() else { return Err(Error::Internal) };
-        let server = self.own_server()?;
-        let mut made = None;
-        let mut cookie = || {
-            let (next, message) = offer(hello.client_short, |secrets| server.minute_keys.seal(secrets))?;
-            made = Some(next);
-            Ok(message)
-        };
-        match server.vault.answers() {
-            Answers::Now => {
-                let answer = server.vault.answer_hello(&hello.client_short, &hello.sealed, &mut cookie);
-                let (nonce, sealed) = answer.map_err(|error| blame(error, Error::VaultFailed))?;
-                let next = made.ok_or(Error::VaultFailed)?;
-                self.state = State::Ready(Ready::Answering(next));
-                self.settle(Answer::HelloAnswered(nonce, sealed))
+    /// Consumes the packet that the state awaits, if all of it is there: gives what it makes us ask. Once connected,
+    /// opens every message.
+    fn consume_packet(&mut self) -> Result<Option<Asked>> {
+        match &mut self.state {
+            State::Connected(_, opener) => self.inbox.open_all(opener).map(|()| None),
+            State::Ready(Ready::Server) => {
+                let packet = self.inbox.handshake_packet::<HELLO_LEN>()?;
+                packet.map(|packet| Hello::parse(&packet).map(Asked::Hello)).transpose()
             }
-            Answers::Later => {
-                let cookie = cookie()?;
-                let next = made.ok_or(Error::Internal)?;
-                self.state = State::Ready(Ready::Answering(next));
-                let (client_short, hello) = (hello.client_short, hello.sealed);
-                self.request = Some(Box::new(Request::AnswerHello { client_short, hello, cookie }));
-                Ok(())
+            State::Initiating(Initiating::Cookie { .. }) => {
+                let packet = self.inbox.handshake_packet::<COOKIE_LEN>()?;
+                packet.map(|packet| self.consume_cookie(&packet)).transpose()
             }
+            State::Accepting(Accepting::Initiate(..)) => {
+                let packet = self.inbox.handshake_packet::<INITIATE_LEN>()?;
+                packet.map(|packet| self.consume_initiate(&packet)).transpose()
+            }
+            // A server that speaks before our hello has reached it cannot be answering it.
+            State::Ready(Ready::Client(_)) if !self.inbox.is_empty() => Err(Error::BadPacket),
+            // An answer is awaited; what came early waits with it.
+            _ => Ok(None),
         }
     }
 
-    /// Client: cookie to the request for a vouch.
-    fn cookie(&mut self, packet: &[u8]) -> Result<()> {
+    /// Client: the vouch is asked of its vault.
+    fn consume_cookie(&mut self, packet: &[u8]) -> Result<Asked> {
         let State::Initiating(Initiating::Cookie { vault, server, next }) = self.leave() else {
             return Err(Error::Internal);
         };
-        let next = next.cookie(packet)?;
+        let next = next.consume_cookie(packet)?;
         let request = Request::SealVouch { server, message: *next.vouch_message() };
         self.state = State::Initiating(Initiating::Vouch { client: vault.public_key(), server, next });
-        self.ask(vault.answers(), request, |request| request.perform_by_vault(&*vault))
+        Ok(Asked::Vault(vault, request))
     }
 
-    /// Server: initiate to the request for the vouch's opening.
-    fn initiate(&mut self, packet: &[u8]) -> Result<()> {
+    /// Server: the vouch's opening is asked of its vault.
+    fn consume_initiate(&mut self, packet: &[u8]) -> Result<Asked> {
         let State::Accepting(Accepting::Initiate(next)) = self.leave() else { return Err(Error::Internal) };
         let server = self.own_server()?;
-        let initiated = next.initiate(packet, |cookie| server.minute_keys.open(cookie))?;
+        let initiated = next.consume_initiate(packet, |cookie| server.minute_keys.open(cookie))?;
         let (client, nonce, vouch) = (initiated.client, initiated.vouch_nonce, initiated.vouch);
         self.state = State::Accepting(Accepting::Vouch(initiated));
-        let request = Request::OpenVouch { client, nonce, vouch };
-        self.ask(server.vault.answers(), request, |request| request.perform_by_vault(&*server.vault))
+        Ok(Asked::Vault(server.vault.clone(), Request::OpenVouch { client, nonce, vouch }))
     }
 
-    /// Asks on the spot or stops, as the one who is asked wishes.
-    fn ask(
-        &mut self,
-        answers: Answers,
-        request: Request,
-        perform: impl FnOnce(&Request) -> Answer,
-    ) -> Result<()> {
-        match answers {
-            Answers::Now => self.settle(perform(&request)),
-            Answers::Later => {
-                self.request = Some(Box::new(request));
-                Ok(())
+    /// Has it answered on the spot; or has it wait as the connection's request, if it is answered later.
+    fn perform(&mut self, asked: Asked) -> Result<Option<Answer>> {
+        let request = match asked {
+            Asked::Hello(hello) => return self.perform_hello(&hello),
+            Asked::Vault(vault, request) => match vault.answers() {
+                Answers::Now => return Ok(Some(request.perform_by_vault(&*vault))),
+                Answers::Later => request,
+            },
+            Asked::Registry(registry, candidate) => match registry.answers() {
+                Answers::Now => return Ok(Some(registry.verify(&candidate).into())),
+                Answers::Later => Request::Verify(candidate),
+            },
+        };
+        self.request = Some(Box::new(request));
+        Ok(None)
+    }
+
+    /// Server: its vault opens the hello and seals the cookie, which is made only for a hello that opens, if the vault
+    /// answers on the spot.
+    fn perform_hello(&mut self, hello: &Hello) -> Result<Option<Answer>> {
+        let State::Ready(Ready::Server) = self.leave() else { return Err(Error::Internal) };
+        let server = self.own_server()?;
+        let mut made = None;
+        let mut make_cookie = || {
+            let (next, message) =
+                server::make_cookie(hello.client_short, |secrets| server.minute_keys.seal(secrets))?;
+            made = Some(next);
+            Ok(message)
+        };
+        let answer = match server.vault.answers() {
+            Answers::Now => {
+                let answered =
+                    server.vault.answer_hello(&hello.client_short, &hello.sealed, &mut make_cookie);
+                let (nonce, sealed) = answered.map_err(|error| blame(error, Error::VaultFailed))?;
+                Some(Answer::HelloAnswered(nonce, sealed))
             }
-        }
+            Answers::Later => {
+                let cookie = make_cookie()?;
+                let (client_short, hello) = (hello.client_short, hello.sealed);
+                self.request = Some(Box::new(Request::AnswerHello { client_short, hello, cookie }));
+                None
+            }
+        };
+        // A vault that has sealed what it never asked for has failed.
+        self.state = State::Ready(Ready::Answering(made.ok_or(Error::VaultFailed)?));
+        Ok(answer)
     }
 
-    /// Goes on with an answer.
-    pub(super) fn settle(&mut self, answer: Answer) -> Result<()> {
+    /// Consumes what a provider has said: makes the next packet, or gives what is to be asked next.
+    pub(super) fn consume_answer(&mut self, answer: Answer) -> Result<Option<Asked>> {
         match (self.leave(), answer) {
             (State::Accepting(Accepting::Verdict(..)), Answer::Failed(error)) => {
                 Err(blame(error, Error::RegistryFailed))
@@ -177,18 +199,17 @@ impl Connection {
             (State::Ready(Ready::Answering(next)), Answer::HelloAnswered(nonce, sealed)) => {
                 self.outbox.push_packet(&CookiePacket { nonce, sealed }.parts());
                 self.state = State::Accepting(Accepting::Initiate(next));
-                Ok(())
+                Ok(None)
             }
             (
                 State::Initiating(Initiating::Vouch { client, server, next }),
                 Answer::VouchSealed(nonce, vouch),
             ) => {
-                let (initiate, sealer, opener) = next.initiate(&client, &nonce, &vouch)?;
+                let (initiate, sealer, opener) = next.make_initiate(&client, &nonce, &vouch)?;
                 self.outbox.push_packet(&initiate.parts());
                 self.key = Some(server);
-                self.was_connected = true;
-                self.state = State::Connected(sealer, opener);
-                Ok(())
+                self.connected(sealer, opener);
+                Ok(None)
             }
             (State::Accepting(Accepting::Vouch(initiated)), Answer::VouchOpened(vouched)) => {
                 let proven = initiated.prove(&vouched)?;
@@ -197,22 +218,24 @@ impl Connection {
                 slot.key = Some(proven.client);
                 self.key = Some(proven.client);
                 let candidate = Candidate::new(address, proven.client).at(server.options().listener.clone());
-                let request = Request::Verify(candidate);
                 self.state = State::Accepting(Accepting::Verdict(proven));
-                let perform = |request: &Request| request.perform(&*server.vault, &*server.registry);
-                self.ask(server.registry.answers(), request, perform)
+                Ok(Some(Asked::Registry(server.registry.clone(), candidate)))
             }
             (State::Accepting(Accepting::Verdict(proven)), Answer::Verdict(accepted)) => {
                 if !accepted {
                     return Err(Error::UnknownPeer);
                 }
-                self.was_connected = true;
-                self.state = State::Connected(proven.sealer, proven.opener);
+                self.connected(proven.sealer, proven.opener);
                 self.slot.take().ok_or(Error::Internal)?.end(HandshakeOutcome::Accepted);
-                Ok(())
+                Ok(None)
             }
             _ => Err(Error::Internal),
         }
+    }
+
+    fn connected(&mut self, sealer: Sealer, opener: Opener) {
+        self.was_connected = true;
+        self.state = State::Connected(sealer, opener);
     }
 }
 

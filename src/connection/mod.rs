@@ -30,7 +30,7 @@ pub use crate::protocol::channel::Role;
 use crate::protocol::channel::{Opener, Sealer};
 use crate::protocol::client::AwaitCookie;
 use crate::vault::Vault;
-use handshake::{Accepting, Initiating, Ready};
+use handshake::{Accepting, Asked, Initiating, Ready};
 use inbox::Inbox;
 use outbox::Outbox;
 use std::net::IpAddr;
@@ -102,7 +102,7 @@ impl Connection {
     /// `CryptoUnavailable`.
     pub fn client(vault: Arc<dyn Vault>, server: PublicKey, options: &Options) -> Result<Connection> {
         options.check()?;
-        let (next, hello) = AwaitCookie::start(&server)?;
+        let (next, hello) = AwaitCookie::make_hello(&server)?;
         let ready = Ready::Client(Initiating::Cookie { vault, server, next });
         let mut connection = Connection::new(Role::Client, ready, options);
         connection.outbox.push_packet(&hello.parts());
@@ -230,7 +230,7 @@ impl Connection {
     fn came(&mut self) -> Result<()> {
         self.touched = true;
         self.check_place()?;
-        self.step(Connection::advance)
+        self.go_on(|_| Ok(None))
     }
 
     /// Whether it takes bytes from the transport now.
@@ -347,7 +347,7 @@ impl Connection {
         self.request = None;
         self.touched = true;
         self.check_place()?;
-        self.step(|connection| connection.settle(answer).and_then(|()| connection.advance()))
+        self.go_on(|connection| connection.consume_answer(answer))
     }
 
     /// Tells the connection the time: monotonic milliseconds from any origin. Gives the time at which to call again
@@ -444,11 +444,11 @@ impl Connection {
         checked.map_err(|error| self.fail(error))
     }
 
-    /// Goes on; an error ends the connection, and so does a panic in a vault or registry of the
-    /// program's.
-    fn step(&mut self, step: impl FnOnce(&mut Connection) -> Result<()>) -> Result<()> {
+    /// Goes on after `begin`, as far as it can; an error ends the connection, and so does a panic in a vault or
+    /// registry of the program's.
+    fn go_on(&mut self, begin: impl FnOnce(&mut Connection) -> Result<Option<Asked>>) -> Result<()> {
         let mut going = Going { connection: self, over: false };
-        let result = step(going.connection);
+        let result = begin(going.connection).and_then(|asked| going.connection.step(asked));
         going.over = true;
         result.map_err(|error| going.connection.fail(error))
     }

@@ -1,8 +1,8 @@
 //! A tunnel over one TCP connection.
 
 use super::deadline::Deadline;
-use super::evicted::Held;
 use super::errand::Answerers;
+use super::evicted::Held;
 use super::handshakes::Port;
 use super::listener::forget_if_in_use;
 use super::shake::{self, Lifeline};

@@ -24,7 +24,7 @@ pub(crate) struct AwaitVouch {
 
 impl AwaitCookie {
     /// Makes `EC, ECs` and the hello for `server`; `WeakKey` if that key is of low order.
-    pub(crate) fn start(server: &PublicKey) -> Result<(AwaitCookie, Hello)> {
+    pub(crate) fn make_hello(server: &PublicKey) -> Result<(AwaitCookie, Hello)> {
         let (client_short, secret) = EphemeralSecret::generate()?;
         let hello_key = secret.agree(server)?;
         let nonce = nonce::short_term(nonce::CLIENT_HELLO, packet::HELLO_COUNTER);
@@ -34,7 +34,7 @@ impl AwaitCookie {
     }
 
     /// Opens the cookie packet; `WrongServerKey` if its box is not from the holder of the server's key.
-    pub(crate) fn cookie(self, packet: &[u8]) -> Result<AwaitVouch> {
+    pub(crate) fn consume_cookie(self, packet: &[u8]) -> Result<AwaitVouch> {
         let packet = CookiePacket::parse(packet)?;
         let nonce = nonce::long_term(nonce::COOKIE, &packet.nonce);
         let mut message: CookieMessage = [0; _];
@@ -56,7 +56,7 @@ impl AwaitVouch {
     }
 
     /// Builds the initiate around the vault's vouch; the connection is then established.
-    pub(crate) fn initiate(
+    pub(crate) fn make_initiate(
         self,
         client: &PublicKey,
         vouch_nonce: &LongTermNonce,

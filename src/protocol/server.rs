@@ -37,7 +37,7 @@ pub(crate) struct Proven {
 /// Makes `ES, ESs` for a client's hello and gives what the cookie packet is to say.
 ///
 /// `seal` makes `K` under the minute key; after it `ESs` is wiped here.
-pub(crate) fn offer(
+pub(crate) fn make_cookie(
     client_short: PublicKey,
     seal: impl FnOnce(&CookieSecrets) -> Result<Cookie>,
 ) -> Result<(AwaitInitiate, CookieMessage)> {
@@ -59,7 +59,7 @@ impl AwaitInitiate {
     ///
     /// `open` opens `K` under the minute keys that live; `None` means they are gone,
     /// for a `K` that was issued on this very connection cannot be anything else.
-    pub(crate) fn initiate(
+    pub(crate) fn consume_initiate(
         &self,
         packet: &[u8],
         open: impl FnOnce(&Cookie) -> Result<Option<CookieSecrets>>,
