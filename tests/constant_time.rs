@@ -7,13 +7,14 @@
 
 #[path = "support/memcheck.rs"]
 mod memcheck;
+#[path = "support/random_source.rs"]
+mod random_source;
 mod support;
 
 use curve_tun::connection::Connection;
 use curve_tun::vault::{MemoryVault, Purpose, Vault};
 use curve_tun::{Error, inject};
-use libsodium_sys as sodium;
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::fs::File;
 use std::io::Read;
 use std::process::Command;
@@ -29,37 +30,14 @@ unsafe extern "C" {
     fn curve_tun_secret_key_from_text(text: *const c_char, len: usize, secret_key: *mut u8) -> i32;
 }
 
-extern "C" fn name() -> *const c_char {
-    c"secret".as_ptr()
-}
-
-extern "C" fn word() -> u32 {
-    let mut bytes = [0; 4];
-    fill(bytes.as_mut_ptr().cast(), bytes.len());
-    u32::from_ne_bytes(bytes)
-}
-
-extern "C" fn fill(bytes: *mut c_void, len: usize) {
-    // SAFETY: libsodium hands on its caller's buffer.
-    let buffer = unsafe { std::slice::from_raw_parts_mut(bytes.cast::<u8>(), len) };
-    File::open("/dev/urandom").unwrap().read_exact(buffer).unwrap();
-    memcheck::make_secret(bytes.cast(), len);
-}
-
 /// Makes all randomness of this process secret, and what the crate publishes, public.
 fn watch() {
     // What libsodium keeps for itself, a canary of its guarded memory among it, is drawn before.
     MemoryVault::generate().unwrap();
-    let implementation = Box::leak(Box::new(sodium::randombytes_implementation {
-        implementation_name: Some(name),
-        random: Some(word),
-        stir: None,
-        uniform: None,
-        buf: Some(fill),
-        close: None,
-    }));
-    // SAFETY: it lives for ever, and no other thread draws.
-    assert_eq!(unsafe { sodium::randombytes_set_implementation(implementation) }, 0);
+    random_source::install(|bytes| {
+        File::open("/dev/urandom").unwrap().read_exact(bytes).unwrap();
+        memcheck::make_secret(bytes.as_mut_ptr(), bytes.len());
+    });
     inject::on_public(memcheck::make_public);
 }
 

@@ -1,53 +1,31 @@
 //! What the fuzz targets share: randomness that repeats, recorded connections, peers, and what must always hold.
 
 pub mod c;
+#[path = "../../tests/support/random_source.rs"]
+mod random_source;
 pub mod recorded;
 pub mod world;
 
 use curve_tun::Error;
 use curve_tun::connection::{Connection, ConnectionState, Role};
-use libsodium_sys as sodium;
 use std::cell::Cell;
-use std::ffi::{c_char, c_void};
 
 thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
 }
 
-extern "C" fn name() -> *const c_char {
-    c"repeatable".as_ptr()
-}
-
 /// SplitMix64.
-extern "C" fn next() -> u32 {
+fn next() -> u8 {
     SEED.set(SEED.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
     let mut z = SEED.get();
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 32) as u32
-}
-
-extern "C" fn fill(bytes: *mut c_void, len: usize) {
-    // SAFETY: libsodium hands on the caller's buffer and its length.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(bytes.cast::<u8>(), len) };
-    bytes.iter_mut().for_each(|byte| *byte = next() as u8);
+    (z ^ (z >> 31)).to_be_bytes()[3]
 }
 
 /// Makes libsodium's random bytes, on this thread, the same in every run of one input.
 pub fn repeatable() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let implementation = Box::leak(Box::new(sodium::randombytes_implementation {
-            implementation_name: Some(name),
-            random: Some(next),
-            stir: None,
-            uniform: None,
-            buf: Some(fill),
-            close: None,
-        }));
-        // SAFETY: it lives for ever, and `sodium_init` has not run yet or does not care.
-        unsafe { sodium::randombytes_set_implementation(implementation) };
-    });
+    random_source::install(|bytes| bytes.fill_with(next));
     SEED.set(0);
 }
 

@@ -1,10 +1,9 @@
 //! Randomness that depends on who draws and how often they drew, and not on what others did before: so the same
 //! history of one end always makes the same packets. It remembers what was drawn.
 
+use crate::random_source;
 use libsodium_sys as sodium;
 use std::cell::RefCell;
-use std::ffi::{c_char, c_void};
-use std::sync::Once;
 
 #[derive(Default)]
 struct Chance {
@@ -17,19 +16,7 @@ thread_local! {
     static CHANCE: RefCell<Chance> = RefCell::default();
 }
 
-extern "C" fn name() -> *const c_char {
-    c"model".as_ptr()
-}
-
-extern "C" fn word() -> u32 {
-    let mut bytes = [0; 4];
-    fill(bytes.as_mut_ptr().cast(), bytes.len());
-    u32::from_ne_bytes(bytes)
-}
-
-extern "C" fn fill(bytes: *mut c_void, len: usize) {
-    // SAFETY: libsodium hands on its caller's buffer.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(bytes.cast::<u8>(), len) };
+fn fill(bytes: &mut [u8]) {
     CHANCE.with_borrow_mut(|chance| {
         let who = chance.who;
         let draw = chance.draws.entry(who).or_default();
@@ -49,19 +36,7 @@ extern "C" fn fill(bytes: *mut c_void, len: usize) {
 
 /// Begins anew on this thread.
 pub fn begin() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let implementation = Box::leak(Box::new(sodium::randombytes_implementation {
-            implementation_name: Some(name),
-            random: Some(word),
-            stir: None,
-            uniform: None,
-            buf: Some(fill),
-            close: None,
-        }));
-        // SAFETY: it lives for ever; this is before the first draw.
-        unsafe { sodium::randombytes_set_implementation(implementation) };
-    });
+    random_source::install(fill);
     CHANCE.with_borrow_mut(|chance| *chance = Chance::default());
 }
 

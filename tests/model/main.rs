@@ -4,6 +4,8 @@
 
 mod chance;
 mod play;
+#[path = "../support/random_source.rs"]
+mod random_source;
 
 use play::{A, B, E, EndId, EndView, F, Kind, PacketId, S, Step, View, play};
 use stateright::{Checker, Model, Property};
