@@ -47,10 +47,11 @@
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
-// Memory. What a program can be out of without harm is `CURVE_TUN_ERR_OUT_OF_MEMORY`: guarded memory for keys, the memory
-// that a passphrase costs, threads, and buffers of the system. Ordinary memory, for objects, messages and entries of
-// registries, is had from `malloc`; when that has none, the process is aborted (SIGABRT), as it is when the system
-// has no randomness.
+// Memory. What a program can be out of without harm is an error: `CURVE_TUN_ERR_OUT_OF_MEMORY` for
+// guarded memory for keys and the memory that a passphrase costs, `CURVE_TUN_ERR_TOO_MANY_THREADS`
+// for threads, and `CURVE_TUN_ERR_NO_BUFFERS` for buffers of the system. Ordinary memory, for
+// objects, messages and entries of registries, is had from `malloc`; when that has none, the
+// process is aborted (SIGABRT), as it is when the system has no randomness.
 //
 // Signals. A signal that interrupts a call does not end it: it waits on. None of these functions raises SIGPIPE, and the
 // library's own threads take no signal of the program's.
@@ -101,7 +102,7 @@ enum curve_tun_result
     CURVE_TUN_ERR_INVALID_ARGUMENT = 2,
     // The call does not fit the object's present state.
     CURVE_TUN_ERR_WRONG_STATE = 3,
-    // A message is over `CURVE_TUN_MESSAGE_MAX` bytes.
+    // A message is larger than 65503 bytes.
     CURVE_TUN_ERR_TOO_LARGE = 4,
     // The caller's buffer is too small; what it was for is still there.
     CURVE_TUN_ERR_TOO_SMALL = 5,
@@ -119,7 +120,8 @@ enum curve_tun_result
     CURVE_TUN_ERR_WEAK_KEY = 11,
     // The peer sent something other than the one packet expected of it.
     CURVE_TUN_ERR_BAD_PACKET = 12,
-    // The server could not open the hello, or its cookie does not open: it has another key, or its vault fails.
+    // The server could not open the hello, or its cookie does not open: it has another key,
+    // or its vault fails.
     CURVE_TUN_ERR_WRONG_SERVER_KEY = 13,
     // The initiate came after its minute key was gone.
     CURVE_TUN_ERR_COOKIE_EXPIRED = 14,
@@ -161,7 +163,8 @@ enum curve_tun_result
     CURVE_TUN_ERR_INTERNAL = 32,
     // Another process, or another vault of this one, has the vault's file open.
     CURVE_TUN_ERR_VAULT_IN_USE = 33,
-    // The vault's file is a link, is no regular file, belongs to another user, or is open to group or others.
+    // The vault's file is a link, is no regular file, belongs to another user, or is open to
+    // group or others.
     CURVE_TUN_ERR_VAULT_PERMISSIONS = 34,
     // The vault's file is damaged, or is none.
     CURVE_TUN_ERR_VAULT_CORRUPT = 35,
@@ -191,6 +194,10 @@ enum curve_tun_result
     CURVE_TUN_ERR_NOT_VALIDATED = 47,
     // The PIN of a token is locked, expired or not set.
     CURVE_TUN_ERR_PIN_LOCKED = 48,
+    // The system gives no further thread: the limit of the user or of the system is reached.
+    CURVE_TUN_ERR_TOO_MANY_THREADS = 49,
+    // The system has no memory for buffers of sockets or for other objects of its own.
+    CURVE_TUN_ERR_NO_BUFFERS = 50,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -724,8 +731,9 @@ curve_tun_result curve_tun_registry_file_problem(const curve_tun_registry *regis
 // stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record, or for a size that is none
-// of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
+// or for a size that is none of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if
+// `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_TOO_MANY_THREADS`,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_open_dns(const char *zone,
@@ -782,7 +790,7 @@ typedef struct {
 // Makes a server. It keeps the vault and the registry alive.
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// also if no thread can be had, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
@@ -1169,7 +1177,7 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // | `CURVE_TUN_OK` | serves the client | uses the tunnel |
 // | `CURVE_TUN_ERR_TIMEOUT` | accepts again | tries again |
 // | `CURVE_TUN_ERR_TOO_MANY_FILES` | reports it, accepts again | pauses, tries again |
-// | `CURVE_TUN_ERR_OUT_OF_MEMORY` | reports it, accepts again | pauses, tries again |
+// | `CURVE_TUN_ERR_NO_BUFFERS` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
 // | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
@@ -1197,13 +1205,16 @@ typedef struct {
 // Connects to a host, an address or a name, and makes a tunnel to the holder of the server's secret key. All addresses of
 // a name are tried, slow ones side by side.
 //
-// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`, `CURVE_TUN_ERR_UNREACHABLE`,
-// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
-// `CURVE_TUN_ERR_IO`; `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
-// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
-// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not
-// know this client closes the tunnel after it has been made. Threads: any. Blocks until connected, at most for
-// `timeout_ms` and the handshake's time in the options.
+// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
+// `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`;
+// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options
+// out of their range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_NO_BUFFERS`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not know this client closes the tunnel
+// after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
+// handshake's time in the options.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connect(const char *host,
                                    uint16_t port,
@@ -1216,9 +1227,10 @@ curve_tun_result curve_tun_connect(const char *host,
 // Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one. `"::"` takes IPv4
 // connections too. The listener keeps the server alive.
 //
-// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`,
-// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_IO`.
-// Threads: any. Blocks while a name is looked up.
+// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
+// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_TOO_MANY_THREADS` for the lookup of a name,
+// `CURVE_TUN_ERR_NO_BUFFERS`, `CURVE_TUN_ERR_IO`. Threads: any. Blocks while a name is looked up.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_listen(const char *host,
                                   uint16_t port,
@@ -1244,11 +1256,11 @@ curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
 // client: its socket is closed. The next call then waits until that socket is freed by `curve_tun_close`, at most 100 ms,
 // so that a flood leaves no more sockets than there may be handshakes.
 //
-// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
-// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY` or `CURVE_TUN_ERR_IO` when the
-// system gives no connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
-// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client,
-// at most for `timeout_ms`.
+// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn.
+// May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_NO_BUFFERS`
+// or `CURVE_TUN_ERR_IO` when the system gives no connection, at most ten times a second, and the
+// listener goes on; `CURVE_TUN_ERR_CLOSED` after `curve_tun_listener_shutdown`. Threads: any.
+// Blocks until there is a client, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
                                             int64_t timeout_ms,
