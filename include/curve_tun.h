@@ -1376,6 +1376,12 @@ void curve_tun_listener_close(curve_tun_listener *listener);
 // The wire never brings a server's key to a client: the client has it beforehand, from its user, from a file or from DNS.
 // Trust on first use adds memory: a key once used for a name is the only one that is taken for it from then on. What is
 // remembered is in a registry file, in entries of the form `[host]:port key`.
+//
+// Which key is trusted is decided in one way, here as in Rust and Erlang. The key that is given
+// counts, else those that a registry has for the name, in turn. Known servers pass over a key that
+// is denied, and one that is not among those that the server is known by; of a server that they do
+// not know, the first use decides. A key whose secret the server does not hold is passed over,
+// too. When none is left, the first key that was not trusted is what is told.
 
 // Do not use a server of which no key is known.
 #define CURVE_TUN_FIRST_USE_REFUSE 0
@@ -1388,6 +1394,40 @@ void curve_tun_listener_close(curve_tun_listener *listener);
 
 // The servers that a client knows.
 typedef struct curve_tun_known_servers curve_tun_known_servers;
+
+// Where a client has a server's key from, and what it holds against it. Set `size`, and the other
+// fields to 0 or NULL where they are to play no part.
+typedef struct {
+    // `sizeof(curve_tun_trust)`.
+    size_t size;
+    // The 32 bytes of the key that is given, which stay the caller's; `registry` is not asked
+    // then. May be NULL.
+    const uint8_t *server_public_key;
+    // The registry that knows the keys of servers, in a file or in DNS; may be NULL.
+    const curve_tun_registry *registry;
+    // The servers that are known; may be NULL.
+    const curve_tun_known_servers *known_servers;
+    // What becomes of a server that `known_servers` does not have: one of `CURVE_TUN_FIRST_USE_…`.
+    uint32_t first_use;
+    // 0; has no meaning yet.
+    uint32_t reserved;
+} curve_tun_trust;
+
+// What `curve_tun_connect_trusted` gives beside its result. Set `size`.
+typedef struct {
+    // `sizeof(curve_tun_trust_outcome)`.
+    size_t size;
+    // For `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED` and `CURVE_TUN_ERR_UNKNOWN_PEER`
+    // the key that is not trusted; else zeros.
+    uint8_t offered_public_key[CURVE_TUN_KEY_BYTES];
+    // For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
+    uint8_t known_public_key[CURVE_TUN_KEY_BYTES];
+    // For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
+    // `curve_tun_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    curve_tun_result remembered;
+    // 0; has no meaning yet.
+    uint32_t reserved;
+} curve_tun_trust_outcome;
 
 // Opens the servers known in a registry file; a file that is not there is made, empty.
 //
@@ -1425,6 +1465,31 @@ curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers 
                                                   uint16_t port,
                                                   const uint8_t public_key[CURVE_TUN_KEY_BYTES],
                                                   uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
+
+// As `curve_tun_connect`, with a key that is trusted ("Servers that are known"). Nothing is sent
+// with a key before that is clear.
+//
+// A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
+// key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
+// another `first_use`.
+//
+// May return `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED`,
+// `CURVE_TUN_ERR_UNKNOWN_PEER`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for neither a key nor a registry,
+// for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
+// known servers are asked, for a host that is no address or name and for port 0;
+// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
+// of `curve_tun_connect_by_name` and `curve_tun_connect_known`. `outcome` is filled in for each of
+// these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an
+// argument is wrong. Threads: any. Blocks as `curve_tun_connect_known` does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connect_trusted(const char *host,
+                                           uint16_t port,
+                                           const curve_tun_vault *vault,
+                                           const curve_tun_trust *trust,
+                                           const curve_tun_options *options,
+                                           int64_t timeout_ms,
+                                           curve_tun_trust_outcome *outcome,
+                                           curve_tun_socket **socket);
 
 // As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing is sent before that is
 // clear. Of a server that is not known, `first_use` decides, one of `CURVE_TUN_FIRST_USE_…`.
