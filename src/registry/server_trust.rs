@@ -216,6 +216,25 @@ mod tests {
         assert_eq!(refused.step(), TrustStep::Refuse(Refusal::Failed(Error::InvalidArgument)));
     }
 
+    /// What was decided of one key says nothing of the next, which another program may have
+    /// remembered meanwhile.
+    #[test]
+    fn a_first_use_is_of_one_key() {
+        let other = PublicKey([8; 32]);
+        let wrong = TrustAnswer::Failed(Refusal::Failed(Error::WrongServerKey));
+        let mut trust = ServerTrust::new(None, true, true);
+        for (answer, step) in [
+            (TrustAnswer::Found(vec![other, KEY]), TrustStep::LookUp(other)),
+            (TrustAnswer::Known(KnownKeys::default()), TrustStep::FirstUse(other)),
+            (TrustAnswer::FirstUse(FirstUse::Remember), TrustStep::Connect(other)),
+            (wrong, TrustStep::LookUp(KEY)),
+            (TrustAnswer::Known(KnownKeys { keys: vec![KEY], denied: false }), TrustStep::Connect(KEY)),
+            (TrustAnswer::Connected, TrustStep::Use { remembered: Ok(false) }),
+        ] {
+            assert_eq!(trust.answer(answer), Ok(step));
+        }
+    }
+
     #[test]
     fn a_failure_ends_all_but_the_trial_of_keys() {
         let timeout = TrustAnswer::Failed(Refusal::Failed(Error::Timeout));
