@@ -1456,9 +1456,10 @@ curve_tun_result curve_tun_known_servers_check(const curve_tun_known_servers *kn
 // Writes down that a server is known by a public key: for programs with connections of their own, once they are
 // connected. `curve_tun_connect_known` does it by itself.
 //
-// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then written to
-// `known_public_key`. May return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
-// is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
+// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
+// written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
+// return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host
+// that is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers *known,
                                                   const char *host,

@@ -46,8 +46,9 @@ impl Socket {
     /// A [`Refusal`]; `Failed` with the errors of [`Socket::connect`], of
     /// [`ServerKeys::server_keys`], of reading the file of known servers, and with
     /// `InvalidArgument` where there is neither a key nor a registry, or a source is asked for a
-    /// host that is no address or name, or for port 0. `Changed` also if another program has
-    /// remembered another key for the server meanwhile; the connection is closed then.
+    /// host that is no address or name, or for port 0. `Changed` and `Denied` also if another
+    /// program has remembered another key for the server meanwhile, or denied the key; the
+    /// connection is closed then.
     pub fn connect_trusted(
         host: &str,
         port: u16,

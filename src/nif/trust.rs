@@ -27,6 +27,7 @@ rustler::atoms! {
     known,
     remembered,
     key_changed,
+    key_denied,
 }
 
 /// A decision and its first step. The key is `none` if none is given.
@@ -91,6 +92,12 @@ fn refusal_of(reason: Term) -> Refusal {
     if let Ok(atom) = reason.atom_to_string() {
         let error = Error::ALL.iter().copied().find(|error| error.atom() == atom);
         return Refusal::Failed(error.unwrap_or(Error::Io));
+    }
+    if let Ok((name, offered)) = reason.decode::<(Atom, Binary)>()
+        && name == key_denied()
+        && let Ok(offered) = public_key(&offered)
+    {
+        return Refusal::Denied { offered };
     }
     match reason.decode::<(Atom, Binary, Binary)>() {
         Ok((name, known, offered)) if name == key_changed() => {

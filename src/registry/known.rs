@@ -151,27 +151,26 @@ impl KnownServers {
         }
     }
 
-    /// Writes down that the server of this name is known by `key`.
+    /// Writes down that the server of this name is known by `key`, unless it is so already.
     ///
     /// # Errors
-    /// `Changed` if another key has been remembered for it meanwhile, by another process perhaps; `Failed`.
+    /// `Changed` if another key has been remembered for it meanwhile, by another process perhaps;
+    /// `Denied` if the key has been denied; `Failed`.
     pub fn remember(&self, name: &ServerName, key: &PublicKey) -> std::result::Result<(), Refusal> {
         let subject = Subject::Server(name.clone());
         let entry = Entry { subject, key: *key, comment: String::new() };
-        let mut other = None;
-        let conflict = |there: &Entry| -> Result<()> {
-            if there.subject != entry.subject || there.key == entry.key {
-                return Ok(());
+        let mut refused = None;
+        let allow = |there: &KnownKeys| match there.trust(*key) {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                refused = Some(refusal);
+                Err(refusal.error())
             }
-            other = Some(there.key);
-            Err(Error::KeyChanged)
         };
-        match (self.0.add_if(&entry, conflict), other) {
+        match (self.0.add_if(&entry, allow), refused) {
             (Ok(_), _) => Ok(()),
-            (Err(RegistryFileError::Failed(Error::KeyChanged)), Some(known)) => {
-                Err(Refusal::Changed { known, offered: *key })
-            }
-            (Err(error), _) => Err(error.error().into()),
+            (Err(_), Some(refusal)) => Err(refusal),
+            (Err(error), None) => Err(error.error().into()),
         }
     }
 }

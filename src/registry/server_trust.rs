@@ -83,7 +83,7 @@ pub struct KnownKeys {
 impl KnownKeys {
     /// Returns whether the server is known by `offered`; false if it is not known at all, and this
     /// would be a first use.
-    fn trust(&self, offered: PublicKey) -> std::result::Result<bool, Refusal> {
+    pub(super) fn trust(&self, offered: PublicKey) -> std::result::Result<bool, Refusal> {
         match self.keys.first() {
             _ if self.denied => Err(Refusal::Denied { offered }),
             Some(_) if self.keys.contains(&offered) => Ok(true),
@@ -151,7 +151,7 @@ impl ServerTrust {
             }
             (TrustStep::Remember(_), TrustAnswer::Remembered) => TrustStep::Use { remembered: Ok(true) },
             // The server has proven the key: a file that cannot be written costs the memory and not
-            // the tunnel. But another key that was remembered meanwhile refuses.
+            // the tunnel. But another key that was remembered meanwhile, or a key that was denied, refuses.
             (TrustStep::Remember(_), TrustAnswer::Failed(Refusal::Failed(error))) => {
                 TrustStep::Use { remembered: Err(error) }
             }

@@ -187,8 +187,13 @@ impl FileRegistry {
         self.add_if(entry, |_| Ok(()))
     }
 
-    /// As [`FileRegistry::add`], if `allow` has nothing against any entry that is there when it is written.
-    pub(super) fn add_if(&self, entry: &Entry, allow: impl FnMut(&Entry) -> Result<()>) -> FileResult<bool> {
+    /// As [`FileRegistry::add`], if `allow` has nothing against it when it is written: of an entry of
+    /// a server it is told what the file has of that server and of the key.
+    pub(super) fn add_if(
+        &self,
+        entry: &Entry,
+        allow: impl FnMut(&KnownKeys) -> Result<()>,
+    ) -> FileResult<bool> {
         let added = add_if(&self.path, false, entry, allow)?;
         if added {
             self.refresh();
