@@ -7,7 +7,12 @@ fn main() {
 }
 
 #[cfg(feature = "capi")]
+#[path = "src/error/table.rs"]
+mod table;
+
+#[cfg(feature = "capi")]
 mod capi {
+    use super::results;
     use cbindgen::{Builder, Config};
     use std::path::{Path, PathBuf};
     use std::{env, fs};
@@ -36,6 +41,7 @@ mod capi {
     pub fn build() {
         println!("cargo::rerun-if-changed=cbindgen.toml");
         println!("cargo::rerun-if-changed=src/capi");
+        println!("cargo::rerun-if-changed=src/error/table.rs");
         let root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
         let header = header(&root);
         let out = PathBuf::from(variable("OUT_DIR")).join("curve_tun.h");
@@ -95,7 +101,15 @@ mod capi {
             header += "\n";
             header += &comment(&path);
             header += "\n";
-            header += &declarations(&path, config.clone());
+            let builder = Builder::new().with_config(config.clone());
+            header += &match *section {
+                "result" => {
+                    let results = PathBuf::from(variable("OUT_DIR")).join("results.rs");
+                    fs::write(&results, results::SOURCE).expect("OUT_DIR can be written");
+                    declarations(builder.with_src(results).with_src(path))
+                }
+                _ => declarations(builder.with_src(path)),
+            };
         }
         header += "\n";
         header += CLOSE;
@@ -110,10 +124,9 @@ mod capi {
         lines.map(|line| format!("//{line}\n")).collect()
     }
 
-    fn declarations(path: &Path, config: Config) -> String {
+    fn declarations(builder: Builder) -> String {
         let mut declarations = Vec::new();
-        let bindings = Builder::new().with_config(config).with_src(path).generate();
-        bindings.expect("cbindgen reads src/capi").write(&mut declarations);
+        builder.generate().expect("cbindgen reads src/capi").write(&mut declarations);
         let declarations = String::from_utf8(declarations).expect("the sources are UTF-8");
         assert!(
             declarations.contains(OPEN) && declarations.contains(CLOSE),
@@ -136,4 +149,21 @@ mod capi {
             part("PATCH"),
         )
     }
+}
+
+/// The results as cbindgen reads them: it does not expand the macro that makes them of the table of
+/// errors.
+#[cfg(feature = "capi")]
+mod results {
+    use super::table::each_error;
+
+    macro_rules! output {
+        ($($item:tt)*) => {
+            stringify!($($item)*)
+        };
+    }
+
+    include!("src/capi/results.rs");
+
+    pub const SOURCE: &str = each_error!(results);
 }

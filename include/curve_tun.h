@@ -47,10 +47,11 @@
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //
-// Memory. What a program can be out of without harm is `CURVE_TUN_ERR_OUT_OF_MEMORY`: guarded memory for keys, the memory
-// that a passphrase costs, threads, and buffers of the system. Ordinary memory, for objects, messages and entries of
-// registries, is had from `malloc`; when that has none, the process is aborted (SIGABRT), as it is when the system
-// has no randomness.
+// Memory. What a program can be out of without harm is an error: `CURVE_TUN_ERR_OUT_OF_MEMORY` for
+// guarded memory for keys and the memory that a passphrase costs, `CURVE_TUN_ERR_TOO_MANY_THREADS`
+// for threads, and `CURVE_TUN_ERR_NO_BUFFERS` for buffers of the system. Ordinary memory, for
+// objects, messages and entries of registries, is had from `malloc`; when that has none, the
+// process is aborted (SIGABRT), as it is when the system has no randomness.
 //
 // Signals. A signal that interrupts a call does not end it: it waits on. None of these functions raises SIGPIPE, and the
 // library's own threads take no signal of the program's.
@@ -101,7 +102,7 @@ enum curve_tun_result
     CURVE_TUN_ERR_INVALID_ARGUMENT = 2,
     // The call does not fit the object's present state.
     CURVE_TUN_ERR_WRONG_STATE = 3,
-    // A message is over `CURVE_TUN_MESSAGE_MAX` bytes.
+    // A message is larger than 65503 bytes.
     CURVE_TUN_ERR_TOO_LARGE = 4,
     // The caller's buffer is too small; what it was for is still there.
     CURVE_TUN_ERR_TOO_SMALL = 5,
@@ -119,7 +120,8 @@ enum curve_tun_result
     CURVE_TUN_ERR_WEAK_KEY = 11,
     // The peer sent something other than the one packet expected of it.
     CURVE_TUN_ERR_BAD_PACKET = 12,
-    // The server could not open the hello, or its cookie does not open: it has another key, or its vault fails.
+    // The server could not open the hello, or its cookie does not open: it has another key,
+    // or its vault fails.
     CURVE_TUN_ERR_WRONG_SERVER_KEY = 13,
     // The initiate came after its minute key was gone.
     CURVE_TUN_ERR_COOKIE_EXPIRED = 14,
@@ -161,7 +163,8 @@ enum curve_tun_result
     CURVE_TUN_ERR_INTERNAL = 32,
     // Another process, or another vault of this one, has the vault's file open.
     CURVE_TUN_ERR_VAULT_IN_USE = 33,
-    // The vault's file is a link, is no regular file, belongs to another user, or is open to group or others.
+    // The vault's file is a link, is no regular file, belongs to another user, or is open to
+    // group or others.
     CURVE_TUN_ERR_VAULT_PERMISSIONS = 34,
     // The vault's file is damaged, or is none.
     CURVE_TUN_ERR_VAULT_CORRUPT = 35,
@@ -191,6 +194,10 @@ enum curve_tun_result
     CURVE_TUN_ERR_NOT_VALIDATED = 47,
     // The PIN of a token is locked, expired or not set.
     CURVE_TUN_ERR_PIN_LOCKED = 48,
+    // The system gives no further thread: the limit of the user or of the system is reached.
+    CURVE_TUN_ERR_TOO_MANY_THREADS = 49,
+    // The system has no memory for buffers of sockets or for other objects of its own.
+    CURVE_TUN_ERR_NO_BUFFERS = 50,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -724,8 +731,9 @@ curve_tun_result curve_tun_registry_file_problem(const curve_tun_registry *regis
 // stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record, or for a size that is none
-// of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
+// or for a size that is none of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if
+// `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_TOO_MANY_THREADS`,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_open_dns(const char *zone,
@@ -782,7 +790,7 @@ typedef struct {
 // Makes a server. It keeps the vault and the registry alive.
 //
 // May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// also if no thread can be had, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
@@ -1169,7 +1177,7 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // | `CURVE_TUN_OK` | serves the client | uses the tunnel |
 // | `CURVE_TUN_ERR_TIMEOUT` | accepts again | tries again |
 // | `CURVE_TUN_ERR_TOO_MANY_FILES` | reports it, accepts again | pauses, tries again |
-// | `CURVE_TUN_ERR_OUT_OF_MEMORY` | reports it, accepts again | pauses, tries again |
+// | `CURVE_TUN_ERR_NO_BUFFERS` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
 // | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
@@ -1197,13 +1205,16 @@ typedef struct {
 // Connects to a host, an address or a name, and makes a tunnel to the holder of the server's secret key. All addresses of
 // a name are tried, slow ones side by side.
 //
-// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`, `CURVE_TUN_ERR_UNREACHABLE`,
-// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
-// `CURVE_TUN_ERR_IO`; `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
-// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
-// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not
-// know this client closes the tunnel after it has been made. Threads: any. Blocks until connected, at most for
-// `timeout_ms` and the handshake's time in the options.
+// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
+// `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`;
+// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options
+// out of their range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_NO_BUFFERS`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not know this client closes the tunnel
+// after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
+// handshake's time in the options.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connect(const char *host,
                                    uint16_t port,
@@ -1216,9 +1227,10 @@ curve_tun_result curve_tun_connect(const char *host,
 // Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one. `"::"` takes IPv4
 // connections too. The listener keeps the server alive.
 //
-// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`,
-// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_IO`.
-// Threads: any. Blocks while a name is looked up.
+// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
+// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_TOO_MANY_THREADS` for the lookup of a name,
+// `CURVE_TUN_ERR_NO_BUFFERS`, `CURVE_TUN_ERR_IO`. Threads: any. Blocks while a name is looked up.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_listen(const char *host,
                                   uint16_t port,
@@ -1244,11 +1256,11 @@ curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
 // client: its socket is closed. The next call then waits until that socket is freed by `curve_tun_close`, at most 100 ms,
 // so that a flood leaves no more sockets than there may be handshakes.
 //
-// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
-// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY` or `CURVE_TUN_ERR_IO` when the
-// system gives no connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
-// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client,
-// at most for `timeout_ms`.
+// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn.
+// May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_NO_BUFFERS`
+// or `CURVE_TUN_ERR_IO` when the system gives no connection, at most ten times a second, and the
+// listener goes on; `CURVE_TUN_ERR_CLOSED` after `curve_tun_listener_shutdown`. Threads: any.
+// Blocks until there is a client, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
                                             int64_t timeout_ms,
@@ -1364,6 +1376,12 @@ void curve_tun_listener_close(curve_tun_listener *listener);
 // The wire never brings a server's key to a client: the client has it beforehand, from its user, from a file or from DNS.
 // Trust on first use adds memory: a key once used for a name is the only one that is taken for it from then on. What is
 // remembered is in a registry file, in entries of the form `[host]:port key`.
+//
+// Which key is trusted is decided in one way, here as in Rust and Erlang. The key that is given
+// counts, else those that a registry has for the name, in turn. Known servers pass over a key that
+// is denied, and one that is not among those that the server is known by; of a server that they do
+// not know, the first use decides. A key whose secret the server does not hold is passed over,
+// too. When none is left, the first key that was not trusted is what is told.
 
 // Do not use a server of which no key is known.
 #define CURVE_TUN_FIRST_USE_REFUSE 0
@@ -1376,6 +1394,40 @@ void curve_tun_listener_close(curve_tun_listener *listener);
 
 // The servers that a client knows.
 typedef struct curve_tun_known_servers curve_tun_known_servers;
+
+// Where a client has a server's key from, and what it holds against it. Set `size`, and the other
+// fields to 0 or NULL where they are to play no part.
+typedef struct {
+    // `sizeof(curve_tun_trust)`.
+    size_t size;
+    // The 32 bytes of the key that is given, which stay the caller's; `registry` is not asked
+    // then. May be NULL.
+    const uint8_t *server_public_key;
+    // The registry that knows the keys of servers, in a file or in DNS; may be NULL.
+    const curve_tun_registry *registry;
+    // The servers that are known; may be NULL.
+    const curve_tun_known_servers *known_servers;
+    // What becomes of a server that `known_servers` does not have: one of `CURVE_TUN_FIRST_USE_…`.
+    uint32_t first_use;
+    // 0; has no meaning yet.
+    uint32_t reserved;
+} curve_tun_trust;
+
+// What `curve_tun_connect_trusted` gives beside its result. Set `size`.
+typedef struct {
+    // `sizeof(curve_tun_trust_outcome)`.
+    size_t size;
+    // For `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED` and `CURVE_TUN_ERR_UNKNOWN_PEER`
+    // the key that is not trusted; else zeros.
+    uint8_t offered_public_key[CURVE_TUN_KEY_BYTES];
+    // For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
+    uint8_t known_public_key[CURVE_TUN_KEY_BYTES];
+    // For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
+    // `curve_tun_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    curve_tun_result remembered;
+    // 0; has no meaning yet.
+    uint32_t reserved;
+} curve_tun_trust_outcome;
 
 // Opens the servers known in a registry file; a file that is not there is made, empty.
 //
@@ -1404,15 +1456,41 @@ curve_tun_result curve_tun_known_servers_check(const curve_tun_known_servers *kn
 // Writes down that a server is known by a public key: for programs with connections of their own, once they are
 // connected. `curve_tun_connect_known` does it by itself.
 //
-// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then written to
-// `known_public_key`. May return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
-// is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
+// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
+// written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
+// return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host
+// that is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers *known,
                                                   const char *host,
                                                   uint16_t port,
                                                   const uint8_t public_key[CURVE_TUN_KEY_BYTES],
                                                   uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
+
+// As `curve_tun_connect`, with a key that is trusted ("Servers that are known"). Nothing is sent
+// with a key before that is clear.
+//
+// A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
+// key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
+// another `first_use`.
+//
+// May return `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED`,
+// `CURVE_TUN_ERR_UNKNOWN_PEER`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for neither a key nor a registry,
+// for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
+// known servers are asked, for a host that is no address or name and for port 0;
+// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
+// of `curve_tun_connect_by_name` and `curve_tun_connect_known`. `outcome` is filled in for each of
+// these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an
+// argument is wrong. Threads: any. Blocks as `curve_tun_connect_known` does.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connect_trusted(const char *host,
+                                           uint16_t port,
+                                           const curve_tun_vault *vault,
+                                           const curve_tun_trust *trust,
+                                           const curve_tun_options *options,
+                                           int64_t timeout_ms,
+                                           curve_tun_trust_outcome *outcome,
+                                           curve_tun_socket **socket);
 
 // As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing is sent before that is
 // clear. Of a server that is not known, `first_use` decides, one of `CURVE_TUN_FIRST_USE_…`.

@@ -156,7 +156,7 @@ pub(crate) struct Asked {
 /// `source` is the client that it is asked for; `None` asks for a client of our own.
 ///
 /// # Errors
-/// `OutOfMemory` if there cannot be a thread, and there is none that will come to it.
+/// `TooManyThreads` if there cannot be a thread, and there is none that will come to it.
 pub(crate) fn ask<W: ?Sized>(
     whom: &Arc<W>,
     at_once: usize,

@@ -18,7 +18,9 @@ mod cookie;
 mod crew;
 #[allow(unsafe_code)]
 mod crypto;
+mod decimal;
 mod error;
+mod folder;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "nif")]

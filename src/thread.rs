@@ -12,5 +12,5 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<J
         // The caller's own mask comes back; the thread keeps what it was born with.
         let _ = before.thread_set_mask();
     }
-    thread.map_err(|_| Error::OutOfMemory)
+    thread.map_err(|_| Error::TooManyThreads)
 }

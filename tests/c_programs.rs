@@ -148,6 +148,16 @@ fn registries() {
 }
 
 #[test]
+fn trust() {
+    let folder = tempfile::tempdir().unwrap();
+    run_with("trust", "--leak-check=full", |program, way| {
+        let folder = folder.path().join(way);
+        fs::create_dir(&folder).unwrap();
+        program.arg(repository().join("tests/data/trust.txt")).arg(folder);
+    });
+}
+
+#[test]
 fn sockets() {
     run("sockets", "--leak-check=full");
 }

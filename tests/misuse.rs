@@ -3,6 +3,7 @@
 mod support;
 
 use curve_tun::connection::{Answer, Connection, ConnectionState};
+use curve_tun::protocol::MESSAGE_MAX;
 use curve_tun::{Error, KEY_TEXT_LEN, PublicKey, SecretKey};
 use support::{World, recv, settle, take};
 
@@ -215,9 +216,30 @@ fn a_key_is_what_its_text_says() {
 }
 
 #[test]
+fn an_error_is_one_of_io_with_its_errno() {
+    for (error, errno) in [
+        (Error::Timeout, libc::ETIMEDOUT),
+        (Error::WouldBlock, libc::EAGAIN),
+        (Error::Closed, libc::ENOTCONN),
+        (Error::ConnectionRefused, libc::ECONNREFUSED),
+        (Error::TooManyFiles, libc::EMFILE),
+        (Error::NoBuffers, libc::ENOBUFS),
+        (Error::DiskFull, libc::ENOSPC),
+        (Error::FileNotFound, libc::ENOENT),
+    ] {
+        assert_eq!(std::io::Error::from(error).raw_os_error(), Some(errno));
+    }
+    for error in Error::ALL.iter().copied() {
+        let io = std::io::Error::from(error);
+        let inner = io.get_ref().and_then(|inner| inner.downcast_ref());
+        assert!(io.raw_os_error().is_some() || inner == Some(&error), "{error:?}");
+    }
+}
+
+#[test]
 fn every_error_has_a_number_a_name_an_atom_and_a_sentence() {
     let mut names = std::collections::HashSet::new();
-    for (n, error) in (1..).zip(Error::ALL) {
+    for (n, error) in (1..).zip(Error::ALL.iter().copied()) {
         assert_eq!((error.code(), Error::from_code(n)), (n, Some(error)));
         assert!(error.name().starts_with("CURVE_TUN_ERR_") && names.insert(error.name()));
         assert!(
@@ -226,6 +248,7 @@ fn every_error_has_a_number_a_name_an_atom_and_a_sentence() {
         assert_eq!(error.to_string(), error.message());
         assert!(!error.message().is_empty() && !error.message().ends_with(['.', '\0']));
     }
+    assert!(Error::TooLarge.message().contains(&format!(" {MESSAGE_MAX} ")));
     for code in [i32::MIN, -1, 0, Error::ALL.len() as i32 + 1, i32::MAX] {
         assert_eq!(Error::from_code(code), None);
     }

@@ -104,6 +104,39 @@ fn a_denied_key_is_refused_and_its_server_stays_known() {
     assert_eq!(first, Err(Refusal::Denied { offered: old }));
     let changed = Refusal::Changed { known: old, offered: new };
     assert_eq!(known.check(&name("[a.example]:1"), &new, not_asked), Err(changed));
+    for server in ["[a.example]:1", "[b.example]:1"] {
+        let denied = Err(Refusal::Denied { offered: old });
+        assert_eq!(known.remember(&name(server), &old), denied, "nor is it written down");
+    }
+}
+
+/// As while a server's key is being replaced: its operator has added the new one.
+#[test]
+fn one_of_the_keys_that_a_server_is_known_by_is_remembered_already() {
+    let (_folder, path) = folder();
+    let [old, new, other] = keys();
+    let text = format!("[a.example]:1 {old}\n[a.example]:1 {new}\n");
+    fs::write(&path, &text).unwrap();
+    let (known, server) = (KnownServers::open(&path).unwrap(), name("[a.example]:1"));
+    assert_eq!(known.remember(&server, &new), Ok(()));
+    let changed = Err(Refusal::Changed { known: old, offered: other });
+    assert_eq!(known.remember(&server, &other), changed);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+/// Another program denies the key between the check and the connection.
+#[test]
+fn a_key_denied_meanwhile_ends_the_tunnel() {
+    let (_folder, path) = folder();
+    let house = House::new();
+    let known = KnownServers::open(&path).unwrap();
+    let denial = Entry { subject: Subject::Client(Place::Nowhere), key: house.key, comment: String::new() };
+    let meanwhile = || {
+        FileRegistry::add_to(&path, &denial).unwrap();
+        FirstUse::Remember
+    };
+    let refused = house.connect(&known, house.key, meanwhile).err();
+    assert_eq!(refused, Some(Refusal::Denied { offered: house.key }));
 }
 
 #[test]

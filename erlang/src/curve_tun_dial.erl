@@ -1,5 +1,5 @@
-%%% @private
-%%% Connecting: which keys a server may have, whether they are trusted, the transport, the handshake.
+%%% @private Connecting: the transport, the handshake, and what it takes to find out which key of a
+%%% server to trust, which the NIF decides (curve_tun_nif:trust_new/3).
 -module(curve_tun_dial).
 
 -export([connect/5, over/4, over_given/4]).
@@ -26,70 +26,63 @@ connect({local, _}, _Port, _Own, _Tcp, _Deadline) ->
 connect(#{family := local}, _Port, _Own, _Tcp, _Deadline) ->
     {error, eafnosupport};
 connect(Host, Port, #{key := Key} = Own, Tcp, Deadline) when not is_map_key(known_servers, Own) ->
-    connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = Deadline});
+    decide(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = Deadline});
 connect(Host, Port, Own, Tcp, Deadline) ->
     case curve_tun_known:server(Host, Port) of
         {ok, Server} ->
-            Way = #way{host = Host, port = Port, server = Server, own = Own, tcp = Tcp, deadline = Deadline},
-            case keys(Way) of
-                {ok, Keys} -> try_keys(Keys, Way, none);
-                {error, Reason} -> {error, Reason}
-            end;
+            decide(maps:get(key, Own, none),
+                   #way{host = Host, port = Port, server = Server, own = Own, tcp = Tcp, deadline = Deadline});
         {error, Reason} ->
             {error, Reason}
     end.
 
-%% The key that is given, or those that the registry knows.
--spec keys(#way{}) -> {ok, [curve_tun:public_key(), ...]} | failure().
-keys(#way{own = #{key := Key}}) ->
-    {ok, [Key]};
-keys(#way{server = {Host, Port}, own = Own, deadline = Deadline}) ->
-    case curve_tun_ends:server_keys(Own, Host, Port, Deadline) of
-        {ok, Keys} -> {ok, Keys};
-        %% Nobody knows servers: the program was to say the key.
-        {error, enotsup} -> {error, {missing_option, key}};
-        {error, Reason} -> {error, Reason}
-    end.
+%% Without a key, it is found by the server's name.
+-spec decide(curve_tun:public_key() | none, #way{}) -> connected().
+decide(Key, #way{own = Own} = Way) ->
+    {Trust, Step} = curve_tun_nif:trust_new(Key, Key =:= none, is_map_key(known_servers, Own)),
+    step(Step, Trust, none, Way).
 
-%% Tries the keys in turn, each on a connection of its own, until the server holds the secret of one: so a server's key can
-%% be replaced. A key that is not trusted is passed over, and is told of if no other does.
--spec try_keys([curve_tun:public_key()], #way{}, none | curve_tun_nif:refusal()) -> connected().
-try_keys([], _Way, Failed) ->
-    {error, Failed};
-try_keys([Key | Keys], #way{own = Own, server = Server, deadline = Deadline} = Way, Failed) ->
-    case curve_tun_known:check(Own, Server, Key, Deadline) of
-        {ok, Remember} ->
-            case connect_to(Key, Way) of
-                {ok, Socket} -> trusted(Remember, Socket, Key, Way);
-                {error, wrong_server_key} -> try_keys(Keys, Way, worse(Failed, wrong_server_key));
-                {error, Reason} -> {error, Reason}
-            end;
-        {error, Refused} when element(1, Refused) =:= key_changed; element(1, Refused) =:= key_denied ->
-            try_keys(Keys, Way, worse(Failed, Refused));
-        {error, Reason} ->
-            {error, Reason}
-    end.
-
-%% What is told of several failures: the first key that is not trusted, if there is one.
--spec worse(Failed, Failed) -> Failed when Failed :: none | curve_tun_nif:refusal().
-worse(Failed, _Next) when is_tuple(Failed) -> Failed;
-worse(_Failed, Next) -> Next.
-
--spec trusted(Remember :: boolean(), curve_tun:socket(), curve_tun:public_key(), #way{}) -> connected().
-trusted(false, Socket, _Key, _Way) ->
+%% Does what is to be done next, until it is clear whether the server's key is trusted.
+-spec step(curve_tun_nif:trust_step(), curve_tun_nif:trust(), none | curve_tun:socket(), #way{}) -> connected().
+step({use, Remembered}, _Trust, Socket, #way{server = Server}) ->
+    case Remembered of
+        {error, Reason} -> ok = curve_tun_report:not_remembered(Server, Reason);
+        _ -> ok
+    end,
     {ok, Socket};
-trusted(true, Socket, Key, #way{own = Own, server = Server, deadline = Deadline}) ->
+step({refuse, Reason}, _Trust, none, _Way) ->
+    {error, Reason};
+step({refuse, Reason}, _Trust, Socket, _Way) ->
+    ok = curve_tun:close(Socket),
+    {error, Reason};
+step({connect, Key}, Trust, none, Way) ->
+    case connect_to(Key, Way) of
+        {ok, Socket} -> step(curve_tun_nif:trust_answer(Trust, connected), Trust, Socket, Way);
+        {error, Reason} -> step(curve_tun_nif:trust_answer(Trust, {failed, Reason}), Trust, none, Way)
+    end;
+step(Step, Trust, Socket, Way) ->
+    step(curve_tun_nif:trust_answer(Trust, answer(Step, Way)), Trust, Socket, Way).
+
+%% What comes of a step that needs no connection.
+-spec answer(curve_tun_nif:trust_step(), #way{}) -> curve_tun_nif:trust_answer().
+answer(find, #way{server = {Host, Port}, own = Own, deadline = Deadline}) ->
+    case curve_tun_ends:server_keys(Own, Host, Port, Deadline) of
+        {ok, Keys} -> {found, Keys};
+        %% Nobody knows servers: the program was to say the key.
+        {error, enotsup} -> {failed, {missing_option, key}};
+        {error, Reason} -> {failed, Reason}
+    end;
+answer({look_up, Key}, #way{own = Own, server = Server, deadline = Deadline}) ->
+    case curve_tun_known:look_up(Own, Server, Key, Deadline) of
+        {ok, Known} -> Known;
+        {error, Reason} -> {failed, Reason}
+    end;
+answer({first_use, Key}, #way{own = Own, server = Server, deadline = Deadline}) ->
+    {first_use, curve_tun_known:first_use(Own, Server, Key, Deadline)};
+answer({remember, Key}, #way{own = Own, server = Server, deadline = Deadline}) ->
     case curve_tun_known:remember(Own, Server, Key, Deadline) of
-        ok ->
-            {ok, Socket};
-        %% Another program has remembered another key meanwhile.
-        {error, Refused} when is_tuple(Refused) ->
-            ok = curve_tun:close(Socket),
-            {error, Refused};
-        %% The server has proven the key: a file that cannot be written costs the memory and not the tunnel.
-        {error, Reason} ->
-            ok = curve_tun_report:not_remembered(Server, Reason),
-            {ok, Socket}
+        ok -> remembered;
+        {error, Reason} -> {failed, Reason}
     end.
 
 -spec connect_to(curve_tun:public_key(), #way{}) -> connected().

@@ -1,11 +1,11 @@
-%%% @private
-%%% Trust on first use: whether a client trusts a server's key, by the file of the servers that it knows.
+%%% @private Trust on first use: the file of the servers that a client knows. What is made of it the
+%%% NIF decides (curve_tun_dial).
 %%%
 %%% What touches the file, and the program's own function, run in a process of their own: the caller's time is kept whatever
 %%% they do.
 -module(curve_tun_known).
 
--export([server/2, check/4, remember/4]).
+-export([server/2, look_up/4, first_use/4, remember/4]).
 -export_type([server/0]).
 
 %% A server as registries have it.
@@ -26,36 +26,26 @@ text(Host) when is_tuple(Host) -> list_to_binary(inet:ntoa(Host));
 text(Host) when is_list(Host) -> list_to_binary(Host);
 text(Host) when is_atom(Host), Host =/= any, Host =/= loopback -> atom_to_binary(Host).
 
-%% Whether a key may be used for a server, before anything is sent to it; and whether it is then to be remembered.
--spec check(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
-          {ok, Remember :: boolean()} | {error, curve_tun_nif:refusal()}.
-check(#{known_servers := Path} = Own, {Host, Port} = Server, Key, Deadline) ->
-    case with_file(Path, fun(Known) -> curve_tun_nif:known_check(Known, Host, Port, Key) end, Deadline) of
-        ok ->
-            {ok, false};
-        {error, {unknown_peer, Key}} = Refused ->
-            case decide(maps:get(first_use, Own, refuse), Server, Key, Deadline) of
-                once -> {ok, false};
-                remember -> {ok, true};
-                refuse -> Refused
-            end;
-        {error, Reason} ->
-            {error, Reason}
-    end;
-check(_Own, _Server, _Key, _Deadline) ->
-    {ok, false}.
+%% What is known of a server and a key that is offered for it.
+-spec look_up(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
+          {ok, curve_tun_nif:known_keys()} | {error, atom()}.
+look_up(#{known_servers := Path}, {Host, Port}, Key, Deadline) ->
+    with_file(Path, fun(Known) -> curve_tun_nif:known_look_up(Known, Host, Port, Key) end, Deadline).
 
-%% A function that crashes, hangs or says anything else refuses.
--spec decide(curve_tun:first_use(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
+%% What becomes of a server that is not known. A function that crashes, hangs or says anything else
+%% refuses.
+-spec first_use(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
           refuse | once | remember.
-decide(Decide, {Host, Port}, Key, Deadline) when is_function(Decide) ->
+first_use(#{first_use := Decide}, {Host, Port}, Key, Deadline) when is_function(Decide) ->
     case curve_tun_provider:call(fun() -> Decide(Host, Port, Key) end, Deadline) of
         {ok, once} -> once;
         {ok, remember} -> remember;
         _ -> refuse
     end;
-decide(FirstUse, _Server, _Key, _Deadline) ->
-    FirstUse.
+first_use(#{first_use := FirstUse}, _Server, _Key, _Deadline) ->
+    FirstUse;
+first_use(_Own, _Server, _Key, _Deadline) ->
+    refuse.
 
 %% Writes down the key that a server has proven.
 -spec remember(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
@@ -64,8 +54,8 @@ remember(#{known_servers := Path}, {Host, Port}, Key, Deadline) ->
     with_file(Path, fun(Known) -> curve_tun_nif:known_remember(Known, Host, Port, Key) end, Deadline).
 
 %% The file stays open for as long as the application runs: so one that disappears is noticed, and not made anew.
--spec with_file(binary(), fun((curve_tun_nif:known()) -> ok | {error, Reason}), curve_tun_time:deadline()) ->
-          ok | {error, Reason | atom()}.
+-spec with_file(binary(), fun((curve_tun_nif:known()) -> Done | {error, Reason}), curve_tun_time:deadline()) ->
+          Done | {error, Reason | atom()}.
 with_file(Path, Do, Deadline) ->
     Open = fun() -> curve_tun_nif:known_open(Path) end,
     Work = fun() ->

@@ -14,15 +14,15 @@
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
 -export([registry_new/0, registry_open_file/1, registry_open_dns/2, registry_problem/1, registry_later/0]).
 -export([registry_add/3, registry_remove/3, registry_lookup/3, registry_verify/4, registry_server_keys/4]).
--export([known_open/1, known_check/4, known_remember/4]).
+-export([known_open/1, known_look_up/4, known_remember/4, trust_new/3, trust_answer/2]).
 -export([server_new/5, server_tick/2]).
 -export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
 -export([established/2, peer_public_key/1, proven_public_key/1]).
 -export([close/1, ended/3, end_of/1, is_current/1]).
 -export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 
--export_type([vault/0, registry/0, known/0, server/0, connection/0, state/0, request/0, answer/0, step/0, place/0,
-              secret_file/0, dns_options/0, refusal/0]).
+-export_type([vault/0, registry/0, known/0, known_keys/0, trust/0, trust_step/0, trust_answer/0, server/0,
+              connection/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0, dns_options/0, refusal/0]).
 
 -on_load(load/0).
 
@@ -32,6 +32,10 @@
 %% A registry.
 -opaque known() :: reference().
 %% The servers that a client knows.
+-type known_keys() :: {known, {[curve_tun:public_key()], Denied :: boolean()}}.
+%% What they have of one server, and of one key that is offered for it.
+-opaque trust() :: reference().
+%% Decides which key of a server is trusted.
 -opaque server() :: reference().
 %% A server's vault, registry and minute keys.
 -opaque connection() :: reference().
@@ -65,6 +69,13 @@
                  | {key_denied, Offered :: curve_tun:public_key()} | {unknown_peer, Offered :: curve_tun:public_key()}
                  | atom().
 %% Why a server's key is not trusted.
+-type trust_step() :: find | {look_up | first_use | connect | remember, curve_tun:public_key()}
+                    | {use, Remembered :: boolean() | {error, atom()}} | {refuse, term()}.
+%% What is to be done to find out which key of a server to trust, or the end of that. What is
+%% refused because something failed has the reason that was told.
+-type trust_answer() :: {found, [curve_tun:public_key()]} | known_keys() | {first_use, refuse | once | remember}
+                      | connected | remembered | {failed, term()}.
+%% What came of a step.
 -type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask | none} | {error, atom()}.
 %% How a handshake goes on. `ask' is a request to a vault or a registry of the NIF's that takes its time: see `ask/2'.
 
@@ -166,12 +177,21 @@ registry_server_keys(_Registry, _Host, _Port, _Reference) -> erlang:nif_error(no
 -spec known_open(binary()) -> {ok, known()} | {error, atom()}.
 known_open(_Path) -> erlang:nif_error(not_loaded).
 
-%% `{unknown_peer, Key}' is a first use, of which the program decides.
--spec known_check(known(), Host :: binary(), inet:port_number(), curve_tun:public_key()) -> ok | {error, refusal()}.
-known_check(_Known, _Host, _Port, _Key) -> erlang:nif_error(not_loaded).
+-spec known_look_up(known(), Host :: binary(), inet:port_number(), curve_tun:public_key()) ->
+          {ok, known_keys()} | {error, atom()}.
+known_look_up(_Known, _Host, _Port, _Key) -> erlang:nif_error(not_loaded).
 
 -spec known_remember(known(), Host :: binary(), inet:port_number(), curve_tun:public_key()) -> ok | {error, refusal()}.
 known_remember(_Known, _Host, _Port, _Key) -> erlang:nif_error(not_loaded).
+
+%% Decides which key of a server is trusted: what is to be done first, and then after each answer.
+-spec trust_new(curve_tun:public_key() | none, ByName :: boolean(), KnownServers :: boolean()) ->
+          {trust(), trust_step()}.
+trust_new(_Given, _ByName, _KnownServers) -> erlang:nif_error(not_loaded).
+
+%% An answer to something else than the step is `{error, wrong_state}'.
+-spec trust_answer(trust(), trust_answer()) -> trust_step() | {error, wrong_state}.
+trust_answer(_Trust, _Answer) -> erlang:nif_error(not_loaded).
 
 -spec server_new(vault(), registry(), HandshakesMax :: 1..16#ffffffff, Listener :: binary(), NowMs :: non_neg_integer()) ->
           {ok, server()} | {error, atom()}.

@@ -16,6 +16,7 @@ all() ->
      a_key_is_remembered_once_it_is_proven, a_tunnel_outlives_a_key_that_cannot_be_remembered,
      a_function_decides, a_function_that_fails_refuses, a_function_that_hangs_refuses_in_time, a_denied_key_is_refused,
      nothing_is_trusted_while_the_file_is_unusable, a_key_that_another_program_remembered_first_wins,
+     a_key_that_is_denied_meanwhile_is_refused,
      a_server_in_the_file_is_found_by_name, keys_by_name_are_trusted_like_others, a_registry_in_erlang_knows_servers,
      a_registry_in_erlang_that_fails, a_slow_registry_takes_no_longer_than_the_caller, options_that_would_check_nothing].
 
@@ -210,6 +211,16 @@ a_key_that_another_program_remembered_first_wins(Config) ->
     Meanwhile = fun(_, _, _) -> ok = file:write_file(get(known, Config), line("localhost", ?OTHER, Config)), remember end,
     {error, {key_changed, ?OTHER, Key}} = known(Key, Meanwhile, Config),
     ?assertEqual(line("localhost", ?OTHER, Config), remembered(Config)),
+    curve_tun_test:settled(Before).
+
+%% Another program denies the key meanwhile.
+a_key_that_is_denied_meanwhile_is_refused(Config) ->
+    Key = get(key, Config),
+    Before = curve_tun_test:count(),
+    Denial = iolist_to_binary(["! ", text(Key), $\n]),
+    Meanwhile = fun(_, _, _) -> ok = file:write_file(get(known, Config), Denial), remember end,
+    {error, {key_denied, Key}} = known(Key, Meanwhile, Config),
+    ?assertEqual(Denial, remembered(Config)),
     curve_tun_test:settled(Before).
 
 %%% Connecting by name

@@ -3,8 +3,16 @@
 //! The wire never brings a server's key to a client: the client has it beforehand, from its user, from a file or from DNS.
 //! Trust on first use adds memory: a key once used for a name is the only one that is taken for it from then on. What is
 //! remembered is in a registry file, in entries of the form `[host]:port key`.
+//!
+//! Which key is trusted is decided in one way, here as in Rust and Erlang. The key that is given
+//! counts, else those that a registry has for the name, in turn. Known servers pass over a key that
+//! is denied, and one that is not among those that the server is known by; of a server that they do
+//! not know, the first use decides. A key whose secret the server does not hold is passed over,
+//! too. When none is left, the first key that was not trusted is what is told.
 
-use super::boundary::{array_mut, catch_ok, end, key, object, out, path, string, timeout};
+use super::boundary::{
+    array_mut, catch_ok, end, growing, key, object, out, out_growing, path, string, timeout, zero,
+};
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::options::{curve_tun_options, read_options};
 use super::registry::{Kind, curve_tun_registry};
@@ -12,7 +20,7 @@ use super::result::curve_tun_result;
 use super::socket::{HOST_MAX, curve_tun_socket};
 use super::vault::curve_tun_vault;
 use crate::error::{Error, Result};
-use crate::net::Socket;
+use crate::net::{KnownSocket, Socket, TrustSources};
 use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
 use std::ffi::c_char;
 
@@ -75,9 +83,10 @@ pub unsafe extern "C" fn curve_tun_known_servers_check(
 /// Writes down that a server is known by a public key: for programs with connections of their own, once they are
 /// connected. `curve_tun_connect_known` does it by itself.
 ///
-/// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then written to
-/// `known_public_key`. May return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
-/// is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
+/// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
+/// written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
+/// return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host
+/// that is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -93,6 +102,119 @@ pub unsafe extern "C" fn curve_tun_known_servers_remember(
         let (known, name, key, place) =
             unsafe { (object(known)?, server(host, port)?, key(public_key)?, array_mut(known_public_key)?) };
         known.0.remember(&name, &key).map_err(|refusal| told(refusal, place))
+    })
+}
+
+/// Where a client has a server's key from, and what it holds against it. Set `size`, and the other
+/// fields to 0 or NULL where they are to play no part.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_trust {
+    /// `sizeof(curve_tun_trust)`.
+    pub size: usize,
+    /// The 32 bytes of the key that is given, which stay the caller's; `registry` is not asked
+    /// then. May be NULL.
+    pub server_public_key: *const u8,
+    /// The registry that knows the keys of servers, in a file or in DNS; may be NULL.
+    pub registry: *const curve_tun_registry,
+    /// The servers that are known; may be NULL.
+    pub known_servers: *const curve_tun_known_servers,
+    /// What becomes of a server that `known_servers` does not have: one of `CURVE_TUN_FIRST_USE_…`.
+    pub first_use: u32,
+    /// 0; has no meaning yet.
+    pub reserved: u32,
+}
+
+/// What `curve_tun_connect_trusted` gives beside its result. Set `size`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_trust_outcome {
+    /// `sizeof(curve_tun_trust_outcome)`.
+    pub size: usize,
+    /// For `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED` and `CURVE_TUN_ERR_UNKNOWN_PEER`
+    /// the key that is not trusted; else zeros.
+    pub offered_public_key: [u8; CURVE_TUN_KEY_BYTES],
+    /// For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
+    pub known_public_key: [u8; CURVE_TUN_KEY_BYTES],
+    /// For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
+    /// `curve_tun_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    pub remembered: curve_tun_result,
+    /// 0; has no meaning yet.
+    pub reserved: u32,
+}
+
+/// As `curve_tun_connect`, with a key that is trusted ("Servers that are known"). Nothing is sent
+/// with a key before that is clear.
+///
+/// A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
+/// key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
+/// another `first_use`.
+///
+/// May return `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED`,
+/// `CURVE_TUN_ERR_UNKNOWN_PEER`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for neither a key nor a registry,
+/// for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
+/// known servers are asked, for a host that is no address or name and for port 0;
+/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
+/// of `curve_tun_connect_by_name` and `curve_tun_connect_known`. `outcome` is filled in for each of
+/// these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an
+/// argument is wrong. Threads: any. Blocks as `curve_tun_connect_known` does.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connect_trusted(
+    host: *const c_char,
+    port: u16,
+    vault: *const curve_tun_vault,
+    trust: *const curve_tun_trust,
+    options: *const curve_tun_options,
+    timeout_ms: i64,
+    outcome: *mut curve_tun_trust_outcome,
+    socket: *mut *mut curve_tun_socket,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (host, vault, trust, options, mut outcome, mut socket) = unsafe {
+            (
+                string(host, HOST_MAX, Error::InvalidArgument)?,
+                object(vault)?,
+                growing(trust)?,
+                read_options(options)?,
+                out_growing(outcome)?,
+                out(socket)?,
+            )
+        };
+        zero(trust.reserved)?;
+        let first_use = first_use_of(trust.first_use)?;
+        // SAFETY: the header's demands on the pointers in the struct, each of which may be NULL.
+        let sources = unsafe {
+            TrustSources {
+                key: given(trust.server_public_key).map(|place| key(place)).transpose()?,
+                registry: given(trust.registry).map(|registry| server_keys(object(registry)?)).transpose()?,
+                known_servers: given(trust.known_servers)
+                    .map(|known| object(known))
+                    .transpose()?
+                    .map(|known| &known.0),
+            }
+        };
+        let (vault, timeout) = (vault.0.clone(), timeout(timeout_ms));
+        let made = Socket::connect_trusted(host, port, vault, sources, |_| first_use, &options, timeout);
+        let (mut offered, mut known) = ([0; CURVE_TUN_KEY_BYTES], [0; CURVE_TUN_KEY_BYTES]);
+        let mut remembered = curve_tun_result::CURVE_TUN_OK;
+        match &made {
+            Ok(KnownSocket { remembered: Err(error), .. }) => remembered = (*error).into(),
+            Ok(_) => {}
+            Err(Refusal::Changed { known: other, offered: key }) => (known, offered) = (other.0, key.0),
+            Err(Refusal::Denied { offered: key } | Refusal::Unknown { offered: key }) => offered = key.0,
+            Err(Refusal::Failed(_)) => {}
+        }
+        outcome.set(curve_tun_trust_outcome {
+            size: 0,
+            offered_public_key: offered,
+            known_public_key: known,
+            remembered,
+            reserved: 0,
+        });
+        socket.give(curve_tun_socket(made.map_err(Refusal::error)?.socket));
+        Ok(())
     })
 }
 
@@ -178,13 +300,7 @@ pub unsafe extern "C" fn curve_tun_connect_by_name(
                 out(socket)?,
             )
         };
-        let keys: &dyn ServerKeys = match &registry.0 {
-            Kind::File(file) => &**file,
-            #[cfg(feature = "dns")]
-            Kind::Dns(dns) => &**dns,
-            _ => return Err(Error::WrongState),
-        };
-        let vault = vault.0.clone();
+        let (vault, keys) = (vault.0.clone(), server_keys(registry)?);
         let made = Socket::connect_by_name(host, port, vault, keys, &options, timeout(timeout_ms))?;
         socket.give(curve_tun_socket(made));
         Ok(())
@@ -205,6 +321,21 @@ pub unsafe extern "C" fn curve_tun_known_servers_free(known: *mut curve_tun_know
 unsafe fn server(host: *const c_char, port: u16) -> Result<ServerName> {
     // SAFETY: the caller's promise.
     ServerName::new(unsafe { string(host, HOST_MAX, Error::InvalidArgument)? }, port)
+}
+
+/// What is not NULL.
+fn given<T>(pointer: *const T) -> Option<*const T> {
+    (!pointer.is_null()).then_some(pointer)
+}
+
+/// The registry as one that knows the keys of servers.
+fn server_keys(registry: &curve_tun_registry) -> Result<&dyn ServerKeys> {
+    match &registry.0 {
+        Kind::File(file) => Ok(&**file),
+        #[cfg(feature = "dns")]
+        Kind::Dns(dns) => Ok(&**dns),
+        _ => Err(Error::WrongState),
+    }
 }
 
 fn first_use_of(code: u32) -> Result<FirstUse> {

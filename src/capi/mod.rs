@@ -47,10 +47,11 @@
 //!
 //! Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
 //!
-//! Memory. What a program can be out of without harm is `CURVE_TUN_ERR_OUT_OF_MEMORY`: guarded memory for keys, the memory
-//! that a passphrase costs, threads, and buffers of the system. Ordinary memory, for objects, messages and entries of
-//! registries, is had from `malloc`; when that has none, the process is aborted (SIGABRT), as it is when the system
-//! has no randomness.
+//! Memory. What a program can be out of without harm is an error: `CURVE_TUN_ERR_OUT_OF_MEMORY` for
+//! guarded memory for keys and the memory that a passphrase costs, `CURVE_TUN_ERR_TOO_MANY_THREADS`
+//! for threads, and `CURVE_TUN_ERR_NO_BUFFERS` for buffers of the system. Ordinary memory, for
+//! objects, messages and entries of registries, is had from `malloc`; when that has none, the
+//! process is aborted (SIGABRT), as it is when the system has no randomness.
 //!
 //! Signals. A signal that interrupts a call does not end it: it waits on. None of these functions raises SIGPIPE, and the
 //! library's own threads take no signal of the program's.

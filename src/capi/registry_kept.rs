@@ -131,8 +131,9 @@ pub struct curve_tun_dns_options {
 /// stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record, or for a size that is none
-/// of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
+/// or for a size that is none of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if
+/// `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_TOO_MANY_THREADS`,
 /// `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]

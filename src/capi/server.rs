@@ -19,7 +19,7 @@ pub struct curve_tun_server(pub(super) Arc<TimedServer>);
 /// Makes a server. It keeps the vault and the registry alive.
 ///
 /// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-/// also if no thread can be had, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+/// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_server_new(

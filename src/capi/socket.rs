@@ -15,7 +15,7 @@
 //! | `CURVE_TUN_OK` | serves the client | uses the tunnel |
 //! | `CURVE_TUN_ERR_TIMEOUT` | accepts again | tries again |
 //! | `CURVE_TUN_ERR_TOO_MANY_FILES` | reports it, accepts again | pauses, tries again |
-//! | `CURVE_TUN_ERR_OUT_OF_MEMORY` | reports it, accepts again | pauses, tries again |
+//! | `CURVE_TUN_ERR_NO_BUFFERS` | reports it, accepts again | pauses, tries again |
 //! | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
 //! | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
 //! | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
@@ -89,13 +89,16 @@ impl curve_tun_listener {
 /// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's secret key. All addresses of
 /// a name are tried, slow ones side by side.
 ///
-/// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`, `CURVE_TUN_ERR_UNREACHABLE`,
-/// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
-/// `CURVE_TUN_ERR_IO`; `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
-/// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
-/// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not
-/// know this client closes the tunnel after it has been made. Threads: any. Blocks until connected, at most for
-/// `timeout_ms` and the handshake's time in the options.
+/// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
+/// `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
+/// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`;
+/// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
+/// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options
+/// out of their range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+/// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_NO_BUFFERS`,
+/// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not know this client closes the tunnel
+/// after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
+/// handshake's time in the options.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -128,9 +131,10 @@ pub unsafe extern "C" fn curve_tun_connect(
 /// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one. `"::"` takes IPv4
 /// connections too. The listener keeps the server alive.
 ///
-/// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`, `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`,
-/// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_IO`.
-/// Threads: any. Blocks while a name is looked up.
+/// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
+/// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
+/// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_TOO_MANY_THREADS` for the lookup of a name,
+/// `CURVE_TUN_ERR_NO_BUFFERS`, `CURVE_TUN_ERR_IO`. Threads: any. Blocks while a name is looked up.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_listen(
@@ -180,11 +184,11 @@ pub unsafe extern "C" fn curve_tun_listener_address(
 /// client: its socket is closed. The next call then waits until that socket is freed by `curve_tun_close`, at most 100 ms,
 /// so that a flood leaves no more sockets than there may be handshakes.
 ///
-/// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn. May return
-/// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_OUT_OF_MEMORY` or `CURVE_TUN_ERR_IO` when the
-/// system gives no connection, at most ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
-/// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client,
-/// at most for `timeout_ms`.
+/// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn.
+/// May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_NO_BUFFERS`
+/// or `CURVE_TUN_ERR_IO` when the system gives no connection, at most ten times a second, and the
+/// listener goes on; `CURVE_TUN_ERR_CLOSED` after `curve_tun_listener_shutdown`. Threads: any.
+/// Blocks until there is a client, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_transport_accept(

@@ -66,7 +66,7 @@ impl Deadline {
                 Ok(0) if self.has_passed() => return Ok(false),
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) => return Ok(true),
-                Err(_) => return Err(Error::Io),
+                Err(errno) => return Err(Error::of_socket(&errno.into())),
             }
         }
     }

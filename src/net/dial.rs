@@ -1,7 +1,6 @@
 //! Names to addresses, and addresses to an open TCP connection.
 
 use super::deadline::Deadline;
-use super::io;
 use crate::error::{Error, Result};
 use crate::thread::spawn;
 use nix::poll::{PollFd, PollFlags};
@@ -74,7 +73,7 @@ pub(super) fn dial(addresses: &[SocketAddr], deadline: Deadline) -> Result<TcpSt
             match socket.take_error() {
                 Ok(None) => return Ok(socket.into()),
                 Ok(Some(e)) | Err(e) => {
-                    failure.get_or_insert(io::error(&e));
+                    failure.get_or_insert(Error::of_socket(&e));
                 }
             }
         }
@@ -92,5 +91,5 @@ fn attempt(address: &SocketAddr) -> Result<Socket> {
             _ => Ok(socket),
         }
     };
-    begin().map_err(|e| io::error(&e))
+    begin().map_err(|e| Error::of_socket(&e))
 }

@@ -51,7 +51,7 @@ impl Port {
             let reports = Reports::new(server.server());
             Ok(Port { listener, server, wake: Arc::new(wake), woken, reports, evicted: Arc::default() })
         };
-        open().map_err(|e| io::error(&e))
+        open().map_err(|e| Error::of_socket(&e))
     }
 
     /// Wakes the thread that waits for the handshakes.

@@ -1,4 +1,4 @@
-//! The operating system's errors as ours, and the settings of a socket.
+//! What a failed call means to a listener and to a connection, and the settings of a socket.
 
 use crate::connection::Options;
 use crate::error::{Error, Result};
@@ -22,31 +22,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 pub(super) const PEER_ENDED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 pub(super) const PEER_ENDED: PollFlags = PollFlags::empty();
-
-/// What a failed system call means to a caller.
-pub(super) fn error(error: &io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => return Error::TooManyFiles,
-        Some(libc::ENOBUFS | libc::ENOMEM) => return Error::OutOfMemory,
-        Some(libc::EADDRNOTAVAIL) => return Error::AddressNotAvailable,
-        _ => {}
-    }
-    match error.kind() {
-        io::ErrorKind::WouldBlock => Error::WouldBlock,
-        io::ErrorKind::TimedOut => Error::Timeout,
-        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
-            Error::Unreachable
-        }
-        io::ErrorKind::AddrInUse => Error::AddressInUse,
-        io::ErrorKind::PermissionDenied => Error::PermissionDenied,
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::NotConnected => Error::Closed,
-        _ => Error::Io,
-    }
-}
 
 /// Whether a failed accept concerns the connection that was to be accepted alone: Linux reports errors of its network
 /// there, and those of a firewall (accept(2)).
@@ -75,15 +50,15 @@ pub(super) fn is_of_one_connection(failure: &io::Error) -> bool {
 
 /// What a refusal of the system to give a connection means to a listener: nothing that would end it.
 pub(super) fn refused(failure: &io::Error) -> Error {
-    match error(failure) {
-        error @ (Error::TooManyFiles | Error::OutOfMemory) => error,
+    match Error::of_socket(failure) {
+        error @ (Error::TooManyFiles | Error::NoBuffers) => error,
         _ => Error::Io,
     }
 }
 
 /// What a failed read or write means to a connection that was there.
 pub(super) fn broken(failure: &io::Error) -> Error {
-    match error(failure) {
+    match Error::of_socket(failure) {
         // Keep-alive or the network gave up: not a deadline of ours.
         Error::Timeout | Error::Unreachable => Error::Closed,
         error => error,
@@ -96,7 +71,7 @@ const HANDED_ON: bool = cfg!(target_os = "linux");
 /// Sets a socket to what the options say, and to wait, in reads at most for `IDLE`. Handshakes never wait in it.
 pub(super) fn configure(stream: &TcpStream, options: &Options) -> Result<()> {
     let socket = SockRef::from(stream);
-    socket.set_nonblocking(false).and_then(|()| settings(&socket, options)).map_err(|e| error(&e))
+    socket.set_nonblocking(false).and_then(|()| settings(&socket, options)).map_err(|e| Error::of_socket(&e))
 }
 
 /// Has `listener` accept sockets that are as [`configure`] makes them, where systems do that.

@@ -1,11 +1,13 @@
-//! Connecting to servers whose keys are known by name.
+//! Connecting to servers whose keys are given, known by name, or remembered.
 
 use super::deadline::Deadline;
 use super::{Socket, Timeout};
 use crate::connection::Options;
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
+use crate::registry::{
+    FirstUse, KnownServers, Refusal, ServerKeys, ServerName, ServerTrust, TrustAnswer, TrustStep,
+};
 use crate::vault::Vault;
 use std::sync::Arc;
 
@@ -19,11 +21,88 @@ pub struct KnownSocket {
     pub remembered: Result<bool>,
 }
 
+/// Where a client has a server's key from, and what it holds against it. Fields that are `None`
+/// play no part.
+#[derive(Clone, Copy, Default)]
+pub struct TrustSources<'a> {
+    /// The key that is given: the registry is not asked then.
+    pub key: Option<PublicKey>,
+    /// The registry that knows the keys of servers by name.
+    pub registry: Option<&'a dyn ServerKeys>,
+    /// The servers that the client knows: a key must be that which a server is known by.
+    pub known_servers: Option<&'a KnownServers>,
+}
+
 impl Socket {
-    /// As [`Socket::connect`], with the key that `keys` knows for `host` and `port`.
+    /// As [`Socket::connect`], with a key from these sources, as [`ServerTrust`] decides.
     ///
-    /// If it knows several, as when a server's key is being replaced, they are tried in turn, each on a connection of
-    /// its own, until the server holds the secret of one.
+    /// Of a server that the known servers do not have, `first_use` decides by the key that is
+    /// offered, before anything is sent with that key. A key to be remembered is written down once
+    /// the server has proven to hold its secret. A file that cannot be written then costs the
+    /// memory and not the tunnel: [`KnownSocket::remembered`] tells. For other writers of the file
+    /// it waits at most ten seconds more.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; `Failed` with the errors of [`Socket::connect`], of
+    /// [`ServerKeys::server_keys`], of reading the file of known servers, and with
+    /// `InvalidArgument` where there is neither a key nor a registry, or a source is asked for a
+    /// host that is no address or name, or for port 0. `Changed` and `Denied` also if another
+    /// program has remembered another key for the server meanwhile, or denied the key; the
+    /// connection is closed then.
+    pub fn connect_trusted(
+        host: &str,
+        port: u16,
+        vault: Arc<dyn Vault>,
+        sources: TrustSources<'_>,
+        mut first_use: impl FnMut(&PublicKey) -> FirstUse,
+        options: &Options,
+        timeout: Timeout,
+    ) -> std::result::Result<KnownSocket, Refusal> {
+        let TrustSources { key, registry, known_servers } = sources;
+        let name = || ServerName::new(host, port);
+        let deadline = Deadline::after(timeout);
+        let (mut trust, mut made) =
+            (ServerTrust::new(key, registry.is_some(), known_servers.is_some()), None);
+        loop {
+            let told = match trust.step() {
+                TrustStep::Find => {
+                    let registry = registry.ok_or(Error::Internal)?;
+                    name()
+                        .and_then(|name| registry.server_keys(&name, deadline.remaining()))
+                        .map(TrustAnswer::Found)
+                }
+                TrustStep::LookUp(key) => {
+                    let known = known_servers.ok_or(Error::Internal)?;
+                    name().and_then(|name| known.look_up(&name, &key)).map(TrustAnswer::Known)
+                }
+                TrustStep::FirstUse(key) => Ok(TrustAnswer::FirstUse(first_use(&key))),
+                TrustStep::Connect(key) => {
+                    let socket =
+                        Socket::connect(host, port, vault.clone(), key, options, deadline.remaining());
+                    socket.map(|socket| {
+                        made = Some(socket);
+                        TrustAnswer::Connected
+                    })
+                }
+                TrustStep::Remember(key) => {
+                    let known = known_servers.ok_or(Error::Internal)?;
+                    match known.remember(&name()?, &key) {
+                        Ok(()) => Ok(TrustAnswer::Remembered),
+                        Err(refusal) => Ok(TrustAnswer::Failed(refusal)),
+                    }
+                }
+                TrustStep::Use { remembered } => {
+                    let socket = made.ok_or(Error::Internal)?;
+                    return Ok(KnownSocket { socket, remembered });
+                }
+                TrustStep::Refuse(refusal) => return Err(refusal),
+            };
+            trust.answer(told.unwrap_or_else(|error| TrustAnswer::Failed(error.into())))?;
+        }
+    }
+
+    /// As [`Socket::connect_trusted`] with the key that `keys` knows for `host` and `port`, and no
+    /// known servers.
     ///
     /// # Errors
     /// `NotFound` if no key is known, other errors of [`ServerKeys::server_keys`], those of [`Socket::connect`], and
@@ -36,28 +115,17 @@ impl Socket {
         options: &Options,
         timeout: Timeout,
     ) -> Result<Socket> {
-        let name = ServerName::new(host, port)?;
-        let deadline = Deadline::after(timeout);
-        let mut result = Err(Error::NotFound);
-        for key in keys.server_keys(&name, deadline.remaining())? {
-            result = Socket::connect(host, port, vault.clone(), key, options, deadline.remaining());
-            if !matches!(result, Err(Error::WrongServerKey)) {
-                break;
-            }
-        }
-        result
+        let sources = TrustSources { registry: Some(keys), ..TrustSources::default() };
+        let refuse = |_: &PublicKey| FirstUse::Refuse;
+        let made = Socket::connect_trusted(host, port, vault, sources, refuse, options, timeout);
+        made.map(|made| made.socket).map_err(Refusal::error)
     }
 
-    /// As [`Socket::connect`], if `known` has nothing against this key for this host and port.
-    ///
-    /// Of a server that is not known, `first_use` decides, before anything is sent. A key to be remembered is written
-    /// down once the server has proven to hold its secret. A file that cannot be written then costs the memory and not the
-    /// tunnel: [`KnownSocket::remembered`] tells. For other writers of the file it waits at most ten seconds more.
+    /// As [`Socket::connect_trusted`] with this key, if `known` has nothing against it for this
+    /// host and port.
     ///
     /// # Errors
-    /// A [`Refusal`]; `Failed` with the errors of [`Socket::connect`], of reading the registry file, and with
-    /// `InvalidArgument` for a host that is no address or name, or for port 0. `Changed` also if another program has
-    /// remembered another key for the server meanwhile; the connection is closed then.
+    /// Those of [`Socket::connect_trusted`].
     #[expect(clippy::too_many_arguments, reason = "those of `connect`, and the policy")]
     pub fn connect_known(
         host: &str,
@@ -69,18 +137,10 @@ impl Socket {
         options: &Options,
         timeout: Timeout,
     ) -> std::result::Result<KnownSocket, Refusal> {
-        let name = ServerName::new(host, port)?;
-        let deadline = Deadline::after(timeout);
-        let remember = known.check(&name, &server_key, first_use)?;
-        let socket = Socket::connect(host, port, vault, server_key, options, deadline.remaining())?;
-        let remembered = match remember {
-            false => Ok(false),
-            true => match known.remember(&name, &server_key) {
-                Ok(()) => Ok(true),
-                Err(Refusal::Failed(error)) => Err(error),
-                Err(refusal) => return Err(refusal),
-            },
-        };
-        Ok(KnownSocket { socket, remembered })
+        let sources = TrustSources { key: Some(server_key), registry: None, known_servers: Some(known) };
+        // Of one key it is asked once.
+        let mut first_use = Some(first_use);
+        let decide = move |_: &PublicKey| first_use.take().map_or(FirstUse::Refuse, |decide| decide());
+        Socket::connect_trusted(host, port, vault, sources, decide, options, timeout)
     }
 }

@@ -57,7 +57,7 @@ impl Listener {
             }
         }
         let port = opened?;
-        let local = port.listener.local_addr().map_err(|e| io::error(&e))?;
+        let local = port.listener.local_addr().map_err(|e| Error::of_socket(&e))?;
         Ok(Listener {
             port,
             local,
@@ -88,9 +88,9 @@ impl Listener {
     /// most the oldest handshake gives way to a new client.
     ///
     /// # Errors
-    /// `Timeout`, and no client is lost by it; `TooManyFiles`, `OutOfMemory` or `Io` when the system gives no
-    /// connection, at most ten times a second, and the listener goes on; `Closed` after [`Listener::shutdown`];
-    /// `Forked`.
+    /// `Timeout`, and no client is lost by it; `TooManyFiles`, `NoBuffers` or `Io` when the system
+    /// gives no connection, at most ten times a second, and the listener goes on; `Closed` after
+    /// [`Listener::shutdown`]; `Forked`.
     pub fn accept(&self, timeout: Timeout) -> Result<Socket> {
         self.check()?;
         let deadline = Deadline::after(timeout);

@@ -16,7 +16,7 @@ mod shake;
 mod socket;
 mod timer;
 
-pub use known::KnownSocket;
+pub use known::{KnownSocket, TrustSources};
 pub use listener::Listener;
 pub use socket::Socket;
 pub use timer::TimedServer;

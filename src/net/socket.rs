@@ -107,7 +107,7 @@ impl Socket {
         io::configure(&stream, options)?;
         let line = Lifeline::new(stream.clone());
         shake::run(&line, &mut connection, &Answerers { vault, registry: None }, deadline)?;
-        let peer = stream.peer_addr().map_err(|e| io::error(&e))?;
+        let peer = stream.peer_addr().map_err(|e| Error::of_socket(&e))?;
         Socket::established(stream, peer, connection)
     }
 
@@ -146,7 +146,7 @@ impl Socket {
     }
 
     fn new(stream: Arc<TcpStream>, peer: SocketAddr, handshake: Option<Handshake>) -> Result<Socket> {
-        let local = io::canonical(stream.local_addr().map_err(|e| io::error(&e))?);
+        let local = io::canonical(stream.local_addr().map_err(|e| Error::of_socket(&e))?);
         Ok(Socket {
             stream,
             local,

@@ -32,7 +32,7 @@ impl TimedServer {
     /// A server over `vault` and `registry` with its timer running.
     ///
     /// # Errors
-    /// Those of [`Server::new`]; `OutOfMemory` if the thread cannot be had.
+    /// Those of [`Server::new`]; `TooManyThreads` if the thread cannot be had.
     pub fn new(
         vault: Arc<dyn Vault>,
         registry: Arc<dyn Registry>,

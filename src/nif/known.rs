@@ -1,7 +1,8 @@
 //! Servers that a client knows, as a resource.
 
-use super::term::{self, binary, path, public_key, reason_atom, reply, server_name};
-use crate::registry::{FirstUse, KnownServers, Refusal, RegistryFileError};
+use super::term::{self, path, public_key, reply, server_name};
+use super::trust::{known_term, refusal_term};
+use crate::registry::{KnownServers, Refusal, RegistryFileError};
 use rustler::{Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 
 pub(super) struct KnownResource(KnownServers);
@@ -18,10 +19,9 @@ fn known_open<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     reply(env, opened.map(|known| Handle::new(KnownResource(known))))
 }
 
-/// Whether the key may be used for a server: `ok | {error, Refusal}`. `{unknown_peer, Key}` is a first use, of which the
-/// program decides.
+/// What is known of a server and a key, for `trust_answer`: `{ok, Known} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
-fn known_check<'a>(
+fn known_look_up<'a>(
     env: Env<'a>,
     known: Handle,
     host: Binary<'a>,
@@ -29,9 +29,9 @@ fn known_check<'a>(
     key: Binary<'a>,
 ) -> NifResult<Term<'a>> {
     let key = public_key(&key)?;
-    let name = server_name(&host, port)?.map_err(Refusal::Failed);
-    let checked = name.and_then(|name| known.0.check(&name, &key, || FirstUse::Refuse));
-    Ok(outcome(env, checked.map(drop)))
+    let name = server_name(&host, port)?;
+    let found = name.and_then(|name| known.0.look_up(&name, &key));
+    Ok(reply(env, found.map(|known| known_term(env, &known))))
 }
 
 /// Writes down that a server is known by the key: `ok | {error, Refusal}`.
@@ -49,19 +49,8 @@ fn known_remember<'a>(
 }
 
 fn outcome<'a>(env: Env<'a>, result: Result<(), Refusal>) -> Term<'a> {
-    let refusal = match result {
-        Ok(()) => return term::ok().encode(env),
-        Err(refusal) => refusal,
-    };
-    let reason = reason_atom(env, refusal.error());
-    let refused = match refusal {
-        Refusal::Changed { known, offered } => {
-            (reason, binary(env, &known.0), binary(env, &offered.0)).encode(env)
-        }
-        Refusal::Denied { offered } | Refusal::Unknown { offered } => {
-            (reason, binary(env, &offered.0)).encode(env)
-        }
-        Refusal::Failed(_) => reason,
-    };
-    (term::error(), refused).encode(env)
+    match result {
+        Ok(()) => term::ok().encode(env),
+        Err(refusal) => (term::error(), refusal_term(env, refusal)).encode(env),
+    }
 }

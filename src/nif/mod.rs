@@ -21,6 +21,7 @@ mod registry;
 mod sending;
 mod server;
 mod term;
+mod trust;
 mod vault;
 mod waiting;
 

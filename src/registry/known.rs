@@ -1,6 +1,9 @@
 //! Trust on first use: what a client remembers of servers, and what a change means.
 
-use super::{Entry, FileRegistry, RegistryFileError, ServerName, Subject};
+use super::{
+    Entry, FileRegistry, KnownKeys, RegistryFileError, ServerName, ServerTrust, Subject, TrustAnswer,
+    TrustStep,
+};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use std::fmt;
@@ -86,10 +89,10 @@ impl std::error::Error for Refusal {}
 /// memory: a key once used for a name is the only one that is taken for it from
 /// then on, and an attempt with another one is refused before a byte is sent.
 ///
-/// `net::Socket::connect_known` does all of it; other drivers call
-/// [`KnownServers::check`] before they connect and [`KnownServers::remember`]
-/// once they are connected: then the server has proven to hold the key's
-/// secret. Any thread may call any method.
+/// `net::Socket::connect_trusted` does all of it; other drivers ask [`ServerTrust`]
+/// what to do, or, with one key, call [`KnownServers::check`] before they connect
+/// and [`KnownServers::remember`] once they are connected: then the server has
+/// proven to hold the key's secret. Any thread may call any method.
 #[derive(Clone)]
 pub struct KnownServers(Arc<FileRegistry>);
 
@@ -112,58 +115,62 @@ impl KnownServers {
         &self.0
     }
 
-    /// Whether `key` may be used for the server of this name. Of a server that is not known, `first_use` decides.
-    ///
-    /// Gives whether the key is to be remembered. A server whose only known key is denied is known all the same.
+    /// Returns what is known of the server of this name, and of `key`, for [`ServerTrust`] to
+    /// decide.
     ///
     /// # Errors
-    /// A [`Refusal`]. A file that has become unusable is `Failed`: the client would not see that a key has changed.
+    /// That of the file, if it has become unusable: the client would not see that a key has
+    /// changed.
+    pub fn look_up(&self, name: &ServerName, key: &PublicKey) -> Result<KnownKeys> {
+        match self.0.problem() {
+            Some(problem) => Err(problem.error()),
+            None => Ok(self.0.known(name, key)),
+        }
+    }
+
+    /// Returns whether `key`, which may be used for the server of this name, is to be remembered.
+    /// Of a server that is not known, `first_use` decides. A server whose only known key is denied
+    /// is known all the same.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; `Failed` with the errors of [`KnownServers::look_up`].
     pub fn check(
         &self,
         name: &ServerName,
         key: &PublicKey,
         first_use: impl FnOnce() -> FirstUse,
     ) -> std::result::Result<bool, Refusal> {
-        if let Some(problem) = self.0.problem() {
-            return Err(problem.error().into());
+        let mut trust = ServerTrust::new(Some(*key), false, true);
+        trust.answer(TrustAnswer::Known(self.look_up(name, key)?))?;
+        if let TrustStep::FirstUse(_) = trust.step() {
+            trust.answer(TrustAnswer::FirstUse(first_use()))?;
         }
-        let offered = *key;
-        let (known, denied) = self.0.known(name, key);
-        if denied {
-            return Err(Refusal::Denied { offered });
-        }
-        match known.first() {
-            Some(_) if known.contains(key) => Ok(false),
-            Some(known) => Err(Refusal::Changed { known: *known, offered }),
-            None => match first_use() {
-                FirstUse::Refuse => Err(Refusal::Unknown { offered }),
-                FirstUse::Once => Ok(false),
-                FirstUse::Remember => Ok(true),
-            },
+        match trust.step() {
+            TrustStep::Refuse(refusal) => Err(refusal),
+            _ => Ok(trust.remembers()),
         }
     }
 
-    /// Writes down that the server of this name is known by `key`.
+    /// Writes down that the server of this name is known by `key`, unless it is so already.
     ///
     /// # Errors
-    /// `Changed` if another key has been remembered for it meanwhile, by another process perhaps; `Failed`.
+    /// `Changed` if another key has been remembered for it meanwhile, by another process perhaps;
+    /// `Denied` if the key has been denied; `Failed`.
     pub fn remember(&self, name: &ServerName, key: &PublicKey) -> std::result::Result<(), Refusal> {
         let subject = Subject::Server(name.clone());
         let entry = Entry { subject, key: *key, comment: String::new() };
-        let mut other = None;
-        let conflict = |there: &Entry| -> Result<()> {
-            if there.subject != entry.subject || there.key == entry.key {
-                return Ok(());
+        let mut refused = None;
+        let allow = |there: &KnownKeys| match there.trust(*key) {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                refused = Some(refusal);
+                Err(refusal.error())
             }
-            other = Some(there.key);
-            Err(Error::KeyChanged)
         };
-        match (self.0.add_if(&entry, conflict), other) {
+        match (self.0.add_if(&entry, allow), refused) {
             (Ok(_), _) => Ok(()),
-            (Err(RegistryFileError::Failed(Error::KeyChanged)), Some(known)) => {
-                Err(Refusal::Changed { known, offered: *key })
-            }
-            (Err(error), _) => Err(error.error().into()),
+            (Err(_), Some(refusal)) => Err(refusal),
+            (Err(error), None) => Err(error.error().into()),
         }
     }
 }

@@ -10,6 +10,7 @@ mod network;
 mod place;
 mod rules;
 mod server_name;
+mod server_trust;
 
 #[cfg(feature = "dns")]
 pub use dns::{DnsOptions, DnsRegistry};
@@ -21,6 +22,7 @@ pub use memory::MemoryRegistry;
 pub use network::{Network, read_address};
 pub use place::Place;
 pub use server_name::ServerName;
+pub use server_trust::{KnownKeys, ServerTrust, TrustAnswer, TrustStep};
 
 use crate::crypto::PublicKey;
 use crate::error::Result;

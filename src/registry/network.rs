@@ -1,5 +1,6 @@
 //! Networks: an address, or all addresses that share a prefix.
 
+use crate::decimal::canonical;
 use crate::error::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{fmt, str::FromStr};
@@ -127,13 +128,7 @@ impl FromStr for Network {
         };
         let address: IpAddr = address.parse().map_err(|_| Error::BadAddress)?;
         let Some(prefix) = prefix else { return Ok(address.into()) };
-        // `parse` alone would take "+8" and "008".
-        let digits =
-            prefix.bytes().all(|b| b.is_ascii_digit()) && (prefix == "0" || !prefix.starts_with('0'));
-        match prefix.parse() {
-            Ok(prefix) if digits => Network::new(address, prefix),
-            _ => Err(Error::BadAddress),
-        }
+        Network::new(address, canonical(prefix).ok_or(Error::BadAddress)?)
     }
 }
 

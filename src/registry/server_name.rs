@@ -1,6 +1,7 @@
 //! What a client calls a server.
 
 use super::network::{is_scope, read_address};
+use crate::decimal::canonical;
 use crate::error::{Error, Result};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use std::net::IpAddr;
@@ -73,7 +74,7 @@ fn scoped(host: &str) -> Option<(IpAddr, &str)> {
 /// The name of the interface that a scope names or numbers; the scope itself where this machine has none such.
 fn interface(scope: &str) -> String {
     let by_number = || {
-        let index = scope.parse().ok()?;
+        let index = canonical(scope)?;
         if_indextoname(index).ok()?.into_string().ok().filter(|name| is_scope(name))
     };
     match if_nametoindex(scope) {
@@ -100,12 +101,7 @@ impl FromStr for ServerName {
     fn from_str(text: &str) -> Result<ServerName> {
         let inner = text.strip_prefix('[').ok_or(Error::InvalidArgument)?;
         let (host, port) = inner.rsplit_once("]:").ok_or(Error::InvalidArgument)?;
-        // `parse` alone would take "+8" and "008".
-        let digits = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
-        match port.parse() {
-            Ok(port) if digits => ServerName::new(host, port),
-            _ => Err(Error::InvalidArgument),
-        }
+        ServerName::new(host, canonical(port).ok_or(Error::InvalidArgument)?)
     }
 }
 

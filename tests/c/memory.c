@@ -79,7 +79,7 @@ static void threads(void)
 
     hoard(1 << 22);
     limit_memory(1 << 20);
-    GIVES(CURVE_TUN_ERR_OUT_OF_MEMORY, curve_tun_server_new(w.server_vault, w.registry, &w.options, &server));
+    GIVES(CURVE_TUN_ERR_TOO_MANY_THREADS, curve_tun_server_new(w.server_vault, w.registry, &w.options, &server));
     CHECK(server == NULL);
     free_world(&w);
 }

@@ -194,6 +194,8 @@ static void known_servers(struct world *w)
 {
     curve_tun_known_servers *known = NULL;
     curve_tun_result told = CURVE_TUN_OK;
+    curve_tun_trust trust = {0};
+    curve_tun_trust_outcome said = {0};
     curve_tun_socket *none = NULL;
     char path[] = "/tmp/known-XXXXXX";
     int fd = mkstemp(path);
@@ -224,6 +226,15 @@ static void known_servers(struct world *w)
     IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, NULL, &w->options, 0, &none));
     IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, w->registry, NULL, 0, &none));
     IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, w->registry, &w->options, 0, NULL));
+    trust.size = sizeof trust;
+    trust.server_public_key = key;
+    said.size = sizeof said;
+    IS_NULL(curve_tun_connect_trusted(NULL, 1, w->client_vault, &trust, &w->options, 0, &said, &none));
+    IS_NULL(curve_tun_connect_trusted("::1", 1, NULL, &trust, &w->options, 0, &said, &none));
+    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, NULL, &w->options, 0, &said, &none));
+    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, &trust, NULL, 0, &said, &none));
+    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, NULL, &none));
+    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, &said, NULL));
     CHECK(none == NULL);
     curve_tun_known_servers_free(known);
     curve_tun_known_servers_free(NULL);

@@ -32,10 +32,9 @@ fn meaning(errno: &str) -> &'static [Error] {
         "EACCES" => &[Error::PermissionDenied],
         "ENOSPC" => &[Error::DiskFull],
         "ECONNRESET" => &[Error::Closed],
-        "EAGAIN" => &[Error::OutOfMemory],
-        // A Unix socket has no memory of its own to be out of.
-        "ENOBUFS" => &[Error::OutOfMemory, Error::Io],
-        "ENOMEM" | "EIO" => &[Error::Io],
+        "EAGAIN" => &[Error::TooManyThreads],
+        "ENOBUFS" | "ENOMEM" => &[Error::NoBuffers],
+        "EIO" => &[Error::Io],
         // An interrupted call is made again, and nobody hears of it.
         "EINTR" => &[],
         _ => unreachable!("{errno}"),

@@ -83,8 +83,9 @@ impl DnsRegistry {
     /// A registry of the keys under `zone`, a domain name.
     ///
     /// # Errors
-    /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY or DS records, or for options out of
-    /// their range; `RegistryFailed` if `/etc/resolv.conf` names no server; `OutOfMemory`, `TooManyFiles`.
+    /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY or DS records,
+    /// or for options out of their range; `RegistryFailed` if `/etc/resolv.conf` names no server;
+    /// `TooManyThreads`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
         if !(1..=TIMEOUT_MAX_MS).contains(&options.timeout_ms) {
             return Err(Error::InvalidArgument);

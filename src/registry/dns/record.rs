@@ -1,6 +1,7 @@
 //! The text of a TXT record that holds a key (`docs/REGISTRIES.md`).
 
 use crate::crypto::PublicKey;
+use crate::decimal::canonical;
 
 /// The first field; records that begin otherwise are another's.
 const VERSION: &str = "v=ct1";
@@ -34,9 +35,7 @@ pub(super) fn parse(text: &[u8]) -> Option<KeyRecord> {
 }
 
 fn parse_port(text: &str) -> Option<u16> {
-    // `parse` alone would take "+8" and "008".
-    let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-    text.parse().ok().filter(|_| digits)
+    canonical(text).filter(|port| *port != 0)
 }
 
 #[cfg(test)]

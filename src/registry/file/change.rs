@@ -5,7 +5,7 @@ use super::line::{Entry, Subject, check_comment};
 use super::write::{Edit, Step, Writer};
 use super::{each, guard};
 use crate::error::{Error, Result};
-use crate::registry::Place;
+use crate::registry::{KnownKeys, Place};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,23 +25,28 @@ pub(super) fn create_if_missing(path: &Path) -> FileResult<()> {
     .map_err(|e| RegistryFileError::of_call(path, &e))
 }
 
-/// Adds an entry to the file, if it is not there and `allow` has nothing against any that is; gives whether it did.
+/// Adds an entry to the file, if it is not there and `allow` has nothing against it; gives whether
+/// it did. Of an entry of a server `allow` is told what the file has of that server and of the key.
 pub(super) fn add_if(
     path: &Path,
     create: bool,
     entry: &Entry,
-    mut allow: impl FnMut(&Entry) -> Result<()>,
+    mut allow: impl FnMut(&KnownKeys) -> Result<()>,
 ) -> FileResult<bool> {
     check_comment(&entry.comment)?;
     let denies = entry.subject == Subject::Client(Place::Nowhere);
     let line = entry.to_string();
     Writer::begin(path, create)?.change(|| {
-        let (mut text, mut known, mut allowed) = (Vec::new(), false, Ok(()));
+        let (mut text, mut known, mut of_server) = (Vec::new(), false, KnownKeys::default());
         let read = each(path, |line| {
             text.extend_from_slice(line.raw);
             if let Some(there) = line.entry {
                 known |= there.subject == entry.subject && there.key == entry.key;
-                allowed = allowed.and_then(|()| allow(&there));
+                of_server.denied |=
+                    there.subject == Subject::Client(Place::Nowhere) && there.key == entry.key;
+                if matches!(there.subject, Subject::Server(_)) && there.subject == entry.subject {
+                    of_server.keys.push(there.key);
+                }
             }
         });
         let from = match read {
@@ -49,7 +54,7 @@ pub(super) fn add_if(
             Ok(read) if denies => Some(read.stamp),
             read => Some(read?.whole()?.stamp),
         };
-        allowed?;
+        allow(&of_server)?;
         if known {
             return Ok(None);
         }

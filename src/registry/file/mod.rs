@@ -12,7 +12,7 @@ pub use error::{BadPath, Kept, PathProblem, RegistryFileError};
 pub use line::{Entry, Malformed, Problem, Subject};
 
 use super::rules::Rules;
-use super::{Candidate, Place, Registry, ServerKeys, ServerName};
+use super::{Candidate, KnownKeys, Place, Registry, ServerKeys, ServerName};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Answers;
@@ -168,9 +168,9 @@ impl FileRegistry {
     }
 
     /// The keys that the server of this name has entries with, denied or not; and whether `key` is denied.
-    pub(super) fn known(&self, name: &ServerName, key: &PublicKey) -> (Vec<PublicKey>, bool) {
+    pub(super) fn known(&self, name: &ServerName, key: &PublicKey) -> KnownKeys {
         let in_force = self.fresh();
-        (in_force.servers(name).to_vec(), in_force.denies(key))
+        KnownKeys { keys: in_force.servers(name).to_vec(), denied: in_force.denies(key) }
     }
 
     /// Adds an entry to the file; gives whether it was not there before. Another comment makes no other entry.
@@ -187,8 +187,13 @@ impl FileRegistry {
         self.add_if(entry, |_| Ok(()))
     }
 
-    /// As [`FileRegistry::add`], if `allow` has nothing against any entry that is there when it is written.
-    pub(super) fn add_if(&self, entry: &Entry, allow: impl FnMut(&Entry) -> Result<()>) -> FileResult<bool> {
+    /// As [`FileRegistry::add`], if `allow` has nothing against it when it is written: of an entry of
+    /// a server it is told what the file has of that server and of the key.
+    pub(super) fn add_if(
+        &self,
+        entry: &Entry,
+        allow: impl FnMut(&KnownKeys) -> Result<()>,
+    ) -> FileResult<bool> {
         let added = add_if(&self.path, false, entry, allow)?;
         if added {
             self.refresh();

@@ -10,6 +10,7 @@ use super::error::{FileResult, Kept, PathProblem, RegistryFileError};
 use super::guard::{self, FILE_MAX, Stamp, check_folders};
 use super::lock;
 use crate::error::Error;
+use crate::folder::sync_entry;
 use crate::size_limit::writing;
 use nix::unistd::geteuid;
 use std::fs::{self, File, OpenOptions};
@@ -90,7 +91,7 @@ impl Writer {
             return Ok(false);
         }
         let kept = match self.replace(edit) {
-            Ok(()) => return sync_folder(&self.path).map(|()| true).map_err(|e| self.failed(&e)),
+            Ok(()) => return sync_entry(&self.path).map(|()| true).map_err(|e| self.failed(&e)),
             Err(Failure::NotKept(kept)) => kept,
             // To change it in place takes less, or nothing.
             Err(Failure::Io(e)) if Error::of_file(&e) == Error::DiskFull && edit.from.is_some() => {
@@ -238,8 +239,4 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }

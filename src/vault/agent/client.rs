@@ -243,7 +243,7 @@ fn or_wait(done: Result<usize>, stream: &OwnedFd, events: PollFlags, deadline: D
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     match poll(&mut [PollFd::new(stream.as_fd(), events)], timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(0),
-        Err(_) => Err(Error::Io),
+        Err(errno) => Err(Error::of_call(&errno.into())),
     }
 }
 

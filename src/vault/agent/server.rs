@@ -57,7 +57,7 @@ impl Agent {
             fds.extend(clients.iter().map(|client| PollFd::new(client.stream.as_fd(), client.waits_for())));
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
-                waited => waited.map_err(|_| Error::Io)?,
+                waited => waited.map_err(|errno| Error::of_call(&errno.into()))?,
             };
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
             drop(fds);
@@ -99,15 +99,13 @@ impl Agent {
                 }
                 clients.push(Client::new(stream));
             }
-            // The next round finds a descriptor free.
-            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-                if clients.is_empty() {
-                    return false;
-                }
-                clients.remove(0);
-            }
-            // A client that gave up waiting needs nothing.
-            Err(_) => {}
+            Err(errno) => match Error::of_call(&errno.into()) {
+                Error::TooManyFiles | Error::NoBuffers if clients.is_empty() => return false,
+                // The next round finds a descriptor free.
+                Error::TooManyFiles | Error::NoBuffers => drop(clients.remove(0)),
+                // A client that gave up waiting needs nothing.
+                _ => {}
+            },
         }
         true
     }

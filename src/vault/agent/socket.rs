@@ -20,14 +20,9 @@ const BACKLOG: i32 = 128;
 /// A socket's file, as what it is rather than what it is called.
 pub(super) type Identity = (u64, u64);
 
+/// What a failed call on the socket or its file means.
 pub(super) fn error(errno: Errno) -> Error {
-    match errno {
-        Errno::ECONNREFUSED => Error::ConnectionRefused,
-        Errno::EAGAIN => Error::WouldBlock,
-        Errno::EADDRINUSE => Error::AddressInUse,
-        Errno::ECONNRESET | Errno::EPIPE | Errno::ENOTCONN | Errno::ECONNABORTED => Error::Closed,
-        errno => Error::of_file(&io::Error::from(errno)),
-    }
+    Error::of_call(&errno.into())
 }
 
 fn address(path: &Path) -> Result<UnixAddr> {

@@ -7,6 +7,7 @@
 
 use super::pin::Pin;
 use crate::crypto::wipe;
+use crate::decimal::digits;
 use crate::error::{Error, Result};
 use cryptoki_sys::CK_SLOT_ID;
 use std::path::PathBuf;
@@ -192,8 +193,7 @@ fn path(bytes: Vec<u8>) -> Result<PathBuf> {
 
 /// Decimal digits alone.
 fn number<N: std::str::FromStr>(text: &str) -> Result<N> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().ok_or(Error::InvalidArgument)
+    digits(text).ok_or(Error::InvalidArgument)
 }
 
 /// `major.minor`, or `major` alone.

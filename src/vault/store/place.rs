@@ -1,6 +1,7 @@
 //! Where a vault's file is: made so that nobody else ever could read it, opened only if that is so.
 
 use crate::error::{Error, Result};
+use crate::folder::sync_entry;
 use crate::size_limit::writing;
 use nix::unistd::geteuid;
 use std::fmt;
@@ -70,7 +71,7 @@ pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
         file.set_permissions(Permissions::from_mode(MODE))?;
         writing(|| file.write_all_at(contents, 0))?;
         file.sync_all()?;
-        sync_folder(path)
+        sync_entry(path)
     };
     let filled = lock(&file).and_then(|()| fill().map_err(|e| Error::of_file(&e)));
     if let Err(error) = filled {
@@ -94,7 +95,7 @@ pub(super) fn fill(file: &File, contents: &[u8]) -> Result<()> {
 /// Gives a file another name in its folder; the folder is on disk when this returns. A file of that name gives way.
 #[cfg(feature = "pkcs11")]
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).and_then(|()| sync_folder(to)).map_err(|e| Error::of_file(&e))
+    fs::rename(from, to).and_then(|()| sync_entry(to)).map_err(|e| Error::of_file(&e))
 }
 
 /// Puts a file of these bytes in the place of the one at `path`, whose lock the caller holds. It is on disk when this
@@ -115,13 +116,7 @@ pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
         return Err(Error::of_file(&e));
     }
     drop(file);
-    sync_folder(path).map_err(|e| Error::of_file(&e))
-}
-
-/// Brings the entry of `path` in its folder to the disk.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    sync_entry(path).map_err(|e| Error::of_file(&e))
 }
 
 /// Opens the file for reading and writing, and locks it.
