@@ -212,7 +212,9 @@ const char *curve_tun_result_message(int32_t result);
 
 // Whether the same call, made again after a while, may succeed though the program has changed nothing: then a loop that
 // accepts, or that connects, goes on ("Sockets" has a table). true for `CURVE_TUN_ERR_TIMEOUT` or
-// `CURVE_TUN_ERR_TOO_MANY_FILES`, say; not for `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose
+// vault is out looks the same; not for `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at
+// its end.
 //
 // false for `CURVE_TUN_OK`, and for a number that is no result. Threads: any.
 bool curve_tun_result_is_transient(int32_t result);
@@ -1174,11 +1176,13 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
 // | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
 // | others | ends | ends |
+// | `CURVE_TUN_ERR_WRONG_SERVER_KEY` | does not meet it | reports it, pauses, longer each time, tries again |
 //
 // A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
 // after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not
 // let in learns that by its first `curve_tun_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the
-// server goes away.
+// server goes away. A server whose vault is out for a while looks like one with another key
+// (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a server that has another key nothing.
 
 // A TCP port at which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;

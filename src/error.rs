@@ -399,6 +399,9 @@ impl Error {
     ///
     /// So a loop that accepts, or that connects, goes on after such an error, and ends with any other. `Closed` is none:
     /// it is said of an object that is at its end. A client whose server has closed connects anew.
+    /// `WrongServerKey` is one, since a server says nothing when its vault is out; but where it
+    /// lasts, the key at the client is the wrong one: so a client reports it, and waits longer from
+    /// try to try.
     pub const fn is_transient(self) -> bool {
         match self {
             // Time passed, or it was too early.
@@ -418,6 +421,9 @@ impl Error {
             | Error::RegistryFailed
             | Error::NotValidated
             | Error::Io => true,
+            // A server whose vault is out for a while looks like one with another key; and one with
+            // another key learns nothing by another try.
+            Error::WrongServerKey => true,
             // The call, an object, a peer, a key or a file is not as it would have to be.
             Error::Null
             | Error::InvalidArgument
@@ -429,7 +435,6 @@ impl Error {
             | Error::BadAddress
             | Error::WeakKey
             | Error::BadPacket
-            | Error::WrongServerKey
             | Error::CookieExpired
             | Error::UnknownPeer
             | Error::CounterExhausted
