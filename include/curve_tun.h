@@ -537,6 +537,8 @@ curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
 // if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
+// `CURVE_TUN_ERR_VAULT_PERMISSIONS` if others than its owner and group can read the PIN file, or
+// others than its owner can write it;
 // `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
 // `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails;
 // for the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
@@ -1174,9 +1176,9 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // | `CURVE_TUN_ERR_OUT_OF_MEMORY` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
+// | `CURVE_TUN_ERR_WRONG_SERVER_KEY` | does not meet it | reports it, pauses, longer each time, tries again |
 // | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
 // | others | ends | ends |
-// | `CURVE_TUN_ERR_WRONG_SERVER_KEY` | does not meet it | reports it, pauses, longer each time, tries again |
 //
 // A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
 // after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not

@@ -305,7 +305,7 @@ impl Error {
                 34,
                 "CURVE_TUN_ERR_VAULT_PERMISSIONS\0",
                 "vault_permissions",
-                "the vault's file is not a regular file that its owner alone can read\0",
+                "the file with the vault, its passphrase or PIN is no regular file, or open to others\0",
             ),
             Error::VaultCorrupt => (
                 35,

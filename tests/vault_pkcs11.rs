@@ -54,6 +54,14 @@ fn a_key_is_found_again_by_its_name_or_its_identifier_and_its_counter_goes_on() 
     let pin_file = hsm.folder().join("pin");
     fs::write(&pin_file, [PIN, b"\nmore"].concat()).unwrap();
     let with_file = format!("{uri}&pin-source=file:{}", pin_file.display());
+    for mode in [0o644, 0o660, 0o600] {
+        assert_eq!(
+            Pkcs11Vault::open(&with_file, None).err(),
+            Some(Error::VaultPermissions),
+            "not its own alone"
+        );
+        fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
     assert_eq!(Pkcs11Vault::open(&with_file, None).unwrap().public_key(), key);
     fs::write(&pin_file, PIN).unwrap();
     assert_eq!(Pkcs11Vault::open(&with_file, None).unwrap().public_key(), key, "its line may lack an end");
