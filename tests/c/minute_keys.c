@@ -1,8 +1,10 @@
 /*
- * A server's minute keys rotate as long as anything that was made with the server may need them, whoever has freed the
- * server itself: a connection without I/O, a listener, a socket that has not shaken hands.
+ * A server's minute keys rotate as long as anything that was made with the server may need them,
+ * whoever has freed the server itself: a connection without I/O, a listener, a socket that has not
+ * shaken hands.
  *
- * The library's clock is this program's: a test moves it a minute ahead, and waits until the timer has seen that.
+ * The library's clock is this program's: a test moves it a minute ahead, and waits until the timer
+ * has seen that.
  */
 
 #define _GNU_SOURCE
@@ -71,7 +73,8 @@ long syscall(long number, ...)
         __atomic_add_fetch(&waits, 1, __ATOMIC_SEQ_CST);
         argument[3] = (long)&look;
     }
-    return real(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
+    return real(number, argument[0], argument[1], argument[2], argument[3], argument[4],
+                argument[5]);
 }
 
 static void look_again(void)
@@ -81,8 +84,8 @@ static void look_again(void)
     nanosleep(&pause, NULL);
 }
 
-/* Moves the clock, and waits until what is due then has been done: of two waits that begin afterwards, the second one
- * comes after a look at the clock. There is one timer. */
+/* Moves the clock, and waits until what is due then has been done: of two waits that begin
+ * afterwards, the second one comes after a look at the clock. There is one timer. */
 static void pass_a_minute(void)
 {
     unsigned long begun;
@@ -178,12 +181,12 @@ static void *dial(void *argument)
 {
     struct dial *d = argument;
 
-    OK(curve_tun_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key, &d->world->options, -1,
-                         &d->socket));
+    OK(curve_tun_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key,
+                         &d->world->options, -1, &d->socket));
     return NULL;
 }
 
-/* A listener, and then a socket that has not shaken hands, of which the server and the listener are gone. */
+/* A listener, and then a socket that has not shaken hands, whose server and listener are gone. */
 static void sockets(struct world *w)
 {
     curve_tun_server *server = new_server(w);

@@ -100,14 +100,22 @@ impl Turnstile {
         let served = || self.count(Who::Honest) >= question;
         let asked = || held() + self.state.lock().unwrap().through > flood;
         wait_until("the honest client's question was not asked", || served() || asked());
+        self.let_through_until(question)
+    }
+
+    /// The same once the question was asked.
+    pub fn let_through_until(&self, question: usize) -> usize {
+        let count = |begun: &[Who], who| begun.iter().filter(|&&begun| begun == who).count();
         let before = self.count(Who::Flooder);
-        while !served() {
-            let begun = self.begun().len();
+        loop {
+            let begun = self.begun();
+            if count(&begun, Who::Honest) >= question {
+                return count(&begun, Who::Flooder).saturating_sub(before);
+            }
             self.let_through(1);
             // The thread that has let go of one has the next.
-            self.wait_until_begun(begun + 1);
+            self.wait_until_begun(begun.len() + 1);
         }
-        self.count(Who::Flooder) - before
     }
 }
 
