@@ -14,6 +14,8 @@ mod c_support;
 mod gate;
 #[path = "support/turnstile.rs"]
 mod turnstile;
+#[path = "support/wrapped.rs"]
+mod wrapped;
 
 use agent::AgentProcess;
 use c_support::examples::{Keys, PATIENCE, Server, examples, keygen};

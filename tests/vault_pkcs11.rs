@@ -7,9 +7,9 @@ mod softhsm;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::object::Attribute;
-use curve_tun::vault::{Answers, FileVault, Pkcs11Vault, Purpose, STEP, Vault};
+use curve_tun::vault::{Answers, FileVault, Pkcs11Vault, STEP, Vault};
 use curve_tun::{Error, PublicKey};
-use softhsm::{PIN, SoftHsm};
+use softhsm::{PIN, SoftHsm, counter};
 use std::fs;
 use std::process::Command;
 
@@ -19,11 +19,6 @@ fn generate(uri: &str) -> Pkcs11Vault {
 
 fn open(uri: &str) -> Result<Pkcs11Vault, Error> {
     Pkcs11Vault::open(uri, Some(PIN))
-}
-
-fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
-    let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
-    Ok(vault.counter_in(&nonce))
 }
 
 /// The module as another user of it in this process has it.
