@@ -14,13 +14,15 @@
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
 %% What whoever writes needs to know.
--type writer() :: #{connection := pid(), tcp := gen_tcp:socket(), nif := curve_tun_nif:connection(), _ => _}.
+-type writer() :: #{connection := pid(), tcp := gen_tcp:socket(),
+                    nif := curve_tun_nif:connection(), _ => _}.
 
-%% A map, for nobody suspends a sender while its release is changed: in the middle of its work it goes on
-%% with the code of another version, whose state has other fields.
--type sender() :: #{connection := pid(), tcp := gen_tcp:socket(), nif := curve_tun_nif:connection(),
-                    %% Requests of the connection that it has had, and what its pile failed with: nobody
-                    %% has been told that yet.
+%% A map, for nobody suspends a sender while its release is changed: in the middle of its work it goes
+%% on with the code of another version, whose state has other fields.
+-type sender() :: #{connection := pid(), tcp := gen_tcp:socket(),
+                    nif := curve_tun_nif:connection(),
+                    %% Requests of the connection that it has had, and what its pile failed with:
+                    %% nobody has been told that yet.
                     had := non_neg_integer(), result := ok | {error, atom()}, _ => _}.
 
 %% What a sender begins with beside its connection.
@@ -152,8 +154,8 @@ init(S) ->
 -type next() :: idle | work | keep.
 
 %% A failure is passed on without the arguments and values in it, and without the mailbox: see
-%% `curve_tun_report'. The state of another version comes in here: what it lacks it gets, and what is
-%% unknown to this one stays in it, for the way back.
+%% `curve_tun_report'. The state of another version comes in here: what it lacks it gets, and what
+%% is unknown to this one stays in it, for the way back.
 -spec loop(next(), map()) -> no_return().
 loop(Next, #{connection := Connection, had := _, result := _} = S) ->
     try step(Next, S) of
