@@ -17,25 +17,7 @@ all() -> [up_and_down_under_traffic].
 up_and_down_under_traffic(Config) ->
     Folder = filename:absname(proplists:get_value(priv_dir, Config)),
     {Old, New} = {version(Folder, "0.1.0", fun(_, Text) -> Text end), version(Folder, "0.1.1", fun next/2)},
-    {_, _, TestBeam} = code:get_object_code(curve_tun_test),
-    {ok, Node, _} = peer:start_link(#{connection => standard_io,
-                                      args => ["-pa", filename:join(Old, "ebin"),
-                                               "-pa", filename:dirname(filename:absname(TestBeam))]}),
-    ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [scenario, [New]], 150000)),
-    peer:stop(Node).
-
-%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
-outcome(Function, Arguments) ->
-    {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Function, Arguments)}) end),
-    receive
-        {'DOWN', Ref, process, Pid, {said, Said}} -> Said;
-        {'DOWN', Ref, process, Pid, Why} -> {died, Why}
-    end.
-
-attempt(Function, Arguments) ->
-    try apply(?MODULE, Function, Arguments)
-    catch Class:Reason:Stack -> {Class, Reason, Stack}
-    end.
+    curve_tun_test:in_a_node(?MODULE, scenario, [New], filename:join(Old, "ebin")).
 
 root(Folder) ->
     case filelib:is_regular(filename:join(Folder, "build_nif.sh")) of

@@ -7,34 +7,14 @@
 
 -compile([export_all, nowarn_export_all]).
 
-suite() -> [{timetrap, {seconds, 120}}].
+suite() -> [{timetrap, {seconds, 180}}].
 
 all() ->
     [connections_and_listeners_are_closed, a_handshake_is_closed, providers_open_again, files_open_again,
      many_times, deleted_and_not_loaded].
 
-%% Runs a function of this module in a node of its own.
 in_a_node(Function, Arguments) ->
-    Paths = lists:append([begin
-                              {_, _, Beam} = code:get_object_code(Module),
-                              ["-pa", filename:dirname(filename:absname(Beam))]
-                          end || Module <- [curve_tun, curve_tun_test]]),
-    {ok, Node, _} = peer:start_link(#{connection => standard_io, args => Paths}),
-    ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [Function, Arguments], 100000)),
-    peer:stop(Node).
-
-%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
-outcome(Function, Arguments) ->
-    {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Function, Arguments)}) end),
-    receive
-        {'DOWN', Ref, process, Pid, {said, Said}} -> Said;
-        {'DOWN', Ref, process, Pid, Why} -> {died, Why}
-    end.
-
-attempt(Function, Arguments) ->
-    try apply(?MODULE, Function, Arguments)
-    catch Class:Reason:Stack -> {Class, Reason, Stack}
-    end.
+    curve_tun_test:in_a_node(?MODULE, Function, Arguments).
 
 connections_and_listeners_are_closed(_) -> in_a_node(all_closed, []).
 a_handshake_is_closed(_) -> in_a_node(handshakes_closed, []).
