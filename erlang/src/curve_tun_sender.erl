@@ -9,7 +9,7 @@
 %%% receiving.
 -module(curve_tun_sender).
 
--export([send_many/2, start_link/3, enqueue/3, stop/1]).
+-export([send_many/2, start_link/3, enqueue/3, stop/1, look_again/1]).
 -export([init/1, loop/2, turn_comes/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
@@ -72,19 +72,31 @@ message(_Message) ->
 
 -spec send(curve_tun:socket(), [binary()]) -> ok | {error, atom()}.
 send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =:= node() ->
-    try curve_tun_nif:seal(Nif, Messages) of
-        ok -> ok;
+    try seal_and_write(Messages, #{connection => Connection, tcp => Tcp, nif => Nif}) of
         busy -> curve_tun_request:call(Connection, {send, Messages});
-        {error, Reason} -> {error, Reason};
-        Sealed -> turn(Sealed, #{connection => Connection, tcp => Tcp, nif => Nif})
+        Result -> Result
     catch
-        %% Another NIF was loaded meanwhile, or none: the connection was of the one before.
-        error:Reason when Reason =:= badarg; Reason =:= undef ->
-            curve_tun_request:reloaded(Connection),
-            {error, closed}
+        error:Reason:Stack when Reason =:= badarg; Reason =:= undef ->
+            case Stack of
+                %% Another NIF was loaded meanwhile, or none: the connection was of the one before.
+                [{curve_tun_nif, _, _, _} | _] ->
+                    curve_tun_request:reloaded(Connection),
+                    {error, closed};
+                _ ->
+                    erlang:raise(error, Reason, Stack)
+            end
     end;
 send({curve_tun_socket, Connection, _, _}, Messages) ->
     curve_tun_request:call(Connection, {send, Messages}).
+
+-spec seal_and_write([binary()], writer()) -> ok | busy | {error, atom()}.
+seal_and_write(Messages, #{nif := Nif} = S) ->
+    case curve_tun_nif:seal(Nif, Messages) of
+        ok -> ok;
+        busy -> busy;
+        {error, Reason} -> {error, Reason};
+        Sealed -> turn(Sealed, S)
+    end.
 
 -type sealed() :: {ok, Frames :: binary(), Rest :: [binary()]} | {error, atom(), Frames :: binary()}.
 
@@ -143,6 +155,13 @@ enqueue(Sender, From, Messages) ->
 -spec stop(pid()) -> ok.
 stop(Sender) ->
     Sender ! stop,
+    ok.
+
+%% Has the sender of the connection that calls look anew whose turn it is. Who has it, of a NIF that is
+%% not loaded any more, would never give it away.
+-spec look_again(pid()) -> ok.
+look_again(Sender) ->
+    Sender ! {turn, self()},
     ok.
 
 -spec init(sender()) -> no_return().

@@ -11,7 +11,7 @@ suite() -> [{timetrap, {seconds, 180}}].
 
 all() ->
     [connections_and_listeners_are_closed, a_handshake_is_closed, providers_open_again, files_open_again,
-     many_times, deleted_and_not_loaded].
+     many_times, under_traffic, in_a_turn, deleted_and_not_loaded].
 
 in_a_node(Function, Arguments) ->
     curve_tun_test:in_a_node(?MODULE, Function, Arguments).
@@ -20,6 +20,8 @@ connections_and_listeners_are_closed(_) -> in_a_node(all_closed, []).
 a_handshake_is_closed(_) -> in_a_node(handshakes_closed, []).
 providers_open_again(_) -> in_a_node(opened_again, []).
 many_times(_) -> in_a_node(again_and_again, []).
+under_traffic(_) -> in_a_node(again_and_again_under_traffic, []).
+in_a_turn(_) -> in_a_node(while_one_has_the_turn, []).
 deleted_and_not_loaded(_) -> in_a_node(deleted, []).
 files_open_again(Config) ->
     %% All suites of a run share their folder.
@@ -184,6 +186,69 @@ again_and_again() ->
     ok = may_come_in(),
     works(),
     unharmed(Before).
+
+%% With several who send and one who receives all along. Their calls load the module by themselves: who loads it explicitly
+%% at the same time may get no answer of OTP's code server, and is not waited for. Everybody else gets his.
+again_and_again_under_traffic() ->
+    Before = started(),
+    [begin
+         ok = may_come_in(),
+         {Client, Server} = pair(),
+         Callers = [spawn_monitor(fun() -> until_closed(Do) end) || Do <- [fun() -> curve_tun:recv(Server, infinity) end
+                                                        | lists:duplicate(3, fun() -> curve_tun:send(Client, <<"x">>) end)]],
+         %% They are under way.
+         <<"y">> = (fun() -> ok = curve_tun:send(Server, <<"y">>), curve_tun:recv(Client, 10000) end)(),
+         Loading = load_explicitly(),
+         [receive {'DOWN', Ref, process, Pid, Why} -> ?assertEqual(normal, Why) end || {Pid, Ref} <- Callers],
+         {ok, _} = curve_tun:public_key(),
+         exit(Loading, kill)
+     end || _ <- lists:seq(1, 20)],
+    until(fun() -> senders() =:= [] end),
+    ok = may_come_in(),
+    works(),
+    unharmed(Before).
+
+%% Gives the process that loads, once the module is purged.
+load_explicitly() ->
+    Caller = self(),
+    Loading = spawn_link(fun() ->
+                  true = code:delete(curve_tun_nif),
+                  _ = code:purge(curve_tun_nif),
+                  Caller ! {purged, self()},
+                  _ = code:load_file(curve_tun_nif)
+              end),
+    receive {purged, Loading} -> unlink(Loading), Loading end.
+
+%% One sends more than the peer takes, and has the turn. The sender waits for it, for another's message.
+while_one_has_the_turn() ->
+    Before = started(),
+    {Client, _} = pair([{send_timeout, infinity}], []),
+    Test = self(),
+    Sending = fun(Messages) ->
+                  spawn_link(fun() ->
+                      Test ! {self(), curve_tun:send_many(Client, Messages)},
+                      receive stop -> ok end
+                  end)
+              end,
+    Writer = Sending(lists:duplicate(2000, <<0:(8 * 65000)>>)),
+    until(fun() -> {status, waiting} =:= process_info(Writer, status) end),
+    Other = Sending([<<"x">>]),
+    Waits = fun(Sender) -> process_info(Sender, current_function) =:= {current_function, {curve_tun_sender, turn_comes, 2}} end,
+    until(fun() -> senders() =/= [] andalso lists:all(Waits, senders()) end),
+    Loading = load_explicitly(),
+    {ok, _} = curve_tun:public_key(),
+    exit(Loading, kill),
+    [receive {Pid, Said} -> ?assertEqual({error, closed}, Said) end || Pid <- [Writer, Other]],
+    %% The writer lives on; nobody waits for his turn.
+    until(fun() -> senders() =:= [] end),
+    [begin unlink(Pid), Pid ! stop end || Pid <- [Writer, Other]],
+    ok = may_come_in(),
+    works(),
+    unharmed(Before).
+
+senders() ->
+    [Pid || Pid <- processes(), {dictionary, D} <- [process_info(Pid, dictionary)],
+            lists:member({'$initial_call', {curve_tun_sender, init, 1}}, D)].
 
 until_closed(Do) ->
     case Do() of
