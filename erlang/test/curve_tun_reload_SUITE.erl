@@ -187,17 +187,19 @@ again_and_again() ->
     works(),
     unharmed(Before).
 
-%% With several who send and one who receives all along. Their calls load the module by themselves: who loads it explicitly
-%% at the same time may get no answer of OTP's code server, and is not waited for. Everybody else gets his.
+%% With several who send and one who receives all along. Their calls load the module by themselves: who
+%% loads it explicitly at the same time may get no answer of OTP's code server, and is not waited for.
 again_and_again_under_traffic() ->
     Before = started(),
     [begin
          ok = may_come_in(),
          {Client, Server} = pair(),
-         Callers = [spawn_monitor(fun() -> until_closed(Do) end) || Do <- [fun() -> curve_tun:recv(Server, infinity) end
-                                                        | lists:duplicate(3, fun() -> curve_tun:send(Client, <<"x">>) end)]],
+         Sends = lists:duplicate(3, fun() -> curve_tun:send(Client, <<"x">>) end),
+         Calls = [fun() -> curve_tun:recv(Server, infinity) end | Sends],
+         Callers = [spawn_monitor(fun() -> until_closed(Call) end) || Call <- Calls],
          %% They are under way.
-         <<"y">> = (fun() -> ok = curve_tun:send(Server, <<"y">>), curve_tun:recv(Client, 10000) end)(),
+         ok = curve_tun:send(Server, <<"y">>),
+         <<"y">> = curve_tun:recv(Client, 10000),
          Loading = load_explicitly(),
          [receive {'DOWN', Ref, process, Pid, Why} -> ?assertEqual(normal, Why) end || {Pid, Ref} <- Callers],
          {ok, _} = curve_tun:public_key(),
@@ -233,8 +235,8 @@ while_one_has_the_turn() ->
     Writer = Sending(lists:duplicate(2000, <<0:(8 * 65000)>>)),
     until(fun() -> {status, waiting} =:= process_info(Writer, status) end),
     Other = Sending([<<"x">>]),
-    Waits = fun(Sender) -> process_info(Sender, current_function) =:= {current_function, {curve_tun_sender, turn_comes, 2}} end,
-    until(fun() -> senders() =/= [] andalso lists:all(Waits, senders()) end),
+    Where = {current_function, {curve_tun_sender, turn_comes, 2}},
+    until(fun() -> [process_info(Pid, current_function) || Pid <- senders()] =:= [Where] end),
     Loading = load_explicitly(),
     {ok, _} = curve_tun:public_key(),
     exit(Loading, kill),
