@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 void fail(const char *what, const char *why)
 {
@@ -53,11 +54,15 @@ void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTE
 size_t read_secret_line(const char *path, void *line, size_t size)
 {
     FILE *file = fopen(path, "r");
+    struct stat status;
     size_t len;
     char *end;
 
-    if (file == NULL)
+    if (file == NULL || fstat(fileno(file), &status) != 0)
         fail(path, strerror(errno));
+    /* As the tool does. Its group may read it: so service managers hand secrets to a service's user. */
+    if (S_ISREG(status.st_mode) && (status.st_mode & 027) != 0)
+        fail(path, "others can read or change it");
     /* No copy of the secret is to stay behind in the stream's buffer. */
     setvbuf(file, NULL, _IONBF, 0);
     len = fread(line, 1, size, file);

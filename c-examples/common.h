@@ -23,7 +23,8 @@ uint16_t port_argument(const char *text);
 /* A public key from its text. */
 void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-/* Reads the first line of a file, without its end; gives its length. It must fit with the end. The caller wipes it. */
+/* Reads the first line of a file, without its end; gives its length. It must fit with the end. The
+ * caller wipes it. A file that others than its owner and group can read is refused. */
 size_t read_secret_line(const char *path, void *line, size_t size);
 
 /* A vault that is kept: "vault:FILE" in a file, "agent:SOCKET" by the agent at a socket, or in the token of a URI,

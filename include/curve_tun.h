@@ -219,7 +219,9 @@ const char *curve_tun_result_message(int32_t result);
 
 // Whether the same call, made again after a while, may succeed though the program has changed nothing: then a loop that
 // accepts, or that connects, goes on ("Sockets" has a table). true for `CURVE_TUN_ERR_TIMEOUT` or
-// `CURVE_TUN_ERR_TOO_MANY_FILES`, say; not for `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose
+// vault is out looks the same; not for `CURVE_TUN_ERR_CLOSED`, which is said of an object that is
+// at its end.
 //
 // false for `CURVE_TUN_OK`, and for a number that is no result. Threads: any.
 bool curve_tun_result_is_transient(int32_t result);
@@ -542,6 +544,8 @@ curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
 // if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
+// `CURVE_TUN_ERR_VAULT_PERMISSIONS` if others than its owner and group can read the PIN file, or
+// others than its owner can write it;
 // `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
 // `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails;
 // for the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
@@ -1180,13 +1184,15 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // | `CURVE_TUN_ERR_NO_BUFFERS` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
 // | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
+// | `CURVE_TUN_ERR_WRONG_SERVER_KEY` | does not meet it | reports it, pauses, longer each time, tries again |
 // | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
 // | others | ends | ends |
 //
 // A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
 // after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not
 // let in learns that by its first `curve_tun_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the
-// server goes away.
+// server goes away. A server whose vault is out for a while looks like one with another key
+// (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a server that has another key nothing.
 
 // A TCP port at which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;

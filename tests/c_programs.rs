@@ -123,6 +123,11 @@ fn slow_vault() {
 }
 
 #[test]
+fn minute_keys_rotate_for_whom_a_server_that_is_freed_has_left() {
+    run("minute_keys", "--leak-check=full");
+}
+
+#[test]
 fn misuse() {
     run("misuse", "--leak-check=full");
 }

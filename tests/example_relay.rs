@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
@@ -37,7 +38,9 @@ impl Site {
         let server_keys = keygen();
         let server =
             Server::start("echo_server", &[], &server_keys, &[&Keys { public: key, secret: String::new() }]);
-        fs::write(folder.path().join("passphrase"), [PASSPHRASE, b"\n"].concat()).unwrap();
+        let passphrase = folder.path().join("passphrase");
+        fs::write(&passphrase, [PASSPHRASE, b"\n"].concat()).unwrap();
+        fs::set_permissions(&passphrase, PermissionsExt::from_mode(0o600)).unwrap();
         let site = Site { folder, key, server };
         let at = format!("[127.0.0.1]:{}", site.server.port);
         site.add("registry", "127.0.0.1", client.public);

@@ -16,6 +16,7 @@ use curve_tun::vault::{Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -135,6 +136,7 @@ fn servers_and_clients_run_on_a_key_in_a_token() {
     let hsm = softhsm::SoftHsm::get();
     let pin = hsm.folder().join("pin");
     fs::write(&pin, softhsm::PIN).unwrap();
+    fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
     let made = |token: &str| {
         let uri = hsm.uri(token, "key");
         let public = Pkcs11Vault::generate(&uri, Some(softhsm::PIN)).unwrap().public_key();
@@ -167,6 +169,12 @@ fn lines_and_files_come_back_to_echo_client() {
         let secret_file = folder.join("secret");
         fs::write(&secret_file, format!("{}\n", client.secret)).unwrap();
         let from_file = format!("@{}", secret_file.display());
+        fs::set_permissions(&secret_file, fs::Permissions::from_mode(0o644)).unwrap();
+        let exposed = echo(&from_file, &[], b"by file\n");
+        assert_eq!(exposed.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&exposed.stderr);
+        assert!(said.contains("others can read or change it"), "{said}");
+        fs::set_permissions(&secret_file, fs::Permissions::from_mode(0o600)).unwrap();
         prints(&echo(&from_file, &[], b"by file\n"), b"by file\n");
         fs::write(&secret_file, format!("{}x\n", client.secret)).unwrap();
         let refused = echo(&from_file, &[], b"by file\n");

@@ -5,60 +5,34 @@ mod support;
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{Answers, MemoryVault, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::wrapped::{Before, Call, Wrapped};
 
 const SOON: Timeout = Some(Duration::from_secs(20));
 
 /// A vault at a distance: before each box it does what it is told.
-struct Distant {
-    inner: MemoryVault,
-    before: fn() -> Result<()>,
+struct Far {
+    does: fn() -> Result<()>,
     calls: AtomicUsize,
 }
 
+type Distant = Wrapped<Far>;
+
 impl Distant {
-    fn new(before: fn() -> Result<()>) -> Arc<Distant> {
-        Arc::new(Distant { inner: MemoryVault::generate().unwrap(), before, calls: AtomicUsize::new(0) })
+    fn new(does: fn() -> Result<()>) -> Arc<Distant> {
+        Wrapped::around(Far { does, calls: AtomicUsize::new(0) })
     }
 }
 
-impl Vault for Distant {
-    fn public_key(&self) -> PublicKey {
-        self.inner.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<LongTermNonce> {
+impl Before for Far {
+    fn call(&self, _: &Call) -> Result<()> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        (self.before)()?;
-        self.inner.box_seal(p, peer, message, sealed)
-    }
-
-    fn box_open(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<()> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        (self.before)()?;
-        self.inner.box_open(p, peer, nonce, sealed, out)
-    }
-
-    fn answers(&self) -> Answers {
-        Answers::Later
+        (self.does)()
     }
 }
 
@@ -110,7 +84,7 @@ fn handshakes_with_a_distant_vault_and_registry_run_side_by_side() {
     });
     // The server's vault alone would need 40 * 3 * 50 ms one after the other.
     assert!(begun.elapsed() < Duration::from_secs(6), "one after the other: {:?}", begun.elapsed());
-    assert_eq!(vault.calls.load(Ordering::Relaxed), 3 * 40);
+    assert_eq!(vault.before.calls.load(Ordering::Relaxed), 3 * 40);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod gate;
 #[path = "support/turnstile.rs"]
 mod turnstile;
+#[path = "support/wrapped.rs"]
+mod wrapped;
 
 use curve_tun::net::{Listener, Socket};
 use curve_tun::vault::Vault;

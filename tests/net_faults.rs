@@ -1,9 +1,12 @@
 //! Defects of a program's own, and of the system, at a listener: each costs one handshake, or a pause, and no more.
 
+#[path = "support/wrapped.rs"]
+mod wrapped;
+
 use curve_tun::connection::{Connection, Options};
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{Answers, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use wrapped::{Before, Call, Wrapped};
 
 /// Long enough for anything that is to happen; a test that needs it all has failed.
 const SOON: Timeout = Some(Duration::from_secs(60));
@@ -27,7 +31,6 @@ enum At {
 }
 
 struct Defective {
-    inner: MemoryVault,
     at: At,
     answers: Answers,
     met: AtomicUsize,
@@ -41,31 +44,12 @@ impl Defective {
     }
 }
 
-impl Vault for Defective {
-    fn public_key(&self) -> PublicKey {
-        self.inner.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<LongTermNonce> {
-        self.inner.box_seal(p, peer, message, sealed)
-    }
-
-    fn box_open(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<()> {
-        self.pass(if p == Purpose::Hello { At::Hello } else { At::Vouch });
-        self.inner.box_open(p, peer, nonce, sealed, out)
+impl Before for Defective {
+    fn call(&self, call: &Call) -> Result<()> {
+        if call.opens {
+            self.pass(if call.purpose == Purpose::Hello { At::Hello } else { At::Vouch });
+        }
+        Ok(())
     }
 
     fn answers(&self) -> Answers {
@@ -73,29 +57,28 @@ impl Vault for Defective {
         self.answers
     }
 
-    fn calls_at_once(&self) -> usize {
+    fn calls_at_once(&self) -> Option<usize> {
         self.pass(At::CallsAtOnce);
-        2
+        Some(2)
     }
 }
 
-struct Judge(Arc<Defective>);
+struct Judge(Arc<Wrapped<Defective>>);
 
 impl Registry for Judge {
     fn verify(&self, _: &Candidate) -> Result<bool> {
-        self.0.pass(At::Verify);
+        self.0.before.pass(At::Verify);
         Ok(true)
     }
 
     fn answers(&self) -> Answers {
-        self.0.pass(At::RegistryAnswers);
-        self.0.answers
+        self.0.before.pass(At::RegistryAnswers);
+        self.0.before.answers
     }
 }
 
-fn defective(at: At, answers: Answers) -> (Arc<Defective>, Listener) {
-    let inner = MemoryVault::generate().unwrap();
-    let vault = Arc::new(Defective { inner, at, answers, met: AtomicUsize::new(0) });
+fn defective(at: At, answers: Answers) -> (Arc<Wrapped<Defective>>, Listener) {
+    let vault = Wrapped::around(Defective { at, answers, met: AtomicUsize::new(0) });
     let registry = Arc::new(Judge(vault.clone()));
     let server = TimedServer::new(vault.clone(), registry, Options::default()).unwrap();
     (vault, Listener::bind("127.0.0.1", 0, server).unwrap())

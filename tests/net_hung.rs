@@ -4,6 +4,8 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/wrapped.rs"]
+mod wrapped;
 
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};

@@ -5,7 +5,7 @@ mod support;
 use curve_tun::connection::{HandshakeEvent, HandshakeOutcome as Outcome, Options};
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::MemoryRegistry;
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
@@ -13,28 +13,17 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
+use support::wrapped::{Before, Call, Wrapped};
 
 const SOON: Timeout = Some(Duration::from_secs(60));
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A vault at a distance that is out of order.
-struct Broken(Arc<MemoryVault>);
+struct Broken;
 
-impl Vault for Broken {
-    fn public_key(&self) -> PublicKey {
-        self.0.public_key()
-    }
-
-    fn box_seal(&self, _: Purpose, _: &PublicKey, _: &[u8], _: &mut [u8]) -> Result<LongTermNonce> {
+impl Before for Broken {
+    fn call(&self, _: &Call) -> Result<()> {
         Err(Error::VaultFailed)
-    }
-
-    fn box_open(&self, _: Purpose, _: &PublicKey, _: &[u8], _: &[u8], _: &mut [u8]) -> Result<()> {
-        Err(Error::VaultFailed)
-    }
-
-    fn answers(&self) -> Answers {
-        Answers::Later
     }
 }
 
@@ -97,7 +86,7 @@ impl Site {
 
 #[test]
 fn a_vault_that_fails_is_told_to_the_server_and_looks_like_another_key_to_the_client() {
-    let site = Site::of(Arc::new(Broken(memory())), Options::default());
+    let site = Site::of(Wrapped::around(Broken), Options::default());
     let accepting = site.accepting();
     assert_eq!(site.connect(site.client.clone()).err(), Some(Error::WrongServerKey));
     assert_eq!(site.next(), (None, Outcome::Refused(Error::VaultFailed)));

@@ -9,6 +9,8 @@
 mod gate;
 #[path = "support/turnstile.rs"]
 mod turnstile;
+#[path = "support/wrapped.rs"]
+mod wrapped;
 
 use curve_tun::registry::{Candidate, Registry, TellVerdict};
 use curve_tun::vault::{Answers, Vault};

@@ -7,12 +7,13 @@ use curve_tun::connection::{
     Answer, Connection, HandshakeEvent, HandshakeOutcome as Outcome, Options, Server,
 };
 use curve_tun::registry::MemoryRegistry;
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{Answers, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Weak};
 use support::providers::{LaterVault, TestRegistry};
+use support::wrapped::{Before, Call, Wrapped};
 use support::{HOME, World, carry, settle, take};
 
 /// What an observer was told, in order.
@@ -45,29 +46,14 @@ fn refused(error: Error) -> (Option<PublicKey>, Outcome) {
 
 /// A vault that fails, or panics, at some boxes.
 struct Failing {
-    inner: MemoryVault,
     at: Purpose,
     fails: fn() -> Result<()>,
     answers: Answers,
 }
 
-impl Vault for Failing {
-    fn public_key(&self) -> PublicKey {
-        self.inner.public_key()
-    }
-
-    fn box_seal(&self, p: Purpose, peer: &PublicKey, m: &[u8], sealed: &mut [u8]) -> Result<LongTermNonce> {
-        if p == self.at {
-            (self.fails)()?;
-        }
-        self.inner.box_seal(p, peer, m, sealed)
-    }
-
-    fn box_open(&self, p: Purpose, peer: &PublicKey, n: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<()> {
-        if p == self.at {
-            (self.fails)()?;
-        }
-        self.inner.box_open(p, peer, n, sealed, out)
+impl Before for Failing {
+    fn call(&self, call: &Call) -> Result<()> {
+        if call.purpose == self.at { (self.fails)() } else { Ok(()) }
     }
 
     fn answers(&self) -> Answers {
@@ -79,8 +65,8 @@ fn failing(at: Purpose, answers: Answers, fails: fn() -> Result<()>) -> World {
     let client = Arc::new(MemoryVault::generate().unwrap());
     let registry = MemoryRegistry::new();
     registry.add(HOME.into(), client.public_key());
-    let vault = Failing { inner: MemoryVault::generate().unwrap(), at, fails, answers };
-    World::of(client, Arc::new(vault), Arc::new(registry), Options::default())
+    let vault = Wrapped::around(Failing { at, fails, answers });
+    World::of(client, vault, Arc::new(registry), Options::default())
 }
 
 /// Carries bytes both ways, with the server's requests answered; gives the server's error and what

@@ -5,15 +5,16 @@ mod c_support;
 mod support;
 
 use c_support::examples::{PATIENCE, Server, keygen, wait_until};
+use curve_tun::Error;
 use curve_tun::net::Socket;
 use curve_tun::registry::{Candidate, MemoryRegistry, Registry};
-use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
-use curve_tun::{Error, PublicKey};
+use curve_tun::vault::{Answers, Vault};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use support::wrapped::{Before, Call, Wrapped};
 use support::{HOME, World};
 
 /// Lets threads pass in pairs: each waits until another is here at the same time.
@@ -35,48 +36,24 @@ impl Pairs {
     }
 }
 
-/// A vault, or a registry, in which two threads are always at the same time.
-struct Together<T> {
-    inner: T,
+/// A registry in which two threads are always at the same time, as they are in a vault before
+/// whose calls they meet.
+struct Together {
+    inner: MemoryRegistry,
     pairs: Pairs,
 }
 
-impl<T> Together<T> {
-    fn new(inner: T) -> Arc<Together<T>> {
-        Arc::new(Together { inner, pairs: Pairs::default() })
+impl Before for Pairs {
+    fn call(&self, _: &Call) -> Result<(), Error> {
+        self.meet()
+    }
+
+    fn answers(&self) -> Answers {
+        Answers::Now
     }
 }
 
-impl Vault for Together<MemoryVault> {
-    fn public_key(&self) -> PublicKey {
-        self.inner.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<LongTermNonce, Error> {
-        self.pairs.meet()?;
-        self.inner.box_seal(purpose, peer, message, sealed)
-    }
-
-    fn box_open(
-        &self,
-        purpose: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        message: &mut [u8],
-    ) -> Result<(), Error> {
-        self.pairs.meet()?;
-        self.inner.box_open(purpose, peer, nonce, sealed, message)
-    }
-}
-
-impl Registry for Together<MemoryRegistry> {
+impl Registry for Together {
     fn verify(&self, candidate: &Candidate) -> Result<bool, Error> {
         self.pairs.meet()?;
         self.inner.verify(candidate)
@@ -85,11 +62,12 @@ impl Registry for Together<MemoryRegistry> {
 
 #[test]
 fn a_server_holds_no_lock_while_vault_or_registry_work() {
-    let vaults = [(); 2].map(|()| Together::new(MemoryVault::generate().unwrap()));
+    let vaults = [(); 2].map(|()| Wrapped::around(Pairs::default()));
     let registry = MemoryRegistry::new();
     registry.add(HOME.into(), vaults[0].public_key());
+    let registry = Arc::new(Together { inner: registry, pairs: Pairs::default() });
     let [client_vault, server_vault] = vaults;
-    let world = World::of(client_vault, server_vault, Together::new(registry), Default::default());
+    let world = World::of(client_vault, server_vault, registry, Default::default());
     thread::scope(|scope| {
         // `connected` fails if any call gave up waiting for the other thread.
         let handshakes: Vec<_> =

@@ -7,9 +7,9 @@ mod softhsm;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::object::Attribute;
-use curve_tun::vault::{Answers, FileVault, Pkcs11Vault, Purpose, STEP, Vault};
+use curve_tun::vault::{Answers, FileVault, Pkcs11Vault, STEP, Vault};
 use curve_tun::{Error, PublicKey};
-use softhsm::{PIN, SoftHsm};
+use softhsm::{PIN, SoftHsm, counter};
 use std::fs;
 use std::process::Command;
 
@@ -19,11 +19,6 @@ fn generate(uri: &str) -> Pkcs11Vault {
 
 fn open(uri: &str) -> Result<Pkcs11Vault, Error> {
     Pkcs11Vault::open(uri, Some(PIN))
-}
-
-fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
-    let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
-    Ok(vault.counter_in(&nonce))
 }
 
 /// The module as another user of it in this process has it.
@@ -54,6 +49,14 @@ fn a_key_is_found_again_by_its_name_or_its_identifier_and_its_counter_goes_on() 
     let pin_file = hsm.folder().join("pin");
     fs::write(&pin_file, [PIN, b"\nmore"].concat()).unwrap();
     let with_file = format!("{uri}&pin-source=file:{}", pin_file.display());
+    for mode in [0o644, 0o660, 0o600] {
+        assert_eq!(
+            Pkcs11Vault::open(&with_file, None).err(),
+            Some(Error::VaultPermissions),
+            "not its own alone"
+        );
+        fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
     assert_eq!(Pkcs11Vault::open(&with_file, None).unwrap().public_key(), key);
     fs::write(&pin_file, PIN).unwrap();
     assert_eq!(Pkcs11Vault::open(&with_file, None).unwrap().public_key(), key, "its line may lack an end");

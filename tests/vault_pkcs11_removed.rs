@@ -3,14 +3,9 @@
 #[path = "support/softhsm.rs"]
 mod softhsm;
 
-use curve_tun::vault::{Pkcs11Vault, Purpose, Vault};
-use curve_tun::{Error, PublicKey};
-use softhsm::{PIN, Removable, SoftHsm};
-
-fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
-    let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
-    Ok(vault.counter_in(&nonce))
-}
+use curve_tun::Error;
+use curve_tun::vault::Pkcs11Vault;
+use softhsm::{PIN, Removable, SoftHsm, counter};
 
 #[test]
 fn a_token_that_comes_back_is_used_again_and_a_wrong_pin_is_tried_once() {

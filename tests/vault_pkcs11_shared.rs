@@ -5,31 +5,11 @@
 mod softhsm;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use curve_tun::vault::{Pkcs11Vault, Purpose, Vault};
-use curve_tun::{Error, PublicKey};
-use softhsm::{PIN, Removable, SoftHsm};
+use curve_tun::Error;
+use curve_tun::vault::Pkcs11Vault;
+use softhsm::{PIN, Removable, SoftHsm, counter, until_not};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Long enough for anything that is to happen; a test that needs it all has failed.
-const SOON: Duration = Duration::from_secs(30);
-
-fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
-    let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
-    Ok(vault.counter_in(&nonce))
-}
-
-/// The first result that is not this error.
-fn until_not(error: Error, mut call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
-    let end = Instant::now() + SOON;
-    loop {
-        let result = call();
-        if result != Err(error) || Instant::now() > end {
-            return result;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 #[test]
 fn a_module_that_another_part_of_the_process_has_initialised_is_left_alone() {

@@ -21,6 +21,7 @@ fn a_pin_is_kept_once_while_a_vault_is_open_and_not_after() {
     let mut letters: Vec<u8> = (0..24).map(|i| b'a' + (i * 5 + 3) % 26).collect();
     let pin_file = hsm.folder().join("wiped-pin");
     std::fs::write(&pin_file, &letters).unwrap();
+    std::fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     hsm.init_token("wiped", &pin_file);
     let pin = Needle::take(&mut letters);
     assert_eq!(pin.count(), 0, "before");

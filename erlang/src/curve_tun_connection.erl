@@ -419,9 +419,14 @@ told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
 %% The NIF's module was deleted and loaded again: the connection, or what it needs for its handshake, is of the one before.
 %% Nothing of that can be saved but the messages that have come.
 -spec nif_is_gone(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-nif_is_gone(_Type, _Event, _State, #data{linger = Linger}) when Linger =/= none ->
+nif_is_gone(Type, _Event, State, #data{sender = Sender} = D) ->
+    _ = [curve_tun_sender:look_again(Pid) || {Pid, _} <- [Sender]],
+    nif_is_gone(Type, State, D).
+
+-spec nif_is_gone(gen_statem:event_type(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
+nif_is_gone(_Type, _State, #data{linger = Linger}) when Linger =/= none ->
     {stop, normal};
-nif_is_gone(Type, _Event, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D) ->
+nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D) ->
     _ = [gen_statem:reply(From, {error, closed}) || {call, From} <- [Type]],
     %% What a listener has for its clients is of the one before, too.
     _ = [gen_server:cast(Pid, reloaded) || {Pid, _} <- [Listener]],

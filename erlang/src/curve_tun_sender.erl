@@ -9,18 +9,24 @@
 %%% receiving.
 -module(curve_tun_sender).
 
--export([send_many/2, start_link/3, enqueue/3, stop/1]).
+-export([send_many/2, start_link/3, enqueue/3, stop/1, look_again/1]).
 -export([init/1, loop/2, turn_comes/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
--record(sender, {
-    connection :: pid(),
-    tcp :: gen_tcp:socket(),
-    nif :: curve_tun_nif:connection(),
-    %% Requests of the connection that it has had, and what its pile failed with: nobody has been told that yet.
-    had = 0 :: non_neg_integer(),
-    result = ok :: ok | {error, atom()}
-}).
+%% What whoever writes needs to know.
+-type writer() :: #{connection := pid(), tcp := gen_tcp:socket(),
+                    nif := curve_tun_nif:connection(), _ => _}.
+
+%% A map, for nobody suspends a sender while its release is changed: in the middle of its work it goes
+%% on with the code of another version, whose state has other fields.
+-type sender() :: #{connection := pid(), tcp := gen_tcp:socket(),
+                    nif := curve_tun_nif:connection(),
+                    %% Requests of the connection that it has had, and what its pile failed with:
+                    %% nobody has been told that yet.
+                    had := non_neg_integer(), result := ok | {error, atom()}, _ => _}.
+
+%% What a sender begins with beside its connection.
+-define(FRESH, #{had => 0, result => ok}).
 
 -define(MESSAGE_MAX, 65503).
 %% How much is collected at most before it is sealed, in messages and in bytes.
@@ -66,38 +72,50 @@ message(_Message) ->
 
 -spec send(curve_tun:socket(), [binary()]) -> ok | {error, atom()}.
 send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =:= node() ->
-    try curve_tun_nif:seal(Nif, Messages) of
-        ok -> ok;
+    try seal_and_write(Messages, #{connection => Connection, tcp => Tcp, nif => Nif}) of
         busy -> curve_tun_request:call(Connection, {send, Messages});
-        {error, Reason} -> {error, Reason};
-        Sealed -> turn(Sealed, #sender{connection = Connection, tcp = Tcp, nif = Nif})
+        Result -> Result
     catch
-        %% Another NIF was loaded meanwhile, or none: the connection was of the one before.
-        error:Reason when Reason =:= badarg; Reason =:= undef ->
-            curve_tun_request:reloaded(Connection),
-            {error, closed}
+        error:Reason:Stack when Reason =:= badarg; Reason =:= undef ->
+            case Stack of
+                %% Another NIF was loaded meanwhile, or none: the connection was of the one before.
+                [{curve_tun_nif, _, _, _} | _] ->
+                    curve_tun_request:reloaded(Connection),
+                    {error, closed};
+                _ ->
+                    erlang:raise(error, Reason, Stack)
+            end
     end;
 send({curve_tun_socket, Connection, _, _}, Messages) ->
     curve_tun_request:call(Connection, {send, Messages}).
 
+-spec seal_and_write([binary()], writer()) -> ok | busy | {error, atom()}.
+seal_and_write(Messages, #{nif := Nif} = S) ->
+    case curve_tun_nif:seal(Nif, Messages) of
+        ok -> ok;
+        busy -> busy;
+        {error, Reason} -> {error, Reason};
+        Sealed -> turn(Sealed, S)
+    end.
+
 -type sealed() :: {ok, Frames :: binary(), Rest :: [binary()]} | {error, atom(), Frames :: binary()}.
 
 %% What is done in a turn, from the first seal on.
--spec turn(sealed(), #sender{}) -> ok | {error, atom()}.
+-spec turn(sealed(), writer()) -> ok | {error, atom()}.
 turn(Sealed, S) ->
     Result = write(Sealed, S),
     end_turn(S),
     Result.
 
--spec end_turn(#sender{}) -> ok.
-end_turn(#sender{nif = Nif, connection = Connection}) ->
+-spec end_turn(writer()) -> ok.
+end_turn(#{nif := Nif, connection := Connection}) ->
     case curve_tun_nif:written(Nif) of
         ok -> ok;
         {next, Pid} -> Pid ! {turn, Connection}, ok
     end.
 
--spec write(sealed(), #sender{}) -> ok | {error, atom()}.
-write({ok, Frames, Rest}, #sender{tcp = Tcp, nif = Nif} = S) ->
+-spec write(sealed(), writer()) -> ok | {error, atom()}.
+write({ok, Frames, Rest}, #{tcp := Tcp, nif := Nif} = S) ->
     case gen_tcp:send(Tcp, Frames) of
         ok ->
             case Rest =:= [] orelse curve_tun_nif:seal(Nif, Rest) of
@@ -109,13 +127,13 @@ write({ok, Frames, Rest}, #sender{tcp = Tcp, nif = Nif} = S) ->
         {error, {timeout, _}} -> fail(timeout, S);
         {error, _} -> fail(closed, S)
     end;
-write({error, Reason, Frames}, #sender{tcp = Tcp} = S) ->
+write({error, Reason, Frames}, #{tcp := Tcp} = S) ->
     _ = gen_tcp:send(Tcp, Frames),
     fail(Reason, S).
 
 %% A packet that was sent in part cannot be resumed, so every failure ends the connection.
--spec fail(atom(), #sender{}) -> {error, atom()}.
-fail(Reason, #sender{nif = Nif, connection = Connection}) ->
+-spec fail(atom(), writer()) -> {error, atom()}.
+fail(Reason, #{nif := Nif, connection := Connection}) ->
     ok = curve_tun_nif:end_sending(Nif),
     curve_tun_request:send_failed(Connection, Reason),
     {error, Reason}.
@@ -125,7 +143,7 @@ fail(Reason, #sender{nif = Nif, connection = Connection}) ->
 %% Starts the sender of a connection, which is the caller.
 -spec start_link(pid(), gen_tcp:socket(), curve_tun_nif:connection()) -> pid().
 start_link(Connection, Tcp, Nif) ->
-    proc_lib:spawn_link(?MODULE, init, [#sender{connection = Connection, tcp = Tcp, nif = Nif}]).
+    proc_lib:spawn_link(?MODULE, init, [?FRESH#{connection => Connection, tcp => Tcp, nif => Nif}]).
 
 %% Has messages sent for a caller of the connection, who gets the reply.
 -spec enqueue(pid(), gen_statem:from(), [binary()]) -> ok.
@@ -139,7 +157,14 @@ stop(Sender) ->
     Sender ! stop,
     ok.
 
--spec init(#sender{}) -> no_return().
+%% Has the sender of the connection that calls look anew whose turn it is. Who has it, of a NIF that is
+%% not loaded any more, would never give it away.
+-spec look_again(pid()) -> ok.
+look_again(Sender) ->
+    Sender ! {turn, self()},
+    ok.
+
+-spec init(sender()) -> no_return().
 init(S) ->
     process_flag(trap_exit, true),
     loop(idle, S).
@@ -147,10 +172,11 @@ init(S) ->
 %% What is to be done next: wait, write what is on the pile, or keep the turn for a moment.
 -type next() :: idle | work | keep.
 
-%% A failure is passed on without the arguments and values in it, and without the mailbox: see `curve_tun_report'. What a
-%% version before has left for a state comes in here, and is brought up to date here.
--spec loop(next(), #sender{}) -> no_return().
-loop(Next, #sender{connection = Connection} = S) ->
+%% A failure is passed on without the arguments and values in it, and without the mailbox: see
+%% `curve_tun_report'. The state of another version comes in here: what it lacks it gets, and what
+%% is unknown to this one stays in it, for the way back.
+-spec loop(next(), map()) -> no_return().
+loop(Next, #{connection := Connection, had := _, result := _} = S) ->
     try step(Next, S) of
         {system, From, Request} -> sys:handle_system_msg(Request, From, Connection, ?MODULE, [], S);
         {Then, NewS} -> ?MODULE:loop(Then, NewS)
@@ -163,18 +189,20 @@ loop(Next, #sender{connection = Connection} = S) ->
                     curve_tun_report:forget_mailbox(),
                     erlang:raise(Class, curve_tun_report:reason(Reason), curve_tun_report:stack(Stack))
             end
-    end.
+    end;
+loop(Next, #{connection := _} = S) ->
+    loop(Next, maps:merge(?FRESH, S)).
 
 %% Another NIF was loaded, or none: the connection was of the one before. Whoever waits for us is told so.
--spec nif_is_gone(#sender{}) -> #sender{}.
-nif_is_gone(#sender{connection = Connection} = S) ->
+-spec nif_is_gone(sender()) -> sender().
+nif_is_gone(#{connection := Connection} = S) ->
     curve_tun_request:reloaded(Connection),
-    S#sender{result = {error, closed}}.
+    S#{result := {error, closed}}.
 
--type step() :: {next(), #sender{}} | {system, From :: term(), Request :: term()}.
+-type step() :: {next(), sender()} | {system, From :: term(), Request :: term()}.
 
--spec step(next(), #sender{}) -> step().
-step(idle, #sender{connection = Connection, had = Had} = S) ->
+-spec step(next(), sender()) -> step().
+step(idle, #{connection := Connection, had := Had} = S) ->
     receive
         Message -> handle(Message, S)
     after ?IDLE ->
@@ -183,7 +211,7 @@ step(idle, #sender{connection = Connection, had = Had} = S) ->
         {idle, S}
     end;
 %% Writes what is on the pile, for as long as it has the turn.
-step(work, #sender{nif = Nif} = S) ->
+step(work, #{nif := Nif} = S) ->
     receive
         Message -> handle(Message, S)
     after 0 ->
@@ -194,7 +222,7 @@ step(work, #sender{nif = Nif} = S) ->
             {error, _, _} = Failed -> {work, piled(write(Failed, S), S)}
         end
     end;
-step(keep, #sender{nif = Nif} = S) ->
+step(keep, #{nif := Nif} = S) ->
     receive
         Message -> handle(Message, S)
     after ?KEEP ->
@@ -204,20 +232,20 @@ step(keep, #sender{nif = Nif} = S) ->
         end
     end.
 
--spec handle(term(), #sender{}) -> step().
-handle({send, From, Messages}, #sender{had = Had} = S) ->
+-spec handle(term(), sender()) -> step().
+handle({send, From, Messages}, #{had := Had} = S) ->
     {Froms, Batch} = collect([From], [Messages], length(Messages), bytes(Messages)),
     Had1 = Had + length(Froms),
     try served(Batch, S) of
-        Reply -> reply(Froms, Reply), {work, S#sender{had = Had1}}
+        Reply -> reply(Froms, Reply), {work, S#{had := Had1}}
     catch
         error:Reason when Reason =:= badarg; Reason =:= undef ->
             reply(Froms, {error, closed}),
-            {idle, nif_is_gone(S#sender{had = Had1})}
+            {idle, nif_is_gone(S#{had := Had1})}
     end;
 handle(stop, _S) ->
     exit(normal);
-handle({'EXIT', Connection, _}, #sender{connection = Connection}) ->
+handle({'EXIT', Connection, _}, #{connection := Connection}) ->
     exit(normal);
 handle({system, From, Request}, _S) ->
     {system, From, Request};
@@ -229,8 +257,8 @@ reply(Froms, Reply) ->
     lists:foreach(fun(From) -> gen_statem:reply(From, Reply) end, Froms).
 
 %% What is left on the pile after a failure fails as fast.
--spec piled(ok | {error, atom()}, #sender{}) -> #sender{}.
-piled(Result, #sender{result = ok} = S) -> S#sender{result = Result};
+-spec piled(ok | {error, atom()}, sender()) -> sender().
+piled(Result, #{result := ok} = S) -> S#{result := Result};
 piled(_Result, S) -> S.
 
 %% Takes what others have asked for in the meantime.
@@ -249,10 +277,10 @@ collect(Froms, Lists, _Count, _Bytes) ->
 -spec bytes([binary()]) -> non_neg_integer().
 bytes(Messages) -> lists:foldl(fun(Message, Sum) -> byte_size(Message) + Sum end, 0, Messages).
 
--spec served([binary()], #sender{}) -> ok | {error, atom()}.
-served(_Messages, #sender{result = {error, Reason}}) ->
+-spec served([binary()], sender()) -> ok | {error, atom()}.
+served(_Messages, #{result := {error, Reason}}) ->
     {error, Reason};
-served(Messages, #sender{nif = Nif} = S) ->
+served(Messages, #{nif := Nif} = S) ->
     case get_turn(S) of
         ok ->
             case curve_tun_nif:seal(Nif, Messages) of
@@ -264,8 +292,8 @@ served(Messages, #sender{nif = Nif} = S) ->
     end.
 
 %% Takes the turn, which `work/1' gives back. A writer that dies leaves it to us.
--spec get_turn(#sender{}) -> ok | {error, atom()}.
-get_turn(#sender{nif = Nif, connection = Connection} = S) ->
+-spec get_turn(sender()) -> ok | {error, atom()}.
+get_turn(#{nif := Nif, connection := Connection} = S) ->
     case curve_tun_nif:await_turn(Nif) of
         ok ->
             ok;
@@ -291,8 +319,8 @@ turn_comes(Connection, Ref) ->
     end.
 
 %% Writes what a dead writer has sealed and the socket has not got.
--spec inherit(#sender{}) -> ok | {error, atom()}.
-inherit(#sender{nif = Nif, tcp = Tcp} = S) ->
+-spec inherit(sender()) -> ok | {error, atom()}.
+inherit(#{nif := Nif, tcp := Tcp} = S) ->
     case inet:getstat(Tcp, [send_oct]) of
         {ok, [{send_oct, Taken}]} ->
             case curve_tun_nif:take_turn(Nif, Taken) of
@@ -306,7 +334,7 @@ inherit(#sender{nif = Nif, tcp = Tcp} = S) ->
             fail(closed, S)
     end.
 
--spec system_continue(pid(), [sys:debug_option()], #sender{}) -> no_return().
+-spec system_continue(pid(), [sys:debug_option()], sender()) -> no_return().
 system_continue(_Parent, _Debug, S) -> ?MODULE:loop(work, S).
 
 -spec system_terminate(term(), pid(), [sys:debug_option()], term()) -> no_return().

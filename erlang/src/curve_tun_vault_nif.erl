@@ -12,8 +12,10 @@
 %%%
 %%% The passphrase of a sealed file, or the PIN of a token, is the first line of the file that
 %%% `{vault_passphrase_file, Path}' names, at most 1024 bytes. It never enters the BEAM's heap. A path or URI is a string
-%%% or a binary. The application does not start if the vault cannot be opened, or with the reason `ambiguous_vault' if the
-%%% environment names two, or a passphrase for one that has none.
+%%% or a binary. The application does not start if the vault cannot be opened; with the reason
+%%% `vault_permissions' also if others than its owner and group can read that file, or others than its
+%%% owner can write it, and so with the file that a URI's `pin-source' names; with the reason
+%%% `ambiguous_vault' if the environment names two, or a passphrase for one that has none.
 %%%
 %%% Agents and tokens take their time: handshakes wait for them, and nothing else does.
 %%% @end

@@ -17,25 +17,7 @@ all() -> [up_and_down_under_traffic].
 up_and_down_under_traffic(Config) ->
     Folder = filename:absname(proplists:get_value(priv_dir, Config)),
     {Old, New} = {version(Folder, "0.1.0", fun(_, Text) -> Text end), version(Folder, "0.1.1", fun next/2)},
-    {_, _, TestBeam} = code:get_object_code(curve_tun_test),
-    {ok, Node, _} = peer:start_link(#{connection => standard_io,
-                                      args => ["-pa", filename:join(Old, "ebin"),
-                                               "-pa", filename:dirname(filename:absname(TestBeam))]}),
-    ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [scenario, [New]], 150000)),
-    peer:stop(Node).
-
-%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
-outcome(Function, Arguments) ->
-    {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Function, Arguments)}) end),
-    receive
-        {'DOWN', Ref, process, Pid, {said, Said}} -> Said;
-        {'DOWN', Ref, process, Pid, Why} -> {died, Why}
-    end.
-
-attempt(Function, Arguments) ->
-    try apply(?MODULE, Function, Arguments)
-    catch Class:Reason:Stack -> {Class, Reason, Stack}
-    end.
+    curve_tun_test:in_a_node(?MODULE, scenario, [New], filename:join(Old, "ebin")).
 
 root(Folder) ->
     case filelib:is_regular(filename:join(Folder, "build_nif.sh")) of
@@ -70,7 +52,7 @@ version(Folder, Version, Change) ->
     Out.
 
 %% The next version: one more field at the head of the records of connection and listener, which the code_change of that
-%% version brings in and takes away. A sender, which nobody suspends, is loaded anew as it is.
+%% version brings in and takes away; and one more in the map of a sender, which nobody suspends.
 next(curve_tun_connection, Text) ->
     replaced(<<"code_change(_OldVsn, State, D, _Extra) ->\n    {ok, State, D}.">>,
              <<"code_change({down, _}, State, D, _Extra) -> {ok, State, erlang:delete_element(2, D)};\n"
@@ -81,6 +63,10 @@ next(curve_tun_listener, Text) ->
              <<"code_change({down, _}, S, _Extra) -> {ok, erlang:delete_element(2, S)};\n"
                "code_change(_OldVsn, S, _Extra) -> {ok, erlang:insert_element(2, S, added)}.">>,
              replaced(<<"-record(listener, {">>, <<"-record(listener, {added = added :: added,">>, Text));
+next(curve_tun_sender, Text) ->
+    replaced(<<"-define(FRESH, #{">>, <<"-define(FRESH, #{added => added, ">>,
+             replaced(<<"loop(Next, #{connection := Connection,">>,
+                      <<"loop(Next, #{added := _, connection := Connection,">>, Text));
 next(_, Text) ->
     Text.
 
@@ -95,17 +81,23 @@ scenario(New) ->
     Old = code:lib_dir(curve_tun),
     Before = tasks(),
     Size = size_of(Before),
+    ?assertNot(maps:is_key(added, sender_of(Before))),
     {ok, _} = release_handler:upgrade_app(curve_tun, New),
     {ok, "0.1.1"} = application:get_key(curve_tun, vsn),
     ?assertEqual(Size + 1, size_of(Before)),
+    %% The sender goes on in the new code, in the middle of its work.
+    until(fun() -> maps:is_key(added, sender_of(Before)) end),
     Again = tasks(),
     finished(Before),
     ?assertEqual(Size + 1, size_of(Again)),
+    ?assert(maps:is_key(added, sender_of(Again))),
     %% Who was in the old code has come out of it: those who wait do within a second.
     until(fun() -> lists:all(fun code:soft_purge/1, ?CHANGED) end),
     {ok, _} = release_handler:downgrade_app(curve_tun, "0.1.0", Old),
     {ok, "0.1.0"} = application:get_key(curve_tun, vsn),
     ?assertEqual(Size, size_of(Again)),
+    %% It has come back, with what the old code knows nothing of.
+    ?assert(maps:is_key(added, sender_of(Again))),
     Last = tasks(),
     finished(Again),
     finished(Last),
@@ -116,8 +108,13 @@ size_of(#{waiting := {_, {curve_tun_socket, Pid, _, _}}}) ->
     {connected, Data} = sys:get_state(Pid),
     tuple_size(Data).
 
-%% Connections in each state, with something to do: two that echo without a pause, one at which several send, one with
-%% messages that wait, one with somebody in recv, an active one, a handshake that is under way, and an accept.
+%% The state of the sender that is busy all the time, once it has begun.
+sender_of(#{crowd := {{{curve_tun_socket, Pid, _, _}, _}, _, _}}) ->
+    until(fun() -> is_pid(sender(Pid)) end),
+    sys:get_state(sender(Pid)).
+
+%% Connections in each state, with something to do: two that echo without a pause, one at which several send, one of them
+%% without a pause, one with messages that wait, one with somebody in recv, an active one, a handshake that is under way, and an accept.
 tasks() ->
     Test = self(),
     Echo = spawn_link(fun() ->
@@ -169,11 +166,11 @@ echo(Client, Server, N) ->
         echo(Client, Server, N + 1)
     end.
 
-%% Sends numbers until told to stop, and tells the reader how many.
+%% Sends numbers until told to stop, the first one without a pause, and tells the reader how many.
 counting(Socket, Who, N, Reader) ->
     ok = curve_tun:send(Socket, <<Who, N:32>>),
     receive stop -> Reader ! {counted, Who, N}
-    after 1 -> counting(Socket, Who, N + 1, Reader)
+    after min(1, Who - 1) -> counting(Socket, Who, N + 1, Reader)
     end.
 
 finished(#{echo := Echo, crowd := {Crowd, Senders, Reader}, waiting := {_, WaitingServer} = Waiting,

@@ -7,39 +7,21 @@
 
 -compile([export_all, nowarn_export_all]).
 
-suite() -> [{timetrap, {seconds, 120}}].
+suite() -> [{timetrap, {seconds, 180}}].
 
 all() ->
     [connections_and_listeners_are_closed, a_handshake_is_closed, providers_open_again, files_open_again,
-     many_times, deleted_and_not_loaded].
+     many_times, under_traffic, in_a_turn, deleted_and_not_loaded].
 
-%% Runs a function of this module in a node of its own.
 in_a_node(Function, Arguments) ->
-    Paths = lists:append([begin
-                              {_, _, Beam} = code:get_object_code(Module),
-                              ["-pa", filename:dirname(filename:absname(Beam))]
-                          end || Module <- [curve_tun, curve_tun_test]]),
-    {ok, Node, _} = peer:start_link(#{connection => standard_io, args => Paths}),
-    ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [Function, Arguments], 100000)),
-    peer:stop(Node).
-
-%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
-outcome(Function, Arguments) ->
-    {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Function, Arguments)}) end),
-    receive
-        {'DOWN', Ref, process, Pid, {said, Said}} -> Said;
-        {'DOWN', Ref, process, Pid, Why} -> {died, Why}
-    end.
-
-attempt(Function, Arguments) ->
-    try apply(?MODULE, Function, Arguments)
-    catch Class:Reason:Stack -> {Class, Reason, Stack}
-    end.
+    curve_tun_test:in_a_node(?MODULE, Function, Arguments).
 
 connections_and_listeners_are_closed(_) -> in_a_node(all_closed, []).
 a_handshake_is_closed(_) -> in_a_node(handshakes_closed, []).
 providers_open_again(_) -> in_a_node(opened_again, []).
 many_times(_) -> in_a_node(again_and_again, []).
+under_traffic(_) -> in_a_node(again_and_again_under_traffic, []).
+in_a_turn(_) -> in_a_node(while_one_has_the_turn, []).
 deleted_and_not_loaded(_) -> in_a_node(deleted, []).
 files_open_again(Config) ->
     %% All suites of a run share their folder.
@@ -204,6 +186,71 @@ again_and_again() ->
     ok = may_come_in(),
     works(),
     unharmed(Before).
+
+%% With several who send and one who receives all along. Their calls load the module by themselves: who
+%% loads it explicitly at the same time may get no answer of OTP's code server, and is not waited for.
+again_and_again_under_traffic() ->
+    Before = started(),
+    [begin
+         ok = may_come_in(),
+         {Client, Server} = pair(),
+         Sends = lists:duplicate(3, fun() -> curve_tun:send(Client, <<"x">>) end),
+         Calls = [fun() -> curve_tun:recv(Server, infinity) end | Sends],
+         Callers = [spawn_monitor(fun() -> until_closed(Call) end) || Call <- Calls],
+         %% They are under way.
+         ok = curve_tun:send(Server, <<"y">>),
+         <<"y">> = curve_tun:recv(Client, 10000),
+         Loading = load_explicitly(),
+         [receive {'DOWN', Ref, process, Pid, Why} -> ?assertEqual(normal, Why) end || {Pid, Ref} <- Callers],
+         {ok, _} = curve_tun:public_key(),
+         exit(Loading, kill)
+     end || _ <- lists:seq(1, 20)],
+    until(fun() -> senders() =:= [] end),
+    ok = may_come_in(),
+    works(),
+    unharmed(Before).
+
+%% Gives the process that loads, once the module is purged.
+load_explicitly() ->
+    Caller = self(),
+    Loading = spawn_link(fun() ->
+                  true = code:delete(curve_tun_nif),
+                  _ = code:purge(curve_tun_nif),
+                  Caller ! {purged, self()},
+                  _ = code:load_file(curve_tun_nif)
+              end),
+    receive {purged, Loading} -> unlink(Loading), Loading end.
+
+%% One sends more than the peer takes, and has the turn. The sender waits for it, for another's message.
+while_one_has_the_turn() ->
+    Before = started(),
+    {Client, _} = pair([{send_timeout, infinity}], []),
+    Test = self(),
+    Sending = fun(Messages) ->
+                  spawn_link(fun() ->
+                      Test ! {self(), curve_tun:send_many(Client, Messages)},
+                      receive stop -> ok end
+                  end)
+              end,
+    Writer = Sending(lists:duplicate(2000, <<0:(8 * 65000)>>)),
+    until(fun() -> {status, waiting} =:= process_info(Writer, status) end),
+    Other = Sending([<<"x">>]),
+    Where = {current_function, {curve_tun_sender, turn_comes, 2}},
+    until(fun() -> [process_info(Pid, current_function) || Pid <- senders()] =:= [Where] end),
+    Loading = load_explicitly(),
+    {ok, _} = curve_tun:public_key(),
+    exit(Loading, kill),
+    [receive {Pid, Said} -> ?assertEqual({error, closed}, Said) end || Pid <- [Writer, Other]],
+    %% The writer lives on; nobody waits for his turn.
+    until(fun() -> senders() =:= [] end),
+    [begin unlink(Pid), Pid ! stop end || Pid <- [Writer, Other]],
+    ok = may_come_in(),
+    works(),
+    unharmed(Before).
+
+senders() ->
+    [Pid || Pid <- processes(), {dictionary, D} <- [process_info(Pid, dictionary)],
+            lists:member({'$initial_call', {curve_tun_sender, init, 1}}, D)].
 
 until_closed(Do) ->
     case Do() of

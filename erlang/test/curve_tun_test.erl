@@ -4,9 +4,13 @@
 -export([start/0, start/1, stop/0, listen/0, listen/1, pair/0, pair/1, pair/2, connect/1, connect/2, stop_pair/1]).
 -export([raw_connect/1, raw_client/1, raw_send/2, raw_closed/1, frame/1]).
 -export([until/1, until/2, count/0, settled/1, tcp_socket/1, sender/1, message/1, no_message/0, flush/0, forward_log/1]).
--export([lacks/1]).
+-export([lacks/1, in_a_node/3, in_a_node/4, outcome/3]).
+
+-include_lib("stdlib/include/assert.hrl").
 
 -define(PATIENCE, 10000).
+%% What runs in a node of its own ends within this time.
+-define(NODE_PATIENCE, 150000).
 
 %% Starts the application with default providers; whoever holds its key may come in from this machine.
 start() ->
@@ -32,6 +36,33 @@ lacks(Name) ->
     case lists:member(Name, string:lexemes(os:getenv("TESTS_WITHOUT", ""), ", ")) of
         true -> {skip, "there is no " ++ Name};
         false -> ct:fail("this test needs ~s; TESTS_WITHOUT=~s leaves it out", [Name, Name])
+    end.
+
+%% Runs a function in a node of its own, which must give ok there.
+in_a_node(Module, Function, Arguments) ->
+    in_a_node(Module, Function, Arguments, folder_of(curve_tun)).
+
+%% The same with the application whose modules are in this folder.
+in_a_node(Module, Function, Arguments, Ebin) ->
+    {ok, Node, _} = peer:start_link(#{connection => standard_io, args => ["-pa", Ebin, "-pa", folder_of(?MODULE)]}),
+    ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [Module, Function, Arguments], ?NODE_PATIENCE)),
+    peer:stop(Node).
+
+folder_of(Module) ->
+    {_, _, Beam} = code:get_object_code(Module),
+    filename:dirname(filename:absname(Beam)).
+
+%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
+outcome(Module, Function, Arguments) ->
+    {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Module, Function, Arguments)}) end),
+    receive
+        {'DOWN', Ref, process, Pid, {said, Said}} -> Said;
+        {'DOWN', Ref, process, Pid, Why} -> {died, Why}
+    end.
+
+attempt(Module, Function, Arguments) ->
+    try apply(Module, Function, Arguments)
+    catch Class:Reason:Stack -> {Class, Reason, Stack}
     end.
 
 listen() ->

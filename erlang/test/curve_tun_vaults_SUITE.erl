@@ -360,15 +360,23 @@ what_cannot_be_opened_stops_the_start(Config) ->
     Folder = filename:join(proplists:get_value(priv_dir, Config), "wrong"),
     {[{vault_file, Sealed}, {vault_passphrase_file, Passphrase}], _} =
         environment(sealed_file, [{folder, filename:join(Folder, "sealed")} | Config]),
-    Wrong = filename:join(Folder, "wrong"),
-    ok = file:write_file(Wrong, "incorrect horse battery\n"),
-    Long = filename:join(Folder, "long"),
-    ok = file:write_file(Long, [lists:duplicate(1025, $x), "\n"]),
+    [Wrong, Long, Open] =
+        [begin
+             File = filename:join(Folder, Name),
+             ok = file:write_file(File, [Text, "\n"]),
+             ok = file:change_mode(File, Mode),
+             File
+         end || {Name, Text, Mode} <- [{"wrong", "incorrect horse battery", 8#600},
+                                       {"long", lists:duplicate(1025, $x), 8#600},
+                                       {"open", ?PASSPHRASE, 8#644}]],
     Uri = "pkcs11:token=none;object=key?module-path=" ++ module(),
     [?assertEqual({Env, Reason}, {Env, in(Config, do_fail, [Env])})
      || {Reason, Env} <- [{wrong_passphrase, [{vault_file, Sealed}]},
                           {wrong_passphrase, [{vault_file, Sealed}, {vault_passphrase_file, Wrong}]},
                           {badarg, [{vault_file, Sealed}, {vault_passphrase_file, Long}]},
+                          {vault_permissions, [{vault_file, Sealed}, {vault_passphrase_file, Open}]},
+                          {vault_permissions, [{vault_pkcs11, Uri}, {vault_passphrase_file, Open}]},
+                          {vault_permissions, [{vault_pkcs11, Uri ++ "&pin-source=" ++ Open}]},
                           {enoent, [{vault_file, Sealed}, {vault_passphrase_file, Wrong ++ "er"}]},
                           {enoent, [{vault_agent, filename:join("/tmp", "no_agent")}]},
                           {not_found, [{vault_pkcs11, Uri}]},

@@ -148,6 +148,8 @@ pub unsafe extern "C" fn curve_tun_vault_open_agent(
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
 /// if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
+/// `CURVE_TUN_ERR_VAULT_PERMISSIONS` if others than its owner and group can read the PIN file, or
+/// others than its owner can write it;
 /// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
 /// `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails;
 /// for the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and

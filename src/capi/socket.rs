@@ -18,13 +18,15 @@
 //! | `CURVE_TUN_ERR_NO_BUFFERS` | reports it, accepts again | pauses, tries again |
 //! | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
 //! | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
+//! | `CURVE_TUN_ERR_WRONG_SERVER_KEY` | does not meet it | reports it, pauses, longer each time, tries again |
 //! | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
 //! | others | ends | ends |
 //!
 //! A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
 //! after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not
 //! let in learns that by its first `curve_tun_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the
-//! server goes away.
+//! server goes away. A server whose vault is out for a while looks like one with another key
+//! (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a server that has another key nothing.
 
 use super::boundary::{
     array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, slice, string, timeout, write_text,

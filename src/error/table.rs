@@ -52,8 +52,9 @@ macro_rules! each_error {
         12 BadPacket CURVE_TUN_ERR_BAD_PACKET bad_packet permanent []
             "the peer sent something other than the packet expected of it";
         /// The server could not open the hello, or its cookie does not open: it has another key,
-        /// or its vault fails.
-        13 WrongServerKey CURVE_TUN_ERR_WRONG_SERVER_KEY wrong_server_key permanent []
+        /// or its vault fails. Transient, as an outage looks the same; a server with another key
+        /// learns nothing by another try.
+        13 WrongServerKey CURVE_TUN_ERR_WRONG_SERVER_KEY wrong_server_key transient []
             "the server does not hold the secret of the public key given for it, or its vault is out of \
 order";
         /// The initiate came after its minute key was gone.
@@ -121,7 +122,7 @@ order";
         /// The vault's file is a link, is no regular file, belongs to another user, or is open to
         /// group or others.
         34 VaultPermissions CURVE_TUN_ERR_VAULT_PERMISSIONS vault_permissions permanent []
-            "the vault's file is not a regular file that its owner alone can read";
+            "the file with the vault, its passphrase or PIN is no regular file, or open to others";
         /// The vault's file is damaged, or is none.
         35 VaultCorrupt CURVE_TUN_ERR_VAULT_CORRUPT vault_corrupt permanent []
             "the vault's file is damaged, or is none";

@@ -35,9 +35,9 @@ pub use pkcs11::read_pkcs11_uri;
 pub use pkcs11::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
 #[cfg(feature = "nif")]
 pub(crate) use secret_line::first_line;
-pub use store::Exposure;
 #[cfg(feature = "inject")]
 pub use store::STEP;
+pub use store::{Exposure, secret_exposure};
 
 use crate::crypto::{KEY_BYTES, NONCE_BYTES, Nonce, PublicKey, TAG_BYTES, equal, random};
 use crate::error::{Error, Result};

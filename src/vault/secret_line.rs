@@ -1,5 +1,6 @@
 //! Passphrases and PINs that are kept in a file.
 
+use super::secret_exposure;
 use crate::crypto::Secret;
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -12,11 +13,16 @@ const LINE_MAX: usize = 1024;
 /// Gives `take` the first line of the file, without its end; the copy is wiped afterwards.
 ///
 /// # Errors
+/// `VaultPermissions` if the file is not trusted with a secret ([`secret_exposure`]);
 /// `InvalidArgument` if the line has over 1024 bytes; those of [`Error::of_file`] and of `take`.
 pub(crate) fn first_line<R>(path: &Path, take: impl FnOnce(&[u8]) -> Result<R>) -> Result<R> {
     // Room for the line's end, in its longer form.
     let mut bytes = Secret::<{ LINE_MAX + 2 }>::zeroed()?;
     let mut file = File::open(path).map_err(|e| Error::of_file(&e))?;
+    // What was opened is what is judged.
+    if secret_exposure(&file.metadata().map_err(|e| Error::of_file(&e))?).is_some() {
+        return Err(Error::VaultPermissions);
+    }
     let mut len = 0;
     while len < bytes.bytes().len() && !bytes.bytes()[..len].contains(&b'\n') {
         match file.read(&mut bytes.bytes_mut()[len..]) {
@@ -69,12 +75,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_others_can_read_or_change_is_no_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "x").unwrap();
+        let judged = |mode| {
+            let mode: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(file.path(), mode).unwrap();
+            first_line(file.path(), |_| Ok(()))
+        };
+        for mode in [0o600, 0o400, 0o640, 0o440, 0o700, 0o750] {
+            assert_eq!(judged(mode), Ok(()), "{mode:04o}");
+        }
+        for mode in [0o644, 0o604, 0o602, 0o620, 0o660, 0o601, 0o666, 0o777] {
+            assert_eq!(judged(mode), Err(Error::VaultPermissions), "{mode:04o}");
+        }
+    }
+
+    #[test]
     fn a_file_that_is_not_there_and_a_refusal_are_said() {
         let folder = tempfile::tempdir().unwrap();
         let missing = first_line(&folder.path().join("none"), |_| Ok(()));
         assert_eq!(missing, Err(Error::of_file(&std::io::Error::from(ErrorKind::NotFound))));
-        let file = folder.path().join("line");
-        std::fs::write(&file, "x").unwrap();
-        assert_eq!(first_line(&file, |_| Err::<(), _>(Error::WeakKey)), Err(Error::WeakKey));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(first_line(file.path(), |_| Err::<(), _>(Error::WeakKey)), Err(Error::WeakKey));
     }
 }

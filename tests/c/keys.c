@@ -99,6 +99,7 @@ int main(void)
     CHECK(strcmp(curve_tun_result_message(CURVE_TUN_ERR_TIMEOUT), "the deadline passed") == 0);
     CHECK(curve_tun_result_name(-77) != NULL && curve_tun_result_message(INT32_MAX) != NULL);
     CHECK(curve_tun_result_is_transient(CURVE_TUN_ERR_TIMEOUT));
+    CHECK(curve_tun_result_is_transient(CURVE_TUN_ERR_WRONG_SERVER_KEY));
     CHECK(!curve_tun_result_is_transient(CURVE_TUN_ERR_CLOSED) && !curve_tun_result_is_transient(-77));
     text_form();
     bad_characters();

@@ -1,8 +1,8 @@
 //! Vaults whose calls hang until the test lets them go on, and what they leave in this process.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
-use curve_tun::{PublicKey, Result};
+use super::wrapped::{Before, Call, Wrapped};
+use curve_tun::Result;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,53 +57,29 @@ impl Gate {
     }
 }
 
-pub struct GatedVault {
-    inner: MemoryVault,
+/// Before a vault of so many calls at once.
+pub struct Gated {
     at_once: usize,
     gate: Arc<Gate>,
 }
 
+pub type GatedVault = Wrapped<Gated>;
+
 impl GatedVault {
     pub fn new(at_once: usize) -> (Arc<GatedVault>, Arc<Gate>) {
         let gate = Arc::new(Gate::default());
-        (Arc::new(GatedVault { inner: MemoryVault::generate().unwrap(), at_once, gate: gate.clone() }), gate)
+        (Wrapped::around(Gated { at_once, gate: gate.clone() }), gate)
     }
 }
 
-impl Vault for GatedVault {
-    fn public_key(&self) -> PublicKey {
-        self.inner.public_key()
-    }
-
-    fn box_seal(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        out: &mut [u8],
-    ) -> Result<LongTermNonce> {
+impl Before for Gated {
+    fn call(&self, _: &Call) -> Result<()> {
         self.gate.pass();
-        self.inner.box_seal(p, peer, message, out)
+        Ok(())
     }
 
-    fn box_open(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<()> {
-        self.gate.pass();
-        self.inner.box_open(p, peer, nonce, sealed, out)
-    }
-
-    fn answers(&self) -> Answers {
-        Answers::Later
-    }
-
-    fn calls_at_once(&self) -> usize {
-        self.at_once
+    fn calls_at_once(&self) -> Option<usize> {
+        Some(self.at_once)
     }
 }
 

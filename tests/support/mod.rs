@@ -6,6 +6,7 @@ pub mod providers;
 pub mod recorded;
 pub mod sodium;
 pub mod vault_suite;
+pub mod wrapped;
 
 use curve_tun::connection::{Connection, Options, Server};
 use curve_tun::registry::{MemoryRegistry, Registry};

@@ -1,11 +1,14 @@
 //! Tokens of SoftHSM, in a folder of the test's own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use curve_tun::Error;
+use curve_tun::vault::{Pkcs11Vault, Purpose, Vault};
+use curve_tun::{Error, PublicKey};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub const PIN: &[u8] = b"1234-user";
@@ -202,4 +205,22 @@ impl Removable {
 
 fn file(name: &str, what: &str) -> PathBuf {
     SoftHsm::get().folder().join(format!("{name}-{what}"))
+}
+
+/// Has the key seal a box; gives the counter in its nonce.
+pub fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
+    let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
+    Ok(vault.counter_in(&nonce))
+}
+
+/// The first result that is not this error; or this, if nothing else came for long.
+pub fn until_not(error: Error, mut call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let result = call();
+        if result != Err(error) || Instant::now() > end {
+            return result;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use super::gate::{PATIENCE, wait_until};
+use super::wrapped::{Before, Call, Wrapped};
 use curve_tun::connection::{Connection, ConnectionState, Options};
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{Answers, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use socket2::{Domain, Type};
 use std::collections::BTreeSet;
@@ -100,79 +101,53 @@ impl Turnstile {
         let served = || self.count(Who::Honest) >= question;
         let asked = || held() + self.state.lock().unwrap().through > flood;
         wait_until("the honest client's question was not asked", || served() || asked());
+        self.let_through_until(question)
+    }
+
+    /// The same once the question was asked.
+    pub fn let_through_until(&self, question: usize) -> usize {
+        let count = |begun: &[Who], who| begun.iter().filter(|&&begun| begun == who).count();
         let before = self.count(Who::Flooder);
-        while !served() {
-            let begun = self.begun().len();
+        loop {
+            let begun = self.begun();
+            if count(&begun, Who::Honest) >= question {
+                return count(&begun, Who::Flooder).saturating_sub(before);
+            }
             self.let_through(1);
             // The thread that has let go of one has the next.
-            self.wait_until_begun(begun + 1);
+            self.wait_until_begun(begun.len() + 1);
         }
-        self.count(Who::Flooder) - before
     }
 }
 
 /// The short-term keys of the flooder's hellos: a vault does not see where they come from.
 pub static FLOODERS_KEYS: Mutex<BTreeSet<[u8; 32]>> = Mutex::new(BTreeSet::new());
 
-/// A vault that answers later, two calls at once.
-pub struct SlowVault {
-    inner: MemoryVault,
-    turnstile: Arc<Turnstile>,
-}
+/// Before a vault that answers later, two calls at once.
+pub struct Slow(Arc<Turnstile>);
+
+pub type SlowVault = Wrapped<Slow>;
 
 impl SlowVault {
     pub fn new() -> (Arc<SlowVault>, Arc<Turnstile>) {
         let turnstile = Arc::new(Turnstile::default());
-        let inner = MemoryVault::generate().unwrap();
-        (Arc::new(SlowVault { inner, turnstile: turnstile.clone() }), turnstile)
+        (Wrapped::around(Slow(turnstile.clone())), turnstile)
     }
 }
 
-impl Vault for SlowVault {
-    fn public_key(&self) -> PublicKey {
-        self.inner.public_key()
+impl Before for Slow {
+    fn call(&self, call: &Call) -> Result<()> {
+        // With a hello the cookie is sealed in the same turn. Only the honest come beyond that.
+        let hello = call.purpose == Purpose::Hello;
+        let floods = hello && FLOODERS_KEYS.lock().unwrap().contains(&call.peer.0);
+        if call.opens {
+            self.0.pass(if floods { Who::Flooder } else { Who::Honest });
+        }
+        Ok(())
     }
 
-    fn box_seal(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        message: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<LongTermNonce> {
-        self.inner.box_seal(p, peer, message, sealed)
-    }
-
-    fn box_open(
-        &self,
-        p: Purpose,
-        peer: &PublicKey,
-        nonce: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<()> {
-        // Only the honest come this far.
-        self.turnstile.pass(Who::Honest);
-        self.inner.box_open(p, peer, nonce, sealed, out)
-    }
-
-    fn answer_hello(
-        &self,
-        client_short: &PublicKey,
-        hello: &[u8; 80],
-        cookie: &mut dyn FnMut() -> Result<[u8; 128]>,
-    ) -> Result<(LongTermNonce, [u8; 144])> {
-        let floods = FLOODERS_KEYS.lock().unwrap().contains(&client_short.0);
-        self.turnstile.pass(if floods { Who::Flooder } else { Who::Honest });
-        self.inner.answer_hello(client_short, hello, cookie)
-    }
-
-    fn answers(&self) -> Answers {
-        Answers::Later
-    }
-
-    fn calls_at_once(&self) -> usize {
-        2
+    fn calls_at_once(&self) -> Option<usize> {
+        Some(2)
     }
 }
 

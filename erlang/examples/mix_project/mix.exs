@@ -2,7 +2,7 @@ defmodule Echo.MixProject do
   use Mix.Project
 
   # In a project of your own the dependency is
-  #   {:curve_tun, git: "https://HOST/curve_tun.git", branch: "main", sparse: "erlang", manager: :rebar3}
+  #   {:curve_tun, git: "https://HOST/curve_tun.git", branch: "main", sparse: "erlang"}
   # with the address of this repository. This example takes the clone that it lies in, or the one that CURVE_TUN_GIT
   # names, as it stands.
   def project do
@@ -11,7 +11,7 @@ defmodule Echo.MixProject do
     [
       app: :echo,
       version: "0.1.0",
-      deps: [{:curve_tun, git: repository, sparse: "erlang", manager: :rebar3}]
+      deps: [{:curve_tun, git: repository, sparse: "erlang"}]
     ]
   end
 

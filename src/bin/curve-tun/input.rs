@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use curve_tun::SecretKey;
+use curve_tun::vault::secret_exposure;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -64,21 +65,27 @@ pub fn secret_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-/// A file with a secret is no secret if others can read it. Its group may: that is how service managers and orchestrators
-/// hand secrets to the user of a service.
+/// Refuses a file that others know the secret in.
 fn check_access(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
     let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
     if metadata.is_dir() {
         return Err(Failure::new(format_args!("cannot read {shown}: it is a folder"))
             .hint("Name a file whose first line is the secret."));
     }
-    if !metadata.is_file() || mode & 0o027 == 0 {
+    if secret_exposure(metadata).is_none() {
         return Ok(());
     }
-    Err(Failure::new(format_args!("{shown}: others can read or change it (mode {mode:04o})")).hint(format_args!(
-        "Others may know the secret already: better make a new one. Then: chmod 600 {shown} (a mounted secret has a \
-         setting for its mode)."
-    )))
+    Err(Failure::new(format_args!("{shown}: others can read or change it (mode {mode:04o})"))
+        .hint(exposed_hint(path)))
+}
+
+/// What to do about a file that others know the secret in.
+pub fn exposed_hint(path: &Path) -> String {
+    format!(
+        "Others may know the secret already: better make a new one. Then: chmod 600 {} (a mounted secret has a \
+         setting for its mode).",
+        path.display()
+    )
 }
 
 /// The secret key whose text is the first line of a file, or of standard input for "-".

@@ -8,6 +8,7 @@ pub use left_out::{generate, inspect, open};
 #[cfg(feature = "pkcs11")]
 mod built_in {
     use crate::failure::{Failure, PIN_REFUSED};
+    use crate::input::exposed_hint;
     use crate::terminal::ask;
     use crate::vault::PassphraseArgs;
     use curve_tun::vault::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
@@ -55,6 +56,7 @@ mod built_in {
         let Pkcs11Failure { error, ref part, ref left, .. } = failure;
         let hint = match part {
             Pkcs11Part::Uri => of_uri().to_owned(),
+            Pkcs11Part::PinFile(path) if error == Error::VaultPermissions => exposed_hint(path),
             Pkcs11Part::Pin | Pkcs11Part::PinFile(_) => {
                 "The first line of the PIN's file must be the PIN alone: 1 to 255 bytes.".to_owned()
             }

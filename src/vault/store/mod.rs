@@ -13,7 +13,7 @@ pub(crate) use head::{Head, Kind};
 pub(crate) use journal::Journal;
 #[cfg(feature = "inject")]
 pub use journal::STEP;
-pub use place::Exposure;
+pub use place::{Exposure, secret_exposure};
 pub(crate) use place::{exposure, peek};
 
 use crate::crypto::{PublicKey, Secret};

@@ -61,6 +61,17 @@ fn exposed(metadata: &Metadata) -> Option<Exposure> {
     }
 }
 
+/// Returns why an open file is not trusted with a passphrase, a PIN or the text of a secret key:
+/// others than its owner and group have access to it, or the group can write it. `None` if it is
+/// trusted.
+///
+/// The group may read it: that is how service managers and orchestrators hand secrets to the user
+/// of a service. What is no regular file, as a pipe, is not judged by its mode.
+pub fn secret_exposure(file: &Metadata) -> Option<Exposure> {
+    let mode = file.mode() & 0o7777;
+    (file.is_file() && mode & 0o027 != 0).then_some(Exposure::Mode(mode))
+}
+
 /// Makes the file, locked; file and folder are on disk when this returns. What cannot be made whole is removed.
 pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
     let mut options = OpenOptions::new();
