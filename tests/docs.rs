@@ -228,7 +228,7 @@ fn every_target_of_make_exists() {
     }
 }
 
-/// What the documents call `curve-tun`, with words like `FILE` for what the reader has: its subcommand and its options.
+/// The subcommand and the options of each command that is named, such as `curve-tun renew --vault FILE`.
 #[test]
 fn every_command_of_the_tool_is_one() {
     let mut seen = 0;

@@ -1,6 +1,7 @@
-//! What runs the blocks of the documents: none is left out unseen, and a step that fails or says something else is found.
+//! What runs the blocks of the documents: none is left out unseen, and a step that fails or says
+//! something else is found.
 //!
-//! That the documents' own blocks pass is seen by scripts/check-operations and scripts/check-readme.
+//! That the documents' own blocks pass, scripts/check-operations and scripts/check-readme see.
 
 use std::fs;
 use std::path::Path;
