@@ -121,7 +121,8 @@ enum curve_tun_result
     // The peer sent something other than the one packet expected of it.
     CURVE_TUN_ERR_BAD_PACKET = 12,
     // The server could not open the hello, or its cookie does not open: it has another key,
-    // or its vault fails.
+    // or its vault fails. Transient, as an outage looks the same; a server with another key
+    // learns nothing by another try.
     CURVE_TUN_ERR_WRONG_SERVER_KEY = 13,
     // The initiate came after its minute key was gone.
     CURVE_TUN_ERR_COOKIE_EXPIRED = 14,

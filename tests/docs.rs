@@ -228,6 +228,29 @@ fn every_target_of_make_exists() {
     }
 }
 
+/// The subcommand and the options of each command that is named, such as `curve-tun renew --vault FILE`.
+#[test]
+fn every_command_of_the_tool_is_one() {
+    let mut seen = 0;
+    for document in DOCUMENTS.into_iter().chain(["erlang/README.md"]) {
+        for command in quoted(&read(document)).0.iter().filter_map(|name| name.strip_prefix("curve-tun ")) {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            let lower = |word: &&&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+            let subcommand: Vec<&str> = words.iter().take_while(lower).copied().collect();
+            let mut tool = std::process::Command::new(env!("CARGO_BIN_EXE_curve-tun"));
+            let output = tool.args(&subcommand).arg("--help").output().unwrap();
+            let help = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success(), "{document}: curve-tun {command}");
+            for option in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
+                let known = help.split_whitespace().any(|word| word.trim_matches([',', '[', ']']) == *option);
+                assert!(known, "{document}: curve-tun {command}: there is no {option}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}
+
 #[test]
 fn versions_are_the_manifests() {
     let manifest = read("Cargo.toml");

@@ -442,7 +442,7 @@ fn a_file_cut_anywhere_is_an_error_or_fewer_entries() {
 #[test]
 fn the_documents_example_is_a_registry_file() {
     let text = include_str!("../docs/REGISTRIES.md");
-    let example = text.split("```").nth(1).unwrap();
+    let example = text.split("```text /etc/myserver/registry\n").nth(1).unwrap().split("```").next().unwrap();
     let folder = folder();
     let registry = FileRegistry::open(file(&folder, example)).unwrap();
     let mail = registry.lookup(ip("192.0.2.7"));

@@ -1,4 +1,5 @@
-%%% The README's shell session, typed as it stands; the examples, as they are started by hand.
+%%% The README's shell session, typed as it stands, and what else is in it; the examples, as they
+%%% are started by hand.
 -module(curve_tun_readme_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -7,7 +8,7 @@
 
 suite() -> [{timetrap, {seconds, 90}}].
 
-all() -> [the_shell_session, the_chat].
+all() -> [the_shell_session, the_user_who_is_asked, every_block_is_run, the_chat].
 
 %% The folder of the application's source.
 root() ->
@@ -19,14 +20,77 @@ root(Folder) ->
         false when Folder =/= "/" -> root(filename:dirname(Folder))
     end.
 
-the_shell_session(_) ->
+%% The text of a block.
+block(Mark) ->
     {ok, Readme} = file:read_file(filename:join(root(), "README.md")),
-    [_, Rest] = string:split(Readme, "```erlang\n"),
-    [Session, _] = string:split(Rest, "```"),
-    {ok, Tokens, _} = erl_scan:string(binary_to_list(Session)),
+    [_, Rest] = string:split(Readme, ["```", Mark, "\n"]),
+    [Block, _] = string:split(Rest, "```"),
+    binary_to_list(Block).
+
+the_shell_session(_) ->
+    {ok, Tokens, _} = erl_scan:string(block("erlang session")),
     Count = run(Tokens, [], [], 0),
     ?assert(Count >= 10),
     ok = application:stop(curve_tun).
+
+%% With a server of this machine in place of db.example.org. Once remembered, nobody is asked.
+the_user_who_is_asked(Config) ->
+    Folder = filename:join(proplists:get_value(priv_dir, Config), asked),
+    ok = file:make_dir(Folder),
+    [Peers, Known] = [filename:join(Folder, Name) || Name <- ["peers", "known"]],
+    ok = file:write_file(Peers, <<>>),
+    ok = curve_tun_test:start([{registry_file, Peers}]),
+    {Listener, Port} = curve_tun_test:listen(),
+    {ok, Key} = curve_tun:public_key(),
+    Line = ["[localhost]:", integer_to_list(Port), " ", curve_tun:public_key_to_text(Key), "\n"],
+    {ok, Clients} = file:read_file(Peers),
+    ok = file:write_file(Peers, [Clients | Line]),
+    Text = lists:foldl(fun replace/2, block("erlang ask"),
+                       [{"db.example.org", "localhost"}, {"7000", integer_to_list(Port)},
+                        {"/home/me/.known", Known}]),
+    {ok, Tokens, _} = erl_scan:string(Text),
+    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
+    [begin
+         user_says(Answer),
+         Test = self(),
+         spawn_link(fun() ->
+                        {ok, Server} = curve_tun:accept(Listener, 30000),
+                        Test ! accepted,
+                        {error, closed} = curve_tun:recv(Server)
+                    end),
+         {value, {ok, Client}, _} = erl_eval:exprs(Expressions, []),
+         receive accepted -> ok end,
+         ok = curve_tun:close(Client),
+         ?assertEqual({ok, iolist_to_binary(Line)}, file:read_file(Known))
+     end || Answer <- ["remember", "exit(asked)"]],
+    curve_tun_test:stop().
+
+replace({Old, New}, Text) ->
+    [Before, After] = string:split(Text, Old),
+    lists:append([Before, New, After]).
+
+%% The README's module your_user, with this answer.
+user_says(Answer) ->
+    Forms = [begin
+                 {ok, Tokens, _} = erl_scan:string(Text),
+                 {ok, Form} = erl_parse:parse_form(Tokens),
+                 Form
+             end || Text <- ["-module(your_user).", "-export([says/3]).",
+                             "says(_, _, _) -> " ++ Answer ++ "."]],
+    {ok, your_user, Beam} = compile:forms(Forms),
+    {module, your_user} = code:load_binary(your_user, "your_user", Beam).
+
+%% By this suite; `sh tests' by scripts/test, and the dependencies by scripts/check-dependencies.
+every_block_is_run(Config) ->
+    Folder = filename:join(proplists:get_value(priv_dir, Config), blocks),
+    ok = file:make_dir(Folder),
+    Top = filename:dirname(root()),
+    Port = open_port({spawn_executable, filename:join([Top, "scripts", "blocks"])},
+                     [{args, [filename:join(root(), "README.md"), Folder]}, exit_status]),
+    receive {Port, {exit_status, Status}} -> ?assertEqual(0, Status) end,
+    {ok, Files} = file:list_dir(Folder),
+    Expected = ["ask.named", "mix.named", "named", "rebar.named", "session.named", "tests.named"],
+    ?assertEqual(Expected, lists:sort(Files)).
 
 %% Evaluates one expression after the other, with the variables bound before.
 run([], [], _Bindings, Count) ->

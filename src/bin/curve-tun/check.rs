@@ -1,6 +1,7 @@
 //! `curve-tun check`: whether an agent can use its key.
 
 use super::failure::{Failure, Outcome, print};
+use super::watched::AWAY;
 use curve_tun::Error;
 use curve_tun::vault::{AgentVault, Vault, exercise};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ pub fn run(args: Args) -> Outcome {
     let agent = reach(&args.agent)?;
     exercise(&agent).map_err(|error| {
         let shown = args.agent.display();
-        Failure::new(format_args!("the agent at {shown} cannot use its key: {error}")).hint(advice(error))
+        let reason = if error == Error::NotFound { AWAY } else { error.message() };
+        Failure::new(format_args!("the agent at {shown} cannot use its key: {reason}")).hint(advice(error))
     })?;
     print(agent.public_key())?;
     Ok(ExitCode::SUCCESS)
@@ -50,9 +52,7 @@ pub fn reach(path: &Path) -> Result<AgentVault, Failure> {
 
 fn advice(error: Error) -> &'static str {
     match error {
-        Error::NotFound => {
-            "Its token, or the key in it, is away. When it is back, the agent finds it by itself."
-        }
+        Error::NotFound => "When it is back, the agent finds it by itself.",
         Error::WrongPassphrase => {
             "Its token was away and refused the PIN when it was back. Start the agent again with the right PIN."
         }

@@ -43,9 +43,12 @@ impl<V: Vault> Watched<V> {
     }
 }
 
+/// What `NotFound` means of a vault.
+pub const AWAY: &str = "its token, or the key in it, is away";
+
 fn reason(error: Error) -> &'static str {
     match error {
-        Error::NotFound => "its token, or the key in it, is away",
+        Error::NotFound => AWAY,
         Error::WrongPassphrase => {
             "its token refused the PIN, which is not tried again; start the agent again with the right one"
         }
