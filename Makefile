@@ -5,6 +5,9 @@ CC ?= cc
 LD ?= ld
 OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+BINDIR ?= $(PREFIX)/bin
 DESTDIR ?=
 FEATURES ?=
 SECONDS ?= 60
@@ -16,7 +19,7 @@ HELLOS ?= 100000
 LIB := build/lib
 export CARGO CC
 
-.PHONY: help demo test test-busy lint lib tool object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install clean
+.PHONY: help demo test test-busy lint header lib tool object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install uninstall clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -37,8 +40,14 @@ lint: ## check formatting and lints
 	@scripts/lint
 
 lib install: export FEATURES := $(FEATURES)
-install: export PREFIX := $(PREFIX)
-install: export DESTDIR := $(DESTDIR)
+install uninstall: export PREFIX := $(PREFIX)
+install uninstall: export LIBDIR := $(LIBDIR)
+install uninstall: export INCLUDEDIR := $(INCLUDEDIR)
+install uninstall: export BINDIR := $(BINDIR)
+install uninstall: export DESTDIR := $(DESTDIR)
+
+header: ## write include/curve_tun.h anew, from the sources of the C face
+	@$(CARGO) run --quiet --example header
 
 lib: ## build the C library into build/lib (FEATURES: of dns, pkcs11, system-sodium)
 	@scripts/build lib
@@ -101,8 +110,11 @@ baseline: ## count instructions anew, for tests/instructions.rs to compare with
 	scripts/count-instructions >build/instructions.txt
 	mv build/instructions.txt benches/instructions.txt
 
-install: ## install header, libraries, pkg-config file and the tool (PREFIX, DESTDIR, FEATURES)
+install: ## install the C library and the tool (PREFIX, LIBDIR, INCLUDEDIR, BINDIR, DESTDIR, FEATURES)
 	@scripts/install
+
+uninstall: ## remove what an install with the same variables has installed
+	@scripts/install uninstall
 
 clean: ## remove all that was built
 	$(CARGO) clean

@@ -1,5 +1,6 @@
-//! `make lib`, `make tool`, `make install` and the NIF's build, wherever cargo puts what it builds, and whatever has
-//! changed since: in a tree that has this one's Makefile and scripts, and a crate that is built in a second.
+//! `make lib`, `make tool`, `make install`, `make uninstall` and the NIF's build, wherever cargo puts what it builds, and
+//! whatever has changed since: in a tree that has this one's Makefile, scripts and build.rs, and a crate that is built in
+//! a second.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
@@ -41,26 +42,35 @@ const MANIFEST: &str = r#"
 name = "curve_tun"
 version = "0.1.0"
 edition = "2024"
-[lib]
-crate-type = ["rlib", "cdylib", "staticlib"]
 [[bin]]
 name = "curve-tun"
 path = "src/main.rs"
 required-features = ["cli"]
 [features]
-default = ["capi"]
-capi = []
+default = ["net"]
+capi = ["net"]
 cli = []
 dns = []
+net = []
 nif = ["dns"]
 pkcs11 = []
 system-sodium = []
 "#;
 
-const BUILD: &str = r#"fn main() { println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libcurve_tun.so.0") }"#;
+/// A project of CMake with two of these programs, and `VERSION` of the library.
+const CMAKE: &str = r#"
+cmake_minimum_required(VERSION 3.13)
+project(ours C)
+find_package(curve_tun ${VERSION} REQUIRED CONFIG)
+message(STATUS "features: ${curve_tun_FEATURES}")
+foreach(kind curve_tun static)
+    add_executable(${kind} program.c)
+    target_link_libraries(${kind} PRIVATE curve_tun::${kind})
+endforeach()
+"#;
 
 /// Of the environment, what would lead cargo or make elsewhere.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 12] = [
     "CARGO_TARGET_DIR",
     "CARGO_BUILD_TARGET",
     "CARGO_BUILD_TARGET_DIR",
@@ -68,6 +78,9 @@ const OTHERS: [&str; 9] = [
     "MAKEFLAGS",
     "DESTDIR",
     "PREFIX",
+    "LIBDIR",
+    "INCLUDEDIR",
+    "BINDIR",
     "FEATURES",
     "LD_LIBRARY_PATH",
 ];
@@ -84,17 +97,24 @@ impl Tree {
         let root = folder.path().join(name);
         let tree = Tree { folder, root };
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for made in ["scripts", "src", "include", "erlang", ".cargo"] {
+        for made in ["scripts", "src", "include", "erlang", "c-examples", ".cargo"] {
             fs::create_dir_all(tree.root.join(made)).unwrap();
         }
-        let scripts =
-            ["build", "cargo-build", "install", "curve_tun.pc.in"].map(|name| format!("scripts/{name}"));
-        for taken in scripts.iter().map(String::as_str).chain(["Makefile", "erlang/build_nif.sh"]) {
+        let scripts = [
+            "build",
+            "cargo-build",
+            "install",
+            "version.sh",
+            "curve_tun.pc.in",
+            "curve_tun-config.cmake.in",
+            "curve_tun-config-version.cmake.in",
+        ]
+        .map(|name| format!("scripts/{name}"));
+        let others = ["Makefile", "build.rs", "erlang/build_nif.sh", "c-examples/Makefile"];
+        for taken in scripts.iter().map(String::as_str).chain(others) {
             fs::copy(here.join(taken), tree.root.join(taken)).unwrap();
         }
         tree.write("Cargo.toml", MANIFEST);
-        tree.write("build.rs", BUILD);
-        tree.write("cbindgen.toml", "");
         tree.write("include/curve_tun.h", "const char *curve_tun_version(void);\n");
         tree.write("src/main.rs", r#"fn main() { println!("{}", curve_tun::said()) }"#);
         tree.say("first");
@@ -156,7 +176,7 @@ impl Tree {
     fn assert_says(&self, version: &str, features: &str, word: &str) {
         let features = [&["capi"][..], &features.split(',').collect::<Vec<_>>()].concat().join(",");
         assert_eq!(self.library_says(), format!("{version} {} {word}", features.trim_end_matches(',')));
-        assert_eq!(self.tool_says(), format!("{version} capi,cli,dns,pkcs11 {word}"));
+        assert_eq!(self.tool_says(), format!("{version} cli,dns,pkcs11 {word}"));
         let named = self.prefix().join(format!("lib/libcurve_tun.so.{version}"));
         assert!(named.exists(), "{}", named.display());
     }
@@ -283,11 +303,142 @@ fn paths_with_spaces_and_more() {
     for file in ["include/curve_tun.h", "lib/libcurve_tun.a", "lib/libcurve_tun.so.0.1.0", "bin/curve-tun"] {
         assert!(prefix.join(file).is_file(), "{file}");
     }
-    for link in ["lib/libcurve_tun.so.0", "lib/libcurve_tun.so"] {
+    for link in ["lib/libcurve_tun.so.0.1", "lib/libcurve_tun.so"] {
         assert_eq!(fs::canonicalize(prefix.join(link)).unwrap(), prefix.join("lib/libcurve_tun.so.0.1.0"));
     }
     let pc = fs::read_to_string(prefix.join("lib/pkgconfig/curve_tun.pc")).unwrap();
     assert!(pc.starts_with("prefix=/op t/a & b|c\n"), "{pc}");
+}
+
+/// Each file and link below a folder, in order.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn folders_of_ones_own_and_nothing_is_left_there() {
+    let tree = Tree::new("tree");
+    let prefix = tree.prefix();
+    let [libdir, includedir] = ["lib/x86_64-linux-gnu", "include/curve tun"].map(|path| prefix.join(path));
+    let bindir = tree.folder.path().join("pre fixed/s bin");
+    let make = |target: &str, stage: &str| {
+        let mut make = tree.command("make");
+        make.args([target, &format!("DESTDIR={stage}"), &format!("PREFIX={}", prefix.display())]);
+        make.arg(format!("LIBDIR={}", libdir.display())).arg(format!("BINDIR={}", bindir.display()));
+        make.arg(format!("INCLUDEDIR={}", includedir.display()));
+        make
+    };
+    let stage = tree.folder.path().join("stage");
+    let stage = stage.to_str().unwrap();
+    succeed(&mut make("install", ""));
+    succeed(&mut make("install", stage));
+    let pc = fs::read_to_string(libdir.join("pkgconfig/curve_tun.pc")).unwrap();
+    let folders = "\nincludedir=${prefix}/include/curve tun\nlibdir=${prefix}/lib/x86_64-linux-gnu\n";
+    assert!(pc.contains(folders), "{pc}");
+    let installed = ["include/curve tun/curve_tun.h", "lib/x86_64-linux-gnu/libcurve_tun.a"]
+        .map(|path| prefix.join(path));
+    assert!(installed.iter().all(|path| path.is_file()) && bindir.join("curve-tun").is_file());
+    let staged = files(Path::new(stage));
+    assert_eq!(staged.len(), files(&prefix).len() + files(&bindir).len());
+    assert_eq!(programs_of_cmake(&tree, &libdir, "0.1"), ["0.1.0 capi first"; 2]);
+
+    // An earlier library of this interface goes, too; one of another, and what is not ours, stays.
+    let not_ours = ["libcurve_tun.so.9", "libcurve_tun.so.9.1.0", "pkgconfig/other.pc"];
+    for path in not_ours.into_iter().chain(["libcurve_tun.so.0.1.3"]) {
+        fs::write(libdir.join(path), "").unwrap();
+    }
+    succeed(&mut make("uninstall", ""));
+    assert_eq!(files(&prefix), not_ours.map(|path| libdir.join(path)));
+    assert_eq!(files(&bindir), [] as [PathBuf; 0]);
+    assert_eq!(files(Path::new(stage)), staged);
+    // Also where nothing is installed.
+    succeed(&mut make("uninstall", stage));
+    succeed(&mut make("uninstall", stage));
+    assert_eq!(files(Path::new(stage)), [] as [PathBuf; 0]);
+}
+
+/// What the programs of `CMAKE` say, which finds this version of the library in `libdir`.
+fn programs_of_cmake(tree: &Tree, libdir: &Path, version: &str) -> [String; 2] {
+    let (mut configure, built) = cmake(tree, libdir, version);
+    succeed(&mut configure);
+    succeed(tree.command("cmake").arg("--build").arg(&built));
+    ["curve_tun", "static"].map(|program| printed(&mut tree.command(built.join(program).to_str().unwrap())))
+}
+
+/// CMake, to make a new folder ready to build in.
+fn cmake(tree: &Tree, libdir: &Path, version: &str) -> (Command, PathBuf) {
+    let (ours, built) = (tree.folder.path().join("ours"), tree.folder.path().join("ours built"));
+    let _ = fs::remove_dir_all(&built);
+    fs::create_dir_all(&ours).unwrap();
+    fs::write(ours.join("CMakeLists.txt"), CMAKE).unwrap();
+    fs::write(ours.join("program.c"), PROGRAM).unwrap();
+    let mut cmake = tree.command("cmake");
+    cmake.arg("-S").arg(ours).arg("-B").arg(&built).arg(format!("-DVERSION={version}"));
+    cmake.arg(format!("-Dcurve_tun_DIR={}", libdir.join("cmake/curve_tun").display()));
+    (cmake, built)
+}
+
+#[test]
+fn cmake_finds_what_is_installed() {
+    let tree = Tree::new("tree");
+    // The whole library, where `scripts/check-install` has installed it.
+    if let Some(libdir) = c_support::installed("lib") {
+        assert_eq!(programs_of_cmake(&tree, &libdir, "0.1"), [env!("CARGO_PKG_VERSION"); 2]);
+        return;
+    }
+    let libdir = tree.prefix().join("lib");
+    for (version, asked, others) in [
+        ("0.1.2", &["", "0.1", "0.1.0", "0.1.2"][..], &["0.1.3", "0.2", "0.0.9", "1.0"][..]),
+        ("2.3.0", &["", "2", "2.0", "2.3.0"], &["2.4", "3", "1", "0.1"]),
+    ] {
+        tree.set_version(version);
+        succeed(&mut tree.install("dns,pkcs11"));
+        for asked in asked {
+            succeed(&mut cmake(&tree, &libdir, asked).0);
+        }
+        for other in others {
+            let said = complaint(&mut cmake(&tree, &libdir, other).0);
+            assert!(said.contains("compatible with requested version"), "{said}");
+        }
+    }
+    // It finds its library wherever that has been moved to.
+    let moved = tree.folder.path().join("moved");
+    fs::rename(tree.prefix(), &moved).unwrap();
+    assert_eq!(programs_of_cmake(&tree, &moved.join("lib"), ""), ["2.3.0 capi,dns,pkcs11 first"; 2]);
+}
+
+#[test]
+fn the_soname_is_that_of_the_interface() {
+    let tree = Tree::new("tree");
+    for (version, interface) in
+        [("0.1.0", "0.1"), ("0.1.12", "0.1"), ("0.10.0", "0.10"), ("1.0.0", "1"), ("12.3.4", "12")]
+    {
+        tree.set_version(version);
+        tree.write("include/curve_tun.h", &format!("#define CURVE_TUN_VERSION \"{version}\"\n"));
+        succeed(tree.command("make").arg("lib"));
+        let soname = format!("libcurve_tun.so.{interface}");
+        let built = tree.root.join("build/lib");
+        let dynamic = printed(Command::new("readelf").arg("-d").arg(built.join("libcurve_tun.so")));
+        assert!(dynamic.contains(&format!("soname: [{soname}]")), "{version}: {dynamic}");
+        let link = fs::canonicalize(built.join(&soname)).unwrap();
+        assert_eq!(link, built.join(format!("libcurve_tun.so.{version}")));
+        assert_eq!(
+            fs::read_dir(&built).unwrap().count(),
+            5,
+            "what was built for {version}, and nothing else"
+        );
+        // It is the name that the examples look for.
+        let example = printed(tree.command("make").args(["-C", "c-examples", "-n", "clean"]));
+        assert!(example.contains(&soname), "{example}");
+    }
 }
 
 #[test]
@@ -321,12 +472,10 @@ fn the_nif_is_the_one_just_built() {
         fs::write(program.with_extension("c"), PROGRAM).unwrap();
         let mut build = tree.command("cc");
         build.arg("-o").arg(&program).arg(program.with_extension("c")).arg("-Iinclude");
+        // Without a SONAME, it is what the program looks for.
         succeed(build.arg(tree.root.join("pr iv/curve_tun_nif.so")));
-        fs::copy(tree.root.join("pr iv/curve_tun_nif.so"), tree.folder.path().join("libcurve_tun.so.0"))
-            .unwrap();
-        let mut run = tree.command(program.to_str().unwrap());
         assert_eq!(
-            printed(run.env("LD_LIBRARY_PATH", tree.folder.path())),
+            printed(&mut tree.command(program.to_str().unwrap())),
             format!("0.1.0 dns,nif,pkcs11 {name}")
         );
     }
@@ -341,8 +490,18 @@ fn what_cannot_be_built_is_said() {
         assert!(said.contains("FEATURES: there are dns, pkcs11 and system-sodium"), "{said}");
         assert!(said.contains(wrong), "{said}");
     }
-    let said = complaint(tree.command("make").args(["install", "PREFIX=/a\"b"]));
-    assert!(said.contains("PREFIX: not with any of"), "{said}");
+    for (variable, path, expected) in [
+        ("PREFIX", "/a\"b", "PREFIX: not with any of"),
+        ("LIBDIR", "/a;b", "LIBDIR: not with any of"),
+        ("PREFIX", "usr", "PREFIX: not an absolute path: usr"),
+        ("INCLUDEDIR", "./here", "INCLUDEDIR: not an absolute path: ./here"),
+        ("BINDIR", "/a\\b", "BINDIR: not with any of"),
+    ] {
+        for target in ["install", "uninstall"] {
+            let said = complaint(tree.command("make").args([target, &format!("{variable}={path}")]));
+            assert!(said.contains(expected), "{said}");
+        }
+    }
     // A compiler's error ends it, and leaves nothing that a later install takes for current.
     succeed(&mut tree.install(""));
     tree.write("src/lib.rs", "what is this");
