@@ -24,7 +24,11 @@ pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let mut build = Command::new(repository().join("scripts/build"));
-        build.arg("paths").env("CARGO", env!("CARGO")).env("CARGO_TARGET_DIR", target()).env_remove("FEATURES");
+        build
+            .arg("paths")
+            .env("CARGO", env!("CARGO"))
+            .env("CARGO_TARGET_DIR", target())
+            .env_remove("FEATURES");
         let paths = printed(&mut build);
         Path::new(paths.lines().next().unwrap()).parent().unwrap().to_owned()
     })
