@@ -1,7 +1,6 @@
 # What one does with this repository. `make help` lists it.
 
 CARGO ?= cargo
-CC ?= cc
 LD ?= ld
 OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
@@ -17,7 +16,11 @@ HELLOS ?= 100000
 
 # The C library gets a place of its own: a build for Erlang replaces the one in the target folder.
 LIB := build/lib
-export CARGO CC
+export CARGO
+# Only where somebody has chosen one: cargo builds libsodium anew for whoever has it set, and for whoever has not.
+ifneq ($(origin CC),default)
+export CC
+endif
 
 .PHONY: help demo test test-busy lint header lib tool object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install uninstall clean
 .NOTPARALLEL:
