@@ -22,7 +22,7 @@ ifneq ($(origin CC),default)
 export CC
 endif
 
-.PHONY: help demo test test-busy lint header lib tool object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install uninstall clean
+.PHONY: help demo test test-busy lint header lib tool object examples sanitize miri fuzz floods soak coverage mutants deny cargo-c sbom bench bench-erlang baseline install uninstall clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -76,6 +76,9 @@ fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once
 
 deny: ## check licences, sources, duplicates and advisories of all packages; needs cargo-deny and, for advisories, a network
 	$(CARGO) deny --locked check
+
+cargo-c: ## see that cargo-c installs the same C library as `make install`; needs cargo-c
+	@scripts/check-cargo-c
 
 sbom: ## write what a build is made of to build/curve_tun.cdx.json (CycloneDX)
 	@mkdir -p build
