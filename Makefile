@@ -22,7 +22,7 @@ ifneq ($(origin CC),default)
 export CC
 endif
 
-.PHONY: help demo test test-busy lint header lib tool object examples sanitize miri fuzz floods soak coverage mutants deny cargo-c sbom bench bench-erlang baseline install uninstall clean
+.PHONY: help demo test test-busy lint header api lib tool object examples sanitize miri fuzz floods soak coverage mutants deny cargo-c sbom bench bench-erlang baseline install uninstall clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -51,6 +51,9 @@ install uninstall: export DESTDIR := $(DESTDIR)
 
 header: ## write include/curve_tun.h anew, from the sources of the C face
 	@$(CARGO) run --quiet --example header
+
+api: ## write docs/public-api.txt anew, the public API of the crate; needs cargo-public-api
+	@scripts/public-api
 
 lib: ## build the C library into build/lib (FEATURES: of dns, pkcs11, system-sodium)
 	@scripts/build lib
