@@ -1,10 +1,12 @@
 # What one does with this repository. `make help` lists it.
 
 CARGO ?= cargo
-CC ?= cc
 LD ?= ld
 OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+BINDIR ?= $(PREFIX)/bin
 DESTDIR ?=
 FEATURES ?=
 SECONDS ?= 60
@@ -14,9 +16,13 @@ HELLOS ?= 100000
 
 # The C library gets a place of its own: a build for Erlang replaces the one in the target folder.
 LIB := build/lib
-export CARGO CC
+export CARGO
+# Only where somebody has chosen one: cargo builds libsodium anew for whoever has it set, and for whoever has not.
+ifneq ($(origin CC),default)
+export CC
+endif
 
-.PHONY: help demo test test-busy lint lib tool object examples sanitize miri fuzz floods soak coverage mutants deny sbom bench bench-erlang baseline install clean
+.PHONY: help demo test test-busy lint header api lib tool object examples sanitize miri fuzz floods soak coverage mutants deny cargo-c sbom bench bench-erlang baseline install uninstall clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -37,8 +43,17 @@ lint: ## check formatting and lints
 	@scripts/lint
 
 lib install: export FEATURES := $(FEATURES)
-install: export PREFIX := $(PREFIX)
-install: export DESTDIR := $(DESTDIR)
+install uninstall: export PREFIX := $(PREFIX)
+install uninstall: export LIBDIR := $(LIBDIR)
+install uninstall: export INCLUDEDIR := $(INCLUDEDIR)
+install uninstall: export BINDIR := $(BINDIR)
+install uninstall: export DESTDIR := $(DESTDIR)
+
+header: ## write include/curve_tun.h anew, from the sources of the C face
+	@$(CARGO) run --quiet --example header
+
+api: ## write docs/public-api.txt anew, the public API of the crate; needs cargo-public-api
+	@scripts/public-api
 
 lib: ## build the C library into build/lib (FEATURES: of dns, pkcs11, system-sodium)
 	@scripts/build lib
@@ -64,6 +79,9 @@ fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once
 
 deny: ## check licences, sources, duplicates and advisories of all packages; needs cargo-deny and, for advisories, a network
 	$(CARGO) deny --locked check
+
+cargo-c: ## see that cargo-c installs the same C library as `make install`; needs cargo-c
+	@scripts/check-cargo-c
 
 sbom: ## write what a build is made of to build/curve_tun.cdx.json (CycloneDX)
 	@mkdir -p build
@@ -101,8 +119,11 @@ baseline: ## count instructions anew, for tests/instructions.rs to compare with
 	scripts/count-instructions >build/instructions.txt
 	mv build/instructions.txt benches/instructions.txt
 
-install: ## install header, libraries, pkg-config file and the tool (PREFIX, DESTDIR, FEATURES)
+install: ## install the C library and the tool (PREFIX, LIBDIR, INCLUDEDIR, BINDIR, DESTDIR, FEATURES)
 	@scripts/install
+
+uninstall: ## remove what an install with the same variables has installed
+	@scripts/install uninstall
 
 clean: ## remove all that was built
 	$(CARGO) clean

@@ -7,6 +7,8 @@
 //! feature `net` [`net`]. `docs/ARCHITECTURE.md` is the map.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
+// On the crate's page, what needs a feature says which.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]

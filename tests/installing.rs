@@ -1,186 +1,17 @@
 //! `make lib`, `make tool`, `make install` and the NIF's build, wherever cargo puts what it builds, and whatever has
-//! changed since: in a tree that has this one's Makefile and scripts, and a crate that is built in a second.
+//! changed since.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
 #[path = "support/needs.rs"]
 mod needs;
+#[path = "c_support/tree.rs"]
+mod tree;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use tempfile::TempDir;
-
-/// A program that says what its library says: its version and features.
-const PROGRAM: &str = "
-#include <curve_tun.h>
-#include <stdio.h>
-int main(void) { return puts(curve_tun_version()) < 0; }
-";
-
-/// Both parts of the crate say their version, their features, and `@SAYS@`.
-const CRATE: &str = r#"
-pub fn said() -> String {
-    let features = [
-        cfg!(feature = "capi").then_some("capi"), cfg!(feature = "cli").then_some("cli"),
-        cfg!(feature = "dns").then_some("dns"), cfg!(feature = "nif").then_some("nif"),
-        cfg!(feature = "pkcs11").then_some("pkcs11"),
-    ];
-    let features: Vec<_> = features.into_iter().flatten().collect();
-    format!("{} {} @SAYS@", env!("CARGO_PKG_VERSION"), features.join(","))
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn curve_tun_version() -> *const std::ffi::c_char {
-    std::ffi::CString::new(said()).unwrap().into_raw()
-}
-"#;
-
-const MANIFEST: &str = r#"
-[package]
-name = "curve_tun"
-version = "0.1.0"
-edition = "2024"
-[lib]
-crate-type = ["rlib", "cdylib", "staticlib"]
-[[bin]]
-name = "curve-tun"
-path = "src/main.rs"
-required-features = ["cli"]
-[features]
-default = ["capi"]
-capi = []
-cli = []
-dns = []
-nif = ["dns"]
-pkcs11 = []
-system-sodium = []
-"#;
-
-const BUILD: &str = r#"fn main() { println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libcurve_tun.so.0") }"#;
-
-/// Of the environment, what would lead cargo or make elsewhere.
-const OTHERS: [&str; 9] = [
-    "CARGO_TARGET_DIR",
-    "CARGO_BUILD_TARGET",
-    "CARGO_BUILD_TARGET_DIR",
-    "CARGO_MAKEFLAGS",
-    "MAKEFLAGS",
-    "DESTDIR",
-    "PREFIX",
-    "FEATURES",
-    "LD_LIBRARY_PATH",
-];
-
-struct Tree {
-    folder: TempDir,
-    root: PathBuf,
-}
-
-impl Tree {
-    /// In a folder of this name.
-    fn new(name: &str) -> Tree {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join(name);
-        let tree = Tree { folder, root };
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for made in ["scripts", "src", "include", "erlang", ".cargo"] {
-            fs::create_dir_all(tree.root.join(made)).unwrap();
-        }
-        let scripts =
-            ["build", "cargo-build", "install", "curve_tun.pc.in"].map(|name| format!("scripts/{name}"));
-        for taken in scripts.iter().map(String::as_str).chain(["Makefile", "erlang/build_nif.sh"]) {
-            fs::copy(here.join(taken), tree.root.join(taken)).unwrap();
-        }
-        tree.write("Cargo.toml", MANIFEST);
-        tree.write("build.rs", BUILD);
-        tree.write("cbindgen.toml", "");
-        tree.write("include/curve_tun.h", "const char *curve_tun_version(void);\n");
-        tree.write("src/main.rs", r#"fn main() { println!("{}", curve_tun::said()) }"#);
-        tree.say("first");
-        tree
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        fs::write(self.root.join(path), text).unwrap();
-    }
-
-    /// A change of the sources: what library and tool say from here on.
-    fn say(&self, word: &str) {
-        self.write("src/lib.rs", &CRATE.replace("@SAYS@", word));
-    }
-
-    fn set_version(&self, version: &str) {
-        self.write("Cargo.toml", &MANIFEST.replace("0.1.0", version));
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for name in OTHERS {
-            command.env_remove(name);
-        }
-        command.current_dir(&self.root).env("CARGO", env!("CARGO")).env("CARGO_NET_OFFLINE", "true");
-        command
-    }
-
-    /// Where it is installed.
-    fn prefix(&self) -> PathBuf {
-        self.folder.path().join("pre fix")
-    }
-
-    fn install(&self, features: &str) -> Command {
-        let mut make = self.command("make");
-        make.args(["install", &format!("FEATURES={features}")]);
-        make.arg(format!("PREFIX={}", self.prefix().display()));
-        make
-    }
-
-    /// What a program says that pkg-config has found the library for.
-    fn library_says(&self) -> String {
-        let prefix = self.prefix();
-        let program = self.folder.path().join("program");
-        fs::write(program.with_extension("c"), PROGRAM).unwrap();
-        let line = "eval \"cc -o '$1' '$1.c' $(pkg-config --cflags --libs curve_tun)\"";
-        let mut build = self.command("sh");
-        build.args(["-euc", line, "sh"]).arg(&program);
-        succeed(build.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")));
-        printed(self.command(program.to_str().unwrap()).env("LD_LIBRARY_PATH", prefix.join("lib")))
-    }
-
-    fn tool_says(&self) -> String {
-        printed(&mut self.command(self.prefix().join("bin/curve-tun").to_str().unwrap()))
-    }
-
-    /// What is installed must say this: its version, the library's features beside `capi`, and the word of its sources.
-    #[track_caller]
-    fn assert_says(&self, version: &str, features: &str, word: &str) {
-        let features = [&["capi"][..], &features.split(',').collect::<Vec<_>>()].concat().join(",");
-        assert_eq!(self.library_says(), format!("{version} {} {word}", features.trim_end_matches(',')));
-        assert_eq!(self.tool_says(), format!("{version} capi,cli,dns,pkcs11 {word}"));
-        let named = self.prefix().join(format!("lib/libcurve_tun.so.{version}"));
-        assert!(named.exists(), "{}", named.display());
-    }
-}
-
-#[track_caller]
-fn succeed(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-#[track_caller]
-fn printed(command: &mut Command) -> String {
-    String::from_utf8(succeed(command).stdout).unwrap().trim_end().to_owned()
-}
-
-/// What a command that must fail complains of.
-#[track_caller]
-fn complaint(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(!output.status.success(), "{command:?} succeeded");
-    String::from_utf8(output.stderr).unwrap()
-}
+use std::process::Command;
+use tree::{PROGRAM, Tree, complaint, printed, succeed};
 
 /// The system that all of this is built for.
 fn host() -> String {
@@ -283,7 +114,7 @@ fn paths_with_spaces_and_more() {
     for file in ["include/curve_tun.h", "lib/libcurve_tun.a", "lib/libcurve_tun.so.0.1.0", "bin/curve-tun"] {
         assert!(prefix.join(file).is_file(), "{file}");
     }
-    for link in ["lib/libcurve_tun.so.0", "lib/libcurve_tun.so"] {
+    for link in ["lib/libcurve_tun.so.0.1", "lib/libcurve_tun.so"] {
         assert_eq!(fs::canonicalize(prefix.join(link)).unwrap(), prefix.join("lib/libcurve_tun.so.0.1.0"));
     }
     let pc = fs::read_to_string(prefix.join("lib/pkgconfig/curve_tun.pc")).unwrap();
@@ -321,12 +152,10 @@ fn the_nif_is_the_one_just_built() {
         fs::write(program.with_extension("c"), PROGRAM).unwrap();
         let mut build = tree.command("cc");
         build.arg("-o").arg(&program).arg(program.with_extension("c")).arg("-Iinclude");
+        // Without a SONAME, it is what the program looks for.
         succeed(build.arg(tree.root.join("pr iv/curve_tun_nif.so")));
-        fs::copy(tree.root.join("pr iv/curve_tun_nif.so"), tree.folder.path().join("libcurve_tun.so.0"))
-            .unwrap();
-        let mut run = tree.command(program.to_str().unwrap());
         assert_eq!(
-            printed(run.env("LD_LIBRARY_PATH", tree.folder.path())),
+            printed(&mut tree.command(program.to_str().unwrap())),
             format!("0.1.0 dns,nif,pkcs11 {name}")
         );
     }
@@ -341,8 +170,18 @@ fn what_cannot_be_built_is_said() {
         assert!(said.contains("FEATURES: there are dns, pkcs11 and system-sodium"), "{said}");
         assert!(said.contains(wrong), "{said}");
     }
-    let said = complaint(tree.command("make").args(["install", "PREFIX=/a\"b"]));
-    assert!(said.contains("PREFIX: not with any of"), "{said}");
+    for (variable, path, expected) in [
+        ("PREFIX", "/a\"b", "PREFIX: not with any of"),
+        ("LIBDIR", "/a;b", "LIBDIR: not with any of"),
+        ("PREFIX", "usr", "PREFIX: not an absolute path: usr"),
+        ("INCLUDEDIR", "./here", "INCLUDEDIR: not an absolute path: ./here"),
+        ("BINDIR", "/a\\b", "BINDIR: not with any of"),
+    ] {
+        for target in ["install", "uninstall"] {
+            let said = complaint(tree.command("make").args([target, &format!("{variable}={path}")]));
+            assert!(said.contains(expected), "{said}");
+        }
+    }
     // A compiler's error ends it, and leaves nothing that a later install takes for current.
     succeed(&mut tree.install(""));
     tree.write("src/lib.rs", "what is this");

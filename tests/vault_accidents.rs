@@ -4,6 +4,8 @@
 //! The model is that of docs/VAULTS.md, section 4: at any time one of the two pages may be bad, damaged or an old one, and
 //! stays so until it is written anew; and a process may be killed within each of its writes.
 
+#[path = "support/nonce_giver.rs"]
+mod nonce_giver;
 mod support;
 
 use curve_tun::vault::{Cost, FileVault, Purpose, STEP, Vault};
@@ -242,15 +244,14 @@ fn a_page_that_the_disk_cannot_read_is_a_damaged_slot() {
         let before = counter(&FileVault::open(&path, None).unwrap());
         let mut giver = Command::new("strace");
         giver.args(["-f", "-qq", "-o", "/dev/null", "-P", path.to_str().unwrap(), "-e"]);
-        giver.arg(format!("inject=pread64:error=EIO:when={which}")).arg(env!("CARGO_BIN_EXE_nonce-giver"));
-        let output = giver.arg(&path).arg("1").output().expect("strace, from the package of that name");
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 16 * nonces), "read {which}");
+        giver.arg(format!("inject=pread64:error=EIO:when={which}"));
+        let mut giver = nonce_giver::command(Some(giver), &path, Some("1"));
+        let output = giver.output().expect("strace, from the package of that name");
+        let given = nonce_giver::nonces(&output.stdout);
+        assert_eq!((output.status.code(), given.len()), (Some(code), 16 * nonces), "read {which}");
         let vault = FileVault::open(&path, None).unwrap();
-        let given = output
-            .stdout
-            .chunks(16)
-            .map(|nonce| vault.counter_in(nonce.try_into().unwrap()))
-            .collect::<Vec<_>>();
+        let given =
+            given.chunks(16).map(|nonce| vault.counter_in(nonce.try_into().unwrap())).collect::<Vec<_>>();
         assert!(
             given.iter().all(|given| *given > before) && given.iter().all(|given| counter(&vault) > *given)
         );

@@ -3,6 +3,8 @@
 
 #[path = "support/agent.rs"]
 mod agent;
+#[path = "support/nonce_giver.rs"]
+mod nonce_giver;
 
 use agent::AgentProcess;
 use curve_tun::vault::{AgentVault, Cost, FileVault, Purpose, STEP, Vault};
@@ -20,7 +22,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const GIVER: &str = env!("CARGO_BIN_EXE_nonce-giver");
 const KILLS: u64 = 500;
 
 /// A file vault, and the nonces that processes gave from it.
@@ -44,7 +45,7 @@ impl Ledger {
 
     /// A run without accident.
     fn run(&mut self) {
-        let output = Command::new(GIVER).arg(&self.path).arg("1").output().unwrap();
+        let output = output(&mut nonce_giver::command(None, &self.path, Some("1")));
         assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 48));
         self.note(&output.stdout);
     }
@@ -52,8 +53,8 @@ impl Ledger {
     /// A run under strace, whose output is given.
     fn run_with(&mut self, strace: &[&str], rounds: &str) -> Output {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq"]).args(strace).arg(GIVER).arg(&self.path).arg(rounds);
-        let output = command.output().expect("strace, from the package of that name");
+        command.args(["-f", "-qq"]).args(strace);
+        let output = output(&mut nonce_giver::command(Some(command), &self.path, Some(rounds)));
         self.note(&output.stdout);
         output
     }
@@ -82,6 +83,13 @@ impl Ledger {
     }
 }
 
+/// What a process says that gives nonces: these alone on its standard output.
+fn output(giver: &mut Command) -> Output {
+    let mut output = giver.output().expect("strace, from the package of that name");
+    output.stdout = nonce_giver::nonces(&output.stdout).to_vec();
+    output
+}
+
 /// A moment that differs from round to round.
 fn moment(round: u64) -> Duration {
     Duration::from_micros(round * 7919 % 15_000)
@@ -91,12 +99,13 @@ fn moment(round: u64) -> Duration {
 fn a_file_vaults_process_killed_five_hundred_times_repeats_no_counter() {
     let mut ledger = Ledger::new();
     for round in 0..KILLS {
-        let mut giver = Command::new(GIVER).arg(&ledger.path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut giver = nonce_giver::command(None, &ledger.path, None);
+        let mut giver = giver.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(moment(round));
         giver.kill().unwrap();
         let output = giver.wait_with_output().unwrap();
         assert_eq!(output.status.code(), None, "it ran until it was killed");
-        ledger.note(&output.stdout);
+        ledger.note(nonce_giver::nonces(&output.stdout));
     }
     let counters = ledger.check();
     assert!(counters.len() > 500, "{} nonces are too few to tell", counters.len());

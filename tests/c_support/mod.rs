@@ -23,10 +23,14 @@ pub fn repository() -> &'static Path {
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let mut build = Command::new(repository().join("scripts/cargo-build"));
-        build.args(["libcurve_tun.so", "--", "--release", "--lib", "--target-dir"]).arg(target());
-        let path = printed(build.env("CARGO", env!("CARGO")).current_dir(repository()));
-        Path::new(path.trim_end_matches('\n')).parent().unwrap().to_owned()
+        let mut build = Command::new(repository().join("scripts/build"));
+        build
+            .arg("paths")
+            .env("CARGO", env!("CARGO"))
+            .env("CARGO_TARGET_DIR", target())
+            .env_remove("FEATURES");
+        let paths = printed(&mut build);
+        Path::new(paths.lines().next().unwrap()).parent().unwrap().to_owned()
     })
 }
 
@@ -35,15 +39,18 @@ pub fn installed(path: &str) -> Option<PathBuf> {
     std::env::var_os("CURVE_TUN_INSTALLED").map(|prefix| Path::new(&prefix).join(path))
 }
 
-/// A shared library with the features `dns` and `pkcs11`: the installed one, or the one that Cargo built with this test,
-/// unoptimised.
+/// A shared library with the features `dns` and `pkcs11`: the installed one, or that of an example of the crate, which is
+/// made or brought up to date here, unoptimised. It has no SONAME, and is looked for by the name of its file.
 pub fn library_of_tests() -> PathBuf {
     if let Some(library) = installed("lib/libcurve_tun.so") {
         return library;
     }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--example", "curve_tun", "--target-dir"]).arg(target());
+    succeed(build.current_dir(repository()));
     let test = std::env::current_exe().unwrap();
-    let library = test.with_file_name("libcurve_tun.so");
-    assert!(library.exists(), "{} is built with every test", library.display());
+    let library = test.parent().unwrap().with_file_name("examples/libcurve_tun.so");
+    assert!(library.exists(), "{} is what cargo has built", library.display());
     library
 }
 
@@ -52,7 +59,15 @@ fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
-/// A new folder of this name for what a test makes, with the shared library in it under its SONAME.
+/// The SONAME of the shared library, whose version is that of the C interface: `0.1` until 1.0, `1` from there on.
+pub fn soname() -> String {
+    match (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR")) {
+        ("0", minor) => format!("libcurve_tun.so.0.{minor}"),
+        (major, _) => format!("libcurve_tun.so.{major}"),
+    }
+}
+
+/// A new folder of this name for what a test makes, with the shared library in it, also under its SONAME.
 pub fn workshop(name: &str) -> PathBuf {
     workshop_with(name, &library().join("libcurve_tun.so"))
 }
@@ -62,8 +77,9 @@ pub fn workshop_with(name: &str, library: &Path) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
-    let major = env!("CARGO_PKG_VERSION_MAJOR");
-    std::os::unix::fs::symlink(library, folder.join(format!("libcurve_tun.so.{major}"))).unwrap();
+    for name in [&soname(), "libcurve_tun.so"] {
+        std::os::unix::fs::symlink(library, folder.join(name)).unwrap();
+    }
     folder
 }
 
@@ -81,7 +97,7 @@ pub fn build(compiler: &str, name: &str, folder: &Path, extra: &[&str], librarie
 
 /// The library in a workshop, for the linker.
 pub fn linked(folder: &Path) -> String {
-    folder.join(format!("libcurve_tun.so.{}", env!("CARGO_PKG_VERSION_MAJOR"))).to_str().unwrap().to_owned()
+    folder.join(soname()).to_str().unwrap().to_owned()
 }
 
 /// Runs a command that must succeed.

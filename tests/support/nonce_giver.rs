@@ -1,7 +1,8 @@
-//! A process that hands out nonces from a file vault until it is killed, for the tests of crashes.
+//! A process that hands out nonces from a file vault until it is killed, for the tests of crashes: the program that has
+//! this module, run again for its test `nonce_giver` alone.
 //!
-//! `nonce-giver FILE [ROUNDS]` opens the vault, asks for three nonces and closes it, over and over. Each nonce goes to
-//! standard output, 16 bytes, before the next is asked for. The number of the first error is the exit code.
+//! It opens the vault, asks for three nonces and closes it, over and over. Each nonce goes to standard output, 16 bytes,
+//! before the next is asked for. The number of the first error is the exit code.
 
 use curve_tun::vault::{FileVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey};
@@ -9,12 +10,42 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::exit;
+use std::process::{Command, exit};
+
+/// Set in such a process: the vault's file, and the number of rounds if they end.
+const FILE: &str = "CURVE_TUN_NONCES_OF";
+const ROUNDS: &str = "CURVE_TUN_NONCES_ROUNDS";
+/// What comes before the first nonce; before it is what the harness of the tests says.
+const BEGIN: &[u8] = b"nonces:\n";
+
+/// Returns the command that gives nonces of this file, under that of another program if there is one, as strace.
+pub fn command(under: Option<Command>, file: &Path, rounds: Option<&str>) -> Command {
+    let this = std::env::current_exe().unwrap();
+    let mut command = match under {
+        Some(mut other) => {
+            other.arg(this);
+            other
+        }
+        None => Command::new(this),
+    };
+    let (_, module) = module_path!().split_once("::").expect("a module of a program");
+    let test = format!("{module}::nonce_giver");
+    command.args(["--exact", &test, "--nocapture", "--test-threads=1"]).env(FILE, file);
+    if let Some(rounds) = rounds {
+        command.env(ROUNDS, rounds);
+    }
+    command
+}
+
+/// Returns the nonces in what it said.
+pub fn nonces(said: &[u8]) -> &[u8] {
+    let begin = said.windows(BEGIN.len()).position(|bytes| bytes == BEGIN);
+    begin.map_or(&[], |at| &said[at + BEGIN.len()..])
+}
 
 /// One round; the first of its errors.
-fn give(path: &Path) -> Result<(), Error> {
+fn give(path: &Path, out: &mut File) -> Result<(), Error> {
     let vault = FileVault::open(path, None)?;
-    let mut out = File::from(std::io::stdout().as_fd().try_clone_to_owned().expect("a descriptor"));
     let mut result = Ok(());
     for _ in 0..3 {
         match vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16]) {
@@ -25,18 +56,18 @@ fn give(path: &Path) -> Result<(), Error> {
     result
 }
 
-fn main() {
-    let mut args = std::env::args_os().skip(1);
-    let path = args.next().expect("a path");
-    let rounds = args.next().map_or(u64::MAX, |n| n.to_str().and_then(|n| n.parse().ok()).expect("a number"));
+#[test]
+fn nonce_giver() {
+    let Some(path) = std::env::var_os(FILE) else { return };
+    let rounds = std::env::var(ROUNDS).map_or(u64::MAX, |rounds| rounds.parse().expect("a number"));
+    let mut out = File::from(std::io::stdout().as_fd().try_clone_to_owned().expect("a descriptor"));
+    out.write_all(BEGIN).expect("a reader");
     let mut result = Ok(());
     for _ in 0..rounds {
-        result = result.and(give(path.as_ref()));
+        result = result.and(give(path.as_ref(), &mut out));
         if rounds == u64::MAX && result.is_err() {
             break;
         }
     }
-    if let Err(error) = result {
-        exit(error.code());
-    }
+    exit(result.map_or_else(Error::code, |()| 0));
 }

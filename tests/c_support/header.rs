@@ -1,0 +1,121 @@
+//! Writes include/curve_tun.h from the sources of the C face: `make header`. The tests make it, too, and compare.
+
+#[path = "../../src/error/table.rs"]
+mod table;
+
+use cbindgen::{Builder, Config};
+use std::fs;
+use std::path::Path;
+
+/// The header's sections in their order, which are files of `src/capi`: each uses types of those before it.
+const SECTIONS: &[&str] = &[
+    "result",
+    "keys",
+    "options",
+    "vault",
+    "kept",
+    "registry",
+    "registry_kept",
+    "server",
+    "request",
+    "connection",
+    "traffic",
+    "socket",
+    "known",
+];
+
+/// What cbindgen puts around the functions of each section; the header has it once, around all of them.
+const OPEN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n";
+const CLOSE: &str = "#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n";
+
+/// Brings the header up to date; a file that is current keeps its time.
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (path, made) = (root.join("include/curve_tun.h"), header(root));
+    if fs::read_to_string(&path).is_ok_and(|there| there == made) {
+        return println!("include/curve_tun.h is current");
+    }
+    fs::write(&path, made).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    println!("include/curve_tun.h is written anew");
+}
+
+/// Returns the header that these sources make.
+pub fn header(root: &Path) -> String {
+    let config = Config::from_root_or_default(root);
+    let sections = root.join("src/capi");
+    let mut header = comment(&sections.join("mod.rs"));
+    header += "\n#ifndef CURVE_TUN_H\n#define CURVE_TUN_H\n\n";
+    header += "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n\n";
+    header += &versions();
+    header += "// Warns of a result that is not looked at.\n\
+               #if defined(__GNUC__) || defined(__clang__)\n\
+               #define CURVE_TUN_MUST_USE __attribute__((warn_unused_result))\n\
+               #else\n\
+               #define CURVE_TUN_MUST_USE\n\
+               #endif\n\n";
+    header += OPEN;
+    for section in SECTIONS {
+        let path = sections.join(section).with_extension("rs");
+        header += "\n";
+        header += &comment(&path);
+        header += "\n";
+        let builder = Builder::new().with_config(config.clone());
+        header += &match *section {
+            "result" => {
+                let results = tempfile::NamedTempFile::with_suffix(".rs").expect("a file for the results");
+                fs::write(results.path(), results::SOURCE).expect("it can be written");
+                declarations(builder.with_src(results.path()).with_src(path))
+            }
+            _ => declarations(builder.with_src(path)),
+        };
+    }
+    header += "\n";
+    header += CLOSE;
+    header += "\n#endif  // CURVE_TUN_H\n";
+    header
+}
+
+/// The `//!` lines that a file begins with, as a comment of C.
+fn comment(path: &Path) -> String {
+    let source = fs::read_to_string(path).expect("src/capi can be read");
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(|line| format!("//{line}\n")).collect()
+}
+
+fn declarations(builder: Builder) -> String {
+    let mut declarations = Vec::new();
+    builder.generate().expect("cbindgen reads src/capi").write(&mut declarations);
+    let declarations = String::from_utf8(declarations).expect("the sources are UTF-8");
+    assert!(declarations.contains(OPEN) && declarations.contains(CLOSE), "cbindgen writes these otherwise");
+    declarations.replace(OPEN, "").replace(CLOSE, "").replace("\n\n\n", "\n\n").trim().to_owned() + "\n"
+}
+
+fn versions() -> String {
+    format!(
+        "// The version of this header; `curve_tun_version` tells that of the library in use.\n\
+         #define CURVE_TUN_VERSION \"{}\"\n\
+         #define CURVE_TUN_VERSION_MAJOR {}\n\
+         #define CURVE_TUN_VERSION_MINOR {}\n\
+         #define CURVE_TUN_VERSION_PATCH {}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    )
+}
+
+/// The results as cbindgen reads them: it does not expand the macro that makes them of the table of
+/// errors.
+mod results {
+    use super::table::each_error;
+
+    macro_rules! output {
+        ($($item:tt)*) => {
+            stringify!($($item)*)
+        };
+    }
+
+    include!("../../src/capi/results.rs");
+
+    pub const SOURCE: &str = each_error!(results);
+}
