@@ -10,14 +10,14 @@
 // On the crate's page, what needs a feature says which.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(feature = "net", feature = "nif"))]
+mod blocking;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 mod capi;
 pub mod connection;
 mod contain;
 mod cookie;
-#[cfg(any(feature = "net", feature = "nif"))]
-mod crew;
 #[allow(unsafe_code)]
 mod crypto;
 mod decimal;

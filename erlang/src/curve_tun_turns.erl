@@ -8,7 +8,7 @@
 %%%
 %%% A call that has begun keeps its place until it returns, also when nobody waits for what it says any more: the provider
 %%% works on it all the same. With half of the places in such calls of its own a peer's address has no turn. So does
-%%% src/crew.rs of the crate with those that live in the NIF.
+%%% src/blocking.rs of the crate with those that live in the NIF.
 -module(curve_tun_turns).
 -behaviour(gen_server).
 

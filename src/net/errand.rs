@@ -1,10 +1,10 @@
-//! Questions to vaults and registries that take their time: put to them by threads of their own ([`crew`]), or, where
+//! Questions to vaults and registries that take their time: put to them by threads of their own ([`blocking`]), or, where
 //! nobody has to wait for the answer, on the spot.
 
 use super::deadline::Deadline;
+use crate::blocking::{self, Asked};
 use crate::connection::{Answer, Request, Source};
 use crate::contain::contain;
-use crate::crew::{self, Asked};
 use crate::error::Result;
 use crate::registry::Registry;
 use crate::vault::Vault;
@@ -44,12 +44,12 @@ impl Answerers {
             (Some(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
                 let put = move || reply.give_what(whom, |whom| whom.verify(&candidate).into());
-                crew::ask(registry, registry.calls_at_once(), source, put)?
+                blocking::spawn(registry, registry.calls_at_once(), source, put)?
             }
             (_, request) => {
                 let whom = self.vault.clone();
                 let put = move || reply.give_what(whom, |whom| request.perform_by_vault(whom));
-                crew::ask(&self.vault, self.vault.calls_at_once(), source, put)?
+                blocking::spawn(&self.vault, self.vault.calls_at_once(), source, put)?
             }
         };
         Ok(Put(Some(asked)))

@@ -2,9 +2,9 @@
 
 use super::term;
 use super::waiting::Waiting;
+use crate::blocking::{self, Asked};
 use crate::connection::{Answer, Request, Source};
 use crate::contain::contain;
-use crate::crew::{self, Asked};
 use crate::error::{Error, Result};
 use crate::registry::{DnsRegistry, Registry};
 use crate::vault::Vault;
@@ -57,12 +57,12 @@ impl Answerer {
             (Answerer::Vault(vault), request) => {
                 let whom = vault.clone();
                 let put = move || question.put(move || request.perform_by_vault(&*whom));
-                crew::ask(vault, vault.calls_at_once(), source, put).map(Outcome::Asked)
+                blocking::spawn(vault, vault.calls_at_once(), source, put).map(Outcome::Asked)
             }
             (Answerer::Registry(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
                 let put = move || question.put(move || whom.verify(&candidate).into());
-                crew::ask(registry, registry.calls_at_once(), source, put).map(Outcome::Asked)
+                blocking::spawn(registry, registry.calls_at_once(), source, put).map(Outcome::Asked)
             }
             (Answerer::Dns(registry), Request::Verify(candidate)) => {
                 let told = registry.verify_then(&candidate, move |said| question.answer(said.into()));
