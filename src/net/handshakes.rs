@@ -1,10 +1,10 @@
 //! Many handshakes at once, driven by whichever thread is in [`Listener::accept`](super::Listener::accept).
 
 use super::deadline::Deadline;
-use super::errand::Put;
 use super::evicted::Evicted;
+use super::providers::Pending;
 use super::shake::{Step, ask, step, take_answer};
-use super::socket::answerers;
+use super::socket::providers;
 use super::{Socket, TimedServer, io};
 use crate::connection::{Answer, Connection, Reports};
 use crate::error::{Error, Result};
@@ -94,7 +94,7 @@ struct Shaking {
     /// What the socket is to be ready for; while an answer is awaited, what shows that nobody waits for it any more.
     events: PollFlags,
     /// The question whose answer is awaited.
-    asked: Option<Put>,
+    asked: Option<Pending>,
 }
 
 /// What a round of [`Listener::accept`](super::Listener::accept) brought.
@@ -308,7 +308,7 @@ impl Shaking {
                     shared.answers.lock().push((id, answer));
                     let _ = (&*wake).write(&[1]);
                 };
-                self.asked = Some(ask(&answerers(port.server.server()), &self.connection, done)?);
+                self.asked = Some(ask(&providers(port.server.server()), &self.connection, done)?);
                 self.events = leaving;
                 Ok(false)
             }

@@ -6,12 +6,12 @@
 
 mod deadline;
 mod dial;
-mod errand;
 mod evicted;
 mod handshakes;
 mod io;
 mod known;
 mod listener;
+mod providers;
 mod shake;
 mod socket;
 mod timer;

@@ -1,8 +1,8 @@
 //! Drives one handshake over one socket, without waiting in it.
 
 use super::deadline::Deadline;
-use super::errand::{Answerers, Put, Waiter};
 use super::io;
+use super::providers::{Pending, Providers, Waiter};
 use crate::connection::{Answer, Connection, ConnectionState, Request};
 use crate::contain::contain;
 use crate::error::{Error, Result};
@@ -69,12 +69,12 @@ fn leaving(request: &Request) -> PollFlags {
 
 /// Has the connection's request answered, and the answer handed to `done`.
 pub(super) fn ask(
-    answerers: &Answerers,
+    providers: &Providers,
     connection: &Connection,
     done: impl FnOnce(Answer) + Send + 'static,
-) -> Result<Put> {
+) -> Result<Pending> {
     let request = connection.request().ok_or(Error::Internal)?.clone();
-    contain(|| answerers.ask(connection.source(), request, done)).flatten()
+    contain(|| providers.ask(connection.source(), request, done)).flatten()
 }
 
 /// Goes on with an answer.
@@ -105,7 +105,7 @@ impl Lifeline {
 pub(super) fn run(
     line: &Arc<Lifeline>,
     connection: &mut Connection,
-    answerers: &Answerers,
+    providers: &Providers,
     deadline: Deadline,
 ) -> Result<()> {
     loop {
@@ -119,7 +119,7 @@ pub(super) fn run(
             }
             Step::Ask(leaving) => {
                 let told = line.clone();
-                let _put = ask(answerers, connection, move |answer| told.waiter.put(answer))?;
+                let _put = ask(providers, connection, move |answer| told.waiter.put(answer))?;
                 let answer = await_answer(line, connection, leaving, deadline)?;
                 take_answer(connection, answer)?;
             }

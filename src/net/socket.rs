@@ -1,10 +1,10 @@
 //! A tunnel over one TCP connection.
 
 use super::deadline::Deadline;
-use super::errand::Answerers;
 use super::evicted::Held;
 use super::handshakes::Port;
 use super::listener::forget_if_in_use;
+use super::providers::Providers;
 use super::shake::{self, Lifeline};
 use super::{TimedServer, Timeout, dial, io};
 use crate::connection::{Connection, Options, ReceiveHalf, Reports, SendHalf, Server};
@@ -106,7 +106,7 @@ impl Socket {
         shake::step(&stream, &mut connection)?;
         io::configure(&stream, options)?;
         let line = Lifeline::new(stream.clone());
-        shake::run(&line, &mut connection, &Answerers { vault, registry: None }, deadline)?;
+        shake::run(&line, &mut connection, &Providers { vault, registry: None }, deadline)?;
         let peer = stream.peer_addr().map_err(|e| Error::of_socket(&e))?;
         Socket::established(stream, peer, connection)
     }
@@ -197,9 +197,9 @@ impl Socket {
             return Err(if self.is_closed() { Error::Closed } else { Error::WrongState });
         };
         let deadline = deadline.min(handshake.deadline);
-        let answerers = answerers(handshake.server.server());
+        let providers = providers(handshake.server.server());
         *reports = Some(handshake.reports.clone());
-        let run = shake::run(&handshake.line, &mut handshake.connection, &answerers, deadline);
+        let run = shake::run(&handshake.line, &mut handshake.connection, &providers, deadline);
         run.map_err(|error| handshake.connection.fail(error))
             .and_then(|()| self.establish(handshake.connection))
             .map_err(|error| self.abort(error))
@@ -466,6 +466,6 @@ impl AsRawFd for Socket {
 }
 
 /// Who answers the requests of a server's connections.
-pub(super) fn answerers(server: &Server) -> Answerers {
-    Answerers { vault: server.vault().clone(), registry: Some(server.registry().clone()) }
+pub(super) fn providers(server: &Server) -> Providers {
+    Providers { vault: server.vault().clone(), registry: Some(server.registry().clone()) }
 }

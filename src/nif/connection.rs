@@ -1,13 +1,13 @@
 //! A connection as a resource, and its handshake.
 
-use super::answerers::{AnswerSlot, Answerers, Outcome, Question};
 use super::portion::{STEP_COST, consume};
+use super::providers::{AnswerSlot, Outcome, Providers, Question};
 use super::sending::Sending;
 use super::server::ServerResource;
 use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
 use super::vault::VaultResource;
 use super::waiting::Waiting;
-use crate::blocking::Asked;
+use crate::blocking::TaskHandle;
 use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
@@ -36,8 +36,8 @@ pub(super) struct ConnectionResource {
 pub(super) struct Handshake {
     pub connection: Connection,
     /// Who answers what takes its time, what they are being asked, and what they said.
-    answerers: Answerers,
-    asked: Option<Asked>,
+    providers: Providers,
+    asked: Option<TaskHandle>,
     answer: AnswerSlot,
 }
 
@@ -69,7 +69,7 @@ fn begin_client<'a>(
     let connection = Connection::client(vault.for_connections(), public_key(&server)?, &Options::default());
     let hello = connection.and_then(|mut connection| {
         let hello = take_pending(env, &mut connection);
-        begin(&handle, connection, Answerers { vault: vault.answerer(), registry: None })?;
+        begin(&handle, connection, Providers { vault: vault.provider(), registry: None })?;
         Ok(hello)
     });
     Ok(reply(env, hello))
@@ -84,16 +84,16 @@ fn begin_server<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let connection = Connection::server(&server.server, address(from)?);
-    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.answerers.clone()))))
+    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.providers.clone()))))
 }
 
 /// `WrongState` if it has begun before.
-fn begin(handle: &ConnectionResource, connection: Connection, answerers: Answerers) -> Result<()> {
+fn begin(handle: &ConnectionResource, connection: Connection, providers: Providers) -> Result<()> {
     let mut place = lock(&handle.handshake)?;
     if place.is_some() || handle.peer.get().is_some() {
         return Err(Error::WrongState);
     }
-    *place = Some(Box::new(Handshake { connection, answerers, asked: None, answer: AnswerSlot::default() }));
+    *place = Some(Box::new(Handshake { connection, providers, asked: None, answer: AnswerSlot::default() }));
     Ok(())
 }
 
@@ -112,15 +112,15 @@ fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<T
 #[rustler::nif]
 fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
     let outcome = (|| {
-        let (answerer, source, request, slot) = {
+        let (provider, source, request, slot) = {
             let handshake = lock(&handle.handshake)?;
             let handshake = handshake.as_ref().ok_or(Error::Closed)?;
             let request = handshake.connection.request().ok_or(Error::WrongState)?;
-            let answerer = handshake.answerers.of(request).ok_or(Error::WrongState)?;
-            (answerer.clone(), handshake.connection.source(), request.clone(), handshake.answer.clone())
+            let provider = handshake.providers.of(request).ok_or(Error::WrongState)?;
+            (provider.clone(), handshake.connection.source(), request.clone(), handshake.answer.clone())
         };
         let question = Question::new(&slot, Waiting::caller(env, reference));
-        Ok(match answerer.ask(source, request, question)? {
+        Ok(match provider.ask(source, request, question)? {
             Outcome::Answered(answer) => {
                 slot.put(answer);
                 term::answered()
@@ -168,10 +168,10 @@ fn advance<'a>(
             handle.proven.get_or_init(|| key);
         }
         let taken = stepped?;
-        let Handshake { connection, answerers, .. } = &mut **handshake;
+        let Handshake { connection, providers, .. } = &mut **handshake;
         let to_send = take_pending(env, connection);
         let state = state_atom(connection.state());
-        let request = connection.request().map(|request| match answerers.of(request) {
+        let request = connection.request().map(|request| match providers.of(request) {
             Some(_) => term::ask().encode(env),
             None => encode_request(env, request),
         });

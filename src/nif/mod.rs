@@ -8,7 +8,6 @@
 //! long as sealing a large message; sealing and opening go in portions that stay
 //! far below a millisecond.
 
-mod answerers;
 mod connection;
 mod current;
 mod dns;
@@ -16,6 +15,7 @@ mod keys;
 mod known;
 mod portion;
 mod provider;
+mod providers;
 mod receiving;
 mod registry;
 mod sending;

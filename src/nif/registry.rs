@@ -1,8 +1,8 @@
 //! Registries as resources.
 
-use super::answerers::Answerer;
 use super::dns;
 use super::provider::LaterRegistry;
+use super::providers::Provider;
 use super::term::{self, address, binary, done, path, place, public_key, reply, server_name};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
@@ -54,10 +54,10 @@ impl RegistryResource {
     }
 
     /// Who answers requests to it, if it can take its time and is no Erlang module.
-    pub(super) fn answerer(&self) -> Option<Answerer> {
+    pub(super) fn provider(&self) -> Option<Provider> {
         match &self.kind {
-            Kind::File(registry) => Some(Answerer::Registry(registry.clone())),
-            Kind::Dns(registry) => Some(Answerer::Dns(registry.clone())),
+            Kind::File(registry) => Some(Provider::Registry(registry.clone())),
+            Kind::Dns(registry) => Some(Provider::Dns(registry.clone())),
             Kind::Memory(_) | Kind::Module => None,
         }
     }

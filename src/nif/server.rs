@@ -1,6 +1,6 @@
 //! A server's vault, registry, minute keys, limit and name, as one resource.
 
-use super::answerers::Answerers;
+use super::providers::Providers;
 use super::registry::RegistryResource;
 use super::term::reply;
 use super::vault::VaultResource;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub(super) struct ServerResource {
     pub server: Arc<Server>,
-    pub answerers: Answerers,
+    pub providers: Providers,
 }
 
 #[rustler::resource_impl]
@@ -33,8 +33,8 @@ fn server_new<'a>(
         let options = Options { handshakes_max, listener: listener.into(), ..Options::default() };
         Server::new(vault.for_connections(), registry.for_connections(), options, now_ms)
     });
-    let answerers = Answerers { vault: vault.answerer(), registry: registry.answerer() };
-    reply(env, server.map(|server| ResourceArc::new(ServerResource { server, answerers })))
+    let providers = Providers { vault: vault.provider(), registry: registry.provider() };
+    reply(env, server.map(|server| ResourceArc::new(ServerResource { server, providers })))
 }
 
 /// Rotates the minute keys that are due: `{ok, NextMs} | {error, Reason}`.

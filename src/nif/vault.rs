@@ -1,7 +1,7 @@
 //! Vaults as resources.
 
-use super::answerers::Answerer;
 use super::provider::LaterVault;
+use super::providers::Provider;
 use super::term::{self, binary, exactly, failure, path, public_key, reply};
 use crate::crypto::{Cost, NONCE_BYTES, TAG_BYTES};
 use crate::error::{Error, Result};
@@ -54,8 +54,8 @@ impl VaultResource {
     }
 
     /// Who answers requests to it, if its calls can wait.
-    pub(super) fn answerer(&self) -> Option<Answerer> {
-        self.waits.then(|| Answerer::Vault(self.vault.clone()))
+    pub(super) fn provider(&self) -> Option<Provider> {
+        self.waits.then(|| Provider::Vault(self.vault.clone()))
     }
 
     fn two_steps(&self) -> Result<&dyn TwoSteps> {

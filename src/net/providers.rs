@@ -2,7 +2,7 @@
 //! nobody has to wait for the answer, on the spot.
 
 use super::deadline::Deadline;
-use crate::blocking::{self, Asked};
+use crate::blocking::{self, TaskHandle};
 use crate::connection::{Answer, Request, Source};
 use crate::contain::contain;
 use crate::error::Result;
@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 /// Who answers a connection's requests.
 #[derive(Clone)]
-pub(super) struct Answerers {
+pub(super) struct Providers {
     pub vault: Arc<dyn Vault>,
     /// A server's; a client asks none.
     pub registry: Option<Arc<dyn Registry>>,
 }
 
 /// A question that was put. If it still waits for its turn when this is dropped, it is taken back.
-pub(super) struct Put(#[expect(dead_code, reason = "it is there to be dropped")] Option<Asked>);
+pub(super) struct Pending(#[expect(dead_code, reason = "it is there to be dropped")] Option<TaskHandle>);
 
-impl Answerers {
+impl Providers {
     /// Has `request` answered, and the answer handed to `done`, here or on another thread. `source` is the client that a
     /// server asks for.
     pub(super) fn ask(
@@ -30,7 +30,7 @@ impl Answerers {
         source: Option<Source>,
         request: Request,
         done: impl FnOnce(Answer) + Send + 'static,
-    ) -> Result<Put> {
+    ) -> Result<Pending> {
         let reply = Reply::new(done);
         let asked = match (&self.registry, request) {
             (Some(registry), Request::Verify(candidate)) if !registry.blocks() => {
@@ -39,7 +39,7 @@ impl Answerers {
                 if let Some(said) = told {
                     reply.give(said.into());
                 }
-                return Ok(Put(None));
+                return Ok(Pending(None));
             }
             (Some(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
@@ -52,7 +52,7 @@ impl Answerers {
                 blocking::spawn(&self.vault, self.vault.calls_at_once(), source, put)?
             }
         };
-        Ok(Put(Some(asked)))
+        Ok(Pending(Some(asked)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::term;
 use super::waiting::Waiting;
-use crate::blocking::{self, Asked};
+use crate::blocking::{self, TaskHandle};
 use crate::connection::{Answer, Request, Source};
 use crate::contain::contain;
 use crate::error::{Error, Result};
@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The vault and the registry of a connection, if they take their time. Those that are not here and do are Erlang modules.
 #[derive(Clone, Default)]
-pub(super) struct Answerers {
-    pub vault: Option<Answerer>,
-    pub registry: Option<Answerer>,
+pub(super) struct Providers {
+    pub vault: Option<Provider>,
+    pub registry: Option<Provider>,
 }
 
 /// Who answers later, without anybody's waiting.
 #[derive(Clone)]
-pub(super) enum Answerer {
+pub(super) enum Provider {
     /// Asked by threads of ours.
     Vault(Arc<dyn Vault>),
     Registry(Arc<dyn Registry>),
@@ -31,13 +31,13 @@ pub(super) enum Answerer {
 pub(super) enum Outcome {
     Answered(Answer),
     /// It is taken back, unless its turn has come, when this is dropped.
-    Asked(Asked),
+    Asked(TaskHandle),
     Resolving,
 }
 
-impl Answerers {
+impl Providers {
     /// Who answers this request; `None` if that is an Erlang module's.
-    pub(super) fn of(&self, request: &Request) -> Option<&Answerer> {
+    pub(super) fn of(&self, request: &Request) -> Option<&Provider> {
         match request {
             Request::Verify(_) => self.registry.as_ref(),
             _ => self.vault.as_ref(),
@@ -45,7 +45,7 @@ impl Answerers {
     }
 }
 
-impl Answerer {
+impl Provider {
     /// Gives the answer if it is known, or answers the question later. `source` is the client that a server asks for.
     pub(super) fn ask(
         &self,
@@ -54,17 +54,17 @@ impl Answerer {
         question: Question,
     ) -> Result<Outcome> {
         match (self, request) {
-            (Answerer::Vault(vault), request) => {
+            (Provider::Vault(vault), request) => {
                 let whom = vault.clone();
                 let put = move || question.put(move || request.perform_by_vault(&*whom));
                 blocking::spawn(vault, vault.calls_at_once(), source, put).map(Outcome::Asked)
             }
-            (Answerer::Registry(registry), Request::Verify(candidate)) => {
+            (Provider::Registry(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
                 let put = move || question.put(move || whom.verify(&candidate).into());
                 blocking::spawn(registry, registry.calls_at_once(), source, put).map(Outcome::Asked)
             }
-            (Answerer::Dns(registry), Request::Verify(candidate)) => {
+            (Provider::Dns(registry), Request::Verify(candidate)) => {
                 let told = registry.verify_then(&candidate, move |said| question.answer(said.into()));
                 Ok(told.map_or(Outcome::Resolving, |said| Outcome::Answered(said.into())))
             }
