@@ -100,21 +100,21 @@ impl Connection {
     /// opens every message.
     fn consume_packet(&mut self) -> Result<Option<Asked>> {
         match &mut self.state {
-            State::Connected(_, opener) => self.inbox.open_all(opener).map(|()| None),
+            State::Connected(_, opener) => self.recv_buffer.open_all(opener).map(|()| None),
             State::Ready(Ready::Server) => {
-                let packet = self.inbox.handshake_packet::<HELLO_LEN>()?;
+                let packet = self.recv_buffer.handshake_packet::<HELLO_LEN>()?;
                 packet.map(|packet| Hello::parse(&packet).map(Asked::Hello)).transpose()
             }
             State::Initiating(Initiating::Cookie { .. }) => {
-                let packet = self.inbox.handshake_packet::<COOKIE_LEN>()?;
+                let packet = self.recv_buffer.handshake_packet::<COOKIE_LEN>()?;
                 packet.map(|packet| self.consume_cookie(&packet)).transpose()
             }
             State::Accepting(Accepting::Initiate(..)) => {
-                let packet = self.inbox.handshake_packet::<INITIATE_LEN>()?;
+                let packet = self.recv_buffer.handshake_packet::<INITIATE_LEN>()?;
                 packet.map(|packet| self.consume_initiate(&packet)).transpose()
             }
             // A server that speaks before our hello has reached it cannot be answering it.
-            State::Ready(Ready::Client(_)) if !self.inbox.is_empty() => Err(Error::BadPacket),
+            State::Ready(Ready::Client(_)) if !self.recv_buffer.is_empty() => Err(Error::BadPacket),
             // An answer is awaited; what came early waits with it.
             _ => Ok(None),
         }
@@ -197,7 +197,7 @@ impl Connection {
             }
             (_, Answer::Failed(error)) => Err(blame(error, Error::VaultFailed)),
             (State::Ready(Ready::Answering(next)), Answer::HelloAnswered(nonce, sealed)) => {
-                self.outbox.push_packet(&CookiePacket { nonce, sealed }.parts());
+                self.send_buffer.push_packet(&CookiePacket { nonce, sealed }.parts());
                 self.state = State::Accepting(Accepting::Initiate(next));
                 Ok(None)
             }
@@ -206,7 +206,7 @@ impl Connection {
                 Answer::VouchSealed(nonce, vouch),
             ) => {
                 let (initiate, sealer, opener) = next.make_initiate(&client, &nonce, &vouch)?;
-                self.outbox.push_packet(&initiate.parts());
+                self.send_buffer.push_packet(&initiate.parts());
                 self.key = Some(server);
                 self.connected(sealer, opener);
                 Ok(None)

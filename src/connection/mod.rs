@@ -2,19 +2,17 @@
 //! messages out. A blocking program, an event loop, a process of the BEAM and a
 //! test are drivers of one and the same [`Connection`].
 
-#[cfg(any(feature = "net", feature = "nif"))]
-mod halves;
 mod handshake;
-mod inbox;
 mod observer;
 mod options;
-mod outbox;
+mod recv_buffer;
 mod request;
+mod send_buffer;
 mod server;
 mod shares;
-
 #[cfg(any(feature = "net", feature = "nif"))]
-pub(crate) use halves::{ReceiveHalf, SendHalf};
+mod split;
+
 #[cfg(feature = "net")]
 pub(crate) use observer::Reports;
 pub use observer::{HandshakeEvent, HandshakeOutcome};
@@ -23,6 +21,8 @@ pub use request::{Answer, Request};
 pub use server::Server;
 #[cfg(any(feature = "net", feature = "nif"))]
 pub(crate) use shares::Source;
+#[cfg(any(feature = "net", feature = "nif"))]
+pub(crate) use split::{RecvHalf, SendHalf};
 
 use crate::crypto::{Origin, PublicKey};
 use crate::error::{Error, Result};
@@ -31,8 +31,8 @@ use crate::protocol::channel::{Opener, Sealer};
 use crate::protocol::client::AwaitCookie;
 use crate::vault::Vault;
 use handshake::{Accepting, Asked, Initiating, Ready};
-use inbox::Inbox;
-use outbox::Outbox;
+use recv_buffer::RecvBuffer;
+use send_buffer::SendBuffer;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -78,8 +78,8 @@ enum State {
 pub struct Connection {
     state: State,
     role: Role,
-    inbox: Inbox,
-    outbox: Outbox,
+    recv_buffer: RecvBuffer,
+    send_buffer: SendBuffer,
     request: Option<Box<Request>>,
     /// A server's place among the handshakes in flight, until it is connected.
     slot: Option<Box<server::Slot>>,
@@ -105,7 +105,7 @@ impl Connection {
         let (next, hello) = AwaitCookie::make_hello(&server)?;
         let ready = Ready::Client(Initiating::Cookie { vault, server, next });
         let mut connection = Connection::new(Role::Client, ready, options);
-        connection.outbox.push_packet(&hello.parts());
+        connection.send_buffer.push_packet(&hello.parts());
         Ok(connection)
     }
 
@@ -144,8 +144,8 @@ impl Connection {
         Connection {
             state: State::Ready(ready),
             role,
-            inbox: Inbox::new(options.receive_high_water, options.inbox_max()),
-            outbox: Outbox::new(options.send_high_water),
+            recv_buffer: RecvBuffer::new(options.receive_high_water, options.recv_buffer_max()),
+            send_buffer: SendBuffer::new(options.send_high_water),
             request: None,
             slot: None,
             key: None,
@@ -198,7 +198,7 @@ impl Connection {
         self.check_open()?;
         let mut taken = 0;
         loop {
-            let count = self.inbox.push(&bytes[taken..]);
+            let count = self.recv_buffer.push(&bytes[taken..]);
             taken += count;
             self.came()?;
             if count == 0 || taken == bytes.len() {
@@ -214,7 +214,7 @@ impl Connection {
     /// `Closed`, `Forked`.
     pub fn room(&mut self) -> Result<&mut [u8]> {
         self.check_open()?;
-        Ok(self.inbox.room())
+        Ok(self.recv_buffer.room())
     }
 
     /// The transport has read this many bytes into [`Connection::room`].
@@ -223,7 +223,7 @@ impl Connection {
     /// Those of [`Connection::read`].
     pub fn filled(&mut self, count: usize) -> Result<()> {
         self.check_open()?;
-        self.inbox.filled(count);
+        self.recv_buffer.filled(count);
         self.came()
     }
 
@@ -235,20 +235,20 @@ impl Connection {
 
     /// Whether it takes bytes from the transport now.
     pub fn wants_read(&self) -> bool {
-        !matches!(self.state, State::Closed) && self.inbox.allowance() > 0
+        !matches!(self.state, State::Closed) && self.recv_buffer.allowance() > 0
     }
 
     /// The bytes to put on the transport, in order; [`Connection::written`] says how many it took.
     ///
     /// They stay when the connection closes because its send counter is exhausted, and go in every other case.
     pub fn pending(&self) -> &[u8] {
-        if self.origin.check().is_err() { &[] } else { self.outbox.bytes() }
+        if self.origin.check().is_err() { &[] } else { self.send_buffer.bytes() }
     }
 
     /// The transport has taken the first `count` of [`Connection::pending`].
     pub fn written(&mut self, count: usize) {
         if count > 0 {
-            self.outbox.taken(count);
+            self.send_buffer.taken(count);
             self.touched = true;
             self.hello_said();
         }
@@ -262,11 +262,11 @@ impl Connection {
     /// `Closed`, `Forked`.
     pub fn write(&mut self, buffer: &mut [u8]) -> Result<usize> {
         self.origin.check()?;
-        let count = buffer.len().min(self.outbox.bytes().len());
+        let count = buffer.len().min(self.send_buffer.bytes().len());
         if count == 0 {
             return self.check_open().map(|()| 0);
         }
-        buffer[..count].copy_from_slice(&self.outbox.bytes()[..count]);
+        buffer[..count].copy_from_slice(&self.send_buffer.bytes()[..count]);
         self.written(count);
         Ok(count)
     }
@@ -286,10 +286,10 @@ impl Connection {
     pub fn send(&mut self, message: &[u8]) -> Result<()> {
         self.check_open()?;
         let State::Connected(sealer, _) = &mut self.state else { return Err(Error::WrongState) };
-        match self.outbox.push_message(sealer, message) {
+        match self.send_buffer.push_message(sealer, message) {
             Err(Error::CounterExhausted) => {
                 self.state = State::Closed;
-                self.inbox.stop();
+                self.recv_buffer.stop();
                 Err(Error::CounterExhausted)
             }
             sent => sent,
@@ -302,7 +302,7 @@ impl Connection {
     /// `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
     pub fn message(&self) -> Result<&[u8]> {
         self.origin.check()?;
-        match (self.inbox.message(), &self.state) {
+        match (self.recv_buffer.message(), &self.state) {
             (Some(message), _) => Ok(message),
             (None, State::Closed) => Err(Error::Closed),
             (None, _) => Err(Error::WouldBlock),
@@ -311,7 +311,7 @@ impl Connection {
 
     /// Lets go of the message that [`Connection::message`] gives, if there is one.
     pub fn consume(&mut self) {
-        self.inbox.consume();
+        self.recv_buffer.consume();
         self.touched = true;
     }
 
@@ -370,16 +370,16 @@ impl Connection {
             }
             return Ok(Some(deadline));
         }
-        if !self.inbox.is_allocated() && !self.outbox.is_allocated() {
+        if !self.recv_buffer.is_allocated() && !self.send_buffer.is_allocated() {
             return Ok(None);
         }
         let moved = std::mem::take(&mut self.touched);
-        let idle = !moved && self.inbox.is_empty() && self.outbox.bytes().is_empty();
+        let idle = !moved && self.recv_buffer.is_empty() && self.send_buffer.bytes().is_empty();
         let since = self.idle_since.filter(|_| idle).unwrap_or(now_ms);
         self.idle_since = Some(since);
         if idle && now_ms.saturating_sub(since) >= IDLE_MS {
-            self.inbox.release();
-            self.outbox.release();
+            self.recv_buffer.release();
+            self.send_buffer.release();
             self.idle_since = None;
             return Ok(None);
         }
@@ -397,8 +397,8 @@ impl Connection {
             return error;
         }
         let unanswered = matches!(self.state, State::Initiating(Initiating::Cookie { .. }))
-            && self.outbox.bytes().is_empty()
-            && self.inbox.is_empty();
+            && self.send_buffer.bytes().is_empty()
+            && self.recv_buffer.is_empty();
         self.close();
         if unanswered { Error::WrongServerKey } else { Error::Closed }
     }
@@ -424,8 +424,8 @@ impl Connection {
     fn clear(&mut self) {
         self.state = State::Closed;
         self.request = None;
-        self.inbox.stop();
-        self.outbox.clear();
+        self.recv_buffer.stop();
+        self.send_buffer.clear();
     }
 
     fn check_open(&self) -> Result<()> {

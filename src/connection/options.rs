@@ -68,8 +68,8 @@ impl Options {
         if self.handshakes_per_source == 0 { self.handshakes_max } else { self.handshakes_per_source }
     }
 
-    /// The most that an inbox of these options holds.
-    pub(crate) fn inbox_max(&self) -> usize {
+    /// The most that a receive buffer of these options holds.
+    pub(crate) fn recv_buffer_max(&self) -> usize {
         self.receive_high_water + FRAME_MAX
     }
 }

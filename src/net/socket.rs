@@ -7,7 +7,7 @@ use super::listener::forget_if_in_use;
 use super::providers::Providers;
 use super::shake::{self, Lifeline};
 use super::{TimedServer, Timeout, dial, io};
-use crate::connection::{Connection, Options, ReceiveHalf, Reports, SendHalf, Server};
+use crate::connection::{Connection, Options, RecvHalf, Reports, SendHalf, Server};
 use crate::crypto::{Origin, PublicKey};
 use crate::error::{Error, Result};
 use crate::protocol::MESSAGE_MAX;
@@ -75,7 +75,7 @@ impl Handshake {
 }
 
 struct Receiver {
-    half: ReceiveHalf,
+    half: RecvHalf,
     /// What ended the connection and has yet to be told.
     failure: Option<Error>,
     /// Whether the last read took all that there was.
@@ -164,7 +164,7 @@ impl Socket {
 
     fn establish(&self, connection: Connection) -> Result<()> {
         let key = connection.peer_key().ok_or(Error::Internal)?;
-        let (send, half) = connection.into_halves()?;
+        let (send, half) = connection.split()?;
         *self.sender.lock() = Some(send);
         *self.receiver.lock() = Some(Receiver { half, failure: None, drained: true });
         self.peer_key.set(key).map_err(|_| Error::Internal)

@@ -8,7 +8,7 @@ use super::term::{self, address, address_term, binary, done, exactly, failure, p
 use super::vault::VaultResource;
 use super::waiting::Waiting;
 use crate::blocking::TaskHandle;
-use crate::connection::{Answer, Connection, ConnectionState, Options, ReceiveHalf, Request};
+use crate::connection::{Answer, Connection, ConnectionState, Options, RecvHalf, Request};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
@@ -22,7 +22,7 @@ pub(super) struct ConnectionResource {
     /// In a place of its own, for an established connection is a hundredth of its size.
     pub handshake: Mutex<Option<Box<Handshake>>>,
     pub sending: Mutex<Sending>,
-    pub receiving: Mutex<Option<ReceiveHalf>>,
+    pub receiving: Mutex<Option<RecvHalf>>,
     /// Whether anything came since the last message that was sent.
     pub has_received: AtomicBool,
     peer: OnceLock<PublicKey>,
@@ -199,7 +199,7 @@ fn established<'a>(env: Env<'a>, handle: Handle, taken: u64) -> Term<'a> {
     let split = || {
         let Handshake { connection, .. } = *lock(&handle.handshake)?.take().ok_or(Error::WrongState)?;
         let peer = connection.peer_key().ok_or(Error::WrongState)?;
-        let (send, receive) = connection.into_halves()?;
+        let (send, receive) = connection.split()?;
         handle.peer.get_or_init(|| peer);
         lock(&handle.sending)?.begin(send, taken);
         *lock(&handle.receiving)? = Some(receive);

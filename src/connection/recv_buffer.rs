@@ -15,7 +15,7 @@ use crate::protocol::{LENGTH_BYTES, MESSAGE_OVERHEAD, frame_length};
 /// The room that the first bytes get, and the least that is asked of the transport at a time.
 const ROOM_MIN: usize = 4096;
 
-pub(super) struct Inbox {
+pub(super) struct RecvBuffer {
     buffer: Vec<u8>,
     head: usize,
     opened: usize,
@@ -27,9 +27,9 @@ pub(super) struct Inbox {
     appetite: usize,
 }
 
-impl Inbox {
-    pub(super) fn new(high_water: usize, max: usize) -> Inbox {
-        Inbox { buffer: Vec::new(), head: 0, opened: 0, filled: 0, high_water, max, appetite: ROOM_MIN }
+impl RecvBuffer {
+    pub(super) fn new(high_water: usize, max: usize) -> RecvBuffer {
+        RecvBuffer { buffer: Vec::new(), head: 0, opened: 0, filled: 0, high_water, max, appetite: ROOM_MIN }
     }
 
     /// How many bytes may still come before the receiver takes some: none from the high-water mark on.
@@ -43,7 +43,7 @@ impl Inbox {
         &mut self.buffer[self.filled..self.filled + room]
     }
 
-    /// The first `count` bytes of [`Inbox::room`] have been filled.
+    /// The first `count` bytes of [`RecvBuffer::room`] have been filled.
     pub(super) fn filled(&mut self, count: usize) {
         if count == self.appetite {
             self.appetite = (2 * self.appetite).min(self.max);

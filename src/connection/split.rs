@@ -1,10 +1,10 @@
 //! An established connection as two halves, for two threads.
 
-use super::inbox::Inbox;
+use super::recv_buffer::RecvBuffer;
 #[cfg(feature = "net")]
-use super::outbox::Outbox;
+use super::send_buffer::SendBuffer;
 #[cfg(feature = "nif")]
-use super::outbox::seal_frame;
+use super::send_buffer::seal_frame;
 use super::{Connection, State};
 use crate::crypto::Origin;
 use crate::error::{Error, Result};
@@ -17,14 +17,14 @@ use std::ops::DerefMut;
 /// What sends: see the methods of [`Connection`] of the same names.
 pub(crate) struct SendHalf {
     #[cfg(feature = "net")]
-    outbox: Outbox,
+    send_buffer: SendBuffer,
     sealer: Sealer,
     origin: Origin,
 }
 
 /// What receives: see the methods of [`Connection`] of the same names.
-pub(crate) struct ReceiveHalf {
-    inbox: Inbox,
+pub(crate) struct RecvHalf {
+    recv_buffer: RecvBuffer,
     /// `None` once nothing more will be opened.
     opener: Option<Opener>,
     #[cfg(feature = "nif")]
@@ -33,18 +33,18 @@ pub(crate) struct ReceiveHalf {
 
 impl Connection {
     /// Takes an established connection apart; `WrongState` in any other state.
-    pub(crate) fn into_halves(self) -> Result<(SendHalf, ReceiveHalf)> {
+    pub(crate) fn split(self) -> Result<(SendHalf, RecvHalf)> {
         let State::Connected(sealer, opener) = self.state else { return Err(Error::WrongState) };
         let origin = self.origin;
         Ok((
             SendHalf {
                 #[cfg(feature = "net")]
-                outbox: self.outbox,
+                send_buffer: self.send_buffer,
                 sealer,
                 origin,
             },
-            ReceiveHalf {
-                inbox: self.inbox,
+            RecvHalf {
+                recv_buffer: self.recv_buffer,
                 opener: Some(opener),
                 #[cfg(feature = "nif")]
                 origin,
@@ -57,19 +57,19 @@ impl Connection {
 impl SendHalf {
     pub(crate) fn send(&mut self, message: &[u8]) -> Result<()> {
         self.origin.check()?;
-        self.outbox.push_message(&mut self.sealer, message)
+        self.send_buffer.push_message(&mut self.sealer, message)
     }
 
     pub(crate) fn pending(&self) -> &[u8] {
-        self.outbox.bytes()
+        self.send_buffer.bytes()
     }
 
     pub(crate) fn written(&mut self, count: usize) {
-        self.outbox.taken(count);
+        self.send_buffer.taken(count);
     }
 
     pub(crate) fn release(&mut self) {
-        self.outbox.release();
+        self.send_buffer.release();
     }
 }
 
@@ -82,7 +82,7 @@ impl SendHalf {
     }
 }
 
-impl ReceiveHalf {
+impl RecvHalf {
     #[cfg(feature = "nif")]
     pub(crate) fn check(&self) -> Result<()> {
         self.origin.check()
@@ -90,14 +90,14 @@ impl ReceiveHalf {
 
     #[cfg(feature = "net")]
     pub(crate) fn room(&mut self) -> &mut [u8] {
-        self.inbox.room()
+        self.recv_buffer.room()
     }
 
     /// Opens what came. On an error nothing more is to be read; messages before it stay.
     pub(crate) fn filled(&mut self, count: usize) -> Result<()> {
-        self.inbox.filled(count);
+        self.recv_buffer.filled(count);
         let opener = self.opener.as_mut().ok_or(Error::Closed)?;
-        let opened = self.inbox.open_all(opener);
+        let opened = self.recv_buffer.open_all(opener);
         if opened.is_err() {
             self.stop();
         }
@@ -107,7 +107,7 @@ impl ReceiveHalf {
     /// Wipes the key and forgets what has not been opened; messages that came stay.
     pub(crate) fn stop(&mut self) {
         self.opener = None;
-        self.inbox.stop();
+        self.recv_buffer.stop();
     }
 
     /// Opens the next frame of what came, straight from `bytes` into a place that `make` gives for the length of its
@@ -118,18 +118,18 @@ impl ReceiveHalf {
         bytes: &mut &[u8],
         make: impl FnOnce(usize) -> M,
     ) -> Result<Option<M>> {
-        // A frame that came in pieces is put together in the inbox; messages of the handshake's last read are there.
-        while !self.inbox.is_empty() || bytes.len() < LENGTH_BYTES {
-            if let Some(message) = self.inbox.message() {
+        // A frame that came in pieces is put together in the receive buffer; messages of the handshake's last read are there.
+        while !self.recv_buffer.is_empty() || bytes.len() < LENGTH_BYTES {
+            if let Some(message) = self.recv_buffer.message() {
                 let mut made = make(message.len());
                 made.copy_from_slice(message);
-                self.inbox.consume();
+                self.recv_buffer.consume();
                 return Ok(Some(made));
             }
             if bytes.is_empty() {
                 return Ok(None);
             }
-            let count = self.inbox.push(&bytes[..bytes.len().min(self.inbox.lacks())]);
+            let count = self.recv_buffer.push(&bytes[..bytes.len().min(self.recv_buffer.lacks())]);
             *bytes = &bytes[count..];
             self.filled(0)?;
         }
@@ -139,7 +139,7 @@ impl ReceiveHalf {
             return self.refuse(Error::BadPacket);
         }
         let Some((packet, rest)) = rest.split_at_checked(len) else {
-            self.inbox.push(bytes);
+            self.recv_buffer.push(bytes);
             *bytes = &[];
             return Ok(None);
         };
@@ -158,15 +158,15 @@ impl ReceiveHalf {
 
     #[cfg(feature = "net")]
     pub(crate) fn message(&self) -> Option<&[u8]> {
-        self.inbox.message()
+        self.recv_buffer.message()
     }
 
     #[cfg(feature = "net")]
     pub(crate) fn consume(&mut self) {
-        self.inbox.consume();
+        self.recv_buffer.consume();
     }
 
     pub(crate) fn release(&mut self) {
-        self.inbox.release();
+        self.recv_buffer.release();
     }
 }

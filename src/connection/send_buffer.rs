@@ -4,16 +4,16 @@ use crate::error::{Error, Result};
 use crate::protocol::channel::Sealer;
 use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, length_field};
 
-pub(super) struct Outbox {
+pub(super) struct SendBuffer {
     buffer: Vec<u8>,
     /// What the transport has taken.
     head: usize,
     high_water: usize,
 }
 
-impl Outbox {
-    pub(super) fn new(high_water: usize) -> Outbox {
-        Outbox { buffer: Vec::new(), head: 0, high_water }
+impl SendBuffer {
+    pub(super) fn new(high_water: usize) -> SendBuffer {
+        SendBuffer { buffer: Vec::new(), head: 0, high_water }
     }
 
     /// Frames a packet of the handshake, given in parts.
@@ -38,7 +38,7 @@ impl Outbox {
         &self.buffer[self.head..]
     }
 
-    /// The transport has taken the first `count` of [`Outbox::bytes`].
+    /// The transport has taken the first `count` of [`SendBuffer::bytes`].
     pub(super) fn taken(&mut self, count: usize) {
         self.head = self.head.saturating_add(count).min(self.buffer.len());
         if self.head == self.buffer.len() {
