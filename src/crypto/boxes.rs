@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// What two key pairs agree on: the key of every box between them (`crypto_box_beforenm`).
 ///
-/// It lives for one step of a handshake; for longer it is kept in [`KeptKeys`](super::KeptKeys).
+/// It lives for one step of a handshake; for longer it is kept in [`KeySlots`](super::KeySlots).
 pub(crate) struct SharedKey(pub(super) Secret<KEY_BYTES>);
 
 impl SharedKey {

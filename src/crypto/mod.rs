@@ -9,7 +9,7 @@ mod boxes;
 mod fork;
 #[cfg(feature = "inject")]
 pub mod inject;
-mod kept;
+mod key_slots;
 mod keys;
 mod memory;
 mod message;
@@ -18,7 +18,7 @@ mod passphrase;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::Origin;
-pub(crate) use kept::KeptKeys;
+pub(crate) use key_slots::KeySlots;
 pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
 #[cfg(feature = "capi")]

@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::agreements::Remembered;
-use super::{Agreements, LongTermNonce, LongTermNonces, Purpose, check_hello};
+use super::shared_keys::Remembered;
+use super::{LongTermNonce, LongTermNonces, Purpose, SharedKeyCache, check_hello};
 use crate::crypto::{Origin, PublicKey, SecretKey, SharedKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
@@ -26,7 +26,7 @@ pub(crate) struct LocalKey<K = SecretKey> {
     secret: K,
     public: PublicKey,
     nonces: LongTermNonces,
-    agreements: Agreements,
+    agreements: SharedKeyCache,
     origin: Origin,
 }
 
@@ -40,7 +40,7 @@ impl LocalKey {
 impl<K: Agree> LocalKey<K> {
     /// The key pair of `secret`, wherever that is kept, and `public`.
     pub(crate) fn of(secret: K, public: PublicKey, nonces: LongTermNonces) -> LocalKey<K> {
-        LocalKey { secret, public, nonces, agreements: Agreements::default(), origin: Origin::here() }
+        LocalKey { secret, public, nonces, agreements: SharedKeyCache::default(), origin: Origin::here() }
     }
 
     pub(crate) fn public_key(&self) -> PublicKey {

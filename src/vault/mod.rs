@@ -7,7 +7,6 @@
 
 #[cfg(target_os = "linux")]
 mod agent;
-mod agreements;
 mod file;
 mod local;
 mod long_term;
@@ -16,12 +15,12 @@ mod memory;
 mod pkcs11;
 #[cfg(any(feature = "nif", feature = "pkcs11"))]
 mod secret_line;
+mod shared_keys;
 mod store;
 
 pub use crate::crypto::Cost;
 #[cfg(target_os = "linux")]
 pub use agent::{Agent, AgentVault};
-use agreements::Agreements;
 pub use file::{FileInfo, FileVault};
 pub(crate) use local::LocalKey;
 #[cfg(feature = "nif")]
@@ -35,6 +34,7 @@ pub use pkcs11::read_pkcs11_uri;
 pub use pkcs11::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
 #[cfg(feature = "nif")]
 pub(crate) use secret_line::first_line;
+use shared_keys::SharedKeyCache;
 #[cfg(feature = "inject")]
 pub use store::STEP;
 pub use store::{Exposure, secret_exposure};

@@ -1,20 +1,20 @@
 //! What a vault has agreed with its long-term peers, kept so that a peer that
 //! comes again costs no scalar multiplication for its vouch.
 
-use crate::crypto::{KeptKeys, PublicKey, SharedKey};
+use crate::crypto::{KeySlots, PublicKey, SharedKey};
 use crate::error::Result;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A small bounded cache in guarded memory. No lock is held while keys are agreed.
 #[derive(Default)]
-pub(crate) struct Agreements(Mutex<Kept>);
+pub(crate) struct SharedKeyCache(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
     /// Peers and the places of their keys, the one that was used last first.
     peers: Vec<(PublicKey, usize)>,
     /// The keys, from the first one on.
-    keys: Option<KeptKeys>,
+    keys: Option<KeySlots>,
 }
 
 /// What there is under the name of a peer: the key agreed with it, or one that opens none of its boxes.
@@ -24,7 +24,7 @@ pub(crate) struct Remembered {
     pub genuine: bool,
 }
 
-impl Agreements {
+impl SharedKeyCache {
     /// The key agreed with `peer`, or another in its place, in the same time whether or not it is remembered, and among
     /// how many. Nothing changes: whoever claims to be `peer` has proven nothing yet.
     pub(crate) fn look_up(&self, peer: &PublicKey) -> Result<Remembered> {
@@ -38,7 +38,7 @@ impl Agreements {
         }
         let keys = match &mut kept.keys {
             Some(keys) => keys,
-            none => none.insert(KeptKeys::new()?),
+            none => none.insert(KeySlots::new()?),
         };
         Ok(Remembered { shared: keys.copy(place)?, genuine })
     }
@@ -58,14 +58,14 @@ impl Agreements {
         let Kept { peers, keys } = &mut *kept;
         let keys = match keys {
             Some(keys) => keys,
-            None => keys.insert(KeptKeys::new()?),
+            None => keys.insert(KeySlots::new()?),
         };
         // Another connection of the same peer may have been faster.
         if peers.iter().any(|(key, _)| key == peer) {
             return Ok(());
         }
-        let place = peers.get(KeptKeys::PLACES - 1).map_or(peers.len(), |(_, place)| *place);
-        peers.truncate(KeptKeys::PLACES - 1);
+        let place = peers.get(KeySlots::SLOTS - 1).map_or(peers.len(), |(_, place)| *place);
+        peers.truncate(KeySlots::SLOTS - 1);
         if let Err(error) = keys.put(place, shared) {
             // What is in the place now is not known.
             *kept = Kept::default();
@@ -79,7 +79,7 @@ impl Agreements {
     pub(crate) fn forget(&self) {
         let mut kept = self.lock();
         kept.peers.clear();
-        let wiped = kept.keys.as_mut().map(KeptKeys::wipe);
+        let wiped = kept.keys.as_mut().map(KeySlots::wipe);
         if let Some(Err(_)) = wiped {
             // To give the memory back wipes it, too.
             kept.keys = None;
