@@ -1,6 +1,6 @@
 //! The vault whose key is kept in a file.
 
-use super::store::{self, Exposure, Head, Kind};
+use super::store::{self, Exposure, Header, Kind};
 use super::{LocalKey, LongTermNonces, vault_over_local_key};
 use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
 use crate::error::{Error, Result};
@@ -55,9 +55,9 @@ impl FileVault {
         cost: Cost,
     ) -> Result<FileVault> {
         let nonce_key = NonceKey::generate()?;
-        let head = Head::of_keys(&secret, &nonce_key, passphrase, cost)?;
-        let journal = store::create(path, &head)?;
-        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
+        let header = Header::of_keys(&secret, &nonce_key, passphrase, cost)?;
+        let counter_log = store::create(path, &header)?;
+        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, counter_log))?))
     }
 
     /// Opens the vault in the file at `path`, which stays locked until the vault is dropped.
@@ -69,9 +69,9 @@ impl FileVault {
     /// `TooManyFiles`, `Io`; `OutOfMemory` if there is too little for the cost at which it is sealed;
     /// `CryptoUnavailable`.
     pub fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<FileVault> {
-        let (head, journal) = store::open(path)?;
-        let (secret, nonce_key) = head.keys(passphrase)?;
-        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, journal))?))
+        let (header, counter_log) = store::open(path)?;
+        let (secret, nonce_key) = header.keys(passphrase)?;
+        Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, counter_log))?))
     }
 
     /// Replaces the file at `path` by one with the same key, sealed by `new` at `cost`; without `new` it is not sealed.
@@ -88,7 +88,7 @@ impl FileVault {
         new: Option<&[u8]>,
         cost: Cost,
     ) -> Result<PublicKey> {
-        FileVault::replace(path, old, |secret, nonce_key, _| Head::of_keys(secret, nonce_key, new, cost))
+        FileVault::replace(path, old, |secret, nonce_key, _| Header::of_keys(secret, nonce_key, new, cost))
     }
 
     /// Makes it safe to use a file that may be older than what was last used of its counter, such as one that was restored
@@ -101,18 +101,18 @@ impl FileVault {
     /// Those of [`FileVault::open`] and [`FileVault::create`]; the old file stays then.
     pub fn renew(path: &Path, passphrase: Option<&[u8]>) -> Result<PublicKey> {
         FileVault::replace(path, passphrase, |secret, nonce_key, old| {
-            Head::of_keys(secret, nonce_key, passphrase, old.cost())
+            Header::of_keys(secret, nonce_key, passphrase, old.cost())
         })
     }
 
     fn replace(
         path: &Path,
         passphrase: Option<&[u8]>,
-        head: impl FnOnce(&SecretKey, &NonceKey, &Head) -> Result<Head>,
+        header: impl FnOnce(&SecretKey, &NonceKey, &Header) -> Result<Header>,
     ) -> Result<PublicKey> {
         store::replace(path, |old| {
             let (secret, _) = old.keys(passphrase)?;
-            head(&secret, &NonceKey::generate()?, old)
+            header(&secret, &NonceKey::generate()?, old)
         })
     }
 
@@ -121,10 +121,10 @@ impl FileVault {
     /// # Errors
     /// Those of [`FileVault::open`], except `VaultInUse` and `WrongPassphrase`.
     pub fn inspect(path: &Path) -> Result<FileInfo> {
-        let head = store::read_head(&store::peek(path)?)?;
-        match head.kind() {
+        let header = store::read_header(&store::peek(path)?)?;
+        match header.kind() {
             Some(kind @ (Kind::Plain | Kind::Sealed)) => {
-                Ok(FileInfo { public_key: head.public_key(), sealed: kind == Kind::Sealed })
+                Ok(FileInfo { public_key: header.public_key(), sealed: kind == Kind::Sealed })
             }
             _ => Err(Error::VaultCorrupt),
         }

@@ -1,6 +1,6 @@
 //! Long-term nonces: `counter:64, random:64`, enciphered.
 
-use super::store::Journal;
+use super::store::CounterLog;
 use crate::crypto::{NonceKey, random};
 use crate::error::{Error, Result};
 use crate::protocol::nonce::LongTermNonce;
@@ -11,30 +11,35 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct LongTermNonces {
     key: NonceKey,
     counter: AtomicU64,
-    /// Counters from here on are not to be used; raised by the journal.
+    /// Counters from here on are not to be used; raised by the counter log.
     bound: AtomicU64,
     /// Keeps the bound across restarts and crashes; without one the key is new each time.
-    journal: Option<Mutex<Journal>>,
+    counter_log: Option<Mutex<CounterLog>>,
 }
 
 impl LongTermNonces {
     /// A new random block key, under which no counter has been used.
     pub(crate) fn new() -> Result<LongTermNonces> {
         let key = NonceKey::generate()?;
-        Ok(LongTermNonces { key, counter: AtomicU64::new(0), bound: AtomicU64::new(u64::MAX), journal: None })
+        Ok(LongTermNonces {
+            key,
+            counter: AtomicU64::new(0),
+            bound: AtomicU64::new(u64::MAX),
+            counter_log: None,
+        })
     }
 
-    /// A block key that was used before; `journal` knows up to where.
-    pub(crate) fn kept(key: NonceKey, journal: Journal) -> LongTermNonces {
-        // Empty: the first nonce asks the journal for the counters to use.
+    /// A block key that was used before; `counter_log` knows up to where.
+    pub(crate) fn kept(key: NonceKey, counter_log: CounterLog) -> LongTermNonces {
+        // Empty: the first nonce asks the counter log for the counters to use.
         let (counter, bound) = (AtomicU64::new(0), AtomicU64::new(0));
-        LongTermNonces { key, counter, bound, journal: Some(Mutex::new(journal)) }
+        LongTermNonces { key, counter, bound, counter_log: Some(Mutex::new(counter_log)) }
     }
 
     /// A nonce that was never given out before.
     ///
     /// # Errors
-    /// `CounterExhausted` after 2^64 - 1 of them; those of [`Journal::raise`] when a bound cannot be brought to the
+    /// `CounterExhausted` after 2^64 - 1 of them; those of [`CounterLog::raise`] when a bound cannot be brought to the
     /// disk: none is given then, and the next call tries again.
     pub(crate) fn next(&self) -> Result<LongTermNonce> {
         let counter = loop {
@@ -53,10 +58,10 @@ impl LongTermNonces {
 
     /// Raises the bound above `reached`, unless another thread just has.
     fn raise(&self, reached: u64) -> Result<()> {
-        let journal = self.journal.as_ref().ok_or(Error::CounterExhausted)?;
-        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter_log = self.counter_log.as_ref().ok_or(Error::CounterExhausted)?;
+        let mut counter_log = counter_log.lock().unwrap_or_else(PoisonError::into_inner);
         if self.bound.load(Ordering::Acquire) == reached {
-            let counters = journal.raise()?;
+            let counters = counter_log.raise()?;
             // In this order: until the bound is raised, nobody takes a counter.
             self.counter.store(counters.start, Ordering::Release);
             self.bound.store(counters.end, Ordering::Release);

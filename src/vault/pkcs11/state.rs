@@ -4,7 +4,7 @@ use super::failure::{Explained, Pkcs11Failure, Pkcs11Part};
 use crate::crypto::{NonceKey, PublicKey, random};
 use crate::error::{Error, Result};
 use crate::vault::LongTermNonces;
-use crate::vault::store::{self, Head};
+use crate::vault::store::{self, Header};
 use std::env;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -29,16 +29,16 @@ fn opened_or_made(path: &Path, by_default: bool, public: &PublicKey) -> Result<L
     match store::open(path) {
         Err(Error::FileNotFound) => {}
         opened => {
-            let (head, journal) = opened?;
-            return Ok(LongTermNonces::kept(head.token_nonce_key(public)?, journal));
+            let (header, counter_log) = opened?;
+            return Ok(LongTermNonces::kept(header.token_nonce_key(public)?, counter_log));
         }
     }
     if by_default && let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
     let key = NonceKey::generate()?;
-    let journal = store::create(path, &Head::of_token(public, &key)?)?;
-    Ok(LongTermNonces::kept(key, journal))
+    let counter_log = store::create(path, &Header::of_token(public, &key)?)?;
+    Ok(LongTermNonces::kept(key, counter_log))
 }
 
 /// The state of a key that is yet to be made; removed when dropped.
@@ -79,8 +79,8 @@ impl Reserved {
         let shown = path.as_deref().unwrap_or(file.path()).to_owned();
         let fill = || {
             let key = NonceKey::generate()?;
-            let journal = file.fill(&Head::of_token(public, &key)?, path.as_deref())?;
-            Ok(LongTermNonces::kept(key, journal))
+            let counter_log = file.fill(&Header::of_token(public, &key)?, path.as_deref())?;
+            Ok(LongTermNonces::kept(key, counter_log))
         };
         fill().map_err(|error| about(&shown, error))
     }

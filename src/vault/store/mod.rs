@@ -1,24 +1,24 @@
 //! A vault's file: what is kept and how it is placed, sealed and updated
 //! (`docs/VAULTS.md`, "The file"). Vaults are built on it; it opens no box.
 //!
-//! The file has three pages of 4096 bytes. The first, the [`head`], is written
-//! once. The other two are the slots of the [`journal`], which holds the bound
+//! The file has three pages of 4096 bytes. The first, the [`header`], is written
+//! once. The other two are the slots of the [`counter_log`], which holds the bound
 //! of the counter and needs no key to be updated.
 
-mod head;
-mod journal;
-mod place;
+mod counter_log;
+mod file;
+mod header;
 
-pub(crate) use head::{Head, Kind};
-pub(crate) use journal::Journal;
+pub(crate) use counter_log::CounterLog;
 #[cfg(feature = "inject")]
-pub use journal::STEP;
-pub use place::{Exposure, secret_exposure};
-pub(crate) use place::{exposure, peek};
+pub use counter_log::STEP;
+pub use file::{Exposure, secret_exposure};
+pub(crate) use file::{exposure, peek};
+pub(crate) use header::{Header, Kind};
 
 use crate::crypto::{PublicKey, Secret};
 use crate::error::{Error, Result};
-use head::HEAD_LEN;
+use header::HEADER_LEN;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -30,37 +30,37 @@ const PAGE: usize = 4096;
 /// Bytes in the file.
 const FILE_LEN: usize = 3 * PAGE;
 
-/// Makes the file with this head and a counter that has not been used; it is on disk, and locked, when this returns.
+/// Makes the file with this header and a counter that has not been used; it is on disk, and locked, when this returns.
 ///
 /// # Errors
 /// `AlreadyExists` if there is anything at `path`, which stays as it is; those of [`Error::of_file`].
-pub(crate) fn create(path: &Path, head: &Head) -> Result<Journal> {
-    let file = place::create(path, contents(head)?.bytes())?;
+pub(crate) fn create(path: &Path, header: &Header) -> Result<CounterLog> {
+    let file = file::create(path, contents(header)?.bytes())?;
     // Nothing after this may fail: the file is there now.
-    Ok(Journal::new(file, head))
+    Ok(CounterLog::new(file, header))
 }
 
-/// Replaces the file by one with the head that `renewed` makes of the old one, and a counter that has not been used. The
+/// Replaces the file by one with the header that `renewed` makes of the old one, and a counter that has not been used. The
 /// slots of the old one may be damaged. Gives the public key.
 ///
 /// # Errors
 /// Those of [`open`], [`create`] and `renewed`; the old file stays then.
-pub(crate) fn replace(path: &Path, renewed: impl FnOnce(&Head) -> Result<Head>) -> Result<PublicKey> {
-    let old = place::open(path)?;
-    let head = renewed(&read_head(&old)?)?;
-    place::replace(path, contents(&head)?.bytes())?;
+pub(crate) fn replace(path: &Path, renewed: impl FnOnce(&Header) -> Result<Header>) -> Result<PublicKey> {
+    let old = file::open(path)?;
+    let header = renewed(&read_header(&old)?)?;
+    file::replace(path, contents(&header)?.bytes())?;
     // Unlocked only now: nobody could open the file meanwhile.
     drop(old);
-    Ok(head.public_key())
+    Ok(header.public_key())
 }
 
-/// All bytes of a file with this head and a counter that has not been used. No page is secret but the first, and the buffer
+/// All bytes of a file with this header and a counter that has not been used. No page is secret but the first, and the buffer
 /// is wiped.
-fn contents(head: &Head) -> Result<Secret<FILE_LEN>> {
+fn contents(header: &Header) -> Result<Secret<FILE_LEN>> {
     let mut contents = Secret::<FILE_LEN>::zeroed()?;
     let bytes = contents.bytes_mut();
-    bytes[..HEAD_LEN].copy_from_slice(head.bytes());
-    journal::lay_out(&mut bytes[PAGE..], head);
+    bytes[..HEADER_LEN].copy_from_slice(header.bytes());
+    counter_log::lay_out(&mut bytes[PAGE..], header);
     Ok(contents)
 }
 
@@ -76,7 +76,7 @@ impl Reserved {
     /// # Errors
     /// Those of [`create`].
     pub(crate) fn at(path: &Path) -> Result<Reserved> {
-        let file = place::create(path, &[0; FILE_LEN])?;
+        let file = file::create(path, &[0; FILE_LEN])?;
         Ok(Reserved { path: path.to_owned(), file: Some(file) })
     }
 
@@ -84,18 +84,18 @@ impl Reserved {
         &self.path
     }
 
-    /// Makes it a file with this head, as [`create`] does, and gives it a new name if one is given, which nothing else has.
+    /// Makes it a file with this header, as [`create`] does, and gives it a new name if one is given, which nothing else has.
     ///
     /// # Errors
     /// Those of [`Error::of_file`].
-    pub(crate) fn fill(mut self, head: &Head, name: Option<&Path>) -> Result<Journal> {
+    pub(crate) fn fill(mut self, header: &Header, name: Option<&Path>) -> Result<CounterLog> {
         let file = self.file.as_ref().ok_or(Error::Internal)?;
-        place::fill(file, contents(head)?.bytes())?;
+        file::fill(file, contents(header)?.bytes())?;
         if let Some(name) = name {
-            place::rename(&self.path, name)?;
+            file::rename(&self.path, name)?;
             name.clone_into(&mut self.path);
         }
-        Ok(Journal::new(self.file.take().ok_or(Error::Internal)?, head))
+        Ok(CounterLog::new(self.file.take().ok_or(Error::Internal)?, header))
     }
 }
 
@@ -113,22 +113,22 @@ impl Drop for Reserved {
 ///
 /// # Errors
 /// `FileNotFound`, `VaultPermissions`, `VaultInUse`, `VaultCorrupt`, `VaultVersion`; those of [`Error::of_file`].
-pub(crate) fn open(path: &Path) -> Result<(Head, Journal)> {
-    let file = place::open(path)?;
-    let head = read_head(&file)?;
+pub(crate) fn open(path: &Path) -> Result<(Header, CounterLog)> {
+    let file = file::open(path)?;
+    let header = read_header(&file)?;
     let len = file.metadata().map_err(|e| Error::of_file(&e))?.len();
     if len != FILE_LEN as u64 {
         return Err(Error::VaultCorrupt);
     }
-    let journal = Journal::read(file, &head)?;
-    Ok((head, journal))
+    let counter_log = CounterLog::read(file, &header)?;
+    Ok((header, counter_log))
 }
 
-/// The checked head of the file.
-pub(crate) fn read_head(file: &File) -> Result<Head> {
-    let mut bytes = Secret::<HEAD_LEN>::zeroed()?;
+/// The checked header of the file.
+pub(crate) fn read_header(file: &File) -> Result<Header> {
+    let mut bytes = Secret::<HEADER_LEN>::zeroed()?;
     read_exact_at(file, bytes.bytes_mut(), 0)?;
-    Head::parse(bytes)
+    Header::parse(bytes)
 }
 
 /// `VaultCorrupt` if the file ends before.

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | sequence number, even in the first slot, odd in the second |
 //! | 8 | 8 | bound: every counter that was ever used is below it, if this slot is the newer one |
-//! | 16 | 32 | BLAKE2b of the head's checksum and the 16 bytes before |
+//! | 16 | 32 | BLAKE2b of the header's checksum and the 16 bytes before |
 //!
 //! Each write raises the bound by one step, and reaches the disk before a
 //! counter below the new bound is used. A write that was cut short, or never
@@ -20,7 +20,7 @@
 //! it writes the next one, below which counters are used. From then on both
 //! slots are new, and the next accident may come.
 
-use super::{FILE_LEN, Head, PAGE, read_exact_at};
+use super::{FILE_LEN, Header, PAGE, read_exact_at};
 use crate::crypto::{Origin, fingerprint};
 use crate::error::{Error, Result};
 use crate::size_limit::writing;
@@ -59,14 +59,14 @@ impl Slot {
 }
 
 /// Writes the slots of a new file, whose counter has not been used, to the two pages that are theirs.
-pub(super) fn lay_out(pages: &mut [u8], head: &Head) {
+pub(super) fn lay_out(pages: &mut [u8], header: &Header) {
     for (sequence, page) in (0..).zip(pages.chunks_exact_mut(PAGE)) {
-        page[..SLOT_LEN].copy_from_slice(&Slot { sequence, bound: 0 }.bytes(&head.checksum()));
+        page[..SLOT_LEN].copy_from_slice(&Slot { sequence, bound: 0 }.bytes(&header.checksum()));
     }
 }
 
 /// The open, locked file of a vault, to raise the bound in.
-pub(crate) struct Journal {
+pub(crate) struct CounterLog {
     file: File,
     tag: [u8; 32],
     newest: Slot,
@@ -75,17 +75,17 @@ pub(crate) struct Journal {
     origin: Origin,
 }
 
-impl Journal {
+impl CounterLog {
     /// That of a file that has just been made, as [`lay_out`] has laid it out.
-    pub(super) fn new(file: File, head: &Head) -> Journal {
+    pub(super) fn new(file: File, header: &Header) -> CounterLog {
         let newest = Slot { sequence: 1, bound: 0 };
-        Journal { file, tag: head.checksum(), newest, in_doubt: false, origin: Origin::here() }
+        CounterLog { file, tag: header.checksum(), newest, in_doubt: false, origin: Origin::here() }
     }
 
     /// # Errors
     /// `VaultCorrupt` if both slots are damaged; those of [`Error::of_file`] if neither can be read.
-    pub(super) fn read(file: File, head: &Head) -> Result<Journal> {
-        let tag = head.checksum();
+    pub(super) fn read(file: File, header: &Header) -> Result<CounterLog> {
+        let tag = header.checksum();
         let read = |index: u64| {
             let mut bytes = [0; SLOT_LEN];
             read_exact_at(&file, &mut bytes, offset(index))?;
@@ -99,7 +99,7 @@ impl Journal {
             | (Err(Error::VaultCorrupt | Error::Io), Ok(slot)) => slot,
             (Err(Error::VaultCorrupt), Err(error)) | (Err(error), _) | (_, Err(error)) => return Err(error),
         };
-        Ok(Journal { file, tag, newest, in_doubt: true, origin: Origin::here() })
+        Ok(CounterLog { file, tag, newest, in_doubt: true, origin: Origin::here() })
     }
 
     /// Counters that may be used from here on: their bound is on disk.
@@ -137,7 +137,7 @@ impl Journal {
     }
 }
 
-impl Drop for Journal {
+impl Drop for CounterLog {
     fn drop(&mut self) {
         if self.origin.check().is_ok() {
             // A forked child may still hold the descriptor, and with it the lock. Failing that, the close unlocks.

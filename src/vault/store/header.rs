@@ -33,12 +33,12 @@ const SALT: Range<usize> = 40..40 + SALT_BYTES;
 const NONCE: Range<usize> = 56..56 + size_of::<Nonce>();
 const PUBLIC: Range<usize> = 80..80 + KEY_BYTES;
 const BODY: Range<usize> = 112..112 + KEYS_LEN + TAG_BYTES;
-const CHECKSUM: Range<usize> = 192..HEAD_LEN;
+const CHECKSUM: Range<usize> = 192..HEADER_LEN;
 
 /// Bytes of the two keys.
 const KEYS_LEN: usize = 2 * KEY_BYTES;
-/// Bytes of the head.
-pub(super) const HEAD_LEN: usize = 224;
+/// Bytes of the header.
+pub(super) const HEADER_LEN: usize = 224;
 
 /// What protects the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +51,11 @@ pub(crate) enum Kind {
     Token = 2,
 }
 
-/// A head whose checksum is right.
-pub(crate) struct Head(Secret<HEAD_LEN>);
+/// A header whose checksum is right.
+pub(crate) struct Header(Secret<HEADER_LEN>);
 
-impl Head {
-    /// The head of a new vault in a file.
+impl Header {
+    /// The header of a new vault in a file.
     ///
     /// # Errors
     /// `InvalidArgument` for an empty passphrase or a cost out of range, `OutOfMemory`.
@@ -64,13 +64,13 @@ impl Head {
         nonce_key: &NonceKey,
         passphrase: Option<&[u8]>,
         cost: Cost,
-    ) -> Result<Head> {
+    ) -> Result<Header> {
         let mut keys = Secret::<KEYS_LEN>::zeroed()?;
         let (secret_part, nonce_part) = keys.bytes_mut().split_at_mut(KEY_BYTES);
         secret_part.copy_from_slice(secret.bytes());
         nonce_part.copy_from_slice(nonce_key.bytes());
         let Some(passphrase) = passphrase else {
-            return Head::build(Kind::Plain, &secret.public_key()?, |bytes| {
+            return Header::build(Kind::Plain, &secret.public_key()?, |bytes| {
                 bytes[BODY][..KEYS_LEN].copy_from_slice(keys.bytes());
                 Ok(())
             });
@@ -78,7 +78,7 @@ impl Head {
         if passphrase.is_empty() {
             return Err(Error::InvalidArgument);
         }
-        Head::build(Kind::Sealed, &secret.public_key()?, |bytes| {
+        Header::build(Kind::Sealed, &secret.public_key()?, |bytes| {
             bytes[OPERATIONS].copy_from_slice(&cost.operations.to_be_bytes());
             bytes[MEMORY].copy_from_slice(&cost.memory.to_be_bytes());
             random(&mut bytes[SALT])?;
@@ -90,10 +90,10 @@ impl Head {
         })
     }
 
-    /// The head of the state of a key in a token.
+    /// The header of the state of a key in a token.
     #[cfg(feature = "pkcs11")]
-    pub(crate) fn of_token(public: &PublicKey, nonce_key: &NonceKey) -> Result<Head> {
-        Head::build(Kind::Token, public, |bytes| {
+    pub(crate) fn of_token(public: &PublicKey, nonce_key: &NonceKey) -> Result<Header> {
+        Header::build(Kind::Token, public, |bytes| {
             bytes[BODY][KEY_BYTES..KEYS_LEN].copy_from_slice(nonce_key.bytes());
             Ok(())
         })
@@ -102,10 +102,10 @@ impl Head {
     fn build(
         kind: Kind,
         public: &PublicKey,
-        fill: impl FnOnce(&mut [u8; HEAD_LEN]) -> Result<()>,
-    ) -> Result<Head> {
-        let mut head = Secret::<HEAD_LEN>::zeroed()?;
-        let bytes = head.bytes_mut();
+        fill: impl FnOnce(&mut [u8; HEADER_LEN]) -> Result<()>,
+    ) -> Result<Header> {
+        let mut header = Secret::<HEADER_LEN>::zeroed()?;
+        let bytes = header.bytes_mut();
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
         bytes[VERSION].copy_from_slice(&THIS_VERSION.to_be_bytes());
         bytes[KIND].copy_from_slice(&(kind as u32).to_be_bytes());
@@ -113,12 +113,12 @@ impl Head {
         fill(bytes)?;
         let checksum = fingerprint(&bytes[..CHECKSUM.start]);
         bytes[CHECKSUM].copy_from_slice(&checksum);
-        Ok(Head(head))
+        Ok(Header(header))
     }
 
-    /// `VaultCorrupt` unless all of it is as [`Head::build`] makes it; `VaultVersion` if it is of a later version.
-    pub(super) fn parse(head: Secret<HEAD_LEN>) -> Result<Head> {
-        let bytes = head.bytes();
+    /// `VaultCorrupt` unless all of it is as [`Header::build`] makes it; `VaultVersion` if it is of a later version.
+    pub(super) fn parse(header: Secret<HEADER_LEN>) -> Result<Header> {
+        let bytes = header.bytes();
         if !bytes.starts_with(MAGIC) {
             return Err(Error::VaultCorrupt);
         }
@@ -127,20 +127,20 @@ impl Head {
             return Err(Error::VaultVersion);
         }
         let genuine = fingerprint(&bytes[..CHECKSUM.start]) == field(bytes, CHECKSUM);
-        let head = Head(head);
-        let known = head.kind().is_some_and(|kind| kind != Kind::Sealed || head.cost().check().is_ok());
-        if genuine && known && u32::from_be_bytes(field(head.bytes(), VERSION)) == THIS_VERSION {
-            Ok(head)
+        let header = Header(header);
+        let known = header.kind().is_some_and(|kind| kind != Kind::Sealed || header.cost().check().is_ok());
+        if genuine && known && u32::from_be_bytes(field(header.bytes(), VERSION)) == THIS_VERSION {
+            Ok(header)
         } else {
             Err(Error::VaultCorrupt)
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8; HEAD_LEN] {
+    pub(super) fn bytes(&self) -> &[u8; HEADER_LEN] {
         self.0.bytes()
     }
 
-    /// What the slots of the journal are tied to.
+    /// What the slots of the counter log are tied to.
     pub(super) fn checksum(&self) -> [u8; 32] {
         field(self.bytes(), CHECKSUM)
     }
@@ -202,7 +202,7 @@ impl Head {
 }
 
 /// The bytes of a field.
-fn field<const N: usize>(bytes: &[u8; HEAD_LEN], range: Range<usize>) -> [u8; N] {
+fn field<const N: usize>(bytes: &[u8; HEADER_LEN], range: Range<usize>) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[range]);
     field
