@@ -3,7 +3,7 @@
 use super::error::{FileResult, RegistryFileError};
 use super::line::{Entry, Subject, check_comment};
 use super::write::{Edit, Step, Writer};
-use super::{each, guard};
+use super::{each, trust};
 use crate::error::{Error, Result};
 use crate::registry::{KnownKeys, Place};
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ pub(super) fn create_if_missing(path: &Path) -> FileResult<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    guard::check_folders(path)?;
+    trust::check_folders(path)?;
     match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
         Ok(file) => file.sync_all(),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -3,9 +3,9 @@
 mod attributes;
 mod change;
 mod error;
-mod guard;
 mod line;
 mod lock;
+mod trust;
 mod write;
 
 pub use error::{BadPath, Kept, PathProblem, RegistryFileError};
@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::vault::Answers;
 use change::{add_if, create_if_missing, remove_if};
 use error::FileResult;
-use guard::Stamp;
 use line::{Line, each_line};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
@@ -26,6 +25,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
+use trust::ChangeStamp;
 
 /// A changed file of at most this many bytes is read on the spot, in a few milliseconds.
 const SMALL: u64 = 256 * 1024;
@@ -81,7 +81,7 @@ pub struct FileRegistry {
 /// What is known of the file on disk.
 struct Seen {
     /// The stamp under which it was read, or found unusable; `None` if there was no file.
-    stamp: Option<Stamp>,
+    stamp: Option<ChangeStamp>,
     /// Whether a change after that is sure to show in the stamp.
     settled: bool,
     problem: Option<RegistryFileError>,
@@ -224,7 +224,7 @@ impl FileRegistry {
 
     /// Whether the file is as it was read.
     fn is_fresh(&self) -> bool {
-        let now = Stamp::at(&self.path);
+        let now = ChangeStamp::at(&self.path);
         let seen = lock(&self.seen);
         seen.settled && seen.stamp == now
     }
@@ -253,7 +253,7 @@ impl FileRegistry {
 
     /// Only one thread at a time does this.
     fn read_anew(&self) -> FileResult<()> {
-        let before = Stamp::at(&self.path);
+        let before = ChangeStamp::at(&self.path);
         let settled = before.is_some_and(|stamp| stamp.is_settled());
         let enforce = |new| *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         let read = read(&self.path).and_then(|read| match read.wrong {
@@ -289,7 +289,7 @@ impl Registry for FileRegistry {
     }
 
     fn answers(&self) -> Answers {
-        let large = Stamp::at(&self.path).is_some_and(|stamp| stamp.size() > SMALL);
+        let large = ChangeStamp::at(&self.path).is_some_and(|stamp| stamp.size() > SMALL);
         if large && !self.is_fresh() { Answers::Later } else { Answers::Now }
     }
 
@@ -317,7 +317,7 @@ fn absolute(path: impl AsRef<Path>) -> Result<PathBuf> {
 struct Read<T> {
     told: T,
     /// As it was when that began.
-    stamp: Stamp,
+    stamp: ChangeStamp,
     /// Whether any change after that is sure to show in the stamp.
     settled: bool,
     /// The first line that is wrong.
@@ -347,12 +347,12 @@ fn read(path: &Path) -> FileResult<Read<Content>> {
 
 /// Shows each line of the file at `path` to `take`.
 fn each(path: &Path, take: impl FnMut(Line<'_>)) -> FileResult<Read<()>> {
-    let file = guard::open(path)?;
+    let file = trust::open(path)?;
     let failed = |e: io::Error| RegistryFileError::of_call(path, &e);
-    let stamp = Stamp::of_file(&file).map_err(failed)?;
+    let stamp = ChangeStamp::of_file(&file).map_err(failed)?;
     let settled = stamp.is_settled();
     let wrong = each_line(BufReader::with_capacity(1 << 16, &file), take).map_err(failed)?;
-    let steady = stamp == Stamp::of_file(&file).map_err(failed)?;
+    let steady = stamp == ChangeStamp::of_file(&file).map_err(failed)?;
     Ok(Read { told: (), stamp, settled: settled && steady, wrong })
 }
 

@@ -7,8 +7,8 @@
 
 use super::attributes::{Failure, carry_over};
 use super::error::{FileResult, Kept, PathProblem, RegistryFileError};
-use super::guard::{self, FILE_MAX, Stamp, check_folders};
 use super::lock;
+use super::trust::{self, ChangeStamp, FILE_MAX, check_folders};
 use crate::error::Error;
 use crate::folder::sync_entry;
 use crate::size_limit::writing;
@@ -27,7 +27,7 @@ const NEW_MODE: u32 = 0o644;
 /// A change of a file.
 pub(super) struct Edit {
     /// What was read to make it; `None` if there was no file.
-    pub from: Option<Stamp>,
+    pub from: Option<ChangeStamp>,
     /// All bytes of the new file.
     pub text: Vec<u8>,
     /// The same change in place.
@@ -56,7 +56,7 @@ impl Writer {
     pub(super) fn begin(path: &Path, create: bool) -> FileResult<Writer> {
         // A link that leads nowhere stays what it is.
         let create = create && !path.is_symlink();
-        match guard::open(path) {
+        match trust::open(path) {
             Err(RegistryFileError::Failed(Error::FileNotFound)) if create => {}
             opened => check_may_write(path, &opened?)?,
         }
@@ -87,7 +87,7 @@ impl Writer {
         if edit.text.len() as u64 > FILE_MAX {
             return Err(Error::TooLarge.into());
         }
-        if Stamp::at(&self.path) != edit.from {
+        if ChangeStamp::at(&self.path) != edit.from {
             return Ok(false);
         }
         let kept = match self.replace(edit) {
@@ -189,8 +189,8 @@ fn in_the_folder(error: io::Error) -> Failure {
 
 /// Makes a change in the file itself. Whenever it is cut short, a reader finds the old entries or the new ones. Gives
 /// whether the file still was as `from` says.
-fn in_place(file: &File, from: Stamp, step: &Step) -> io::Result<bool> {
-    if Stamp::of_file(file)? != from {
+fn in_place(file: &File, from: ChangeStamp, step: &Step) -> io::Result<bool> {
+    if ChangeStamp::of_file(file)? != from {
         return Ok(false);
     }
     match step {

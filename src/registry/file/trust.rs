@@ -19,7 +19,7 @@ const STICKY: u32 = 0o1000;
 
 /// What changes when a file does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct ChangeStamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -27,9 +27,9 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
-        Stamp {
+impl ChangeStamp {
+    fn of(metadata: &Metadata) -> ChangeStamp {
+        ChangeStamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
@@ -39,12 +39,12 @@ impl Stamp {
     }
 
     /// The stamp of the file that is there now, if one is.
-    pub(super) fn at(path: &Path) -> Option<Stamp> {
-        fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata))
+    pub(super) fn at(path: &Path) -> Option<ChangeStamp> {
+        fs::metadata(path).ok().map(|metadata| ChangeStamp::of(&metadata))
     }
 
-    pub(super) fn of_file(file: &File) -> io::Result<Stamp> {
-        Ok(Stamp::of(&file.metadata()?))
+    pub(super) fn of_file(file: &File) -> io::Result<ChangeStamp> {
+        Ok(ChangeStamp::of(&file.metadata()?))
     }
 
     pub(super) fn size(&self) -> u64 {
