@@ -9,7 +9,7 @@
 
 use crate::connection::Source;
 use crate::contain::contain;
-use crate::crypto::Origin;
+use crate::crypto::ForkGuard;
 use crate::error::Result;
 use crate::thread;
 use std::collections::BTreeMap;
@@ -135,7 +135,7 @@ static POOLS: [Mutex<Pools>; 8] = [const { Mutex::new(Pools::new()) }; 8];
 
 /// Does something with a pool, which is there as long as it has threads; and it has some while a task waits.
 fn with_pool<R>(whom: usize, act: impl FnOnce(&mut Pool) -> R) -> R {
-    let table = &POOLS[Origin::here().depth() % POOLS.len()];
+    let table = &POOLS[ForkGuard::here().generation() % POOLS.len()];
     let mut pools = table.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = pools.entry(whom).or_default();
     let done = act(pool);

@@ -4,7 +4,7 @@
 
 use super::result::curve_tun_result;
 use crate::contain::contain;
-use crate::crypto::{KEY_BYTES, Origin, PublicKey};
+use crate::crypto::{ForkGuard, KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
 use std::ffi::{OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -74,13 +74,13 @@ struct Held<T> {
     object: T,
     /// The process that may use it. A child of `fork()` must not: the parent's threads may hold locks in it, and the
     /// counters in it are the parent's.
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl<T> Out<*mut T> {
     /// Gives the caller a new object, to be used by [`object`] and ended by [`end`].
     pub(super) fn give(&mut self, object: T) {
-        let held = Held { object, origin: Origin::here() };
+        let held = Held { object, fork_guard: ForkGuard::here() };
         self.set(Box::into_raw(Box::new(held)).cast());
     }
 }
@@ -98,7 +98,7 @@ pub(super) unsafe fn out<T>(place: *mut T) -> Result<Out<T>> {
 pub(super) unsafe fn object<'a, T>(object: *const T) -> Result<&'a T> {
     // SAFETY: the caller's promise: it is the start of a `Held`.
     let held = unsafe { object.cast::<Held<T>>().as_ref() }.ok_or(Error::Null)?;
-    held.origin.check()?;
+    held.fork_guard.check()?;
     Ok(&held.object)
 }
 

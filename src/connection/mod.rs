@@ -24,7 +24,7 @@ pub(crate) use shares::Source;
 #[cfg(any(feature = "net", feature = "nif"))]
 pub(crate) use split::{RecvHalf, SendHalf};
 
-use crate::crypto::{Origin, PublicKey};
+use crate::crypto::{ForkGuard, PublicKey};
 use crate::error::{Error, Result};
 pub use crate::protocol::channel::Role;
 use crate::protocol::channel::{Opener, Sealer};
@@ -91,7 +91,7 @@ pub struct Connection {
     /// Whether anything moved since the last tick.
     touched: bool,
     idle_since: Option<u64>,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl Connection {
@@ -154,7 +154,7 @@ impl Connection {
             handshake_deadline: None,
             touched: false,
             idle_since: None,
-            origin: Origin::here(),
+            fork_guard: ForkGuard::here(),
         }
     }
 
@@ -242,7 +242,7 @@ impl Connection {
     ///
     /// They stay when the connection closes because its send counter is exhausted, and go in every other case.
     pub fn pending(&self) -> &[u8] {
-        if self.origin.check().is_err() { &[] } else { self.send_buffer.bytes() }
+        if self.fork_guard.check().is_err() { &[] } else { self.send_buffer.bytes() }
     }
 
     /// The transport has taken the first `count` of [`Connection::pending`].
@@ -261,7 +261,7 @@ impl Connection {
     /// # Errors
     /// `Closed`, `Forked`.
     pub fn write(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let count = buffer.len().min(self.send_buffer.bytes().len());
         if count == 0 {
             return self.check_open().map(|()| 0);
@@ -301,7 +301,7 @@ impl Connection {
     /// # Errors
     /// `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
     pub fn message(&self) -> Result<&[u8]> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         match (self.recv_buffer.message(), &self.state) {
             (Some(message), _) => Ok(message),
             (None, State::Closed) => Err(Error::Closed),
@@ -393,7 +393,7 @@ impl Connection {
     /// `TooManyHandshakes` for one that has given way; or `Forked`.
     /// A transport that broke is told by [`Connection::close`].
     pub fn transport_ended(&mut self) -> Error {
-        if let Err(error) = self.origin.check().and_then(|()| self.check_place()) {
+        if let Err(error) = self.fork_guard.check().and_then(|()| self.check_place()) {
             return error;
         }
         let unanswered = matches!(self.state, State::Initiating(Initiating::Cookie { .. }))
@@ -411,7 +411,7 @@ impl Connection {
     /// # Errors
     /// `WrongState` for a client's end, and after the handshake; `Forked`.
     pub fn on_give_way(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         self.slot.as_ref().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
         Ok(())
     }
@@ -429,7 +429,7 @@ impl Connection {
     }
 
     fn check_open(&self) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         if matches!(self.state, State::Closed) { Err(Error::Closed) } else { Ok(()) }
     }
 

@@ -5,7 +5,7 @@ use super::shares::{GiveWay, Shares, Source};
 use super::{HandshakeEvent, HandshakeOutcome, Options};
 use crate::contain::contain;
 use crate::cookie::MinuteKeys;
-use crate::crypto::{Origin, PublicKey};
+use crate::crypto::{ForkGuard, PublicKey};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::vault::Vault;
@@ -20,7 +20,7 @@ pub struct Server {
     options: Options,
     in_flight: Mutex<Shares>,
     observer: OnceLock<Observer>,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl Server {
@@ -38,8 +38,8 @@ impl Server {
         options.check()?;
         let minute_keys = MinuteKeys::new(now_ms)?;
         let in_flight = Mutex::new(Shares::new(options.handshakes_max, options.share()));
-        let (observer, origin) = (OnceLock::new(), Origin::here());
-        Ok(Arc::new(Server { vault, registry, minute_keys, options, in_flight, observer, origin }))
+        let (observer, fork_guard) = (OnceLock::new(), ForkGuard::here());
+        Ok(Arc::new(Server { vault, registry, minute_keys, options, in_flight, observer, fork_guard }))
     }
 
     /// Rotates the minute keys that are due at `now_ms`, and gives the time of the next rotation.
@@ -50,7 +50,7 @@ impl Server {
     /// # Errors
     /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped. `Forked`.
     pub fn tick(&self, now_ms: u64) -> Result<u64> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         self.minute_keys.tick(now_ms)
     }
 
@@ -71,7 +71,7 @@ impl Server {
     /// # Errors
     /// `WrongState` if the server has an observer; the first one stays. `Forked`.
     pub fn observe(&self, observer: impl Fn(&HandshakeEvent) + Send + Sync + 'static) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         self.observer.set(Box::new(observer)).map_err(|_| Error::WrongState)
     }
 
@@ -93,13 +93,13 @@ impl Server {
     /// How many handshakes are in flight; none in a forked child.
     pub fn handshakes_in_flight(&self) -> usize {
         // A thread of the parent may hold the lock for ever.
-        self.origin.check().map_or(0, |()| self.shares().taken())
+        self.fork_guard.check().map_or(0, |()| self.shares().taken())
     }
 
     /// `Forked` in a child of the process that made it.
     #[cfg(feature = "net")]
     pub(crate) fn check(&self) -> Result<()> {
-        self.origin.check()
+        self.fork_guard.check()
     }
 
     pub(super) fn tell(&self, event: &HandshakeEvent) {
@@ -134,7 +134,7 @@ impl Slot {
         address: IpAddr,
         reports: Option<Arc<Reports>>,
     ) -> Result<Box<Slot>> {
-        server.origin.check()?;
+        server.fork_guard.check()?;
         let (address, source) = (address.to_canonical(), address.into());
         let taken = server.shares().take(source);
         let outcome = HandshakeOutcome::Refused(Error::Closed);
@@ -186,7 +186,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         // In a forked child another thread of the parent may hold the lock for ever.
-        if self.server.origin.check().is_ok() {
+        if self.server.fork_guard.check().is_ok() {
             let left = self.server.shares().leave(self.source, self.number);
             let outcome = if left.is_some() { self.outcome } else { HandshakeOutcome::Evicted };
             // What it holds may itself use the server when it goes: not under the lock.

@@ -6,7 +6,7 @@ use super::send_buffer::SendBuffer;
 #[cfg(feature = "nif")]
 use super::send_buffer::seal_frame;
 use super::{Connection, State};
-use crate::crypto::Origin;
+use crate::crypto::ForkGuard;
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Sealer};
 #[cfg(feature = "nif")]
@@ -19,7 +19,7 @@ pub(crate) struct SendHalf {
     #[cfg(feature = "net")]
     send_buffer: SendBuffer,
     sealer: Sealer,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 /// What receives: see the methods of [`Connection`] of the same names.
@@ -28,26 +28,26 @@ pub(crate) struct RecvHalf {
     /// `None` once nothing more will be opened.
     opener: Option<Opener>,
     #[cfg(feature = "nif")]
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl Connection {
     /// Takes an established connection apart; `WrongState` in any other state.
     pub(crate) fn split(self) -> Result<(SendHalf, RecvHalf)> {
         let State::Connected(sealer, opener) = self.state else { return Err(Error::WrongState) };
-        let origin = self.origin;
+        let fork_guard = self.fork_guard;
         Ok((
             SendHalf {
                 #[cfg(feature = "net")]
                 send_buffer: self.send_buffer,
                 sealer,
-                origin,
+                fork_guard,
             },
             RecvHalf {
                 recv_buffer: self.recv_buffer,
                 opener: Some(opener),
                 #[cfg(feature = "nif")]
-                origin,
+                fork_guard,
             },
         ))
     }
@@ -56,7 +56,7 @@ impl Connection {
 #[cfg(feature = "net")]
 impl SendHalf {
     pub(crate) fn send(&mut self, message: &[u8]) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         self.send_buffer.push_message(&mut self.sealer, message)
     }
 
@@ -77,7 +77,7 @@ impl SendHalf {
 impl SendHalf {
     /// Appends a message, as it goes over the wire, to `frames`: for a driver that hands bytes to the transport itself.
     pub(crate) fn seal_onto(&mut self, message: &[u8], frames: &mut Vec<u8>) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         seal_frame(&mut self.sealer, message, frames)
     }
 }
@@ -85,7 +85,7 @@ impl SendHalf {
 impl RecvHalf {
     #[cfg(feature = "nif")]
     pub(crate) fn check(&self) -> Result<()> {
-        self.origin.check()
+        self.fork_guard.check()
     }
 
     #[cfg(feature = "net")]

@@ -25,17 +25,17 @@ pub(super) fn watch() -> Result<()> {
 
 /// The process in which an object was made.
 #[derive(Clone, Copy)]
-pub(crate) struct Origin(u32);
+pub(crate) struct ForkGuard(u32);
 
-impl Origin {
+impl ForkGuard {
     /// This process.
-    pub(crate) fn here() -> Origin {
-        Origin(GENERATION.load(Ordering::Relaxed))
+    pub(crate) fn here() -> ForkGuard {
+        ForkGuard(GENERATION.load(Ordering::Relaxed))
     }
 
     /// How many forks lie between the process that loaded us and this one.
     #[cfg(any(feature = "net", feature = "nif"))]
-    pub(crate) fn depth(self) -> usize {
+    pub(crate) fn generation(self) -> usize {
         self.0 as usize
     }
 

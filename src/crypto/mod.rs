@@ -17,7 +17,7 @@ mod nonce_key;
 mod passphrase;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
-pub(crate) use fork::Origin;
+pub(crate) use fork::ForkGuard;
 pub(crate) use key_slots::KeySlots;
 pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};

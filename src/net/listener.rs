@@ -4,7 +4,7 @@ use super::deadline::Deadline;
 use super::handshakes::{Handshakes, LEFT_BATCH, Port};
 use super::shake::Lifeline;
 use super::{Socket, TimedServer, Timeout, dial, io};
-use crate::crypto::Origin;
+use crate::crypto::ForkGuard;
 use crate::error::{Error, Result};
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::{Condvar, Mutex};
@@ -28,7 +28,7 @@ pub struct Listener {
     /// The handshakes that [`Listener::transport_accept`] has given to others, as long as they last.
     given: Mutex<Vec<Weak<Lifeline>>>,
     closed: AtomicBool,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 /// What threads in [`Listener::accept`] share.
@@ -66,7 +66,7 @@ impl Listener {
             handshakes: Mutex::new(Handshakes::new()),
             given: Mutex::default(),
             closed: AtomicBool::new(false),
-            origin: Origin::here(),
+            fork_guard: ForkGuard::here(),
         })
     }
 
@@ -212,7 +212,7 @@ impl Listener {
     /// Ends it from any thread: every accept, now and later, says `Closed`, and handshakes that are not done end. The port
     /// is free when it is dropped.
     pub fn shutdown(&self) {
-        if self.origin.check().is_ok() {
+        if self.fork_guard.check().is_ok() {
             self.closed.store(true, Ordering::Release);
             self.port.wake();
             // Taking the lock makes sure that a thread between its check and its wait is not missed.
@@ -235,7 +235,7 @@ impl Listener {
     }
 
     fn check(&self) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 }
@@ -257,7 +257,7 @@ impl Drop for Driving<'_> {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.origin.check().is_err() {
+        if self.fork_guard.check().is_err() {
             forget_if_in_use(&mut self.handshakes, Handshakes::new());
             forget_if_in_use(&mut self.queue, Queue::default());
         }

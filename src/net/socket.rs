@@ -8,7 +8,7 @@ use super::providers::Providers;
 use super::shake::{self, Lifeline};
 use super::{TimedServer, Timeout, dial, io};
 use crate::connection::{Connection, Options, RecvHalf, Reports, SendHalf, Server};
-use crate::crypto::{Origin, PublicKey};
+use crate::crypto::{ForkGuard, PublicKey};
 use crate::error::{Error, Result};
 use crate::protocol::MESSAGE_MAX;
 use crate::vault::Vault;
@@ -48,7 +48,7 @@ pub struct Socket {
     /// Set when connected, after the halves.
     peer_key: OnceLock<PublicKey>,
     closed: AtomicBool,
-    origin: Origin,
+    fork_guard: ForkGuard,
     /// Of a handshake that the program runs; after the descriptor.
     held: Option<Arc<Held>>,
 }
@@ -157,7 +157,7 @@ impl Socket {
             receiver: Mutex::new(None),
             peer_key: OnceLock::new(),
             closed: AtomicBool::new(false),
-            origin: Origin::here(),
+            fork_guard: ForkGuard::here(),
             held: None,
         })
     }
@@ -179,7 +179,7 @@ impl Socket {
     /// `TooManyHandshakes` if it has given way to another, `Closed`, or an error of the vault or the registry: the
     /// socket is closed. `Forked`.
     pub fn handshake(&self, timeout: Timeout) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let mut reports = None;
         let shaken = self.shake(timeout, &mut reports);
         if let Some(reports) = reports {
@@ -224,7 +224,7 @@ impl Socket {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: Clone,
     {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let deadline = Deadline::after(timeout);
         let messages = messages.into_iter();
         if messages.clone().any(|message| message.len() > MESSAGE_MAX) {
@@ -295,7 +295,7 @@ impl Socket {
     /// # Errors
     /// Those of `take`, after which the message stays, and those of [`Socket::recv`].
     pub fn recv_with<R>(&self, timeout: Timeout, take: impl FnOnce(&[u8]) -> Result<R>) -> Result<R> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let deadline = Deadline::after(timeout);
         let mut place = deadline.lock(&self.receiver)?;
         let Some(receiver) = place.as_mut() else { return Err(self.not_connected()) };
@@ -386,7 +386,7 @@ impl Socket {
     /// # Errors
     /// `WrongState` before the handshake, `Closed` if it failed, `Forked`.
     pub fn peer_key(&self) -> Result<PublicKey> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         self.peer_key.get().copied().ok_or_else(|| self.not_connected())
     }
 
@@ -403,7 +403,7 @@ impl Socket {
     /// Ends both directions from any thread; calls that wait are woken. Messages that came can still be received.
     pub fn shutdown(&self) {
         // A forked child must not end its parent's connection.
-        if self.origin.check().is_ok() {
+        if self.fork_guard.check().is_ok() {
             self.abort(Error::Closed);
         }
     }
@@ -434,7 +434,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.origin.check().is_err() {
+        if self.fork_guard.check().is_err() {
             forget_if_in_use(&mut self.handshake, None);
             forget_if_in_use(&mut self.sender, None);
             forget_if_in_use(&mut self.receiver, None);

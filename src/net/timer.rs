@@ -1,7 +1,7 @@
 //! The clock that rotates a server's minute keys, also when no traffic comes.
 
 use crate::connection::{Options, Server};
-use crate::crypto::Origin;
+use crate::crypto::ForkGuard;
 use crate::error::Result;
 use crate::registry::Registry;
 use crate::thread::spawn;
@@ -25,7 +25,7 @@ pub struct TimedServer {
     server: Arc<Server>,
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl TimedServer {
@@ -43,7 +43,7 @@ impl TimedServer {
         let stop = Arc::new(Stop::default());
         let (timed, stopping) = (server.clone(), stop.clone());
         let thread = spawn("curve_tun-minute", move || rotate(&timed, &stopping, start))?;
-        Ok(Arc::new(TimedServer { server, stop, thread: Some(thread), origin: Origin::here() }))
+        Ok(Arc::new(TimedServer { server, stop, thread: Some(thread), fork_guard: ForkGuard::here() }))
     }
 
     /// The server itself, for connections without sockets.
@@ -55,7 +55,7 @@ impl TimedServer {
 impl Drop for TimedServer {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        if self.origin.check().is_err() {
+        if self.fork_guard.check().is_err() {
             // A forked child has no such thread: to wait for it would be to wait for ever.
             return std::mem::forget(thread);
         }

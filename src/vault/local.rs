@@ -5,7 +5,7 @@ mod tests;
 
 use super::shared_keys::Remembered;
 use super::{LongTermNonce, LongTermNonces, Purpose, SharedKeyCache, check_hello};
-use crate::crypto::{Origin, PublicKey, SecretKey, SharedKey, TAG_BYTES};
+use crate::crypto::{ForkGuard, PublicKey, SecretKey, SharedKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
 
@@ -27,7 +27,7 @@ pub(crate) struct LocalKey<K = SecretKey> {
     public: PublicKey,
     nonces: LongTermNonces,
     agreements: SharedKeyCache,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl LocalKey {
@@ -40,7 +40,13 @@ impl LocalKey {
 impl<K: Agree> LocalKey<K> {
     /// The key pair of `secret`, wherever that is kept, and `public`.
     pub(crate) fn of(secret: K, public: PublicKey, nonces: LongTermNonces) -> LocalKey<K> {
-        LocalKey { secret, public, nonces, agreements: SharedKeyCache::default(), origin: Origin::here() }
+        LocalKey {
+            secret,
+            public,
+            nonces,
+            agreements: SharedKeyCache::default(),
+            fork_guard: ForkGuard::here(),
+        }
     }
 
     pub(crate) fn public_key(&self) -> PublicKey {
@@ -48,7 +54,7 @@ impl<K: Agree> LocalKey<K> {
     }
 
     fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         self.secret.agree(peer)
     }
 
@@ -60,7 +66,7 @@ impl<K: Agree> LocalKey<K> {
         sealed: &mut [u8],
     ) -> Result<LongTermNonce> {
         check_lengths(message, sealed)?;
-        self.origin.check()?;
+        self.fork_guard.check()?;
         match purpose {
             // A hello's box is sealed by a short-term key.
             Purpose::Hello => return Err(Error::InvalidArgument),
@@ -94,7 +100,7 @@ impl<K: Agree> LocalKey<K> {
         message: &mut [u8],
     ) -> Result<()> {
         check_lengths(message, sealed)?;
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let nonce = purpose.nonce(nonce)?;
         // A box that does not open costs the same work whether or not `peer`, whom any stranger can claim to be, is
         // remembered: a look, one try with what was found, an agreement and a second try. Nor does it change what is
@@ -134,7 +140,7 @@ impl<K: Agree> LocalKey<K> {
 
     #[cfg(feature = "nif")]
     pub(crate) fn issue_nonce(&self) -> Result<LongTermNonce> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         self.nonces.next()
     }
 
@@ -157,7 +163,7 @@ impl<K: Agree> LocalKey<K> {
 
     pub(crate) fn forget_agreements(&self) {
         // In a forked child another thread of the parent may hold the lock for ever.
-        if self.origin.check().is_ok() {
+        if self.fork_guard.check().is_ok() {
             self.agreements.forget();
         }
     }

@@ -4,7 +4,7 @@ use super::anchors::Anchors;
 use super::cache::{Cache, Records};
 use super::proof::look;
 use super::servers::Servers;
-use crate::crypto::Origin;
+use crate::crypto::ForkGuard;
 use crate::error::{Error, Result};
 use crate::thread::spawn;
 use hickory_resolver::proto::rr::Name;
@@ -86,7 +86,7 @@ pub(super) struct Worker {
     questions: Arc<Questions>,
     thread: Option<JoinHandle<()>>,
     timeout: Duration,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl Worker {
@@ -99,12 +99,18 @@ impl Worker {
         let (send, receive) = jobs::unbounded_channel();
         let asked = questions.clone();
         let thread = spawn("curve_tun-dns", move || run(&runtime, receive, asking, &asked))?;
-        Ok(Worker { jobs: Some(send), questions, thread: Some(thread), timeout, origin: Origin::here() })
+        Ok(Worker {
+            jobs: Some(send),
+            questions,
+            thread: Some(thread),
+            timeout,
+            fork_guard: ForkGuard::here(),
+        })
     }
 
     /// The error of a call in a forked child.
     pub(super) fn check(&self) -> Result<()> {
-        self.origin.check()
+        self.fork_guard.check()
     }
 
     /// How long to wait for an answer, of whoever would wait for `timeout`.

@@ -2,7 +2,7 @@
 
 use super::socket;
 use super::wire::{self, LENGTH_BYTES};
-use crate::crypto::{KEY_BYTES, Origin, PublicKey, TAG_BYTES};
+use crate::crypto::{ForkGuard, KEY_BYTES, PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
 use crate::vault::{Answers, LongTermNonce, Purpose, Vault};
@@ -31,7 +31,7 @@ pub struct AgentVault {
     timeout: Duration,
     lines: Mutex<Lines>,
     freed: Condvar,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 /// The connections to the agent.
@@ -62,13 +62,13 @@ impl AgentVault {
         crate::crypto::init()?;
         let (public, stream) = reach(path, Deadline::after(timeout))?;
         let lines = Mutex::new(Lines { idle: vec![stream], busy: 0 });
-        let (path, origin) = (path.to_owned(), Origin::here());
-        Ok(AgentVault { path, public, timeout, lines, freed: Condvar::new(), origin })
+        let (path, fork_guard) = (path.to_owned(), ForkGuard::here());
+        Ok(AgentVault { path, public, timeout, lines, freed: Condvar::new(), fork_guard })
     }
 
     /// Sends a request and reads a response into `parts`, which it must fill exactly.
     fn ask(&self, request: &[&[u8]], parts: &mut [&mut [u8]]) -> Result<()> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let request = wire::frame(request)?;
         let deadline = Deadline::after(self.timeout);
         let mut line = self.take_line(deadline)?;

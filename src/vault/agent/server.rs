@@ -2,7 +2,7 @@
 
 use super::socket::{self, Identity};
 use super::wire::{self, LENGTH_BYTES};
-use crate::crypto::{Origin, wipe};
+use crate::crypto::{ForkGuard, wipe};
 use crate::error::{Error, Result};
 use crate::vault::Vault;
 use nix::errno::Errno;
@@ -27,7 +27,7 @@ pub struct Agent {
     path: PathBuf,
     identity: Identity,
     vault: Arc<dyn Vault>,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl Agent {
@@ -39,7 +39,7 @@ impl Agent {
     /// `PermissionDenied`, `ReadOnly`, `DiskFull`, `TooManyFiles`, `Io`.
     pub fn bind(path: &Path, vault: Arc<dyn Vault>) -> Result<Agent> {
         let (listener, identity) = socket::listen_at(path)?;
-        Ok(Agent { listener, path: path.to_owned(), identity, vault, origin: Origin::here() })
+        Ok(Agent { listener, path: path.to_owned(), identity, vault, fork_guard: ForkGuard::here() })
     }
 
     /// Serves until `stop` can be read or is at its end.
@@ -49,7 +49,7 @@ impl Agent {
     pub fn run(&self, stop: BorrowedFd<'_>) -> Result<()> {
         let mut clients: Vec<Client> = Vec::new();
         loop {
-            self.origin.check()?;
+            self.fork_guard.check()?;
             let mut fds = vec![
                 PollFd::new(stop, PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
@@ -113,7 +113,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if self.origin.check().is_ok() {
+        if self.fork_guard.check().is_ok() {
             socket::remove(&self.path, self.identity);
         }
     }

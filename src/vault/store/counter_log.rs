@@ -21,7 +21,7 @@
 //! slots are new, and the next accident may come.
 
 use super::{FILE_LEN, Header, PAGE, read_exact_at};
-use crate::crypto::{Origin, fingerprint};
+use crate::crypto::{ForkGuard, fingerprint};
 use crate::error::{Error, Result};
 use crate::size_limit::writing;
 use std::fs::File;
@@ -72,14 +72,14 @@ pub(crate) struct CounterLog {
     newest: Slot,
     /// A write after the newest may have been lost.
     in_doubt: bool,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
 impl CounterLog {
     /// That of a file that has just been made, as [`lay_out`] has laid it out.
     pub(super) fn new(file: File, header: &Header) -> CounterLog {
         let newest = Slot { sequence: 1, bound: 0 };
-        CounterLog { file, tag: header.checksum(), newest, in_doubt: false, origin: Origin::here() }
+        CounterLog { file, tag: header.checksum(), newest, in_doubt: false, fork_guard: ForkGuard::here() }
     }
 
     /// # Errors
@@ -99,7 +99,7 @@ impl CounterLog {
             | (Err(Error::VaultCorrupt | Error::Io), Ok(slot)) => slot,
             (Err(Error::VaultCorrupt), Err(error)) | (Err(error), _) | (_, Err(error)) => return Err(error),
         };
-        Ok(CounterLog { file, tag, newest, in_doubt: true, origin: Origin::here() })
+        Ok(CounterLog { file, tag, newest, in_doubt: true, fork_guard: ForkGuard::here() })
     }
 
     /// Counters that may be used from here on: their bound is on disk.
@@ -107,7 +107,7 @@ impl CounterLog {
     /// # Errors
     /// `Forked`, `CounterExhausted`, those of [`Error::of_file`]: nothing is given, and the next call tries again.
     pub(crate) fn raise(&mut self) -> Result<Range<u64>> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         if self.in_doubt {
             self.write()?;
             self.in_doubt = false;
@@ -139,7 +139,7 @@ impl CounterLog {
 
 impl Drop for CounterLog {
     fn drop(&mut self) {
-        if self.origin.check().is_ok() {
+        if self.fork_guard.check().is_ok() {
             // A forked child may still hold the descriptor, and with it the lock. Failing that, the close unlocks.
             let _ = self.file.unlock();
         }
