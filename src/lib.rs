@@ -36,8 +36,8 @@ mod thread;
 pub mod vault;
 
 pub use cookie::MINUTE_MS;
-#[cfg(feature = "inject")]
-pub use crypto::inject;
+#[cfg(feature = "test-util")]
+pub use crypto::test_util;
 pub use crypto::{KEY_BYTES, KEY_TEXT_LEN, PublicKey, SecretKey, memory_locked};
 pub use error::{Error, Result};
 

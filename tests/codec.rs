@@ -1,6 +1,6 @@
 //! Packets of the handshake as bytes: what is taken is written again as it came, and nothing else is taken. No libsodium is
 //! called, so that Miri runs it (`scripts/miri`).
-#![cfg(feature = "inject")]
+#![cfg(feature = "test-util")]
 
 use curve_tun::protocol::rewrite;
 use proptest::prelude::*;

@@ -13,7 +13,7 @@ mod support;
 
 use curve_tun::connection::Connection;
 use curve_tun::vault::{MemoryVault, Purpose, Vault};
-use curve_tun::{Error, inject};
+use curve_tun::{Error, test_util};
 use std::ffi::c_char;
 use std::fs::File;
 use std::io::Read;
@@ -38,7 +38,7 @@ fn watch() {
         File::open("/dev/urandom").unwrap().read_exact(bytes).unwrap();
         memcheck::make_secret(bytes.as_mut_ptr(), bytes.len());
     });
-    inject::on_public(memcheck::make_public);
+    test_util::on_public(memcheck::make_public);
 }
 
 /// Carries what `from` has to say, which all the world may then read.

@@ -6,7 +6,7 @@ mod support;
 
 use curve_tun::connection::{Connection, ConnectionState, Options, Server};
 use curve_tun::registry::MemoryRegistry;
-use curve_tun::{Error, inject};
+use curve_tun::{Error, test_util};
 use std::sync::Arc;
 use support::recorded::{RecordedVault, Recording, Sender, folder, load};
 use support::{HOME, recv};
@@ -17,22 +17,22 @@ fn recordings() -> Vec<Recording> {
 
 /// Our client as the recorded one, before its first byte.
 fn client(recording: &Recording) -> Connection {
-    inject::script([&recording.client_short_secret[..]]);
+    test_util::script([&recording.client_short_secret[..]]);
     let vault = RecordedVault { secret: recording.client_secret, nonce: recording.client_nonce };
     let client = Connection::client(Arc::new(vault), recording.server_public(), &Options::default()).unwrap();
-    assert_eq!(inject::remaining(), 0);
+    assert_eq!(test_util::remaining(), 0);
     client
 }
 
 /// Our server as the recorded one, before its first byte; its short-term key and cookie nonce are scripted.
 fn server(recording: &Recording) -> Connection {
-    inject::script([&recording.minute_key[..]]);
+    test_util::script([&recording.minute_key[..]]);
     let vault = RecordedVault { secret: recording.server_secret, nonce: recording.server_nonce };
     let registry = MemoryRegistry::new();
     registry.add(HOME.into(), recording.client_public());
     let server = Server::new(Arc::new(vault), Arc::new(registry), Options::default(), 0).unwrap();
-    assert_eq!(inject::remaining(), 0);
-    inject::script([&recording.server_short_secret[..], &recording.server_nonce[..]]);
+    assert_eq!(test_util::remaining(), 0);
+    test_util::script([&recording.server_short_secret[..], &recording.server_nonce[..]]);
     Connection::server(&server, HOME).unwrap()
 }
 
@@ -74,7 +74,7 @@ fn our_server_says_what_the_recorded_server_said_and_understands_the_recorded_cl
     for recording in &recordings() {
         let mut server = server(recording);
         server.read(&recording.hello).unwrap();
-        assert_eq!(inject::remaining(), 0);
+        assert_eq!(test_util::remaining(), 0);
         says(&mut server, &recording.cookie, &recording.name);
         server.read(&recording.initiate).unwrap();
         assert_eq!(server.peer_key(), Some(recording.client_public()));

@@ -158,14 +158,14 @@ fn a_handshake_agrees_three_keys_on_each_side_and_two_when_the_peer_is_known() {
     let world = World::new();
     // Both sides run on this thread: hello, ephemeral and vouch, each on both sides; then without the vouch.
     for expected in [6, 4, 4] {
-        let before = curve_tun::inject::agreements();
+        let before = curve_tun::test_util::agreements();
         world.connected();
-        assert_eq!(curve_tun::inject::agreements() - before, expected);
+        assert_eq!(curve_tun::test_util::agreements() - before, expected);
     }
     world.server_vault.forget_agreements();
-    let before = curve_tun::inject::agreements();
+    let before = curve_tun::test_util::agreements();
     world.connected();
-    assert_eq!(curve_tun::inject::agreements() - before, 5);
+    assert_eq!(curve_tun::test_util::agreements() - before, 5);
 }
 
 #[test]
@@ -176,9 +176,9 @@ fn a_forged_vouch_costs_the_same_whether_or_not_its_key_is_remembered() {
     let mut vouch = [0; 48];
     let nonce = world.client_vault.box_seal(Purpose::Vouch, &server, &[7; 32], &mut vouch).unwrap();
     let cost = |vouch: &[u8]| {
-        let before = curve_tun::inject::agreements();
+        let before = curve_tun::test_util::agreements();
         let opened = world.server_vault.box_open(Purpose::Vouch, &client, &nonce, vouch, &mut [0; 32]);
-        (opened, curve_tun::inject::agreements() - before)
+        (opened, curve_tun::test_util::agreements() - before)
     };
     let mut forged = vouch;
     forged[0] ^= 1;

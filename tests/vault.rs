@@ -68,9 +68,9 @@ fn a_vault_remembers_the_sixty_four_peers_that_it_met_last() {
     let agreed = |peer: usize| {
         let peer = &peers[peer];
         let (mut sealed, mut opened) = ([0; 48], [0; 32]);
-        let before = curve_tun::inject::agreements();
+        let before = curve_tun::test_util::agreements();
         let nonce = vault.box_seal(Purpose::Vouch, &peer.public_key(), &[7; 32], &mut sealed).unwrap();
-        let count = curve_tun::inject::agreements() - before;
+        let count = curve_tun::test_util::agreements() - before;
         peer.box_open(Purpose::Vouch, &vault.public_key(), &nonce, &sealed, &mut opened).unwrap();
         assert_eq!(opened, [7; 32]);
         count
@@ -95,11 +95,11 @@ fn a_forged_vouch_costs_the_same_and_changes_nothing_whether_or_not_its_peer_is_
     let cost = |sealed_by: &MemoryVault, peer: &MemoryVault| {
         let (mut sealed, mut opened) = ([0; 48], [0; 32]);
         let nonce = sealed_by.box_seal(Purpose::Vouch, &vault.public_key(), &[7; 32], &mut sealed).unwrap();
-        let before = (curve_tun::inject::agreements(), curve_tun::inject::openings());
+        let before = (curve_tun::test_util::agreements(), curve_tun::test_util::openings());
         let result = vault.box_open(Purpose::Vouch, &peer.public_key(), &nonce, &sealed, &mut opened);
         let genuine = std::ptr::eq(sealed_by, peer);
         assert_eq!(result, if genuine { Ok(()) } else { Err(Error::BadPacket) });
-        (curve_tun::inject::agreements() - before.0, curve_tun::inject::openings() - before.1)
+        (curve_tun::test_util::agreements() - before.0, curve_tun::test_util::openings() - before.1)
     };
     // Before anybody has come; then with one, and with as many as are remembered.
     let of_a_stranger = cost(&stranger, &peers[0]);

@@ -15,7 +15,7 @@ mod sodium;
 mod softhsm;
 
 use agent::AgentProcess;
-use curve_tun::inject;
+use curve_tun::test_util;
 use curve_tun::vault::{AgentVault, Cost, FileVault, Pkcs11Vault, Purpose, Vault};
 use curve_tun::{PublicKey, SecretKey};
 use memory::{Needle, counts};
@@ -96,9 +96,9 @@ fn sealed_vault(path: &Path, passphrase: &[u8]) -> [Needle; 2] {
     for key in &mut keys {
         SecretKey::generate().unwrap().expose(key);
     }
-    inject::script([&keys[0][..], &keys[1][..], &[5; 16], &[6; 24]]);
+    test_util::script([&keys[0][..], &keys[1][..], &[5; 16], &[6; 24]]);
     drop(FileVault::create(path, Some(passphrase), CHEAP).unwrap());
-    assert_eq!(inject::remaining(), 0);
+    assert_eq!(test_util::remaining(), 0);
     keys.map(|mut key| Needle::take(&mut key))
 }
 

@@ -9,7 +9,7 @@ use curve_tun::connection::{Connection, ConnectionState, Options, Server};
 use curve_tun::net::{Listener, TimedServer};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
-use curve_tun::{Error, inject};
+use curve_tun::{Error, test_util};
 use libsodium_sys as sodium;
 use memory::Needle;
 use std::io::{Read, Write};
@@ -98,7 +98,7 @@ fn absent(needles: &[&Needle], when: &str) {
 
 /// Scripts the next draws of random bytes, and wipes them here.
 fn script(mut draws: Vec<[u8; 32]>) {
-    inject::script(draws.iter().map(|draw| &draw[..]));
+    test_util::script(draws.iter().map(|draw| &draw[..]));
     draws.iter_mut().for_each(|draw| draw.fill(0));
     std::hint::black_box(&draws);
 }
@@ -127,7 +127,7 @@ fn secrets() -> Secrets {
     registry.add(HOME.into(), client_vault.public_key());
     let minute = scripted();
     let server = Server::new(server_vault, registry, Options::default(), 0).unwrap();
-    assert_eq!(inject::remaining(), 0);
+    assert_eq!(test_util::remaining(), 0);
     Secrets { vault: client_vault, server, server_long, client_long, minute }
 }
 

@@ -5,7 +5,7 @@ use crate::{Watched, repeatable};
 use curve_tun::connection::{Connection, Options, Role, Server};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
-use curve_tun::{Error, PublicKey, inject};
+use curve_tun::{Error, PublicKey, test_util};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -42,7 +42,7 @@ fn load(path: &Path) -> Recording {
     let registry = Arc::new(MemoryRegistry::new());
     registry.add(HOME.into(), client.public_key());
     let minute_key = hex(&json["server"]["minute_key"]);
-    inject::script([&minute_key[..]]);
+    test_util::script([&minute_key[..]]);
     let server = Server::new(server, registry, Options::default(), 0).unwrap();
     let said = |direction: &str| {
         let messages = json["messages"].as_array().unwrap().iter();
@@ -81,7 +81,7 @@ pub fn replay(role: Role, input: &[u8]) {
     let recording = &recordings()[usize::from(*which) % recordings().len()];
     let mut ours = match role {
         Role::Client => {
-            inject::script([&recording.client_short[..]]);
+            test_util::script([&recording.client_short[..]]);
             let options = Options::default();
             let client =
                 Connection::client(recording.client.clone(), recording.server_key, &options).unwrap();
@@ -91,7 +91,7 @@ pub fn replay(role: Role, input: &[u8]) {
             client
         }
         Role::Server => {
-            inject::script([&recording.server_short[..], &recording.cookie_nonce]);
+            test_util::script([&recording.server_short[..], &recording.cookie_nonce]);
             Watched::new(Connection::server(&recording.server, HOME).unwrap())
         }
     };
@@ -122,5 +122,5 @@ pub fn replay(role: Role, input: &[u8]) {
             return;
         }
     }
-    inject::script([]);
+    test_util::script([]);
 }

@@ -477,7 +477,7 @@ impl Drop for Going<'_> {
     }
 }
 
-#[cfg(feature = "inject")]
+#[cfg(feature = "test-util")]
 impl Connection {
     /// Sets the counters of the next message sent and received, for the project's tests of their end.
     pub fn set_counters(&mut self, send: u64, receive: u64) {

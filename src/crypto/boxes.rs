@@ -11,8 +11,8 @@ pub(crate) struct SharedKey(pub(super) Secret<KEY_BYTES>);
 
 impl SharedKey {
     pub(super) fn agree(secret: &[u8; KEY_BYTES], peer: &PublicKey) -> Result<SharedKey> {
-        #[cfg(feature = "inject")]
-        super::inject::count_agreement();
+        #[cfg(feature = "test-util")]
+        super::test_util::count_agreement();
         let mut shared = Secret::zeroed()?;
         // SAFETY: all three are 32 bytes.
         let agreed = unsafe {
@@ -68,8 +68,8 @@ impl SharedKey {
     /// If `sealed` is not exactly 16 bytes longer than `out`.
     pub(crate) fn open(&self, nonce: &Nonce, sealed: &[u8], out: &mut [u8]) -> Result<()> {
         assert_eq!(sealed.len(), out.len() + TAG_BYTES, "a box is 16 bytes longer than its message");
-        #[cfg(feature = "inject")]
-        super::inject::count_opening();
+        #[cfg(feature = "test-util")]
+        super::test_util::count_opening();
         // SAFETY: lengths checked above; the key has 32 bytes and the nonce 24.
         let opened = unsafe {
             sodium::crypto_box_open_easy_afternm(

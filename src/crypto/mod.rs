@@ -7,14 +7,14 @@
 
 mod boxes;
 mod fork;
-#[cfg(feature = "inject")]
-pub mod inject;
 mod key_slots;
 mod keys;
 mod memory;
 mod message;
 mod nonce_key;
 mod passphrase;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
 pub(crate) use fork::ForkGuard;
@@ -63,8 +63,8 @@ pub(crate) fn init() -> Result<()> {
 /// Fills `bytes` from the system's random number generator (`randombytes_buf`).
 pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
     init()?;
-    #[cfg(feature = "inject")]
-    if inject::take(bytes) {
+    #[cfg(feature = "test-util")]
+    if test_util::take(bytes) {
         return Ok(());
     }
     // SAFETY: the pointer and the length are those of one exclusive slice.
@@ -84,8 +84,8 @@ pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
 /// valgrind see to that.
 #[inline(always)]
 pub(crate) fn public<T: Copy>(value: T) -> T {
-    #[cfg(feature = "inject")]
-    let value = inject::publish(value);
+    #[cfg(feature = "test-util")]
+    let value = test_util::publish(value);
     value
 }
 

@@ -42,7 +42,7 @@ impl NonceKey {
     }
 
     /// Undoes [`NonceKey::encipher`], for the project's tests.
-    #[cfg(feature = "inject")]
+    #[cfg(feature = "test-util")]
     pub(crate) fn decipher(&self, block: [u8; 16]) -> [u8; 16] {
         use aes::cipher::BlockCipherDecrypt;
         let mut block = block.into();

@@ -51,7 +51,7 @@ impl Sealer {
         Ok(())
     }
 
-    #[cfg(feature = "inject")]
+    #[cfg(feature = "test-util")]
     pub(crate) fn set_counter(&mut self, next: u64) {
         self.next = next;
     }
@@ -105,7 +105,7 @@ impl Opener {
         Ok(message)
     }
 
-    #[cfg(feature = "inject")]
+    #[cfg(feature = "test-util")]
     pub(crate) fn set_counter(&mut self, next: u64) {
         self.next = next;
     }

@@ -9,7 +9,7 @@ pub(crate) mod packet;
 pub(crate) mod server;
 
 use crate::crypto::TAG_BYTES;
-#[cfg(feature = "inject")]
+#[cfg(feature = "test-util")]
 pub use packet::rewrite;
 
 /// The length field before every packet.

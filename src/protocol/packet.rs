@@ -129,7 +129,7 @@ pub(crate) fn message_head(counter: [u8; 8]) -> MessageHead {
 }
 
 /// The bytes of a handshake packet, parsed and written again; `None` if it is none. For the project's fuzzing.
-#[cfg(feature = "inject")]
+#[cfg(feature = "test-util")]
 pub fn rewrite(packet: &[u8]) -> Option<Vec<u8>> {
     let hello = Hello::parse(packet).map(|hello| hello.parts().concat());
     let cookie = CookiePacket::parse(packet).map(|cookie| cookie.parts().concat());

@@ -139,7 +139,7 @@ impl FileVault {
     }
 
     /// The counter in a nonce of this vault, for the project's tests.
-    #[cfg(feature = "inject")]
+    #[cfg(feature = "test-util")]
     pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)
     }

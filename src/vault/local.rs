@@ -169,7 +169,7 @@ impl<K: Agree> LocalKey<K> {
     }
 
     /// The counter in a nonce of this key, for the project's tests.
-    #[cfg(feature = "inject")]
+    #[cfg(feature = "test-util")]
     pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
         self.nonces.counter_in(nonce)
     }

@@ -70,7 +70,7 @@ impl LongTermNonces {
     }
 
     /// The counter in a nonce of this vault, for the project's tests.
-    #[cfg(feature = "inject")]
+    #[cfg(feature = "test-util")]
     pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
         let block = self.key.decipher(*nonce);
         block[..8].iter().fold(0, |counter, byte| counter << 8 | u64::from(*byte))

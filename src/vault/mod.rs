@@ -28,14 +28,14 @@ pub(crate) use local::TwoSteps;
 use local::vault_over_local_key;
 use long_term::LongTermNonces;
 pub use memory::MemoryVault;
-#[cfg(all(feature = "pkcs11", feature = "inject"))]
+#[cfg(all(feature = "pkcs11", feature = "test-util"))]
 pub use pkcs11::read_pkcs11_uri;
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::{LeftKey, Pkcs11Failure, Pkcs11Part, Pkcs11Vault};
 #[cfg(feature = "nif")]
 pub(crate) use secret_line::first_line;
 use shared_keys::SharedKeyCache;
-#[cfg(feature = "inject")]
+#[cfg(feature = "test-util")]
 pub use store::STEP;
 pub use store::{Exposure, secret_exposure};
 

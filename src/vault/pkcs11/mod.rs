@@ -20,7 +20,7 @@ use maker::Maker;
 use pin::Pin;
 use token::TokenKey;
 use uri::Uri;
-#[cfg(feature = "inject")]
+#[cfg(feature = "test-util")]
 pub use uri::read_pkcs11_uri;
 
 /// The token does one thing at a time; what comes before and after it, another thread can do meanwhile.
@@ -125,7 +125,7 @@ impl Pkcs11Vault {
     }
 
     /// The counter in a nonce of this vault, for the project's tests.
-    #[cfg(feature = "inject")]
+    #[cfg(feature = "test-util")]
     pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)
     }

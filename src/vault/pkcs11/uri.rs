@@ -111,7 +111,7 @@ impl Uri {
 ///
 /// # Errors
 /// `InvalidArgument` for anything that is no such URI.
-#[cfg(feature = "inject")]
+#[cfg(feature = "test-util")]
 pub fn read_pkcs11_uri(text: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
     crate::crypto::init()?;
     let uri = Uri::parse(text)?;

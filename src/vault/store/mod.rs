@@ -10,7 +10,7 @@ mod file;
 mod header;
 
 pub(crate) use counter_log::CounterLog;
-#[cfg(feature = "inject")]
+#[cfg(feature = "test-util")]
 pub use counter_log::STEP;
 pub use file::{Exposure, secret_exposure};
 pub(crate) use file::{exposure, peek};
