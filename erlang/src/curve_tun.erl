@@ -134,7 +134,7 @@ connect(Host, Port, Options) ->
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
     maybe_with(options(client, Options),
-               fun(Own, Tcp) -> curve_tun_dial:connect(Host, Port, Own, Tcp, Deadline) end);
+               fun(Own, Tcp) -> curve_tun_connector:connect(Host, Port, Own, Tcp, Deadline) end);
 connect(_Host, _Port, _Options, _Timeout) ->
     {error, badarg}.
 
@@ -241,7 +241,7 @@ handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
     maybe_with(options(accepted, Options),
                fun(Own, Tcp) ->
-                   curve_tun_dial:over_given(TcpSocket, Tcp, fun() -> own_end(Own, Deadline) end, Deadline)
+                   curve_tun_connector:over_given(TcpSocket, Tcp, fun() -> own_end(Own, Deadline) end, Deadline)
                end);
 handshake(_TcpSocket, _Options, _Timeout) ->
     {error, badarg}.
@@ -249,8 +249,8 @@ handshake(_TcpSocket, _Options, _Timeout) ->
 %% A server's minute key serves this connection alone and ends with it, so nothing has to rotate it.
 -spec own_end(curve_tun_options:options(), curve_tun_time:deadline()) ->
           {ok, curve_tun_connection:prepared()} | {error, reason()}.
-own_end(#{key := _} = Own, Deadline) -> curve_tun_ends:client(Own, Deadline);
-own_end(Own, Deadline) -> curve_tun_ends:server(Own, Deadline).
+own_end(#{key := _} = Own, Deadline) -> curve_tun_endpoint:client(Own, Deadline);
+own_end(Own, Deadline) -> curve_tun_endpoint:server(Own, Deadline).
 
 %% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way; any process may call it, and
 %% messages of one process arrive in the order of its calls.
@@ -456,7 +456,7 @@ public_key() ->
 
 -spec public_key(curve_tun_options:options()) -> {ok, public_key()} | {error, reason()}.
 public_key(Own) ->
-    case curve_tun_ends:vault(Own, curve_tun_time:deadline(?TIMEOUT)) of
+    case curve_tun_endpoint:vault(Own, curve_tun_time:deadline(?TIMEOUT)) of
         {ok, _Provider, Vault} -> {ok, curve_tun_nif:vault_public_key(Vault)};
         {error, Reason} -> {error, Reason}
     end.

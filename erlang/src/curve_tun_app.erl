@@ -9,12 +9,12 @@ start(_Type, _Args) ->
     %% Later there may be no descriptor left to load a module with.
     {ok, Modules} = application:get_key(curve_tun, modules),
     ok = code:ensure_modules_loaded([inet_db, gen_tcp, inet_tcp | Modules]),
-    ok = curve_tun_report:start(),
+    ok = curve_tun_log:start(),
     curve_tun_sup:start_link().
 
 -spec stop(term()) -> ok.
 stop(_State) ->
-    curve_tun_keep:forget_all().
+    curve_tun_handles:forget_all().
 
 %% Whether the application runs, or is about to.
 -spec check() -> ok | {error, {not_started, curve_tun}}.

@@ -90,7 +90,7 @@ handle_event(Type, Event, State, D) ->
         Class:Reason:Stack ->
             case Stack of
                 [{curve_tun_nif, _, _, _} | _] when Reason =:= badarg; Reason =:= undef -> nif_is_gone(Type, Event, State, D);
-                _ -> erlang:raise(Class, curve_tun_report:reason(Reason), curve_tun_report:stack(Stack))
+                _ -> erlang:raise(Class, curve_tun_log:reason(Reason), curve_tun_log:stack(Stack))
             end
     end.
 
@@ -104,7 +104,7 @@ init(Controller) ->
 terminate(_Reason, _State, D) ->
     %% Whatever is wrong with the data, the report that follows shows nothing of it.
     _ = try release(D) catch _:_ -> failed end,
-    curve_tun_report:forget_mailbox().
+    curve_tun_log:forget_mailbox().
 
 -spec release(#data{}) -> ok.
 release(#data{socket = Socket, nif = Nif, sender = Sender}) ->
@@ -121,7 +121,7 @@ code_change(_OldVsn, State, D, _Extra) ->
 %% Leaves out messages and what is on its way.
 -spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
 format_status(Status) ->
-    curve_tun_report:status(data, fun shown/1, Status).
+    curve_tun_log:status(data, fun shown/1, Status).
 
 -spec shown(#data{}) -> map().
 shown(#data{controller = Controller, socket = Socket, role = Role, receivers = Rx}) ->
@@ -257,10 +257,10 @@ handshake_failed(Reason, D) ->
 -spec refused(atom(), #data{}) -> ok.
 %% The NIF that it was made with is gone, and what that knew of the client with it.
 refused(Reason, #data{role = server, address = Address, nif = undefined}) ->
-    curve_tun_report:handshake(Reason, Address, none);
+    curve_tun_log:handshake(Reason, Address, none);
 refused(Reason, #data{role = server, address = Address, nif = Nif}) ->
     _ = curve_tun_nif:ended(Nif, server, Reason),
-    curve_tun_report:handshake(Reason, Address, curve_tun_nif:proven_public_key(Nif));
+    curve_tun_log:handshake(Reason, Address, curve_tun_nif:proven_public_key(Nif));
 refused(Reason, D) ->
     noted(Reason, D).
 
@@ -291,7 +291,7 @@ established({error, Reason}, _Came, _Ended, D) ->
 
 -spec accepted(#data{}) -> ok.
 accepted(#data{role = server, address = Address, nif = Nif}) ->
-    curve_tun_report:handshake(connected, Address, curve_tun_nif:peer_public_key(Nif));
+    curve_tun_log:handshake(connected, Address, curve_tun_nif:peer_public_key(Nif));
 accepted(_D) ->
     ok.
 
@@ -336,7 +336,7 @@ connected({timeout, idle}, idle, #data{nif = Nif, reader = Reader} = D) ->
     {keep_state, D#data{idle_timer = false, reader = curve_tun_reader:idle(Reader)}, [hibernate]};
 connected({call, From}, {recv, Timeout}, #data{receivers = Rx, nif = Nif} = D) ->
     %% Nobody is to wait for what cannot come.
-    _ = curve_tun_receivers:bytes(Rx) =/= 0 orelse curve_tun_keep:is_current(Nif) orelse curve_tun_request:reloaded(self()),
+    _ = curve_tun_receivers:bytes(Rx) =/= 0 orelse curve_tun_handles:is_current(Nif) orelse curve_tun_request:reloaded(self()),
     {keep_state, resume(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)})};
 connected({call, From}, {send, Messages}, #data{sender = undefined, socket = Socket, nif = Nif} = D) ->
     Sender = curve_tun_sender:start_link(self(), Socket, Nif),
@@ -523,7 +523,7 @@ common(cast, {sender_idle, Sender, Asked}, _State, #data{sender = {Sender, Asked
     curve_tun_sender:stop(Sender),
     {keep_state, D#data{sender = undefined}};
 common(cast, reloaded, State, #data{nif = Nif} = D) when Nif =/= undefined ->
-    case curve_tun_keep:is_current(Nif) of
+    case curve_tun_handles:is_current(Nif) of
         true -> keep_state_and_data;
         false -> nif_is_gone(cast, reloaded, State, D)
     end;
@@ -570,7 +570,7 @@ set_controller(New, #data{controller = {_, Ref}} = D0) ->
 
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
-watch(#data{controller = {Controller, _}, self = Self, role = Role}) -> curve_tun_watch:watch(Controller, Self, Role).
+watch(#data{controller = {Controller, _}, self = Self, role = Role}) -> curve_tun_monitor:watch(Controller, Self, Role).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
@@ -582,4 +582,4 @@ controller_gone(_State, D) -> {stop, normal, D}.
 -spec noted(atom(), #data{}) -> ok.
 noted(Reason, #data{role = Role, socket = Socket, nif = Nif}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
-    curve_tun_report:closed(Reason, Role, Socket).
+    curve_tun_log:closed(Reason, Role, Socket).

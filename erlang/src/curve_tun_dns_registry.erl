@@ -29,7 +29,7 @@
 %%% @end
 -module(curve_tun_dns_registry).
 -behaviour(curve_tun_registry).
--behaviour(curve_tun_keeper).
+-behaviour(curve_tun_provider_server).
 
 -export([start_link/0, open/0, handle/0, lookup/1, verify/2, server_keys/2]).
 
@@ -38,7 +38,7 @@
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE).
+    curve_tun_provider_server:start_link(?MODULE).
 
 %% @private
 -spec open() -> {ok, curve_tun_nif:registry()} | {error, atom() | curve_tun:option_error()}.
@@ -88,7 +88,7 @@ is_server(_) ->
 %% @private
 -spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed | {not_started, curve_tun}}.
 handle() ->
-    curve_tun_kept_registry:handle(?MODULE).
+    curve_tun_native_registry:handle(?MODULE).
 
 %% @doc The key that may come in from an address; the least one, byte by byte, if there are several. Waits for DNS, at most
 %% for `timeout_ms', as the calls below do.
@@ -96,12 +96,12 @@ handle() ->
           {ok, curve_tun:public_key()} | {error, not_found | not_validated | timeout | registry_failed | badarg
                                                   | {not_started, curve_tun}}.
 lookup(Address) ->
-    curve_tun_kept_registry:lookup(?MODULE, Address).
+    curve_tun_native_registry:lookup(?MODULE, Address).
 
 %% @doc Whether the holder of a key may come in over a socket, or from an address. Without a proven answer, nobody may.
 -spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
 verify(From, Key) ->
-    curve_tun_kept_registry:verify(?MODULE, From, Key).
+    curve_tun_native_registry:verify(?MODULE, From, Key).
 
 %% @doc The keys of a server, an address or a name in the zone.
 -spec server_keys(Host :: binary(), inet:port_number()) ->
@@ -109,4 +109,4 @@ verify(From, Key) ->
         | {error, not_found | not_validated | timeout | registry_failed | badarg
                                                   | {not_started, curve_tun}}.
 server_keys(Host, Port) ->
-    curve_tun_kept_registry:server_keys(?MODULE, Host, Port).
+    curve_tun_native_registry:server_keys(?MODULE, Host, Port).

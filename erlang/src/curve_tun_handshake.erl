@@ -49,7 +49,7 @@ said_hello({error, Reason}, _H) -> {error, Reason}.
           step().
 heard_of({ok, {Address, _Port}}, Server, #handshake{nif = Nif, providers = Providers} = H) ->
     case curve_tun_nif:begin_server(Nif, Server, Address) of
-        ok -> {read, ready, H#handshake{providers = Providers#{source := curve_tun_shares:source(Address)}}};
+        ok -> {read, ready, H#handshake{providers = Providers#{source := curve_tun_limiter:source(Address)}}};
         {error, Reason} -> {error, Reason}
     end;
 heard_of({error, _}, _Server, _H) ->

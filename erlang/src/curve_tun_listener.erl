@@ -4,7 +4,7 @@
 %%% While somebody waits, clients are taken from the backlog and their handshakes run side by side, so that a slow or
 %%% silent client keeps nobody waiting; the first to finish goes to the one who has waited longest. A client has a place
 %%% among the handshakes in flight from then on until its handshake is over, also one that went to `transport_accept'. At
-%%% their limits one gives way (curve_tun_shares), and the next client waits until that one is gone.
+%%% their limits one gives way (curve_tun_limiter), and the next client waits until that one is gone.
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
@@ -31,9 +31,9 @@
     waiters = queue:new() :: queue:queue(#waiter{}),
     %% Handshakes under way, and their places: for those who accept, or for the one who took the transport.
     in_flight = #{} :: #{pid() => curve_tun:socket() | transport},
-    shares :: curve_tun_shares:shares(),
+    shares :: curve_tun_limiter:shares(),
     %% A client that waits for a place.
-    held = none :: {pid(), curve_tun:socket(), curve_tun_shares:source()} | none,
+    held = none :: {pid(), curve_tun:socket(), curve_tun_limiter:source()} | none,
     %% Connected, and not yet accepted by anybody.
     done = queue:new() :: queue:queue({pid(), curve_tun:socket()})
 }).
@@ -113,7 +113,7 @@ wait(RequestId) ->
 -spec init(start()) -> {ok, #listener{}}.
 init(#{owner := Owner, options := #{handshakes_max := Most, handshakes_per_source := MostOfOne}} = Start) ->
     process_flag(trap_exit, true),
-    {ok, #listener{start = Start, owner = monitor(process, Owner), shares = curve_tun_shares:new(Most, MostOfOne)}}.
+    {ok, #listener{start = Start, owner = monitor(process, Owner), shares = curve_tun_limiter:new(Most, MostOfOne)}}.
 
 -spec terminate(term(), #listener{}) -> ok.
 terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters, acceptor = Acceptor}) ->
@@ -127,7 +127,7 @@ code_change(_OldVsn, S, _Extra) ->
 
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
 format_status(Status) ->
-    curve_tun_report:status(state, fun shown/1, Status).
+    curve_tun_log:status(state, fun shown/1, Status).
 
 -spec shown(#listener{}) -> map().
 shown(#listener{start = #{socket := Socket}, in_flight = InFlight, waiters = Waiters}) ->
@@ -136,7 +136,7 @@ shown(#listener{start = #{socket := Socket}, in_flight = InFlight, waiters = Wai
 -spec handle_call(term(), gen_server:from(), #listener{}) -> {noreply, #listener{}} | {reply, term(), #listener{}} |
           {stop, normal, ok, #listener{}}.
 handle_call(prepare, _From, #listener{start = #{socket := Socket, options := Options}, prepared = undefined} = S) ->
-    case curve_tun_ends:server(Options, infinity) of
+    case curve_tun_endpoint:server(Options, infinity) of
         {ok, Prepared} ->
             Acceptor = spawn_link(?MODULE, acceptor, [self(), Socket, Prepared]),
             {reply, ok, watch(S#listener{prepared = Prepared, acceptor = Acceptor})};
@@ -167,7 +167,7 @@ handle_call(_Call, _From, S) ->
 
 -spec handle_cast(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
 handle_cast(reloaded, #listener{prepared = #{role := {server, Server}}} = S) ->
-    case curve_tun_keep:is_current(Server) of
+    case curve_tun_handles:is_current(Server) of
         true -> {noreply, S};
         false -> {stop, normal, S}
     end;
@@ -262,7 +262,7 @@ drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
 %% begins.
 -spec start_held(#listener{}) -> #listener{}.
 start_held(#listener{held = {Pid, Socket, Source}, shares = Shares, waiters = Waiters} = S) ->
-    case queue:is_empty(Waiters) orelse curve_tun_shares:take(Pid, Source, Shares) of
+    case queue:is_empty(Waiters) orelse curve_tun_limiter:take(Pid, Source, Shares) of
         true ->
             S;
         {ok, Taken} ->
@@ -325,9 +325,9 @@ not_accepted(Reason, #listener{waiters = Waiters} = S) ->
 handshake_over(Pid, #listener{in_flight = InFlight, shares = Shares, done = Done} = S) ->
     case maps:take(Pid, InFlight) of
         {transport, Rest} ->
-            S#listener{in_flight = Rest, shares = curve_tun_shares:leave(Pid, Shares)};
+            S#listener{in_flight = Rest, shares = curve_tun_limiter:leave(Pid, Shares)};
         {Socket, Rest} ->
-            Left = curve_tun_shares:leave(Pid, Shares),
+            Left = curve_tun_limiter:leave(Pid, Shares),
             S#listener{in_flight = Rest, shares = Left, done = queue:in({Pid, Socket}, Done)};
         error ->
             S
@@ -336,7 +336,7 @@ handshake_over(Pid, #listener{in_flight = InFlight, shares = Shares, done = Done
 -spec down(reference(), pid(), #listener{}) -> #listener{}.
 down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters = Waiters} = S) ->
     S#listener{in_flight = maps:remove(Pid, InFlight),
-               shares = curve_tun_shares:leave(Pid, S#listener.shares),
+               shares = curve_tun_limiter:leave(Pid, S#listener.shares),
                held = case Held of {Pid, _, _} -> none; _ -> Held end,
                done = queue:filter(fun({P, _}) -> P =/= Pid end, Done),
                waiters = queue:filter(fun(#waiter{monitor = M}) -> M =/= Ref end, Waiters)}.
@@ -358,7 +358,7 @@ acceptor(Listener, Socket, Prepared) ->
 arrived(Listener, Client, Whom, Prepared) ->
     case (Whom =:= present andalso has_left(Client)) orelse inet:peername(Client) of
         {ok, {Address, _}} ->
-            Source = curve_tun_shares:source(Address),
+            Source = curve_tun_limiter:source(Address),
             attached(Listener, Client, Prepared#{address => Address}, Source);
         _ -> left(Client)
     end.
@@ -373,7 +373,7 @@ has_left(Client) ->
         _ -> false
     end.
 
--spec attached(pid(), gen_tcp:socket(), curve_tun_connection:prepared(), curve_tun_shares:source()) -> tuple().
+-spec attached(pid(), gen_tcp:socket(), curve_tun_connection:prepared(), curve_tun_limiter:source()) -> tuple().
 attached(Listener, Client, Prepared, Source) ->
     case curve_tun_connection_sup:start_child(Listener) of
         {ok, Pid} ->

@@ -2,7 +2,7 @@
 %%% Vaults and registries: which one is used, and asking one that is written in Erlang.
 %%%
 %%% A provider of the user's may crash, hang or answer nonsense. So it is only ever called from a process of its own,
-%%% and whatever it does refuses one client at most. For peers it is called in turn (curve_tun_turns).
+%%% and whatever it does refuses one client at most. For peers it is called in turn (curve_tun_fair_queue).
 -module(curve_tun_provider).
 
 -export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
@@ -12,7 +12,7 @@
 -type provider() :: {module(), AtOnce :: pos_integer()}.
 %% A provider, and how many calls it works on at once; those that live in the NIF have that from there.
 -type providers() :: #{vault => provider(), registry => provider(), socket => gen_tcp:socket(),
-                       source => curve_tun_turns:source()}.
+                       source => curve_tun_fair_queue:source()}.
 
 %% What a module is called at once that says nothing of it and has no process.
 -define(AT_ONCE, 256).
@@ -141,7 +141,7 @@ attempt(Fun) ->
     end.
 
 %% Has a request answered by a process that is linked to the caller; it says `{Ref, Answer}' and exits. When the caller ends
-%% first, `curve_tun_turns' ends it.
+%% first, `curve_tun_fair_queue' ends it.
 -spec start(curve_tun_nif:request(), providers()) -> {pid(), reference()}.
 start(Request, Providers) ->
     Connection = self(),
@@ -183,19 +183,19 @@ ask({verify, Address, Key, Listener}, Connection, #{registry := {Module, _}, soc
     true = is_boolean(Verdict),
     {verdict, Verdict}.
 
--spec box(curve_tun_turns:turn(), binary(), binary(), curve_tun:public_key()) -> {binary(), binary()}.
+-spec box(curve_tun_fair_queue:turn(), binary(), binary(), curve_tun:public_key()) -> {binary(), binary()}.
 box(Vault, Message, Prefix, Peer) ->
     <<Nonce:16/binary>> = in_turn(Vault, safe_nonce, []),
     Box = in_turn(Vault, box, [Message, <<Prefix/binary, Nonce/binary>>, Peer]),
     true = byte_size(Box) =:= byte_size(Message) + 16,
     {Nonce, Box}.
 
--spec turn(vault | registry, pid(), providers()) -> curve_tun_turns:turn().
+-spec turn(vault | registry, pid(), providers()) -> curve_tun_fair_queue:turn().
 turn(Kind, Connection, #{source := Source} = Providers) ->
     {Module, AtOnce} = maps:get(Kind, Providers),
     #{connection => Connection, source => Source, provider => Module, at_once => AtOnce}.
 
 %% One call is one turn: who needs several takes several, and keeps nobody waiting for more than one.
--spec in_turn(curve_tun_turns:turn(), atom(), [term()]) -> term().
+-spec in_turn(curve_tun_fair_queue:turn(), atom(), [term()]) -> term().
 in_turn(#{provider := Module} = Turn, Function, Arguments) ->
-    curve_tun_turns:call(Turn, fun() -> apply(Module, Function, Arguments) end).
+    curve_tun_fair_queue:call(Turn, fun() -> apply(Module, Function, Arguments) end).

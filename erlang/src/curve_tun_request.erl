@@ -64,7 +64,7 @@ send_failed(Connection, Reason) ->
 sender_idle(Connection, Sender, Asked) ->
     gen_statem:cast(Connection, {sender_idle, Sender, Asked}).
 
-%% Has the connection say to `curve_tun_watch' what it is.
+%% Has the connection say to `curve_tun_monitor' what it is.
 -spec watch_again(pid()) -> ok.
 watch_again(Connection) ->
     gen_statem:cast(Connection, watch_again).

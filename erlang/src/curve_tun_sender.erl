@@ -173,7 +173,7 @@ init(S) ->
 -type next() :: idle | work | keep.
 
 %% A failure is passed on without the arguments and values in it, and without the mailbox: see
-%% `curve_tun_report'. The state of another version comes in here: what it lacks it gets, and what
+%% `curve_tun_log'. The state of another version comes in here: what it lacks it gets, and what
 %% is unknown to this one stays in it, for the way back.
 -spec loop(next(), map()) -> no_return().
 loop(Next, #{connection := Connection, had := _, result := _} = S) ->
@@ -186,8 +186,8 @@ loop(Next, #{connection := Connection, had := _, result := _} = S) ->
                 [{curve_tun_nif, _, _, _} | _] when Reason =:= badarg; Reason =:= undef ->
                     ?MODULE:loop(idle, nif_is_gone(S));
                 _ ->
-                    curve_tun_report:forget_mailbox(),
-                    erlang:raise(Class, curve_tun_report:reason(Reason), curve_tun_report:stack(Stack))
+                    curve_tun_log:forget_mailbox(),
+                    erlang:raise(Class, curve_tun_log:reason(Reason), curve_tun_log:stack(Stack))
             end
     end;
 loop(Next, #{connection := _} = S) ->
@@ -339,8 +339,8 @@ system_continue(_Parent, _Debug, S) -> ?MODULE:loop(work, S).
 
 -spec system_terminate(term(), pid(), [sys:debug_option()], term()) -> no_return().
 system_terminate(Reason, _Parent, _Debug, _State) ->
-    curve_tun_report:forget_mailbox(),
-    exit(curve_tun_report:reason(Reason)).
+    curve_tun_log:forget_mailbox(),
+    exit(curve_tun_log:reason(Reason)).
 
 -spec system_code_change(State, module(), term(), term()) -> {ok, State}.
 system_code_change(State, _Module, _OldVsn, _Extra) -> {ok, State}.

@@ -13,14 +13,14 @@
 %%% @end
 -module(curve_tun_simple_registry).
 -behaviour(curve_tun_registry).
--behaviour(curve_tun_keeper).
+-behaviour(curve_tun_provider_server).
 
 -export([start_link/0, open/0, handle/0, register/2, unregister/2, lookup/1, verify/2, server_keys/2, problem/0]).
 
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE).
+    curve_tun_provider_server:start_link(?MODULE).
 
 %% @private
 -spec open() -> {ok, curve_tun_nif:registry()} | {error, atom()}.
@@ -33,7 +33,7 @@ open() ->
 %% @private
 -spec handle() -> {ok, curve_tun_nif:registry()} | {error, registry_failed | {not_started, curve_tun}}.
 handle() ->
-    curve_tun_kept_registry:handle(?MODULE).
+    curve_tun_native_registry:handle(?MODULE).
 
 %% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0}, 8}' or
 %% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
@@ -53,12 +53,12 @@ unregister(Place, Key) ->
 -spec lookup(inet:ip_address()) ->
           {ok, curve_tun:public_key()} | {error, not_found | badarg | registry_failed | {not_started, curve_tun}}.
 lookup(Address) ->
-    curve_tun_kept_registry:lookup(?MODULE, Address).
+    curve_tun_native_registry:lookup(?MODULE, Address).
 
 %% @doc Whether the holder of a key may come in over a socket, or from an address.
 -spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
 verify(From, Key) ->
-    curve_tun_kept_registry:verify(?MODULE, From, Key).
+    curve_tun_native_registry:verify(?MODULE, From, Key).
 
 %% @doc The keys of the file's lines for a server, in their order, without those that are denied. `{error, enotsup}' when
 %% the entries are in memory.
@@ -66,7 +66,7 @@ verify(From, Key) ->
           {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | badarg | registry_failed
                                                    | {not_started, curve_tun}}.
 server_keys(Host, Port) ->
-    curve_tun_kept_registry:server_keys(?MODULE, Host, Port).
+    curve_tun_native_registry:server_keys(?MODULE, Host, Port).
 
 %% @doc Why the entries in force are not those of the file: the line, the byte in it and what is wrong there, or why the
 %% file cannot be read. `none' if they are, or are in memory.
@@ -78,4 +78,4 @@ problem() ->
 -spec with_registry(fun((curve_tun_nif:registry()) -> Result)) -> 
           Result | {error, badarg | registry_failed | {not_started, curve_tun}}.
 with_registry(Do) ->
-    curve_tun_kept_registry:with_registry(?MODULE, Do).
+    curve_tun_native_registry:with_registry(?MODULE, Do).

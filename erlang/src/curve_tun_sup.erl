@@ -15,9 +15,9 @@ init([]) ->
     Providers = curve_tun_provider:configured(vault_providers)
         ++ curve_tun_provider:configured(registry_providers),
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
-    Children = [worker(curve_tun_cookie), worker(curve_tun_turns)]
+    Children = [worker(curve_tun_cookie), worker(curve_tun_fair_queue)]
         ++ [provider(Module) || Module <- lists:usort(Providers), curve_tun_provider:has_process(Module)]
-        ++ [worker(curve_tun_watch), supervisor(connection_sup, curve_tun_connection_sup),
+        ++ [worker(curve_tun_monitor), supervisor(connection_sup, curve_tun_connection_sup),
             supervisor(listener_sup, curve_tun_listener_sup)],
     {ok, {Flags, Children}}.
 
@@ -25,10 +25,10 @@ init([]) ->
 worker(Module) ->
     #{id => Module, start => {Module, start_link, []}, shutdown => 2000}.
 
-%% A release upgrade looks for processes by their modules: a vault or registry of the NIF's is in curve_tun_keeper.
+%% A release upgrade looks for processes by their modules: a vault or registry of the NIF's is in curve_tun_provider_server.
 -spec provider(module()) -> supervisor:child_spec().
 provider(Module) ->
-    (worker(Module))#{modules => [Module, curve_tun_keeper]}.
+    (worker(Module))#{modules => [Module, curve_tun_provider_server]}.
 
 -spec supervisor(atom(), module()) -> supervisor:child_spec().
 supervisor(Id, Module) ->

@@ -4,7 +4,7 @@
 %%% @end
 -module(curve_tun_vault_dummy).
 -behaviour(curve_tun_vault).
--behaviour(curve_tun_keeper).
+-behaviour(curve_tun_provider_server).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -13,7 +13,7 @@
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE).
+    curve_tun_provider_server:start_link(?MODULE).
 
 %% @private
 -spec open() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
@@ -23,22 +23,22 @@ open() ->
 
 %% @private
 -spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
-handle() -> curve_tun_kept_vault:handle(?MODULE).
+handle() -> curve_tun_native_vault:handle(?MODULE).
 
 %% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started, curve_tun}'
 %% when the application does not run, as of the calls below.
 -spec public_key() -> curve_tun:public_key().
-public_key() -> curve_tun_kept_vault:public_key(?MODULE).
+public_key() -> curve_tun_native_vault:public_key(?MODULE).
 
 %% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of `safe_nonce/0', each of
 %% which serves once; any other is an error of reason `badarg'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
-box(Message, Nonce, Peer) -> curve_tun_kept_vault:box(?MODULE, Message, Nonce, Peer).
+box(Message, Nonce, Peer) -> curve_tun_native_vault:box(?MODULE, Message, Nonce, Peer).
 
 %% @doc Opens a box from a peer.
 -spec box_open(binary(), binary(), curve_tun:public_key()) -> {ok, binary()} | {error, failed_verification}.
-box_open(Box, Nonce, Peer) -> curve_tun_kept_vault:box_open(?MODULE, Box, Nonce, Peer).
+box_open(Box, Nonce, Peer) -> curve_tun_native_vault:box_open(?MODULE, Box, Nonce, Peer).
 
 %% @doc A long-term nonce for one later {@link box/3}: 16 bytes.
 -spec safe_nonce() -> binary().
-safe_nonce() -> curve_tun_kept_vault:safe_nonce(?MODULE).
+safe_nonce() -> curve_tun_native_vault:safe_nonce(?MODULE).

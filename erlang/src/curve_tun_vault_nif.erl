@@ -21,7 +21,7 @@
 %%% @end
 -module(curve_tun_vault_nif).
 -behaviour(curve_tun_vault).
--behaviour(curve_tun_keeper).
+-behaviour(curve_tun_provider_server).
 
 -export([create_file/1]).
 -export([start_link/0, open/0, handle/0, public_key/0, box/3, box_open/3, safe_nonce/0]).
@@ -37,7 +37,7 @@ create_file(Path) ->
 %% @private
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    curve_tun_keeper:start_link(?MODULE).
+    curve_tun_provider_server:start_link(?MODULE).
 
 %% @private
 -spec open() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
@@ -76,23 +76,23 @@ text(Path) ->
 
 %% @private
 -spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
-handle() -> curve_tun_kept_vault:handle(?MODULE).
+handle() -> curve_tun_native_vault:handle(?MODULE).
 
 %% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started, curve_tun}'
 %% when the application does not run, as of the calls below.
 -spec public_key() -> curve_tun:public_key().
-public_key() -> curve_tun_kept_vault:public_key(?MODULE).
+public_key() -> curve_tun_native_vault:public_key(?MODULE).
 
 %% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of `safe_nonce/0', each of
 %% which serves once; any other is an error of reason `badarg'. With an agent, which makes its nonces itself, it is
 %% `enotsup'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
-box(Message, Nonce, Peer) -> curve_tun_kept_vault:box(?MODULE, Message, Nonce, Peer).
+box(Message, Nonce, Peer) -> curve_tun_native_vault:box(?MODULE, Message, Nonce, Peer).
 
 %% @doc Opens a box from a peer.
 -spec box_open(binary(), binary(), curve_tun:public_key()) -> {ok, binary()} | {error, failed_verification}.
-box_open(Box, Nonce, Peer) -> curve_tun_kept_vault:box_open(?MODULE, Box, Nonce, Peer).
+box_open(Box, Nonce, Peer) -> curve_tun_native_vault:box_open(?MODULE, Box, Nonce, Peer).
 
 %% @doc A long-term nonce for one later {@link box/3}: 16 bytes. With an agent it is an error of reason `enotsup'.
 -spec safe_nonce() -> binary().
-safe_nonce() -> curve_tun_kept_vault:safe_nonce(?MODULE).
+safe_nonce() -> curve_tun_native_vault:safe_nonce(?MODULE).

@@ -84,7 +84,7 @@ named_processes_under_traffic(_) ->
     beside_traffic(fun() ->
         [begin kill(Name), works(), timer:sleep(1500) end
          || Name <- [curve_tun_vault_nif, curve_tun_cookie, curve_tun_simple_registry,
-                                                                     curve_tun_watch]]
+                                                                     curve_tun_monitor]]
     end),
     settled(Before).
 
@@ -110,8 +110,8 @@ the_cookie_process_comes_back_to_its_listeners(_) ->
 
 the_watch_comes_back_to_its_connections(_) ->
     {{curve_tun_socket, Pid, _, _} = Client, Server} = pair([{active, true}], []),
-    kill(curve_tun_watch),
-    until(fun() -> is_map_key(Pid, sys:get_state(curve_tun_watch)) end),
+    kill(curve_tun_monitor),
+    until(fun() -> is_map_key(Pid, sys:get_state(curve_tun_monitor)) end),
     exit(Pid, kill),
     {error, crashed} = curve_tun_test:message(Client),
     closed = curve_tun_test:message(Client),

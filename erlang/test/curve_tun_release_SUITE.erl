@@ -11,7 +11,7 @@ suite() -> [{timetrap, {seconds, 180}}].
 
 all() -> [up_and_down_under_traffic].
 
--define(CHANGED, [curve_tun_connection, curve_tun_listener, curve_tun_cookie, curve_tun_keeper, curve_tun_watch,
+-define(CHANGED, [curve_tun_connection, curve_tun_listener, curve_tun_cookie, curve_tun_provider_server, curve_tun_monitor,
                   curve_tun_sender]).
 
 up_and_down_under_traffic(Config) ->

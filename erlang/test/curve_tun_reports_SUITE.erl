@@ -128,7 +128,7 @@ named_processes(_) ->
          Ask = fun() -> gen_server:call(Pid, what) end,
          _ = reports(Pid, [Ask, Ask], fun() -> ok = sys:terminate(Pid, boom) end),
          until(fun() -> is_pid(whereis(Name)) andalso whereis(Name) =/= Pid end)
-     end || Name <- [curve_tun_cookie, curve_tun_vault_nif, curve_tun_simple_registry, curve_tun_watch]].
+     end || Name <- [curve_tun_cookie, curve_tun_vault_nif, curve_tun_simple_registry, curve_tun_monitor]].
 
 every_shape_of_a_status(_) ->
     Odd = [undefined, [], [?HIDDEN], {?HIDDEN}, {}, #{}, ?HIDDEN, <<?HIDDEN>>, 1, [{cast, ?HIDDEN}], [{cast, {send, ?HIDDEN}}],

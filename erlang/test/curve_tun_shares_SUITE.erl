@@ -140,7 +140,7 @@ served_while([{Flooder, Monitor} | Others] = Flooders, BeServed, Served) ->
     end.
 
 what_one_source_is(_) ->
-    Same = fun(A, B) -> curve_tun_shares:source(A) =:= curve_tun_shares:source(B) end,
+    Same = fun(A, B) -> curve_tun_limiter:source(A) =:= curve_tun_limiter:source(B) end,
     ?assert(Same({192,0,2,1}, {0,0,0,0,0,16#ffff,16#c000,16#0201})),
     ?assertNot(Same({192,0,2,1}, {192,0,2,2})),
     ?assert(Same({16#2001,16#db8,0,1,0,0,0,1}, {16#2001,16#db8,0,1,9,9,9,9})),
@@ -153,7 +153,7 @@ places_go_as_a_plain_search_says(_) ->
     [begin
          Most = rand:uniform(8),
          Share = lists:nth(rand:uniform(4), [1, 2, 3, infinity]),
-         lists:foldl(fun(Pid, Acc) -> step(Pid, Most, Share, Acc) end, {curve_tun_shares:new(Most, Share), []}, Pids)
+         lists:foldl(fun(Pid, Acc) -> step(Pid, Most, Share, Acc) end, {curve_tun_limiter:new(Most, Share), []}, Pids)
      end || _ <- lists:seq(1, 300)],
     [Pid ! stop || Pid <- Pids],
     ok.
@@ -163,19 +163,19 @@ step(Pid, Most, Share, {Shares, Held}) ->
     case rand:uniform(4) of
         1 when Held =/= [] ->
             {Leaver, _} = lists:nth(rand:uniform(length(Held)), Held),
-            {curve_tun_shares:leave(Leaver, Shares), lists:keydelete(Leaver, 1, Held)};
+            {curve_tun_limiter:leave(Leaver, Shares), lists:keydelete(Leaver, 1, Held)};
         _ ->
-            Source = curve_tun_shares:source({10, 0, 0, rand:uniform(5)}),
+            Source = curve_tun_limiter:source({10, 0, 0, rand:uniform(5)}),
             Expected = gives_way(Source, Most, Share, Held),
             {Room, Left} = case Expected of
                                none ->
                                    {Shares, Held};
                                Other ->
-                                   ?assertEqual({gives_way, Other}, curve_tun_shares:take(Pid, Source, Shares)),
-                                   {curve_tun_shares:leave(Other, Shares), lists:keydelete(Other, 1, Held)}
+                                   ?assertEqual({gives_way, Other}, curve_tun_limiter:take(Pid, Source, Shares)),
+                                   {curve_tun_limiter:leave(Other, Shares), lists:keydelete(Other, 1, Held)}
                            end,
-            {ok, Taken} = curve_tun_shares:take(Pid, Source, Room),
-            ?assertEqual(length(Left) + 1, curve_tun_shares:taken(Taken)),
+            {ok, Taken} = curve_tun_limiter:take(Pid, Source, Room),
+            ?assertEqual(length(Left) + 1, curve_tun_limiter:taken(Taken)),
             {Taken, Left ++ [{Pid, Source}]}
     end.
 

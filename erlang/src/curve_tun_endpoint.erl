@@ -1,6 +1,6 @@
 %%% @private
 %%% What the ends of tunnels are made of: providers, what they say, and what the NIF makes of them.
--module(curve_tun_ends).
+-module(curve_tun_endpoint).
 
 -export([client/2, server/2, vault/2, server_keys/4]).
 

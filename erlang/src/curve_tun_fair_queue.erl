@@ -9,14 +9,14 @@
 %%% A call that has begun keeps its place until it returns, also when nobody waits for what it says any more: the provider
 %%% works on it all the same. With half of the places in such calls of its own a peer's address has no turn. So does
 %%% src/blocking.rs of the crate with those that live in the NIF.
--module(curve_tun_turns).
+-module(curve_tun_fair_queue).
 -behaviour(gen_server).
 
 -export([start_link/0, call/2, wait/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 -export_type([turn/0, source/0]).
 
--type source() :: curve_tun_shares:source() | local.
+-type source() :: curve_tun_limiter:source() | local.
 %% Who asks: a peer's address, or this node itself.
 -type turn() :: #{connection := pid(), source := source(), provider := module(), at_once := pos_integer()}.
 

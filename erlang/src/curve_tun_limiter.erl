@@ -4,7 +4,7 @@
 %%% There are at most so many, and at most so many of one source. A newcomer for whom there is no place gets that of
 %%% another: of the source that holds most places, the newcomer counted in, the oldest handshake gives way; of several
 %%% such sources, the one whose oldest is the oldest. So whoever floods from few addresses gives way to himself.
--module(curve_tun_shares).
+-module(curve_tun_limiter).
 
 -export([new/2, source/1, take/3, leave/2, taken/1]).
 -export_type([shares/0, source/0]).

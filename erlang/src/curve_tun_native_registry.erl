@@ -1,6 +1,6 @@
 %%% @private
-%%% What a registry is asked that lives in the NIF, under the name of its module; `curve_tun_keeper' is its process.
--module(curve_tun_kept_registry).
+%%% What a registry is asked that lives in the NIF, under the name of its module; `curve_tun_provider_server' is its process.
+-module(curve_tun_native_registry).
 
 -export([handle/1, with_registry/2, lookup/2, verify/3, server_keys/3]).
 
@@ -8,7 +8,7 @@
 
 -spec handle(module()) -> {ok, curve_tun_nif:registry()} | failure().
 handle(Module) ->
-    case {curve_tun_keep:find(Module), curve_tun_app:check()} of
+    case {curve_tun_handles:find(Module), curve_tun_app:check()} of
         {{ok, Registry}, ok} -> {ok, Registry};
         {error, ok} -> {error, registry_failed};
         {_, {error, Reason}} -> {error, Reason}

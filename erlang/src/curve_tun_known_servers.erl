@@ -1,9 +1,9 @@
 %%% @private Trust on first use: the file of the servers that a client knows. What is made of it the
-%%% NIF decides (curve_tun_dial).
+%%% NIF decides (curve_tun_connector).
 %%%
 %%% What touches the file, and the program's own function, run in a process of their own: the caller's time is kept whatever
 %%% they do.
--module(curve_tun_known).
+-module(curve_tun_known_servers).
 
 -export([server/2, look_up/4, first_use/4, remember/4]).
 -export_type([server/0]).
@@ -59,7 +59,7 @@ remember(#{known_servers := Path}, {Host, Port}, Key, Deadline) ->
 with_file(Path, Do, Deadline) ->
     Open = fun() -> curve_tun_nif:known_open(Path) end,
     Work = fun() ->
-               case curve_tun_keep:get_or_make({known_servers, Path}, Open) of
+               case curve_tun_handles:get_or_make({known_servers, Path}, Open) of
                    {ok, Known} -> Do(Known);
                    {error, Reason} -> {error, Reason}
                end

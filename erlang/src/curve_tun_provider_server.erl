@@ -1,7 +1,7 @@
 %%% @private
 %%% The process of a vault or registry that lives in the NIF. It is registered under the name of the provider's module. What
-%%% it has made outlives it (see `curve_tun_keep'), so that it comes back with the same key or entries.
--module(curve_tun_keeper).
+%%% it has made outlives it (see `curve_tun_handles'), so that it comes back with the same key or entries.
+-module(curve_tun_provider_server).
 -behaviour(gen_server).
 
 -include_lib("kernel/include/logger.hrl").
@@ -28,7 +28,7 @@ again(Module) ->
 
 -spec init(module()) -> {ok, module()} | {stop, term()}.
 init(Module) ->
-    case curve_tun_keep:get_or_make(Module, fun Module:open/0) of
+    case curve_tun_handles:get_or_make(Module, fun Module:open/0) of
         {ok, _} -> {ok, Module};
         {error, Reason} -> {stop, Reason}
     end.
@@ -44,7 +44,7 @@ handle_call(_Call, _From, Module) ->
 reopened(Module) ->
     _ = [curve_tun_request:reloaded(Pid) || Pid <- curve_tun_connection_sup:children()],
     _ = [gen_server:cast(Pid, reloaded) || Pid <- curve_tun_listener_sup:children()],
-    case curve_tun_keep:get_or_make(Module, fun Module:open/0) of
+    case curve_tun_handles:get_or_make(Module, fun Module:open/0) of
         {ok, Opened} ->
             {ok, Opened};
         {error, Reason} ->

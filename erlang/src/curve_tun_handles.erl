@@ -1,7 +1,7 @@
 %%% @private
 %%% References to NIF objects that outlive their process: a vault or registry process that crashes comes back with the
 %%% key or the entries that it had, and a client's file of known servers is opened once. They end with the application.
--module(curve_tun_keep).
+-module(curve_tun_handles).
 
 -export([get_or_make/2, find/1, is_current/1, forget_all/0]).
 
@@ -33,7 +33,7 @@ maybe_keep(_User, {error, Reason}) ->
 find(Module) ->
     case kept(Module) of
         {ok, Value} -> {ok, Value};
-        stale -> curve_tun_keeper:again(Module);
+        stale -> curve_tun_provider_server:again(Module);
         error -> error
     end.
 

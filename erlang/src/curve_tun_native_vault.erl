@@ -1,12 +1,12 @@
 %%% @private
-%%% What a vault is asked whose key lives in the NIF, under the name of its module; `curve_tun_keeper' is its process.
--module(curve_tun_kept_vault).
+%%% What a vault is asked whose key lives in the NIF, under the name of its module; `curve_tun_provider_server' is its process.
+-module(curve_tun_native_vault).
 
 -export([handle/1, public_key/1, box/4, box_open/4, safe_nonce/1]).
 
 -spec handle(module()) -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
 handle(Module) ->
-    case {curve_tun_keep:find(Module), curve_tun_app:check()} of
+    case {curve_tun_handles:find(Module), curve_tun_app:check()} of
         {{ok, Vault}, ok} -> {ok, Vault};
         {error, ok} -> {error, vault_failed};
         {_, {error, Reason}} -> {error, Reason}

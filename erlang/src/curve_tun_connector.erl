@@ -1,6 +1,6 @@
 %%% @private Connecting: the transport, the handshake, and what it takes to find out which key of a
 %%% server to trust, which the NIF decides (curve_tun_nif:trust_new/3).
--module(curve_tun_dial).
+-module(curve_tun_connector).
 
 -export([connect/5, over/4, over_given/4]).
 
@@ -13,7 +13,7 @@
     host :: host(),
     port :: inet:port_number(),
     %% The same as registries have it; unless the key is given and nothing else is asked, it needs no such name.
-    server :: curve_tun_known:server() | undefined,
+    server :: curve_tun_known_servers:server() | undefined,
     own :: curve_tun_options:options(),
     tcp :: [term()],
     deadline :: curve_tun_time:deadline()
@@ -28,7 +28,7 @@ connect(#{family := local}, _Port, _Own, _Tcp, _Deadline) ->
 connect(Host, Port, #{key := Key} = Own, Tcp, Deadline) when not is_map_key(known_servers, Own) ->
     decide(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = Deadline});
 connect(Host, Port, Own, Tcp, Deadline) ->
-    case curve_tun_known:server(Host, Port) of
+    case curve_tun_known_servers:server(Host, Port) of
         {ok, Server} ->
             decide(maps:get(key, Own, none),
                    #way{host = Host, port = Port, server = Server, own = Own, tcp = Tcp, deadline = Deadline});
@@ -46,7 +46,7 @@ decide(Key, #way{own = Own} = Way) ->
 -spec step(curve_tun_nif:trust_step(), curve_tun_nif:trust(), none | curve_tun:socket(), #way{}) -> connected().
 step({use, Remembered}, _Trust, Socket, #way{server = Server}) ->
     case Remembered of
-        {error, Reason} -> ok = curve_tun_report:not_remembered(Server, Reason);
+        {error, Reason} -> ok = curve_tun_log:not_remembered(Server, Reason);
         _ -> ok
     end,
     {ok, Socket};
@@ -66,28 +66,28 @@ step(Step, Trust, Socket, Way) ->
 %% What comes of a step that needs no connection.
 -spec answer(curve_tun_nif:trust_step(), #way{}) -> curve_tun_nif:trust_answer().
 answer(find, #way{server = {Host, Port}, own = Own, deadline = Deadline}) ->
-    case curve_tun_ends:server_keys(Own, Host, Port, Deadline) of
+    case curve_tun_endpoint:server_keys(Own, Host, Port, Deadline) of
         {ok, Keys} -> {found, Keys};
         %% Nobody knows servers: the program was to say the key.
         {error, enotsup} -> {failed, {missing_option, key}};
         {error, Reason} -> {failed, Reason}
     end;
 answer({look_up, Key}, #way{own = Own, server = Server, deadline = Deadline}) ->
-    case curve_tun_known:look_up(Own, Server, Key, Deadline) of
+    case curve_tun_known_servers:look_up(Own, Server, Key, Deadline) of
         {ok, Known} -> Known;
         {error, Reason} -> {failed, Reason}
     end;
 answer({first_use, Key}, #way{own = Own, server = Server, deadline = Deadline}) ->
-    {first_use, curve_tun_known:first_use(Own, Server, Key, Deadline)};
+    {first_use, curve_tun_known_servers:first_use(Own, Server, Key, Deadline)};
 answer({remember, Key}, #way{own = Own, server = Server, deadline = Deadline}) ->
-    case curve_tun_known:remember(Own, Server, Key, Deadline) of
+    case curve_tun_known_servers:remember(Own, Server, Key, Deadline) of
         ok -> remembered;
         {error, Reason} -> {failed, Reason}
     end.
 
 -spec connect_to(curve_tun:public_key(), #way{}) -> connected().
 connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = Deadline}) ->
-    case curve_tun_ends:client(Own#{key => Key}, Deadline) of
+    case curve_tun_endpoint:client(Own#{key => Key}, Deadline) of
         {ok, End} ->
             try gen_tcp:connect(Host, Port, Tcp, curve_tun_time:left(Deadline)) of
                 {ok, TcpSocket} -> over(TcpSocket, [], fun() -> {ok, End} end, Deadline);

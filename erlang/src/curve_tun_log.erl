@@ -1,6 +1,6 @@
 %%% @private
 %%% What logs and crash reports may show: no message of a connection, and nothing that is on its way.
--module(curve_tun_report).
+-module(curve_tun_log).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -157,7 +157,7 @@ key({ok, Key}) -> curve_tun_nif:public_key_to_text(Key);
 key(_) -> <<"-">>.
 
 %% Logs that the next use of a server will be a first use again.
--spec not_remembered(curve_tun_known:server(), atom()) -> ok.
+-spec not_remembered(curve_tun_known_servers:server(), atom()) -> ok.
 not_remembered({Host, Port}, Reason) ->
     ?LOG_WARNING("curve_tun is connected to [~ts]:~b and could not remember its key: ~tp", [Host, Port, Reason]).
 

@@ -1,7 +1,7 @@
 %%% @private
 %%% Watches the connections. When the process of one has crashed, nobody else is left to wipe its keys and to tell its
 %%% controller.
--module(curve_tun_watch).
+-module(curve_tun_monitor).
 -behaviour(gen_server).
 
 -export([start_link/0, watch/3]).
