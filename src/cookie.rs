@@ -1,4 +1,4 @@
-//! Minute keys: current, previous, wiped (the seed's "cookie key process").
+//! Minute keys: current, previous, wiped (the original's "cookie key process").
 
 use crate::crypto::{MinuteKey, Secret, random};
 use crate::error::Result;

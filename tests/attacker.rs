@@ -1,5 +1,5 @@
 //! Whatever an attacker on the wire does to several connections, each end delivers a prefix of what its peer sent on
-//! that very connection, in order, and moves along the seed's chains of states only.
+//! that very connection, in order, and moves along the original's chains of states only.
 
 mod support;
 

@@ -2,7 +2,7 @@
 %%% One connection: it owns the socket and the connection of the NIF, and moves bytes between them. What it is asked and told
 %%% is in `curve_tun_request'.
 %%%
-%%% The states are the seed's: `ready -> initiating -> connected' for a client, `ready -> accepting -> connected' for a
+%%% The states are the original's: `ready -> initiating -> connected' for a client, `ready -> accepting -> connected' for a
 %%% server, `closed' from anywhere. Every secret is on the Rust side of the NIF; what this process holds may be shown,
 %%% except messages, which `format_status/1' leaves out.
 -module(curve_tun_connection).

@@ -39,7 +39,7 @@ use std::sync::Arc;
 /// A connection that has been idle for this long, by its ticks, gives its buffers back.
 const IDLE_MS: u64 = 1000;
 
-/// Where a connection stands (the seed's states).
+/// Where a connection stands (the original's states).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum ConnectionState {

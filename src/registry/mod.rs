@@ -1,4 +1,4 @@
-//! Which public key may speak from where (the seed's "registry", after
+//! Which public key may speak from where (the original's "registry", after
 //! `known_hosts`). A registry holds public keys only and sees no secret.
 
 #[cfg(feature = "dns")]

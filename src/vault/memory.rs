@@ -6,7 +6,7 @@ use crate::error::Result;
 
 /// A vault in memory: its key is gone when it is dropped.
 ///
-/// Key pair, counter and nonce block key are the seed's; each instance has a
+/// Key pair, counter and nonce block key are the original's; each instance has a
 /// block key of its own, so two vaults over one secret key do not collide.
 pub struct MemoryVault(LocalKey);
 

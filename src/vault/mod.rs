@@ -1,6 +1,6 @@
 //! Long-term keys and long-term nonces.
 //!
-//! A vault is the only holder of a long-term secret key (the seed's "vault").
+//! A vault is the only holder of a long-term secret key (the original's "vault").
 //! It boxes and opens boxes for that key, makes the long-term nonce itself and
 //! gives it with the box. There is no call that gives the secret key away, and
 //! none that seals under a nonce of the caller's choice.

@@ -200,7 +200,7 @@ impl Play {
         if peer.is_some() && end.view.peer.is_none() {
             self.view.broken = Some("a peer whom nobody knows");
         }
-        // The seed's chains: ready, initiating or accepting, connected, closed.
+        // The original's chains: ready, initiating or accepting, connected, closed.
         let rank = |state: u8| [0, 1, 1, 2, 3][usize::from(state)];
         if rank(end.view.state) < rank(before) {
             self.view.broken = Some("a state that went back");

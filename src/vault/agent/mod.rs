@@ -1,4 +1,4 @@
-//! The vault in a process of its own (the seed's "hidden C node"): the agent
+//! The vault in a process of its own (the original's "hidden C node"): the agent
 //! alone knows the key, and answers over a Unix socket.
 //!
 //! [`Agent`] is the process's side, [`AgentVault`] its clients'. What they say to each other is in
