@@ -33,7 +33,8 @@ static bool same(const struct source *a, const struct source *b)
     return a->ipv6 == b->ipv6 && memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
 
-/* Each source has one question in each turn: a new one has the present turn, or the one after that source's last. */
+/* Each source has one question in each turn: a new one has the present turn, or the one after that
+ * source's last. */
 static void wait_for_turn(struct answers *answers, struct question *question)
 {
     struct question **place;
@@ -48,8 +49,8 @@ static void wait_for_turn(struct answers *answers, struct question *question)
     *place = question;
 }
 
-/* Whether half of the threads are with questions of this source that nobody waits for. A call cannot be taken back; so
- * this is what keeps the other half for others. */
+/* Whether half of the threads are with questions of this source that nobody waits for. A call
+ * cannot be taken back; so this is what keeps the other half for others. */
 static bool has_its_share(const struct answers *answers, const struct source *source)
 {
     int i, abandoned = 0;

@@ -5,7 +5,8 @@
 
 #include "curve_tun.h"
 
-/* Whom a question is for: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has. */
+/* Whom a question is for: an IPv4 address, or the /64 of an IPv6 address, which is what one
+ * subscriber has. */
 struct source {
     uint8_t bytes[8];
     bool ipv6;
@@ -24,11 +25,13 @@ struct question {
 /* Those who ask for one event loop. */
 struct answers;
 
-/* Starts the threads. *ready is a descriptor that can be read when there are answers. The vault stays the caller's. */
+/* Starts the threads. *ready is a descriptor that can be read when there are answers. The vault
+ * stays the caller's. */
 struct answers *answers_begin(const curve_tun_vault *vault, int *ready);
 
-/* Has the connection's request answered, if it has one, and then gives the question. Sources take turns, so that one
- * with many questions does not stand before the others. False if there is no memory for it. */
+/* Has the connection's request answered, if it has one, and then gives the question. Sources take
+ * turns, so that one with many questions does not stand before the others. False if there is no
+ * memory for it. */
 bool answers_ask(struct answers *answers, curve_tun_connection *connection, void *asker, struct source source,
                  struct question **question);
 

@@ -148,7 +148,8 @@ bool clients_free_gone(struct clients *clients)
     return left;
 }
 
-/* Tells a connection the time, and queues its client for the next time. False if the connection is over. */
+/* Tells a connection the time, and queues its client for the next time. False if the connection is
+ * over. */
 static bool tick(struct clients *clients, struct client *client)
 {
     leave_queue(client);
@@ -194,7 +195,8 @@ static bool write_out(struct client *client)
     return true;
 }
 
-/* Sends messages back, unless too much waits for the transport already. False if the connection is over. */
+/* Sends messages back, unless too much waits for the transport already. False if the connection is
+ * over. */
 static bool echo(struct clients *clients, struct client *client)
 {
     uint8_t *message = clients->message;
@@ -251,8 +253,8 @@ static bool move_messages(struct clients *clients, struct client *client)
     return true;
 }
 
-/* Whether the peer has ended its side because it has sent all that it had to send, and an answer decides about that. One
- * that has not even seen the cookie has left. */
+/* Whether the peer has ended its side because it has sent all that it had to send, and an answer
+ * decides about that. One that has not even seen the cookie has left. */
 static bool may_have_said_all(struct client *client)
 {
     return client->question != NULL &&
@@ -281,7 +283,8 @@ static bool serve(struct clients *clients, struct client *client)
     if (client->ended && output(client) == 0 && !may_have_said_all(client))
         return false;
 
-    /* The clock of a handshake runs; that of an established connection starts again with traffic. */
+    /* The clock of a handshake runs; that of an established connection starts again with
+     * traffic. */
     if (client->queue != &clients->established && !tick(clients, client))
         return false;
 
@@ -297,7 +300,8 @@ static bool serve(struct clients *clients, struct client *client)
 
 void clients_serve(struct clients *clients, struct client *client, uint32_t events)
 {
-    /* While an answer is awaited, nothing else shows that it has given way, or that its transport broke. */
+    /* While an answer is awaited, nothing else shows that it has given way, or that its transport
+     * broke. */
     bool over = client->question != NULL && (events & (EPOLLHUP | EPOLLERR)) != 0;
 
     /* An event before this one may have closed it. */
@@ -320,8 +324,8 @@ void clients_give_answers(struct clients *clients)
     }
 }
 
-/* Another handshake needs the place of this one, whichever thread has it: epoll finds the transport shut down, and
- * `serve` closes the client. */
+/* Another handshake needs the place of this one, whichever thread has it: epoll finds the transport
+ * shut down, and `serve` closes the client. */
 static void give_way(void *user_data)
 {
     struct client *client = user_data;

@@ -1,4 +1,5 @@
-/* The clients of an event loop: a connection without I/O for each, and what moves between it and its socket. */
+/* The clients of an event loop: a connection without I/O for each, and what moves between it and
+ * its socket. */
 
 #ifndef CLIENTS_H
 #define CLIENTS_H
@@ -20,7 +21,8 @@ struct clients {
     int epoll; /* Watches them: an event's data is its client. */
     curve_tun_server *server;
     struct answers *answers;
-    /* Clients whose handshake is not over, the oldest first; those that have had traffic; and those that rest. */
+    /* Clients whose handshake is not over, the oldest first; those that have had traffic; and those
+     * that rest. */
     struct queue handshakes, established, idle;
     /* Clients closed while events for them may be waiting; freed after those. */
     struct client *gone;
@@ -38,8 +40,8 @@ int64_t now_ms(void);
 /* The text of an address, as the registry wants it. */
 bool address_text(const struct sockaddr_storage *address, char text[CURVE_TUN_ADDRESS_TEXT_SIZE]);
 
-/* Takes in a client that was just accepted; the socket is ours from here on. At a limit of handshakes, another one
- * gives way. */
+/* Takes in a client that was just accepted; the socket is ours from here on. At a limit of
+ * handshakes, another one gives way. */
 void clients_welcome(struct clients *clients, int fd, const struct sockaddr_storage *peer);
 
 /* Moves what can be moved for a client that epoll named with these events. */
@@ -54,7 +56,8 @@ void clients_tick(struct clients *clients);
 /* When that is due next; -1 if it is not. */
 int64_t clients_deadline_ms(const struct clients *clients);
 
-/* Frees those that have left, when all events at hand are done with. Whether any has left since the last call. */
+/* Frees those that have left, when all events at hand are done with. Whether any has left since the
+ * last call. */
 bool clients_free_gone(struct clients *clients);
 
 /* Closes and frees all. */

@@ -60,7 +60,8 @@ size_t read_secret_line(const char *path, void *line, size_t size)
 
     if (file == NULL || fstat(fileno(file), &status) != 0)
         fail(path, strerror(errno));
-    /* As the tool does. Its group may read it: so service managers hand secrets to a service's user. */
+    /* As the tool does. Its group may read it: so service managers hand secrets to a service's
+     * user. */
     if (S_ISREG(status.st_mode) && (status.st_mode & 027) != 0)
         fail(path, "others can read or change it");
     /* No copy of the secret is to stay behind in the stream's buffer. */

@@ -27,14 +27,17 @@ void public_key_argument(const char *text, uint8_t public_key[CURVE_TUN_KEY_BYTE
  * caller wipes it. A file that others than its owner and group can read is refused. */
 size_t read_secret_line(const char *path, void *line, size_t size);
 
-/* A vault that is kept: "vault:FILE" in a file, "agent:SOCKET" by the agent at a socket, or in the token of a URI,
- * "pkcs11:...". The first line of passphrase_file, which may be NULL, is the vault's passphrase or the token's PIN. */
+/* A vault that is kept: "vault:FILE" in a file, "agent:SOCKET" by the agent at a socket, or in the
+ * token of a URI, "pkcs11:...". The first line of passphrase_file, which may be NULL, is the
+ * vault's passphrase or the token's PIN. */
 curve_tun_vault *kept_vault_argument(const char *text, const char *passphrase_file);
 
-/* A vault from the text of a secret key, or from "@FILE", a file that begins with it; or one that is kept. */
+/* A vault from the text of a secret key, or from "@FILE", a file that begins with it; or one that
+ * is kept. */
 curve_tun_vault *vault_argument(const char *text);
 
-/* What both servers take: [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...] */
+/* What both servers take: [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET
+ * PEER_PUBLIC [PEER_PUBLIC...] */
 struct service {
     const char *host;
     uint16_t port;
@@ -43,10 +46,12 @@ struct service {
     bool verbose;            /* Whether to say whom the server turns away: refusals.h. */
 };
 
-/* Makes a server that lets the given peers in from anywhere. Server and vault are the caller's to free. */
+/* Makes a server that lets the given peers in from anywhere. Server and vault are the caller's to
+ * free. */
 struct service service_arguments(int argc, char **argv);
 
-/* Blocks SIGTERM and SIGINT in this thread and in those that it will start, for sigwait or signalfd. */
+/* Blocks SIGTERM and SIGINT in this thread and in those that it will start, for sigwait or
+ * signalfd. */
 void block_end_signals(void);
 
 #endif

@@ -1,9 +1,10 @@
 /*
  * custom_vault
  *
- * A vault and a registry that the program answers for. The server's secret key lives in a process of its own, which knows
- * nothing of the network; the process that talks to clients never sees it. A client connects, one message is echoed, and
- * everything that vault and registry are asked is printed.
+ * A vault and a registry that the program answers for. The server's secret key lives in a process
+ * of its own, which knows nothing of the network; the process that talks to clients never sees it.
+ * A client connects, one message is echoed, and everything that vault and registry are asked is
+ * printed.
  */
 
 #define _POSIX_C_SOURCE 200809L

@@ -1,8 +1,9 @@
 /*
  * echo_client HOST PORT SECRET SERVER_PUBLIC [--file PATH]
  *
- * Sends each line of standard input as a message to an echo server and prints each answer as a line. With --file, sends a
- * file in messages of 60,000 bytes, compares what comes back, and prints how many bytes and seconds it was.
+ * Sends each line of standard input as a message to an echo server and prints each answer as a
+ * line. With --file, sends a file in messages of 60,000 bytes, compares what comes back, and prints
+ * how many bytes and seconds it was.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -78,7 +79,8 @@ static void *send_file(void *argument)
     return NULL;
 }
 
-/* One thread sends while this one receives: otherwise both ends could wait for the other to read. */
+/* One thread sends while this one receives: otherwise both ends could wait for the other to
+ * read. */
 static void echo_file(curve_tun_socket *socket, const char *path)
 {
     static uint8_t expected[PIECE], answer[CURVE_TUN_MESSAGE_MAX];

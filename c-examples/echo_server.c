@@ -1,11 +1,13 @@
 /*
- * echo_server [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
+ * echo_server [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC
+ * [PEER_PUBLIC...]
  *
- * Sends each message back, to any number of clients at once, with a thread for each. The peers whose keys are given may come
- * from anywhere. Prints "listening on HOST:PORT" when it is ready; port 0 picks one. SIGTERM or SIGINT ends it.
+ * Sends each message back, to any number of clients at once, with a thread for each. The peers
+ * whose keys are given may come from anywhere. Prints "listening on HOST:PORT" when it is ready;
+ * port 0 picks one. SIGTERM or SIGINT ends it.
  *
- * SECRET is a secret key's text or "@FILE", a file that begins with it; or a vault that is kept: "vault:FILE",
- * "agent:SOCKET" or "pkcs11:...".
+ * SECRET is a secret key's text or "@FILE", a file that begins with it; or a vault that is kept:
+ * "vault:FILE", "agent:SOCKET" or "pkcs11:...".
  */
 
 #include "common.h"

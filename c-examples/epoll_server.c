@@ -1,10 +1,12 @@
 /*
- * epoll_server [--threads N] [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC [PEER_PUBLIC...]
+ * epoll_server [--threads N] [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET
+ * PEER_PUBLIC [PEER_PUBLIC...]
  *
- * The service of echo_server for thousands of clients, on one thread or on N, each with an event loop and clients of its
- * own: the system spreads them over the loops. epoll says when bytes can move; clients.c moves them, and has a
- * connection without I/O make messages of them. A vault that takes a while is asked on threads beside the loops
- * (answers.c). Prints "listening on HOST:PORT" when it is ready. SIGTERM or SIGINT ends it.
+ * The service of echo_server for thousands of clients, on one thread or on N, each with an event
+ * loop and clients of its own: the system spreads them over the loops. epoll says when bytes can
+ * move; clients.c moves them, and has a connection without I/O make messages of them. A vault that
+ * takes a while is asked on threads beside the loops (answers.c). Prints "listening on HOST:PORT"
+ * when it is ready. SIGTERM or SIGINT ends it.
  */
 
 #define _GNU_SOURCE
@@ -30,7 +32,8 @@
 #define EVENTS 256
 /* How many clients are accepted before others have their turn. */
 #define BATCH 16
-/* After running out of descriptors or memory, no client is accepted for this long, or until one leaves. */
+/* After running out of descriptors or memory, no client is accepted for this long, or until one
+ * leaves. */
 #define ACCEPT_PAUSE_MS 100
 #define THREADS_MAX 1024
 

@@ -1,16 +1,18 @@
 /*
  * relay [--passphrase-file FILE] VAULT REGISTRY KNOWN_SERVERS HOST PORT SERVER_HOST SERVER_PORT
  *
- * Relays messages between clients and one server, as a service does that an operator looks after: its key is in VAULT,
- * "vault:FILE", "agent:SOCKET" or "pkcs11:..."; the first line of the passphrase file unseals the vault, or is the token's
- * PIN. REGISTRY is the registry file of those who may come in; KNOWN_SERVERS is one with the key of the server, in an entry
- * "[SERVER_HOST]:SERVER_PORT KEY". It trusts no server at first use, for nobody is there to be asked.
+ * Relays messages between clients and one server, as a service does that an operator looks after:
+ * its key is in VAULT, "vault:FILE", "agent:SOCKET" or "pkcs11:..."; the first line of the
+ * passphrase file unseals the vault, or is the token's PIN. REGISTRY is the registry file of those
+ * who may come in; KNOWN_SERVERS is one with the key of the server, in an entry
+ * "[SERVER_HOST]:SERVER_PORT KEY". It trusts no server at first use, for nobody is there to be
+ * asked.
  *
  * It says on standard error whom it turns away, and why (refusals.h), for a client is told little.
  *
- * Both registry files may be changed while it runs (curve-tun peers). SIGHUP has it say on standard error whether it could
- * use them, and whether the vault works. Prints "listening on HOST:PORT" when it is ready; port 0 picks one. SIGTERM or
- * SIGINT ends it.
+ * Both registry files may be changed while it runs (curve-tun peers). SIGHUP has it say on standard
+ * error whether it could use them, and whether the vault works. Prints "listening on HOST:PORT"
+ * when it is ready; port 0 picks one. SIGTERM or SIGINT ends it.
  */
 
 #define _POSIX_C_SOURCE 200809L

@@ -4,48 +4,56 @@
 //
 // # Conventions
 //
-// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`, `_from_`, `_create_`,
-// `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it through its last pointer; the `_free` or
-// `_close` of its type
-// ends it, once. Ending NULL does nothing. An object keeps alive what it was made from: a vault, a registry or a
-// server may be freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing global
-// has to be freed.
+// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`,
+// `_from_`, `_create_`, `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it
+// through its last pointer; the `_free` or `_close` of its type ends it, once. Ending NULL does
+// nothing. An object keeps alive what it was made from: a vault, a registry or a server may be
+// freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing
+// global has to be freed.
 //
-// Results. What can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success, and gives its values through
-// pointers, which point to memory of the caller's. On failure that memory is left as it was, except where a function
-// says so. Every function that returns a `curve_tun_result` may return `CURVE_TUN_ERR_NULL` for a NULL pointer and
-// `CURVE_TUN_ERR_INTERNAL` for a defect of this library, which also closes the object that met it; the comments do not
-// repeat these two.
+// Results. What can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success, and gives
+// its values through pointers, which point to memory of the caller's. On failure that memory is
+// left as it was, except where a function says so. Every function that returns a
+// `curve_tun_result` may return `CURVE_TUN_ERR_NULL` for a NULL pointer and
+// `CURVE_TUN_ERR_INTERNAL` for a defect of this library, which also closes the object that met it;
+// the comments do not repeat these two.
 //
-// Pointers. Every pointer must be valid for what its function says, for the length of the call; none is kept after it,
-// except where a function says so. NULL is an error, never a crash; it is allowed for bytes whose length is 0, for
-// `user_data`, and where a function says so. The buffers of one call must not overlap. Keys have `CURVE_TUN_KEY_BYTES`
-// bytes. Host names and addresses are strings that end with a zero; addresses are `192.0.2.7` or `2001:db8::7`, networks
+// Pointers. Every pointer must be valid for what its function says, for the length of the call;
+// none is kept after it, except where a function says so. NULL is an error, never a crash; it is
+// allowed for bytes whose length is 0, for `user_data`, and where a function says so. The buffers
+// of one call must not overlap. Keys have `CURVE_TUN_KEY_BYTES` bytes. Host names and addresses
+// are strings that end with a zero; addresses are `192.0.2.7` or `2001:db8::7`, networks
 // `192.0.2.0/24` or `2001:db8::/32`.
 //
-// Integers. Sizes and lengths are in bytes and times in milliseconds. A timeout that is negative waits for ever, and 0
-// never waits. Flags are 0 or 1. Any integer may be given for a constant: what is out of range is refused with
-// `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+// Integers. Sizes and lengths are in bytes and times in milliseconds. A timeout that is negative
+// waits for ever, and 0 never waits. Flags are 0 or 1. Any integer may be given for a constant:
+// what is out of range is refused with `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
-// Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each call that takes the
-// struct, also where the call fills it; only `curve_tun_options_default` sets it itself. A program built with an older header so works with a newer library; a newer
-// program that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+// Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each
+// call that takes the struct, also where the call fills it; only `curve_tun_options_default` sets
+// it itself. A program built with an older header so works with a newer library; a newer program
+// that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
-// Threads. "Threads: any" means that the call may be made from any thread at any time, also while other calls on the
-// same object run. "Threads: one at a time" means that it may be made from any thread, but not while another call on the
-// same object runs. Ending an object always is the last call on it.
+// Threads. "Threads: any" means that the call may be made from any thread at any time, also while
+// other calls on the same object run. "Threads: one at a time" means that it may be made from any
+// thread, but not while another call on the same object runs. Ending an object always is the last
+// call on it.
 //
-// Forks. A child of `fork()` can do no more with the objects of its parent than end them, for the same counters must never
-// seal twice, and another thread of the parent may have been in the middle of a call. Every other call on such an object
-// returns `CURVE_TUN_ERR_FORKED`, at once, and does nothing; what returns something else than a `curve_tun_result` returns
-// what it does for NULL. The comments do not repeat this.
+// Forks. A child of `fork()` can do no more with the objects of its parent than end them, for the
+// same counters must never seal twice, and another thread of the parent may have been in the
+// middle of a call. Every other call on such an object returns `CURVE_TUN_ERR_FORKED`, at once,
+// and does nothing; what returns something else than a `curve_tun_result` returns what it does for
+// NULL. The comments do not repeat this.
 //
-// Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if it has one.
+// Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if
+// it has one.
 //
-// Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a -lpthread -ldl -lm` for the static
-// one. A program with another static library that was made with Rust links the object that `make object` makes instead.
+// Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a
+// -lpthread -ldl -lm` for the static one. A program with another static library that was made with
+// Rust links the object that `make object` makes instead.
 //
-// Secrets. This library wipes every secret that it held. The caller wipes its own copies with `curve_tun_wipe`.
+// Secrets. This library wipes every secret that it held. The caller wipes its own copies with
+// `curve_tun_wipe`.
 //
 // Memory. What a program can be out of without harm is an error: `CURVE_TUN_ERR_OUT_OF_MEMORY` for
 // guarded memory for keys and the memory that a passphrase costs, `CURVE_TUN_ERR_TOO_MANY_THREADS`
@@ -53,14 +61,15 @@
 // objects, messages and entries of registries, is had from `malloc`; when that has none, the
 // process is aborted (SIGABRT), as it is when the system has no randomness.
 //
-// Signals. A signal that interrupts a call does not end it: it waits on. None of these functions raises SIGPIPE, and the
-// library's own threads take no signal of the program's.
+// Signals. A signal that interrupts a call does not end it: it waits on. None of these functions
+// raises SIGPIPE, and the library's own threads take no signal of the program's.
 //
-// Unloading. `dlclose` may be called when every object has been ended and every call has returned. The library stays
-// mapped until the threads that called it have ended.
+// Unloading. `dlclose` may be called when every object has been ended and every call has returned.
+// The library stays mapped until the threads that called it have ended.
 //
-// Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a key 44 characters.
-// Closing is not authenticated: who must tell a finished conversation from a cut one ends it with a message of its own.
+// Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a
+// key 44 characters. Closing is not authenticated: who must tell a finished conversation from a
+// cut one ends it with a message of its own.
 
 #ifndef CURVE_TUN_H
 #define CURVE_TUN_H
@@ -208,7 +217,8 @@ typedef int32_t curve_tun_result;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// The name of a result, such as `"CURVE_TUN_ERR_TIMEOUT"`; `"CURVE_TUN_UNKNOWN"` for a number that is none.
+// The name of a result, such as `"CURVE_TUN_ERR_TIMEOUT"`; `"CURVE_TUN_UNKNOWN"` for a number that
+// is none.
 //
 // A static string, never NULL. Threads: any.
 const char *curve_tun_result_name(int32_t result);
@@ -218,11 +228,11 @@ const char *curve_tun_result_name(int32_t result);
 // A static string, never NULL. Threads: any.
 const char *curve_tun_result_message(int32_t result);
 
-// Whether the same call, made again after a while, may succeed though the program has changed nothing: then a loop that
-// accepts, or that connects, goes on ("Sockets" has a table). true for `CURVE_TUN_ERR_TIMEOUT` or
-// `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose
-// vault is out looks the same; not for `CURVE_TUN_ERR_CLOSED`, which is said of an object that is
-// at its end.
+// Whether the same call, made again after a while, may succeed though the program has changed
+// nothing: then a loop that accepts, or that connects, goes on ("Sockets" has a table). true for
+// `CURVE_TUN_ERR_TIMEOUT` or `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for
+// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose vault is out looks the same; not for
+// `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
 //
 // false for `CURVE_TUN_OK`, and for a number that is no result. Threads: any.
 bool curve_tun_result_is_transient(int32_t result);
@@ -240,16 +250,17 @@ bool curve_tun_result_is_transient(int32_t result);
 // The largest message, in bytes.
 #define CURVE_TUN_MESSAGE_MAX 65503
 
-// The version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of this header.
+// The version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of this
+// header.
 //
 // A static string. Threads: any.
 const char *curve_tun_version(void);
 
-// Whether all long-term and minute keys of this process so far are in memory that the system has locked, so that none
-// reaches the swap.
+// Whether all long-term and minute keys of this process so far are in memory that the system has
+// locked, so that none reaches the swap.
 //
-// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter of system calls);
-// everything works all the same. True before the first key. Threads: any.
+// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter
+// of system calls); everything works all the same. True before the first key. Threads: any.
 bool curve_tun_memory_locked(void);
 
 // Makes a new key pair. The secret key is the caller's to keep secret, and to wipe.
@@ -267,21 +278,23 @@ curve_tun_result curve_tun_public_key_to_text(const uint8_t public_key[CURVE_TUN
 
 // Reads a public key from its text, which has `len` characters and needs no zero after them.
 //
-// May return `CURVE_TUN_ERR_BAD_KEY_TEXT` unless the text is that of exactly one key: 44 characters of base64 in its
-// one valid form. Any 32 bytes are a key here; one of low order is refused where it would be used. Threads: any.
+// May return `CURVE_TUN_ERR_BAD_KEY_TEXT` unless the text is that of exactly one key: 44
+// characters of base64 in its one valid form. Any 32 bytes are a key here; one of low order is
+// refused where it would be used. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_public_key_from_text(const char *text,
                                                 size_t len,
                                                 uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Writes the text of a secret key, with a zero after it. The text is the caller's to keep secret, and to wipe.
+// Writes the text of a secret key, with a zero after it. The text is the caller's to keep secret,
+// and to wipe.
 //
 // Takes the same time for every key. Threads: any.
 curve_tun_result curve_tun_secret_key_to_text(const uint8_t secret_key[CURVE_TUN_KEY_BYTES],
                                               char text[CURVE_TUN_KEY_TEXT_SIZE]);
 
-// Reads a secret key from its text, which has `len` characters and needs no zero after them. Text and key are the
-// caller's to keep secret, and to wipe.
+// Reads a secret key from its text, which has `len` characters and needs no zero after them. Text
+// and key are the caller's to keep secret, and to wipe.
 //
 // Takes the same time for every valid text. May return `CURVE_TUN_ERR_BAD_KEY_TEXT`, as
 // `curve_tun_public_key_from_text`. Threads: any.
@@ -297,18 +310,20 @@ void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
-// different.
+// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then
+// change what is to be different.
 typedef struct {
     // `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
     size_t size;
     // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     uint64_t handshake_timeout_ms;
-    // Bytes of received messages that wait for the receiver, from which on no more are taken from the transport; one
-    // further packet may come on top. At least 1, at most 1 GiB. Default 262,144.
+    // Bytes of received messages that wait for the receiver, from which on no more are taken from
+    // the transport; one further packet may come on top. At least 1, at most 1 GiB. Default
+    // 262,144.
     size_t receive_high_water;
-    // Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send` returns
-    // `CURVE_TUN_ERR_WOULD_BLOCK`. At least 1, at most 4 GiB - 1. Default 67,108,864. Blocking sockets never reach it.
+    // Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send`
+    // returns `CURVE_TUN_ERR_WOULD_BLOCK`. At least 1, at most 4 GiB - 1. Default 67,108,864.
+    // Blocking sockets never reach it.
     size_t send_high_water;
     // How many handshakes a server has in flight at most; at least 1. Default 1,024.
     uint32_t handshakes_max;
@@ -316,27 +331,30 @@ typedef struct {
     uint32_t no_delay;
     // Flag: TCP keep-alive, with the first probe after 60 idle seconds. Default 1. Sockets only.
     uint32_t keep_alive;
-    // How many of its handshakes in flight a server has from one source at most: an IPv4 address, or the /64 of an IPv6
-    // address. 0, the default, sets no limit beside `handshakes_max`. At either limit, of the source that has most the
-    // oldest handshake gives way to a newcomer (`curve_tun_connection_on_give_way`).
+    // How many of its handshakes in flight a server has from one source at most: an IPv4 address,
+    // or the /64 of an IPv6 address. 0, the default, sets no limit beside `handshakes_max`. At
+    // either limit, of the source that has most the oldest handshake gives way to a newcomer
+    // (`curve_tun_connection_on_give_way`).
     uint32_t handshakes_per_source;
-    // A server's name, which its registry is told of each client, so that one registry can decide differently for several
-    // listeners: a string of at most 255 bytes without control characters, copied; NULL is none. Default NULL.
+    // A server's name, which its registry is told of each client, so that one registry can decide
+    // differently for several listeners: a string of at most 255 bytes without control characters,
+    // copied; NULL is none. Default NULL.
     const char *listener;
 } curve_tun_options;
 
-// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
-// goes on filling it as it is here, and a later header brings another.
+// Fills in the default values, and `size`; what was there before does not matter. If the struct
+// ever grows, this function goes on filling it as it is here, and a later header brings another.
 //
 // Threads: any.
 curve_tun_result curve_tun_options_default(curve_tun_options *options);
 
 // # Vaults
 //
-// A vault is the only holder of a long-term secret key. It boxes and opens boxes for that key, makes the long-term nonce
-// itself and gives it with the box; no call gives the secret key away.
+// A vault is the only holder of a long-term secret key. It boxes and opens boxes for that key,
+// makes the long-term nonce itself and gives it with the box; no call gives the secret key away.
 
-// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the nonce of a box.
+// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the
+// nonce of a box.
 #define CURVE_TUN_NONCE_BYTES 16
 
 // What a box is longer than its message.
@@ -356,26 +374,30 @@ typedef struct curve_tun_vault curve_tun_vault;
 
 // A vault of the program's own: `curve_tun_vault_custom`.
 //
-// The functions may be called from any thread, by several at once. Without `answers_later` it is the thread whose call
-// needs the vault: a call on a connection or a socket in its handshake, or `curve_tun_vault_box`, `_box_open` or `_answer`.
-// With it the calls on connections do not; for blocking sockets threads of this library's do, 256 at most: further
-// questions wait for one, until their handshake's deadline. The functions must not use the connection or socket that is
-// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
-// open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
-// `CURVE_TUN_ERR_VAULT_FAILED`, which any other value counts as.
+// The functions may be called from any thread, by several at once. Without `answers_later` it is
+// the thread whose call needs the vault: a call on a connection or a socket in its handshake, or
+// `curve_tun_vault_box`, `_box_open` or `_answer`. With it the calls on connections do not; for
+// blocking sockets threads of this library's do, 256 at most: further questions wait for one,
+// until their handshake's deadline. The functions must not use the connection or socket that is
+// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not:
+// `CURVE_TUN_ERR_BAD_PACKET` for a box that does not open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's
+// key of low order, `CURVE_TUN_ERR_TIMEOUT`, or `CURVE_TUN_ERR_VAULT_FAILED`, which any other
+// value counts as.
 typedef struct {
     // `sizeof(curve_tun_vault_callbacks)`.
     size_t size;
     // The public key whose secret the vault holds.
     uint8_t public_key[CURVE_TUN_KEY_BYTES];
-    // Flag: 0 if the functions answer in microseconds, and connections may call them on the spot; 1 if they take a
-    // while, and connections are to stop with a request (`curve_tun_connection_request`).
+    // Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
+    // 1 if they take a while, and connections are to stop with a request
+    // (`curve_tun_connection_request`).
     uint32_t answers_later;
     // 0.
     uint32_t reserved;
-    // Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before, and seals `len` bytes of
-    // `message` for the peer into `sealed`, which has `len + CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the
-    // purpose's prefix (`"CurveCPK"` for a cookie, `"CurveCPV"` for a vouch) and the nonce.
+    // Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before,
+    // and seals `len` bytes of `message` for the peer into `sealed`, which has `len +
+    // CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the purpose's prefix (`"CurveCPK"`
+    // for a cookie, `"CurveCPV"` for a vouch) and the nonce.
     int32_t (*box_seal)(void *user_data,
                         uint32_t purpose,
                         const uint8_t *peer_public_key,
@@ -383,9 +405,10 @@ typedef struct {
                         size_t len,
                         uint8_t *nonce,
                         uint8_t *sealed);
-    // Opens the `len` bytes of a box from the peer into `message`, which has `len - CURVE_TUN_BOX_OVERHEAD` bytes:
-    // `crypto_box_open_easy` under the purpose's prefix (`"CurveCP-client-H"` for a hello, else as in `box_seal`) and
-    // the nonce, which has `nonce_len` bytes.
+    // Opens the `len` bytes of a box from the peer into `message`, which has `len -
+    // CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_open_easy` under the purpose's prefix
+    // (`"CurveCP-client-H"` for a hello, else as in `box_seal`) and the nonce, which has
+    // `nonce_len` bytes.
     int32_t (*box_open)(void *user_data,
                         uint32_t purpose,
                         const uint8_t *peer_public_key,
@@ -394,7 +417,8 @@ typedef struct {
                         const uint8_t *sealed,
                         size_t len,
                         uint8_t *message);
-    // Called once, when nothing uses the vault any more, from the thread that ended the last user; may be NULL.
+    // Called once, when nothing uses the vault any more, from the thread that ended the last user;
+    // may be NULL.
     void (*free)(void *user_data);
 } curve_tun_vault_callbacks;
 
@@ -403,18 +427,20 @@ typedef struct {
 // May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE curve_tun_result curve_tun_vault_generate(curve_tun_vault **vault);
 
-// Makes a vault in memory over a copy of a secret key. The caller's copy stays the caller's to wipe.
+// Makes a vault in memory over a copy of a secret key. The caller's copy stays the caller's to
+// wipe.
 //
 // May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_from_secret(const uint8_t secret_key[CURVE_TUN_KEY_BYTES],
                                              curve_tun_vault **vault);
 
-// Makes a vault that the program answers for. `callbacks` is copied; `user_data` is handed to each function as it is.
+// Makes a vault that the program answers for. `callbacks` is copied; `user_data` is handed to each
+// function as it is.
 //
-// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag that is none;
-// `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL. Threads: any.
+// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_custom(const curve_tun_vault_callbacks *callbacks,
                                         void *user_data,
@@ -426,13 +452,14 @@ curve_tun_result curve_tun_vault_custom(const curve_tun_vault_callbacks *callbac
 curve_tun_result curve_tun_vault_public_key(const curve_tun_vault *vault,
                                             uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Seals `len` bytes for a peer, and gives the new long-term nonce that it did so under. `sealed` gets
-// `len + CURVE_TUN_BOX_OVERHEAD` bytes.
+// Seals `len` bytes for a peer, and gives the new long-term nonce that it did so under. `sealed`
+// gets `len + CURVE_TUN_BOX_OVERHEAD` bytes.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is `CURVE_TUN_PURPOSE_HELLO`,
-// `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-// `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a
-// custom vault's function does, or the disk, the agent or the token.
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is
+// `CURVE_TUN_PURPOSE_HELLO`, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
+// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, and
+// what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a custom
+// vault's function does, or the disk, the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
                                      uint32_t purpose,
@@ -442,13 +469,15 @@ curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
                                      uint8_t nonce[CURVE_TUN_NONCE_BYTES],
                                      uint8_t *sealed);
 
-// Opens a box of `len` bytes that a peer sealed. `nonce` has 8 bytes for `CURVE_TUN_PURPOSE_HELLO`, else
-// `CURVE_TUN_NONCE_BYTES`. `message` gets `len - CURVE_TUN_BOX_OVERHEAD` bytes.
+// Opens a box of `len` bytes that a peer sealed. `nonce` has 8 bytes for
+// `CURVE_TUN_PURPOSE_HELLO`, else `CURVE_TUN_NONCE_BYTES`. `message` gets `len -
+// CURVE_TUN_BOX_OVERHEAD` bytes.
 //
 // May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any.
-// Blocks as long as a custom vault's function does, or the agent or the token.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a
+// peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults
+// that are kept (below) may fail with. Threads: any. Blocks as long as a custom vault's function
+// does, or the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
                                           uint32_t purpose,
@@ -458,39 +487,45 @@ curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
                                           size_t len,
                                           uint8_t *message);
 
-// Ends the caller's hold on a vault. Its key is gone when the last server and connection that use it are.
+// Ends the caller's hold on a vault. Its key is gone when the last server and connection that use
+// it are.
 //
 // Threads: the last call on this pointer.
 void curve_tun_vault_free(curve_tun_vault *vault);
 
 // # Vaults that are kept
 //
-// A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun agent`), or in a
-// PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with `curve_tun_vault_free`.
+// A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun
+// agent`), or in a PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with
+// `curve_tun_vault_free`.
 //
-// A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the first box after opening,
-// and one in 1,048,576 after that, takes as long as the disk takes, and may fail with `CURVE_TUN_ERR_DISK_FULL`,
-// `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`; nothing is lost then, and the next call tries again.
+// A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the
+// first box after opening, and one in 1,048,576 after that, takes as long as the disk takes, and
+// may fail with `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`;
+// nothing is lost then, and the next call tries again.
 
-// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never overwritten.
+// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never
+// overwritten.
 //
-// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0 bytes its permissions
-// alone protect it. Sealing takes about a second and 256 MiB: libsodium's "moderate" cost of Argon2id. File and folder
-// are on the disk when this returns. May return `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the
-// folder does not exist; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
-// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 4,095 bytes,
-// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on the disk and the cost.
+// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0
+// bytes its permissions alone protect it. Sealing takes about a second and 256 MiB: libsodium's
+// "moderate" cost of Argon2id. File and folder are on the disk when this returns. May return
+// `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the folder does not exist;
+// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
+// of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
+// any. Blocks on the disk and the cost.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_create_file(const char *path,
                                              const uint8_t *passphrase,
                                              size_t len,
                                              curve_tun_vault **vault);
 
-// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault then takes, too:
-// `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
+// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault
+// then takes, too: `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
 //
-// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a passphrase. Threads: any.
-// Blocks on the disk and the cost.
+// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a
+// passphrase. Threads: any. Blocks on the disk and the cost.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
                                                      const uint8_t *passphrase,
@@ -499,58 +534,65 @@ curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
                                                      uint64_t memory,
                                                      curve_tun_vault **vault);
 
-// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with the `len` bytes of
-// `passphrase`, which stay the caller's to wipe.
+// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with
+// the `len` bytes of `passphrase`, which stay the caller's to wipe.
 //
-// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a symbolic link, no
-// regular file, another user's, or open to group or others; `CURVE_TUN_ERR_VAULT_IN_USE`;
-// `CURVE_TUN_ERR_VAULT_CORRUPT`, `CURVE_TUN_ERR_VAULT_VERSION`; `CURVE_TUN_ERR_WRONG_PASSPHRASE` if the passphrase does
-// not open it, is missing, or is given for a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`,
-// `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
-// path of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on
-// the disk and the cost at which the file was sealed.
+// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a
+// symbolic link, no regular file, another user's, or open to group or others;
+// `CURVE_TUN_ERR_VAULT_IN_USE`; `CURVE_TUN_ERR_VAULT_CORRUPT`, `CURVE_TUN_ERR_VAULT_VERSION`;
+// `CURVE_TUN_ERR_WRONG_PASSPHRASE` if the passphrase does not open it, is missing, or is given for
+// a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
+// of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
+// any. Blocks on the disk and the cost at which the file was sealed.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_open_file(const char *path,
                                            const uint8_t *passphrase,
                                            size_t len,
                                            curve_tun_vault **vault);
 
-// Opens the vault of the agent at a Unix socket (`curve-tun agent`), which alone knows the key. The agent must run as the
-// same user or as root, and may be restarted.
+// Opens the vault of the agent at a Unix socket (`curve-tun agent`), which alone knows the key.
+// The agent must run as the same user or as root, and may be restarted.
 //
-// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). Each
-// request, this one too, may take 5 seconds, within which the agent may come, or come back; then it is
-// `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
-// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
+// Connections do not call this vault on the spot: they stop with a request
+// (`curve_tun_connection_request`). Each request, this one too, may take 5 seconds, within which
+// the agent may come, or come back; then it is `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back
+// with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have 65,503 bytes more than its
+// overhead: `CURVE_TUN_ERR_TOO_LARGE`.
 //
 // May return, when its 5 seconds are over, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket,
-// `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_CLOSED` if the agent does not serve this
-// user, `CURVE_TUN_ERR_TIMEOUT`; at once, `CURVE_TUN_ERR_UNSUPPORTED` on systems other than Linux,
-// `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another version,
-// `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
-// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
+// `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_CLOSED` if the
+// agent does not serve this user, `CURVE_TUN_ERR_TIMEOUT`; at once, `CURVE_TUN_ERR_UNSUPPORTED` on
+// systems other than Linux, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's,
+// `CURVE_TUN_ERR_VAULT_VERSION` if it is of another version, `CURVE_TUN_ERR_VAULT_FAILED` for an
+// answer that is none, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes,
+// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at
+// most 5 seconds.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
                                             curve_tun_vault **vault);
 
 // Opens the key in the PKCS#11 token that a URI (RFC 7512) names, such as
-// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the `len` bytes of `pin`, which
-// stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it has one. `docs/VAULTS.md` lists the attributes.
+// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the
+// `len` bytes of `pin`, which stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it
+// has one. `docs/VAULTS.md` lists the attributes.
 //
-// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). While the
-// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that
-// is refused is not tried again, by this vault; nor should the program do so, nor what starts it anew: tokens lock.
+// Connections do not call this vault on the spot: they stop with a request
+// (`curve_tun_connection_request`). While the token is away, calls fail with
+// `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that is
+// refused is not tried again, by this vault; nor should the program do so, nor what starts it
+// anew: tokens lock.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
-// if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
-// `CURVE_TUN_ERR_VAULT_PERMISSIONS` if others than its owner and group can read the PIN file, or
-// others than its owner can write it;
-// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
-// `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails;
-// for the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
-// `curve_tun_vault_create_file`. Threads: any. Blocks as long as the token does.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits
+// several tokens or keys, or if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its
+// module or PIN file does not exist; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if others than its owner
+// and group can read the PIN file, or others than its owner can write it;
+// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a
+// wrong PIN or none; `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set;
+// `CURVE_TUN_ERR_VAULT_FAILED` if the module fails; for the file in which the bound of the counter
+// is kept, the errors of `curve_tun_vault_open_file` and `curve_tun_vault_create_file`. Threads:
+// any. Blocks as long as the token does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_open_pkcs11(const char *uri,
                                              const uint8_t *pin,
@@ -559,37 +601,41 @@ curve_tun_result curve_tun_vault_open_pkcs11(const char *uri,
 
 // # Registries
 //
-// A registry says which public key may speak from where. A place is a string: an address; a network; `*`, anywhere; or
-// `!`, nowhere. A key that may come in from nowhere is denied, whatever else is said of it. A key that may come in from
-// anywhere does so also where a network has entries. Of the networks that hold an address, the most specific one that has
-// entries decides alone. An empty registry lets nobody in.
+// A registry says which public key may speak from where. A place is a string: an address; a
+// network; `*`, anywhere; or `!`, nowhere. A key that may come in from nowhere is denied, whatever
+// else is said of it. A key that may come in from anywhere does so also where a network has
+// entries. Of the networks that hold an address, the most specific one that has entries decides
+// alone. An empty registry lets nobody in.
 
 // Decides which clients may come in.
 typedef struct curve_tun_registry curve_tun_registry;
 
 // A registry of the program's own: `curve_tun_registry_custom`.
 //
-// `verify` may be called from any thread, by several at once: those that a custom vault's functions are called from, for
-// `curve_tun_registry_verify` and `_answer`. It must not use the connection or socket that is being served, nor let a C++
-// exception or a `longjmp` out.
+// `verify` may be called from any thread, by several at once: those that a custom vault's
+// functions are called from, for `curve_tun_registry_verify` and `_answer`. It must not use the
+// connection or socket that is being served, nor let a C++ exception or a `longjmp` out.
 typedef struct {
     // `sizeof(curve_tun_registry_callbacks)`.
     size_t size;
-    // Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if it takes a while, and
-    // connections are to stop with a request (`curve_tun_connection_request`).
+    // Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
+    // it takes a while, and connections are to stop with a request
+    // (`curve_tun_connection_request`).
     uint32_t answers_later;
     // 0.
     uint32_t reserved;
-    // Whether the holder of this public key, which has proven to be that, may come in from this address to the server of
-    // this name (`listener` of `curve_tun_options`; an empty string if it has none). `*accepted` is
-    // 0; set it to 1 to let it in. Any other value, and any return value but `CURVE_TUN_OK`, is a registry that failed,
-    // and the client is refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    // Whether the holder of this public key, which has proven to be that, may come in from this
+    // address to the server of this name (`listener` of `curve_tun_options`; an empty string if it
+    // has none). `*accepted` is 0; set it to 1 to let it in. Any other value, and any return value
+    // but `CURVE_TUN_OK`, is a registry that failed, and the client is refused with
+    // `CURVE_TUN_ERR_REGISTRY_FAILED`.
     int32_t (*verify)(void *user_data,
                       const char *address,
                       const uint8_t *public_key,
                       const char *listener,
                       uint32_t *accepted);
-    // Called once, when nothing uses the registry any more, from the thread that ended the last user; may be NULL.
+    // Called once, when nothing uses the registry any more, from the thread that ended the last
+    // user; may be NULL.
     void (*free)(void *user_data);
 } curve_tun_registry_callbacks;
 
@@ -598,47 +644,51 @@ typedef struct {
 // Threads: any.
 CURVE_TUN_MUST_USE curve_tun_result curve_tun_registry_new(curve_tun_registry **registry);
 
-// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to each function as it is.
+// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to
+// each function as it is.
 //
-// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag that is none;
-// `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
+// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_custom(const curve_tun_registry_callbacks *callbacks,
                                            void *user_data,
                                            curve_tun_registry **registry);
 
-// Adds an entry: where the holder of a public key may come in from. Adding it again changes nothing. The next handshake
-// sees it.
+// Adds an entry: where the holder of a public key may come in from. Adding it again changes
+// nothing. The next handshake sees it.
 //
-// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. An
-// entry of a registry in a file is written to it; an entry `!` also to a file with a wrong line, of which nothing else
-// comes into force (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
-// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the errors of
-// `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`; `CURVE_TUN_ERR_PERMISSION_DENIED`
-// also if this user may neither write the file nor replace it by one that differs in nothing else, not in its access
-// control list either; and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
-// Threads: any. Blocks only for a file: as long as it takes to read and write it, and at most ten seconds for others who
-// write it.
+// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4,
+// `::/0` all of IPv6. An entry of a registry in a file is written to it; an entry `!` also to a
+// file with a wrong line, of which nothing else comes into force
+// (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
+// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the
+// errors of `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`;
+// `CURVE_TUN_ERR_PERMISSION_DENIED` also if this user may neither write the file nor replace it by
+// one that differs in nothing else, not in its access control list either; and
+// `CURVE_TUN_ERR_TIMEOUT` if another writer does not end. Threads: any. Blocks only for a file: as
+// long as it takes to read and write it, and at most ten seconds for others who write it.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_add(const curve_tun_registry *registry,
                                         const char *place,
                                         const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established connections stay.
+// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established
+// connections stay.
 //
-// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors of
-// `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
+// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors
+// of `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
 curve_tun_result curve_tun_registry_remove(const curve_tun_registry *registry,
                                            const char *place,
                                            const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
 // Gives a public key that may come in from an address: the least of them, taken as numbers.
 //
-// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there; `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network;
-// `CURVE_TUN_ERR_WRONG_STATE` for a custom registry; and for one in DNS `CURVE_TUN_ERR_NOT_VALIDATED`,
-// `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_REGISTRY_FAILED` and `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks only for a
-// file that has changed, as long as it takes to read it, and for DNS, at most for its timeout.
+// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there;
+// `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network; `CURVE_TUN_ERR_WRONG_STATE` for a custom
+// registry; and for one in DNS `CURVE_TUN_ERR_NOT_VALIDATED`, `CURVE_TUN_ERR_TIMEOUT`,
+// `CURVE_TUN_ERR_REGISTRY_FAILED` and `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks only for a file
+// that has changed, as long as it takes to read it, and for DNS, at most for its timeout.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
                                            const char *address,
@@ -646,10 +696,11 @@ curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
 
 // Asks whether the holder of a public key may come in from an address.
 //
-// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`), which is passed over. May
-// return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
-// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
-// does, for a file that has changed, and for DNS, at most for its timeout.
+// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`),
+// which is passed over. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
+// `CURVE_TUN_ERR_REGISTRY_FAILED` or `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell.
+// Threads: any. Blocks as long as a custom registry's function does, for a file that has changed,
+// and for DNS, at most for its timeout.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_verify(const curve_tun_registry *registry,
                                            const char *address,
@@ -663,7 +714,8 @@ void curve_tun_registry_free(curve_tun_registry *registry);
 
 // # Registries in a file and in DNS
 //
-// `docs/REGISTRIES.md` has the grammar of the file and the records in DNS, and says which registry to choose.
+// `docs/REGISTRIES.md` has the grammar of the file and the records in DNS, and says which registry
+// to choose.
 
 // Enough for the text of any problem with the zero after it.
 #define CURVE_TUN_PROBLEM_TEXT_SIZE 128
@@ -680,60 +732,66 @@ typedef struct {
     char text[CURVE_TUN_PROBLEM_TEXT_SIZE];
 } curve_tun_registry_problem;
 
-// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the default is wanted.
+// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the
+// default is wanted.
 typedef struct {
     // `sizeof(curve_tun_dns_options)`.
     size_t size;
-    // Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those that
-    // `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
+    // Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those
+    // that `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
     const char *servers;
-    // DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL for the keys of the root
-    // zone. One key of a zone, that which signs its keys, is enough.
+    // DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL
+    // for the keys of the root zone. One key of a zone, that which signs its keys, is enough.
     const char *trust_anchors;
-    // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
-    // come in.
+    // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
+    // server decides who may come in.
     uint32_t allow_unvalidated;
-    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for 5,000.
+    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for
+    // 5,000.
     uint32_t timeout_ms;
-    // Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of DNS come
-    // in. 0 for 300.
+    // Seconds for which an answer is held at most, however long its TTL: so long may a key that
+    // was taken out of DNS come in. 0 for 300.
     uint32_t ttl_max;
     // Names whose answers are held at most; 0 for 65,536.
     uint32_t cache_max;
 } curve_tun_dns_options;
 
-// Opens the registry in a file. Each decision looks whether the file has changed, and reads it anew if it has; a large
-// file that has changed is read by a request that is answered later. A file that has become unusable changes nothing:
-// `curve_tun_registry_file_problem` tells why.
+// Opens the registry in a file. Each decision looks whether the file has changed, and reads it
+// anew if it has; a large file that has changed is read by a request that is answered later. A
+// file that has become unusable changes nothing: `curve_tun_registry_file_problem` tells why.
 //
 // May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` tells where),
-// `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE` for more than 1 GiB,
-// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, and
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to what is no file. Threads: any. Blocks as long
-// as it takes to read the file.
+// `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE`
+// for more than 1 GiB, `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
+// `CURVE_TUN_ERR_IO`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to
+// what is no file. Threads: any. Blocks as long as it takes to read the file.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_open_file(const char *file,
                                               curve_tun_registry **registry);
 
-// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
+// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE`
+// the problem is filled in.
 //
-// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of
-// the struct's. Threads: any. Blocks as long as it takes to read the file.
+// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT`
+// for a size that is none of the struct's. Threads: any. Blocks as long as it takes to read the
+// file.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_file_check(const char *file,
                                                curve_tun_registry_problem *problem);
 
-// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the
-// problem is filled in.
+// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For
+// `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
 //
-// May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in a
-// file. Threads: any. Blocks if the file has changed, as long as it takes to read it.
+// May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a
+// registry that is not in a file. Threads: any. Blocks if the file has changed, as long as it
+// takes to read it.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_file_problem(const curve_tun_registry *registry,
                                                  curve_tun_registry_problem *problem);
 
-// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own: connections without I/O
-// stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
+// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own:
+// connections without I/O stop with a request, and `curve_tun_registry_answer` answers it.
+// `options` may be NULL for the defaults.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
@@ -747,7 +805,8 @@ curve_tun_result curve_tun_registry_open_dns(const char *zone,
 
 // # Servers
 //
-// A server is a vault, minute keys, a registry and limits, shared by all connections that it accepts.
+// A server is a vault, minute keys, a registry and limits, shared by all connections that it
+// accepts.
 
 // What became of a client's handshake.
 enum curve_tun_handshake_outcome
@@ -794,8 +853,9 @@ typedef struct {
 
 // Makes a server. It keeps the vault and the registry alive.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
+// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_TOO_MANY_THREADS`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_registry *registry,
@@ -828,33 +888,33 @@ curve_tun_result curve_tun_server_observe(const curve_tun_server *server,
                                           void *user_data,
                                           void (*free)(void *user_data));
 
-// Ends the caller's hold on a server; listeners and connections that were made with it keep it. The thread ends with
-// the last of them.
+// Ends the caller's hold on a server; listeners and connections that were made with it keep it.
+// The thread ends with the last of them.
 //
 // Threads: the last call on this pointer.
 void curve_tun_server_free(curve_tun_server *server);
 
 // # Requests
 //
-// A connection without I/O whose vault or registry answers later stops in its handshake with a request, and goes on with
-// the answer. Requests and answers are plain values: they may be copied, and handed to another thread or process.
-// Nothing in a request is secret.
+// A connection without I/O whose vault or registry answers later stops in its handshake with a
+// request, and goes on with the answer. Requests and answers are plain values: they may be copied,
+// and handed to another thread or process. Nothing in a request is secret.
 
-// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64 zeros; then seal `message`
-// with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and so the same shared key. Answer: `nonce`, and the
-// 144 bytes of the new box in `bytes`.
+// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64
+// zeros; then seal `message` with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and
+// so the same shared key. Answer: `nonce`, and the 144 bytes of the new box in `bytes`.
 #define CURVE_TUN_REQUEST_ANSWER_HELLO 1
 
-// Request to a client's vault: seal `message` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: `nonce`, and the 48 bytes of the new
-// box in `bytes`.
+// Request to a client's vault: seal `message` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: `nonce`, and
+// the 48 bytes of the new box in `bytes`.
 #define CURVE_TUN_REQUEST_SEAL_VOUCH 2
 
-// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: the 32 bytes that it holds in
-// `bytes`.
+// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: the 32 bytes
+// that it holds in `bytes`.
 #define CURVE_TUN_REQUEST_OPEN_VOUCH 3
 
-// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be that, come in from
-// `address` to the server of the name in `listener`? Answer: `accepted`.
+// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be
+// that, come in from `address` to the server of the name in `listener`? Answer: `accepted`.
 #define CURVE_TUN_REQUEST_VERIFY 4
 
 // The largest `sealed` of a request.
@@ -902,11 +962,13 @@ typedef struct {
 typedef struct {
     // `sizeof(curve_tun_answer)`.
     size_t size;
-    // The request's kind, so that an answer that comes late is not taken for one to a later request.
+    // The request's kind, so that an answer that comes late is not taken for one to a later
+    // request.
     uint32_t kind;
-    // `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with `CURVE_TUN_ERR_BAD_PACKET` (a box did
-    // not open), `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with
-    // `CURVE_TUN_ERR_VAULT_FAILED` or `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    // `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with
+    // `CURVE_TUN_ERR_BAD_PACKET` (a box did not open), `CURVE_TUN_ERR_WEAK_KEY`,
+    // `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with `CURVE_TUN_ERR_VAULT_FAILED` or
+    // `CURVE_TUN_ERR_REGISTRY_FAILED`.
     int32_t result;
     // Flag: whether the client may come in.
     uint32_t accepted;
@@ -920,9 +982,9 @@ typedef struct {
 
 // Has a vault answer a request to a vault: for a thread on which blocking is fine.
 //
-// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
-// size that is none of the struct's, or for a request that is none or is to a registry. Threads: any. Blocks as long as
-// a custom vault's functions do.
+// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+// is none or is to a registry. Threads: any. Blocks as long as a custom vault's functions do.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_answer(const curve_tun_vault *vault,
                                         const curve_tun_request *request,
@@ -930,9 +992,9 @@ curve_tun_result curve_tun_vault_answer(const curve_tun_vault *vault,
 
 // Has a registry answer a request to a registry: for a thread on which blocking is fine.
 //
-// Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
-// size that is none of the struct's, or for a request that is none or is to a vault. Threads: any. Blocks as long as a
-// custom registry's function does.
+// Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+// is none or is to a vault. Threads: any. Blocks as long as a custom registry's function does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
                                            const curve_tun_request *request,
@@ -940,14 +1002,16 @@ curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
 
 // # Connections without I/O
 //
-// For event loops and bindings: bytes in, bytes out, messages in, messages out. The program moves the bytes: what the
-// transport brought goes into `curve_tun_connection_read`, what `curve_tun_connection_write` gives goes onto the transport,
-// both in order. It calls `curve_tun_connection_tick` when that asks for it, answers requests if a vault or a registry
+// For event loops and bindings: bytes in, bytes out, messages in, messages out. The program moves
+// the bytes: what the transport brought goes into `curve_tun_connection_read`, what
+// `curve_tun_connection_write` gives goes onto the transport, both in order. It calls
+// `curve_tun_connection_tick` when that asks for it, answers requests if a vault or a registry
 // answers later, and says when the transport has ended.
 //
-// An error that ends the connection is returned once, by the call that met it; from then on calls return
-// `CURVE_TUN_ERR_CLOSED`, except that messages which came before can still be received. A function of a custom vault or
-// registry that uses the connection which is calling it gets `CURVE_TUN_ERR_WRONG_STATE`.
+// An error that ends the connection is returned once, by the call that met it; from then on calls
+// return `CURVE_TUN_ERR_CLOSED`, except that messages which came before can still be received. A
+// function of a custom vault or registry that uses the connection which is calling it gets
+// `CURVE_TUN_ERR_WRONG_STATE`.
 
 // Where a connection stands.
 enum curve_tun_state
@@ -977,37 +1041,42 @@ typedef int32_t curve_tun_state;
 // One end of a tunnel, whose bytes the program moves.
 typedef struct curve_tun_connection curve_tun_connection;
 
-// Makes a client's end: it will speak to the holder of the server's secret key, as the holder of the vault's. Its hello
-// waits to be written.
+// Makes a client's end: it will speak to the holder of the server's secret key, as the holder of
+// the vault's. Its hello waits to be written.
 //
-// May return `CURVE_TUN_ERR_WEAK_KEY` for a server's key of low order, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of
-// their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+// May return `CURVE_TUN_ERR_WEAK_KEY` for a server's key of low order,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
                                                  const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
                                                  const curve_tun_options *options,
                                                  curve_tun_connection **connection);
 
-// Makes a server's end for a client that came from an address, which the registry will be asked about. A link-local address
-// may have its scope after it, as `getnameinfo` writes it (`fe80::1%eth0`); it is passed over.
+// Makes a server's end for a client that came from an address, which the registry will be asked
+// about. A link-local address may have its scope after it, as `getnameinfo` writes it
+// (`fe80::1%eth0`); it is passed over.
 //
-// When as many handshakes are in flight as the server's options allow, of the source that has most the oldest gives way,
-// if it can (`curve_tun_connection_on_give_way`). May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way,
-// `CURVE_TUN_ERR_BAD_ADDRESS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
+// When as many handshakes are in flight as the server's options allow, of the source that has most
+// the oldest gives way, if it can (`curve_tun_connection_on_give_way`). May return
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way, `CURVE_TUN_ERR_BAD_ADDRESS`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
 // `give_way`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
-// Lets a server's handshake give way to another when as many are in flight as the server's options allow. It is then over,
-// which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `give_way` is called, once, with
-// `user_data`: from within the call that makes the newcomer's connection, on its thread. It is to have this connection's
-// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
-// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned; `user_data` must last until then.
+// Lets a server's handshake give way to another when as many are in flight as the server's options
+// allow. It is then over, which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES`
+// once, and `give_way` is called, once, with `user_data`: from within the call that makes the
+// newcomer's connection, on its thread. It is to have this connection's driver end it, which a
+// `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
+// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned;
+// `user_data` must last until then.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake; `CURVE_TUN_ERR_FORKED`. Threads:
-// one at a time.
+// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake;
+// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_on_give_way(curve_tun_connection *connection,
                                                   void (*give_way)(void *user_data),
@@ -1018,35 +1087,39 @@ curve_tun_result curve_tun_connection_on_give_way(curve_tun_connection *connecti
 // `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
 curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
 
-// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
+// Gives the peer's long-term public key, which it has proven: from connected on, also when closed
+// after that.
 //
 // May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
 curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
                                                uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
-// which to call again at the latest; -1 if only other calls can change that.
+// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and
+// gives the time at which to call again at the latest; -1 if only other calls can change that.
 //
-// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
-// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-// (the handshake was not over in time) and `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the
-// connection is closed; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
+// The handshake's time runs from the first call. Call it when the connection is made, when that
+// time has come, and when the handshake is over: an established connection gives idle buffers back
+// by it. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time) and
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the connection is closed;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
                                            int64_t now_ms,
                                            int64_t *next_deadline_ms);
 
-// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
-// came can still be received.
+// Says that the transport has come to its end in order: the peer closed its side. The connection
+// is closed; messages that came can still be received.
 //
-// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails;
-// or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one that has given way. Threads: one at a time.
+// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a
+// client whose hello was answered by the end alone, which is what a server does that cannot open
+// it, having another key, or a vault that fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
+// that has given way. Threads: one at a time.
 curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
 
-// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
-// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
+// Closes the connection, for a program that is done with it or whose transport broke: secrets are
+// wiped, and bytes for the transport dropped. Messages that came can still be received. Closing
+// again does nothing, nor does closing NULL.
 //
 // Threads: one at a time.
 void curve_tun_connection_close(curve_tun_connection *connection);
@@ -1060,11 +1133,12 @@ void curve_tun_connection_free(curve_tun_connection *connection);
 
 // Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 //
-// It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
-// A length of 0 does nothing. May return, once, what ended the connection: `CURVE_TUN_ERR_BAD_PACKET`,
-// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
-// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
-// `CURVE_TUN_ERR_TIMEOUT` of a custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+// It takes fewer than all at the receive high-water mark; the rest is to be given again once
+// messages have been received. A length of 0 does nothing. May return, once, what ended the
+// connection: `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_WRONG_SERVER_KEY`,
+// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
+// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TIMEOUT` of a
+// custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_read(curve_tun_connection *connection,
                                            const uint8_t *bytes,
@@ -1074,8 +1148,8 @@ curve_tun_result curve_tun_connection_read(curve_tun_connection *connection,
 // Gives room of `*len` bytes into which the transport may be read directly, to save a copy; then
 // `curve_tun_connection_filled`. It belongs to the connection and lasts until the next call on it.
 //
-// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a
-// time.
+// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`,
+// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_room(curve_tun_connection *connection,
                                            uint8_t **bytes,
@@ -1083,19 +1157,21 @@ curve_tun_result curve_tun_connection_room(curve_tun_connection *connection,
 
 // Says that the first `count` bytes of the room have been filled. A count of 0 does nothing.
 //
-// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the last call on this
-// connection was `curve_tun_connection_room` and offered as much. Threads: one at a time.
+// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the
+// last call on this connection was `curve_tun_connection_room` and offered as much. Threads: one
+// at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_filled(curve_tun_connection *connection,
                                              size_t count);
 
-// Whether the connection takes bytes from the transport now: not at the receive high-water mark, nor when closed.
+// Whether the connection takes bytes from the transport now: not at the receive high-water mark,
+// nor when closed.
 //
 // false for NULL. Threads: one at a time.
 bool curve_tun_connection_wants_read(const curve_tun_connection *connection);
 
-// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto the transport, in
-// order. 0 means that there are none.
+// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto
+// the transport, in order. 0 means that there are none.
 //
 // May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
@@ -1104,22 +1180,23 @@ curve_tun_result curve_tun_connection_write(curve_tun_connection *connection,
                                             size_t capacity,
                                             size_t *written);
 
-// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written` says how many of them
-// the transport took. They belong to the connection and last until the next call on it.
+// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written`
+// says how many of them the transport took. They belong to the connection and last until the next
+// call on it.
 //
-// May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none, `CURVE_TUN_ERR_FORKED`. Threads: one at a
-// time.
+// May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none,
+// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
                                               const uint8_t **bytes,
                                               size_t *len);
 
-// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
-// nothing.
+// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending`
+// gives. A count of 0 does nothing.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
-curve_tun_result curve_tun_connection_written(curve_tun_connection *connection,
-                                              size_t count);
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection.
+// Threads: one at a time.
+curve_tun_result curve_tun_connection_written(curve_tun_connection *connection, size_t count);
 
 // Whether there are bytes for the transport.
 //
@@ -1128,10 +1205,11 @@ bool curve_tun_connection_wants_write(const curve_tun_connection *connection);
 
 // Seals a message of `len` bytes for the peer, into the bytes for the transport.
 //
-// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK` at the send high-water
-// mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent, and the connection stays as it is.
-// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the bytes that it has for the transport remain.
-// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK`
+// at the send high-water mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent,
+// and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the
+// bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
+// Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_send(curve_tun_connection *connection,
                                            const uint8_t *message,
@@ -1139,27 +1217,30 @@ curve_tun_result curve_tun_connection_send(curve_tun_connection *connection,
 
 // Takes the message that has waited longest into `buffer`, and gives its length in `*len`.
 //
-// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
-// `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there will be none, `CURVE_TUN_ERR_FORKED`.
-// Threads: one at a time.
+// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
+// `capacity`: it stays. `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED`
+// if there will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
                                            uint8_t *buffer,
                                            size_t capacity,
                                            size_t *len);
 
-// Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
+// Gives what the connection asks of a vault or a registry that answers later. `request->size` must
+// be set.
 //
-// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
-// struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
+// a size that is none of the struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
                                               curve_tun_request *request);
 
-// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be set.
+// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be
+// set.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for an answer to another kind
-// of request, for a size that is none of the struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
+// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
+// an answer to another kind of request, for a size that is none of the struct's or a flag that is
+// none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
 // Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
@@ -1167,15 +1248,18 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 
 // # Sockets
 //
-// Blocking TCP. On one socket one thread may send while another receives; two that send, or two that receive, take turns.
-// `curve_tun_shutdown` from a further thread wakes them all. No call here raises SIGPIPE, and a signal cuts no wait short.
+// Blocking TCP. On one socket one thread may send while another receives; two that send, or two
+// that receive, take turns. `curve_tun_shutdown` from a further thread wakes them all. No call
+// here raises SIGPIPE, and a signal cuts no wait short.
 //
-// An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
-// after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
-// thread that runs the handshake, one with it on threads of this library's, 256 at most for each.
+// An error that ends a socket is returned once, by the call that met it; from then on calls return
+// `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
+// registry without `answers_later` is called on the thread that runs the handshake, one with it on
+// threads of this library's, 256 at most for each.
 //
-// Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays away from it
-// longer than the handshake's time in the options loses clients. What loops make of a result:
+// Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays
+// away from it longer than the handshake's time in the options loses clients. What loops make of a
+// result:
 //
 // | result | a loop that accepts | a client that connects |
 // | --- | --- | --- |
@@ -1189,11 +1273,12 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
 // | others | ends | ends |
 //
-// A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
-// after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not
-// let in learns that by its first `curve_tun_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the
-// server goes away. A server whose vault is out for a while looks like one with another key
-// (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a server that has another key nothing.
+// A loop that accepts needs no pause of its own: when the system gives no connection, the listener
+// asks it again after 100 milliseconds. A server asks its registry when the client has its tunnel
+// already: a client that is not let in learns that by its first `curve_tun_recv`, which returns
+// `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is out for a
+// while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a
+// server that has another key nothing.
 
 // A TCP port at which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;
@@ -1209,8 +1294,8 @@ typedef struct {
     size_t len;
 } curve_tun_message;
 
-// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's secret key. All addresses of
-// a name are tried, slow ones side by side.
+// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's
+// secret key. All addresses of a name are tried, slow ones side by side.
 //
 // May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
 // `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
@@ -1231,8 +1316,8 @@ curve_tun_result curve_tun_connect(const char *host,
                                    int64_t timeout_ms,
                                    curve_tun_socket **socket);
 
-// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one. `"::"` takes IPv4
-// connections too. The listener keeps the server alive.
+// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one.
+// `"::"` takes IPv4 connections too. The listener keeps the server alive.
 //
 // May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
 // `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
@@ -1249,19 +1334,21 @@ curve_tun_result curve_tun_listen(const char *host,
 // 0 for NULL. Threads: any.
 uint16_t curve_tun_listener_port(const curve_tun_listener *listener);
 
-// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`, `[2001:db8::7]:4000` or
-// `[fe80::7%eth0]:4000`.
+// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`,
+// `[2001:db8::7]:4000` or `[fe80::7%eth0]:4000`.
 //
-// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
+// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
+// any.
 curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
                                             char *buffer,
                                             size_t capacity);
 
-// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's to run, on a thread of
-// its own if others are not to wait for it. A client that has left already is closed and not given. When as many
-// handshakes are in flight as the server's options allow, of the source that has most the oldest gives way to a new
-// client: its socket is closed. The next call then waits until that socket is freed by `curve_tun_close`, at most 100 ms,
-// so that a flood leaves no more sockets than there may be handshakes.
+// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's
+// to run, on a thread of its own if others are not to wait for it. A client that has left already
+// is closed and not given. When as many handshakes are in flight as the server's options allow, of
+// the source that has most the oldest gives way to a new client: its socket is closed. The next
+// call then waits until that socket is freed by `curve_tun_close`, at most 100 ms, so that a flood
+// leaves no more sockets than there may be handshakes.
 //
 // Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn.
 // May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_NO_BUFFERS`
@@ -1275,22 +1362,23 @@ curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
 
 // Runs the handshake of a socket that `curve_tun_transport_accept` gave.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
-// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
-// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another,
-// `CURVE_TUN_ERR_CLOSED` if the client has left, or the socket or its listener was shut down: the socket is closed.
-// Threads: any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed
-// since the accept; also while the vault or the registry is asked, it returns as soon as the handshake is over.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_handshake(const curve_tun_socket *socket,
-                                     int64_t timeout_ms);
+// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
+// `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
+// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another, `CURVE_TUN_ERR_CLOSED` if
+// the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
+// any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
+// options has passed since the accept; also while the vault or the registry is asked, it returns
+// as soon as the handshake is over.
+CURVE_TUN_MUST_USE curve_tun_result curve_tun_handshake(const curve_tun_socket *socket, int64_t timeout_ms);
 
-// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a silent client keeps nobody
-// waiting. A client that fails its handshake is closed and not given; when as many are in flight as the server's options
-// allow, of the source that has most the oldest gives way to a new client.
+// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
+// silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
+// when as many are in flight as the server's options allow, of the source that has most the oldest
+// gives way to a new client.
 //
-// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks
-// until there is a client, at most for `timeout_ms`.
+// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`.
+// Threads: any. Blocks until there is a client, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_accept(const curve_tun_listener *listener,
                                   int64_t timeout_ms,
@@ -1298,11 +1386,12 @@ curve_tun_result curve_tun_accept(const curve_tun_listener *listener,
 
 // Sends one message of `len` bytes.
 //
-// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and `CURVE_TUN_ERR_WRONG_STATE` before the handshake:
-// nothing is sent and the socket stays usable. `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is
-// closed, since half a packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
-// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
-// operating system has taken all of it, at most for `timeout_ms`.
+// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and
+// `CURVE_TUN_ERR_WRONG_STATE` before the handshake: nothing is sent and the socket stays usable.
+// `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is closed, since half a
+// packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
+// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
+// Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_send(const curve_tun_socket *socket,
                                 const uint8_t *message,
@@ -1311,8 +1400,9 @@ curve_tun_result curve_tun_send(const curve_tun_socket *socket,
 
 // Sends `count` messages, in order, in as few system calls as they need.
 //
-// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and `CURVE_TUN_ERR_NULL` if one of
-// them is NULL with a length, and then none is sent. Threads: any. Blocks as `curve_tun_send`.
+// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
+// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
+// Blocks as `curve_tun_send`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_send_many(const curve_tun_socket *socket,
                                      const curve_tun_message *messages,
@@ -1321,10 +1411,11 @@ curve_tun_result curve_tun_send_many(const curve_tun_socket *socket,
 
 // Receives one message into `buffer`, and gives its length in `*len`.
 //
-// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
-// `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_BAD_PACKET`,
-// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any.
-// Blocks until there is a message, at most for `timeout_ms`.
+// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
+// `capacity`: it stays. `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE`
+// before the handshake. `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket
+// is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a
+// message, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_recv(const curve_tun_socket *socket,
                                 uint8_t *buffer,
@@ -1334,55 +1425,57 @@ curve_tun_result curve_tun_recv(const curve_tun_socket *socket,
 
 // Gives the peer's long-term public key, which it has proven.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that failed,
-// `CURVE_TUN_ERR_FORKED`. Threads: any.
+// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that
+// failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
 curve_tun_result curve_tun_peer_key(const curve_tun_socket *socket, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`. An IPv4 peer of an
-// IPv6 socket is an IPv4 peer. A link-local address has its interface after it: `[fe80::7%eth0]:4000`.
+// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or
+// `[2001:db8::7]:4000`. An IPv4 peer of an IPv6 socket is an IPv4 peer. A link-local address has
+// its interface after it: `[fe80::7%eth0]:4000`.
 //
-// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
-curve_tun_result curve_tun_peer_address(const curve_tun_socket *socket,
-                                        char *buffer,
-                                        size_t capacity);
+// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
+// any.
+curve_tun_result curve_tun_peer_address(const curve_tun_socket *socket, char *buffer, size_t capacity);
 
-// The socket's file descriptor, to be waited for beside others: never to be read, written or closed. A message may wait
-// although it is not readable: poll only after `curve_tun_recv` with a timeout of 0 has returned
-// `CURVE_TUN_ERR_TIMEOUT`.
+// The socket's file descriptor, to be waited for beside others: never to be read, written or
+// closed. A message may wait although it is not readable: poll only after `curve_tun_recv` with a
+// timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
 //
 // -1 for NULL. Threads: any.
 int curve_tun_fd(const curve_tun_socket *socket);
 
-// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that came can still be
-// received. The socket has yet to be closed.
+// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
+// came can still be received. The socket has yet to be closed.
 //
 // Nothing is done for NULL. Threads: any.
 void curve_tun_shutdown(const curve_tun_socket *socket);
 
 // Closes a socket, and ends it. What was sent still arrives if the peer reads on.
 //
-// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it down, wait for the threads,
-// then close it. Returns at once.
+// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
+// down, wait for the threads, then close it. Returns at once.
 void curve_tun_close(curve_tun_socket *socket);
 
-// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`, and handshakes that are not
-// done end, also those of `curve_tun_handshake`. The listener has yet to be closed.
+// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
+// and handshakes that are not done end, also those of `curve_tun_handshake`. The listener has yet
+// to be closed.
 //
 // Nothing is done for NULL. Threads: any.
 void curve_tun_listener_shutdown(const curve_tun_listener *listener);
 
-// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are closed. Sockets that it
-// gave stay.
+// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are
+// closed. Sockets that it gave stay.
 //
-// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it down, wait for the
-// threads, then close it.
+// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it
+// down, wait for the threads, then close it.
 void curve_tun_listener_close(curve_tun_listener *listener);
 
 // # Servers that are known
 //
-// The wire never brings a server's key to a client: the client has it beforehand, from its user, from a file or from DNS.
-// Trust on first use adds memory: a key once used for a name is the only one that is taken for it from then on. What is
-// remembered is in a registry file, in entries of the form `[host]:port key`.
+// The wire never brings a server's key to a client: the client has it beforehand, from its user,
+// from a file or from DNS. Trust on first use adds memory: a key once used for a name is the only
+// one that is taken for it from then on. What is remembered is in a registry file, in entries of
+// the form `[host]:port key`.
 //
 // Which key is trusted is decided in one way, here as in Rust and Erlang. The key that is given
 // counts, else those that a registry has for the name, in turn. Known servers pass over a key that
@@ -1438,21 +1531,22 @@ typedef struct {
 
 // Opens the servers known in a registry file; a file that is not there is made, empty.
 //
-// May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`. Threads: any. Blocks as long as it
-// takes to read the file.
+// May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`.
+// Threads: any. Blocks as long as it takes to read the file.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_known_servers_open(const char *file,
                                               curve_tun_known_servers **known);
 
 // Whether a public key may be used for a server: before a connection is made.
 //
-// Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no key is known for it, and the
-// program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is known by another key, which is then written to
-// `known_public_key`: only the user can tell whether the server was given a new one or someone is in its place;
-// `CURVE_TUN_ERR_KEY_DENIED` if the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
+// Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no
+// key is known for it, and the program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is
+// known by another key, which is then written to `known_public_key`: only the user can tell
+// whether the server was given a new one or someone is in its place; `CURVE_TUN_ERR_KEY_DENIED` if
+// the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
 // address or name, and for port 0; and, since a change would not be seen, the errors of
-// `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the file has changed, as long
-// as it takes to read it.
+// `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the
+// file has changed, as long as it takes to read it.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_known_servers_check(const curve_tun_known_servers *known,
                                                const char *host,
@@ -1460,13 +1554,14 @@ curve_tun_result curve_tun_known_servers_check(const curve_tun_known_servers *kn
                                                const uint8_t public_key[CURVE_TUN_KEY_BYTES],
                                                uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
 
-// Writes down that a server is known by a public key: for programs with connections of their own, once they are
-// connected. `curve_tun_connect_known` does it by itself.
+// Writes down that a server is known by a public key: for programs with connections of their own,
+// once they are connected. `curve_tun_connect_known` does it by itself.
 //
 // Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
 // written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
 // return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host
-// that is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
+// that is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add`
+// does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers *known,
                                                   const char *host,
@@ -1499,18 +1594,21 @@ curve_tun_result curve_tun_connect_trusted(const char *host,
                                            curve_tun_trust_outcome *outcome,
                                            curve_tun_socket **socket);
 
-// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing is sent before that is
-// clear. Of a server that is not known, `first_use` decides, one of `CURVE_TUN_FIRST_USE_…`.
+// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing
+// is sent before that is clear. Of a server that is not known, `first_use` decides, one of
+// `CURVE_TUN_FIRST_USE_…`.
 //
 // Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to
-// `known_public_key`; another program may have remembered it meanwhile.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED`
+// the known key is written to `known_public_key`; another program may have remembered it
+// meanwhile.
 //
-// A key that was to be remembered and cannot be written down costs the memory and not the tunnel, since the server has
-// proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes why to `remembered`, an error of
-// `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The next use of that server is a first use again. Else, with
-// `CURVE_TUN_OK` returned, `remembered` is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and
-// write the file: for other writers at most ten seconds more.
+// A key that was to be remembered and cannot be written down costs the memory and not the tunnel,
+// since the server has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes
+// why to `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The
+// next use of that server is a first use again. Else, with `CURVE_TUN_OK` returned, `remembered`
+// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the
+// file: for other writers at most ten seconds more.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connect_known(const char *host,
                                          uint16_t port,
@@ -1524,13 +1622,14 @@ curve_tun_result curve_tun_connect_known(const char *host,
                                          curve_tun_result *remembered,
                                          curve_tun_socket **socket);
 
-// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or in DNS knows for the host
-// and port. If it knows several, they are tried in turn.
+// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or
+// in DNS knows for the host and port. If it knows several, they are tried in turn.
 //
-// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a
-// file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no address or name, and for port 0;
-// `CURVE_TUN_ERR_NOT_VALIDATED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of
-// `curve_tun_connect`. Threads: any. Blocks until connected, at most for `timeout_ms`.
+// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a
+// registry that is neither in a file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
+// is no address or name, and for port 0; `CURVE_TUN_ERR_NOT_VALIDATED`,
+// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of `curve_tun_connect`.
+// Threads: any. Blocks until connected, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connect_by_name(const char *host,
                                            uint16_t port,

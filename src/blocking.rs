@@ -1,11 +1,12 @@
-//! Threads that ask vaults and registries which take their time: a pool for each of these, no larger than what it works on
-//! at once, so that one that hangs keeps few threads and holds up nobody else.
+//! Threads that ask vaults and registries which take their time: a pool for each of these, no
+//! larger than what it works on at once, so that one that hangs keeps few threads and holds up
+//! nobody else.
 //!
-//! The sources for which there are tasks take turns, one task each, so that those of one address do not stand
-//! before everybody's. A task whose handshake has ended is not put any more; a call that has begun cannot be ended,
-//! and counts against its source: with half of the pool in calls that nobody waits for, a source has no turn. So what
-//! waits is no more than the handshakes in flight, and whoever has his handshakes end early keeps no more than half of
-//! the pool from others.
+//! The sources for which there are tasks take turns, one task each, so that those of one address do
+//! not stand before everybody's. A task whose handshake has ended is not put any more; a call that
+//! has begun cannot be ended, and counts against its source: with half of the pool in calls that
+//! nobody waits for, a source has no turn. So what waits is no more than the handshakes in flight,
+//! and whoever has his handshakes end early keeps no more than half of the pool from others.
 
 use crate::connection::Source;
 use crate::contain::contain;
@@ -18,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Whom a task is for. Those of this process's own clients, which trust each other, are all for `None`.
+/// Whom a task is for. Those of this process's own clients, which trust each other, are all for
+/// `None`.
 type For = Option<Source>;
 
 /// What there is to do for one source.
@@ -79,8 +81,8 @@ impl Pool {
         self.threads < self.at_once && self.next().is_some()
     }
 
-    /// Takes the next task: its call begins. Its source goes to the end of those that take turns, and again when the
-    /// call has ended: whoever came meanwhile stands before its next task.
+    /// Takes the next task: its call begins. Its source goes to the end of those that take turns,
+    /// and again when the call has ended: whoever came meanwhile stands before its next task.
     fn begin(&mut self) -> Option<(u64, For, Task)> {
         let source = self.next()?;
         let number = *self.queues.get(&source)?.waiting.first_key_value()?.0;
@@ -127,13 +129,16 @@ impl Pool {
     }
 }
 
-/// Pools by the address of whom they ask, which the tasks hold: as long as there is one, nobody else has it.
+/// Pools by the address of whom they ask, which the tasks hold: as long as there is one, nobody
+/// else has it.
 type Pools = BTreeMap<usize, Pool>;
 
-/// Each fork within another has the next of these: in its parent's, a thread that is not there may hold the lock.
+/// Each fork within another has the next of these: in its parent's, a thread that is not there may
+/// hold the lock.
 static POOLS: [Mutex<Pools>; 8] = [const { Mutex::new(Pools::new()) }; 8];
 
-/// Does something with a pool, which is there as long as it has threads; and it has some while a task waits.
+/// Does something with a pool, which is there as long as it has threads; and it has some while a
+/// task waits.
 fn with_pool<R>(whom: usize, act: impl FnOnce(&mut Pool) -> R) -> R {
     let table = &POOLS[ForkGuard::here().generation() % POOLS.len()];
     let mut pools = table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,15 +150,16 @@ fn with_pool<R>(whom: usize, act: impl FnOnce(&mut Pool) -> R) -> R {
     done
 }
 
-/// A task that was asked. When this is dropped it is not put any more, if it still waits for its turn.
+/// A task that was asked. When this is dropped it is not put any more, if it still waits for its
+/// turn.
 pub(crate) struct TaskHandle {
     whom: usize,
     number: u64,
     source: For,
 }
 
-/// Has a task put to a vault or a registry, which the task must hold, and which works on so many at once.
-/// `source` is the client that it is asked for; `None` asks for a client of our own.
+/// Has a task put to a vault or a registry, which the task must hold, and which works on so many at
+/// once. `source` is the client that it is asked for; `None` asks for a client of our own.
 ///
 /// # Errors
 /// `TooManyThreads` if there cannot be a thread, and there is none that will come to it.
@@ -212,7 +218,8 @@ fn work(whom: usize) {
 impl Drop for TaskHandle {
     fn drop(&mut self) {
         let taken_back = with_pool(self.whom, |pool| pool.abandon(self.number, self.source));
-        // What frees a vault with its last task is the host's, and not to be called with the lock held.
+        // What frees a vault with its last task is the host's, and not to be called with the lock
+        // held.
         drop(taken_back);
     }
 }

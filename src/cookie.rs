@@ -7,7 +7,8 @@ use crate::protocol::packet::{Cookie, take};
 use crate::protocol::server::CookieSecrets;
 use std::sync::{PoisonError, RwLock};
 
-/// How long a minute key is current, and how long it is accepted after that: 60,000 milliseconds each.
+/// How long a minute key is current, and how long it is accepted after that: 60,000 milliseconds
+/// each.
 pub const MINUTE_MS: u64 = 60_000;
 
 struct Keys {
@@ -33,7 +34,8 @@ impl MinuteKeys {
     /// Rotates what is due at `now_ms`; gives the time of the next rotation.
     ///
     /// # Errors
-    /// `OutOfMemory` if a new key cannot be had; the current one then stays current, the previous one is wiped.
+    /// `OutOfMemory` if a new key cannot be had; the current one then stays current, the previous
+    /// one is wiped.
     pub(crate) fn tick(&self, now_ms: u64) -> Result<u64> {
         if now_ms.saturating_sub(self.read().since) >= MINUTE_MS {
             let new = MinuteKey::generate();

@@ -1,38 +1,42 @@
 %%% @doc Message-oriented tunnels over TCP, secured by Curve25519 in the manner of CurveCP.
 %%%
-%%% Both ends prove their long-term keys to each other; messages of 0 to 65,503 bytes arrive whole, in order, once. The
-%%% calls are those of `gen_tcp' and `ssl' as far as they go.
+%%% Both ends prove their long-term keys to each other; messages of 0 to 65,503 bytes arrive whole,
+%%% in order, once. The calls are those of `gen_tcp' and `ssl' as far as they go.
 %%%
-%%% A process, the <em>controller</em>, owns each socket: at first the one that connected or accepted. When it dies the
-%%% connection closes. In the active modes it gets
+%%% A process, the <em>controller</em>, owns each socket: at first the one that connected or
+%%% accepted. When it dies the connection closes. In the active modes it gets
 %%% <ul>
 %%% <li>`{curve_tun, Socket, Message}' for each message,</li>
 %%% <li>`{curve_tun_passive, Socket}' when a count that was set by `{active, N}' is used up,</li>
-%%% <li>`{curve_tun_error, Socket, Reason}' when the connection ends otherwise than by the peer's closing it, and after
-%%% it</li>
+%%% <li>`{curve_tun_error, Socket, Reason}' when the connection ends otherwise than by the peer's
+%%% closing it, and after it</li>
 %%% <li>`{curve_tun_closed, Socket}', once, after the last message.</li>
-%%% </ul>
-%%% In the passive mode {@link recv/2} tells the reason, once, after the last message; from then on everything says
-%%% `{error, closed}'. Either way {@link connection_information/1} has it afterwards. Reasons are:
+%%% </ul> In the passive mode {@link recv/2} tells the reason, once, after the last message; from
+%%% then on everything says `{error, closed}'. Either way {@link connection_information/1} has it
+%%% afterwards. Reasons are:
 %%% <ul>
-%%% <li>`closed': the peer has closed, or its system did it for a process that ended, also by a kill;</li>
-%%% <li>`econnreset': the peer has reset the transport, as its system does for a process that ends with something unread;
-%%% `etimedout' and the like of `inet:posix()': the transport has failed;</li>
-%%% <li>`bad_packet': what came was forged, replayed or broken; `counter_exhausted': one side has sent all the messages that
-%%% it may;</li>
-%%% <li>`send_timeout': the peer has not read for as long as the socket's option of this name says;</li>
+%%% <li>`closed': the peer has closed, or its system did it for a process that ended, also by a
+%%% kill;</li>
+%%% <li>`econnreset': the peer has reset the transport, as its system does for a process that ends
+%%% with something unread; `etimedout' and the like of `inet:posix()': the transport has
+%%% failed;</li>
+%%% <li>`bad_packet': what came was forged, replayed or broken; `counter_exhausted': one side has
+%%% sent all the messages that it may;</li>
+%%% <li>`send_timeout': the peer has not read for as long as the socket's option of this name
+%%% says;</li>
 %%% <li>`crashed' or `internal': a fault of this application, which its log tells more of.</li>
-%%% </ul>
-%%% Timeouts are milliseconds, at most 4,294,967,295, or `infinity'. Any process may send and receive; calls on a closed socket
-%%% say `{error, closed}'.
+%%% </ul> Timeouts are milliseconds, at most 4,294,967,295, or `infinity'. Any process may send and
+%%% receive; calls on a closed socket say `{error, closed}'.
 %%%
-%%% An argument of the wrong kind is `{error, badarg}', and options that cannot be used are `{error, {bad_option, Option}}' with
-%%% the first of them, or `{error, {missing_option, Name}}'; nothing is done then, and nothing is left behind. While the
-%%% application does not run, what opens a socket says `{error, {not_started, curve_tun}}'.
+%%% An argument of the wrong kind is `{error, badarg}', and options that cannot be used are `{error,
+%%% {bad_option, Option}}' with the first of them, or `{error, {missing_option, Name}}'; nothing is
+%%% done then, and nothing is left behind. While the application does not run, what opens a socket
+%%% says `{error, {not_started, curve_tun}}'.
 %%%
-%%% A process on another node may have a socket or a listener and call everything here with it, except {@link handshake/3} with
-%%% a socket of `gen_tcp': it is asked on its own node, and the time of a call runs there. When the connection between the nodes
-%%% is lost, calls say `{error, closed}', and a controller on the other node counts as gone.
+%%% A process on another node may have a socket or a listener and call everything here with it,
+%%% except {@link handshake/3} with a socket of `gen_tcp': it is asked on its own node, and the time
+%%% of a call runs there. When the connection between the nodes is lost, calls say `{error,
+%%% closed}', and a controller on the other node counts as gone.
 %%% @end
 -module(curve_tun).
 
@@ -52,15 +56,17 @@
 -type public_key() :: <<_:256>>.
 %% A public key: 32 bytes.
 -type active() :: boolean() | once | -32768..32767.
-%% How messages reach the controller, as with `gen_tcp'. `false' is the default. With `true' nothing bounds the controller's
-%% mailbox but memory: a peer that sends faster than the controller takes fills it. With `once' and a number no more than so
-%% many wait there, `receive_high_water' bytes here, and beyond that the peer is made to wait.
+%% How messages reach the controller, as with `gen_tcp'. `false' is the default. With `true' nothing
+%% bounds the controller's mailbox but memory: a peer that sends faster than the controller takes
+%% fills it. With `once' and a number no more than so many wait there, `receive_high_water' bytes
+%% here, and beyond that the peer is made to wait.
 -type first_use() ::
     refuse | once | remember
   | fun((Host :: binary(), inet:port_number(), public_key()) -> refuse | once | remember).
-%% What becomes of a server of which no key is known, when this one is offered: it is not connected to, or this once, or
-%% its key is remembered, once it has proven to hold the secret. A function may ask its user, for as long as `connect' may
-%% take; one that crashes, hangs or says anything else refuses.
+%% What becomes of a server of which no key is known, when this one is offered: it is not connected
+%% to, or this once, or its key is remembered, once it has proven to hold the secret. A function may
+%% ask its user, for as long as `connect' may take; one that crashes, hangs or says anything else
+%% refuses.
 -type option() ::
     {key, public_key()}
   | {vault, module()}
@@ -75,25 +81,30 @@
   | {handshakes_max, pos_integer()}
   | {handshakes_per_source, pos_integer() | infinity}
   | gen_tcp:option() | gen_tcp:connect_option() | gen_tcp:listen_option().
-%% `key': the server's public key; without it `connect' takes those that the registry knows. `vault' and `registry':
-%% providers other than the first ones of the application's environment. `known_servers': for `connect', the registry
-%% file of the servers that this client knows, made if it is not there; a server is then taken by no other key than a
-%% known one, and `first_use', `refuse' when not given, decides of the others. `listener': for `listen', a name that the
-%% registry is told of each client, at most 255 bytes without control characters. `handshake_timeout': from TCP
-%% connected, or accepted, to the end of the handshake; 10,000 when not given. `receive_high_water': bytes of messages
-%% that wait for a receiver, above which nothing more is read from the peer; 262,144 when not given. What has been read by
-%% then comes on top: 8 reads of `buffer' bytes at most. `handshakes_max':
-%% handshakes that a listener has in flight at most, 1,024 when not given; `handshakes_per_source': how many of these
-%% one source may have, an IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of
-%% the source that has most the oldest gives way. `buffer': bytes of one read of the socket at most, 131,072 when not
-%% given; a socket that has little to read has less. All others go to `gen_tcp'; not given, `nodelay' and `keepalive'
-%% are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a listener's `backlog' 4,096.
+%% `key': the server's public key; without it `connect' takes those that the registry knows. `vault'
+%% and `registry': providers other than the first ones of the application's environment.
+%% `known_servers': for `connect', the registry file of the servers that this client knows, made if
+%% it is not there; a server is then taken by no other key than a known one, and `first_use',
+%% `refuse' when not given, decides of the others. `listener': for `listen', a name that the
+%% registry is told of each client, at most 255 bytes without control characters.
+%% `handshake_timeout': from TCP connected, or accepted, to the end of the handshake; 10,000 when
+%% not given. `receive_high_water': bytes of messages that wait for a receiver, above which nothing
+%% more is read from the peer; 262,144 when not given. What has been read by then comes on top: 8
+%% reads of `buffer' bytes at most. `handshakes_max': handshakes that a listener has in flight at
+%% most, 1,024 when not given; `handshakes_per_source': how many of these one source may have, an
+%% IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of the
+%% source that has most the oldest gives way. `buffer': bytes of one read of the socket at most,
+%% 131,072 when not given; a socket that has little to read has less. All others go to `gen_tcp';
+%% not given, `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout'
+%% 5,000, and a listener's `backlog' 4,096.
 %%
-%% What means nothing at an end is refused there: `key', `known_servers' and `first_use' at a listener; `listener',
-%% `handshakes_max' and `handshakes_per_source' at a client; of `gen_tcp''s, values of `packet' other than `raw' and 0, `list',
-%% addresses of Unix sockets, and `{inet_backend, socket}'.
+%% What means nothing at an end is refused there: `key', `known_servers' and `first_use' at a
+%% listener; `listener', `handshakes_max' and `handshakes_per_source' at a client; of `gen_tcp''s,
+%% values of `packet' other than `raw' and 0, `list', addresses of Unix sockets, and `{inet_backend,
+%% socket}'.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
-%% What is wrong with the options: one that has to be there, or the first that cannot be used, as it was given.
+%% What is wrong with the options: one that has to be there, or the first that cannot be used, as it
+%% was given.
 -type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
                 | {not_started, curve_tun}.
 
@@ -112,23 +123,27 @@
 connect(Host, Port, Options) ->
     connect(Host, Port, Options, infinity).
 
-%% @doc Connects to the holder of `{key, PublicKey}' at a host and does the handshake, both within the timeout.
+%% @doc Connects to the holder of `{key, PublicKey}' at a host and does the handshake, both within
+%% the timeout.
 %%
-%% Without `key' the registry says which keys the server at this host and port has (`curve_tun_registry:server_keys/2'),
-%% and they are tried in turn, each on a connection of its own. `{error, not_found}' when it knows none, `not_validated',
-%% `registry_failed'; `{error, {missing_option, key}}' when the registry is of a kind that knows no servers.
+%% Without `key' the registry says which keys the server at this host and port has
+%% (`curve_tun_registry:server_keys/2'), and they are tried in turn, each on a connection of its
+%% own. `{error, not_found}' when it knows none, `not_validated', `registry_failed'; `{error,
+%% {missing_option, key}}' when the registry is of a kind that knows no servers.
 %%
 %% With `{known_servers, File}' a key that is not trusted is refused before anything is sent:
-%% `{error, {key_changed, Known, Offered}}' when the server is known by another key, `{error, {key_denied, Offered}}',
-%% and `{error, {unknown_peer, Offered}}' when it is not known and `first_use' refuses. While the file cannot be used no
-%% server is trusted; the reason says why. In both cases the host has to be an address or a name, else it is `badarg'.
-%% A key that was to be remembered and cannot be written down costs the memory and not the tunnel: it is `{ok, Socket}' all
-%% the same, a warning is logged with the reason, and the next use of that server is a first use again.
+%% `{error, {key_changed, Known, Offered}}' when the server is known by another key, `{error,
+%% {key_denied, Offered}}', and `{error, {unknown_peer, Offered}}' when it is not known and
+%% `first_use' refuses. While the file cannot be used no server is trusted; the reason says why. In
+%% both cases the host has to be an address or a name, else it is `badarg'. A key that was to be
+%% remembered and cannot be written down costs the memory and not the tunnel: it is `{ok, Socket}'
+%% all the same, a warning is logged with the reason, and the next use of that server is a first use
+%% again.
 %%
-%% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not hold
-%% the secret of the key, or its vault is out of order, `{error, closed}' when it closed without
-%% reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the server does
-%% not accept is connected at first, and sees the connection close.
+%% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not
+%% hold the secret of the key, or its vault is out of order, `{error, closed}' when it closed
+%% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the
+%% server does not accept is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
@@ -152,10 +167,11 @@ options(Side, Options) ->
 maybe_with({ok, A, B}, Go) -> Go(A, B);
 maybe_with({error, Reason}, _Go) -> {error, Reason}.
 
-%% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling process owns the listener.
+%% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling
+%% process owns the listener.
 %%
-%% An error of `gen_tcp:listen/2', or what a vault or a registry cannot do: `vault_failed', `registry_failed', `timeout' after
-%% `handshake_timeout'.
+%% An error of `gen_tcp:listen/2', or what a vault or a registry cannot do: `vault_failed',
+%% `registry_failed', `timeout' after `handshake_timeout'.
 -spec listen(inet:port_number(), [option()]) -> {ok, listen_socket()} | {error, reason()}.
 listen(Port, Options) ->
     maybe_with(options(server, Options), fun(Own, Tcp) -> listen(Port, Own, Tcp) end).
@@ -177,11 +193,12 @@ accept(ListenSocket) ->
 
 %% @doc Gives the next client whose handshake is done.
 %%
-%% While somebody waits here, the handshakes of all clients that come run side by side, so a slow or silent one keeps
-%% nobody waiting. A client that is refused, because the registry does not know it or for another reason, is nobody's
-%% affair: accept goes on to the next one. Several who accept are served in the order of their calls. In a listener's active
-%% mode the first messages go to who accepts, as all others do; until somebody does they wait. `{error, emfile}'
-%% when the node is out of descriptors; the client waits in the backlog, and a later call tries again.
+%% While somebody waits here, the handshakes of all clients that come run side by side, so a slow or
+%% silent one keeps nobody waiting. A client that is refused, because the registry does not know it
+%% or for another reason, is nobody's affair: accept goes on to the next one. Several who accept are
+%% served in the order of their calls. In a listener's active mode the first messages go to who
+%% accepts, as all others do; until somebody does they wait. `{error, emfile}' when the node is out
+%% of descriptors; the client waits in the backlog, and a later call tries again.
 -spec accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, accept, Timeout);
@@ -193,12 +210,13 @@ accept(_ListenSocket, _Timeout) ->
 transport_accept(ListenSocket) ->
     transport_accept(ListenSocket, ?TIMEOUT).
 
-%% @doc Gives the next client that has connected by TCP. {@link handshake/2} does the rest, before the listener's
-%% `handshake_timeout' is over.
+%% @doc Gives the next client that has connected by TCP. {@link handshake/2} does the rest, before
+%% the listener's `handshake_timeout' is over.
 %%
-%% Until its handshake is done the client has one of the places that `handshakes_max' and `handshakes_per_source' limit, as
-%% those that {@link accept/2} waits for have. When it has to give way to another it is closed, whether its handshake was
-%% begun or not, and also when the listener ends.
+%% Until its handshake is done the client has one of the places that `handshakes_max' and
+%% `handshakes_per_source' limit, as those that {@link accept/2} waits for have. When it has to give
+%% way to another it is closed, whether its handshake was begun or not, and also when the listener
+%% ends.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);
@@ -210,12 +228,14 @@ transport_accept(_ListenSocket, _Timeout) ->
 handshake(Socket) ->
     handshake(Socket, infinity).
 
-%% @doc Does the handshake with a client from {@link transport_accept/2}. On an error the socket is closed.
+%% @doc Does the handshake with a client from {@link transport_accept/2}. On an error the socket is
+%% closed.
 %%
-%% `{error, unknown_peer}' when the registry does not accept the client's key from its address; `{error, vault_failed}' and
-%% `{error, registry_failed}' when they cannot tell; `{error, too_many_handshakes}' when it had to give way to another client
-%% meanwhile; `{error, closed}' when the client has left, or had to give way before this was called, and `{error, timeout}'.
-%% With a `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
+%% `{error, unknown_peer}' when the registry does not accept the client's key from its address;
+%% `{error, vault_failed}' and `{error, registry_failed}' when they cannot tell; `{error,
+%% too_many_handshakes}' when it had to give way to another client meanwhile; `{error, closed}' when
+%% the client has left, or had to give way before this was called, and `{error, timeout}'. With a
+%% `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
 handshake({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
@@ -225,16 +245,17 @@ handshake(TcpSocket, Options) when is_list(Options) ->
 handshake(_Socket, _Timeout) ->
     {error, badarg}.
 
-%% @doc Turns a connected `gen_tcp' socket of the calling process into a tunnel: its client's end if the options have the
-%% server's `key', else its server's end.
+%% @doc Turns a connected `gen_tcp' socket of the calling process into a tunnel: its client's end if
+%% the options have the server's `key', else its server's end.
 %%
-%% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be passive. On an error of the
-%% handshake the socket is closed.
+%% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be
+%% passive. On an error of the handshake the socket is closed.
 %%
-%% What cannot become one is left as it is: `{error, badarg}' for what is no TCP socket of this node's, `{error, not_owner}' for
-%% another process's, `{error, closed}', `{error, enotconn}', `{error, eafnosupport}' for a Unix socket, and
-%% `{error, {bad_option, {inet_backend, socket}}}' for one that is no port but of `gen_tcp''s other backend, as all are that a
-%% node makes which runs with `-kernel inet_backend socket' unless `{inet_backend, inet}' is their first option. What
+%% What cannot become one is left as it is: `{error, badarg}' for what is no TCP socket of this
+%% node's, `{error, not_owner}' for another process's, `{error, closed}', `{error, enotconn}',
+%% `{error, eafnosupport}' for a Unix socket, and `{error, {bad_option, {inet_backend, socket}}}'
+%% for one that is no port but of `gen_tcp''s other backend, as all are that a node makes which runs
+%% with `-kernel inet_backend socket' unless `{inet_backend, inet}' is their first option. What
 %% {@link connect/4} and {@link listen/2} open is of the right kind anywhere.
 -spec handshake(gen_tcp:socket(), [option()], timeout()) -> {ok, socket()} | {error, reason()}.
 handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
@@ -252,24 +273,26 @@ handshake(_TcpSocket, _Options, _Timeout) ->
 own_end(#{key := _} = Own, Deadline) -> curve_tun_endpoint:client(Own, Deadline);
 own_end(Own, Deadline) -> curve_tun_endpoint:server(Own, Deadline).
 
-%% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way; any process may call it, and
-%% messages of one process arrive in the order of its calls.
+%% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way; any process
+%% may call it, and messages of one process arrive in the order of its calls.
 %%
-%% A message now and then is in the TCP socket's queue by then. Of those that are sent in quick succession up to 128 KiB may
-%% wait in the connection, which writes them together: they follow at once, also when the connection is closed or its owner
-%% ends. As with TCP, `ok' is no word of the peer's: what is on its way when a connection fails is lost.
+%% A message now and then is in the TCP socket's queue by then. Of those that are sent in quick
+%% succession up to 128 KiB may wait in the connection, which writes them together: they follow at
+%% once, also when the connection is closed or its owner ends. As with TCP, `ok' is no word of the
+%% peer's: what is on its way when a connection fails is lost.
 %%
-%% `{error, emsgsize}' for a larger one, `{error, badarg}' for what is not iodata: nothing is sent then, and the
-%% connection stays usable. `{error, timeout}' when the peer has not read for the socket's `send_timeout' and
-%% `high_watermark' bytes wait: the connection is closed then. `{error, closed}'.
+%% `{error, emsgsize}' for a larger one, `{error, badarg}' for what is not iodata: nothing is sent
+%% then, and the connection stays usable. `{error, timeout}' when the peer has not read for the
+%% socket's `send_timeout' and `high_watermark' bytes wait: the connection is closed then. `{error,
+%% closed}'.
 -spec send(socket(), iodata()) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
 send(Socket, Message) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, [Message]);
 send(_Socket, _Message) ->
     {error, badarg}.
 
-%% @doc Sends many messages in order, in one go: much faster than one by one. Either all are valid or none is sent; the
-%% results are those of {@link send/2}.
+%% @doc Sends many messages in order, in one go: much faster than one by one. Either all are valid
+%% or none is sent; the results are those of {@link send/2}.
 -spec send_many(socket(), [iodata()]) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
 send_many(Socket, Messages) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, Messages);
@@ -281,19 +304,20 @@ send_many(_Socket, _Messages) ->
 recv(Socket) ->
     recv(Socket, ?TIMEOUT).
 
-%% @doc Gives the next message, the binary itself. Several receivers are served in the order of their calls; one whose
-%% time is over leaves the queue and takes no message with it.
+%% @doc Gives the next message, the binary itself. Several receivers are served in the order of
+%% their calls; one whose time is over leaves the queue and takes no message with it.
 %%
-%% After the connection has ended, the messages that had come are still given, then its reason as `{error, Reason}' to one
-%% call, of several that wait to the first, and `{error, closed}' to all others. `{error, einval}' in an active mode.
+%% After the connection has ended, the messages that had come are still given, then its reason as
+%% `{error, Reason}' to one call, of several that wait to the first, and `{error, closed}' to all
+%% others. `{error, einval}' in an active mode.
 -spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
 recv({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_request:call(Connection, {recv, Timeout});
 recv(_Socket, _Timeout) ->
     {error, badarg}.
 
-%% @doc Closes a connection or a listener; always `ok', and at once. What was sent before is still handed over, for as
-%% long as the peer takes it, at most 5 seconds without any progress.
+%% @doc Closes a connection or a listener; always `ok', and at once. What was sent before is still
+%% handed over, for as long as the peer takes it, at most 5 seconds without any progress.
 -spec close(socket() | listen_socket()) -> ok | {error, badarg}.
 close({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket) ->
     _ = curve_tun_request:call(Connection, close),
@@ -304,8 +328,9 @@ close({_, Listener} = ListenSocket) when ?IS_LISTENER(ListenSocket) ->
 close(_Socket) ->
     {error, badarg}.
 
-%% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open connections: a peer of this
-%% kind closes when it sees the end, and has all that was sent before it.
+%% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open
+%% connections: a peer of this kind closes when it sees the end, and has all that was sent before
+%% it.
 -spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
 shutdown({_, Connection, _, _} = Socket, How)
   when ?IS_SOCKET(Socket) andalso (How =:= read orelse How =:= write orelse How =:= read_write) ->
@@ -313,8 +338,9 @@ shutdown({_, Connection, _, _} = Socket, How)
 shutdown(_Socket, _How) ->
     {error, badarg}.
 
-%% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for others. Messages that it
-%% has got in its mailbox go on to the new one, in order, also when the connection has ended by then.
+%% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for
+%% others. Messages that it has got in its mailbox go on to the new one, in order, also when the
+%% connection has ended by then.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
 controlling_process(Socket, Pid) when ?IS_SOCKET(Socket), is_pid(Pid) ->
     curve_tun_controller:hand_over(Socket, Pid);
@@ -323,8 +349,9 @@ controlling_process({_, Listener} = ListenSocket, Pid) when ?IS_LISTENER(ListenS
 controlling_process(_Socket, _Pid) ->
     {error, badarg}.
 
-%% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not touch the tunnel. One that
-%% cannot be set is named, and nothing is set then, unless the system refuses it; `{active, _}' is set last.
+%% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not
+%% touch the tunnel. One that cannot be set is named, and nothing is set then, unless the system
+%% refuses it; `{active, _}' is set last.
 -spec setopts(socket(), [option()]) -> ok | {error, closed | einval | wrong_state | badarg | option_error() | inet:posix()}.
 setopts({_, Connection, _, _} = Socket, Options) when ?IS_SOCKET(Socket) ->
     maybe_with(curve_tun_options:check_settable(Options),
@@ -385,7 +412,8 @@ with_tcp(_Socket, _Function, _Arguments) ->
 with_tcp_of({ok, TcpSocket}, Node, Function, Arguments) -> at(Node, inet, Function, [TcpSocket | Arguments], badarg);
 with_tcp_of({error, Reason}, _Node, _Function, _Arguments) -> {error, Reason}.
 
-%% Calls a function on the node that a socket is of: its TCP socket and what the NIF has of it are good for nothing elsewhere.
+%% Calls a function on the node that a socket is of: its TCP socket and what the NIF has of it are
+%% good for nothing elsewhere.
 -spec at(node(), module(), atom(), [term()], Reason) -> term() | {error, Reason | closed} when Reason :: atom().
 at(Node, Module, Function, Arguments, Reason) when Node =:= node() ->
     try apply(Module, Function, Arguments)
@@ -412,11 +440,12 @@ peer_public_key(Socket) ->
             {error, Reason}
     end.
 
-%% @doc What is known of a connection: `protocol', `role' (`client' or `server'), `state', and once connected
-%% `peer_public_key'.
+%% @doc What is known of a connection: `protocol', `role' (`client' or `server'), `state', and once
+%% connected `peer_public_key'.
 %%
-%% Of one that has ended otherwise than by {@link close/1} here, the `state' is `closed' and `reason' says why, for as long
-%% as somebody has the socket; of any other closed one nothing, `{error, closed}'.
+%% Of one that has ended otherwise than by {@link close/1} here, the `state' is `closed' and
+%% `reason' says why, for as long as somebody has the socket; of any other closed one nothing,
+%% `{error, closed}'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
 connection_information({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket), node(Connection) =/= node() ->
     at(node(Connection), ?MODULE, connection_information, [Socket], closed);
@@ -461,8 +490,8 @@ public_key(Own) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% @doc A public key in its printable form, 44 characters of base64: that of the C library and the tools, too. What is no
-%% public key is an error of reason `badarg'.
+%% @doc A public key in its printable form, 44 characters of base64: that of the C library and the
+%% tools, too. What is no public key is an error of reason `badarg'.
 -spec public_key_to_text(public_key()) -> binary().
 public_key_to_text(Key) ->
     curve_tun_nif:public_key_to_text(Key).

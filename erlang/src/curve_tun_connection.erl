@@ -1,10 +1,11 @@
 %%% @private
-%%% One connection: it owns the socket and the connection of the NIF, and moves bytes between them. What it is asked and told
-%%% is in `curve_tun_request'.
+%%% One connection: it owns the socket and the connection of the NIF, and moves bytes between them.
+%%% What it is asked and told is in `curve_tun_request'.
 %%%
-%%% The states are the original's: `ready -> initiating -> connected' for a client, `ready -> accepting -> connected' for a
-%%% server, `closed' from anywhere. Every secret is on the Rust side of the NIF; what this process holds may be shown,
-%%% except messages, which `format_status/1' leaves out.
+%%% The states are the original's: `ready -> initiating -> connected' for a client, `ready ->
+%%% accepting -> connected' for a server, `closed' from anywhere. Every secret is on the Rust side
+%%% of the NIF; what this process holds may be shown, except messages, which `format_status/1'
+%%% leaves out.
 -module(curve_tun_connection).
 -behaviour(gen_statem).
 
@@ -19,20 +20,21 @@
                       options := curve_tun_options:options(),
                       %% Where a listener's client is from.
                       address => inet:ip_address()}.
-%% Makes it, in the connection's process: what the NIF gives is to end with the application, and would not on the heap of a
-%% process of others, which may keep it as garbage for as long as it likes.
+%% Makes it, in the connection's process: what the NIF gives is to end with the application, and
+%% would not on the heap of a process of others, which may keep it as garbage for as long as it
+%% likes.
 -type prepare() :: fun(() -> {ok, prepared()} | {error, term()}).
 
 -record(data, {
     controller :: {pid(), reference()},
-    %% The active mode that a listener's connection is to have, and who was offered it, until he has taken it. The listener
-    %% controls it until then, and no message goes to anybody.
+    %% The active mode that a listener's connection is to have, and who was offered it, until he has
+    %% taken it. The listener controls it until then, and no message goes to anybody.
     offer = none :: none | {curve_tun:active(), nobody | {pid(), reference()}},
     %% What programs hold: known once there is a TCP socket.
     self :: curve_tun:socket() | undefined,
     socket :: gen_tcp:socket() | undefined,
-    %% Who took it from the backlog, and is told when its handshake is over. Until then it ends with the listener, which has
-    %% the minute keys rotated.
+    %% Who took it from the backlog, and is told when its handshake is over. Until then it ends with
+    %% the listener, which has the minute keys rotated.
     listener = none :: none | {pid(), reference()},
     nif :: curve_tun_nif:connection() | undefined,
     prepared :: prepared() | undefined,
@@ -42,7 +44,8 @@
     handshake :: curve_tun_handshake:handshake() | undefined,
     %% Whoever waits for the end of the handshake.
     waiting :: gen_statem:from() | undefined,
-    %% There is one while several processes send at once, or one in quick succession; and how often it was asked to send.
+    %% There is one while several processes send at once, or one in quick succession; and how often
+    %% it was asked to send.
     sender :: {pid(), Asked :: pos_integer()} | undefined,
     receivers :: curve_tun_receivers:receivers(),
     high_water = 1 :: pos_integer(),
@@ -60,7 +63,8 @@
 -define(IDLE, 1000).
 %% The end of writing waits for what was sent before it, and looks for it so often.
 -define(FLUSH_STEP, 10).
-%% Words of a new process's heap: enough for a handshake without a collection. What is idle gives them back.
+%% Words of a new process's heap: enough for a handshake without a collection. What is idle gives
+%% them back.
 -define(HEAP, 1598).
 
 -spec start_link(pid()) -> {ok, pid()} | {error, term()}.
@@ -76,7 +80,8 @@ start_link(Controller) ->
 -spec callback_mode() -> handle_event_function.
 callback_mode() -> handle_event_function.
 
-%% A failure is passed on without the arguments and values in it: they go into reports, and can hold messages.
+%% A failure is passed on without the arguments and values in it: they go into reports, and can hold
+%% messages.
 -spec handle_event(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handle_event(Type, Event, State, D) ->
     try
@@ -317,7 +322,8 @@ connected(info, {'EXIT', Socket, _}, #data{socket = Socket} = D) ->
 %% Those whom the sender has not answered wait for it no longer.
 connected(info, {'EXIT', Sender, _}, #data{sender = {Sender, _}} = D) ->
     {stop, normal, told(crashed, D#data{sender = undefined})};
-%% The peer takes no more, but what it has sent before may still wait in the socket, which then tells of its end.
+%% The peer takes no more, but what it has sent before may still wait in the socket, which then
+%% tells of its end.
 connected(cast, {send_failed, closed}, _D) ->
     keep_state_and_data;
 connected(cast, {send_failed, timeout}, D) ->
@@ -402,7 +408,8 @@ shut_down(read_write, From, D) ->
 
 %%% closed: what came before can still be had; the socket may still be handing over what was sent
 
-%% The connection is over, for `closed' in order. It stays for as long as there is something to tell.
+%% The connection is over, for `closed' in order. It stays for as long as there is something to
+%% tell.
 -spec over(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 over(Reason, D) ->
     stay(told(Reason, D)).
@@ -416,8 +423,8 @@ told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
     Ended = curve_tun_receivers:end_with(Reason, Rx),
     D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
 
-%% The NIF's module was deleted and loaded again: the connection, or what it needs for its handshake, is of the one before.
-%% Nothing of that can be saved but the messages that have come.
+%% The NIF's module was deleted and loaded again: the connection, or what it needs for its
+%% handshake, is of the one before. Nothing of that can be saved but the messages that have come.
 -spec nif_is_gone(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 nif_is_gone(Type, _Event, State, #data{sender = Sender} = D) ->
     _ = [curve_tun_sender:look_again(Pid) || {Pid, _} <- [Sender]],
@@ -497,7 +504,8 @@ common({call, From}, {set_active, Active}, State, #data{receivers = Rx0} = D) ->
     end;
 common({call, From}, get_active, _State, #data{receivers = Rx}) ->
     {keep_state_and_data, [{reply, From, {ok, curve_tun_receivers:active(Rx)}}]};
-%% A hand-over has two steps: the mode is made passive, so that the old controller can pass on what it has got.
+%% A hand-over has two steps: the mode is made passive, so that the old controller can pass on what
+%% it has got.
 common({call, {Pid, _} = From}, pause, State, #data{controller = {Pid, _}, receivers = Rx0} = D) ->
     {ok, Rx} = curve_tun_receivers:set_active(false, Rx0),
     Reply = {ok, curve_tun_receivers:active(Rx0)},

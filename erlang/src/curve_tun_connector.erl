@@ -1,4 +1,5 @@
-%%% @private Connecting: the transport, the handshake, and what it takes to find out which key of a
+%%% @private
+%%% Connecting: the transport, the handshake, and what it takes to find out which key of a
 %%% server to trust, which the NIF decides (curve_tun_nif:trust_new/3).
 -module(curve_tun_connector).
 
@@ -12,7 +13,8 @@
 -record(way, {
     host :: host(),
     port :: inet:port_number(),
-    %% The same as registries have it; unless the key is given and nothing else is asked, it needs no such name.
+    %% The same as registries have it; unless the key is given and nothing else is asked, it needs
+    %% no such name.
     server :: curve_tun_known_servers:server() | undefined,
     own :: curve_tun_options:options(),
     tcp :: [term()],
@@ -110,7 +112,8 @@ over(TcpSocket, Tcp, Prepare, Deadline) ->
             {error, Reason}
     end.
 
-%% The same over what a program has given, if that is a connected TCP socket of its own; anything else is left as it is.
+%% The same over what a program has given, if that is a connected TCP socket of its own; anything
+%% else is left as it is.
 -spec over_given(term(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) -> connected().
 over_given(TcpSocket, Tcp, Prepare, Deadline) ->
     case check(TcpSocket) of

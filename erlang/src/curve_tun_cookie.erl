@@ -1,8 +1,8 @@
 %%% @doc Rotates the minute keys under which servers seal their cookies.
 %%%
-%%% Each listener's keys live on the Rust side. This process has every key replaced when its minute is over, also when
-%%% no traffic comes, and so each is overwritten on time. No key enters the heap of a process, and there is no call
-%%% that gives one.
+%%% Each listener's keys live on the Rust side. This process has every key replaced when its minute
+%%% is over, also when no traffic comes, and so each is overwritten on time. No key enters the heap
+%%% of a process, and there is no call that gives one.
 %%% @end
 -module(curve_tun_cookie).
 -behaviour(gen_server).
@@ -16,8 +16,8 @@ start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% @private
-%% Has the server's minute keys rotated for as long as the calling process lives. That process watches this one, and
-%% calls again when it was restarted.
+%% Has the server's minute keys rotated for as long as the calling process lives. That process
+%% watches this one, and calls again when it was restarted.
 -spec watch(curve_tun_nif:server()) -> {ok, pid()} | {error, closed}.
 watch(Server) ->
     try {ok, gen_server:call(?MODULE, {watch, Server})}
@@ -56,8 +56,8 @@ handle_info(_Info, Servers) ->
 code_change(_OldVsn, Servers, _Extra) ->
     {ok, Servers}.
 
-%% Rotates what is due and asks to be called when the next is. Without memory for a new key the old one stays for now. A
-%% server of a NIF that is gone has no more keys.
+%% Rotates what is due and asks to be called when the next is. Without memory for a new key the old
+%% one stays for now. A server of a NIF that is gone has no more keys.
 -spec tick(reference(), curve_tun_nif:server(), map()) -> map().
 tick(Monitor, Server, Servers) ->
     Now = curve_tun_time:now_ms(),

@@ -1,31 +1,35 @@
-%%% @doc The registry in DNS: which public keys may come in from which addresses, and which keys servers have, in TXT
-%%% records under a zone. `docs/REGISTRIES.md' of the crate has their names and their form.
+%%% @doc The registry in DNS: which public keys may come in from which addresses, and which keys
+%%% servers have, in TXT records under a zone. `docs/REGISTRIES.md' of the crate has their names and
+%%% their form.
 %%%
-%%% It is used where `registry_providers' or the option `{registry, curve_tun_dns_registry}' names it, and takes its
-%%% settings from `registry_dns' in the application's environment, a list. `registry_providers' has to name it in any case,
-%%% as the first or a further one, so that it is there:
+%%% It is used where `registry_providers' or the option `{registry, curve_tun_dns_registry}' names
+%%% it, and takes its settings from `registry_dns' in the application's environment, a list.
+%%% `registry_providers' has to name it in any case, as the first or a further one, so that it is
+%%% there:
 %%%
 %%% <dl>
-%%% <dt>`{zone, Name}'</dt><dd>the zone, a string or a binary: the one setting that must be there</dd>
-%%% <dt>`{servers, [{Address, Port}]}'</dt><dd>the name servers to ask, which must hand DNSSEC's records on; not given,
-%%% those that `/etc/resolv.conf' names at the time</dd>
-%%% <dt>`{trust_anchors, Text}'</dt><dd>DNSKEY and DS records that are trusted, as `keymgr' and `dig' print them, one a line;
-%%% one key of a zone, that which signs its keys, is enough; not given, the keys of the root zone</dd>
-%%% <dt>`{allow_unvalidated, true}'</dt><dd>takes answers that DNSSEC does not prove: then whoever is on the way to the name
-%%% server decides who comes in</dd>
-%%% <dt>`{timeout_ms, N}'</dt><dd>milliseconds for an answer, with all that proves it: 1 to 3,600,000; 5,000 when not
-%%% given</dd>
+%%% <dt>`{zone, Name}'</dt><dd>the zone, a string or a binary: the one setting that must be
+%%% there</dd>
+%%% <dt>`{servers, [{Address, Port}]}'</dt><dd>the name servers to ask, which must hand DNSSEC's
+%%% records on; not given, those that `/etc/resolv.conf' names at the time</dd>
+%%% <dt>`{trust_anchors, Text}'</dt><dd>DNSKEY and DS records that are trusted, as `keymgr' and
+%%% `dig' print them, one a line; one key of a zone, that which signs its keys, is enough; not
+%%% given, the keys of the root zone</dd>
+%%% <dt>`{allow_unvalidated, true}'</dt><dd>takes answers that DNSSEC does not prove: then whoever
+%%% is on the way to the name server decides who comes in</dd>
+%%% <dt>`{timeout_ms, N}'</dt><dd>milliseconds for an answer, with all that proves it: 1 to
+%%% 3,600,000; 5,000 when not given</dd>
 %%% <dt>`{ttl_max, N}'</dt><dd>seconds for which an answer is held at most; 300 when not given</dd>
 %%% <dt>`{cache_max, N}'</dt><dd>names whose answers are held at most; 65,536 when not given</dd>
 %%% </dl>
 %%%
-%%% The application does not start with settings that cannot be used: `{bad_option, Setting}', `{missing_option, zone}',
-%%% `badarg' for what is no zone, no DNSKEY or DS record or out of its range, `registry_failed' if `/etc/resolv.conf' names no
-%%% server.
+%%% The application does not start with settings that cannot be used: `{bad_option, Setting}',
+%%% `{missing_option, zone}', `badarg' for what is no zone, no DNSKEY or DS record or out of its
+%%% range, `registry_failed' if `/etc/resolv.conf' names no server.
 %%%
-%%% Answers are awaited by the connections that asked, and by nobody else: 256 names are asked for at once and 1,024 wait;
-%%% beyond that a client is refused. A name that is asked for is not asked for again, and takes one place: up to 1,024 wait
-%%% for its answer together.
+%%% Answers are awaited by the connections that asked, and by nobody else: 256 names are asked for
+%%% at once and 1,024 wait; beyond that a client is refused. A name that is asked for is not asked
+%%% for again, and takes one place: up to 1,024 wait for its answer together.
 %%% @end
 -module(curve_tun_dns_registry).
 -behaviour(curve_tun_registry).
@@ -90,15 +94,16 @@ is_server(_) ->
 handle() ->
     curve_tun_native_registry:handle(?MODULE).
 
-%% @doc The key that may come in from an address; the least one, byte by byte, if there are several. Waits for DNS, at most
-%% for `timeout_ms', as the calls below do.
+%% @doc The key that may come in from an address; the least one, byte by byte, if there are several.
+%% Waits for DNS, at most for `timeout_ms', as the calls below do.
 -spec lookup(inet:ip_address()) ->
           {ok, curve_tun:public_key()} | {error, not_found | not_validated | timeout | registry_failed | badarg
                                                   | {not_started, curve_tun}}.
 lookup(Address) ->
     curve_tun_native_registry:lookup(?MODULE, Address).
 
-%% @doc Whether the holder of a key may come in over a socket, or from an address. Without a proven answer, nobody may.
+%% @doc Whether the holder of a key may come in over a socket, or from an address. Without a proven
+%% answer, nobody may.
 -spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
 verify(From, Key) ->
     curve_tun_native_registry:verify(?MODULE, From, Key).

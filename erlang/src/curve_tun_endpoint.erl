@@ -47,7 +47,8 @@ until(#{handshake_timeout := Most}, Deadline) ->
 vault(Own, Deadline) ->
     with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end, Deadline).
 
-%% The keys that a server may have, as the registry knows that the options or the environment choose.
+%% The keys that a server may have, as the registry knows that the options or the environment
+%% choose.
 -spec server_keys(curve_tun_options:options(), Host :: binary(), inet:port_number(), curve_tun_time:deadline()) ->
           {ok, [curve_tun:public_key(), ...]} | failure().
 server_keys(Own, Host, Port, Deadline) ->

@@ -1,14 +1,15 @@
 %%% @private
 %%% Whose turn it is to call a provider that is written in Erlang.
 %%%
-%%% A provider is called so many times at once and no more. Whoever waits, waits here, where he can leave, and not in the
-%%% mailbox of the provider's process, where he cannot. Sources take turns: the next call is of the one that has the fewest
-%%% under way, and of several, of the one whose last returned longest ago. So the questions of one address stand
-%%% before its own alone.
+%%% A provider is called so many times at once and no more. Whoever waits, waits here, where he can
+%%% leave, and not in the mailbox of the provider's process, where he cannot. Sources take turns:
+%%% the next call is of the one that has the fewest under way, and of several, of the one whose last
+%%% returned longest ago. So the questions of one address stand before its own alone.
 %%%
-%%% A call that has begun keeps its place until it returns, also when nobody waits for what it says any more: the provider
-%%% works on it all the same. With half of the places in such calls of its own a peer's address has no turn. So does
-%%% src/blocking.rs of the crate with those that live in the NIF.
+%%% A call that has begun keeps its place until it returns, also when nobody waits for what it says
+%%% any more: the provider works on it all the same. With half of the places in such calls of its
+%%% own a peer's address has no turn. So does src/blocking.rs of the crate with those that live in
+%%% the NIF.
 -module(curve_tun_fair_queue).
 -behaviour(gen_server).
 
@@ -57,8 +58,8 @@ start_link() ->
         ignore -> {error, ignore}
     end.
 
-%% Calls a provider when it is the calling process's turn. That process is there for one connection's question, and is
-%% killed when the connection is gone and it is not calling.
+%% Calls a provider when it is the calling process's turn. That process is there for one
+%% connection's question, and is killed when the connection is gone and it is not calling.
 -spec call(turn(), fun(() -> Value)) -> Value.
 call(Turn, Fun) ->
     Tag = monitor(process, ?MODULE),
@@ -209,7 +210,8 @@ left(Turn, Abandoned, #turns{next = Next} = T) ->
                      S#source{calling = N - 1, abandoned = M - if Abandoned -> 1; true -> 0 end, since = Next}
                  end, T#turns{next = Next + 1}).
 
-%% Changes what there is of a source at a provider, and with it the source's rank and the provider's count.
+%% Changes what there is of a source at a provider, and with it the source's rank and the provider's
+%% count.
 -spec change(turn(), fun((#source{}) -> #source{}), #turns{}) -> #turns{}.
 change(#{provider := Module, source := Source} = Turn, Change, #turns{next = Next, providers = Providers} = T) ->
     #provider{calling = Calling, sources = Sources, ranks = Ranks} = maps:get(Module, Providers, #provider{}),

@@ -1,6 +1,7 @@
 %%% @private
-%%% References to NIF objects that outlive their process: a vault or registry process that crashes comes back with the
-%%% key or the entries that it had, and a client's file of known servers is opened once. They end with the application.
+%%% References to NIF objects that outlive their process: a vault or registry process that crashes
+%%% comes back with the key or the entries that it had, and a client's file of known servers is
+%%% opened once. They end with the application.
 -module(curve_tun_handles).
 
 -export([get_or_make/2, find/1, is_current/1, forget_all/0]).
@@ -49,11 +50,12 @@ kept(User) ->
             end
     end.
 
-%% Whether an object was made by the NIF that is loaded. When its module was deleted and loaded again, those made before
-%% are of no use to it.
+%% Whether an object was made by the NIF that is loaded. When its module was deleted and loaded
+%% again, those made before are of no use to it.
 -spec is_current(term()) -> boolean().
 is_current(Object) ->
-    %% Not by a call that would load the module: while its old code is in the way, such a call may never return.
+    %% Not by a call that would load the module: while its old code is in the way, such a call may
+    %% never return.
     erlang:function_exported(curve_tun_nif, is_current, 1) andalso curve_tun_nif:is_current(Object).
 
 -spec forget_all() -> ok.

@@ -23,8 +23,9 @@
 -opaque handshake() :: #handshake{}.
 
 -type role() :: {client, curve_tun_nif:vault(), curve_tun:public_key()} | {server, curve_tun_nif:server()}.
-%% What comes next: more bytes, an answer of a provider, messages (the first ones may have come already, and their end).
-%% While an answer is awaited the socket is read as well, so that a peer's leaving is seen, unless it has `enough'.
+%% What comes next: more bytes, an answer of a provider, messages (the first ones may have come
+%% already, and their end). While an answer is awaited the socket is read as well, so that a peer's
+%% leaving is seen, unless it has `enough'.
 -type step() :: {read, curve_tun_nif:state(), handshake()} | {wait, more | enough, curve_tun_nif:state(), handshake()}
               | {connected, Came :: binary(), Ended :: boolean()} | {error, atom()}.
 
@@ -114,8 +115,8 @@ transmit(Bytes, #handshake{socket = Socket}) ->
         {error, _} -> {error, closed}
     end.
 
-%% A message `{Ref, Answer}': goes on if it is the provider's answer. A provider may answer nonsense: that is its
-%% failure.
+%% A message `{Ref, Answer}': goes on if it is the provider's answer. A provider may answer
+%% nonsense: that is its failure.
 -spec answered(reference(), term(), handshake()) -> step() | ignore.
 answered(Ref, Answer, #handshake{nif = Nif, helper = {_, Ref}, rest = Rest} = H0) ->
     H = H0#handshake{helper = undefined, rest = <<>>},
@@ -137,16 +138,17 @@ failed(_Pid, _H) -> ignore.
 failure(#handshake{asked = vault}) -> {error, vault_failed};
 failure(#handshake{asked = registry}) -> {error, registry_failed}.
 
-%% The peer has ended the transport. It has left, and its question goes with it; but a client that ends it in order after its
-%% initiate may have said all that it had to say, and that is handed over should the answer let it in.
+%% The peer has ended the transport. It has left, and its question goes with it; but a client that
+%% ends it in order after its initiate may have said all that it had to say, and that is handed over
+%% should the answer let it in.
 -spec ended(Broken :: boolean(), handshake()) -> step().
 ended(false, #handshake{helper = Helper, state = accepting} = H) when Helper =/= undefined ->
     {wait, enough, accepting, H#handshake{ended = true}};
 ended(Broken, H) ->
     {error, transport_ended(Broken, H)}.
 
-%% The transport ended before the handshake did. Only an end in order, by a peer that has read what we sent, says
-%% anything about the server's key.
+%% The transport ended before the handshake did. Only an end in order, by a peer that has read what
+%% we sent, says anything about the server's key.
 -spec transport_ended(Broken :: boolean(), handshake()) -> atom().
 transport_ended(Broken, #handshake{nif = Nif, socket = Socket}) ->
     case not Broken andalso was_read(Socket) of
@@ -154,9 +156,10 @@ transport_ended(Broken, #handshake{nif = Nif, socket = Socket}) ->
         false -> closed
     end.
 
-%% Whether a peer that has ended the transport had read all that we sent. One that closes without is at first seen to
-%% end in order, too: but then its kernel has not acknowledged our bytes, or has reset the transport. Linux says so
-%% (TCP_INFO: the state, then at offset 24 the packets that are not acknowledged); elsewhere the end counts as in order.
+%% Whether a peer that has ended the transport had read all that we sent. One that closes without is
+%% at first seen to end in order, too: but then its kernel has not acknowledged our bytes, or has
+%% reset the transport. Linux says so (TCP_INFO: the state, then at offset 24 the packets that are
+%% not acknowledged); elsewhere the end counts as in order.
 -spec was_read(gen_tcp:socket()) -> boolean().
 was_read(Socket) ->
     case os:type() =:= {unix, linux} andalso inet:getopts(Socket, [{raw, 6, 11, 32}]) of

@@ -1,8 +1,9 @@
-%%% @private Trust on first use: the file of the servers that a client knows. What is made of it the
+%%% @private
+%%% Trust on first use: the file of the servers that a client knows. What is made of it the
 %%% NIF decides (curve_tun_connector).
 %%%
-%%% What touches the file, and the program's own function, run in a process of their own: the caller's time is kept whatever
-%%% they do.
+%%% What touches the file, and the program's own function, run in a process of their own: the
+%%% caller's time is kept whatever they do.
 -module(curve_tun_known_servers).
 
 -export([server/2, look_up/4, first_use/4, remember/4]).
@@ -53,7 +54,8 @@ first_use(_Own, _Server, _Key, _Deadline) ->
 remember(#{known_servers := Path}, {Host, Port}, Key, Deadline) ->
     with_file(Path, fun(Known) -> curve_tun_nif:known_remember(Known, Host, Port, Key) end, Deadline).
 
-%% The file stays open for as long as the application runs: so one that disappears is noticed, and not made anew.
+%% The file stays open for as long as the application runs: so one that disappears is noticed, and
+%% not made anew.
 -spec with_file(binary(), fun((curve_tun_nif:known()) -> Done | {error, Reason}), curve_tun_time:deadline()) ->
           Done | {error, Reason | atom()}.
 with_file(Path, Do, Deadline) ->

@@ -1,9 +1,10 @@
 %%% @private
 %%% The places of handshakes in flight, shared fairly among the sources that they are for.
 %%%
-%%% There are at most so many, and at most so many of one source. A newcomer for whom there is no place gets that of
-%%% another: of the source that holds most places, the newcomer counted in, the oldest handshake gives way; of several
-%%% such sources, the one whose oldest is the oldest. So whoever floods from few addresses gives way to himself.
+%%% There are at most so many, and at most so many of one source. A newcomer for whom there is no
+%%% place gets that of another: of the source that holds most places, the newcomer counted in, the
+%%% oldest handshake gives way; of several such sources, the one whose oldest is the oldest. So
+%%% whoever floods from few addresses gives way to himself.
 -module(curve_tun_limiter).
 
 -export([new/2, source/1, take/3, leave/2, taken/1]).
@@ -29,7 +30,8 @@
 new(Most, MostOfOne) ->
     #shares{most = Most, most_of_one = MostOfOne}.
 
-%% What shares are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has.
+%% What shares are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one
+%% subscriber has.
 -spec source(inet:ip_address()) -> source().
 source({0, 0, 0, 0, 0, 16#ffff, AB, CD}) ->
     {AB bsr 8, AB band 255, CD bsr 8, CD band 255};

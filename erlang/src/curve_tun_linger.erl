@@ -1,8 +1,9 @@
 %%% @private
 %%% Closing in order: a value of the connection process.
 %%%
-%%% What was sent is handed to the kernel, then the peer's own end is awaited, for closing with unread bytes would reset
-%%% the connection and could take away what the peer has not read. Both waits are bounded.
+%%% What was sent is handed to the kernel, then the peer's own end is awaited, for closing with
+%%% unread bytes would reset the connection and could take away what the peer has not read. Both
+%%% waits are bounded.
 -module(curve_tun_linger).
 
 -export([start/2, due/1, passive/1, pending/2, await_sender/2, close/1]).
@@ -15,7 +16,8 @@
 }).
 -opaque linger() :: #linger{}.
 
-%% A close waits this long for the kernel to take more of what was sent, and then this long for the peer's end.
+%% A close waits this long for the kernel to take more of what was sent, and then this long for the
+%% peer's end.
 -define(FLUSH, 5000).
 -define(FLUSH_STEP, 10).
 %% Steps without progress after which a sender is given up when its connection has to end at once.
@@ -70,7 +72,8 @@ pending(Socket, Nif) ->
         {error, _} -> 0
     end.
 
-%% Waits for what the sender still has to write, for as long as it gets on with it: those it writes for know that it is sent.
+%% Waits for what the sender still has to write, for as long as it gets on with it: those it writes
+%% for know that it is sent.
 -spec await_sender(gen_tcp:socket(), curve_tun_nif:connection()) -> ok.
 await_sender(Socket, Nif) ->
     await_sender(infinity, ?STALLS, Socket, Nif).
@@ -92,8 +95,8 @@ unsent(Socket, Nif) ->
         {error, _} -> 0
     end.
 
-%% Closes at once. `gen_tcp:close/1' alone would wait for what the kernel has not taken; who comes here has waited for
-%% that or gives it up.
+%% Closes at once. `gen_tcp:close/1' alone would wait for what the kernel has not taken; who comes
+%% here has waited for that or gives it up.
 -spec close(gen_tcp:socket()) -> ok.
 close(Socket) ->
     _ = inet:getstat(Socket, [send_pend]) =:= {ok, [{send_pend, 0}]} orelse inet:setopts(Socket, [{linger, {true, 0}}]),

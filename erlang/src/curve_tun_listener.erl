@@ -1,10 +1,11 @@
 %%% @private
 %%% A listener: it owns the listening socket and keeps the queue of those who accept.
 %%%
-%%% While somebody waits, clients are taken from the backlog and their handshakes run side by side, so that a slow or
-%%% silent client keeps nobody waiting; the first to finish goes to the one who has waited longest. A client has a place
-%%% among the handshakes in flight from then on until its handshake is over, also one that went to `transport_accept'. At
-%%% their limits one gives way (curve_tun_limiter), and the next client waits until that one is gone.
+%%% While somebody waits, clients are taken from the backlog and their handshakes run side by side,
+%%% so that a slow or silent client keeps nobody waiting; the first to finish goes to the one who
+%%% has waited longest. A client has a place among the handshakes in flight from then on until its
+%%% handshake is over, also one that went to `transport_accept'. At their limits one gives way
+%%% (curve_tun_limiter), and the next client waits until that one is gone.
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
@@ -29,7 +30,8 @@
     %% Set after a failure such as emfile: the next try is not before it is over.
     paused = false :: boolean(),
     waiters = queue:new() :: queue:queue(#waiter{}),
-    %% Handshakes under way, and their places: for those who accept, or for the one who took the transport.
+    %% Handshakes under way, and their places: for those who accept, or for the one who took the
+    %% transport.
     in_flight = #{} :: #{pid() => curve_tun:socket() | transport},
     shares :: curve_tun_limiter:shares(),
     %% A client that waits for a place.
@@ -258,8 +260,8 @@ drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
            end,
     S#listener{waiters = queue:filter(Keep, Waiters)}.
 
-%% The client that is held gets a place, if somebody waits: it goes to who does the handshake himself, or its handshake
-%% begins.
+%% The client that is held gets a place, if somebody waits: it goes to who does the handshake
+%% himself, or its handshake begins.
 -spec start_held(#listener{}) -> #listener{}.
 start_held(#listener{held = {Pid, Socket, Source}, shares = Shares, waiters = Waiters} = S) ->
     case queue:is_empty(Waiters) orelse curve_tun_limiter:take(Pid, Source, Shares) of
@@ -310,7 +312,8 @@ not_accepted(econnaborted, S) ->
     {noreply, work(S)};
 not_accepted(Reason, S) when Reason =:= closed; Reason =:= einval ->
     {stop, normal, S};
-%% Out of descriptors or memory: the one who has waited longest is told, and the next try is a little later.
+%% Out of descriptors or memory: the one who has waited longest is told, and the next try is a
+%% little later.
 not_accepted(Reason, #listener{waiters = Waiters} = S) ->
     Rest = case queue:out(Waiters) of
                {{value, Waiter}, Others} -> answer(Waiter, {error, Reason}), Others;
@@ -319,8 +322,8 @@ not_accepted(Reason, #listener{waiters = Waiters} = S) ->
     _ = erlang:start_timer(?PAUSE, self(), resume),
     {noreply, S#listener{waiters = Rest, paused = true}}.
 
-%% A client that was refused is nobody's affair: those who accept get the next one. Its place is free when its process is
-%% gone.
+%% A client that was refused is nobody's affair: those who accept get the next one. Its place is
+%% free when its process is gone.
 -spec handshake_over(pid(), #listener{}) -> #listener{}.
 handshake_over(Pid, #listener{in_flight = InFlight, shares = Shares, done = Done} = S) ->
     case maps:take(Pid, InFlight) of
@@ -363,9 +366,10 @@ arrived(Listener, Client, Whom, Prepared) ->
         _ -> left(Client)
     end.
 
-%% Whether a client that was just accepted has left already. It costs no process then, so that a flood of such clients is
-%% soon behind us. Linux tells by the first byte of TCP_INFO, the state of the connection, which is TCP_ESTABLISHED (1) if
-%% nobody has ended it (tcp(7)); elsewhere its handshake finds out.
+%% Whether a client that was just accepted has left already. It costs no process then, so that a
+%% flood of such clients is soon behind us. Linux tells by the first byte of TCP_INFO, the state of
+%% the connection, which is TCP_ESTABLISHED (1) if nobody has ended it (tcp(7)); elsewhere its
+%% handshake finds out.
 -spec has_left(gen_tcp:socket()) -> boolean().
 has_left(Client) ->
     case os:type() =:= {unix, linux} andalso inet:getopts(Client, [{raw, 6, 11, 1}]) of

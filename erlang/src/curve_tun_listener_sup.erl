@@ -1,5 +1,6 @@
 %%% @private
-%%% Supervises the listeners. None is restarted: whoever listens owns the listener, as with `gen_tcp'.
+%%% Supervises the listeners. None is restarted: whoever listens owns the listener, as with
+%%% `gen_tcp'.
 -module(curve_tun_listener_sup).
 -behaviour(supervisor).
 

@@ -1,5 +1,6 @@
 %%% @private
-%%% What logs and crash reports may show: no message of a connection, and nothing that is on its way.
+%%% What logs and crash reports may show: no message of a connection, and nothing that is on its
+%%% way.
 -module(curve_tun_log).
 
 -include_lib("kernel/include/logger.hrl").
@@ -28,8 +29,9 @@ stack(Stack) ->
 arity(Arguments) when is_list(Arguments) -> length(Arguments);
 arity(Arity) -> Arity.
 
-%% The status of a `gen_statem' or `gen_server', with what stands under `Key', its data, as `Shown' has it. Whatever its
-%% shape, it becomes one that OTP's reports print: if this failed they would print all of it.
+%% The status of a `gen_statem' or `gen_server', with what stands under `Key', its data, as `Shown'
+%% has it. Whatever its shape, it becomes one that OTP's reports print: if this failed they would
+%% print all of it.
 -spec status(data | state, fun((Data :: term()) -> term()), map()) -> map().
 status(Key, Shown, Status) ->
     maps:map(fun(K, Data) when K =:= Key -> shown(Shown, Data);
@@ -64,7 +66,8 @@ shown_reason(Reason) when is_atom(Reason) -> Reason;
 shown_reason({Class, _Reason, [{M, F, _, _} | _]}) -> {Class, failed_in, M, F};
 shown_reason(_) -> hidden.
 
-%% Drops what the calling process has been asked and not answered, for it ends: crash reports print mailboxes.
+%% Drops what the calling process has been asked and not answered, for it ends: crash reports print
+%% mailboxes.
 -spec forget_mailbox() -> ok.
 forget_mailbox() ->
     receive _ -> forget_mailbox()

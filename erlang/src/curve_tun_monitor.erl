@@ -1,13 +1,14 @@
 %%% @private
-%%% Watches the connections. When the process of one has crashed, nobody else is left to wipe its keys and to tell its
-%%% controller.
+%%% Watches the connections. When the process of one has crashed, nobody else is left to wipe its
+%%% keys and to tell its controller.
 -module(curve_tun_monitor).
 -behaviour(gen_server).
 
 -export([start_link/0, watch/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
-%% The controller of each connection, the socket by which it knows the connection, and which end that is.
+%% The controller of each connection, the socket by which it knows the connection, and which end
+%% that is.
 -type watched() :: #{pid() => {Controller :: pid(), curve_tun:socket(), client | server}}.
 
 -spec start_link() -> {ok, pid()} | {error, term()}.

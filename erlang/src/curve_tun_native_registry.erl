@@ -1,5 +1,6 @@
 %%% @private
-%%% What a registry is asked that lives in the NIF, under the name of its module; `curve_tun_provider_server' is its process.
+%%% What a registry is asked that lives in the NIF, under the name of its module;
+%%% `curve_tun_provider_server' is its process.
 -module(curve_tun_native_registry).
 
 -export([handle/1, with_registry/2, lookup/2, verify/3, server_keys/3]).

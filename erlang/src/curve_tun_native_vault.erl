@@ -1,5 +1,6 @@
 %%% @private
-%%% What a vault is asked whose key lives in the NIF, under the name of its module; `curve_tun_provider_server' is its process.
+%%% What a vault is asked whose key lives in the NIF, under the name of its module;
+%%% `curve_tun_provider_server' is its process.
 -module(curve_tun_native_vault).
 
 -export([handle/1, public_key/1, box/4, box_open/4, safe_nonce/1]).

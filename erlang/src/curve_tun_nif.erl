@@ -1,10 +1,11 @@
 %%% @doc The NIF, and nothing else.
 %%%
-%%% Vaults, registries, servers and connections are references here: what is secret about them stays outside of the
-%%% BEAM's heap. The other modules call this one; programs have no need to.
+%%% Vaults, registries, servers and connections are references here: what is secret about them stays
+%%% outside of the BEAM's heap. The other modules call this one; programs have no need to.
 %%%
-%%% A NIF with resources cannot be upgraded in place: reloading this module fails and leaves the old one at work. A
-%%% new version of it needs a restart of the node; every other module can be reloaded at any time.
+%%% A NIF with resources cannot be upgraded in place: reloading this module fails and leaves the old
+%%% one at work. A new version of it needs a restart of the node; every other module can be reloaded
+%%% at any time.
 %%% @end
 -module(curve_tun_nif).
 
@@ -59,8 +60,9 @@
   | {failed, vault | verify}.
 %% What the provider says.
 -type place() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
-%% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever networks have
-%% entries of their own, and `<<"!">>', which is from nowhere, whatever else is said of the key.
+%% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever
+%% networks have entries of their own, and `<<"!">>', which is from nowhere, whatever else is said
+%% of the key.
 -type dns_options() :: #{servers => [{inet:ip_address(), inet:port_number()}], trust_anchors => binary(),
                          allow_unvalidated => boolean(), timeout_ms => non_neg_integer(), ttl_max => non_neg_integer(),
                          cache_max => non_neg_integer()}.
@@ -77,7 +79,8 @@
                       | connected | remembered | {failed, term()}.
 %% What came of a step.
 -type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask | none} | {error, atom()}.
-%% How a handshake goes on. `ask' is a request to a vault or a registry of the NIF's that takes its time: see `ask/2'.
+%% How a handshake goes on. `ask' is a request to a vault or a registry of the NIF's that takes its
+%% time: see `ask/2'.
 
 %% From the file that the environment names, for programs in an archive, or from priv/.
 -spec load() -> ok | {error, {atom(), string()}}.
@@ -212,8 +215,8 @@ begin_server(_Connection, _Server, _Address) -> erlang:nif_error(not_loaded).
 -spec handshake(connection(), binary()) -> step().
 handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
 
-%% Has the request `ask' answered; `answered' is then what `answer/2' is to be given. After `later' that is when
-%% `{Reference, answered}' has come.
+%% Has the request `ask' answered; `answered' is then what `answer/2' is to be given. After `later'
+%% that is when `{Reference, answered}' has come.
 -spec ask(connection(), reference()) -> answered | later | {error, atom()}.
 ask(_Connection, _Reference) -> erlang:nif_error(not_loaded).
 
@@ -244,21 +247,25 @@ ended(_Connection, _Role, _Reason) -> erlang:nif_error(not_loaded).
 -spec end_of(connection()) -> {client | server, Reason :: atom()} | none.
 end_of(_Connection) -> erlang:nif_error(not_loaded).
 
-%% Whether an object is one that this NIF can use: those made before its module was deleted, purged and loaded again are not.
+%% Whether an object is one that this NIF can use: those made before its module was deleted, purged
+%% and loaded again are not.
 -spec is_current(vault() | registry() | known() | server() | connection()) -> boolean().
 is_current(_Object) -> erlang:nif_error(not_loaded).
 
-%% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `ok' when the messages are on the
-%% pile of a sender that has the turn, `busy' when somebody else has it, or the caller is to leave it to the sender.
+%% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `ok' when
+%% the messages are on the pile of a sender that has the turn, `busy' when somebody else has it, or
+%% the caller is to leave it to the sender.
 -spec seal(connection(), [binary()]) ->
           ok | {ok, Frames :: binary(), Rest :: [binary()]} | busy | {error, atom()} | {error, atom(), Frames :: binary()}.
 seal(_Connection, _Messages) -> erlang:nif_error(not_loaded).
 
-%% Ends the caller's turn, but for a sender with a pile; a process that waits for the turn has it then, and is to be told.
+%% Ends the caller's turn, but for a sender with a pile; a process that waits for the turn has it
+%% then, and is to be told.
 -spec written(connection()) -> ok | {next, pid()} | piled.
 written(_Connection) -> erlang:nif_error(not_loaded).
 
-%% What has piled up for a sender in its turn. After `none' it is sent `piled' once there is something; `ok': its turn is over.
+%% What has piled up for a sender in its turn. After `none' it is sent `piled' once there is
+%% something; `ok': its turn is over.
 -spec pile(connection()) -> {ok, Frames :: binary()} | {error, atom(), Frames :: binary()} | none | ok.
 pile(_Connection) -> erlang:nif_error(not_loaded).
 
@@ -270,7 +277,8 @@ unsent(_Connection, _Taken) -> erlang:nif_error(not_loaded).
 -spec await_turn(connection()) -> ok | {busy, Writer :: pid()} | {error, atom()}.
 await_turn(_Connection) -> erlang:nif_error(not_loaded).
 
-%% Takes the turn of a dead process, and what it has left unwritten. `Taken' is how many bytes the socket has taken.
+%% Takes the turn of a dead process, and what it has left unwritten. `Taken' is how many bytes the
+%% socket has taken.
 -spec take_turn(connection(), Taken :: non_neg_integer()) -> {ok, Frames :: binary()} | {error, atom()}.
 take_turn(_Connection, _Taken) -> erlang:nif_error(not_loaded).
 

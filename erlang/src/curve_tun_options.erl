@@ -14,8 +14,9 @@
 -define(ACTIVE_MIN, -32768).
 -define(ACTIVE_MAX, 32767).
 
-%% One read of the socket takes up to this much when much comes: OTP's default of 1460 bytes costs a multiple of the time.
-%% A busy socket may keep a whole buffer ready, so one that has little to read has a small one.
+%% One read of the socket takes up to this much when much comes: OTP's default of 1460 bytes costs a
+%% multiple of the time. A busy socket may keep a whole buffer ready, so one that has little to read
+%% has a small one.
 -define(BUFFER, 131072).
 -define(SMALL_BUFFER, 4096).
 %% What is sealed and not taken by the kernel: both peers can say this much before either reads.
@@ -43,8 +44,8 @@ parse(Side, Given) ->
         throw:Reason -> {error, Reason}
     end.
 
-%% Nobody may believe that a key is checked, or a limit kept, when it is not: what means nothing at an end is refused there.
-%% Only a client that connects by a name checks a key that it knows.
+%% Nobody may believe that a key is checked, or a limit kept, when it is not: what means nothing at
+%% an end is refused there. Only a client that connects by a name checks a key that it knows.
 -spec check_side(client | server | accepted, map(), [term()]) -> ok.
 check_side(Side, Options, Given) ->
     Strange = strange(Side, Options),
@@ -145,7 +146,8 @@ path(_Path, Option) ->
 is_active(N) when is_integer(N) -> N >= ?ACTIVE_MIN andalso N =< ?ACTIVE_MAX;
 is_active(Active) -> lists:member(Active, [true, false, once]).
 
-%% What setopts may set on an open socket: `{active, _}' alone is the tunnel's, the rest is gen_tcp's.
+%% What setopts may set on an open socket: `{active, _}' alone is the tunnel's, the rest is
+%% gen_tcp's.
 -spec check_settable(term()) -> {ok, curve_tun:active() | undefined, [term()]} | {error, curve_tun:option_error()}.
 check_settable(Given) ->
     try lists:foldl(fun settable/2, {undefined, []}, proper(Given)) of
@@ -173,7 +175,8 @@ tcp_options(Side, Given) ->
     Defaults = [{nodelay, true}, {keepalive, true}, {buffer, ?SMALL_BUFFER}, {send_timeout, ?SEND_TIMEOUT}
                 | [{backlog, ?BACKLOG} || Side =:= server]],
     Missing = [Default || {Key, _} = Default <- Defaults, not lists:keymember(Key, 1, Given)],
-    %% A node may have another backend for its sockets by default (`-kernel inet_backend socket'), whose sockets are not ports.
+    %% A node may have another backend for its sockets by default (`-kernel inet_backend socket'),
+    %% whose sockets are not ports.
     [{inet_backend, inet}, binary, {packet, raw}, {active, false}, {show_econnreset, true}]
         ++ Missing ++ watermarks(Given) ++ Given.
 
@@ -192,8 +195,8 @@ watermarks(Given) ->
 accepted_socket(Given) ->
     [{mode, binary}, {packet, raw}, {active, false}, {show_econnreset, true}, {buffer, ?SMALL_BUFFER} | Given].
 
-%% What a socket of gen_tcp's was refused for, which says no more than `badarg' or `einval': the option that it would not have
-%% by itself either, if it is one.
+%% What a socket of gen_tcp's was refused for, which says no more than `badarg' or `einval': the
+%% option that it would not have by itself either, if it is one.
 -spec refused(atom(), [term()]) -> {error, atom() | curve_tun:option_error()}.
 refused(Reason, Tcp) when Reason =:= badarg; Reason =:= einval ->
     case lists:search(fun(Option) -> not is_taken(Option) end, Tcp) of

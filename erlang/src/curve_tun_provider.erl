@@ -1,8 +1,9 @@
 %%% @private
 %%% Vaults and registries: which one is used, and asking one that is written in Erlang.
 %%%
-%%% A provider of the user's may crash, hang or answer nonsense. So it is only ever called from a process of its own,
-%%% and whatever it does refuses one client at most. For peers it is called in turn (curve_tun_fair_queue).
+%%% A provider of the user's may crash, hang or answer nonsense. So it is only ever called from a
+%%% process of its own, and whatever it does refuses one client at most. For peers it is called in
+%%% turn (curve_tun_fair_queue).
 -module(curve_tun_provider).
 
 -export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
@@ -10,7 +11,8 @@
 -export_type([provider/0, providers/0]).
 
 -type provider() :: {module(), AtOnce :: pos_integer()}.
-%% A provider, and how many calls it works on at once; those that live in the NIF have that from there.
+%% A provider, and how many calls it works on at once; those that live in the NIF have that from
+%% there.
 -type providers() :: #{vault => provider(), registry => provider(), socket => gen_tcp:socket(),
                        source => curve_tun_fair_queue:source()}.
 
@@ -57,8 +59,8 @@ registry_handle(Module) ->
         false -> {ok, curve_tun_nif:registry_later()}
     end.
 
-%% How many calls a provider works on at once. It may say so; one with a process of its own, which answers one after another,
-%% has 1. What the NIF answers is not asked here.
+%% How many calls a provider works on at once. It may say so; one with a process of its own, which
+%% answers one after another, has 1. What the NIF answers is not asked here.
 -spec calls_at_once(vault | registry, module(), curve_tun_time:deadline()) -> {ok, pos_integer()} | {error, atom()}.
 calls_at_once(Kind, Module, Deadline) ->
     case {exports(Module, handle, 0), exports(Module, calls_at_once, 0), has_process(Module)} of
@@ -104,8 +106,8 @@ exports(Module, Function, Arity) ->
     _ = code:ensure_loaded(Module),
     erlang:function_exported(Module, Function, Arity).
 
-%% Runs `Fun' in a process of its own, which ends with its caller and without a crash report: what the provider did
-%% is its own affair, and so is what becomes of processes that it links to.
+%% Runs `Fun' in a process of its own, which ends with its caller and without a crash report: what
+%% the provider did is its own affair, and so is what becomes of processes that it links to.
 -spec call(fun(() -> Value), curve_tun_time:deadline()) -> {ok, Value} | {error, timeout | failed}.
 call(Fun, Deadline) ->
     Tag = make_ref(),
@@ -140,8 +142,8 @@ attempt(Fun) ->
     catch _:_ -> {error, failed}
     end.
 
-%% Has a request answered by a process that is linked to the caller; it says `{Ref, Answer}' and exits. When the caller ends
-%% first, `curve_tun_fair_queue' ends it.
+%% Has a request answered by a process that is linked to the caller; it says `{Ref, Answer}' and
+%% exits. When the caller ends first, `curve_tun_fair_queue' ends it.
 -spec start(curve_tun_nif:request(), providers()) -> {pid(), reference()}.
 start(Request, Providers) ->
     Connection = self(),
@@ -195,7 +197,8 @@ turn(Kind, Connection, #{source := Source} = Providers) ->
     {Module, AtOnce} = maps:get(Kind, Providers),
     #{connection => Connection, source => Source, provider => Module, at_once => AtOnce}.
 
-%% One call is one turn: who needs several takes several, and keeps nobody waiting for more than one.
+%% One call is one turn: who needs several takes several, and keeps nobody waiting for more than
+%% one.
 -spec in_turn(curve_tun_fair_queue:turn(), atom(), [term()]) -> term().
 in_turn(#{provider := Module} = Turn, Function, Arguments) ->
     curve_tun_fair_queue:call(Turn, fun() -> apply(Module, Function, Arguments) end).

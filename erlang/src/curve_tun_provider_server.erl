@@ -1,6 +1,7 @@
 %%% @private
-%%% The process of a vault or registry that lives in the NIF. It is registered under the name of the provider's module. What
-%%% it has made outlives it (see `curve_tun_handles'), so that it comes back with the same key or entries.
+%%% The process of a vault or registry that lives in the NIF. It is registered under the name of the
+%%% provider's module. What it has made outlives it (see `curve_tun_handles'), so that it comes back
+%%% with the same key or entries.
 -module(curve_tun_provider_server).
 -behaviour(gen_server).
 

@@ -1,17 +1,20 @@
 %%% @private
-%%% How much is read of the TCP socket of an established connection, and when: a value of the connection process.
+%%% How much is read of the TCP socket of an established connection, and when: a value of the
+%%% connection process.
 %%%
-%%% A socket that is made `once' is read at once, without a wait for the kernel's word: the fastest way while more is there.
-%%% When nothing is, that leaves the socket with a buffer in waiting. One that is made `true' has none, and then may have a
-%%% number, so that not more than so many reads wait for the connection. That number is filled up before it is used up: the
-%%% events of a socket that is never passive are soon looked for by the BEAM's schedulers themselves, and nobody has to be
-%%% woken by the thread that polls the others.
+%%% A socket that is made `once' is read at once, without a wait for the kernel's word: the fastest
+%%% way while more is there. When nothing is, that leaves the socket with a buffer in waiting. One
+%%% that is made `true' has none, and then may have a number, so that not more than so many reads
+%%% wait for the connection. That number is filled up before it is used up: the events of a socket
+%%% that is never passive are soon looked for by the BEAM's schedulers themselves, and nobody has to
+%%% be woken by the thread that polls the others.
 -module(curve_tun_reader).
 
 -export([new/2, came/2, passive/1, read_more/2, resume/2, idle/1]).
 -export_type([reader/0]).
 
-%% The buffer that a socket has at first. A read that fills it brings a large one, for as long as the connection is busy.
+%% The buffer that a socket has at first. A read that fills it brings a large one, for as long as
+%% the connection is busy.
 -define(SMALL, 4096).
 %% Reads that may wait. Once a half is used up it is given again.
 -define(READS, 8).
@@ -20,7 +23,8 @@
     socket :: gen_tcp:socket(),
     %% What the socket still delivers: one read, so many, or, above the high-water mark, none.
     reading = none :: none | once | pos_integer(),
-    %% The size of its buffer, now and when large; and whether the last read filled it, so that more waits.
+    %% The size of its buffer, now and when large; and whether the last read filled it, so that more
+    %% waits.
     buffer = ?SMALL :: pos_integer(),
     large :: pos_integer(),
     filled = false :: boolean()

@@ -1,8 +1,8 @@
 %%% @private
 %%% The receiving end of a connection: messages that wait, receivers that wait, and the active mode.
 %%%
-%%% At most one of the two queues has members: a message goes to the receiver that has waited longest, or to the
-%%% controller when the mode is active, or waits.
+%%% At most one of the two queues has members: a message goes to the receiver that has waited
+%%% longest, or to the controller when the mode is active, or waits.
 -module(curve_tun_receivers).
 
 -export([new/1, arrived/2, recv/3, expired/2, gone/2, set_active/2, active/1]).
@@ -29,7 +29,8 @@ new(Active) ->
 -spec active(receivers()) -> curve_tun:active().
 active(#receivers{active = Active}) -> Active.
 
-%% Bytes that wait for a receiver; each message counts a little more, for empty ones take memory too.
+%% Bytes that wait for a receiver; each message counts a little more, for empty ones take memory
+%% too.
 -spec bytes(receivers()) -> non_neg_integer().
 bytes(#receivers{bytes = Bytes}) -> Bytes.
 
@@ -53,7 +54,8 @@ keep(Message, #receivers{messages = Queue, bytes = Bytes} = Rx) ->
 -spec weight(binary()) -> pos_integer().
 weight(Message) -> byte_size(Message) + 64.
 
-%% Delivers messages to the controller as far as the active mode goes: those that wait, then those that just came.
+%% Delivers messages to the controller as far as the active mode goes: those that wait, then those
+%% that just came.
 -spec deliver([binary()], controller(), receivers()) -> receivers().
 deliver(Arrived, {Pid, Socket} = Controller, #receivers{active = true, bytes = 0, ended = no} = Rx) ->
     case queue:is_empty(Rx#receivers.waiting) of
@@ -144,7 +146,8 @@ expired(Timer, #receivers{waiting = Waiting} = Rx) ->
 gone(Monitor, #receivers{waiting = Waiting} = Rx) ->
     Rx#receivers{waiting = queue:filter(fun({_, M, _}) -> M =/= Monitor end, Waiting)}.
 
-%% No more messages will come. Those that wait can still be had. The receiver that has waited longest is told why.
+%% No more messages will come. Those that wait can still be had. The receiver that has waited
+%% longest is told why.
 -spec end_with(atom(), receivers()) -> receivers().
 end_with(Reason, #receivers{waiting = Waiting, ended = no} = Rx) ->
     Tell = fun(Receiver, Ended) -> reply(Receiver, {error, untold(Ended)}), told end,

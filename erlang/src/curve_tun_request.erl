@@ -7,8 +7,8 @@
 
 -define(RENEW, 1000).
 
-%% Gives a new connection its TCP socket, which is the caller's; gives the socket that programs hold. The time of the
-%% handshake runs from here on.
+%% Gives a new connection its TCP socket, which is the caller's; gives the socket that programs
+%% hold. The time of the handshake runs from here on.
 -spec attach(pid(), gen_tcp:socket(), [term()], curve_tun_connection:prepared()) -> {ok, curve_tun:socket()} | {error, term()}.
 attach(Connection, Socket, TcpOptions, Prepared) ->
     give_socket(Connection, Socket, {attach, Socket, TcpOptions, Prepared}).
@@ -39,7 +39,8 @@ give_socket(Connection, Socket, Request) ->
 handshake_for(Connection) ->
     gen_statem:cast(Connection, handshake).
 
-%% Tells the listener of the calling connection that its handshake is done, whoever had it done. One that has failed ends.
+%% Tells the listener of the calling connection that its handshake is done, whoever had it done. One
+%% that has failed ends.
 -spec handshake_over(pid()) -> ok.
 handshake_over(Listener) ->
     Listener ! {handshake_over, self()},
@@ -50,7 +51,8 @@ handshake_over(Listener) ->
 offer(Connection, Controller) ->
     call(Connection, {offer, Controller}).
 
-%% The caller takes the connection that he was offered: he is its controller now, and its active mode begins.
+%% The caller takes the connection that he was offered: he is its controller now, and its active
+%% mode begins.
 -spec take(pid()) -> ok | {error, closed | wrong_state}.
 take(Connection) ->
     call(Connection, take).
@@ -79,8 +81,8 @@ reloaded(Connection) ->
 call(Connection, Request) ->
     ?MODULE:wait(gen_statem:send_request(Connection, Request)).
 
-%% Waits as long as it takes, and takes up new code of this module meanwhile: whoever waited in it for ever would be
-%% killed by the second reload.
+%% Waits as long as it takes, and takes up new code of this module meanwhile: whoever waited in it
+%% for ever would be killed by the second reload.
 -spec wait(gen_statem:request_id()) -> term().
 wait(RequestId) ->
     case gen_statem:wait_response(RequestId, ?RENEW) of

@@ -1,12 +1,13 @@
 %%% @private
 %%% Sending.
 %%%
-%%% Whoever sends seals his messages and writes the frames to the socket himself. While he does he has the turn (see
-%%% `curve_tun_nif:seal/2'). Those who find it taken, and who send one message after another, have their messages written
-%%% by a process of the connection, the sender. In its turn they seal onto its pile and go on: it writes at once what has
-%%% piled up meanwhile. Only when the pile is full do they wait. The sender is started when it is needed, and ends when it
-%%% has nothing to do. The connection process itself never writes messages, so a peer that does not read keeps nobody from
-%%% receiving.
+%%% Whoever sends seals his messages and writes the frames to the socket himself. While he does he
+%%% has the turn (see `curve_tun_nif:seal/2'). Those who find it taken, and who send one message
+%%% after another, have their messages written by a process of the connection, the sender. In its
+%%% turn they seal onto its pile and go on: it writes at once what has piled up meanwhile. Only when
+%%% the pile is full do they wait. The sender is started when it is needed, and ends when it has
+%%% nothing to do. The connection process itself never writes messages, so a peer that does not read
+%%% keeps nobody from receiving.
 -module(curve_tun_sender).
 
 -export([send_many/2, start_link/3, enqueue/3, stop/1, look_again/1]).
@@ -17,8 +18,8 @@
 -type writer() :: #{connection := pid(), tcp := gen_tcp:socket(),
                     nif := curve_tun_nif:connection(), _ => _}.
 
-%% A map, for nobody suspends a sender while its release is changed: in the middle of its work it goes
-%% on with the code of another version, whose state has other fields.
+%% A map, for nobody suspends a sender while its release is changed: in the middle of its work it
+%% goes on with the code of another version, whose state has other fields.
 -type sender() :: #{connection := pid(), tcp := gen_tcp:socket(),
                     nif := curve_tun_nif:connection(),
                     %% Requests of the connection that it has had, and what its pile failed with:
@@ -32,10 +33,11 @@
 %% How much is collected at most before it is sealed, in messages and in bytes.
 -define(BATCH_MESSAGES, 512).
 -define(BATCH_BYTES, 131072).
-%% After this many idle milliseconds the sender ends. Nobody stays longer than this in one call: new code of this module
-%% is taken up in between.
+%% After this many idle milliseconds the sender ends. Nobody stays longer than this in one call: new
+%% code of this module is taken up in between.
 -define(IDLE, 1000).
-%% The turn is kept for so long after the last message, for the next one to need no more than a place on the pile.
+%% The turn is kept for so long after the last message, for the next one to need no more than a
+%% place on the pile.
 -define(KEEP, 2).
 
 %%% For those who send
@@ -54,7 +56,8 @@ messages([]) -> [];
 messages([Message | Rest]) -> [message(Message) | messages(Rest)];
 messages(_) -> throw(badarg).
 
-%% One binary of valid size: larger ones are passed to the sender by reference, and iodata is flattened once.
+%% One binary of valid size: larger ones are passed to the sender by reference, and iodata is
+%% flattened once.
 -spec message(iodata()) -> binary().
 message(Message) when is_binary(Message), byte_size(Message) =< ?MESSAGE_MAX ->
     Message;
@@ -157,8 +160,8 @@ stop(Sender) ->
     Sender ! stop,
     ok.
 
-%% Has the sender of the connection that calls look anew whose turn it is. Who has it, of a NIF that is
-%% not loaded any more, would never give it away.
+%% Has the sender of the connection that calls look anew whose turn it is. Who has it, of a NIF that
+%% is not loaded any more, would never give it away.
 -spec look_again(pid()) -> ok.
 look_again(Sender) ->
     Sender ! {turn, self()},
@@ -193,7 +196,8 @@ loop(Next, #{connection := Connection, had := _, result := _} = S) ->
 loop(Next, #{connection := _} = S) ->
     loop(Next, maps:merge(?FRESH, S)).
 
-%% Another NIF was loaded, or none: the connection was of the one before. Whoever waits for us is told so.
+%% Another NIF was loaded, or none: the connection was of the one before. Whoever waits for us is
+%% told so.
 -spec nif_is_gone(sender()) -> sender().
 nif_is_gone(#{connection := Connection} = S) ->
     curve_tun_request:reloaded(Connection),

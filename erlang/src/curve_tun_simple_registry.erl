@@ -1,15 +1,18 @@
 %%% @doc The default registry: which public keys may come in from which addresses and networks.
 %%%
-%%% With `{registry_file, Path}' in the application's environment its entries are those of that file, which the tool
-%%% `curve-tun peers' makes and changes, and so does this module. Each decision looks whether the file has changed. A file
-%%% that has become unusable changes nothing: {@link problem/0} tells why. The application does not start without the file.
-%%% Without the setting the entries are in memory, and live as long as the application runs, also when this process is
+%%% With `{registry_file, Path}' in the application's environment its entries are those of that
+%%% file, which the tool `curve-tun peers' makes and changes, and so does this module. Each decision
+%%% looks whether the file has changed. A file that has become unusable changes nothing: {@link
+%%% problem/0} tells why. The application does not start without the file. Without the setting the
+%%% entries are in memory, and live as long as the application runs, also when this process is
 %%% restarted.
 %%%
-%%% Lines `[host]:port key' of the file name servers, which a client finds that connects without `key'.
+%%% Lines `[host]:port key' of the file name servers, which a client finds that connects without
+%%% `key'.
 %%%
-%%% The most specific network that holds an address decides about it alone. An empty registry lets nobody in. An
-%%% IPv4-mapped IPv6 address is the IPv4 address. A change is seen by the next handshake; connections stay.
+%%% The most specific network that holds an address decides about it alone. An empty registry lets
+%%% nobody in. An IPv4-mapped IPv6 address is the IPv4 address. A change is seen by the next
+%%% handshake; connections stay.
 %%% @end
 -module(curve_tun_simple_registry).
 -behaviour(curve_tun_registry).
@@ -35,10 +38,10 @@ open() ->
 handle() ->
     curve_tun_native_registry:handle(?MODULE).
 
-%% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0}, 8}' or
-%% `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever else is said of the key. An
-%% address may have any number of keys; registering one again changes nothing.
-%% In a file, it can also fail as files do.
+%% @doc Lets the holder of a key in from an address, `{127,0,0,1}', from a network, `{{10,0,0,0},
+%% 8}' or `<<"10.0.0.0/8">>', or with `<<"*">>' from anywhere; with `<<"!">>' from nowhere, whatever
+%% else is said of the key. An address may have any number of keys; registering one again changes
+%% nothing. In a file, it can also fail as files do.
 -spec register(curve_tun_nif:place(), curve_tun:public_key()) -> ok | {error, {not_started, curve_tun} | atom()}.
 register(Place, Key) ->
     with_registry(fun(Registry) -> curve_tun_nif:registry_add(Registry, Place, Key) end).
@@ -60,16 +63,16 @@ lookup(Address) ->
 verify(From, Key) ->
     curve_tun_native_registry:verify(?MODULE, From, Key).
 
-%% @doc The keys of the file's lines for a server, in their order, without those that are denied. `{error, enotsup}' when
-%% the entries are in memory.
+%% @doc The keys of the file's lines for a server, in their order, without those that are denied.
+%% `{error, enotsup}' when the entries are in memory.
 -spec server_keys(Host :: binary(), inet:port_number()) ->
           {ok, [curve_tun:public_key(), ...]} | {error, not_found | enotsup | badarg | registry_failed
                                                    | {not_started, curve_tun}}.
 server_keys(Host, Port) ->
     curve_tun_native_registry:server_keys(?MODULE, Host, Port).
 
-%% @doc Why the entries in force are not those of the file: the line, the byte in it and what is wrong there, or why the
-%% file cannot be read. `none' if they are, or are in memory.
+%% @doc Why the entries in force are not those of the file: the line, the byte in it and what is
+%% wrong there, or why the file cannot be read. `none' if they are, or are in memory.
 -spec problem() -> none | {Line :: pos_integer(), Column :: pos_integer(), What :: binary()} | atom()
                  | {error, {not_started, curve_tun} | atom()}.
 problem() ->

@@ -1,6 +1,6 @@
 %%% @private
-%%% Deadlines: points in monotonic time that hold from the start to the end of a call. Each node has its own time, so what
-%%% crosses from one to another is the time that is left.
+%%% Deadlines: points in monotonic time that hold from the start to the end of a call. Each node has
+%%% its own time, so what crosses from one to another is the time that is left.
 -module(curve_tun_time).
 
 -export([now_ms/0, deadline/1, left/1, earlier/2]).

@@ -1,4 +1,5 @@
-%%% @doc The vault with the key pair that the original ships: for tests only, for everybody knows its secret.
+%%% @doc The vault with the key pair that the original ships: for tests only, for everybody knows
+%%% its secret.
 %%%
 %%% It is used only where a configuration names it, and says so in the log when it starts.
 %%% @end
@@ -25,13 +26,13 @@ open() ->
 -spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
 handle() -> curve_tun_native_vault:handle(?MODULE).
 
-%% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started, curve_tun}'
-%% when the application does not run, as of the calls below.
+%% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started,
+%% curve_tun}' when the application does not run, as of the calls below.
 -spec public_key() -> curve_tun:public_key().
 public_key() -> curve_tun_native_vault:public_key(?MODULE).
 
-%% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of `safe_nonce/0', each of
-%% which serves once; any other is an error of reason `badarg'.
+%% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of
+%% `safe_nonce/0', each of which serves once; any other is an error of reason `badarg'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
 box(Message, Nonce, Peer) -> curve_tun_native_vault:box(?MODULE, Message, Nonce, Peer).
 

@@ -1,4 +1,5 @@
-%%% The first messages of a client: whoever accepts it gets them, in the active mode of its listener.
+%%% The first messages of a client: whoever accepts it gets them, in the active mode of its
+%%% listener.
 -module(curve_tun_accepted_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -86,7 +87,8 @@ accepted(Options, Do) ->
     ok = curve_tun:close(Listener),
     {Socket, Client}.
 
-%% A client whose handshake has begun while somebody accepts; it ends, with five messages, when nobody does any more.
+%% A client whose handshake has begun while somebody accepts; it ends, with five messages, when
+%% nobody does any more.
 begun_and_left(Leave) ->
     {{curve_tun_listen_socket, Pid} = Listener, Port} = listen([{active, true}]),
     1 = erlang:trace(Pid, true, ['receive']),

@@ -288,8 +288,8 @@ wrong_kinds_of_arguments(_) ->
     {error, bad_address} = curve_tun_simple_registry:register(<<"300.0.0.1">>, <<0:256>>),
     {error, bad_address} = curve_tun_simple_registry:register({{10,0,0,1}, 8}, <<0:256>>).
 
-%% With two writes and Nagle's algorithm the first echo would wait for a delayed acknowledgement, 40 ms and more.
-%% The best of several shows that nothing waits by design.
+%% With two writes and Nagle's algorithm the first echo would wait for a delayed acknowledgement, 40
+%% ms and more. The best of several shows that nothing waits by design.
 first_message_is_not_delayed(_) ->
     Times = [begin
                  {Client, Server} = Pair = pair(),

@@ -136,7 +136,8 @@ answers_that_are_not_proven_are_refused(Config) ->
          curve_tun_test:stop()
      end || Zone <- ["plain.test", "island"], {Allow, Comes} <- [{false, {error, not_validated}}, {true, ok}]].
 
-%% While the names of twenty clients are asked for and get no answer, everybody else is served; then they are.
+%% While the names of twenty clients are asked for and get no answer, everybody else is served; then
+%% they are.
 names_that_wait_hold_up_nobody(Config) ->
     Key = key(Config),
     Numbers = lists:seq(101, 120),

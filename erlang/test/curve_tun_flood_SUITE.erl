@@ -1,5 +1,6 @@
-%%% Who knows nothing, or leaves at once, is no burden: what he asks of vault or registry goes with him, and stands before his
-%%% own alone. Time is counted in calls of the provider, not in milliseconds.
+%%% Who knows nothing, or leaves at once, is no burden: what he asks of vault or registry goes with
+%%% him, and stands before his own alone. Time is counted in calls of the provider, not in
+%%% milliseconds.
 -module(curve_tun_flood_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -48,7 +49,8 @@ end_per_testcase(_, _) -> curve_tun_test_serial:stop().
 
 %%% What serves and floods
 
-%% Serves each client in a process of its own, which echoes; gives the listener, its port and the process.
+%% Serves each client in a process of its own, which echoes; gives the listener, its port and the
+%% process.
 server(Way, Options) ->
     Test = self(),
     Server = spawn_link(fun() ->
@@ -176,7 +178,8 @@ flood_of_initiates_on_a_registry(Config) ->
          ?assert(Others =< allowed(Ms), {Ms, Others})
      end || Ms <- [0, 1, 20, 200]].
 
-%% What is done before the question has come from the socket to its turn: on a machine with much to do that takes a while.
+%% What is done before the question has come from the socket to its turn: on a machine with much to
+%% do that takes a while.
 allowed(0) -> 60;
 allowed(1) -> 30;
 allowed(20) -> 10;
@@ -206,16 +209,16 @@ flooded(Config, Depth, Count, Providers, Times) ->
     Notes = curve_tun_test_serial:notes(),
     Most = lists:max([P || {_, _, _, P} <- Notes]),
     ct:log("~p ports at first, ~p at most", [Ports, Most]),
-    %% The listener, one that waits for a place, one that has just come; two flooders' own; the client's
-    %% end of those that were asked for first; both ends of the honest one.
+    %% The listener, one that waits for a place, one that has just come; two flooders' own; the
+    %% client's end of those that were asked for first; both ends of the honest one.
     ?assert(Most =< Ports + ?MAX + 10, {Ports, Most}),
     _ = [ok = gen_tcp:close(Tcp) || Tcp <- [Honest | Asked]],
     unlink(Server),
     ok = curve_tun:close(Listener),
     Notes.
 
-%% How many calls were made for others from the one on at whose beginning the watched client's bytes had come, to its own of
-%% the function.
+%% How many calls were made for others from the one on at whose beginning the watched client's bytes
+%% had come, to its own of the function.
 others(Function, Received, Notes) ->
     Since = lists:dropwhile(fun({_, _, Bytes, _}) -> Bytes < Received end, Notes),
     {Before, [_ | _]} = lists:splitwith(fun({Whose, F, _, _}) -> {Whose, F} =/= {mine, Function} end, Since),
@@ -241,7 +244,8 @@ silent_clients_of_one_address_take_no_more_than_their_share(_) ->
     ok = curve_tun:close(Listener),
     settled(Before).
 
-%% One count for both ways: the newcomer is for `accept', and those who give way were for `transport_accept'.
+%% One count for both ways: the newcomer is for `accept', and those who give way were for
+%% `transport_accept'.
 who_gives_way_is_told(_) ->
     Before = curve_tun_test:count(),
     {Listener, Port} = listen([{handshakes_per_source, 2}]),
@@ -266,7 +270,8 @@ who_gives_way_is_told(_) ->
     _ = [gen_tcp:close(Tcp) || Tcp <- [Tcp1, Tcp2, Tcp3, Tcp4]],
     settled(Before).
 
-%% A client comes when nobody waits any more, but the listener still does. Who takes transports gets it.
+%% A client comes when nobody waits any more, but the listener still does. Who takes transports gets
+%% it.
 a_transport_that_comes_late_waits_for_its_accept(_) ->
     {Listener, Port} = listen([]),
     {Waiter, Monitor} = spawn_monitor(fun() -> curve_tun:transport_accept(Listener, infinity) end),
@@ -349,7 +354,8 @@ a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked(_) ->
     curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
-%% Whoever connects, sends and closes has left nobody waiting: if it may come in, what it sent is delivered.
+%% Whoever connects, sends and closes has left nobody waiting: if it may come in, what it sent is
+%% delivered.
 what_was_sent_before_an_end_in_order_arrives(_) ->
     {Listener, Port} = listen([{registry, curve_tun_test_serial}, {handshake_timeout, infinity}]),
     ok = sys:suspend(curve_tun_test_serial),
@@ -470,7 +476,8 @@ a_call_that_hangs_keeps_half_the_places(_) ->
     leave(reset, First),
     [{Third, _}] = asking(initiate, {127,0,0,1}, Port, 1),
     leave(reset, Second),
-    %% Both places are taken until they have been given up; then the third has one, and another address the other.
+    %% Both places are taken until they have been given up; then the third has one, and another
+    %% address the other.
     [{Honest, Nif}] = asking(initiate, ?HONEST, Port, 1),
     send(Honest, Nif, <<"honest">>),
     ?assertEqual(<<"honest">>, message(Honest, Nif)),

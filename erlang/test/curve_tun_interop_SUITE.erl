@@ -1,5 +1,5 @@
-%%% C and Erlang talk to each other: the programs of c-examples at one end, this application at the other, over one real
-%%% file, and the C library's errors where a peer is refused.
+%%% C and Erlang talk to each other: the programs of c-examples at one end, this application at the
+%%% other, over one real file, and the C library's errors where a peer is refused.
 -module(curve_tun_interop_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").

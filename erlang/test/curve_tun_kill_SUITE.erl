@@ -1,4 +1,5 @@
-%%% Processes killed under traffic: the application recovers, nothing leaks, other connections go on.
+%%% Processes killed under traffic: the application recovers, nothing leaks, other connections go
+%%% on.
 -module(curve_tun_kill_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -117,7 +118,8 @@ the_watch_comes_back_to_its_connections(_) ->
     closed = curve_tun_test:message(Client),
     {error, closed} = curve_tun:recv(Server).
 
-%% The process that sends for several who send at once: it is there while somebody is stuck in his own turn.
+%% The process that sends for several who send at once: it is there while somebody is stuck in his
+%% own turn.
 a_sender_takes_its_connection_along(_) ->
     Before = curve_tun_test:count(),
     {{curve_tun_socket, Pid, _, _} = Client, Server} = narrow_pair(),
@@ -133,8 +135,8 @@ a_sender_takes_its_connection_along(_) ->
     ok = curve_tun:close(Server),
     settled(Before).
 
-%% Processes that send are killed at any moment: what arrives is what was sent, in order, without a gap that would end
-%% the connection.
+%% Processes that send are killed at any moment: what arrives is what was sent, in order, without a
+%% gap that would end the connection.
 a_writer_leaves_no_gap(_) ->
     {Client, Server} = Pair = pair([{receive_high_water, 1048576}]),
     [begin
@@ -243,7 +245,8 @@ the_supervisor_of_listeners(_) ->
     until(fun() -> connect(Port) =:= {error, econnrefused} end),
     works().
 
-%% Without its top supervisor the application has ended; started again, it works and has left nothing behind.
+%% Without its top supervisor the application has ended; started again, it works and has left
+%% nothing behind.
 the_top_supervisor(_) ->
     Ports = length(erlang:ports()),
     {Client, Server} = pair(),

@@ -122,7 +122,8 @@ a_key_is_remembered_once_it_is_proven(Config) ->
     <<>> = remembered(Config),
     {ok, Key} = known(Key, remember, Config).
 
-%% Something else than a lock has the lock's name, so nothing can be written. It is logged, and the next use is a first one.
+%% Something else than a lock has the lock's name, so nothing can be written. It is logged, and the
+%% next use is a first one.
 a_tunnel_outlives_a_key_that_cannot_be_remembered(Config) ->
     Key = get(key, Config),
     Lock = get(known, Config) ++ ".lock",
@@ -255,7 +256,8 @@ a_server_in_the_file_is_found_by_name(Config) ->
     {error, {missing_option, key}} = connect([], Config),
     {error, {missing_option, key}} = connect([{registry, curve_tun_test_registry}], Config).
 
-%% Keys that the registry knows go past the client's own memory like any other: one that it does not trust is not tried.
+%% Keys that the registry knows go past the client's own memory like any other: one that it does not
+%% trust is not tried.
 keys_by_name_are_trusted_like_others(Config) ->
     Key = get(key, Config),
     Known = fun(FirstUse) -> connect([{registry, curve_tun_test_servers}, {known_servers, get(known, Config)},

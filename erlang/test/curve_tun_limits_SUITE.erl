@@ -47,8 +47,8 @@ silent_clients_against_the_limit_of_handshakes(_) ->
     ok = curve_tun:close(Listener),
     settled(Before).
 
-%% A node with 40 descriptors and 60 clients: the first ones go on working, emfile is reported without spinning, and
-%% when some leave the rest is served.
+%% A node with 40 descriptors and 60 clients: the first ones go on working, emfile is reported
+%% without spinning, and when some leave the rest is served.
 out_of_descriptors(_) ->
     {Client, Log} = limited_node(),
     {ok, Key} = curve_tun:public_key(),
@@ -83,7 +83,8 @@ echo_until_told(S, N, Test) ->
         stop -> ok = curve_tun:close(S)
     end.
 
-%% An echo server in a node of its own with few descriptors; gives its keeper and a function that gives its output.
+%% An echo server in a node of its own with few descriptors; gives its keeper and a function that
+%% gives its output.
 limited_node() ->
     {ok, Key} = curve_tun:public_key(),
     %% Not code:which/1: it names no file of a module whose coverage is counted.
@@ -130,7 +131,8 @@ limited_loop(Listener) ->
             ok = curve_tun:controlling_process(S, Pid),
             Pid ! go;
         {error, Reason} ->
-            %% Without descriptors no further module can be loaded, such as the one that prints terms.
+            %% Without descriptors no further module can be loaded, such as the one that prints
+            %% terms.
             io:put_chars([atom_to_list(Reason), "\n"])
     end,
     limited_loop(Listener).
@@ -145,7 +147,8 @@ value(Name, Log) ->
     [Value] = [V || Line <- string:lexemes(Log, "\n"), [N, V] <- [string:lexemes(Line, " ")], N =:= Name],
     Value.
 
-%% The connections are between this node and another one; the memory of an idle end is measured here.
+%% The connections are between this node and another one; the memory of an idle end is measured
+%% here.
 five_thousand_connections(_) ->
     Count = 5000,
     case descriptors() < 2 * Count of
@@ -190,9 +193,9 @@ memory() ->
     [_, Resident | _] = string:lexemes(Statm, " "),
     {erlang:memory(total), 4096 * binary_to_integer(Resident)}.
 
-%% Under load of every size, no call of the NIF on a normal scheduler takes a millisecond of its processor. The machine
-%% may take the processor away meanwhile, so the reports of the system monitor are counted and the quickest of several
-%% calls of the largest portions is judged.
+%% Under load of every size, no call of the NIF on a normal scheduler takes a millisecond of its
+%% processor. The machine may take the processor away meanwhile, so the reports of the system
+%% monitor are counted and the quickest of several calls of the largest portions is judged.
 no_scheduler_is_held_up(_) ->
     {Client, Server} = Pair = curve_tun_test:pair(),
     _ = erlang:system_monitor(self(), [{long_schedule, 50}]),

@@ -1,4 +1,5 @@
-%%% What cannot be is refused at once, says what it was that could not be, and leaves nothing behind.
+%%% What cannot be is refused at once, says what it was that could not be, and leaves nothing
+%%% behind.
 -module(curve_tun_options_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -241,8 +242,8 @@ the_longest_times_and_sizes(_) ->
     ok = curve_tun:close(Socket),
     ok = curve_tun:close(Listener).
 
-%% A node with `-kernel inet_backend socket': what this application opens are ports all the same, and what a program gives it
-%% of the other kind is refused.
+%% A node with `-kernel inet_backend socket': what this application opens are ports all the same,
+%% and what a program gives it of the other kind is refused.
 another_backend_by_default(_) ->
     Path = [Dir || Dir <- code:get_path(), filelib:is_regular(filename:join(Dir, "curve_tun.beam"))
                        orelse filelib:is_regular(filename:join(Dir, atom_to_list(?MODULE) ++ ".beam"))],

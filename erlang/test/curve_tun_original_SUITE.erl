@@ -1,5 +1,6 @@
-%%% The original's test programme, with the original's calls and results: a sender and a receiver that know nothing of
-%%% each other but port and key, three messages, each side asleep at random in between, thirty shuffled repetitions.
+%%% The original's test programme, with the original's calls and results: a sender and a receiver
+%%% that know nothing of each other but port and key, three messages, each side asleep at random in
+%%% between, thirty shuffled repetitions.
 %%%
 %%% It runs with the original's vault, whose key pair everybody knows, at both ends.
 -module(curve_tun_original_SUITE).

@@ -1,5 +1,6 @@
-%%% The independent peer of tests/peer, written in Python from docs/PROTOCOL.md alone, against this application in both
-%%% roles: both sides keep the rules with it, and both hold when it breaks each of them.
+%%% The independent peer of tests/peer, written in Python from docs/PROTOCOL.md alone, against this
+%%% application in both roles: both sides keep the rules with it, and both hold when it breaks each
+%%% of them.
 -module(curve_tun_peer_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -81,8 +82,8 @@ its_keys() ->
     ok = curve_tun_simple_registry:register({127,0,0,1}, Public),
     {Public, Secret}.
 
-%% Echoes to one client after the other; says of each how many messages it sent, and what ended it. The sockets are active,
-%% so that what ends one is told whether or not somebody asks.
+%% Echoes to one client after the other; says of each how many messages it sent, and what ended it.
+%% The sockets are active, so that what ends one is told whether or not somebody asks.
 serve(Listener, Test) ->
     case curve_tun:accept(Listener, infinity) of
         {ok, Socket} ->

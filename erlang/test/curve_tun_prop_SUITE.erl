@@ -21,7 +21,8 @@ end_per_testcase(_, _) -> ok.
 a_pair_behaves_as_two_queues(_) ->
     true = proper:quickcheck(prop_pair(), [{numtests, 150}, {max_size, 60}]).
 
-%%% The pair. The model: for each side what is on its way to it, its active mode, and whether the pair is open.
+%%% The pair. The model: for each side what is on its way to it, its active mode, and whether the
+%%% pair is open.
 
 prop_pair() ->
     ?FORALL(Commands, proper_statem:commands(?MODULE),

@@ -61,7 +61,8 @@ slow_providers_keep_nobody_waiting(_) ->
     unlink(Acceptor),
     ok = curve_tun:close(Listener).
 
-%% Each call of the vault takes 50 ms. A hundred handshakes ask it side by side: no hello is answered before all are asked.
+%% Each call of the vault takes 50 ms. A hundred handshakes ask it side by side: no hello is
+%% answered before all are asked.
 a_slow_vault_is_asked_by_a_hundred_at_once(_) ->
     Meeting = curve_tun_test_vault:meeting(100, 50),
     {Listener, Port} = listen([{handshake_timeout, 60000} | ?SERVER]),
@@ -84,7 +85,8 @@ a_slow_vault_is_asked_by_a_hundred_at_once(_) ->
     exit(Acceptor, kill),
     ok = curve_tun:close(Listener).
 
-%% A server with a provider that misbehaves refuses a client, and serves the next one when it behaves.
+%% A server with a provider that misbehaves refuses a client, and serves the next one when it
+%% behaves.
 refused_then_served(Misbehave, Behave) ->
     {Listener, Port} = listen([{handshake_timeout, 1000} | ?SERVER]),
     Test = self(),
@@ -216,7 +218,8 @@ a_vault_seals_under_its_own_nonces_once(_) ->
     Nonces = [Vault:safe_nonce() || _ <- lists:seq(1, 10000)],
     10000 = length(lists:usort(Nonces)).
 
-%% The vault of a file keeps its key across restarts of the application; one that cannot be opened stops the start.
+%% The vault of a file keeps its key across restarts of the application; one that cannot be opened
+%% stops the start.
 a_vault_in_a_file(Config) ->
     curve_tun_test:stop(),
     File = filename:join(proplists:get_value(priv_dir, Config), "no.vault"),
@@ -238,8 +241,9 @@ a_vault_in_a_file(Config) ->
      end || _ <- [1, 2, 3]],
     ok = curve_tun_test:start().
 
-%% What a program's processes have on their heaps, garbage that nobody collects among it, does not hold a vault: its file is
-%% free when the application has stopped. When their heaps were last collected differs from one to the next.
+%% What a program's processes have on their heaps, garbage that nobody collects among it, does not
+%% hold a vault: its file is free when the application has stopped. When their heaps were last
+%% collected differs from one to the next.
 a_program_holds_nothing_of_a_vault(Config) ->
     curve_tun_test:stop(),
     File = filename:join(proplists:get_value(priv_dir, Config), "held.vault"),

@@ -178,7 +178,8 @@ a_forged_packet(_) ->
     {error, bad_packet} = curve_tun:recv(Server2, infinity),
     is_over(Server2, server, bad_packet).
 
-%% Who sends is told by his call, and who receives is told of something else than a timeout of his own.
+%% Who sends is told by his call, and who receives is told of something else than a timeout of his
+%% own.
 a_peer_that_does_not_read(_) ->
     [begin
          {Client, Server} = pair([{active, Mode}, {high_watermark, 4096}, {low_watermark, 1024}, {sndbuf, 4096},

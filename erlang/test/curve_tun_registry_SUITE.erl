@@ -102,7 +102,8 @@ the_registry_knows_networks(_) ->
     [ok = curve_tun_simple_registry:unregister(N, K)
      || {N, K} <- [{{{10,0,0,0}, 8}, A}, {<<"10.1.0.0/16">>, B}, {{10,1,2,3}, C}, {{10,1,2,3}, A}]].
 
-%% The file decides, also after it was changed from outside; one that is wrong changes nothing and is told.
+%% The file decides, also after it was changed from outside; one that is wrong changes nothing and
+%% is told.
 a_registry_in_a_file(Config) ->
     curve_tun_test:stop(),
     File = filename:join(proplists:get_value(priv_dir, Config), "peers"),
@@ -141,7 +142,8 @@ a_registry_in_a_file(Config) ->
     curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
-%% A handshake goes between two ends without sockets, so that each step is seen: the verdict comes from a thread of the NIF.
+%% A handshake goes between two ends without sockets, so that each step is seen: the verdict comes
+%% from a thread of the NIF.
 a_registry_file_is_read_by_nobody_who_waits(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "large"),
     Line = fun(N, Key) ->

@@ -1,5 +1,5 @@
-%%% A release upgrade with live connections, by OTP's own release handler and an appup: to a next version, made here, whose
-%%% records have one more field, and back.
+%%% A release upgrade with live connections, by OTP's own release handler and an appup: to a next
+%%% version, made here, whose records have one more field, and back.
 -module(curve_tun_release_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -51,8 +51,9 @@ version(Folder, Version, Change) ->
                                                                                          [{"0.1.0", Steps}]}])),
     Out.
 
-%% The next version: one more field at the head of the records of connection and listener, which the code_change of that
-%% version brings in and takes away; and one more in the map of a sender, which nobody suspends.
+%% The next version: one more field at the head of the records of connection and listener, which the
+%% code_change of that version brings in and takes away; and one more in the map of a sender, which
+%% nobody suspends.
 next(curve_tun_connection, Text) ->
     replaced(<<"code_change(_OldVsn, State, D, _Extra) ->\n    {ok, State, D}.">>,
              <<"code_change({down, _}, State, D, _Extra) -> {ok, State, erlang:delete_element(2, D)};\n"
@@ -113,8 +114,9 @@ sender_of(#{crowd := {{{curve_tun_socket, Pid, _, _}, _}, _, _}}) ->
     until(fun() -> is_pid(sender(Pid)) end),
     sys:get_state(sender(Pid)).
 
-%% Connections in each state, with something to do: two that echo without a pause, one at which several send, one of them
-%% without a pause, one with messages that wait, one with somebody in recv, an active one, a handshake that is under way, and an accept.
+%% Connections in each state, with something to do: two that echo without a pause, one at which
+%% several send, one of them without a pause, one with messages that wait, one with somebody in
+%% recv, an active one, a handshake that is under way, and an accept.
 tasks() ->
     Test = self(),
     Echo = spawn_link(fun() ->

@@ -1,5 +1,5 @@
-%%% The NIF's module deleted and loaded again, as `r3:compile()' may do: what was made with it is closed, what comes after
-%%% works. Each case has a node of its own.
+%%% The NIF's module deleted and loaded again, as `r3:compile()' may do: what was made with it is
+%%% closed, what comes after works. Each case has a node of its own.
 -module(curve_tun_reload_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -29,8 +29,8 @@ files_open_again(Config) ->
     ok = filelib:ensure_path(Folder),
     in_a_node(opened_again_from_files, [Folder]).
 
-%% Nothing may call the NIF between the deletion and the purge: OTP's code server may then leave the caller, or who loads,
-%% without an answer.
+%% Nothing may call the NIF between the deletion and the purge: OTP's code server may then leave the
+%% caller, or who loads, without an answer.
 loaded_again() ->
     Connections = curve_tun_connection_sup:children(),
     Held = Connections ++ [Sender || Sender <- [curve_tun_test:sender(C) || C <- Connections], Sender =/= none],
@@ -187,8 +187,9 @@ again_and_again() ->
     works(),
     unharmed(Before).
 
-%% With several who send and one who receives all along. Their calls load the module by themselves: who
-%% loads it explicitly at the same time may get no answer of OTP's code server, and is not waited for.
+%% With several who send and one who receives all along. Their calls load the module by themselves:
+%% who loads it explicitly at the same time may get no answer of OTP's code server, and is not
+%% waited for.
 again_and_again_under_traffic() ->
     Before = started(),
     [begin
@@ -221,7 +222,8 @@ load_explicitly() ->
               end),
     receive {purged, Loading} -> unlink(Loading), Loading end.
 
-%% One sends more than the peer takes, and has the turn. The sender waits for it, for another's message.
+%% One sends more than the peer takes, and has the turn. The sender waits for it, for another's
+%% message.
 while_one_has_the_turn() ->
     Before = started(),
     {Client, _} = pair([{send_timeout, infinity}], []),

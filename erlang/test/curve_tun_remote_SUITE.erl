@@ -1,4 +1,5 @@
-%%% Callers on another node than the socket's: what they ask is answered there, and their time is their own.
+%%% Callers on another node than the socket's: what they ask is answered there, and their time is
+%%% their own.
 -module(curve_tun_remote_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -11,7 +12,8 @@ suite() -> [{timetrap, {seconds, 180}}].
 
 all() -> [accept_takes_as_long_as_it_is_told, a_socket_from_afar, the_other_node_is_gone].
 
-%% Two nodes that are connected with each other; the application runs on the older one. Their epmd is their own.
+%% Two nodes that are connected with each other; the application runs on the older one. Their epmd
+%% is their own.
 init_per_suite(Config) ->
     {Epmd, EpmdPort} = epmd(),
     Path = [Dir || Dir <- code:get_path(), filelib:is_regular(filename:join(Dir, "curve_tun.beam"))

@@ -1,4 +1,5 @@
-%%% Crash reports and statuses of our processes, with requests in their queues: printed by OTP, and without messages.
+%%% Crash reports and statuses of our processes, with requests in their queues: printed by OTP, and
+%%% without messages.
 -module(curve_tun_reports_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -19,8 +20,8 @@ end_per_testcase(_, _) -> ok.
 
 -define(HIDDEN, "nobody may see this").
 
-%% The process is suspended, gets requests, and then crashes: what OTP's formatter makes of the log is text, and nothing
-%% of the requests is in it.
+%% The process is suspended, gets requests, and then crashes: what OTP's formatter makes of the log
+%% is text, and nothing of the requests is in it.
 reports(Pid, Requests, Crash) ->
     Id = curve_tun_test:forward_log(error),
     Ref = monitor(process, Pid),

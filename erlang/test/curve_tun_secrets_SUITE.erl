@@ -1,7 +1,9 @@
-%%% No secret in the BEAM: after many connections everything that can be dumped is searched for each secret.
+%%% No secret in the BEAM: after many connections everything that can be dumped is searched for each
+%%% secret.
 %%%
-%%% The secret keys that are known here are the dummy vault's long-term key; those that are not known are found by what
-%%% they do: a 32-byte run in the dump whose public key is one of ours would be one, so every such run is tried.
+%%% The secret keys that are known here are the dummy vault's long-term key; those that are not
+%%% known are found by what they do: a 32-byte run in the dump whose public key is one of ours would
+%%% be one, so every such run is tried.
 -module(curve_tun_secrets_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -48,7 +50,8 @@ dump() ->
     Environment = [{A, application:get_all_env(A)} || {A, _, _} <- application:loaded_applications()],
     [flat([Processes, Tables, Environment, persistent_term:get()])].
 
-%% Every binary and every list of bytes in a term, one after the other; what prints is not enough for those.
+%% Every binary and every list of bytes in a term, one after the other; what prints is not enough
+%% for those.
 flat(Term) ->
     iolist_to_binary(bytes(Term)).
 

@@ -1,5 +1,5 @@
-%%% Sending in quick succession: what was sent arrives, in order, however the connection ends; and who takes turns with his
-%%% peer is left alone by the sender process.
+%%% Sending in quick succession: what was sent arrives, in order, however the connection ends; and
+%%% who takes turns with his peer is left alone by the sender process.
 -module(curve_tun_sender_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -67,7 +67,8 @@ who_takes_turns_has_no_sender(_) ->
     none = sender(Connection),
     stop_pair(Pair).
 
-%% Some go onto the pile, some are too large for it, some are many in one call: each waits for those before it.
+%% Some go onto the pile, some are too large for it, some are many in one call: each waits for those
+%% before it.
 sizes_large_and_small_keep_their_order(_) ->
     {Client, Server} = Pair = pair(),
     Message = fun(N) -> <<N:32, 0:(8 * element(N rem 7 + 1, {0, 1, 60, 1000, 16000, 17000, 60000}))>> end,
@@ -121,8 +122,8 @@ what_was_sent_comes_before_the_end_of_its_owner(_) ->
          ok = curve_tun:close(Server)
      end || _ <- lists:seq(1, 30)].
 
-%% Killed at any moment, in a stream: all that it was told is sent arrives, and at most one message more, which may come when
-%% others have sent something since.
+%% Killed at any moment, in a stream: all that it was told is sent arrives, and at most one message
+%% more, which may come when others have sent something since.
 a_writer_that_dies_has_sent_what_it_was_told(_) ->
     {Client, Server} = Pair = pair([], [{receive_high_water, 67108864}]),
     Told = counters:new(1, []),
@@ -152,7 +153,8 @@ count_up(Client, Told, Round, N) ->
     counters:put(Told, 1, N),
     count_up(Client, Told, Round, N + 1).
 
-%% A peer that does not read holds up who sends, however small the messages: sockets and pile are bounded.
+%% A peer that does not read holds up who sends, however small the messages: sockets and pile are
+%% bounded.
 a_full_pile_holds_its_senders(_) ->
     {Client, Server} = Pair = pair([{send_timeout, infinity}, {high_watermark, 65536}], [{receive_high_water, 1}]),
     Told = counters:new(1, []),

@@ -80,8 +80,8 @@ one_source_has_no_more_than_its_share(_) ->
 hellos_from_one_address(_) ->
     flooded(fun(_) -> {127,0,0,2} end, fun be_served/1).
 
-%% From more addresses than there are places: a handshake has as long as that many newcomers take to come. On a busy
-%% machine that may be too short for an honest client, who then tries again.
+%% From more addresses than there are places: a handshake has as long as that many newcomers take to
+%% come. On a busy machine that may be too short for an honest client, who then tries again.
 hellos_from_many_addresses(_) ->
     flooded(fun(N) -> {127, 128 + N rem 64, N rem 251, 1 + N rem 241} end, fun be_served_in_the_end/1).
 
@@ -100,7 +100,8 @@ be_served_in_the_end(Port) ->
         {error, GaveWay} when GaveWay =:= closed; GaveWay =:= wrong_server_key -> be_served_in_the_end(Port)
     end.
 
-%% 3,000 valid hellos that nothing follows, against a limit of 200; honest clients are served all the while.
+%% 3,000 valid hellos that nothing follows, against a limit of 200; honest clients are served all
+%% the while.
 flooded(Address, BeServed) ->
     Before = curve_tun_test:count(),
     {Listener, Port, _} = server([{handshakes_max, 200}]),

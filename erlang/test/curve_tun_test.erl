@@ -12,7 +12,8 @@
 %% What runs in a node of its own ends within this time.
 -define(NODE_PATIENCE, 150000).
 
-%% Starts the application with default providers; whoever holds its key may come in from this machine.
+%% Starts the application with default providers; whoever holds its key may come in from this
+%% machine.
 start() ->
     start([]).
 
@@ -30,8 +31,8 @@ stop() ->
     _ = application:unload(curve_tun),
     ok.
 
-%% What a test says of a machine that lacks something it needs: it fails, unless TESTS_WITHOUT has the name of
-%% that, and then it is skipped (tests/support/needs.rs).
+%% What a test says of a machine that lacks something it needs: it fails, unless TESTS_WITHOUT has
+%% the name of that, and then it is skipped (tests/support/needs.rs).
 lacks(Name) ->
     case lists:member(Name, string:lexemes(os:getenv("TESTS_WITHOUT", ""), ", ")) of
         true -> {skip, "there is no " ++ Name};
@@ -52,7 +53,8 @@ folder_of(Module) ->
     {_, _, Beam} = code:get_object_code(Module),
     filename:dirname(filename:absname(Beam)).
 
-%% There: what a failure was is lost on the way, and so is that of a process which takes this one along.
+%% There: what a failure was is lost on the way, and so is that of a process which takes this one
+%% along.
 outcome(Module, Function, Arguments) ->
     {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Module, Function, Arguments)}) end),
     receive

@@ -6,7 +6,8 @@
 
 -define(PATIENCE, 60000).
 
-%% Serves zones, `{Name, not | nsec | nsec3, Lines}', of files in a new folder. It ends with the calling process.
+%% Serves zones, `{Name, not | nsec | nsec3, Lines}', of files in a new folder. It ends with the
+%% calling process.
 start(Folder, Zones) ->
     ok = filelib:ensure_dir(filename:join(Folder, "file")),
     [ok = file:write_file(filename:join(Folder, Name), Lines) || {Name, _, Lines} <- Zones],
@@ -31,8 +32,9 @@ script(Folder) ->
         false when Folder =/= "/" -> script(filename:dirname(Folder))
     end.
 
-%% The settings by which the registry asks this server about a zone, and trusts the keys of `test'. A question waits for
-%% longer than any test: half of this passes before it is asked by TCP, which a gate does not have.
+%% The settings by which the registry asks this server about a zone, and trusts the keys of `test'.
+%% A question waits for longer than any test: half of this passes before it is asked by TCP, which a
+%% gate does not have.
 settings(Zone, #{port := Port, folder := Folder}) ->
     {ok, Anchors} = file:read_file(filename:join(Folder, "test.anchors")),
     [{zone, Zone}, {servers, [{{127,0,0,1}, Port}]}, {trust_anchors, Anchors}, {timeout_ms, 1200000}].
@@ -44,8 +46,8 @@ record(Name, Key) ->
 client({A, B, C, D}) -> io_lib:format("~b.~b.~b.~b.in-addr", [D, C, B, A]).
 server(Address) -> ["_curve_tun.", client(Address)].
 
-%% A name server that hands questions on to a real one, and keeps those back that begin with one of some labels until it is
-%% opened. It ends with the calling process.
+%% A name server that hands questions on to a real one, and keeps those back that begin with one of
+%% some labels until it is opened. It ends with the calling process.
 gate(#{port := Port} = Real, Labels) ->
     Caller = self(),
     Gate = spawn_link(fun() ->

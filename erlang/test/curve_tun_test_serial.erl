@@ -1,8 +1,9 @@
-%%% A vault and a registry in one process that takes its time for each call, and notes the calls in their order. It stands for
-%%% providers as people write them: a gen_server behind functions.
+%%% A vault and a registry in one process that takes its time for each call, and notes the calls in
+%%% their order. It stands for providers as people write them: a gen_server behind functions.
 %%%
-%%% One client is watched: the one from an address, or with one of some keys. Each call notes whether it is for that client,
-%%% how many bytes the server has had from it by then, and how many ports there are.
+%%% One client is watched: the one from an address, or with one of some keys. Each call notes
+%%% whether it is for that client, how many bytes the server has had from it by then, and how many
+%%% ports there are.
 -module(curve_tun_test_serial).
 -behaviour(gen_server).
 
@@ -15,7 +16,8 @@
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 stop() -> gen_server:stop(?MODULE).
 
-%% From now on calls are noted, and this client is watched: `#{address, keys, port}', the port being the listener's.
+%% From now on calls are noted, and this client is watched: `#{address, keys, port}', the port being
+%% the listener's.
 watch(Client) -> gen_server:call(?MODULE, {watch, Client}, infinity).
 %% From now on calls of these functions take so many milliseconds.
 take(Times) -> gen_server:call(?MODULE, {take, Times}, infinity).

@@ -8,7 +8,8 @@
 behave(Function, How) ->
     persistent_term:put({?MODULE, Function}, How).
 
-%% A behaviour: calls take some milliseconds, and none returns before so many of them were in flight at once.
+%% A behaviour: calls take some milliseconds, and none returns before so many of them were in flight
+%% at once.
 meeting(Count, Ms) ->
     {meet, counters:new(2, [atomics]), Count, Ms}.
 

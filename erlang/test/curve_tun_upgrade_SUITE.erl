@@ -59,7 +59,8 @@ ask(Client, N) ->
         ask(Client, N + 1)
     end.
 
-%% Twice, so that code which a process still ran from before the first time would be found: its process would be killed.
+%% Twice, so that code which a process still ran from before the first time would be found: its
+%% process would be killed.
 every_module_but_the_nif_is_reloaded_under_traffic(_) ->
     under_traffic(fun() ->
         [begin

@@ -1,6 +1,6 @@
-%%% Every kind of vault under the application: in memory, in a file, sealed by a passphrase, in an agent, in a token, and
-%%% written in Erlang. The application runs in a node of its own, for a token's module reads the environment that the
-%%% operating system gave the process.
+%%% Every kind of vault under the application: in memory, in a file, sealed by a passphrase, in an
+%%% agent, in a token, and written in Erlang. The application runs in a node of its own, for a
+%%% token's module reads the environment that the operating system gave the process.
 -module(curve_tun_vaults_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -263,8 +263,8 @@ do_kill(Env) ->
 
 %%% What agents are there for
 
-%% More handshakes than the node has schedulers for what waits are in the hands of an agent that says nothing. Files are
-%% read meanwhile, and when it speaks again, handshakes go on.
+%% More handshakes than the node has schedulers for what waits are in the hands of an agent that
+%% says nothing. Files are read meanwhile, and when it speaks again, handshakes go on.
 an_agent_that_is_silent_holds_up_nothing_else(Config) ->
     with_agent(Config, fun(Env, With) ->
         {_, Agent} = proplists:get_value(agent, With),
@@ -328,7 +328,8 @@ an_agent_may_be_restarted(Config) ->
 do_wait_for_agent() ->
     (crowd(4))().
 
-%% The agent is gone for good: its client says so within the time of a request, and not as a failed vault.
+%% The agent is gone for good: its client says so within the time of a request, and not as a failed
+%% vault.
 a_handshake_tells_why_its_agent_failed(Config) ->
     with_agent(Config, fun(Env, With) ->
         _ = in(With, start, [Env]),

@@ -1,7 +1,9 @@
-%%% Secrets are gone when they are not needed: the whole address space of a node is searched for them, from outside.
+%%% Secrets are gone when they are not needed: the whole address space of a node is searched for
+%%% them, from outside.
 %%%
-%%% The node runs with random bytes that can be computed again (`tests/support/known_random.c'), so each secret that it
-%%% makes is known here, and what any two of them agree. Nothing of that is ever told to the node.
+%%% The node runs with random bytes that can be computed again (`tests/support/known_random.c'), so
+%%% each secret that it makes is known here, and what any two of them agree. Nothing of that is ever
+%%% told to the node.
 -module(curve_tun_wiped_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -92,7 +94,8 @@ no_core_dump_of_a_node_has_a_long_term_or_minute_key(Config) ->
     ?assertEqual([2, 2], counts_in(Core, Ranges, Messages)),
     ok = file:delete(Core).
 
-%% Has the kernel dump the process, which ends. Where the system hands dumps to a program of its own, gdb makes one.
+%% Has the kernel dump the process, which ends. Where the system hands dumps to a program of its
+%% own, gdb makes one.
 core_of(Pid, Folder) ->
     {ok, Pattern} = file:read_file("/proc/sys/kernel/core_pattern"),
     Before = filelib:wildcard(filename:join(Folder, "*")),
@@ -107,8 +110,8 @@ core_of(Pid, Folder) ->
     [Core] = filelib:wildcard(filename:join(Folder, "*")) -- Before,
     Core.
 
-%% A node whose random bytes are known, in a folder of its own; with what has it do something, and gives all keys that it
-%% has drawn until then.
+%% A node whose random bytes are known, in a folder of its own; with what has it do something, and
+%% gives all keys that it has drawn until then.
 start_node(Config, Name) ->
     Folder = filename:join(proplists:get_value(priv_dir, Config), Name),
     ok = file:make_dir(Folder),
@@ -196,7 +199,8 @@ do(abort, #{port := Port} = State) ->
     [ok = gen_tcp:close(Tcp) || Tcp <- [Tcp0, Tcp1, Tcp2, Tcp3]],
     [ok = curve_tun_nif:close(Nif) || Nif <- [Nif0, Nif1, Nif2, Nif3]],
     State;
-%% What refuses: a weak key, a wrong one, an unknown client, boxes that do not open, a connection that is killed.
+%% What refuses: a weak key, a wrong one, an unknown client, boxes that do not open, a connection
+%% that is killed.
 do(fail, #{port := Port} = State) ->
     {ok, Key} = curve_tun:public_key(),
     {error, _} = curve_tun:connect({127,0,0,1}, Port, [{key, <<0:256>>}]),
@@ -256,7 +260,8 @@ mix(W0) ->
     W2 = ((W1 bxor (W1 bsr 27)) * 16#94d049bb133111eb) band 16#ffffffffffffffff,
     W2 bxor (W2 bsr 31).
 
-%% What two secrets agree: the raw X25519 secret, the box key of it, and the keys of the messages of each side.
+%% What two secrets agree: the raw X25519 secret, the box key of it, and the keys of the messages of
+%% each side.
 agreed(A, B) ->
     {Public, _} = crypto:generate_key(ecdh, x25519, B),
     Raw = crypto:compute_key(ecdh, Public, A, x25519),
@@ -286,7 +291,8 @@ quarter({A, B, C, D}, X) ->
                     setelement(To + 1, Y, element(To + 1, Y) bxor Turned)
                 end, X, [{B, A, D, 7}, {C, B, A, 9}, {D, C, B, 13}, {A, D, C, 18}]).
 
-%% None of them is in memory, or will be in a moment: the BEAM takes its time to close what is not used any more.
+%% None of them is in memory, or will be in a moment: the BEAM takes its time to close what is not
+%% used any more.
 gone(Pid, Needles, When) ->
     gone(Pid, Needles, When, 100).
 

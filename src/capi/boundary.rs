@@ -1,6 +1,8 @@
-//! How pointers, lengths and integers of a C caller become Rust values, and what NULL and a panic become.
+//! How pointers, lengths and integers of a C caller become Rust values, and what NULL and a panic
+//! become.
 //!
-//! No exported function decides these for itself: each is one [`catch`] whose body first converts its arguments here.
+//! No exported function decides these for itself: each is one [`catch`] whose body first converts
+//! its arguments here.
 
 use super::result::curve_tun_result;
 use crate::contain::contain;
@@ -47,8 +49,8 @@ impl Failure for u16 {
     }
 }
 
-/// Runs an exported function's body; a panic in it is [`Error::Internal`]. An object that was in use closes itself as
-/// the panic passes it (see each object's `run`).
+/// Runs an exported function's body; a panic in it is [`Error::Internal`]. An object that was in
+/// use closes itself as the panic passes it (see each object's `run`).
 pub(super) fn catch<R: Failure>(body: impl FnOnce() -> Result<R>) -> R {
     contain(body).flatten().unwrap_or_else(R::failure)
 }
@@ -72,8 +74,8 @@ impl<T> Out<T> {
 #[repr(C)]
 struct Held<T> {
     object: T,
-    /// The process that may use it. A child of `fork()` must not: the parent's threads may hold locks in it, and the
-    /// counters in it are the parent's.
+    /// The process that may use it. A child of `fork()` must not: the parent's threads may hold
+    /// locks in it, and the counters in it are the parent's.
     fork_guard: ForkGuard,
 }
 
@@ -143,7 +145,8 @@ pub(super) unsafe fn bytes_mut<'a>(bytes: *mut u8, len: usize) -> Result<&'a mut
         return Ok(&mut []);
     }
     check(bytes, len)?;
-    // SAFETY: the caller's promise; the size has been checked. The bytes are only written, or read once written.
+    // SAFETY: the caller's promise; the size has been checked. The bytes are only written, or read
+    // once written.
     Ok(unsafe { std::slice::from_raw_parts_mut(bytes, len) })
 }
 
@@ -166,7 +169,8 @@ pub(super) unsafe fn array<'a, const N: usize>(place: *const u8) -> Result<&'a [
 /// # Safety
 /// `place` is NULL or `N` bytes that may be written and that nothing else uses during the call.
 pub(super) unsafe fn array_mut<'a, const N: usize>(place: *mut u8) -> Result<&'a mut [u8; N]> {
-    // SAFETY: the caller's promise; bytes have no alignment. The bytes are only written, or read once written.
+    // SAFETY: the caller's promise; bytes have no alignment. The bytes are only written, or read
+    // once written.
     unsafe { place.cast::<[u8; N]>().as_mut() }.ok_or(Error::Null)
 }
 
@@ -194,7 +198,8 @@ pub(super) unsafe fn string<'a>(text: *const c_char, max: usize, otherwise: Erro
     std::str::from_utf8(unsafe { bytes(text.cast(), len) }?).map_err(|_| otherwise)
 }
 
-/// The path of a file, in whatever bytes the system takes; `InvalidArgument` for more than 4,095 of them.
+/// The path of a file, in whatever bytes the system takes; `InvalidArgument` for more than 4,095 of
+/// them.
 ///
 /// # Safety
 /// As [`string`].
@@ -220,11 +225,12 @@ pub(super) fn write_text(text: &str, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// A struct that begins with its `size` (the header's "Structs that may grow"), as the caller filled it.
+/// A struct that begins with its `size` (the header's "Structs that may grow"), as the caller
+/// filled it.
 ///
 /// # Safety
-/// `place` is NULL or a `T` of as many readable bytes as its first field says, or at least that field. `T` is `repr(C)`,
-/// begins with a `usize`, and any integers and pointers make a valid one.
+/// `place` is NULL or a `T` of as many readable bytes as its first field says, or at least that
+/// field. `T` is `repr(C)`, begins with a `usize`, and any integers and pointers make a valid one.
 pub(super) unsafe fn growing<T: Copy>(place: *const T) -> Result<T> {
     if place.is_null() {
         return Err(Error::Null);
@@ -260,7 +266,8 @@ impl<T> OutGrowing<T> {
     /// Fills what is known here, and zeros the rest.
     pub(super) fn set(&mut self, value: T) {
         let OutGrowing(place, size) = *self;
-        // SAFETY: the promise of `out_growing`'s caller: the struct has `size` bytes, and begins with a `usize`.
+        // SAFETY: the promise of `out_growing`'s caller: the struct has `size` bytes, and begins
+        // with a `usize`.
         unsafe {
             place.add(1).cast::<u8>().write_bytes(0, size - size_of::<T>());
             place.write_unaligned(value);

@@ -1,13 +1,15 @@
 //! # Connections without I/O
 //!
-//! For event loops and bindings: bytes in, bytes out, messages in, messages out. The program moves the bytes: what the
-//! transport brought goes into `curve_tun_connection_read`, what `curve_tun_connection_write` gives goes onto the transport,
-//! both in order. It calls `curve_tun_connection_tick` when that asks for it, answers requests if a vault or a registry
+//! For event loops and bindings: bytes in, bytes out, messages in, messages out. The program moves
+//! the bytes: what the transport brought goes into `curve_tun_connection_read`, what
+//! `curve_tun_connection_write` gives goes onto the transport, both in order. It calls
+//! `curve_tun_connection_tick` when that asks for it, answers requests if a vault or a registry
 //! answers later, and says when the transport has ended.
 //!
-//! An error that ends the connection is returned once, by the call that met it; from then on calls return
-//! `CURVE_TUN_ERR_CLOSED`, except that messages which came before can still be received. A function of a custom vault or
-//! registry that uses the connection which is calling it gets `CURVE_TUN_ERR_WRONG_STATE`.
+//! An error that ends the connection is returned once, by the call that met it; from then on calls
+//! return `CURVE_TUN_ERR_CLOSED`, except that messages which came before can still be received. A
+//! function of a custom vault or registry that uses the connection which is calling it gets
+//! `CURVE_TUN_ERR_WRONG_STATE`.
 
 use super::boundary::{Failure, array_mut, catch, catch_ok, end, key, object, out};
 use super::options::{curve_tun_options, read_options};
@@ -94,11 +96,12 @@ impl Drop for InUse<'_> {
     }
 }
 
-/// Makes a client's end: it will speak to the holder of the server's secret key, as the holder of the vault's. Its hello
-/// waits to be written.
+/// Makes a client's end: it will speak to the holder of the server's secret key, as the holder of
+/// the vault's. Its hello waits to be written.
 ///
-/// May return `CURVE_TUN_ERR_WEAK_KEY` for a server's key of low order, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of
-/// their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+/// May return `CURVE_TUN_ERR_WEAK_KEY` for a server's key of low order,
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+/// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -118,12 +121,14 @@ pub unsafe extern "C" fn curve_tun_connection_new_client(
     })
 }
 
-/// Makes a server's end for a client that came from an address, which the registry will be asked about. A link-local address
-/// may have its scope after it, as `getnameinfo` writes it (`fe80::1%eth0`); it is passed over.
+/// Makes a server's end for a client that came from an address, which the registry will be asked
+/// about. A link-local address may have its scope after it, as `getnameinfo` writes it
+/// (`fe80::1%eth0`); it is passed over.
 ///
-/// When as many handshakes are in flight as the server's options allow, of the source that has most the oldest gives way,
-/// if it can (`curve_tun_connection_on_give_way`). May return `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way,
-/// `CURVE_TUN_ERR_BAD_ADDRESS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
+/// When as many handshakes are in flight as the server's options allow, of the source that has most
+/// the oldest gives way, if it can (`curve_tun_connection_on_give_way`). May return
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way, `CURVE_TUN_ERR_BAD_ADDRESS`,
+/// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
 /// `give_way`.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -142,14 +147,16 @@ pub unsafe extern "C" fn curve_tun_connection_new_server(
     })
 }
 
-/// Lets a server's handshake give way to another when as many are in flight as the server's options allow. It is then over,
-/// which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `give_way` is called, once, with
-/// `user_data`: from within the call that makes the newcomer's connection, on its thread. It is to have this connection's
-/// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
-/// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned; `user_data` must last until then.
+/// Lets a server's handshake give way to another when as many are in flight as the server's options
+/// allow. It is then over, which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES`
+/// once, and `give_way` is called, once, with `user_data`: from within the call that makes the
+/// newcomer's connection, on its thread. It is to have this connection's driver end it, which a
+/// `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
+/// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned;
+/// `user_data` must last until then.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake; `CURVE_TUN_ERR_FORKED`. Threads:
-/// one at a time.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake;
+/// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_on_give_way(
@@ -201,7 +208,8 @@ pub unsafe extern "C" fn curve_tun_connection_state(
     })
 }
 
-/// Gives the peer's long-term public key, which it has proven: from connected on, also when closed after that.
+/// Gives the peer's long-term public key, which it has proven: from connected on, also when closed
+/// after that.
 ///
 /// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
@@ -218,13 +226,14 @@ pub unsafe extern "C" fn curve_tun_connection_peer_key(
     })
 }
 
-/// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and gives the time at
-/// which to call again at the latest; -1 if only other calls can change that.
+/// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and
+/// gives the time at which to call again at the latest; -1 if only other calls can change that.
 ///
-/// The handshake's time runs from the first call. Call it when the connection is made, when that time has come, and when
-/// the handshake is over: an established connection gives idle buffers back by it. May return `CURVE_TUN_ERR_TIMEOUT`
-/// (the handshake was not over in time) and `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the
-/// connection is closed; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
+/// The handshake's time runs from the first call. Call it when the connection is made, when that
+/// time has come, and when the handshake is over: an established connection gives idle buffers back
+/// by it. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time) and
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the connection is closed;
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -243,12 +252,13 @@ pub unsafe extern "C" fn curve_tun_connection_tick(
     })
 }
 
-/// Says that the transport has come to its end in order: the peer closed its side. The connection is closed; messages that
-/// came can still be received.
+/// Says that the transport has come to its end in order: the peer closed its side. The connection
+/// is closed; messages that came can still be received.
 ///
-/// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a client whose hello was
-/// answered by the end alone, which is what a server does that cannot open it, having another key, or a vault that fails;
-/// or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one that has given way. Threads: one at a time.
+/// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a
+/// client whose hello was answered by the end alone, which is what a server does that cannot open
+/// it, having another key, or a vault that fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
+/// that has given way. Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_transport_ended(
     connection: *mut curve_tun_connection,
@@ -257,8 +267,9 @@ pub unsafe extern "C" fn curve_tun_connection_transport_ended(
     catch_ok(|| Err(unsafe { object(connection)? }.get()?.transport_ended()))
 }
 
-/// Closes the connection, for a program that is done with it or whose transport broke: secrets are wiped, and bytes for the
-/// transport dropped. Messages that came can still be received. Closing again does nothing, nor does closing NULL.
+/// Closes the connection, for a program that is done with it or whose transport broke: secrets are
+/// wiped, and bytes for the transport dropped. Messages that came can still be received. Closing
+/// again does nothing, nor does closing NULL.
 ///
 /// Threads: one at a time.
 #[unsafe(no_mangle)]

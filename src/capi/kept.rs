@@ -1,11 +1,13 @@
 //! # Vaults that are kept
 //!
-//! A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun agent`), or in a
-//! PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with `curve_tun_vault_free`.
+//! A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun
+//! agent`), or in a PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with
+//! `curve_tun_vault_free`.
 //!
-//! A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the first box after opening,
-//! and one in 1,048,576 after that, takes as long as the disk takes, and may fail with `CURVE_TUN_ERR_DISK_FULL`,
-//! `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`; nothing is lost then, and the next call tries again.
+//! A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the
+//! first box after opening, and one in 1,048,576 after that, takes as long as the disk takes, and
+//! may fail with `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`;
+//! nothing is lost then, and the next call tries again.
 
 use super::boundary::{self, Out, bytes, catch_ok, out, string};
 use super::result::curve_tun_result;
@@ -19,14 +21,17 @@ use std::sync::Arc;
 /// The most characters that a PKCS#11 URI may have.
 const URI_MAX: usize = 8192;
 
-/// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never overwritten.
+/// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never
+/// overwritten.
 ///
-/// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0 bytes its permissions
-/// alone protect it. Sealing takes about a second and 256 MiB: libsodium's "moderate" cost of Argon2id. File and folder
-/// are on the disk when this returns. May return `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the
-/// folder does not exist; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
-/// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 4,095 bytes,
-/// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on the disk and the cost.
+/// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0
+/// bytes its permissions alone protect it. Sealing takes about a second and 256 MiB: libsodium's
+/// "moderate" cost of Argon2id. File and folder are on the disk when this returns. May return
+/// `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the folder does not exist;
+/// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
+/// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
+/// of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
+/// any. Blocks on the disk and the cost.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_create_file(
@@ -39,11 +44,11 @@ pub unsafe extern "C" fn curve_tun_vault_create_file(
     catch_ok(|| unsafe { create_file(path, passphrase, len, Cost::default(), vault) })
 }
 
-/// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault then takes, too:
-/// `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
+/// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault
+/// then takes, too: `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
 ///
-/// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a passphrase. Threads: any.
-/// Blocks on the disk and the cost.
+/// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a
+/// passphrase. Threads: any. Blocks on the disk and the cost.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_create_file_at_cost(
@@ -81,16 +86,17 @@ unsafe fn create_file(
     Ok(())
 }
 
-/// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with the `len` bytes of
-/// `passphrase`, which stay the caller's to wipe.
+/// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with
+/// the `len` bytes of `passphrase`, which stay the caller's to wipe.
 ///
-/// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a symbolic link, no
-/// regular file, another user's, or open to group or others; `CURVE_TUN_ERR_VAULT_IN_USE`;
-/// `CURVE_TUN_ERR_VAULT_CORRUPT`, `CURVE_TUN_ERR_VAULT_VERSION`; `CURVE_TUN_ERR_WRONG_PASSPHRASE` if the passphrase does
-/// not open it, is missing, or is given for a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`,
-/// `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
-/// path of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks on
-/// the disk and the cost at which the file was sealed.
+/// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a
+/// symbolic link, no regular file, another user's, or open to group or others;
+/// `CURVE_TUN_ERR_VAULT_IN_USE`; `CURVE_TUN_ERR_VAULT_CORRUPT`, `CURVE_TUN_ERR_VAULT_VERSION`;
+/// `CURVE_TUN_ERR_WRONG_PASSPHRASE` if the passphrase does not open it, is missing, or is given for
+/// a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`,
+/// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
+/// of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
+/// any. Blocks on the disk and the cost at which the file was sealed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_open_file(
@@ -108,21 +114,23 @@ pub unsafe extern "C" fn curve_tun_vault_open_file(
     })
 }
 
-/// Opens the vault of the agent at a Unix socket (`curve-tun agent`), which alone knows the key. The agent must run as the
-/// same user or as root, and may be restarted.
+/// Opens the vault of the agent at a Unix socket (`curve-tun agent`), which alone knows the key.
+/// The agent must run as the same user or as root, and may be restarted.
 ///
-/// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). Each
-/// request, this one too, may take 5 seconds, within which the agent may come, or come back; then it is
-/// `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
-/// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
+/// Connections do not call this vault on the spot: they stop with a request
+/// (`curve_tun_connection_request`). Each request, this one too, may take 5 seconds, within which
+/// the agent may come, or come back; then it is `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back
+/// with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have 65,503 bytes more than its
+/// overhead: `CURVE_TUN_ERR_TOO_LARGE`.
 ///
 /// May return, when its 5 seconds are over, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket,
-/// `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_CLOSED` if the agent does not serve this
-/// user, `CURVE_TUN_ERR_TIMEOUT`; at once, `CURVE_TUN_ERR_UNSUPPORTED` on systems other than Linux,
-/// `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's, `CURVE_TUN_ERR_VAULT_VERSION` if it is of another version,
-/// `CURVE_TUN_ERR_VAULT_FAILED` for an answer that is none,
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes, `CURVE_TUN_ERR_TOO_MANY_FILES`,
-/// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at most 5 seconds.
+/// `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_CLOSED` if the
+/// agent does not serve this user, `CURVE_TUN_ERR_TIMEOUT`; at once, `CURVE_TUN_ERR_UNSUPPORTED` on
+/// systems other than Linux, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's,
+/// `CURVE_TUN_ERR_VAULT_VERSION` if it is of another version, `CURVE_TUN_ERR_VAULT_FAILED` for an
+/// answer that is none, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes,
+/// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at
+/// most 5 seconds.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_open_agent(
@@ -138,22 +146,26 @@ pub unsafe extern "C" fn curve_tun_vault_open_agent(
 }
 
 /// Opens the key in the PKCS#11 token that a URI (RFC 7512) names, such as
-/// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the `len` bytes of `pin`, which
-/// stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it has one. `docs/VAULTS.md` lists the attributes.
+/// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the
+/// `len` bytes of `pin`, which stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it
+/// has one. `docs/VAULTS.md` lists the attributes.
 ///
-/// Connections do not call this vault on the spot: they stop with a request (`curve_tun_connection_request`). While the
-/// token is away, calls fail with `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that
-/// is refused is not tried again, by this vault; nor should the program do so, nor what starts it anew: tokens lock.
+/// Connections do not call this vault on the spot: they stop with a request
+/// (`curve_tun_connection_request`). While the token is away, calls fail with
+/// `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that is
+/// refused is not tried again, by this vault; nor should the program do so, nor what starts it
+/// anew: tokens lock.
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits several tokens or keys, or
-/// if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its module or PIN file does not exist;
-/// `CURVE_TUN_ERR_VAULT_PERMISSIONS` if others than its owner and group can read the PIN file, or
-/// others than its owner can write it;
-/// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a wrong PIN or none;
-/// `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set; `CURVE_TUN_ERR_VAULT_FAILED` if the module fails;
-/// for the file in which the bound of the counter is kept, the errors of `curve_tun_vault_open_file` and
-/// `curve_tun_vault_create_file`. Threads: any. Blocks as long as the token does.
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits
+/// several tokens or keys, or if the PIN has over 255 bytes; `CURVE_TUN_ERR_FILE_NOT_FOUND` if its
+/// module or PIN file does not exist; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if others than its owner
+/// and group can read the PIN file, or others than its owner can write it;
+/// `CURVE_TUN_ERR_NOT_FOUND` if no token or X25519 key fits; `CURVE_TUN_ERR_WRONG_PASSPHRASE` for a
+/// wrong PIN or none; `CURVE_TUN_ERR_PIN_LOCKED` if the PIN is locked, expired or not set;
+/// `CURVE_TUN_ERR_VAULT_FAILED` if the module fails; for the file in which the bound of the counter
+/// is kept, the errors of `curve_tun_vault_open_file` and `curve_tun_vault_create_file`. Threads:
+/// any. Blocks as long as the token does.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_open_pkcs11(

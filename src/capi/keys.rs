@@ -19,7 +19,8 @@ const _: () = assert!(CURVE_TUN_KEY_BYTES == KEY_BYTES);
 const _: () = assert!(CURVE_TUN_KEY_TEXT_SIZE == KEY_TEXT_LEN + 1);
 const _: () = assert!(CURVE_TUN_MESSAGE_MAX == crate::protocol::MESSAGE_MAX);
 
-/// The version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of this header.
+/// The version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of this
+/// header.
 ///
 /// A static string. Threads: any.
 #[unsafe(no_mangle)]
@@ -27,11 +28,11 @@ pub extern "C" fn curve_tun_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// Whether all long-term and minute keys of this process so far are in memory that the system has locked, so that none
-/// reaches the swap.
+/// Whether all long-term and minute keys of this process so far are in memory that the system has
+/// locked, so that none reaches the swap.
 ///
-/// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter of system calls);
-/// everything works all the same. True before the first key. Threads: any.
+/// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter
+/// of system calls); everything works all the same. True before the first key. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn curve_tun_memory_locked() -> bool {
     crate::crypto::memory_locked()
@@ -72,8 +73,9 @@ pub unsafe extern "C" fn curve_tun_public_key_to_text(
 
 /// Reads a public key from its text, which has `len` characters and needs no zero after them.
 ///
-/// May return `CURVE_TUN_ERR_BAD_KEY_TEXT` unless the text is that of exactly one key: 44 characters of base64 in its
-/// one valid form. Any 32 bytes are a key here; one of low order is refused where it would be used. Threads: any.
+/// May return `CURVE_TUN_ERR_BAD_KEY_TEXT` unless the text is that of exactly one key: 44
+/// characters of base64 in its one valid form. Any 32 bytes are a key here; one of low order is
+/// refused where it would be used. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -86,7 +88,8 @@ pub unsafe extern "C" fn curve_tun_public_key_from_text(
     catch_ok(|| unsafe { from_text(text, len, public_key) })
 }
 
-/// Writes the text of a secret key, with a zero after it. The text is the caller's to keep secret, and to wipe.
+/// Writes the text of a secret key, with a zero after it. The text is the caller's to keep secret,
+/// and to wipe.
 ///
 /// Takes the same time for every key. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[secret_key;CURVE_TUN_KEY_BYTES], [text;CURVE_TUN_KEY_TEXT_SIZE]]
@@ -99,8 +102,8 @@ pub unsafe extern "C" fn curve_tun_secret_key_to_text(
     catch_ok(|| unsafe { to_text(secret_key, text) })
 }
 
-/// Reads a secret key from its text, which has `len` characters and needs no zero after them. Text and key are the
-/// caller's to keep secret, and to wipe.
+/// Reads a secret key from its text, which has `len` characters and needs no zero after them. Text
+/// and key are the caller's to keep secret, and to wipe.
 ///
 /// Takes the same time for every valid text. May return `CURVE_TUN_ERR_BAD_KEY_TEXT`, as
 /// `curve_tun_public_key_from_text`. Threads: any.

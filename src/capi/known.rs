@@ -1,8 +1,9 @@
 //! # Servers that are known
 //!
-//! The wire never brings a server's key to a client: the client has it beforehand, from its user, from a file or from DNS.
-//! Trust on first use adds memory: a key once used for a name is the only one that is taken for it from then on. What is
-//! remembered is in a registry file, in entries of the form `[host]:port key`.
+//! The wire never brings a server's key to a client: the client has it beforehand, from its user,
+//! from a file or from DNS. Trust on first use adds memory: a key once used for a name is the only
+//! one that is taken for it from then on. What is remembered is in a registry file, in entries of
+//! the form `[host]:port key`.
 //!
 //! Which key is trusted is decided in one way, here as in Rust and Erlang. The key that is given
 //! counts, else those that a registry has for the name, in turn. Known servers pass over a key that
@@ -36,8 +37,8 @@ pub struct curve_tun_known_servers(KnownServers);
 
 /// Opens the servers known in a registry file; a file that is not there is made, empty.
 ///
-/// May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`. Threads: any. Blocks as long as it
-/// takes to read the file.
+/// May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`.
+/// Threads: any. Blocks as long as it takes to read the file.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_known_servers_open(
@@ -54,13 +55,14 @@ pub unsafe extern "C" fn curve_tun_known_servers_open(
 
 /// Whether a public key may be used for a server: before a connection is made.
 ///
-/// Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no key is known for it, and the
-/// program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is known by another key, which is then written to
-/// `known_public_key`: only the user can tell whether the server was given a new one or someone is in its place;
-/// `CURVE_TUN_ERR_KEY_DENIED` if the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
+/// Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no
+/// key is known for it, and the program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is
+/// known by another key, which is then written to `known_public_key`: only the user can tell
+/// whether the server was given a new one or someone is in its place; `CURVE_TUN_ERR_KEY_DENIED` if
+/// the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
 /// address or name, and for port 0; and, since a change would not be seen, the errors of
-/// `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the file has changed, as long
-/// as it takes to read it.
+/// `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the
+/// file has changed, as long as it takes to read it.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -80,13 +82,14 @@ pub unsafe extern "C" fn curve_tun_known_servers_check(
     })
 }
 
-/// Writes down that a server is known by a public key: for programs with connections of their own, once they are
-/// connected. `curve_tun_connect_known` does it by itself.
+/// Writes down that a server is known by a public key: for programs with connections of their own,
+/// once they are connected. `curve_tun_connect_known` does it by itself.
 ///
 /// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
 /// written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
 /// return the errors of `curve_tun_registry_add`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host
-/// that is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add` does.
+/// that is no address or name, and for port 0. Threads: any. Blocks as `curve_tun_registry_add`
+/// does.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -218,18 +221,21 @@ pub unsafe extern "C" fn curve_tun_connect_trusted(
     })
 }
 
-/// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing is sent before that is
-/// clear. Of a server that is not known, `first_use` decides, one of `CURVE_TUN_FIRST_USE_…`.
+/// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing
+/// is sent before that is clear. Of a server that is not known, `first_use` decides, one of
+/// `CURVE_TUN_FIRST_USE_…`.
 ///
 /// Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to
-/// `known_public_key`; another program may have remembered it meanwhile.
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED`
+/// the known key is written to `known_public_key`; another program may have remembered it
+/// meanwhile.
 ///
-/// A key that was to be remembered and cannot be written down costs the memory and not the tunnel, since the server has
-/// proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes why to `remembered`, an error of
-/// `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The next use of that server is a first use again. Else, with
-/// `CURVE_TUN_OK` returned, `remembered` is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and
-/// write the file: for other writers at most ten seconds more.
+/// A key that was to be remembered and cannot be written down costs the memory and not the tunnel,
+/// since the server has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes
+/// why to `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The
+/// next use of that server is a first use again. Else, with `CURVE_TUN_OK` returned, `remembered`
+/// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the
+/// file: for other writers at most ten seconds more.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -271,13 +277,14 @@ pub unsafe extern "C" fn curve_tun_connect_known(
     })
 }
 
-/// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or in DNS knows for the host
-/// and port. If it knows several, they are tried in turn.
+/// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or
+/// in DNS knows for the host and port. If it knows several, they are tried in turn.
 ///
-/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a
-/// file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no address or name, and for port 0;
-/// `CURVE_TUN_ERR_NOT_VALIDATED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of
-/// `curve_tun_connect`. Threads: any. Blocks until connected, at most for `timeout_ms`.
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a
+/// registry that is neither in a file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
+/// is no address or name, and for port 0; `CURVE_TUN_ERR_NOT_VALIDATED`,
+/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of `curve_tun_connect`.
+/// Threads: any. Blocks until connected, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connect_by_name(

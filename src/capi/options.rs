@@ -6,8 +6,8 @@ use crate::connection::Options;
 use crate::error::{Error, Result};
 use std::ffi::c_char;
 
-/// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then change what is to be
-/// different.
+/// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then
+/// change what is to be different.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_options {
@@ -15,11 +15,13 @@ pub struct curve_tun_options {
     pub size: usize,
     /// Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     pub handshake_timeout_ms: u64,
-    /// Bytes of received messages that wait for the receiver, from which on no more are taken from the transport; one
-    /// further packet may come on top. At least 1, at most 1 GiB. Default 262,144.
+    /// Bytes of received messages that wait for the receiver, from which on no more are taken from
+    /// the transport; one further packet may come on top. At least 1, at most 1 GiB. Default
+    /// 262,144.
     pub receive_high_water: usize,
-    /// Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send` returns
-    /// `CURVE_TUN_ERR_WOULD_BLOCK`. At least 1, at most 4 GiB - 1. Default 67,108,864. Blocking sockets never reach it.
+    /// Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send`
+    /// returns `CURVE_TUN_ERR_WOULD_BLOCK`. At least 1, at most 4 GiB - 1. Default 67,108,864.
+    /// Blocking sockets never reach it.
     pub send_high_water: usize,
     /// How many handshakes a server has in flight at most; at least 1. Default 1,024.
     pub handshakes_max: u32,
@@ -27,20 +29,22 @@ pub struct curve_tun_options {
     pub no_delay: u32,
     /// Flag: TCP keep-alive, with the first probe after 60 idle seconds. Default 1. Sockets only.
     pub keep_alive: u32,
-    /// How many of its handshakes in flight a server has from one source at most: an IPv4 address, or the /64 of an IPv6
-    /// address. 0, the default, sets no limit beside `handshakes_max`. At either limit, of the source that has most the
-    /// oldest handshake gives way to a newcomer (`curve_tun_connection_on_give_way`).
+    /// How many of its handshakes in flight a server has from one source at most: an IPv4 address,
+    /// or the /64 of an IPv6 address. 0, the default, sets no limit beside `handshakes_max`. At
+    /// either limit, of the source that has most the oldest handshake gives way to a newcomer
+    /// (`curve_tun_connection_on_give_way`).
     pub handshakes_per_source: u32,
-    /// A server's name, which its registry is told of each client, so that one registry can decide differently for several
-    /// listeners: a string of at most 255 bytes without control characters, copied; NULL is none. Default NULL.
+    /// A server's name, which its registry is told of each client, so that one registry can decide
+    /// differently for several listeners: a string of at most 255 bytes without control characters,
+    /// copied; NULL is none. Default NULL.
     pub listener: *const c_char,
 }
 
 /// The most bytes in a listener's name.
 const LISTENER_MAX: usize = 255;
 
-/// Fills in the default values, and `size`; what was there before does not matter. If the struct ever grows, this function
-/// goes on filling it as it is here, and a later header brings another.
+/// Fills in the default values, and `size`; what was there before does not matter. If the struct
+/// ever grows, this function goes on filling it as it is here, and a later header brings another.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

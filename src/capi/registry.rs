@@ -1,9 +1,10 @@
 //! # Registries
 //!
-//! A registry says which public key may speak from where. A place is a string: an address; a network; `*`, anywhere; or
-//! `!`, nowhere. A key that may come in from nowhere is denied, whatever else is said of it. A key that may come in from
-//! anywhere does so also where a network has entries. Of the networks that hold an address, the most specific one that has
-//! entries decides alone. An empty registry lets nobody in.
+//! A registry says which public key may speak from where. A place is a string: an address; a
+//! network; `*`, anywhere; or `!`, nowhere. A key that may come in from nowhere is denied, whatever
+//! else is said of it. A key that may come in from anywhere does so also where a network has
+//! entries. Of the networks that hold an address, the most specific one that has entries decides
+//! alone. An empty registry lets nobody in.
 
 use super::boundary::{array_mut, catch_ok, end, flag, growing, key, object, out, string, zero};
 use super::result::curve_tun_result;
@@ -32,23 +33,25 @@ pub(super) enum Kind {
 
 /// A registry of the program's own: `curve_tun_registry_custom`.
 ///
-/// `verify` may be called from any thread, by several at once: those that a custom vault's functions are called from, for
-/// `curve_tun_registry_verify` and `_answer`. It must not use the connection or socket that is being served, nor let a C++
-/// exception or a `longjmp` out.
+/// `verify` may be called from any thread, by several at once: those that a custom vault's
+/// functions are called from, for `curve_tun_registry_verify` and `_answer`. It must not use the
+/// connection or socket that is being served, nor let a C++ exception or a `longjmp` out.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_registry_callbacks {
     /// `sizeof(curve_tun_registry_callbacks)`.
     pub size: usize,
-    /// Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if it takes a while, and
-    /// connections are to stop with a request (`curve_tun_connection_request`).
+    /// Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
+    /// it takes a while, and connections are to stop with a request
+    /// (`curve_tun_connection_request`).
     pub answers_later: u32,
     /// 0.
     pub reserved: u32,
-    /// Whether the holder of this public key, which has proven to be that, may come in from this address to the server of
-    /// this name (`listener` of `curve_tun_options`; an empty string if it has none). `*accepted` is
-    /// 0; set it to 1 to let it in. Any other value, and any return value but `CURVE_TUN_OK`, is a registry that failed,
-    /// and the client is refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    /// Whether the holder of this public key, which has proven to be that, may come in from this
+    /// address to the server of this name (`listener` of `curve_tun_options`; an empty string if it
+    /// has none). `*accepted` is 0; set it to 1 to let it in. Any other value, and any return value
+    /// but `CURVE_TUN_OK`, is a registry that failed, and the client is refused with
+    /// `CURVE_TUN_ERR_REGISTRY_FAILED`.
     pub verify: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -58,7 +61,8 @@ pub struct curve_tun_registry_callbacks {
             accepted: *mut u32,
         ) -> i32,
     >,
-    /// Called once, when nothing uses the registry any more, from the thread that ended the last user; may be NULL.
+    /// Called once, when nothing uses the registry any more, from the thread that ended the last
+    /// user; may be NULL.
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
 
@@ -76,11 +80,12 @@ pub unsafe extern "C" fn curve_tun_registry_new(registry: *mut *mut curve_tun_re
     })
 }
 
-/// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to each function as it is.
+/// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to
+/// each function as it is.
 ///
-/// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag that is none;
-/// `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
+/// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+/// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_custom(
@@ -89,7 +94,8 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
     registry: *mut *mut curve_tun_registry,
 ) -> curve_tun_result {
     catch_ok(|| {
-        // SAFETY: the header's demands on pointers; the struct has integers, and functions that may be NULL.
+        // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
+        // be NULL.
         let (callbacks, mut registry) = unsafe { (growing(callbacks)?, out(registry)?) };
         callbacks.verify.ok_or(Error::Null)?;
         zero(callbacks.reserved)?;
@@ -100,18 +106,19 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
     })
 }
 
-/// Adds an entry: where the holder of a public key may come in from. Adding it again changes nothing. The next handshake
-/// sees it.
+/// Adds an entry: where the holder of a public key may come in from. Adding it again changes
+/// nothing. The next handshake sees it.
 ///
-/// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4, `::/0` all of IPv6. An
-/// entry of a registry in a file is written to it; an entry `!` also to a file with a wrong line, of which nothing else
-/// comes into force (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
-/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the errors of
-/// `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`; `CURVE_TUN_ERR_PERMISSION_DENIED`
-/// also if this user may neither write the file nor replace it by one that differs in nothing else, not in its access
-/// control list either; and `CURVE_TUN_ERR_TIMEOUT` if another writer does not end.
-/// Threads: any. Blocks only for a file: as long as it takes to read and write it, and at most ten seconds for others who
-/// write it.
+/// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4,
+/// `::/0` all of IPv6. An entry of a registry in a file is written to it; an entry `!` also to a
+/// file with a wrong line, of which nothing else comes into force
+/// (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
+/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the
+/// errors of `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`;
+/// `CURVE_TUN_ERR_PERMISSION_DENIED` also if this user may neither write the file nor replace it by
+/// one that differs in nothing else, not in its access control list either; and
+/// `CURVE_TUN_ERR_TIMEOUT` if another writer does not end. Threads: any. Blocks only for a file: as
+/// long as it takes to read and write it, and at most ten seconds for others who write it.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -135,10 +142,11 @@ pub unsafe extern "C" fn curve_tun_registry_add(
     })
 }
 
-/// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established connections stay.
+/// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established
+/// connections stay.
 ///
-/// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors of
-/// `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors
+/// of `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_remove(
@@ -159,10 +167,11 @@ pub unsafe extern "C" fn curve_tun_registry_remove(
 
 /// Gives a public key that may come in from an address: the least of them, taken as numbers.
 ///
-/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there; `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network;
-/// `CURVE_TUN_ERR_WRONG_STATE` for a custom registry; and for one in DNS `CURVE_TUN_ERR_NOT_VALIDATED`,
-/// `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_REGISTRY_FAILED` and `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks only for a
-/// file that has changed, as long as it takes to read it, and for DNS, at most for its timeout.
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there;
+/// `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network; `CURVE_TUN_ERR_WRONG_STATE` for a custom
+/// registry; and for one in DNS `CURVE_TUN_ERR_NOT_VALIDATED`, `CURVE_TUN_ERR_TIMEOUT`,
+/// `CURVE_TUN_ERR_REGISTRY_FAILED` and `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks only for a file
+/// that has changed, as long as it takes to read it, and for DNS, at most for its timeout.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -189,10 +198,11 @@ pub unsafe extern "C" fn curve_tun_registry_lookup(
 
 /// Asks whether the holder of a public key may come in from an address.
 ///
-/// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`), which is passed over. May
-/// return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
-/// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a custom registry's function
-/// does, for a file that has changed, and for DNS, at most for its timeout.
+/// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`),
+/// which is passed over. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
+/// `CURVE_TUN_ERR_REGISTRY_FAILED` or `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell.
+/// Threads: any. Blocks as long as a custom registry's function does, for a file that has changed,
+/// and for DNS, at most for its timeout.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -276,8 +286,8 @@ impl Registry for HostRegistry {
         let listener = CString::new(&*candidate.listener).map_err(|_| Error::Internal)?;
         let key = candidate.key.0.as_ptr();
         let mut accepted = 0;
-        // SAFETY: the function and its `user_data` are the host's promise; every pointer is valid for what the
-        // struct's comment says of it.
+        // SAFETY: the function and its `user_data` are the host's promise; every pointer is valid
+        // for what the struct's comment says of it.
         let told = unsafe { verify(self.user_data, address.as_ptr(), key, listener.as_ptr(), &mut accepted) };
         if told == 0 { flag(accepted).map_err(|_| Error::RegistryFailed) } else { Err(Error::RegistryFailed) }
     }

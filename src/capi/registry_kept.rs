@@ -1,6 +1,7 @@
 //! # Registries in a file and in DNS
 //!
-//! `docs/REGISTRIES.md` has the grammar of the file and the records in DNS, and says which registry to choose.
+//! `docs/REGISTRIES.md` has the grammar of the file and the records in DNS, and says which registry
+//! to choose.
 
 use super::boundary::{catch_ok, object, out, out_growing, path, string};
 use super::registry::{Kind, curve_tun_registry};
@@ -27,15 +28,15 @@ pub struct curve_tun_registry_problem {
     pub text: [c_char; CURVE_TUN_PROBLEM_TEXT_SIZE],
 }
 
-/// Opens the registry in a file. Each decision looks whether the file has changed, and reads it anew if it has; a large
-/// file that has changed is read by a request that is answered later. A file that has become unusable changes nothing:
-/// `curve_tun_registry_file_problem` tells why.
+/// Opens the registry in a file. Each decision looks whether the file has changed, and reads it
+/// anew if it has; a large file that has changed is read by a request that is answered later. A
+/// file that has become unusable changes nothing: `curve_tun_registry_file_problem` tells why.
 ///
 /// May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` tells where),
-/// `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE` for more than 1 GiB,
-/// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, and
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to what is no file. Threads: any. Blocks as long
-/// as it takes to read the file.
+/// `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE`
+/// for more than 1 GiB, `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
+/// `CURVE_TUN_ERR_IO`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to
+/// what is no file. Threads: any. Blocks as long as it takes to read the file.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_open_file(
@@ -51,10 +52,12 @@ pub unsafe extern "C" fn curve_tun_registry_open_file(
     })
 }
 
-/// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
+/// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE`
+/// the problem is filled in.
 ///
-/// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of
-/// the struct's. Threads: any. Blocks as long as it takes to read the file.
+/// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT`
+/// for a size that is none of the struct's. Threads: any. Blocks as long as it takes to read the
+/// file.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_file_check(
@@ -69,11 +72,12 @@ pub unsafe extern "C" fn curve_tun_registry_file_check(
     })
 }
 
-/// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the
-/// problem is filled in.
+/// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For
+/// `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
 ///
-/// May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a registry that is not in a
-/// file. Threads: any. Blocks if the file has changed, as long as it takes to read it.
+/// May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a
+/// registry that is not in a file. Threads: any. Blocks if the file has changed, as long as it
+/// takes to read it.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_file_problem(
@@ -103,32 +107,35 @@ fn told(error: RegistryFileError, set: impl FnOnce(curve_tun_registry_problem)) 
     error.error()
 }
 
-/// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the default is wanted.
+/// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the
+/// default is wanted.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_dns_options {
     /// `sizeof(curve_tun_dns_options)`.
     pub size: usize,
-    /// Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those that
-    /// `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
+    /// Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those
+    /// that `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
     pub servers: *const c_char,
-    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL for the keys of the root
-    /// zone. One key of a zone, that which signs its keys, is enough.
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL
+    /// for the keys of the root zone. One key of a zone, that which signs its keys, is enough.
     pub trust_anchors: *const c_char,
-    /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name server decides who may
-    /// come in.
+    /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
+    /// server decides who may come in.
     pub allow_unvalidated: u32,
-    /// Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for 5,000.
+    /// Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for
+    /// 5,000.
     pub timeout_ms: u32,
-    /// Seconds for which an answer is held at most, however long its TTL: so long may a key that was taken out of DNS come
-    /// in. 0 for 300.
+    /// Seconds for which an answer is held at most, however long its TTL: so long may a key that
+    /// was taken out of DNS come in. 0 for 300.
     pub ttl_max: u32,
     /// Names whose answers are held at most; 0 for 65,536.
     pub cache_max: u32,
 }
 
-/// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own: connections without I/O
-/// stop with a request, and `curve_tun_registry_answer` answers it. `options` may be NULL for the defaults.
+/// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own:
+/// connections without I/O stop with a request, and `curve_tun_registry_answer` answers it.
+/// `options` may be NULL for the defaults.
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,

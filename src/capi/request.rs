@@ -1,8 +1,8 @@
 //! # Requests
 //!
-//! A connection without I/O whose vault or registry answers later stops in its handshake with a request, and goes on with
-//! the answer. Requests and answers are plain values: they may be copied, and handed to another thread or process.
-//! Nothing in a request is secret.
+//! A connection without I/O whose vault or registry answers later stops in its handshake with a
+//! request, and goes on with the answer. Requests and answers are plain values: they may be copied,
+//! and handed to another thread or process. Nothing in a request is secret.
 
 use super::boundary::{catch_ok, flag, growing, object, out_growing, zero};
 use super::keys::CURVE_TUN_KEY_BYTES;
@@ -16,18 +16,18 @@ use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HelloBox}
 use crate::registry::Candidate;
 use std::ffi::c_char;
 
-/// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64 zeros; then seal `message`
-/// with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and so the same shared key. Answer: `nonce`, and the
-/// 144 bytes of the new box in `bytes`.
+/// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64
+/// zeros; then seal `message` with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and
+/// so the same shared key. Answer: `nonce`, and the 144 bytes of the new box in `bytes`.
 pub const CURVE_TUN_REQUEST_ANSWER_HELLO: u32 = 1;
-/// Request to a client's vault: seal `message` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: `nonce`, and the 48 bytes of the new
-/// box in `bytes`.
+/// Request to a client's vault: seal `message` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: `nonce`, and
+/// the 48 bytes of the new box in `bytes`.
 pub const CURVE_TUN_REQUEST_SEAL_VOUCH: u32 = 2;
-/// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: the 32 bytes that it holds in
-/// `bytes`.
+/// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: the 32 bytes
+/// that it holds in `bytes`.
 pub const CURVE_TUN_REQUEST_OPEN_VOUCH: u32 = 3;
-/// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be that, come in from
-/// `address` to the server of the name in `listener`? Answer: `accepted`.
+/// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be
+/// that, come in from `address` to the server of the name in `listener`? Answer: `accepted`.
 pub const CURVE_TUN_REQUEST_VERIFY: u32 = 4;
 
 /// The largest `sealed` of a request.
@@ -79,11 +79,13 @@ pub struct curve_tun_request {
 pub struct curve_tun_answer {
     /// `sizeof(curve_tun_answer)`.
     pub size: usize,
-    /// The request's kind, so that an answer that comes late is not taken for one to a later request.
+    /// The request's kind, so that an answer that comes late is not taken for one to a later
+    /// request.
     pub kind: u32,
-    /// `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with `CURVE_TUN_ERR_BAD_PACKET` (a box did
-    /// not open), `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with
-    /// `CURVE_TUN_ERR_VAULT_FAILED` or `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    /// `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with
+    /// `CURVE_TUN_ERR_BAD_PACKET` (a box did not open), `CURVE_TUN_ERR_WEAK_KEY`,
+    /// `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with `CURVE_TUN_ERR_VAULT_FAILED` or
+    /// `CURVE_TUN_ERR_REGISTRY_FAILED`.
     pub result: i32,
     /// Flag: whether the client may come in.
     pub accepted: u32,
@@ -97,9 +99,9 @@ pub struct curve_tun_answer {
 
 /// Has a vault answer a request to a vault: for a thread on which blocking is fine.
 ///
-/// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
-/// size that is none of the struct's, or for a request that is none or is to a registry. Threads: any. Blocks as long as
-/// a custom vault's functions do.
+/// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+/// is none or is to a registry. Threads: any. Blocks as long as a custom vault's functions do.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_answer(
@@ -123,9 +125,9 @@ pub unsafe extern "C" fn curve_tun_vault_answer(
 
 /// Has a registry answer a request to a registry: for a thread on which blocking is fine.
 ///
-/// Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a
-/// size that is none of the struct's, or for a request that is none or is to a vault. Threads: any. Blocks as long as a
-/// custom registry's function does.
+/// Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+/// is none or is to a vault. Threads: any. Blocks as long as a custom registry's function does.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_answer(

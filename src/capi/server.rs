@@ -1,6 +1,7 @@
 //! # Servers
 //!
-//! A server is a vault, minute keys, a registry and limits, shared by all connections that it accepts.
+//! A server is a vault, minute keys, a registry and limits, shared by all connections that it
+//! accepts.
 
 use super::boundary::{catch_ok, end, object, out};
 use super::options::{curve_tun_options, read_options};
@@ -18,8 +19,9 @@ pub struct curve_tun_server(pub(super) Arc<TimedServer>);
 
 /// Makes a server. It keeps the vault and the registry alive.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-/// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
+/// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_TOO_MANY_THREADS`,
+/// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_server_new(
@@ -155,8 +157,8 @@ impl Drop for HostObserver {
     }
 }
 
-/// Ends the caller's hold on a server; listeners and connections that were made with it keep it. The thread ends with
-/// the last of them.
+/// Ends the caller's hold on a server; listeners and connections that were made with it keep it.
+/// The thread ends with the last of them.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]

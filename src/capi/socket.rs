@@ -1,14 +1,17 @@
 //! # Sockets
 //!
-//! Blocking TCP. On one socket one thread may send while another receives; two that send, or two that receive, take turns.
-//! `curve_tun_shutdown` from a further thread wakes them all. No call here raises SIGPIPE, and a signal cuts no wait short.
+//! Blocking TCP. On one socket one thread may send while another receives; two that send, or two
+//! that receive, take turns. `curve_tun_shutdown` from a further thread wakes them all. No call
+//! here raises SIGPIPE, and a signal cuts no wait short.
 //!
-//! An error that ends a socket is returned once, by the call that met it; from then on calls return `CURVE_TUN_ERR_CLOSED`,
-//! after messages that came before have been received. A custom vault or registry without `answers_later` is called on the
-//! thread that runs the handshake, one with it on threads of this library's, 256 at most for each.
+//! An error that ends a socket is returned once, by the call that met it; from then on calls return
+//! `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
+//! registry without `answers_later` is called on the thread that runs the handshake, one with it on
+//! threads of this library's, 256 at most for each.
 //!
-//! Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays away from it
-//! longer than the handshake's time in the options loses clients. What loops make of a result:
+//! Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays
+//! away from it longer than the handshake's time in the options loses clients. What loops make of a
+//! result:
 //!
 //! | result | a loop that accepts | a client that connects |
 //! | --- | --- | --- |
@@ -22,11 +25,12 @@
 //! | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
 //! | others | ends | ends |
 //!
-//! A loop that accepts needs no pause of its own: when the system gives no connection, the listener asks it again
-//! after 100 milliseconds. A server asks its registry when the client has its tunnel already: a client that is not
-//! let in learns that by its first `curve_tun_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the
-//! server goes away. A server whose vault is out for a while looks like one with another key
-//! (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a server that has another key nothing.
+//! A loop that accepts needs no pause of its own: when the system gives no connection, the listener
+//! asks it again after 100 milliseconds. A server asks its registry when the client has its tunnel
+//! already: a client that is not let in learns that by its first `curve_tun_recv`, which returns
+//! `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is out for a
+//! while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a
+//! server that has another key nothing.
 
 use super::boundary::{
     array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, slice, string, timeout, write_text,
@@ -88,8 +92,8 @@ impl curve_tun_listener {
     }
 }
 
-/// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's secret key. All addresses of
-/// a name are tried, slow ones side by side.
+/// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's
+/// secret key. All addresses of a name are tried, slow ones side by side.
 ///
 /// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
 /// `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
@@ -130,8 +134,8 @@ pub unsafe extern "C" fn curve_tun_connect(
     })
 }
 
-/// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one. `"::"` takes IPv4
-/// connections too. The listener keeps the server alive.
+/// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one.
+/// `"::"` takes IPv4 connections too. The listener keeps the server alive.
 ///
 /// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
 /// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
@@ -163,10 +167,11 @@ pub unsafe extern "C" fn curve_tun_listener_port(listener: *const curve_tun_list
     catch(|| Ok(unsafe { object(listener)? }.0.port()))
 }
 
-/// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`, `[2001:db8::7]:4000` or
-/// `[fe80::7%eth0]:4000`.
+/// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`,
+/// `[2001:db8::7]:4000` or `[fe80::7%eth0]:4000`.
 ///
-/// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
+/// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
+/// any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_listener_address(
     listener: *const curve_tun_listener,
@@ -180,11 +185,12 @@ pub unsafe extern "C" fn curve_tun_listener_address(
     })
 }
 
-/// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's to run, on a thread of
-/// its own if others are not to wait for it. A client that has left already is closed and not given. When as many
-/// handshakes are in flight as the server's options allow, of the source that has most the oldest gives way to a new
-/// client: its socket is closed. The next call then waits until that socket is freed by `curve_tun_close`, at most 100 ms,
-/// so that a flood leaves no more sockets than there may be handshakes.
+/// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's
+/// to run, on a thread of its own if others are not to wait for it. A client that has left already
+/// is closed and not given. When as many handshakes are in flight as the server's options allow, of
+/// the source that has most the oldest gives way to a new client: its socket is closed. The next
+/// call then waits until that socket is freed by `curve_tun_close`, at most 100 ms, so that a flood
+/// leaves no more sockets than there may be handshakes.
 ///
 /// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn.
 /// May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_NO_BUFFERS`
@@ -209,12 +215,14 @@ pub unsafe extern "C" fn curve_tun_transport_accept(
 
 /// Runs the handshake of a socket that `curve_tun_transport_accept` gave.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`, `CURVE_TUN_ERR_BAD_PACKET`,
-/// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_VAULT_FAILED`,
-/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another,
-/// `CURVE_TUN_ERR_CLOSED` if the client has left, or the socket or its listener was shut down: the socket is closed.
-/// Threads: any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the options has passed
-/// since the accept; also while the vault or the registry is asked, it returns as soon as the handshake is over.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
+/// `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
+/// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another, `CURVE_TUN_ERR_CLOSED` if
+/// the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
+/// any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
+/// options has passed since the accept; also while the vault or the registry is asked, it returns
+/// as soon as the handshake is over.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_handshake(
@@ -228,12 +236,13 @@ pub unsafe extern "C" fn curve_tun_handshake(
     })
 }
 
-/// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a silent client keeps nobody
-/// waiting. A client that fails its handshake is closed and not given; when as many are in flight as the server's options
-/// allow, of the source that has most the oldest gives way to a new client.
+/// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
+/// silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
+/// when as many are in flight as the server's options allow, of the source that has most the oldest
+/// gives way to a new client.
 ///
-/// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks
-/// until there is a client, at most for `timeout_ms`.
+/// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`.
+/// Threads: any. Blocks until there is a client, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_accept(
@@ -252,11 +261,12 @@ pub unsafe extern "C" fn curve_tun_accept(
 
 /// Sends one message of `len` bytes.
 ///
-/// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and `CURVE_TUN_ERR_WRONG_STATE` before the handshake:
-/// nothing is sent and the socket stays usable. `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is
-/// closed, since half a packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
-/// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
-/// operating system has taken all of it, at most for `timeout_ms`.
+/// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and
+/// `CURVE_TUN_ERR_WRONG_STATE` before the handshake: nothing is sent and the socket stays usable.
+/// `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is closed, since half a
+/// packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
+/// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
+/// Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_send(
@@ -274,8 +284,9 @@ pub unsafe extern "C" fn curve_tun_send(
 
 /// Sends `count` messages, in order, in as few system calls as they need.
 ///
-/// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and `CURVE_TUN_ERR_NULL` if one of
-/// them is NULL with a length, and then none is sent. Threads: any. Blocks as `curve_tun_send`.
+/// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
+/// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
+/// Blocks as `curve_tun_send`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_send_many(
@@ -299,10 +310,11 @@ pub unsafe extern "C" fn curve_tun_send_many(
 
 /// Receives one message into `buffer`, and gives its length in `*len`.
 ///
-/// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
-/// `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_BAD_PACKET`,
-/// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any.
-/// Blocks until there is a message, at most for `timeout_ms`.
+/// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
+/// `capacity`: it stays. `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE`
+/// before the handshake. `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket
+/// is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a
+/// message, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_recv(
@@ -326,8 +338,8 @@ pub unsafe extern "C" fn curve_tun_recv(
 
 /// Gives the peer's long-term public key, which it has proven.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that failed,
-/// `CURVE_TUN_ERR_FORKED`. Threads: any.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that
+/// failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_peer_key(
@@ -342,10 +354,12 @@ pub unsafe extern "C" fn curve_tun_peer_key(
     })
 }
 
-/// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or `[2001:db8::7]:4000`. An IPv4 peer of an
-/// IPv6 socket is an IPv4 peer. A link-local address has its interface after it: `[fe80::7%eth0]:4000`.
+/// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or
+/// `[2001:db8::7]:4000`. An IPv4 peer of an IPv6 socket is an IPv4 peer. A link-local address has
+/// its interface after it: `[fe80::7%eth0]:4000`.
 ///
-/// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads: any.
+/// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
+/// any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_peer_address(
     socket: *const curve_tun_socket,
@@ -359,7 +373,8 @@ pub unsafe extern "C" fn curve_tun_peer_address(
     })
 }
 
-/// The text of an address, with the name of its interface if it has one; its number where that has gone.
+/// The text of an address, with the name of its interface if it has one; its number where that has
+/// gone.
 fn address_text(address: SocketAddr) -> String {
     if let SocketAddr::V6(v6) = address
         && v6.scope_id() != 0
@@ -370,9 +385,9 @@ fn address_text(address: SocketAddr) -> String {
     address.to_string()
 }
 
-/// The socket's file descriptor, to be waited for beside others: never to be read, written or closed. A message may wait
-/// although it is not readable: poll only after `curve_tun_recv` with a timeout of 0 has returned
-/// `CURVE_TUN_ERR_TIMEOUT`.
+/// The socket's file descriptor, to be waited for beside others: never to be read, written or
+/// closed. A message may wait although it is not readable: poll only after `curve_tun_recv` with a
+/// timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
 ///
 /// -1 for NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -381,8 +396,8 @@ pub unsafe extern "C" fn curve_tun_fd(socket: *const curve_tun_socket) -> c_int 
     catch(|| Ok(unsafe { object(socket)? }.0.as_raw_fd()))
 }
 
-/// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that came can still be
-/// received. The socket has yet to be closed.
+/// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
+/// came can still be received. The socket has yet to be closed.
 ///
 /// Nothing is done for NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -396,16 +411,17 @@ pub unsafe extern "C" fn curve_tun_shutdown(socket: *const curve_tun_socket) {
 
 /// Closes a socket, and ends it. What was sent still arrives if the peer reads on.
 ///
-/// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it down, wait for the threads,
-/// then close it. Returns at once.
+/// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
+/// down, wait for the threads, then close it. Returns at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_close(socket: *mut curve_tun_socket) {
     // SAFETY: the header's demands on pointers.
     unsafe { end(socket) }
 }
 
-/// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`, and handshakes that are not
-/// done end, also those of `curve_tun_handshake`. The listener has yet to be closed.
+/// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
+/// and handshakes that are not done end, also those of `curve_tun_handshake`. The listener has yet
+/// to be closed.
 ///
 /// Nothing is done for NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -417,11 +433,11 @@ pub unsafe extern "C" fn curve_tun_listener_shutdown(listener: *const curve_tun_
     })
 }
 
-/// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are closed. Sockets that it
-/// gave stay.
+/// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are
+/// closed. Sockets that it gave stay.
 ///
-/// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it down, wait for the
-/// threads, then close it.
+/// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it
+/// down, wait for the threads, then close it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_listener_close(listener: *mut curve_tun_listener) {
     // SAFETY: the header's demands on pointers.

@@ -1,5 +1,5 @@
-//! What a C caller sees of what C cannot bring about: a panic, which no known input causes, so that a vault stands in for
-//! the defect; and the end of a counter.
+//! What a C caller sees of what C cannot bring about: a panic, which no known input causes, so that
+//! a vault stands in for the defect; and the end of a counter.
 
 use super::boundary::{catch_ok, out};
 use super::connection::*;

@@ -9,11 +9,12 @@ use crate::error::Error;
 
 /// Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 ///
-/// It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been received.
-/// A length of 0 does nothing. May return, once, what ended the connection: `CURVE_TUN_ERR_BAD_PACKET`,
-/// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
-/// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
-/// `CURVE_TUN_ERR_TIMEOUT` of a custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+/// It takes fewer than all at the receive high-water mark; the rest is to be given again once
+/// messages have been received. A length of 0 does nothing. May return, once, what ended the
+/// connection: `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_WRONG_SERVER_KEY`,
+/// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
+/// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TIMEOUT` of a
+/// custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_read(
@@ -34,8 +35,8 @@ pub unsafe extern "C" fn curve_tun_connection_read(
 /// Gives room of `*len` bytes into which the transport may be read directly, to save a copy; then
 /// `curve_tun_connection_filled`. It belongs to the connection and lasts until the next call on it.
 ///
-/// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a
-/// time.
+/// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`,
+/// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_room(
@@ -57,8 +58,9 @@ pub unsafe extern "C" fn curve_tun_connection_room(
 
 /// Says that the first `count` bytes of the room have been filled. A count of 0 does nothing.
 ///
-/// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the last call on this
-/// connection was `curve_tun_connection_room` and offered as much. Threads: one at a time.
+/// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the
+/// last call on this connection was `curve_tun_connection_room` and offered as much. Threads: one
+/// at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_filled(
@@ -77,7 +79,8 @@ pub unsafe extern "C" fn curve_tun_connection_filled(
     })
 }
 
-/// Whether the connection takes bytes from the transport now: not at the receive high-water mark, nor when closed.
+/// Whether the connection takes bytes from the transport now: not at the receive high-water mark,
+/// nor when closed.
 ///
 /// false for NULL. Threads: one at a time.
 #[unsafe(no_mangle)]
@@ -86,8 +89,8 @@ pub unsafe extern "C" fn curve_tun_connection_wants_read(connection: *const curv
     catch(|| Ok(unsafe { object(connection)? }.get()?.wants_read()))
 }
 
-/// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto the transport, in
-/// order. 0 means that there are none.
+/// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto
+/// the transport, in order. 0 means that there are none.
 ///
 /// May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
@@ -107,11 +110,12 @@ pub unsafe extern "C" fn curve_tun_connection_write(
     })
 }
 
-/// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written` says how many of them
-/// the transport took. They belong to the connection and last until the next call on it.
+/// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written`
+/// says how many of them the transport took. They belong to the connection and last until the next
+/// call on it.
 ///
-/// May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none, `CURVE_TUN_ERR_FORKED`. Threads: one at a
-/// time.
+/// May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none,
+/// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_pending(
@@ -134,10 +138,11 @@ pub unsafe extern "C" fn curve_tun_connection_pending(
     })
 }
 
-/// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending` gives. A count of 0 does
-/// nothing.
+/// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending`
+/// gives. A count of 0 does nothing.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection. Threads: one at a time.
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection.
+/// Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_written(
     connection: *mut curve_tun_connection,
@@ -165,10 +170,11 @@ pub unsafe extern "C" fn curve_tun_connection_wants_write(connection: *const cur
 
 /// Seals a message of `len` bytes for the peer, into the bytes for the transport.
 ///
-/// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK` at the send high-water
-/// mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent, and the connection stays as it is.
-/// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the bytes that it has for the transport remain.
-/// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+/// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK`
+/// at the send high-water mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent,
+/// and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the
+/// bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
+/// Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_send(
@@ -185,9 +191,9 @@ pub unsafe extern "C" fn curve_tun_connection_send(
 
 /// Takes the message that has waited longest into `buffer`, and gives its length in `*len`.
 ///
-/// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than `capacity`: it stays.
-/// `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there will be none, `CURVE_TUN_ERR_FORKED`.
-/// Threads: one at a time.
+/// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
+/// `capacity`: it stays. `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED`
+/// if there will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_recv(
@@ -206,10 +212,11 @@ pub unsafe extern "C" fn curve_tun_connection_recv(
     })
 }
 
-/// Gives what the connection asks of a vault or a registry that answers later. `request->size` must be set.
+/// Gives what the connection asks of a vault or a registry that answers later. `request->size` must
+/// be set.
 ///
-/// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the
-/// struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+/// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
+/// a size that is none of the struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_request(
@@ -229,10 +236,12 @@ pub unsafe extern "C" fn curve_tun_connection_request(
     })
 }
 
-/// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be set.
+/// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be
+/// set.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for an answer to another kind
-/// of request, for a size that is none of the struct's or a flag that is none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
+/// an answer to another kind of request, for a size that is none of the struct's or a flag that is
+/// none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
 /// Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -1,7 +1,7 @@
 //! # Vaults
 //!
-//! A vault is the only holder of a long-term secret key. It boxes and opens boxes for that key, makes the long-term nonce
-//! itself and gives it with the box; no call gives the secret key away.
+//! A vault is the only holder of a long-term secret key. It boxes and opens boxes for that key,
+//! makes the long-term nonce itself and gives it with the box; no call gives the secret key away.
 
 use super::boundary::{
     array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, growing, key, object, out, zero,
@@ -14,7 +14,8 @@ use crate::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
 use std::ffi::c_void;
 use std::sync::Arc;
 
-/// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the nonce of a box.
+/// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the
+/// nonce of a box.
 pub const CURVE_TUN_NONCE_BYTES: usize = 16;
 /// What a box is longer than its message.
 pub const CURVE_TUN_BOX_OVERHEAD: usize = 16;
@@ -37,13 +38,15 @@ pub struct curve_tun_vault(pub(super) Arc<dyn Vault>);
 
 /// A vault of the program's own: `curve_tun_vault_custom`.
 ///
-/// The functions may be called from any thread, by several at once. Without `answers_later` it is the thread whose call
-/// needs the vault: a call on a connection or a socket in its handshake, or `curve_tun_vault_box`, `_box_open` or `_answer`.
-/// With it the calls on connections do not; for blocking sockets threads of this library's do, 256 at most: further
-/// questions wait for one, until their handshake's deadline. The functions must not use the connection or socket that is
-/// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not
-/// open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
-/// `CURVE_TUN_ERR_VAULT_FAILED`, which any other value counts as.
+/// The functions may be called from any thread, by several at once. Without `answers_later` it is
+/// the thread whose call needs the vault: a call on a connection or a socket in its handshake, or
+/// `curve_tun_vault_box`, `_box_open` or `_answer`. With it the calls on connections do not; for
+/// blocking sockets threads of this library's do, 256 at most: further questions wait for one,
+/// until their handshake's deadline. The functions must not use the connection or socket that is
+/// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not:
+/// `CURVE_TUN_ERR_BAD_PACKET` for a box that does not open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's
+/// key of low order, `CURVE_TUN_ERR_TIMEOUT`, or `CURVE_TUN_ERR_VAULT_FAILED`, which any other
+/// value counts as.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_vault_callbacks {
@@ -51,14 +54,16 @@ pub struct curve_tun_vault_callbacks {
     pub size: usize,
     /// The public key whose secret the vault holds.
     pub public_key: [u8; CURVE_TUN_KEY_BYTES],
-    /// Flag: 0 if the functions answer in microseconds, and connections may call them on the spot; 1 if they take a
-    /// while, and connections are to stop with a request (`curve_tun_connection_request`).
+    /// Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
+    /// 1 if they take a while, and connections are to stop with a request
+    /// (`curve_tun_connection_request`).
     pub answers_later: u32,
     /// 0.
     pub reserved: u32,
-    /// Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before, and seals `len` bytes of
-    /// `message` for the peer into `sealed`, which has `len + CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the
-    /// purpose's prefix (`"CurveCPK"` for a cookie, `"CurveCPV"` for a vouch) and the nonce.
+    /// Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before,
+    /// and seals `len` bytes of `message` for the peer into `sealed`, which has `len +
+    /// CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the purpose's prefix (`"CurveCPK"`
+    /// for a cookie, `"CurveCPV"` for a vouch) and the nonce.
     pub box_seal: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -70,9 +75,10 @@ pub struct curve_tun_vault_callbacks {
             sealed: *mut u8,
         ) -> i32,
     >,
-    /// Opens the `len` bytes of a box from the peer into `message`, which has `len - CURVE_TUN_BOX_OVERHEAD` bytes:
-    /// `crypto_box_open_easy` under the purpose's prefix (`"CurveCP-client-H"` for a hello, else as in `box_seal`) and
-    /// the nonce, which has `nonce_len` bytes.
+    /// Opens the `len` bytes of a box from the peer into `message`, which has `len -
+    /// CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_open_easy` under the purpose's prefix
+    /// (`"CurveCP-client-H"` for a hello, else as in `box_seal`) and the nonce, which has
+    /// `nonce_len` bytes.
     pub box_open: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -85,7 +91,8 @@ pub struct curve_tun_vault_callbacks {
             message: *mut u8,
         ) -> i32,
     >,
-    /// Called once, when nothing uses the vault any more, from the thread that ended the last user; may be NULL.
+    /// Called once, when nothing uses the vault any more, from the thread that ended the last user;
+    /// may be NULL.
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
 
@@ -103,7 +110,8 @@ pub unsafe extern "C" fn curve_tun_vault_generate(vault: *mut *mut curve_tun_vau
     })
 }
 
-/// Makes a vault in memory over a copy of a secret key. The caller's copy stays the caller's to wipe.
+/// Makes a vault in memory over a copy of a secret key. The caller's copy stays the caller's to
+/// wipe.
 ///
 /// May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[secret_key;CURVE_TUN_KEY_BYTES]]
@@ -121,11 +129,12 @@ pub unsafe extern "C" fn curve_tun_vault_from_secret(
     })
 }
 
-/// Makes a vault that the program answers for. `callbacks` is copied; `user_data` is handed to each function as it is.
+/// Makes a vault that the program answers for. `callbacks` is copied; `user_data` is handed to each
+/// function as it is.
 ///
-/// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag that is none;
-/// `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL. Threads: any.
+/// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+/// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_custom(
@@ -134,7 +143,8 @@ pub unsafe extern "C" fn curve_tun_vault_custom(
     vault: *mut *mut curve_tun_vault,
 ) -> curve_tun_result {
     catch_ok(|| {
-        // SAFETY: the header's demands on pointers; the struct has integers, and functions that may be NULL.
+        // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
+        // be NULL.
         let (callbacks, mut vault) = unsafe { (growing(callbacks)?, out(vault)?) };
         let (Some(_), Some(_)) = (callbacks.box_seal, callbacks.box_open) else { return Err(Error::Null) };
         zero(callbacks.reserved)?;
@@ -161,13 +171,14 @@ pub unsafe extern "C" fn curve_tun_vault_public_key(
     })
 }
 
-/// Seals `len` bytes for a peer, and gives the new long-term nonce that it did so under. `sealed` gets
-/// `len + CURVE_TUN_BOX_OVERHEAD` bytes.
+/// Seals `len` bytes for a peer, and gives the new long-term nonce that it did so under. `sealed`
+/// gets `len + CURVE_TUN_BOX_OVERHEAD` bytes.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is `CURVE_TUN_PURPOSE_HELLO`,
-/// `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-/// `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a
-/// custom vault's function does, or the disk, the agent or the token.
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is
+/// `CURVE_TUN_PURPOSE_HELLO`, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
+/// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, and
+/// what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a custom
+/// vault's function does, or the disk, the agent or the token.
 /// cbindgen:ptrs-as-arrays=[[peer_public_key;CURVE_TUN_KEY_BYTES], [nonce;CURVE_TUN_NONCE_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -198,13 +209,15 @@ pub unsafe extern "C" fn curve_tun_vault_box(
     })
 }
 
-/// Opens a box of `len` bytes that a peer sealed. `nonce` has 8 bytes for `CURVE_TUN_PURPOSE_HELLO`, else
-/// `CURVE_TUN_NONCE_BYTES`. `message` gets `len - CURVE_TUN_BOX_OVERHEAD` bytes.
+/// Opens a box of `len` bytes that a peer sealed. `nonce` has 8 bytes for
+/// `CURVE_TUN_PURPOSE_HELLO`, else `CURVE_TUN_NONCE_BYTES`. `message` gets `len -
+/// CURVE_TUN_BOX_OVERHEAD` bytes.
 ///
 /// May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-/// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults that are kept (below) may fail with. Threads: any.
-/// Blocks as long as a custom vault's function does, or the agent or the token.
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a
+/// peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults
+/// that are kept (below) may fail with. Threads: any. Blocks as long as a custom vault's function
+/// does, or the agent or the token.
 /// cbindgen:ptrs-as-arrays=[[peer_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -231,7 +244,8 @@ pub unsafe extern "C" fn curve_tun_vault_box_open(
     })
 }
 
-/// Ends the caller's hold on a vault. Its key is gone when the last server and connection that use it are.
+/// Ends the caller's hold on a vault. Its key is gone when the last server and connection that use
+/// it are.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]
@@ -281,8 +295,8 @@ impl Vault for HostVault {
             return Err(Error::InvalidArgument);
         }
         let mut nonce = [0; CURVE_TUN_NONCE_BYTES];
-        // SAFETY: the function and its `user_data` are the host's promise; every pointer is valid for what the
-        // struct's comment says of it.
+        // SAFETY: the function and its `user_data` are the host's promise; every pointer is valid
+        // for what the struct's comment says of it.
         told(unsafe {
             seal(
                 self.user_data,

@@ -69,7 +69,8 @@ impl Connection {
         }
     }
 
-    /// Goes as far as bytes and providers allow: performs what is asked, else consumes the next packet, else returns.
+    /// Goes as far as bytes and providers allow: performs what is asked, else consumes the next
+    /// packet, else returns.
     pub(super) fn step(&mut self, mut asked: Option<Asked>) -> Result<()> {
         loop {
             asked = if let Some(asked) = asked {
@@ -96,8 +97,8 @@ impl Connection {
         self.slot.as_ref().map(|slot| slot.server().clone()).ok_or(Error::Internal)
     }
 
-    /// Consumes the packet that the state awaits, if all of it is there: gives what it makes us ask. Once connected,
-    /// opens every message.
+    /// Consumes the packet that the state awaits, if all of it is there: gives what it makes us
+    /// ask. Once connected, opens every message.
     fn consume_packet(&mut self) -> Result<Option<Asked>> {
         match &mut self.state {
             State::Connected(_, opener) => self.recv_buffer.open_all(opener).map(|()| None),
@@ -141,7 +142,8 @@ impl Connection {
         Ok(Asked::Vault(server.vault.clone(), Request::OpenVouch { client, nonce, vouch }))
     }
 
-    /// Has it answered on the spot; or has it wait as the connection's request, if it is answered later.
+    /// Has it answered on the spot; or has it wait as the connection's request, if it is answered
+    /// later.
     fn perform(&mut self, asked: Asked) -> Result<Option<Answer>> {
         let request = match asked {
             Asked::Hello(hello) => return self.perform_hello(&hello),
@@ -158,8 +160,8 @@ impl Connection {
         Ok(None)
     }
 
-    /// Server: its vault opens the hello and seals the cookie, which is made only for a hello that opens, if the vault
-    /// answers on the spot.
+    /// Server: its vault opens the hello and seals the cookie, which is made only for a hello that
+    /// opens, if the vault answers on the spot.
     fn perform_hello(&mut self, hello: &Hello) -> Result<Option<Answer>> {
         let State::Ready(Ready::Server) = self.leave() else { return Err(Error::Internal) };
         let server = self.own_server()?;
@@ -241,8 +243,8 @@ impl Connection {
 
 /// What a failure of a vault or a registry means to the connection that it ends.
 ///
-/// A key of low order in a handshake came from the peer: its packet is refused. An error that speaks of calls, and would
-/// look as if the connection went on, becomes `failed`.
+/// A key of low order in a handshake came from the peer: its packet is refused. An error that
+/// speaks of calls, and would look as if the connection went on, becomes `failed`.
 fn blame(error: Error, failed: Error) -> Error {
     match error {
         Error::WeakKey => Error::BadPacket,

@@ -95,11 +95,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A client's end: it will speak to the holder of `server`'s secret, as the holder of `vault`'s.
+    /// A client's end: it will speak to the holder of `server`'s secret, as the holder of
+    /// `vault`'s.
     ///
     /// # Errors
-    /// `WeakKey` for a server key of low order, `InvalidArgument` for options out of their range, `OutOfMemory`,
-    /// `CryptoUnavailable`.
+    /// `WeakKey` for a server key of low order, `InvalidArgument` for options out of their range,
+    /// `OutOfMemory`, `CryptoUnavailable`.
     pub fn client(vault: Arc<dyn Vault>, server: PublicKey, options: &Options) -> Result<Connection> {
         options.check()?;
         let (next, hello) = AwaitCookie::make_hello(&server)?;
@@ -111,8 +112,9 @@ impl Connection {
 
     /// A server's end for a client that came from `address`.
     ///
-    /// At the limits of [`Options::handshakes_max`] and [`Options::handshakes_per_source`], of the source that has most
-    /// the oldest handshake gives way, if it can ([`Connection::on_give_way`]).
+    /// At the limits of [`Options::handshakes_max`] and [`Options::handshakes_per_source`], of the
+    /// source that has most the oldest handshake gives way, if it can
+    /// ([`Connection::on_give_way`]).
     ///
     /// # Errors
     /// `TooManyHandshakes` if none can give way, `CryptoUnavailable`, `Forked`.
@@ -187,13 +189,14 @@ impl Connection {
 
     /// Takes bytes that came from the transport, in pieces of any size; gives how many it took.
     ///
-    /// It takes fewer than all at the receive high-water mark; the rest is to be given again once messages have been
-    /// received, and meanwhile nothing is to be read from the transport ([`Connection::wants_read`]).
+    /// It takes fewer than all at the receive high-water mark; the rest is to be given again once
+    /// messages have been received, and meanwhile nothing is to be read from the transport
+    /// ([`Connection::wants_read`]).
     ///
     /// # Errors
-    /// What ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`, `UnknownPeer`,
-    /// `CounterExhausted`, `TooManyHandshakes` for one that has given way, or an error of the vault or the registry.
-    /// Then `Closed`. `Forked`.
+    /// What ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`,
+    /// `UnknownPeer`, `CounterExhausted`, `TooManyHandshakes` for one that has given way, or an
+    /// error of the vault or the registry. Then `Closed`. `Forked`.
     pub fn read(&mut self, bytes: &[u8]) -> Result<usize> {
         self.check_open()?;
         let mut taken = 0;
@@ -207,8 +210,8 @@ impl Connection {
         }
     }
 
-    /// Room into which the driver may have the transport read directly, to save a copy; then [`Connection::filled`].
-    /// Empty at the receive high-water mark.
+    /// Room into which the driver may have the transport read directly, to save a copy; then
+    /// [`Connection::filled`]. Empty at the receive high-water mark.
     ///
     /// # Errors
     /// `Closed`, `Forked`.
@@ -240,7 +243,8 @@ impl Connection {
 
     /// The bytes to put on the transport, in order; [`Connection::written`] says how many it took.
     ///
-    /// They stay when the connection closes because its send counter is exhausted, and go in every other case.
+    /// They stay when the connection closes because its send counter is exhausted, and go in every
+    /// other case.
     pub fn pending(&self) -> &[u8] {
         if self.fork_guard.check().is_err() { &[] } else { self.send_buffer.bytes() }
     }
@@ -279,9 +283,10 @@ impl Connection {
     /// Seals a message for the peer, straight into the bytes for the transport.
     ///
     /// # Errors
-    /// `TooLarge` for more than [`MESSAGE_MAX`](crate::protocol::MESSAGE_MAX) bytes, `WouldBlock` at the send
-    /// high-water mark, `WrongState` before connected: nothing is sent, and the connection stays as it is.
-    /// `CounterExhausted`: it is closed, and only what is pending remains to be written. `Closed`, `Forked`.
+    /// `TooLarge` for more than [`MESSAGE_MAX`](crate::protocol::MESSAGE_MAX) bytes, `WouldBlock`
+    /// at the send high-water mark, `WrongState` before connected: nothing is sent, and the
+    /// connection stays as it is. `CounterExhausted`: it is closed, and only what is pending
+    /// remains to be written. `Closed`, `Forked`.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<()> {
         self.check_open()?;
@@ -296,7 +301,8 @@ impl Connection {
         }
     }
 
-    /// The message that has waited longest, where it was opened; [`Connection::consume`] lets go of it.
+    /// The message that has waited longest, where it was opened; [`Connection::consume`] lets go of
+    /// it.
     ///
     /// # Errors
     /// `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
@@ -315,11 +321,12 @@ impl Connection {
         self.touched = true;
     }
 
-    /// Copies the message that has waited longest into `buffer` and lets go of it; gives its length.
+    /// Copies the message that has waited longest into `buffer` and lets go of it; gives its
+    /// length.
     ///
     /// # Errors
-    /// `TooSmall` if it is longer than `buffer` ([`Connection::message`] tells its length): it stays. `WouldBlock`
-    /// if there is none now, `Closed` if there will be none, `Forked`.
+    /// `TooSmall` if it is longer than `buffer` ([`Connection::message`] tells its length): it
+    /// stays. `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
     pub fn recv(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let message = self.message()?;
         let len = message.len();
@@ -328,7 +335,8 @@ impl Connection {
         Ok(len)
     }
 
-    /// What a vault or registry that answers later is asked; the connection waits for [`Connection::answer`].
+    /// What a vault or registry that answers later is asked; the connection waits for
+    /// [`Connection::answer`].
     pub fn request(&self) -> Option<&Request> {
         self.request.as_deref()
     }
@@ -336,8 +344,9 @@ impl Connection {
     /// Goes on with the answer to [`Connection::request`].
     ///
     /// # Errors
-    /// `WrongState` if nothing is asked, `InvalidArgument` if the answer is of another kind than the question, which
-    /// stays; both leave the connection as it is. Otherwise those of [`Connection::read`].
+    /// `WrongState` if nothing is asked, `InvalidArgument` if the answer is of another kind than
+    /// the question, which stays; both leave the connection as it is. Otherwise those of
+    /// [`Connection::read`].
     pub fn answer(&mut self, answer: Answer) -> Result<()> {
         self.check_open()?;
         let request = self.request.as_deref().ok_or(Error::WrongState)?;
@@ -350,15 +359,16 @@ impl Connection {
         self.go_on(|connection| connection.consume_answer(answer))
     }
 
-    /// Tells the connection the time: monotonic milliseconds from any origin. Gives the time at which to call again
-    /// at the latest, or `None` if only other calls can change that.
+    /// Tells the connection the time: monotonic milliseconds from any origin. Gives the time at
+    /// which to call again at the latest, or `None` if only other calls can change that.
     ///
-    /// The handshake's time runs from the first call. Call it when the connection is made, when that time has come,
-    /// and after a handshake: an established connection gives idle buffers back by it.
+    /// The handshake's time runs from the first call. Call it when the connection is made, when
+    /// that time has come, and after a handshake: an established connection gives idle buffers back
+    /// by it.
     ///
     /// # Errors
-    /// `Timeout`: the handshake was not over in time, or `TooManyHandshakes`: it has given way; the connection is
-    /// closed. `Closed`, `Forked`.
+    /// `Timeout`: the handshake was not over in time, or `TooManyHandshakes`: it has given way; the
+    /// connection is closed. `Closed`, `Forked`.
     pub fn tick(&mut self, now_ms: u64) -> Result<Option<u64>> {
         self.check_open()?;
         if !matches!(self.state, State::Connected(..)) {
@@ -386,12 +396,13 @@ impl Connection {
         Ok(Some(since.saturating_add(IDLE_MS)))
     }
 
-    /// The transport has come to its end in order (the peer closed its side); messages that came stay.
+    /// The transport has come to its end in order (the peer closed its side); messages that came
+    /// stay.
     ///
-    /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read and answered by the
-    /// end alone, which is what a server does that cannot open it, having another key, or a vault that fails; or
-    /// `TooManyHandshakes` for one that has given way; or `Forked`.
-    /// A transport that broke is told by [`Connection::close`].
+    /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read
+    /// and answered by the end alone, which is what a server does that cannot open it, having
+    /// another key, or a vault that fails; or `TooManyHandshakes` for one that has given way; or
+    /// `Forked`. A transport that broke is told by [`Connection::close`].
     pub fn transport_ended(&mut self) -> Error {
         if let Err(error) = self.fork_guard.check().and_then(|()| self.check_place()) {
             return error;
@@ -403,10 +414,11 @@ impl Connection {
         if unanswered { Error::WrongServerKey } else { Error::Closed }
     }
 
-    /// Lets a server's handshake give way to another at the limits of the options. When it does, every further call
-    /// says so, and `tell` is called, once: on the thread of the newcomer, which it is not to hold up, and without a
-    /// call to this crate. It is to have the driver drop the connection; shutting the transport down does. It is not
-    /// called once the handshake or the connection is over.
+    /// Lets a server's handshake give way to another at the limits of the options. When it does,
+    /// every further call says so, and `tell` is called, once: on the thread of the newcomer, which
+    /// it is not to hold up, and without a call to this crate. It is to have the driver drop the
+    /// connection; shutting the transport down does. It is not called once the handshake or the
+    /// connection is over.
     ///
     /// # Errors
     /// `WrongState` for a client's end, and after the handshake; `Forked`.
@@ -433,7 +445,8 @@ impl Connection {
         if matches!(self.state, State::Closed) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// What a server's handshake counts as, where clients have shares and take turns; `None` for a client's end.
+    /// What a server's handshake counts as, where clients have shares and take turns; `None` for a
+    /// client's end.
     #[cfg(any(feature = "net", feature = "nif"))]
     pub(crate) fn source(&self) -> Option<Source> {
         self.slot.as_ref().map(|slot| slot.source())
@@ -444,8 +457,8 @@ impl Connection {
         checked.map_err(|error| self.fail(error))
     }
 
-    /// Goes on after `begin`, as far as it can; an error ends the connection, and so does a panic in a vault or
-    /// registry of the program's.
+    /// Goes on after `begin`, as far as it can; an error ends the connection, and so does a panic
+    /// in a vault or registry of the program's.
     fn go_on(&mut self, begin: impl FnOnce(&mut Connection) -> Result<Option<Asked>>) -> Result<()> {
         let mut going = Going { connection: self, over: false };
         let result = begin(going.connection).and_then(|asked| going.connection.step(asked));
@@ -479,7 +492,8 @@ impl Drop for Going<'_> {
 
 #[cfg(feature = "test-util")]
 impl Connection {
-    /// Sets the counters of the next message sent and received, for the project's tests of their end.
+    /// Sets the counters of the next message sent and received, for the project's tests of their
+    /// end.
     pub fn set_counters(&mut self, send: u64, receive: u64) {
         if let State::Connected(sealer, opener) = &mut self.state {
             sealer.set_counter(send);

@@ -9,24 +9,26 @@ use std::sync::Arc;
 pub struct Options {
     /// Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
     pub handshake_timeout_ms: u64,
-    /// Bytes of received messages that wait for the receiver, above which no more are taken from the transport.
-    /// One further packet may come on top. At least 1, at most 1 GiB. Default 262,144.
+    /// Bytes of received messages that wait for the receiver, above which no more are taken from
+    /// the transport. One further packet may come on top. At least 1, at most 1 GiB. Default
+    /// 262,144.
     pub receive_high_water: usize,
-    /// Bytes sealed and not yet taken by the transport, at which sending says `WouldBlock`. At least 1, at most
-    /// 4 GiB - 1. Default 67,108,864. Blocking sockets never reach it: they write before they return.
+    /// Bytes sealed and not yet taken by the transport, at which sending says `WouldBlock`. At
+    /// least 1, at most 4 GiB - 1. Default 67,108,864. Blocking sockets never reach it: they write
+    /// before they return.
     pub send_high_water: usize,
     /// How many handshakes a server has in flight at most; at least 1. Default 1,024.
     pub handshakes_max: u32,
-    /// How many of these one source may have: an IPv4 address, or the /64 of an IPv6 address. 0, the default, sets no
-    /// limit beside [`Options::handshakes_max`]. At either limit, of the source that has most the oldest handshake
-    /// gives way to a newcomer.
+    /// How many of these one source may have: an IPv4 address, or the /64 of an IPv6 address. 0,
+    /// the default, sets no limit beside [`Options::handshakes_max`]. At either limit, of the
+    /// source that has most the oldest handshake gives way to a newcomer.
     pub handshakes_per_source: u32,
     /// TCP_NODELAY: send small messages at once. Default true.
     pub no_delay: bool,
     /// TCP keep-alive, the first probe after 60 idle seconds. Default true.
     pub keep_alive: bool,
-    /// A server's name, which its registry is told of each client, so that one registry can decide differently for
-    /// several listeners. At most 255 bytes, no control characters. Default empty.
+    /// A server's name, which its registry is told of each client, so that one registry can decide
+    /// differently for several listeners. At most 255 bytes, no control characters. Default empty.
     pub listener: Arc<str>,
 }
 

@@ -32,7 +32,8 @@ impl RecvBuffer {
         RecvBuffer { buffer: Vec::new(), head: 0, opened: 0, filled: 0, high_water, max, appetite: ROOM_MIN }
     }
 
-    /// How many bytes may still come before the receiver takes some: none from the high-water mark on.
+    /// How many bytes may still come before the receiver takes some: none from the high-water mark
+    /// on.
     pub(super) fn allowance(&self) -> usize {
         if self.opened - self.head >= self.high_water { 0 } else { self.max - (self.filled - self.head) }
     }
@@ -77,8 +78,9 @@ impl RecvBuffer {
         wanted
     }
 
-    /// The packet of the next frame that is complete and not opened. `check` sees its announced length as soon as
-    /// the length field is there, so that a hopeless frame is refused before its bytes come.
+    /// The packet of the next frame that is complete and not opened. `check` sees its announced
+    /// length as soon as the length field is there, so that a hopeless frame is refused before its
+    /// bytes come.
     fn next_packet(&mut self, check: impl Fn(usize) -> bool) -> Result<Option<&mut [u8]>> {
         let waiting = &mut self.buffer[self.opened..self.filled];
         let Some((field, rest)) = waiting.split_first_chunk_mut::<LENGTH_BYTES>() else { return Ok(None) };
@@ -101,7 +103,8 @@ impl RecvBuffer {
         Ok(Some(packet))
     }
 
-    /// Opens every complete message packet. At the first bad one it stops for good, with those before it opened.
+    /// Opens every complete message packet. At the first bad one it stops for good, with those
+    /// before it opened.
     pub(super) fn open_all(&mut self, opener: &mut Opener) -> Result<()> {
         while let Some(packet) = self.next_packet(|len| len >= MESSAGE_OVERHEAD)? {
             opener.open(packet)?;
@@ -111,7 +114,8 @@ impl RecvBuffer {
         Ok(())
     }
 
-    /// How many bytes the frame after the opened ones lacks, as far as is known: of its length field, then of it all.
+    /// How many bytes the frame after the opened ones lacks, as far as is known: of its length
+    /// field, then of it all.
     #[cfg(feature = "nif")]
     pub(super) fn lacks(&self) -> usize {
         let waiting = &self.buffer[self.opened..self.filled];

@@ -57,12 +57,14 @@ pub enum Answer {
 }
 
 impl Request {
-    /// Has the request answered by `vault` or `registry`, whichever it is for. Blocks as long as they do.
+    /// Has the request answered by `vault` or `registry`, whichever it is for. Blocks as long as
+    /// they do.
     pub fn perform(&self, vault: &dyn Vault, registry: &dyn Registry) -> Answer {
         self.try_perform(vault, Some(registry)).unwrap_or_else(Answer::Failed)
     }
 
-    /// As [`Request::perform`], for a request that is not [`Request::Verify`]; that one fails with `RegistryFailed`.
+    /// As [`Request::perform`], for a request that is not [`Request::Verify`]; that one fails with
+    /// `RegistryFailed`.
     pub fn perform_by_vault(&self, vault: &dyn Vault) -> Answer {
         self.try_perform(vault, None).unwrap_or_else(Answer::Failed)
     }

@@ -70,7 +70,8 @@ impl SendBuffer {
     }
 }
 
-/// Appends a message, framed and sealed, to `out`. Nothing is added, and no counter used, on failure.
+/// Appends a message, framed and sealed, to `out`. Nothing is added, and no counter used, on
+/// failure.
 #[inline]
 pub(super) fn seal_frame(sealer: &mut Sealer, message: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if message.len() > MESSAGE_MAX {

@@ -12,7 +12,8 @@ use crate::vault::Vault;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A server's vault, minute keys, registry and limits, shared by its connections and by any number of threads.
+/// A server's vault, minute keys, registry and limits, shared by its connections and by any number
+/// of threads.
 pub struct Server {
     pub(super) vault: Arc<dyn Vault>,
     pub(super) registry: Arc<dyn Registry>,
@@ -24,8 +25,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server over `vault` and `registry`. `now_ms` is its clock: monotonic milliseconds from any origin, the same
-    /// as [`Server::tick`]'s.
+    /// A server over `vault` and `registry`. `now_ms` is its clock: monotonic milliseconds from any
+    /// origin, the same as [`Server::tick`]'s.
     ///
     /// # Errors
     /// `InvalidArgument` for options out of their range, `OutOfMemory`, `CryptoUnavailable`.
@@ -44,11 +45,13 @@ impl Server {
 
     /// Rotates the minute keys that are due at `now_ms`, and gives the time of the next rotation.
     ///
-    /// Whoever drives a server calls this at those times, also when no traffic comes: then an old key is gone on
-    /// time. [`net::Listener`](crate::net::Listener) and the C API do so by a timer of their own.
+    /// Whoever drives a server calls this at those times, also when no traffic comes: then an old
+    /// key is gone on time. [`net::Listener`](crate::net::Listener) and the C API do so by a timer
+    /// of their own.
     ///
     /// # Errors
-    /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped. `Forked`.
+    /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped.
+    /// `Forked`.
     pub fn tick(&self, now_ms: u64) -> Result<u64> {
         self.fork_guard.check()?;
         self.minute_keys.tick(now_ms)

@@ -1,9 +1,10 @@
 //! The places of handshakes in flight, shared fairly among the sources that they are for.
 //!
-//! There are at most so many, and at most so many of one source. A newcomer for whom there is no place gets that of
-//! another: of the source that holds most places, the newcomer counted in, the oldest handshake gives way; of several
-//! such sources, the one whose oldest is the oldest. So whoever floods from few addresses gives way to himself. Against
-//! a flood from more addresses than there are places, a handshake has as long as that many newcomers take to come.
+//! There are at most so many, and at most so many of one source. A newcomer for whom there is no
+//! place gets that of another: of the source that holds most places, the newcomer counted in, the
+//! oldest handshake gives way; of several such sources, the one whose oldest is the oldest. So
+//! whoever floods from few addresses gives way to himself. Against a flood from more addresses than
+//! there are places, a handshake has as long as that many newcomers take to come.
 
 use crate::contain::contain;
 use crate::error::{Error, Result};
@@ -11,7 +12,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// What shares are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has.
+/// What shares are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one
+/// subscriber has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     V4([u8; 4]),
@@ -109,7 +111,8 @@ impl Shares {
         Ok(Some((source, number)))
     }
 
-    /// Lets a handshake give way from now on: `tell` is called once when it does, while the shares are locked.
+    /// Lets a handshake give way from now on: `tell` is called once when it does, while the shares
+    /// are locked.
     pub(super) fn may_give_way(&mut self, source: Source, number: u64, tell: GiveWay) {
         self.change(source, |holder| {
             if let Some(place) = holder.places.get_mut(&number) {

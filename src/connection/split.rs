@@ -75,7 +75,8 @@ impl SendHalf {
 
 #[cfg(feature = "nif")]
 impl SendHalf {
-    /// Appends a message, as it goes over the wire, to `frames`: for a driver that hands bytes to the transport itself.
+    /// Appends a message, as it goes over the wire, to `frames`: for a driver that hands bytes to
+    /// the transport itself.
     pub(crate) fn seal_onto(&mut self, message: &[u8], frames: &mut Vec<u8>) -> Result<()> {
         self.fork_guard.check()?;
         seal_frame(&mut self.sealer, message, frames)
@@ -110,15 +111,17 @@ impl RecvHalf {
         self.recv_buffer.stop();
     }
 
-    /// Opens the next frame of what came, straight from `bytes` into a place that `make` gives for the length of its
-    /// message, and takes it off `bytes`. `None` when what there is has been taken and is not a whole frame.
+    /// Opens the next frame of what came, straight from `bytes` into a place that `make` gives for
+    /// the length of its message, and takes it off `bytes`. `None` when what there is has been
+    /// taken and is not a whole frame.
     #[cfg(feature = "nif")]
     pub(crate) fn open_next<M: DerefMut<Target = [u8]>>(
         &mut self,
         bytes: &mut &[u8],
         make: impl FnOnce(usize) -> M,
     ) -> Result<Option<M>> {
-        // A frame that came in pieces is put together in the receive buffer; messages of the handshake's last read are there.
+        // A frame that came in pieces is put together in the receive buffer; messages of the
+        // handshake's last read are there.
         while !self.recv_buffer.is_empty() || bytes.len() < LENGTH_BYTES {
             if let Some(message) = self.recv_buffer.message() {
                 let mut made = make(message.len());

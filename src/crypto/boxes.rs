@@ -22,16 +22,19 @@ impl SharedKey {
         if public(agreed) == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
     }
 
-    /// The key of an agreement that was made elsewhere: `crypto_box_beforenm` after its scalar multiplication.
+    /// The key of an agreement that was made elsewhere: `crypto_box_beforenm` after its scalar
+    /// multiplication.
     ///
-    /// `raw` is what X25519 gives; `WeakKey` if it is all zeros, as a public key of low order makes it.
+    /// `raw` is what X25519 gives; `WeakKey` if it is all zeros, as a public key of low order makes
+    /// it.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn of_agreement(raw: &Secret<KEY_BYTES>) -> Result<SharedKey> {
         let (mut shared, zeros) = (Secret::zeroed()?, [0; KEY_BYTES]);
         if super::equal(raw.bytes(), &zeros) {
             return Err(Error::WeakKey);
         }
-        // SAFETY: output and key have 32 bytes, the input 16 at least; a NULL constant means Salsa20's own.
+        // SAFETY: output and key have 32 bytes, the input 16 at least; a NULL constant means
+        // Salsa20's own.
         unsafe {
             sodium::crypto_core_hsalsa20(
                 shared.bytes_mut().as_mut_ptr(),

@@ -15,8 +15,8 @@ extern "C" fn in_child() {
 
 /// Has every child of this process counted; called once, from `init`.
 pub(super) fn watch() -> Result<()> {
-    // SAFETY: the handler is async-signal-safe (one atomic add) and lives as long as this code is loaded;
-    // the C library forgets it when the code is unloaded.
+    // SAFETY: the handler is async-signal-safe (one atomic add) and lives as long as this code is
+    // loaded; the C library forgets it when the code is unloaded.
     match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
         0 => Ok(()),
         _ => Err(Error::OutOfMemory),

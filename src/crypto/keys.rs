@@ -62,8 +62,8 @@ pub(crate) fn decode_key(text: &[u8], key: &mut [u8; KEY_BYTES]) -> Result<()> {
         return Err(Error::BadKeyText);
     }
     let (mut bytes, mut len) = ([0u8; KEY_BYTES + 1], 0);
-    // SAFETY: every pointer is valid for the length beside it; a NULL `ignore` ignores nothing, and a
-    // NULL `b64_end` makes libsodium refuse what it could not read to the end.
+    // SAFETY: every pointer is valid for the length beside it; a NULL `ignore` ignores nothing, and
+    // a NULL `b64_end` makes libsodium refuse what it could not read to the end.
     let read = unsafe {
         sodium::sodium_base642bin(
             bytes.as_mut_ptr(),
@@ -124,7 +124,8 @@ impl SecretKey {
     /// A guarded copy of the key in its text form; the original stays the caller's to wipe.
     ///
     /// # Errors
-    /// `BadKeyText` for anything but exactly 44 characters of canonical base64, `OutOfMemory`, `CryptoUnavailable`.
+    /// `BadKeyText` for anything but exactly 44 characters of canonical base64, `OutOfMemory`,
+    /// `CryptoUnavailable`.
     pub fn from_text(text: &[u8]) -> Result<SecretKey> {
         Ok(SecretKey(Guarded::new_with(|bytes| decode_key(text, bytes))?))
     }

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether the system has refused to lock guarded memory.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Whether all guarded memory that this process was given so far could be locked, so that no secret in it reaches the swap.
+/// Whether all guarded memory that this process was given so far could be locked, so that no secret
+/// in it reaches the swap.
 ///
-/// False from the first time on that the system refuses (`RLIMIT_MEMLOCK`, a filter of system calls): everything works
-/// all the same. True before the first secret.
+/// False from the first time on that the system refuses (`RLIMIT_MEMLOCK`, a filter of system
+/// calls): everything works all the same. True before the first secret.
 pub fn memory_locked() -> bool {
     !REFUSED.load(Ordering::Relaxed)
 }
@@ -58,12 +59,13 @@ impl<const N: usize> Guarded<N> {
         // SAFETY: called after sodium_init; the result is checked.
         let memory = unsafe { sodium::sodium_malloc(N) };
         let guarded = Guarded(NonNull::new(memory.cast::<[u8; N]>()).ok_or(Error::OutOfMemory)?);
-        // sodium_malloc does not tell whether it could lock the pages. To lock them again does, and changes nothing.
-        // SAFETY: N bytes of ours.
+        // sodium_malloc does not tell whether it could lock the pages. To lock them again does, and
+        // changes nothing. SAFETY: N bytes of ours.
         if unsafe { sodium::sodium_mlock(memory, N) } != 0 {
             REFUSED.store(true, Ordering::Relaxed);
         }
-        // SAFETY: sodium_malloc gave N writable bytes, aligned for bytes, initialised (to 0xdb), ours alone.
+        // SAFETY: sodium_malloc gave N writable bytes, aligned for bytes, initialised (to 0xdb),
+        // ours alone.
         fill(unsafe { &mut *guarded.0.as_ptr() })?;
         // SAFETY: the pointer came from sodium_malloc, and no reference into the pages is alive.
         match unsafe { sodium::sodium_mprotect_readonly(guarded.0.as_ptr().cast()) } {
@@ -103,7 +105,8 @@ impl<const N: usize> Guarded<N> {
 
 impl<const N: usize> Drop for Guarded<N> {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from sodium_malloc and is freed once; sodium_free wipes it first.
+        // SAFETY: the pointer came from sodium_malloc and is freed once; sodium_free wipes it
+        // first.
         unsafe { sodium::sodium_free(self.0.as_ptr().cast()) }
     }
 }

@@ -69,7 +69,8 @@ impl MessageKey {
         xor(&mut out[start + TAG_BYTES..], stream);
         if !bulk.is_empty() {
             let to = out.spare_capacity_mut()[..bulk.len()].as_mut_ptr().cast();
-            // SAFETY: `to` has room for `bulk`, which lies elsewhere, and is all written: then it may count.
+            // SAFETY: `to` has room for `bulk`, which lies elsewhere, and is all written: then it
+            // may count.
             unsafe {
                 self.encipher(nonce, CHUNK / BLOCK, bulk.as_ptr(), to, bulk.len());
                 out.set_len(out.len() + bulk.len());
@@ -92,7 +93,8 @@ impl MessageKey {
         }
     }
 
-    /// Opens in place the ciphertext `sealed`; `BadPacket`, and `sealed` as it was, if `tag` is not its tag.
+    /// Opens in place the ciphertext `sealed`; `BadPacket`, and `sealed` as it was, if `tag` is not
+    /// its tag.
     pub(crate) fn open(&self, nonce: [u8; 8], tag: &[u8; TAG_BYTES], sealed: &mut [u8]) -> Result<()> {
         let mut stream = KeyStream::zeroed();
         self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
@@ -123,7 +125,8 @@ impl MessageKey {
         Ok(())
     }
 
-    /// Opens `sealed` into `out`, which is as long; `BadPacket`, and nothing written, if `tag` is not its tag.
+    /// Opens `sealed` into `out`, which is as long; `BadPacket`, and nothing written, if `tag` is
+    /// not its tag.
     #[cfg(feature = "nif")]
     pub(crate) fn open_apart(
         &self,
@@ -168,7 +171,8 @@ impl MessageKey {
         let (bulk, tail) = rest.split_at_mut(bulk);
         if !bulk.is_empty() {
             let source = from[FIRST..FIRST + bulk.len()].as_ptr();
-            // SAFETY: both are exactly as long as `bulk`, and a shared and an exclusive slice do not overlap.
+            // SAFETY: both are exactly as long as `bulk`, and a shared and an exclusive slice do
+            // not overlap.
             unsafe { self.encipher(nonce, CHUNK / BLOCK, source, bulk.as_mut_ptr(), bulk.len()) }
         }
         if !tail.is_empty() {
@@ -184,7 +188,8 @@ impl MessageKey {
         xor(bytes, &stream.0);
     }
 
-    /// Puts the key stream from `block` on over the zeros of `stream`: `len` bytes of it at least, or all that fit.
+    /// Puts the key stream from `block` on over the zeros of `stream`: `len` bytes of it at least,
+    /// or all that fit.
     fn fill(&self, stream: &mut KeyStream, nonce: [u8; 8], block: usize, len: usize) {
         let start = stream.0.as_mut_ptr();
         // SAFETY: in place, at most a chunk.
@@ -210,12 +215,14 @@ impl MessageKey {
     }
 }
 
-/// How many of `len` bytes to encipher without a chunk of their own: all but a tail that spans several blocks.
+/// How many of `len` bytes to encipher without a chunk of their own: all but a tail that spans
+/// several blocks.
 fn bulk_len(len: usize) -> usize {
     if len % CHUNK <= BLOCK { len } else { len - len % CHUNK }
 }
 
-/// How much key stream to make for `len` bytes: vector code makes 1, 4 or 8 blocks faster than what lies between.
+/// How much key stream to make for `len` bytes: vector code makes 1, 4 or 8 blocks faster than what
+/// lies between.
 fn rounded(len: usize) -> usize {
     match len {
         _ if !cfg!(target_arch = "x86_64") => len.min(CHUNK),

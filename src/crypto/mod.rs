@@ -54,7 +54,8 @@ pub(crate) fn init() -> Result<()> {
     READY
         .get_or_try_init(|| {
             fork::watch()?;
-            // SAFETY: sodium_init takes nothing and may be called from any thread, any number of times.
+            // SAFETY: sodium_init takes nothing and may be called from any thread, any number of
+            // times.
             if unsafe { sodium::sodium_init() } < 0 { Err(Error::CryptoUnavailable) } else { Ok(()) }
         })
         .copied()
@@ -79,9 +80,9 @@ pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     public(differ) == 0
 }
 
-/// Passes on what comes of secrets and may be known all the same: a public key, whether a box opened, whether two
-/// secrets are equal. Nothing else that comes of a secret may decide what is done next; tests/constant_time.rs has
-/// valgrind see to that.
+/// Passes on what comes of secrets and may be known all the same: a public key, whether a box
+/// opened, whether two secrets are equal. Nothing else that comes of a secret may decide what is
+/// done next; tests/constant_time.rs has valgrind see to that.
 #[inline(always)]
 pub(crate) fn public<T: Copy>(value: T) -> T {
     #[cfg(feature = "test-util")]
@@ -89,10 +90,12 @@ pub(crate) fn public<T: Copy>(value: T) -> T {
     value
 }
 
-/// Overwrites what the calls that just returned to our caller left on the stack (`sodium_stackzero`).
+/// Overwrites what the calls that just returned to our caller left on the stack
+/// (`sodium_stackzero`).
 ///
-/// Compilers spill, moves leave copies, and older versions of libsodium keep the raw X25519 secret there. To be called
-/// from the function that made those calls, so that this one's frame covers theirs.
+/// Compilers spill, moves leave copies, and older versions of libsodium keep the raw X25519 secret
+/// there. To be called from the function that made those calls, so that this one's frame covers
+/// theirs.
 #[inline(always)]
 fn wipe_stack() {
     /// More than the deepest of them uses: X25519 takes under 4 KiB, expanding AES keys under 1.

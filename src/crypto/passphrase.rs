@@ -8,9 +8,11 @@ use crate::error::{Error, Result};
 /// Bytes of salt.
 pub(crate) const SALT_BYTES: usize = sodium::crypto_pwhash_SALTBYTES as usize;
 
-/// What it costs to make a key of a passphrase, for its owner and for everyone who guesses: libsodium's Argon2id.
+/// What it costs to make a key of a passphrase, for its owner and for everyone who guesses:
+/// libsodium's Argon2id.
 ///
-/// The three named costs are libsodium's. On a machine of 2020 they take about 0.1, 0.7 and 3.5 seconds.
+/// The three named costs are libsodium's. On a machine of 2020 they take about 0.1, 0.7 and 3.5
+/// seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Passes over the memory: 1 to 65,536.

@@ -1,5 +1,5 @@
-//! Scripted randomness, counts of agreements and openings, and a view of what becomes public, for the project's tests (feature
-//! `inject`, never part of a build that ships).
+//! Scripted randomness, counts of agreements and openings, and a view of what becomes public, for
+//! the project's tests (feature `inject`, never part of a build that ships).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -108,8 +108,8 @@ impl Error {
     /// So a loop that accepts, or that connects, goes on after such an error, and ends with any
     /// other. `Closed` is not transient: it is said of an object that is at its end. A client whose
     /// server has closed connects anew. `WrongServerKey` is transient, since a server says nothing
-    /// when its vault is out; but where it lasts, the key at the client is the wrong one: so a client
-    /// reports it, and waits longer from try to try.
+    /// when its vault is out; but where it lasts, the key at the client is the wrong one: so a
+    /// client reports it, and waits longer from try to try.
     pub const fn is_transient(self) -> bool {
         self.row().transient
     }

@@ -59,7 +59,8 @@ impl Deadline {
         i32::try_from(ms).ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::MAX)
     }
 
-    /// Waits until one of `fds` is ready: gives whether one is. False means that the deadline has passed.
+    /// Waits until one of `fds` is ready: gives whether one is. False means that the deadline has
+    /// passed.
     pub(super) fn wait(self, fds: &mut [PollFd]) -> Result<bool> {
         loop {
             match poll(fds, self.poll_timeout()) {

@@ -15,7 +15,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// The addresses of `host`, which may be an address itself.
 ///
-/// The system's resolver has no deadline of its own, so it runs on a thread that is left behind if it is late.
+/// The system's resolver has no deadline of its own, so it runs on a thread that is left behind if
+/// it is late.
 pub(super) fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -37,7 +38,8 @@ pub(super) fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<S
     }
 }
 
-/// Connects to the first of `addresses` that answers, trying further ones beside those that are slow.
+/// Connects to the first of `addresses` that answers, trying further ones beside those that are
+/// slow.
 ///
 /// On failure the error is that of the first address that failed.
 pub(super) fn dial(addresses: &[SocketAddr], deadline: Deadline) -> Result<TcpStream> {

@@ -1,4 +1,5 @@
-//! Handshakes that were evicted, and whose sockets the program holds: their descriptors are the program's to close.
+//! Handshakes that were evicted, and whose sockets the program holds: their descriptors are the
+//! program's to close.
 
 use super::deadline::Deadline;
 use crate::error::Result;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long a program's thread has to notice that its handshake was evicted, and to drop the socket.
+/// How long a program's thread has to notice that its handshake was evicted, and to drop the
+/// socket.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// The sockets of evicted handshakes of one listener.
@@ -25,8 +27,8 @@ struct State {
 }
 
 impl Evicted {
-    /// Waits until the program has dropped them all, so that a flood leaves no more descriptors than
-    /// handshakes; but no longer than [`GRACE`], since a program may keep what it likes.
+    /// Waits until the program has dropped them all, so that a flood leaves no more descriptors
+    /// than handshakes; but no longer than [`GRACE`], since a program may keep what it likes.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.state.lock();
         let grace = Deadline::after(Some(GRACE)).min(deadline);

@@ -1,4 +1,5 @@
-//! Many handshakes at once, driven by whichever thread is in [`Listener::accept`](super::Listener::accept).
+//! Many handshakes at once, driven by whichever thread is in
+//! [`Listener::accept`](super::Listener::accept).
 
 use super::deadline::Deadline;
 use super::evicted::Evicted;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Connections that the system keeps for us until they are accepted: as many as Linux allows by default. A client that
-/// finds no place among them tries again after a second.
+/// Connections that the system keeps for us until they are accepted: as many as Linux allows by
+/// default. A client that finds no place among them tries again after a second.
 const BACKLOG: i32 = 4096;
 /// How many connections are taken before the handshakes in flight get their turn.
 const ACCEPT_BATCH: usize = 64;
@@ -91,7 +92,8 @@ struct Shaking {
     peer: SocketAddr,
     connection: Connection,
     deadline: Deadline,
-    /// What the socket is to be ready for; while an answer is awaited, what shows that nobody waits for it any more.
+    /// What the socket is to be ready for; while an answer is awaited, what shows that nobody waits
+    /// for it any more.
     events: PollFlags,
     /// The question whose answer is awaited.
     asked: Option<Pending>,
@@ -120,8 +122,8 @@ impl Handshakes {
         self.paused_until.filter(|pause| !pause.has_passed())
     }
 
-    /// One connection from the system and where it is from, if there is one; errors of the connection alone are its
-    /// own affair.
+    /// One connection from the system and where it is from, if there is one; errors of the
+    /// connection alone are its own affair.
     pub(super) fn take(&mut self, port: &Port) -> Result<Option<(TcpStream, SocketAddr)>> {
         let error = match port.listener.accept() {
             Ok((stream, peer)) => {
@@ -145,7 +147,8 @@ impl Handshakes {
         Err(io::refused(&error))
     }
 
-    /// Waits until `deadline` or until one of `fds` is ready. Where not even that can be done, time passes.
+    /// Waits until `deadline` or until one of `fds` is ready. Where not even that can be done, time
+    /// passes.
     pub(super) fn wait(deadline: Deadline, fds: &mut [PollFd]) -> Result<bool> {
         let waited = deadline.wait(fds);
         if waited.is_err() {
@@ -181,8 +184,8 @@ impl Handshakes {
         round
     }
 
-    /// Waits until there is something to do: gives whether there are connections to accept, whether somebody woke us, and
-    /// which handshakes can move.
+    /// Waits until there is something to do: gives whether there are connections to accept, whether
+    /// somebody woke us, and which handshakes can move.
     fn await_events(&self, port: &Port, deadline: Deadline) -> Result<(bool, bool, Vec<u64>)> {
         let paused = self.pause();
         let oldest = self.shaking.values().next();
@@ -203,7 +206,8 @@ impl Handshakes {
         Ok((accepting, ready(&fds[0]), moving.collect()))
     }
 
-    /// Moves one handshake on, unless it has ended; and ends it if it fails, or if nobody waits for its answer any more.
+    /// Moves one handshake on, unless it has ended; and ends it if it fails, or if nobody waits for
+    /// its answer any more.
     fn go_on(&mut self, id: u64, port: &Port, established: &mut Vec<Socket>) {
         let Some(shaking) = self.shaking.get_mut(&id) else { return };
         let moved =
@@ -222,7 +226,8 @@ impl Handshakes {
     fn accept_some(&mut self, port: &Port, established: &mut Vec<Socket>) -> Result<()> {
         let first = self.next_id;
         let taken = self.take_some(port);
-        // Only now is anything read: those of a flood have evicted each other meanwhile, and cost no more.
+        // Only now is anything read: those of a flood have evicted each other meanwhile, and cost
+        // no more.
         for id in first..self.next_id {
             self.go_on(id, port, established);
         }
@@ -263,7 +268,8 @@ impl Handshakes {
         let mut connection = Connection::server_reporting(server, peer.ip(), &port.reports)?;
         let (stream, shared) = (stream.clone(), self.shared.clone());
         connection.on_give_way(move || {
-            // Whoever waits for it finds it shut down. It fails if the peer has gone, which is as good.
+            // Whoever waits for it finds it shut down. It fails if the peer has gone, which is as
+            // good.
             let _ = stream.shutdown(Shutdown::Both);
             shared.given_way.lock().push(id);
         })?;
@@ -282,7 +288,8 @@ impl Handshakes {
     fn take_answers(&mut self) -> Vec<u64> {
         let answers = std::mem::take(&mut *self.shared.answers.lock());
         let taken = answers.into_iter().filter_map(|(id, answer)| {
-            // A handshake that is no longer there needs no answer; one that the answer ends is seen when it goes on.
+            // A handshake that is no longer there needs no answer; one that the answer ends is seen
+            // when it goes on.
             let shaking = self.shaking.get_mut(&id)?;
             shaking.asked = None;
             let _ = take_answer(&mut shaking.connection, answer);

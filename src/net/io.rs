@@ -17,14 +17,15 @@ const KEEP_ALIVE_TIME: Duration = Duration::from_secs(60);
 /// Further probes come after each of these.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What `poll` says when the peer has ended its side, whatever waits to be read; where there is no such flag, nothing.
+/// What `poll` says when the peer has ended its side, whatever waits to be read; where there is no
+/// such flag, nothing.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 pub(super) const PEER_ENDED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 pub(super) const PEER_ENDED: PollFlags = PollFlags::empty();
 
-/// Whether a failed accept concerns the connection that was to be accepted alone: Linux reports errors of its network
-/// there, and those of a firewall (accept(2)).
+/// Whether a failed accept concerns the connection that was to be accepted alone: Linux reports
+/// errors of its network there, and those of a firewall (accept(2)).
 pub(super) fn is_of_one_connection(failure: &io::Error) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if failure.raw_os_error() == Some(libc::ENONET) {
@@ -48,7 +49,8 @@ pub(super) fn is_of_one_connection(failure: &io::Error) -> bool {
     )
 }
 
-/// What a refusal of the system to give a connection means to a listener: nothing that would end it.
+/// What a refusal of the system to give a connection means to a listener: nothing that would end
+/// it.
 pub(super) fn refused(failure: &io::Error) -> Error {
     match Error::of_socket(failure) {
         error @ (Error::TooManyFiles | Error::NoBuffers) => error,
@@ -65,10 +67,12 @@ pub(super) fn broken(failure: &io::Error) -> Error {
     }
 }
 
-/// Whether this system hands a listener's settings on to the sockets that it accepts, other than being non-blocking.
+/// Whether this system hands a listener's settings on to the sockets that it accepts, other than
+/// being non-blocking.
 const HANDED_ON: bool = cfg!(target_os = "linux");
 
-/// Sets a socket to what the options say, and to wait, in reads at most for `IDLE`. Handshakes never wait in it.
+/// Sets a socket to what the options say, and to wait, in reads at most for `IDLE`. Handshakes
+/// never wait in it.
 pub(super) fn configure(stream: &TcpStream, options: &Options) -> Result<()> {
     let socket = SockRef::from(stream);
     socket.set_nonblocking(false).and_then(|()| settings(&socket, options)).map_err(|e| Error::of_socket(&e))
@@ -84,8 +88,8 @@ pub(super) fn configure_accepted(stream: &TcpStream, options: &Options) -> Resul
     if HANDED_ON { Ok(()) } else { configure(stream, options) }
 }
 
-/// Whether the peer of a connection that was just accepted has left already. It cannot have said more than its hello, so
-/// nobody is there for the cookie.
+/// Whether the peer of a connection that was just accepted has left already. It cannot have said
+/// more than its hello, so nobody is there for the cookie.
 pub(super) fn has_left(stream: &TcpStream) -> bool {
     let mut fds = [PollFd::new(stream.as_fd(), PEER_ENDED)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -111,14 +115,15 @@ pub(super) fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | NO_SIGNAL)?)
 }
 
-/// A broken connection is an error of the write and not SIGPIPE. Where there is no such flag, the standard library has
-/// set an option to that effect.
+/// A broken connection is an error of the write and not SIGPIPE. Where there is no such flag, the
+/// standard library has set an option to that effect.
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 
-/// An IPv4 peer of an IPv6 socket, as the IPv4 peer that it is. A link-local address keeps its interface.
+/// An IPv4 peer of an IPv6 socket, as the IPv4 peer that it is. A link-local address keeps its
+/// interface.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(mapped) => SocketAddr::new(mapped.into(), address.port()),

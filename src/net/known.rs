@@ -15,9 +15,10 @@ use std::sync::Arc;
 pub struct KnownSocket {
     /// The tunnel.
     pub socket: Socket,
-    /// Whether the server's key was written down by this call. If it was to be and could not, the tunnel stands all the
-    /// same, since the server has proven the key; the next use of that server is a first use again. The error is that of
-    /// the registry file: `ReadOnly`, `PermissionDenied`, `DiskFull`, `Timeout`, `BadRegistryFile`, ...
+    /// Whether the server's key was written down by this call. If it was to be and could not, the
+    /// tunnel stands all the same, since the server has proven the key; the next use of that server
+    /// is a first use again. The error is that of the registry file: `ReadOnly`,
+    /// `PermissionDenied`, `DiskFull`, `Timeout`, `BadRegistryFile`, ...
     pub remembered: Result<bool>,
 }
 
@@ -105,8 +106,9 @@ impl Socket {
     /// known servers.
     ///
     /// # Errors
-    /// `NotFound` if no key is known, other errors of [`ServerKeys::server_keys`], those of [`Socket::connect`], and
-    /// `InvalidArgument` for a host that is no address or name, or for port 0.
+    /// `NotFound` if no key is known, other errors of [`ServerKeys::server_keys`], those of
+    /// [`Socket::connect`], and `InvalidArgument` for a host that is no address or name, or for
+    /// port 0.
     pub fn connect_by_name(
         host: &str,
         port: u16,

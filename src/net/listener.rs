@@ -25,7 +25,8 @@ pub struct Listener {
     queue: Mutex<Queue>,
     changed: Condvar,
     handshakes: Mutex<Handshakes>,
-    /// The handshakes that [`Listener::transport_accept`] has given to others, as long as they last.
+    /// The handshakes that [`Listener::transport_accept`] has given to others, as long as they
+    /// last.
     given: Mutex<Vec<Weak<Lifeline>>>,
     closed: AtomicBool,
     fork_guard: ForkGuard,
@@ -40,12 +41,12 @@ struct Queue {
 }
 
 impl Listener {
-    /// Listens at `host`, an address or a name of this machine, and `port`; port 0 picks a free one. `::` takes IPv4
-    /// connections too.
+    /// Listens at `host`, an address or a name of this machine, and `port`; port 0 picks a free
+    /// one. `::` takes IPv4 connections too.
     ///
     /// # Errors
-    /// `NameNotFound`, `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `TooManyFiles`, `Io`,
-    /// `Forked`.
+    /// `NameNotFound`, `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `TooManyFiles`,
+    /// `Io`, `Forked`.
     pub fn bind(host: &str, port: u16, server: Arc<TimedServer>) -> Result<Listener> {
         server.server().check()?;
         let addresses = dial::resolve(host, port, Deadline::after(None))?;
@@ -82,10 +83,11 @@ impl Listener {
 
     /// The next client whose handshake is done. Blocks until there is one.
     ///
-    /// All handshakes in flight go on meanwhile. A client that fails its handshake is closed and not reported. At the
-    /// limits of [`Options::handshakes_max`](crate::connection::Options::handshakes_max) and
-    /// [`Options::handshakes_per_source`](crate::connection::Options::handshakes_per_source), of the source that has
-    /// most the oldest handshake gives way to a new client.
+    /// All handshakes in flight go on meanwhile. A client that fails its handshake is closed and
+    /// not reported. At the limits of
+    /// [`Options::handshakes_max`](crate::connection::Options::handshakes_max) and
+    /// [`Options::handshakes_per_source`](crate::connection::Options::handshakes_per_source), of
+    /// the source that has most the oldest handshake gives way to a new client.
     ///
     /// # Errors
     /// `Timeout`, and no client is lost by it; `TooManyFiles`, `NoBuffers` or `Io` when the system
@@ -137,13 +139,15 @@ impl Listener {
         round.error.map_or(Ok(()), Err)
     }
 
-    /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of its own if others
-    /// are not to wait for it. One that has left already is closed and not given. At the limits a handshake gives way as it
-    /// does in [`Listener::accept`]; then the next call waits until its socket is dropped, at most 100 ms, so that a
-    /// flood leaves no more sockets than there may be handshakes.
+    /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of
+    /// its own if others are not to wait for it. One that has left already is closed and not given.
+    /// At the limits a handshake gives way as it does in [`Listener::accept`]; then the next call
+    /// waits until its socket is dropped, at most 100 ms, so that a flood leaves no more sockets
+    /// than there may be handshakes.
     ///
     /// # Errors
-    /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for the other's turn.
+    /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for
+    /// the other's turn.
     pub fn transport_accept(&self, timeout: Timeout) -> Result<Socket> {
         let accepted = self.accept_transport(timeout);
         self.port.reports.tell();
@@ -209,13 +213,14 @@ impl Listener {
         self.check()
     }
 
-    /// Ends it from any thread: every accept, now and later, says `Closed`, and handshakes that are not done end. The port
-    /// is free when it is dropped.
+    /// Ends it from any thread: every accept, now and later, says `Closed`, and handshakes that are
+    /// not done end. The port is free when it is dropped.
     pub fn shutdown(&self) {
         if self.fork_guard.check().is_ok() {
             self.closed.store(true, Ordering::Release);
             self.port.wake();
-            // Taking the lock makes sure that a thread between its check and its wait is not missed.
+            // Taking the lock makes sure that a thread between its check and its wait is not
+            // missed.
             let ready = std::mem::take(&mut self.queue.lock().ready);
             self.changed.notify_all();
             drop(ready);
@@ -225,7 +230,8 @@ impl Listener {
         }
     }
 
-    /// Ends the handshakes in flight; whoever drives them does so himself, as soon as he finds the listener closed.
+    /// Ends the handshakes in flight; whoever drives them does so himself, as soon as he finds the
+    /// listener closed.
     fn end_handshakes(&self) {
         if let Some(mut handshakes) = self.handshakes.try_lock() {
             handshakes.clear();
@@ -264,7 +270,8 @@ impl Drop for Listener {
     }
 }
 
-/// In a forked child: leaves alone what another thread of the parent was using, in whatever state that is.
+/// In a forked child: leaves alone what another thread of the parent was using, in whatever state
+/// that is.
 pub(super) fn forget_if_in_use<T>(place: &mut Mutex<T>, instead: T) {
     if place.is_locked() {
         std::mem::forget(std::mem::replace(place.get_mut(), instead));

@@ -1,5 +1,5 @@
-//! Questions to vaults and registries that take their time: put to them by threads of their own ([`blocking`]), or, where
-//! nobody has to wait for the answer, on the spot.
+//! Questions to vaults and registries that take their time: put to them by threads of their own
+//! ([`blocking`]), or, where nobody has to wait for the answer, on the spot.
 
 use super::deadline::Deadline;
 use crate::blocking::{self, TaskHandle};
@@ -23,8 +23,8 @@ pub(super) struct Providers {
 pub(super) struct Pending(#[expect(dead_code, reason = "it is there to be dropped")] Option<TaskHandle>);
 
 impl Providers {
-    /// Has `request` answered, and the answer handed to `done`, here or on another thread. `source` is the client that a
-    /// server asks for.
+    /// Has `request` answered, and the answer handed to `done`, here or on another thread. `source`
+    /// is the client that a server asks for.
     pub(super) fn ask(
         &self,
         source: Option<Source>,
@@ -74,8 +74,8 @@ impl<D: FnOnce(Answer)> Reply<D> {
         self.0.give(answer);
     }
 
-    /// Gives what `whom` says, and lets go of it before: who gets the answer may free the vault next, and is to see it
-    /// go then.
+    /// Gives what `whom` says, and lets go of it before: who gets the answer may free the vault
+    /// next, and is to see it go then.
     fn give_what<W: ?Sized>(self, whom: Arc<W>, says: impl FnOnce(&W) -> Answer) {
         let answer = contain(|| says(&whom)).unwrap_or_else(Answer::Failed);
         drop(whom);

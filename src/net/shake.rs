@@ -22,8 +22,9 @@ pub(super) enum Step {
     Done,
     /// The socket to be ready for these.
     Wait(PollFlags),
-    /// An answer to the connection's request. Meanwhile these show that the peer has left, or that the handshake has given
-    /// way, beside what is shown unasked: that the transport is broken, or shut down.
+    /// An answer to the connection's request. Meanwhile these show that the peer has left, or that
+    /// the handshake has given way, beside what is shown unasked: that the transport is broken, or
+    /// shut down.
     Ask(PollFlags),
 }
 
@@ -58,8 +59,9 @@ fn advance(stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
     }
 }
 
-/// What shows that the peer has left while `request` is answered. One that ends its side before it has heard what the
-/// answer will have us say has left. A client that has sent its initiate may have said all that it had to say.
+/// What shows that the peer has left while `request` is answered. One that ends its side before it
+/// has heard what the answer will have us say has left. A client that has sent its initiate may
+/// have said all that it had to say.
 fn leaving(request: &Request) -> PollFlags {
     match request {
         Request::AnswerHello { .. } | Request::SealVouch { .. } => io::PEER_ENDED,

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 /// [`Socket::send_many`] gives the system this many bytes at a time, or one message more.
 const BATCH: usize = 256 * 1024;
-/// How much a closing socket reads and drops, so that the system does not reset the connection under what was sent.
+/// How much a closing socket reads and drops, so that the system does not reset the connection
+/// under what was sent.
 const DRAIN_MAX: usize = 1 << 20;
 
 /// One end of a tunnel over TCP.
@@ -83,14 +84,17 @@ struct Receiver {
 }
 
 impl Socket {
-    /// Connects to `host`, an address or a name, and makes a tunnel to the holder of `server_key`'s secret.
+    /// Connects to `host`, an address or a name, and makes a tunnel to the holder of `server_key`'s
+    /// secret.
     ///
-    /// All addresses of a name are tried, slow ones side by side. Blocks until connected, at most for `timeout` and
+    /// All addresses of a name are tried, slow ones side by side. Blocks until connected, at most
+    /// for `timeout` and
     /// [`Options::handshake_timeout_ms`].
     ///
     /// # Errors
-    /// `NameNotFound`, `ConnectionRefused`, `Unreachable` and other errors of the operating system; `Timeout`;
-    /// `WrongServerKey`, `BadPacket`, `Closed`, `WeakKey`, `InvalidArgument`, or an error of the vault.
+    /// `NameNotFound`, `ConnectionRefused`, `Unreachable` and other errors of the operating system;
+    /// `Timeout`; `WrongServerKey`, `BadPacket`, `Closed`, `WeakKey`, `InvalidArgument`, or an
+    /// error of the vault.
     pub fn connect(
         host: &str,
         port: u16,
@@ -111,7 +115,8 @@ impl Socket {
         Socket::established(stream, peer, connection)
     }
 
-    /// A socket whose handshake is the caller's to run ([`Socket::handshake`]), and what ends that handshake.
+    /// A socket whose handshake is the caller's to run ([`Socket::handshake`]), and what ends that
+    /// handshake.
     pub(super) fn accepted(
         stream: TcpStream,
         peer: SocketAddr,
@@ -170,14 +175,16 @@ impl Socket {
         self.peer_key.set(key).map_err(|_| Error::Internal)
     }
 
-    /// Runs the handshake of a socket that [`Listener::transport_accept`](super::Listener::transport_accept) gave.
+    /// Runs the handshake of a socket that
+    /// [`Listener::transport_accept`](super::Listener::transport_accept) gave.
     ///
-    /// Blocks until connected, at most for `timeout`, and until [`Options::handshake_timeout_ms`] after the accept.
+    /// Blocks until connected, at most for `timeout`, and until [`Options::handshake_timeout_ms`]
+    /// after the accept.
     ///
     /// # Errors
-    /// `WrongState` if it is connected already; `Timeout`, `BadPacket`, `CookieExpired`, `UnknownPeer`,
-    /// `TooManyHandshakes` if it has given way to another, `Closed`, or an error of the vault or the registry: the
-    /// socket is closed. `Forked`.
+    /// `WrongState` if it is connected already; `Timeout`, `BadPacket`, `CookieExpired`,
+    /// `UnknownPeer`, `TooManyHandshakes` if it has given way to another, `Closed`, or an error of
+    /// the vault or the registry: the socket is closed. `Forked`.
     pub fn handshake(&self, timeout: Timeout) -> Result<()> {
         self.fork_guard.check()?;
         let mut reports = None;
@@ -205,12 +212,14 @@ impl Socket {
             .map_err(|error| self.abort(error))
     }
 
-    /// Sends one message of at most 65,503 bytes. Blocks until the operating system has taken all of it.
+    /// Sends one message of at most 65,503 bytes. Blocks until the operating system has taken all
+    /// of it.
     ///
     /// # Errors
-    /// `Timeout`: if any of it was sealed by then, the socket is closed, since half a packet cannot be taken back;
-    /// with a zero timeout and a full transport nothing was, and it stays usable. `TooLarge`: nothing is sent and the
-    /// socket stays usable. `WrongState` before the handshake. `CounterExhausted`, `Closed`, `Forked`.
+    /// `Timeout`: if any of it was sealed by then, the socket is closed, since half a packet cannot
+    /// be taken back; with a zero timeout and a full transport nothing was, and it stays usable.
+    /// `TooLarge`: nothing is sent and the socket stays usable. `WrongState` before the handshake.
+    /// `CounterExhausted`, `Closed`, `Forked`.
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         self.send_many([message], timeout)
     }
@@ -280,9 +289,9 @@ impl Socket {
     /// Receives one message into `buffer`; gives its length. Blocks until there is one.
     ///
     /// # Errors
-    /// `TooSmall` if it is longer than `buffer`: it stays ([`Socket::recv_with`] tells its length). `Timeout`: nothing
-    /// is lost. `WrongState` before the handshake. `BadPacket`, `CounterExhausted`: the socket is closed. `Closed`,
-    /// `Forked`.
+    /// `TooSmall` if it is longer than `buffer`: it stays ([`Socket::recv_with`] tells its length).
+    /// `Timeout`: nothing is lost. `WrongState` before the handshake. `BadPacket`,
+    /// `CounterExhausted`: the socket is closed. `Closed`, `Forked`.
     pub fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<usize> {
         self.recv_with(timeout, |message| {
             buffer.get_mut(..message.len()).ok_or(Error::TooSmall)?.copy_from_slice(message);
@@ -290,7 +299,8 @@ impl Socket {
         })
     }
 
-    /// Shows the next message to `take`, where it was opened; lets go of it if that succeeds. Blocks until there is one.
+    /// Shows the next message to `take`, where it was opened; lets go of it if that succeeds.
+    /// Blocks until there is one.
     ///
     /// # Errors
     /// Those of `take`, after which the message stays, and those of [`Socket::recv`].
@@ -400,7 +410,8 @@ impl Socket {
         self.local
     }
 
-    /// Ends both directions from any thread; calls that wait are woken. Messages that came can still be received.
+    /// Ends both directions from any thread; calls that wait are woken. Messages that came can
+    /// still be received.
     pub fn shutdown(&self) {
         // A forked child must not end its parent's connection.
         if self.fork_guard.check().is_ok() {
@@ -446,7 +457,8 @@ impl Drop for Socket {
         if self.is_closed() {
             return;
         }
-        // Bytes left unread would make the system reset the connection and drop what the peer has yet to read.
+        // Bytes left unread would make the system reset the connection and drop what the peer has
+        // yet to read.
         let _ = self.stream.shutdown(Shutdown::Write);
         let (mut scratch, mut drained) = ([0; 16 * 1024], 0);
         while drained < DRAIN_MAX {
@@ -459,7 +471,8 @@ impl Drop for Socket {
 }
 
 impl AsRawFd for Socket {
-    /// The descriptor, to wait on beside others. That it is not readable does not mean that no message waits.
+    /// The descriptor, to wait on beside others. That it is not readable does not mean that no
+    /// message waits.
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }

@@ -20,7 +20,8 @@ struct Stop {
     changed: Condvar,
 }
 
-/// A [`Server`] whose minute keys rotate by a thread of its own; the thread ends when this is dropped.
+/// A [`Server`] whose minute keys rotate by a thread of its own; the thread ends when this is
+/// dropped.
 pub struct TimedServer {
     server: Arc<Server>,
     stop: Arc<Stop>,

@@ -16,7 +16,8 @@ use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, Resour
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-/// One connection, empty at first. Once established it is two halves, so that one process can seal while another opens.
+/// One connection, empty at first. Once established it is two halves, so that one process can seal
+/// while another opens.
 #[derive(Default)]
 pub(super) struct ConnectionResource {
     /// In a place of its own, for an established connection is a hundredth of its size.
@@ -100,15 +101,16 @@ fn begin(handle: &ConnectionResource, connection: Connection, providers: Provide
 /// Goes on with bytes of the transport:
 /// `{ok, State, ToSend, Rest, Request | none} | {error, Reason}`.
 ///
-/// `Rest` is what cannot be taken before the request is answered. In the state connected the handshake is over:
-/// `established` goes on, then `open` gives messages that came with its last packet.
+/// `Rest` is what cannot be taken before the request is answered. In the state connected the
+/// handshake is over: `established` goes on, then `open` gives messages that came with its last
+/// packet.
 #[rustler::nif]
 fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
     advance(env, &handle, bytes, |handshake| handshake.connection.read(&bytes))
 }
 
-/// Has the request `ask` answered: `answered | later | {error, Reason}`. After `later`, `{Reference, answered}` comes to the
-/// calling process, unless the connection is closed before.
+/// Has the request `ask` answered: `answered | later | {error, Reason}`. After `later`,
+/// `{Reference, answered}` comes to the calling process, unless the connection is closed before.
 #[rustler::nif]
 fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
     let outcome = (|| {
@@ -141,7 +143,8 @@ fn ask<'a>(env: Env<'a>, handle: Handle, reference: Term<'a>) -> Term<'a> {
     }
 }
 
-/// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the request.
+/// Goes on with the answer to a request: as `handshake`. `badarg` if it is of another kind than the
+/// request.
 #[rustler::nif]
 fn answer<'a>(env: Env<'a>, handle: Handle, term: Term<'a>) -> NifResult<Term<'a>> {
     let from_here = term.decode::<Atom>().is_ok_and(|atom| atom == term::answered());
@@ -208,7 +211,8 @@ fn established<'a>(env: Env<'a>, handle: Handle, taken: u64) -> Term<'a> {
     done(env, split())
 }
 
-/// What the end of the transport in order means: `closed | wrong_server_key`; the connection is closed then.
+/// What the end of the transport in order means: `closed | wrong_server_key`; the connection is
+/// closed then.
 #[rustler::nif]
 fn transport_ended<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let meaning = match lock(&handle.handshake) {
@@ -236,7 +240,8 @@ fn proven_public_key<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     }
 }
 
-/// Keeps the role of a connection that has ended, `client | server`, and why. The first reason stays.
+/// Keeps the role of a connection that has ended, `client | server`, and why. The first reason
+/// stays.
 #[rustler::nif]
 fn ended(handle: Handle, role: Atom, reason: Atom) -> Atom {
     handle.end.get_or_init(|| (role, reason));
@@ -249,7 +254,8 @@ fn end_of<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     handle.end.get().map_or_else(|| term::none().encode(env), |end| end.encode(env))
 }
 
-/// Ends the connection and wipes its secrets. The handshake's place on the server is free when this returns.
+/// Ends the connection and wipes its secrets. The handshake's place on the server is free when this
+/// returns.
 #[rustler::nif]
 fn close(handle: Handle) -> Atom {
     shut(&handle);

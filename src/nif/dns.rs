@@ -21,7 +21,8 @@ mod names {
     }
 }
 
-/// Opens the registry in DNS; options that are of no such form are `badarg`, and so, as an error, are those out of range.
+/// Opens the registry in DNS; options that are of no such form are `badarg`, and so, as an error,
+/// are those out of range.
 pub(super) fn open(zone: &Binary, options: Term) -> NifResult<Result<Handle>> {
     let options = decode_options(options)?;
     let zone = std::str::from_utf8(zone).map_err(|_| Error::InvalidArgument);

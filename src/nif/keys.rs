@@ -19,7 +19,8 @@ fn public_key_from_text<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
     reply(env, key.map(|key| binary(env, &key.0)))
 }
 
-/// What the host of a server is called in registries, an address or a name in lower case: `{ok, Host} | {error, badarg}`.
+/// What the host of a server is called in registries, an address or a name in lower case: `{ok,
+/// Host} | {error, badarg}`.
 #[rustler::nif]
 fn server_host<'a>(env: Env<'a>, host: Binary<'a>, port: Term<'a>) -> NifResult<Term<'a>> {
     Ok(reply(env, server_name(&host, port)?.map(|name| binary(env, name.host().as_bytes()))))

@@ -12,7 +12,8 @@ impl Resource for KnownResource {}
 
 type Handle = ResourceArc<KnownResource>;
 
-/// The servers known in a registry file, which is made if it is not there: `{ok, Known} | {error, Reason}`.
+/// The servers known in a registry file, which is made if it is not there: `{ok, Known} | {error,
+/// Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn known_open<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     let opened = KnownServers::open(path(&file)).map_err(RegistryFileError::error);

@@ -11,7 +11,8 @@ use crate::vault::Vault;
 use rustler::Encoder;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// The vault and the registry of a connection, if they take their time. Those that are not here and do are Erlang modules.
+/// The vault and the registry of a connection, if they take their time. Those that are not here and
+/// do are Erlang modules.
 #[derive(Clone, Default)]
 pub(super) struct Providers {
     pub vault: Option<Provider>,
@@ -46,7 +47,8 @@ impl Providers {
 }
 
 impl Provider {
-    /// Gives the answer if it is known, or answers the question later. `source` is the client that a server asks for.
+    /// Gives the answer if it is known, or answers the question later. `source` is the client that
+    /// a server asks for.
     pub(super) fn ask(
         &self,
         source: Option<Source>,
@@ -87,7 +89,8 @@ impl AnswerSlot {
     }
 }
 
-/// A connection's request that is under way. It holds nothing of the connection, which may be closed meanwhile.
+/// A connection's request that is under way. It holds nothing of the connection, which may be
+/// closed meanwhile.
 pub(super) struct Question {
     slot: Weak<Mutex<Option<Answer>>>,
     waiting: Waiting,
@@ -99,8 +102,8 @@ impl Question {
         Question { slot: Arc::downgrade(&slot.0), waiting }
     }
 
-    /// Puts it, on a thread that is none of the BEAM's. `perform` lets go of whom it asks when it ends: who gets the answer
-    /// may free the vault next, and is to see it go then.
+    /// Puts it, on a thread that is none of the BEAM's. `perform` lets go of whom it asks when it
+    /// ends: who gets the answer may free the vault next, and is to see it go then.
     fn put(self, perform: impl FnOnce() -> Answer) {
         // A connection that was closed meanwhile asks nothing any more.
         if self.slot.strong_count() > 0 {

@@ -11,8 +11,8 @@ type Handle = ResourceArc<ConnectionResource>;
 
 /// Opens what came from the transport: `{Messages, Rest, ok | Reason} | {error, Reason}`.
 ///
-/// `Rest` are the bytes for the next call. With a reason the connection receives no more, and `Messages` are those
-/// before it.
+/// `Rest` are the bytes for the next call. With a reason the connection receives no more, and
+/// `Messages` are those before it.
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
     let mut half = match lock(&handle.receiving) {

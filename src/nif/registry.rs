@@ -44,8 +44,8 @@ impl RegistryResource {
         Handle::new(RegistryResource { registry, kind })
     }
 
-    /// The registry for a server's connections. One in a file they do not ask themselves, but stop with their requests,
-    /// so that no scheduler waits.
+    /// The registry for a server's connections. One in a file they do not ask themselves, but stop
+    /// with their requests, so that no scheduler waits.
     pub(super) fn for_connections(&self) -> Arc<dyn Registry> {
         match self.kind {
             Kind::File(_) => Arc::new(LaterRegistry),
@@ -102,8 +102,8 @@ fn registry_open_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     reply(env, opened)
 }
 
-/// The registry in DNS of the keys under a zone; the options are a map of those that are not to be the defaults:
-/// `{ok, Registry} | {error, Reason}`.
+/// The registry in DNS of the keys under a zone; the options are a map of those that are not to be
+/// the defaults: `{ok, Registry} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_open_dns<'a>(env: Env<'a>, zone: Binary<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
     Ok(reply(env, dns::open(&zone, options)?))
@@ -154,8 +154,8 @@ fn registry_remove<'a>(env: Env<'a>, registry: Handle, at: Term<'a>, key: Binary
     Ok(done(env, removed))
 }
 
-/// The keys that may come in from an address: `{ok, Keys} | {error, Reason} | later`. After `later`, `{Reference, Answer}`
-/// comes to the calling process, here and below.
+/// The keys that may come in from an address: `{ok, Keys} | {error, Reason} | later`. After
+/// `later`, `{Reference, Answer}` comes to the calling process, here and below.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_lookup<'a>(
     env: Env<'a>,
@@ -174,8 +174,8 @@ fn registry_lookup<'a>(
     })
 }
 
-/// The keys that a server may have, at least one: `{ok, Keys} | {error, Reason} | later`. `enotsup` from a registry in
-/// memory, which knows no servers.
+/// The keys that a server may have, at least one: `{ok, Keys} | {error, Reason} | later`. `enotsup`
+/// from a registry in memory, which knows no servers.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_server_keys<'a>(
     env: Env<'a>,
@@ -198,7 +198,8 @@ fn registry_server_keys<'a>(
     })
 }
 
-/// Whether the holder of the key may come in from an address: `{ok, boolean()} | {error, Reason} | later`.
+/// Whether the holder of the key may come in from an address: `{ok, boolean()} | {error, Reason} |
+/// later`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_verify<'a>(
     env: Env<'a>,

@@ -114,7 +114,8 @@ impl Pace {
 enum Leave {
     /// It has the turn, and with it what is to be written before.
     Turn(SendHalf, Vec<u8>),
-    /// Its messages are on the pile, or those before one that could not be; a sender who waits for that is to be told.
+    /// Its messages are on the pile, or those before one that could not be; a sender who waits for
+    /// that is to be told.
     Piled(Option<LocalPid>, Result<()>),
     /// It is to ask the connection.
     Busy,
@@ -232,19 +233,21 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
-    /// Seals all; an error is that of the first message that could not be, and `frames` hold those before it.
+    /// Seals all; an error is that of the first message that could not be, and `frames` hold those
+    /// before it.
     fn seal(&self, half: &mut SendHalf, frames: &mut Vec<u8>) -> Result<()> {
         self.messages.iter().try_for_each(|message| half.seal_onto(message, frames))
     }
 }
 
-/// Seals the messages, a list of binaries, in order: `ok | {ok, Frames, Rest} | busy | {error, Reason} |
-/// {error, Reason, Frames}`.
+/// Seals the messages, a list of binaries, in order: `ok | {ok, Frames, Rest} | busy | {error,
+/// Reason} | {error, Reason, Frames}`.
 ///
-/// `ok`: they are on the sender's pile. With `{ok, Frames, Rest}` the caller has the turn, and `Rest` are the messages
-/// for the next call. `busy`: nothing is sealed, and the connection is to be asked. `{error, Reason}` gives no turn. With
-/// `{error, Reason, Frames}` the connection seals no more, and `Frames`, the messages before the failure, are still to be
-/// written. A message over 65,503 bytes is `badarg`, and nothing is sealed.
+/// `ok`: they are on the sender's pile. With `{ok, Frames, Rest}` the caller has the turn, and
+/// `Rest` are the messages for the next call. `busy`: nothing is sealed, and the connection is to
+/// be asked. `{error, Reason}` gives no turn. With `{error, Reason, Frames}` the connection seals
+/// no more, and `Frames`, the messages before the failure, are still to be written. A message over
+/// 65,503 bytes is `badarg`, and nothing is sealed.
 #[rustler::nif]
 fn seal<'a>(env: Env<'a>, handle: Handle, messages: Term<'a>) -> NifResult<Term<'a>> {
     let batch = Batch::decode(messages)?;
@@ -286,8 +289,8 @@ fn seal<'a>(env: Env<'a>, handle: Handle, messages: Term<'a>) -> NifResult<Term<
     })
 }
 
-/// The writer has written all that it was given: `ok | {next, Pid}`; the turn is over, or that process's. `piled` if a
-/// sender has more to write.
+/// The writer has written all that it was given: `ok | {next, Pid}`; the turn is over, or that
+/// process's. `piled` if a sender has more to write.
 #[rustler::nif]
 fn written<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let Ok(mut sending) = lock(&handle.sending) else { return term::ok().encode(env) };
@@ -299,8 +302,8 @@ fn written<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
 
 /// Takes the pile, for the sender: `{ok, Frames} | {error, Reason, Frames} | none | ok`.
 ///
-/// `none`: there is none, and `piled` will be sent once there is. When nobody sends steadily the turn is over instead, or was
-/// before: `ok`.
+/// `none`: there is none, and `piled` will be sent once there is. When nobody sends steadily the
+/// turn is over instead, or was before: `ok`.
 #[rustler::nif]
 fn pile<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let Ok(mut sending) = lock(&handle.sending) else { return term::ok().encode(env) };
@@ -334,8 +337,8 @@ fn unsent(handle: Handle, taken: u64) -> u64 {
     })
 }
 
-/// Asks for the turn: `ok` if it is the caller's now, or `{busy, Writer}`; then the writer will be told by `written` who
-/// is next. Only a connection's sender process waits.
+/// Asks for the turn: `ok` if it is the caller's now, or `{busy, Writer}`; then the writer will be
+/// told by `written` who is next. Only a connection's sender process waits.
 #[rustler::nif]
 fn await_turn<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     let mut sending = match lock(&handle.sending) {
@@ -357,9 +360,11 @@ fn await_turn<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     }
 }
 
-/// Takes the turn of a process that has died: `{ok, Frames} | {error, Reason}`; the frames are to be written first.
+/// Takes the turn of a process that has died: `{ok, Frames} | {error, Reason}`; the frames are to
+/// be written first.
 ///
-/// `taken` is how many bytes the socket has taken in all. `{error, wrong_state}` if the writer lives.
+/// `taken` is how many bytes the socket has taken in all. `{error, wrong_state}` if the writer
+/// lives.
 #[rustler::nif]
 fn take_turn<'a>(env: Env<'a>, handle: Handle, taken: u64) -> Term<'a> {
     let inherit = || {

@@ -17,8 +17,8 @@ pub(super) struct ServerResource {
 #[rustler::resource_impl]
 impl Resource for ServerResource {}
 
-/// `{ok, Server} | {error, Reason}`: `badarg` for a listener's name that is too long or not fit to be shown. The time is
-/// monotonic milliseconds, here and in `server_tick`.
+/// `{ok, Server} | {error, Reason}`: `badarg` for a listener's name that is too long or not fit to
+/// be shown. The time is monotonic milliseconds, here and in `server_tick`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn server_new<'a>(
     env: Env<'a>,

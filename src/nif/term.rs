@@ -118,7 +118,8 @@ pub(super) fn small<T: TryFrom<u32>>(term: Term) -> NifResult<T> {
     T::try_from(term.decode::<u32>()?).map_err(|_| rustler::Error::BadArg)
 }
 
-/// `inet:ip_address()`, `{inet:ip_address(), PrefixLength}`, or a binary of text, which can also be `*` or `!`.
+/// `inet:ip_address()`, `{inet:ip_address(), PrefixLength}`, or a binary of text, which can also be
+/// `*` or `!`.
 pub(super) fn place(term: Term) -> NifResult<Result<Place>> {
     if let Ok(address) = address(term) {
         return Ok(Ok(address.into()));

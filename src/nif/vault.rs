@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// The secret key that the original ships with its `curve_tun_vault_dummy`: known to all, for tests only.
+/// The secret key that the original ships with its `curve_tun_vault_dummy`: known to all, for tests
+/// only.
 const DUMMY_SECRET: [u8; 32] = [
     0x4f, 0x05, 0x45, 0x77, 0x2d, 0x3a, 0xb0, 0xe3, 0x0d, 0x29, 0xda, 0xa8, 0xea, 0xbe, 0xe3, 0x8e, 0xa0,
     0xd9, 0xe5, 0xcf, 0xf8, 0x21, 0x0a, 0x54, 0xb8, 0x85, 0xda, 0xee, 0x5d, 0x28, 0x2c, 0x9d,
@@ -47,8 +48,8 @@ fn whole(vault: impl TwoSteps + 'static, waits: bool) -> Result<Handle> {
 }
 
 impl VaultResource {
-    /// The vault for a connection. One whose calls can wait it does not ask itself, but stops with its requests, so that
-    /// no scheduler waits.
+    /// The vault for a connection. One whose calls can wait it does not ask itself, but stops with
+    /// its requests, so that no scheduler waits.
     pub(super) fn for_connections(&self) -> Arc<dyn Vault> {
         if self.waits { Arc::new(LaterVault(self.vault.public_key())) } else { self.vault.clone() }
     }
@@ -112,13 +113,14 @@ fn vault_generate(env: Env) -> Term {
     reply(env, MemoryVault::generate().and_then(|vault| whole(vault, false)))
 }
 
-/// The vault in a file, sealed by the passphrase in the first line of another or, with `none`, not sealed:
-/// `{ok, Vault} | {error, Reason}`.
+/// The vault in a file, sealed by the passphrase in the first line of another or, with `none`, not
+/// sealed: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_open_file<'a>(env: Env<'a>, file: Binary<'a>, passphrase_file: Term<'a>) -> NifResult<Term<'a>> {
     let vault = opened(path_or_none(passphrase_file)?, |passphrase| FileVault::open(path(&file), passphrase));
     let vault = vault.and_then(|vault| {
-        // Brings the first bound to the disk: one that cannot take it is told of here, and not by the first handshake.
+        // Brings the first bound to the disk: one that cannot take it is told of here, and not by
+        // the first handshake.
         vault.issue_nonce()?;
         whole(vault, true)
     });
@@ -142,8 +144,9 @@ fn open_agent(_: &Path) -> Result<Handle> {
     Err(Error::Unsupported)
 }
 
-/// The vault of the key in a token that a URI names, with the PIN in the first line of a file or, with `none`, as the
-/// URI says: `{ok, Vault} | {error, Reason}`. A URI that has the PIN itself is an error, for it is a term.
+/// The vault of the key in a token that a URI names, with the PIN in the first line of a file or,
+/// with `none`, as the URI says: `{ok, Vault} | {error, Reason}`. A URI that has the PIN itself is
+/// an error, for it is a term.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_open_pkcs11<'a>(env: Env<'a>, uri: Binary<'a>, pin_file: Term<'a>) -> NifResult<Term<'a>> {
     let pin_file = path_or_none(pin_file)?;
@@ -165,7 +168,8 @@ fn open_pkcs11(_: &str, _: Option<Binary>) -> Result<Handle> {
     Err(Error::Unsupported)
 }
 
-/// Makes a vault with a new key in a new file, without a passphrase: `{ok, PublicKey} | {error, Reason}`.
+/// Makes a vault with a new key in a new file, without a passphrase: `{ok, PublicKey} | {error,
+/// Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_create_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     let made = FileVault::create(path(&file), None, Cost::default());
@@ -200,7 +204,8 @@ fn vault_nonce(env: Env, vault: Handle) -> Term {
 
 /// Seals a message for a peer: `{ok, Box} | {error, Reason}`.
 ///
-/// The whole nonce is the prefix of a cookie or a vouch, then a nonce of `vault_nonce` that was not used before.
+/// The whole nonce is the prefix of a cookie or a vouch, then a nonce of `vault_nonce` that was not
+/// used before.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_box<'a>(
     env: Env<'a>,

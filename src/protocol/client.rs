@@ -33,7 +33,8 @@ impl AwaitCookie {
         Ok((AwaitCookie { client_short, secret, hello_key }, Hello { client_short, sealed }))
     }
 
-    /// Opens the cookie packet; `WrongServerKey` if its box is not from the holder of the server's key.
+    /// Opens the cookie packet; `WrongServerKey` if its box is not from the holder of the server's
+    /// key.
     pub(crate) fn consume_cookie(self, packet: &[u8]) -> Result<AwaitVouch> {
         let packet = CookiePacket::parse(packet)?;
         let nonce = nonce::long_term(nonce::COOKIE, &packet.nonce);

@@ -128,7 +128,8 @@ pub(crate) fn message_head(counter: [u8; 8]) -> MessageHead {
     head
 }
 
-/// The bytes of a handshake packet, parsed and written again; `None` if it is none. For the project's fuzzing.
+/// The bytes of a handshake packet, parsed and written again; `None` if it is none. For the
+/// project's fuzzing.
 #[cfg(feature = "test-util")]
 pub fn rewrite(packet: &[u8]) -> Option<Vec<u8>> {
     let hello = Hello::parse(packet).map(|hello| hello.parts().concat());

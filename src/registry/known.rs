@@ -25,10 +25,11 @@ pub enum FirstUse {
 /// Why a server's key is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The server is known by another key: either it was given a new one, or someone is in its place.
+    /// The server is known by another key: either it was given a new one, or someone is in its
+    /// place.
     ///
-    /// Only the user can tell which, and not through the network alone. If the new key is right, the old entry is to
-    /// be removed and the new one added.
+    /// Only the user can tell which, and not through the network alone. If the new key is right,
+    /// the old entry is to be removed and the new one added.
     Changed {
         /// The first of the keys that it is known by.
         known: PublicKey,

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A registry in memory: keys, each with the places that it may come in from, changed while servers run.
+/// A registry in memory: keys, each with the places that it may come in from, changed while servers
+/// run.
 ///
 /// A key that is denied ([`Place::Nowhere`]) comes in from nowhere, whatever
 /// else is said of it. A key allowed from [`Place::Anywhere`] comes in from
@@ -27,7 +28,8 @@ impl MemoryRegistry {
         MemoryRegistry::default()
     }
 
-    /// Adds an entry; adding it again changes nothing. A [`Place`] is made of an address, a network or a text.
+    /// Adds an entry; adding it again changes nothing. A [`Place`] is made of an address, a network
+    /// or a text.
     pub fn add(&self, place: Place, key: PublicKey) {
         self.write().insert(place, key);
     }

@@ -39,8 +39,8 @@ pub struct Candidate {
     pub address: IpAddr,
     /// The long-term public key that it has proven to hold the secret of.
     pub key: PublicKey,
-    /// The name of the server that it came to ([`Options::listener`](crate::connection::Options::listener)); empty
-    /// if that has none.
+    /// The name of the server that it came to
+    /// ([`Options::listener`](crate::connection::Options::listener)); empty if that has none.
     pub listener: Arc<str>,
 }
 
@@ -67,8 +67,9 @@ pub trait Registry: Send + Sync {
     /// `RegistryFailed` or another if it cannot tell; the candidate is refused then, too.
     fn verify(&self, candidate: &Candidate) -> Result<bool>;
 
-    /// As [`Registry::verify`], for a registry that does not block in it ([`Registry::blocks`]): gives the verdict if it
-    /// is known, or `None` and hands it to `tell` later, once, on a thread of its own.
+    /// As [`Registry::verify`], for a registry that does not block in it ([`Registry::blocks`]):
+    /// gives the verdict if it is known, or `None` and hands it to `tell` later, once, on a thread
+    /// of its own.
     ///
     /// # Errors
     /// Those of [`Registry::verify`], here or there.
@@ -77,13 +78,15 @@ pub trait Registry: Send + Sync {
         Some(self.verify(candidate))
     }
 
-    /// Whether [`Registry::verify_or_tell`] blocks. True unless a registry that answers later says otherwise: then
-    /// nobody has to wait for it, and it is asked without a thread for each question.
+    /// Whether [`Registry::verify_or_tell`] blocks. True unless a registry that answers later says
+    /// otherwise: then nobody has to wait for it, and it is asked without a thread for each
+    /// question.
     fn blocks(&self) -> bool {
         true
     }
 
-    /// Whether connections call this registry on the spot; see [`Answers`]. Asked anew for each candidate.
+    /// Whether connections call this registry on the spot; see [`Answers`]. Asked anew for each
+    /// candidate.
     fn answers(&self) -> Answers {
         Answers::Now
     }
@@ -96,7 +99,8 @@ pub trait Registry: Send + Sync {
 
 /// Tells the keys of servers, for clients that connect by name. Shared by any number of threads.
 pub trait ServerKeys: Send + Sync {
-    /// The keys that the server of this name may have: at least one, in the order in which to try them.
+    /// The keys that the server of this name may have: at least one, in the order in which to try
+    /// them.
     ///
     /// Blocks at most for `timeout`; `None` is for ever.
     ///

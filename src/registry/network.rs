@@ -38,8 +38,9 @@ fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// Reads the address of a client. That of an IPv6 link-local address may be followed by its scope, as `getnameinfo` writes
-/// it (`fe80::1%eth0`), which is passed over: registries let in by address, whichever interface a client comes in by.
+/// Reads the address of a client. That of an IPv6 link-local address may be followed by its scope,
+/// as `getnameinfo` writes it (`fe80::1%eth0`), which is passed over: registries let in by address,
+/// whichever interface a client comes in by.
 ///
 /// # Errors
 /// `BadAddress` for anything else.
@@ -61,8 +62,8 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
-/// Whether the text may be the number or the name of an interface: on Linux at most 15 bytes, without blanks, `/` and `:`.
-/// Brackets and `%` could not be told from what is around it.
+/// Whether the text may be the number or the name of an interface: on Linux at most 15 bytes,
+/// without blanks, `/` and `:`. Brackets and `%` could not be told from what is around it.
 pub(super) fn is_scope(text: &str) -> bool {
     let letter = |b: u8| b.is_ascii_graphic() && !b"/:[]%".contains(&b);
     (1..=SCOPE_MAX).contains(&text.len()) && text.bytes().all(letter)
@@ -84,7 +85,8 @@ impl Network {
         }
     }
 
-    /// The network of this length that holds `address`, which must not be IPv4-mapped; a lookup's key.
+    /// The network of this length that holds `address`, which must not be IPv4-mapped; a lookup's
+    /// key.
     pub(super) fn around(address: IpAddr, prefix: u8) -> Network {
         Network { address: mask(address, prefix), prefix }
     }

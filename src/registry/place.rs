@@ -13,9 +13,11 @@ use std::{fmt, str::FromStr};
 pub enum Place {
     /// `*`: from every address, also where a network has entries of its own.
     Anywhere,
-    /// `!`: from no address, whatever other entries say. For a key that is lost or no longer trusted.
+    /// `!`: from no address, whatever other entries say. For a key that is lost or no longer
+    /// trusted.
     Nowhere,
-    /// From an address or a network, unless a more specific network that holds the address has entries.
+    /// From an address or a network, unless a more specific network that holds the address has
+    /// entries.
     Network(Network),
 }
 

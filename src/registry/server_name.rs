@@ -28,8 +28,8 @@ impl ServerName {
     /// The server at `host`, an address or a name, and `port`.
     ///
     /// # Errors
-    /// `InvalidArgument` for port 0, and for a host that is neither an address nor a name of ASCII letters, digits,
-    /// `-`, `_` and dots; for a scope after an address that is not link-local.
+    /// `InvalidArgument` for port 0, and for a host that is neither an address nor a name of ASCII
+    /// letters, digits, `-`, `_` and dots; for a scope after an address that is not link-local.
     pub fn new(host: &str, port: u16) -> Result<ServerName> {
         if port == 0 {
             return Err(Error::InvalidArgument);
@@ -71,7 +71,8 @@ fn scoped(host: &str) -> Option<(IpAddr, &str)> {
     Some((read_address(host).ok()?, scope))
 }
 
-/// The name of the interface that a scope names or numbers; the scope itself where this machine has none such.
+/// The name of the interface that a scope names or numbers; the scope itself where this machine has
+/// none such.
 fn interface(scope: &str) -> String {
     let by_number = || {
         let index = canonical(scope)?;

@@ -151,7 +151,8 @@ impl ServerTrust {
             }
             (TrustStep::Remember(_), TrustAnswer::Remembered) => TrustStep::Use { remembered: Ok(true) },
             // The server has proven the key: a file that cannot be written costs the memory and not
-            // the tunnel. But another key that was remembered meanwhile, or a key that was denied, refuses.
+            // the tunnel. But another key that was remembered meanwhile, or a key that was denied,
+            // refuses.
             (TrustStep::Remember(_), TrustAnswer::Failed(Refusal::Failed(error))) => {
                 TrustStep::Use { remembered: Err(error) }
             }

@@ -6,7 +6,8 @@ use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// A call computes, but for one in 2^20, which waits for the disk. Under Erlang that is too long for a scheduler.
+/// A call computes, but for one in 2^20, which waits for the disk. Under Erlang that is too long
+/// for a scheduler.
 const CALLS_AT_ONCE: usize = 4;
 
 /// A vault kept in a file of its own: key pair, nonce block key and the bound of the counter.
@@ -23,28 +24,31 @@ pub struct FileVault(LocalKey);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileInfo {
-    /// The public key. Whoever can write the file could have changed it; opening the vault checks it.
+    /// The public key. Whoever can write the file could have changed it; opening the vault checks
+    /// it.
     pub public_key: PublicKey,
     /// Whether a passphrase is needed.
     pub sealed: bool,
 }
 
 impl FileVault {
-    /// Makes a vault with a new random key in a new file of mode 0600; sealed at `cost` if there is a passphrase.
+    /// Makes a vault with a new random key in a new file of mode 0600; sealed at `cost` if there is
+    /// a passphrase.
     ///
-    /// File and folder are on the disk when this returns. What is already at `path` is never overwritten.
-    /// With a passphrase it takes as long as `cost` says.
+    /// File and folder are on the disk when this returns. What is already at `path` is never
+    /// overwritten. With a passphrase it takes as long as `cost` says.
     ///
     /// # Errors
-    /// `AlreadyExists`; `FileNotFound` if the folder does not exist; `PermissionDenied`, `ReadOnly`, `DiskFull`,
-    /// `TooManyFiles`, `Io`; `InvalidArgument` for an empty passphrase, a cost out of its range or a path with a zero
-    /// byte; `OutOfMemory` if there is too little for `cost`; `CryptoUnavailable`.
+    /// `AlreadyExists`; `FileNotFound` if the folder does not exist; `PermissionDenied`,
+    /// `ReadOnly`, `DiskFull`, `TooManyFiles`, `Io`; `InvalidArgument` for an empty passphrase, a
+    /// cost out of its range or a path with a zero byte; `OutOfMemory` if there is too little for
+    /// `cost`; `CryptoUnavailable`.
     pub fn create(path: &Path, passphrase: Option<&[u8]>, cost: Cost) -> Result<FileVault> {
         FileVault::create_with(path, SecretKey::generate()?, passphrase, cost)
     }
 
-    /// As [`FileVault::create`], with a key that there is already. Its nonce block key is new, so that it does not matter
-    /// where the key was used before.
+    /// As [`FileVault::create`], with a key that there is already. Its nonce block key is new, so
+    /// that it does not matter where the key was used before.
     ///
     /// # Errors
     /// Those of [`FileVault::create`].
@@ -63,10 +67,11 @@ impl FileVault {
     /// Opens the vault in the file at `path`, which stays locked until the vault is dropped.
     ///
     /// # Errors
-    /// `FileNotFound`; `VaultPermissions` if it is a link, no regular file, another user's, or open to group or others
-    /// ([`FileVault::exposure`] tells which); `VaultInUse`; `VaultCorrupt`, `VaultVersion`; `WrongPassphrase` if the
-    /// passphrase does not open it, is missing, or is given for a vault without one; `PermissionDenied`, `ReadOnly`,
-    /// `TooManyFiles`, `Io`; `OutOfMemory` if there is too little for the cost at which it is sealed;
+    /// `FileNotFound`; `VaultPermissions` if it is a link, no regular file, another user's, or open
+    /// to group or others ([`FileVault::exposure`] tells which); `VaultInUse`; `VaultCorrupt`,
+    /// `VaultVersion`; `WrongPassphrase` if the passphrase does not open it, is missing, or is
+    /// given for a vault without one; `PermissionDenied`, `ReadOnly`, `TooManyFiles`, `Io`;
+    /// `OutOfMemory` if there is too little for the cost at which it is sealed;
     /// `CryptoUnavailable`.
     pub fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<FileVault> {
         let (header, counter_log) = store::open(path)?;
@@ -74,14 +79,16 @@ impl FileVault {
         Ok(FileVault(LocalKey::new(secret, LongTermNonces::kept(nonce_key, counter_log))?))
     }
 
-    /// Replaces the file at `path` by one with the same key, sealed by `new` at `cost`; without `new` it is not sealed.
-    /// Gives the public key.
+    /// Replaces the file at `path` by one with the same key, sealed by `new` at `cost`; without
+    /// `new` it is not sealed. Gives the public key.
     ///
-    /// The file is the old one or the new one at each moment, and after a crash. It gets a new nonce block key, as by
+    /// The file is the old one or the new one at each moment, and after a crash. It gets a new
+    /// nonce block key, as by
     /// [`FileVault::renew`]. Copies of the old file stay what they were.
     ///
     /// # Errors
-    /// Those of [`FileVault::open`], with `old` as the passphrase, and of [`FileVault::create`]; the old file stays then.
+    /// Those of [`FileVault::open`], with `old` as the passphrase, and of [`FileVault::create`];
+    /// the old file stays then.
     pub fn change_passphrase(
         path: &Path,
         old: Option<&[u8]>,
@@ -91,9 +98,9 @@ impl FileVault {
         FileVault::replace(path, old, |secret, nonce_key, _| Header::of_keys(secret, nonce_key, new, cost))
     }
 
-    /// Makes it safe to use a file that may be older than what was last used of its counter, such as one that was restored
-    /// from a backup, or whose bound is damaged: draws a new nonce block key, under which no nonce has been used. Gives
-    /// the public key.
+    /// Makes it safe to use a file that may be older than what was last used of its counter, such
+    /// as one that was restored from a backup, or whose bound is damaged: draws a new nonce block
+    /// key, under which no nonce has been used. Gives the public key.
     ///
     /// The file is replaced as by [`FileVault::change_passphrase`]; key, passphrase and cost stay.
     ///

@@ -21,7 +21,8 @@ impl Agree for SecretKey {
     }
 }
 
-/// Key pair, long-term nonces and agreements, with the methods of [`Vault`](super::Vault) that need them.
+/// Key pair, long-term nonces and agreements, with the methods of [`Vault`](super::Vault) that need
+/// them.
 pub(crate) struct LocalKey<K = SecretKey> {
     secret: K,
     public: PublicKey,
@@ -102,9 +103,9 @@ impl<K: Agree> LocalKey<K> {
         check_lengths(message, sealed)?;
         self.fork_guard.check()?;
         let nonce = purpose.nonce(nonce)?;
-        // A box that does not open costs the same work whether or not `peer`, whom any stranger can claim to be, is
-        // remembered: a look, one try with what was found, an agreement and a second try. Nor does it change what is
-        // remembered, of which others may find out.
+        // A box that does not open costs the same work whether or not `peer`, whom any stranger can
+        // claim to be, is remembered: a look, one try with what was found, an agreement and a
+        // second try. Nor does it change what is remembered, of which others may find out.
         if purpose == Purpose::Vouch {
             let Remembered { shared, genuine } = self.agreements.look_up(peer)?;
             let opened = shared.open(&nonce, sealed, message).is_ok();
@@ -175,14 +176,15 @@ impl<K: Agree> LocalKey<K> {
     }
 }
 
-/// A box in two steps. The original's vault has its nonce drawn before its box, so Erlang's behaviour has both.
+/// A box in two steps. The original's vault has its nonce drawn before its box, so Erlang's
+/// behaviour has both.
 #[cfg(feature = "nif")]
 pub(crate) trait TwoSteps: super::Vault {
     /// A nonce for one later [`TwoSteps::box_seal_issued`].
     fn issue_nonce(&self) -> Result<LongTermNonce>;
 
-    /// As [`Vault::box_seal`](super::Vault::box_seal), under a nonce of [`TwoSteps::issue_nonce`]; the caller sees to it
-    /// that each serves once.
+    /// As [`Vault::box_seal`](super::Vault::box_seal), under a nonce of [`TwoSteps::issue_nonce`];
+    /// the caller sees to it that each serves once.
     fn box_seal_issued(
         &self,
         purpose: Purpose,
@@ -193,7 +195,8 @@ pub(crate) trait TwoSteps: super::Vault {
     ) -> Result<()>;
 }
 
-/// Makes a struct around a [`LocalKey`] a vault, which answers now or later, and then so many calls at once.
+/// Makes a struct around a [`LocalKey`] a vault, which answers now or later, and then so many calls
+/// at once.
 macro_rules! vault_over_local_key {
     ($vault:ty, $answers:expr $(, $at_once:expr)?) => {
         const _: () = {

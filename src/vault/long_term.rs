@@ -39,8 +39,8 @@ impl LongTermNonces {
     /// A nonce that was never given out before.
     ///
     /// # Errors
-    /// `CounterExhausted` after 2^64 - 1 of them; those of [`CounterLog::raise`] when a bound cannot be brought to the
-    /// disk: none is given then, and the next call tries again.
+    /// `CounterExhausted` after 2^64 - 1 of them; those of [`CounterLog::raise`] when a bound
+    /// cannot be brought to the disk: none is given then, and the next call tries again.
     pub(crate) fn next(&self) -> Result<LongTermNonce> {
         let counter = loop {
             let bound = self.bound.load(Ordering::Acquire);

@@ -49,7 +49,8 @@ use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZER
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
-    /// The box in a hello, sealed by a short-term key: a vault only opens it. Nonce part: the 8-byte counter.
+    /// The box in a hello, sealed by a short-term key: a vault only opens it. Nonce part: the
+    /// 8-byte counter.
     Hello = 1,
     /// The box in a cookie packet. Nonce part: 16 bytes, the vault's.
     Cookie = 2,
@@ -102,8 +103,9 @@ impl Purpose {
 pub enum Answers {
     /// Within the call, in microseconds: a connection calls it on the spot.
     Now,
-    /// After a while: a connection stops with a [`Request`](crate::connection::Request) and its driver
-    /// has it answered, on another thread, by another process, or by calling this vault where blocking is fine.
+    /// After a while: a connection stops with a [`Request`](crate::connection::Request) and its
+    /// driver has it answered, on another thread, by another process, or by calling this vault
+    /// where blocking is fine.
     Later,
 }
 
@@ -115,11 +117,12 @@ pub trait Vault: Send + Sync {
     /// The public key whose secret this vault holds.
     fn public_key(&self) -> PublicKey;
 
-    /// Seals `message` for `peer` into `sealed`, 16 bytes longer, under a new long-term nonce, which it gives.
+    /// Seals `message` for `peer` into `sealed`, 16 bytes longer, under a new long-term nonce,
+    /// which it gives.
     ///
     /// # Errors
-    /// `InvalidArgument` for [`Purpose::Hello`] or for lengths that do not fit, `WeakKey` for a `peer` of low order,
-    /// `Forked`, `CounterExhausted`, `VaultFailed`.
+    /// `InvalidArgument` for [`Purpose::Hello`] or for lengths that do not fit, `WeakKey` for a
+    /// `peer` of low order, `Forked`, `CounterExhausted`, `VaultFailed`.
     fn box_seal(
         &self,
         purpose: Purpose,
@@ -128,12 +131,12 @@ pub trait Vault: Send + Sync {
         sealed: &mut [u8],
     ) -> Result<LongTermNonce>;
 
-    /// Opens `sealed`, a box from `peer`, into `message`, 16 bytes shorter. `nonce` is the part of the nonce that
-    /// follows the purpose's prefix ([`Purpose::nonce_len`] bytes).
+    /// Opens `sealed`, a box from `peer`, into `message`, 16 bytes shorter. `nonce` is the part of
+    /// the nonce that follows the purpose's prefix ([`Purpose::nonce_len`] bytes).
     ///
     /// # Errors
-    /// `BadPacket` if it does not open, `InvalidArgument` for lengths that do not fit, `WeakKey` for a `peer` of low
-    /// order, `Forked`, `VaultFailed`.
+    /// `BadPacket` if it does not open, `InvalidArgument` for lengths that do not fit, `WeakKey`
+    /// for a `peer` of low order, `Forked`, `VaultFailed`.
     fn box_open(
         &self,
         purpose: Purpose,
@@ -163,7 +166,8 @@ pub trait Vault: Send + Sync {
         Ok((nonce, sealed))
     }
 
-    /// Wipes the keys agreed with long-term peers, if the vault keeps any to save work when they come again.
+    /// Wipes the keys agreed with long-term peers, if the vault keeps any to save work when they
+    /// come again.
     fn forget_agreements(&self) {}
 
     /// Whether connections call this vault on the spot; see [`Answers`].
@@ -171,9 +175,10 @@ pub trait Vault: Send + Sync {
         Answers::Now
     }
 
-    /// How many calls it works on at once, if it answers later; 256 unless it says otherwise. At most so many threads, at
-    /// least one, ask it for the blocking sockets of a process, or for the connections of a node. Further questions
-    /// wait for one of them, as long as their handshake lasts; the addresses that they are for take turns.
+    /// How many calls it works on at once, if it answers later; 256 unless it says otherwise. At
+    /// most so many threads, at least one, ask it for the blocking sockets of a process, or for the
+    /// connections of a node. Further questions wait for one of them, as long as their handshake
+    /// lasts; the addresses that they are for take turns.
     fn calls_at_once(&self) -> usize {
         256
     }
@@ -184,7 +189,8 @@ pub(crate) fn check_hello(opened: &[u8; HELLO_ZEROS.len()]) -> Result<()> {
     if equal(opened, &HELLO_ZEROS) { Ok(()) } else { Err(Error::BadPacket) }
 }
 
-/// Has a vault use its key, as a check that it can: it seals a box for a peer that is made for that, who opens it.
+/// Has a vault use its key, as a check that it can: it seals a box for a peer that is made for
+/// that, who opens it.
 ///
 /// That takes one long-term nonce, and as long as the vault does.
 ///

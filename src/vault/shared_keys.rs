@@ -17,7 +17,8 @@ struct Kept {
     keys: Option<KeySlots>,
 }
 
-/// What there is under the name of a peer: the key agreed with it, or one that opens none of its boxes.
+/// What there is under the name of a peer: the key agreed with it, or one that opens none of its
+/// boxes.
 pub(crate) struct Remembered {
     pub shared: SharedKey,
     /// Whether it is the peer's.
@@ -25,8 +26,9 @@ pub(crate) struct Remembered {
 }
 
 impl SharedKeyCache {
-    /// The key agreed with `peer`, or another in its place, in the same time whether or not it is remembered, and among
-    /// how many. Nothing changes: whoever claims to be `peer` has proven nothing yet.
+    /// The key agreed with `peer`, or another in its place, in the same time whether or not it is
+    /// remembered, and among how many. Nothing changes: whoever claims to be `peer` has proven
+    /// nothing yet.
     pub(crate) fn look_up(&self, peer: &PublicKey) -> Result<Remembered> {
         let mut kept = self.lock();
         let (mut genuine, mut place) = (false, 0);
@@ -51,8 +53,8 @@ impl SharedKeyCache {
         }
     }
 
-    /// Remembers the key agreed with `peer`, which has proven to hold it too: else strangers could fill the cache.
-    /// It takes the place of the peer that was used longest ago.
+    /// Remembers the key agreed with `peer`, which has proven to hold it too: else strangers could
+    /// fill the cache. It takes the place of the peer that was used longest ago.
     pub(crate) fn keep(&self, peer: &PublicKey, shared: &SharedKey) -> Result<()> {
         let mut kept = self.lock();
         let Kept { peers, keys } = &mut *kept;

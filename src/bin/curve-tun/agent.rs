@@ -22,10 +22,12 @@ use std::sync::Arc;
 /// Keep a vault open and answer for it over a Unix socket
 ///
 /// The agent alone knows the key; programs of the same user ask it to box and to open boxes
-/// (curve_tun_vault_open_agent in C). It runs in the foreground, prints "listening on SOCKET" when it is ready, which it also
-/// tells systemd (Type=notify), and ends at SIGTERM, SIGINT or SIGHUP, its keys wiped and its socket removed; where such
-/// a signal was ignored when it was started (nohup), it stays ignored. It may be started after its clients, and restarted
-/// under them. When its vault fails, as when a token is taken away, and when it answers again, it says so on standard error.
+/// (curve_tun_vault_open_agent in C). It runs in the foreground, prints "listening on SOCKET" when
+/// it is ready, which it also tells systemd (Type=notify), and ends at SIGTERM, SIGINT or SIGHUP,
+/// its keys wiped and its socket removed; where such a signal was ignored when it was started
+/// (nohup), it stays ignored. It may be started after its clients, and restarted under them. When
+/// its vault fails, as when a token is taken away, and when it answers again, it says so on
+/// standard error.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  curve-tun agent --vault /etc/myserver/vault --socket /run/myserver/agent.sock"
@@ -50,7 +52,8 @@ struct Of {
     /// The key in the PKCS#11 token of this URI
     #[arg(long, value_name = "URI")]
     pkcs11: Option<String>,
-    /// The secret key in this file, 44 characters as keygen prints them; it is kept in memory, and no file is written
+    /// The secret key in this file, 44 characters as keygen prints them; it is kept in memory, and
+    /// no file is written
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     secret: Option<PathBuf>,
 }
@@ -104,7 +107,8 @@ fn bind_failure(args: &Args, error: Error) -> Failure {
     }
 }
 
-/// Keeps memory out of the swap: all, present and future, where there is no limit; else what there is now.
+/// Keeps memory out of the swap: all, present and future, where there is no limit; else what there
+/// is now.
 fn lock_memory() -> bool {
     let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap_or((0, 0));
     // More than asked for is not refused to those who have it: the limit is the hard one.

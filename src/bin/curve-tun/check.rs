@@ -9,9 +9,10 @@ use std::process::ExitCode;
 
 /// Check that an agent can use its key, and print its public key
 ///
-/// The agent has its vault seal a box, as for a client of a server, and the box is opened with a key made for that alone.
-/// So a token that is away or refuses its PIN, or a disk that is full, is found before clients find it, and a token that
-/// is back is taken up again. "curve-tun public --agent" asks for the public key only, which the agent remembers.
+/// The agent has its vault seal a box, as for a client of a server, and the box is opened with a
+/// key made for that alone. So a token that is away or refuses its PIN, or a disk that is full, is
+/// found before clients find it, and a token that is back is taken up again. "curve-tun public
+/// --agent" asks for the public key only, which the agent remembers.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  curve-tun check --agent /run/myserver/agent.sock")]
 pub struct Args {

@@ -22,7 +22,8 @@ pub struct Failure {
     code: u8,
 }
 
-/// The exit code for what is not to be tried again without somebody's help: it counts against a token's PIN.
+/// The exit code for what is not to be tried again without somebody's help: it counts against a
+/// token's PIN.
 pub const PIN_REFUSED: u8 = 4;
 
 impl Failure {
@@ -73,8 +74,8 @@ pub fn print_secret(label: &[u8], secret: &[u8]) -> Result<(), Failure> {
     told(out.and_then(|out| File::from(out).write_all(&line)))
 }
 
-/// Whether it could be written to standard output. A reader that went away (`| head`) has what it wants: that is no success,
-/// and nothing to be said.
+/// Whether it could be written to standard output. A reader that went away (`| head`) has what it
+/// wants: that is no success, and nothing to be said.
 pub fn told(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|e| match e.kind() {
         io::ErrorKind::BrokenPipe => Failure { what: None, hint: None, code: 1 },
@@ -83,9 +84,11 @@ pub fn told(result: io::Result<()>) -> Result<(), Failure> {
     })
 }
 
-/// Refuses a standard output that was closed when the tool was started, for what is printed and kept nowhere else.
+/// Refuses a standard output that was closed when the tool was started, for what is printed and
+/// kept nowhere else.
 ///
-/// The runtime has put /dev/null in its place by now, for reading and writing, as no shell opens it for an output.
+/// The runtime has put /dev/null in its place by now, for reading and writing, as no shell opens it
+/// for an output.
 pub fn check_output() -> Result<(), Failure> {
     let place = || -> io::Result<bool> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);

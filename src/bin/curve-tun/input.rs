@@ -39,7 +39,8 @@ pub fn read_line(file: &mut File) -> io::Result<Line> {
     Ok(Line { bytes, ended, too_long })
 }
 
-/// The first line of a file, or of standard input for "-", without its line end; at most 1024 bytes.
+/// The first line of a file, or of standard input for "-", without its line end; at most 1024
+/// bytes.
 pub fn secret_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let shown = path.display();
     let failed = |e: io::Error| {

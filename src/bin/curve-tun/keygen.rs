@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 
 /// Make a new long-term key pair
 ///
-/// With --vault the secret key goes into a new file that only you can read, with --pkcs11 it is made in a token; the
-/// public key is printed. Without both, "public" and "secret" are printed, each followed by a key, 44 characters of
-/// base64, and nothing is kept.
+/// With --vault the secret key goes into a new file that only you can read, with --pkcs11 it is
+/// made in a token; the public key is printed. Without both, "public" and "secret" are printed,
+/// each followed by a key, 44 characters of base64, and nothing is kept.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("sealed").multiple(true))]
 #[command(after_help = "Examples:\n  \
@@ -30,7 +30,8 @@ pub struct Args {
     /// Make the pair in the PKCS#11 token of this URI (RFC 7512), which the secret key never leaves
     #[arg(long, value_name = "URI", group = "kept")]
     pkcs11: Option<String>,
-    /// Keep this secret key, rather than a new one: 44 characters as keygen prints them; "-" for standard input
+    /// Keep this secret key, rather than a new one: 44 characters as keygen prints them; "-" for
+    /// standard input
     #[arg(long, value_name = "FILE", requires = "vault", conflicts_with = "pkcs11")]
     secret: Option<PathBuf>,
     /// Seal the file with a passphrase, which is asked for unless --passphrase-file gives it

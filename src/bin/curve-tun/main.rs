@@ -83,8 +83,8 @@ fn main() -> ExitCode {
     done.unwrap_or_else(Failure::report)
 }
 
-/// No core dump, which would show keys and passphrases, and no ptrace by processes of the same user: before there is
-/// anything to see.
+/// No core dump, which would show keys and passphrases, and no ptrace by processes of the same
+/// user: before there is anything to see.
 fn harden() -> Result<(), Failure> {
     let hardened = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     #[cfg(target_os = "linux")]

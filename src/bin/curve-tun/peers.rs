@@ -20,7 +20,8 @@ const BATCH: usize = 64 * 1024;
 
 /// Say who may come in: change, show and check a registry file.
 ///
-/// The file has one entry a line: a place, a public key, and a comment. A place is where a client's key may come in from:
+/// The file has one entry a line: a place, a public key, and a comment. A place is where a client's
+/// key may come in from:
 ///
 ///   192.0.2.7       this address
 ///   192.0.2.0/24    this network, unless a more specific one that holds the address has entries
@@ -31,7 +32,8 @@ const BATCH: usize = 64 * 1024;
 ///
 ///   [host]:port     as it is connected to
 ///
-/// Quote these for the shell: '*' '!' '[host]:port'. Servers that have the file open see a change at their next handshake.
+/// Quote these for the shell: '*' '!' '[host]:port'. Servers that have the file open see a change
+/// at their next handshake.
 #[derive(clap::Subcommand)]
 #[command(verbatim_doc_comment)]
 pub enum Command {
@@ -44,15 +46,17 @@ pub enum Command {
     List(ListArgs),
     /// Print the entries of a key, in the order of the file.
     ///
-    /// Those of all right lines are printed, also if a line is wrong. That there are none is exit code 3.
+    /// Those of all right lines are printed, also if a line is wrong. That there are none is exit
+    /// code 3.
     Find(KeyArgs),
     Check(CheckArgs),
 }
 
 /// Add an entry; the file is made if there is none.
 ///
-/// To have it twice is not an error, and changes nothing. A key is denied ('!') also in a file with a wrong line, which
-/// stays as it is and is named: servers that have the file open deny the key from then on.
+/// To have it twice is not an error, and changes nothing. A key is denied ('!') also in a file with
+/// a wrong line, which stays as it is and is named: servers that have the file open deny the key
+/// from then on.
 #[derive(clap::Args)]
 pub struct AddArgs {
     #[command(flatten)]
@@ -102,12 +106,13 @@ pub struct ListArgs {
 
 /// Check a file or a zone in DNS, or ask it a question.
 ///
-/// With a file alone: whether every line is right; prints how many entries it has. With an address or '[host]:port': prints
-/// the keys that may come in from there, or that the server is known by. With a key, too: whether that client may come in, or
-/// that server is known by it. The answer no is exit code 3.
+/// With a file alone: whether every line is right; prints how many entries it has. With an address
+/// or '[host]:port': prints the keys that may come in from there, or that the server is known by.
+/// With a key, too: whether that client may come in, or that server is known by it. The answer no
+/// is exit code 3.
 ///
-/// With --as it is answered as a program sees it that this user runs: whether it can read the file, and trusts file and
-/// folder. Only root can ask that for others.
+/// With --as it is answered as a program sees it that this user runs: whether it can read the file,
+/// and trusts file and folder. Only root can ask that for others.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     curve-tun peers check --registry /etc/myserver/peers --as myserver\n  \
@@ -123,7 +128,8 @@ pub struct CheckArgs {
     /// Ask the registry in DNS under this zone, with the proof by DNSSEC that servers ask for.
     #[arg(long, value_name = "ZONE", requires = "whom")]
     dns: Option<String>,
-    /// A name server, such as 192.0.2.1:53 or '[2001:db8::1]:53', instead of those of /etc/resolv.conf; may be repeated.
+    /// A name server, such as 192.0.2.1:53 or '[2001:db8::1]:53', instead of those of
+    /// /etc/resolv.conf; may be repeated.
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT", requires = "dns")]
     servers: Vec<SocketAddr>,
     /// A file of DNSKEY records, one a line, that are trusted instead of those of the root zone.

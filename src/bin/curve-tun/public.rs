@@ -19,7 +19,8 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     of: Of,
-    /// Read the PIN from the first line of FILE, "-" for standard input, instead of asking at the terminal
+    /// Read the PIN from the first line of FILE, "-" for standard input, instead of asking at the
+    /// terminal
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vault", "agent", "secret"])]
     passphrase_file: Option<PathBuf>,
 }

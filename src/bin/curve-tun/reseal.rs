@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 /// Change the passphrase of a vault in a file, give it one, or take it away
 ///
-/// The key stays; its public key is printed. The file is replaced whole: after a crash it is the old one or the new one. The
-/// vault must not be open. Copies of the old file, and what the disk still holds of it, open with the old passphrase: if
-/// that was seen by others, make a new key.
+/// The key stays; its public key is printed. The file is replaced whole: after a crash it is the
+/// old one or the new one. The vault must not be open. Copies of the old file, and what the disk
+/// still holds of it, open with the old passphrase: if that was seen by others, make a new key.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     curve-tun passphrase --vault vault\n  \
@@ -36,9 +36,10 @@ pub struct ChangeArgs {
 
 /// Make a vault safe to use that was restored from a backup, or whose counter is damaged
 ///
-/// A copy's counter is older than the last that was used, so nonces could come again. This draws a new nonce block key, under
-/// which none has been used, and begins counting anew. The key stays, and so does the passphrase; the public key is
-/// printed. Run it each time that a copy is put to use, and before that.
+/// A copy's counter is older than the last that was used, so nonces could come again. This draws a
+/// new nonce block key, under which none has been used, and begins counting anew. The key stays,
+/// and so does the passphrase; the public key is printed. Run it each time that a copy is put to
+/// use, and before that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  cp -p backup/vault /var/lib/myserver/vault && curve-tun renew --vault /var/lib/myserver/vault"

@@ -1,7 +1,8 @@
-//! Signals that end or stop the tool: one thread takes them, and puts the terminal right before they have their effect.
+//! Signals that end or stop the tool: one thread takes them, and puts the terminal right before
+//! they have their effect.
 //!
-//! All threads block them, those of a PKCS #11 module too, since the thread is there before any other. What was ignored
-//! when the tool was started (`nohup`) stays ignored.
+//! All threads block them, those of a PKCS #11 module too, since the thread is there before any
+//! other. What was ignored when the tool was started (`nohup`) stays ignored.
 
 use super::failure::Failure;
 use super::terminal;
@@ -67,7 +68,8 @@ pub fn watch() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has SIGTERM, SIGINT and SIGHUP bring what this gives to its end, from here on, rather than the process.
+/// Has SIGTERM, SIGINT and SIGHUP bring what this gives to its end, from here on, rather than the
+/// process.
 #[cfg(target_os = "linux")]
 pub fn stop() -> Result<UnixStream, Failure> {
     let (ours, given) = UnixStream::pair().map_err(failed)?;
@@ -106,7 +108,8 @@ fn have_its_effect(signal: Signal) {
     let _ = set.thread_unblock().and_then(|()| raise(signal)).and_then(|()| set.thread_block());
 }
 
-/// Tells which signals are ignored, as Linux says it; elsewhere, and where there is no /proc, none is taken to be.
+/// Tells which signals are ignored, as Linux says it; elsewhere, and where there is no /proc, none
+/// is taken to be.
 fn ignored() -> impl Fn(Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,7 +1,8 @@
 //! Secrets that are typed at the terminal, without echo.
 //!
-//! Nothing but the echo is turned off: the terminal's keys for signals and for editing a line keep their meaning. When a
-//! signal ends or stops the tool meanwhile, the terminal is as it was before the tool goes ([`super::signals`]).
+//! Nothing but the echo is turned off: the terminal's keys for signals and for editing a line keep
+//! their meaning. When a signal ends or stops the tool meanwhile, the terminal is as it was before
+//! the tool goes ([`super::signals`]).
 
 use super::failure::Failure;
 use super::input::{LINE_MAX, Line, read_line};
@@ -27,8 +28,8 @@ fn prompt() -> MutexGuard<'static, Option<Prompt>> {
 }
 
 impl Prompt {
-    /// Turns the echo off and shows the question, if it is this process's turn at the terminal; else reading stops the
-    /// process until it is, and [`resume`] comes after that.
+    /// Turns the echo off and shows the question, if it is this process's turn at the terminal;
+    /// else reading stops the process until it is, and [`resume`] comes after that.
     fn show(&mut self, when: SetArg) -> io::Result<()> {
         if tcgetpgrp(&self.terminal)? != getpgrp() {
             return Ok(());
@@ -39,7 +40,8 @@ impl Prompt {
         };
         let mut silent = before.clone();
         silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL);
-        // As terminals are; one that another program has left otherwise would give other bytes, or no line.
+        // As terminals are; one that another program has left otherwise would give other bytes, or
+        // no line.
         silent.local_flags.insert(LocalFlags::ICANON | LocalFlags::ISIG);
         silent.input_flags.remove(InputFlags::ISTRIP | InputFlags::INLCR | InputFlags::IGNCR);
         silent.input_flags.insert(InputFlags::ICRNL);
@@ -57,7 +59,8 @@ impl Prompt {
     }
 }
 
-/// Asks at the terminal, without echo: gives the bytes that were typed before the end of the line, 1024 at most.
+/// Asks at the terminal, without echo: gives the bytes that were typed before the end of the line,
+/// 1024 at most.
 pub fn ask(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |e: io::Error| {
         Failure::new(format_args!("cannot ask for the passphrase at a terminal: {e}"))
@@ -92,8 +95,8 @@ pub fn ask(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     }
 }
 
-/// Before the process ends or stops: makes the terminal as it was. What was typed so far must not be shown and run by the
-/// shell, which reads next.
+/// Before the process ends or stops: makes the terminal as it was. What was typed so far must not
+/// be shown and run by the shell, which reads next.
 pub fn yield_to_shell() {
     if let Some(prompt) = &mut *prompt() {
         if prompt.before.is_some() {
@@ -106,7 +109,8 @@ pub fn yield_to_shell() {
 /// When the process goes on after it was stopped: asks anew, if it was asking.
 pub fn resume() {
     if let Some(prompt) = &mut *prompt() {
-        // What was typed before is gone, so that nobody has to guess whether it is. If this fails, reading does.
+        // What was typed before is gone, so that nobody has to guess whether it is. If this fails,
+        // reading does.
         let _ = prompt.show(SetArg::TCSAFLUSH);
     }
 }

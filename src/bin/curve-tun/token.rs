@@ -50,8 +50,8 @@ mod built_in {
         opened.map_err(explain)
     }
 
-    /// Why, and what to do about it; then `otherwise`, unless a key was left. The URI, which may have a PIN, is not
-    /// repeated.
+    /// Why, and what to do about it; then `otherwise`, unless a key was left. The URI, which may
+    /// have a PIN, is not repeated.
     fn explain(what: &str, failure: Pkcs11Failure, otherwise: &str) -> Failure {
         let Pkcs11Failure { error, ref part, ref left, .. } = failure;
         let hint = match part {

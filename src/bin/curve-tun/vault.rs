@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 /// How the passphrase of a vault, or the PIN of a token, comes.
 #[derive(clap::Args)]
 pub struct PassphraseArgs {
-    /// Read the passphrase or PIN from the first line of FILE, "-" for standard input, instead of asking at the terminal
+    /// Read the passphrase or PIN from the first line of FILE, "-" for standard input, instead of
+    /// asking at the terminal
     #[arg(long, value_name = "FILE", requires = "kept", group = "sealed")]
     passphrase_file: Option<PathBuf>,
 }
@@ -68,8 +69,8 @@ pub fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileVault, 
         .map_err(|error| file_failure("open the vault", path, error))
 }
 
-/// The passphrase of the vault in this file, if it has one. To be given one for a vault that has none is a mistake: its
-/// owner thinks that it is sealed.
+/// The passphrase of the vault in this file, if it has one. To be given one for a vault that has
+/// none is a mistake: its owner thinks that it is sealed.
 pub fn passphrase_of(path: &Path, args: &PassphraseArgs) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let info = FileVault::inspect(path).map_err(|error| file_failure("open the vault", path, error))?;
     if info.sealed {

@@ -30,19 +30,22 @@ const TIMEOUT_MAX_MS: u64 = 3_600_000;
 /// Where and how a [`DnsRegistry`] asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOptions {
-    /// Recursive name servers, or those of the zone itself; none means those that `/etc/resolv.conf` names at the
-    /// time, at port 53. They must hand DNSSEC's records on. Default none.
+    /// Recursive name servers, or those of the zone itself; none means those that
+    /// `/etc/resolv.conf` names at the time, at port 53. They must hand DNSSEC's records on.
+    /// Default none.
     pub servers: Vec<SocketAddr>,
-    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; empty means the keys of
-    /// the root zone. One key of a zone, that which signs its keys, is enough. Default empty.
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; empty
+    /// means the keys of the root zone. One key of a zone, that which signs its keys, is enough.
+    /// Default empty.
     pub trust_anchors: String,
-    /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way to the name server
-    /// then decides who may come in. Default false.
+    /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way
+    /// to the name server then decides who may come in. Default false.
     pub allow_unvalidated: bool,
-    /// Milliseconds for an answer, with all that it takes to validate it: 1 to 3,600,000. Default 5,000.
+    /// Milliseconds for an answer, with all that it takes to validate it: 1 to 3,600,000. Default
+    /// 5,000.
     pub timeout_ms: u64,
-    /// Seconds for which an answer is held at most, however long its TTL and the signatures of its proof: so long may
-    /// a key that was taken out of DNS come in. Default 300.
+    /// Seconds for which an answer is held at most, however long its TTL and the signatures of its
+    /// proof: so long may a key that was taken out of DNS come in. Default 300.
     pub ttl_max: u32,
     /// Names whose answers are held at most. Default 65,536.
     pub cache_max: usize,
@@ -113,8 +116,8 @@ impl DnsRegistry {
         self.wait(timeout, |tell| self.lookup_then(address, timeout, tell))
     }
 
-    /// As [`DnsRegistry::lookup`], without blocking: gives the answer if it is known, or `None` and hands it to `tell`
-    /// later, once, also if it is a failure.
+    /// As [`DnsRegistry::lookup`], without blocking: gives the answer if it is known, or `None` and
+    /// hands it to `tell` later, once, also if it is a failure.
     ///
     /// `tell` runs on the registry's thread, on which all other answers wait meanwhile.
     pub fn lookup_then(

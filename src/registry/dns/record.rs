@@ -14,8 +14,8 @@ pub(super) struct KeyRecord {
     pub port: Option<u16>,
 }
 
-/// Reads `v=ct1; k=KEY` with an optional `p=PORT`, in this or another order after the version. Fields of other names
-/// are for later versions to define. `None` for anything else.
+/// Reads `v=ct1; k=KEY` with an optional `p=PORT`, in this or another order after the version.
+/// Fields of other names are for later versions to define. `None` for anything else.
 pub(super) fn parse(text: &[u8]) -> Option<KeyRecord> {
     let text = std::str::from_utf8(text).ok()?;
     let mut fields = text.split(';').map(str::trim).filter(|field| !field.is_empty());

@@ -25,8 +25,8 @@ const AT_ONCE: usize = 256;
 const WAITING: usize = 1024;
 /// Those who wait for the answer to one name; further ones fail.
 const JOINED: usize = 1024;
-/// Names of clients of one source that are asked for or wait; further ones fail. So a source has no more than a quarter of
-/// what is asked for at once, whatever becomes of its clients meanwhile.
+/// Names of clients of one source that are asked for or wait; further ones fail. So a source has no
+/// more than a quarter of what is asked for at once, whatever becomes of its clients meanwhile.
 const OF_ONE_SOURCE: usize = AT_ONCE / 4;
 /// Between one try and the next, so that one that fails at once is not repeated without end.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -120,8 +120,8 @@ impl Worker {
 
     /// Asks for the keys at `name`, for the worker's timeout and `timeout` at most. Unless this
     /// fails, `tell` is told once, by the worker's thread. A name that is asked for already is not
-    /// asked for again: all are told its answer. For a client, `source` is what the names of those of
-    /// its source end in.
+    /// asked for again: all are told its answer. For a client, `source` is what the names of those
+    /// of its source end in.
     pub(super) fn ask(
         &self,
         name: Name,

@@ -1,4 +1,5 @@
-//! What a file has beside its bytes, and who may write it: carried over to the file that replaces it, and to the lock.
+//! What a file has beside its bytes, and who may write it: carried over to the file that replaces
+//! it, and to the lock.
 
 use super::error::Kept;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +25,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Gives `new` owner, group, mode, access control list and all other extended attributes of `old`, or says what it
-/// cannot give. No more than those: what the folder bequeaths to new files is taken off.
+/// Gives `new` owner, group, mode, access control list and all other extended attributes of `old`,
+/// or says what it cannot give. No more than those: what the folder bequeaths to new files is taken
+/// off.
 pub(super) fn carry_over(old: &File, new: &File) -> Result<(), Failure> {
     let (was, mine) = (old.metadata()?, new.metadata()?);
     if (was.uid(), was.gid()) != (mine.uid(), mine.gid()) {
@@ -86,14 +88,15 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// Lets those use the lock who may write the registry file, and nobody else: a lock that readers of the file could open,
-/// they could also hold.
+/// Lets those use the lock who may write the registry file, and nobody else: a lock that readers of
+/// the file could open, they could also hold.
 ///
 /// It does what this user may do. Whoever is left out is told so when he opens the lock.
 pub(super) fn share_lock(lock: &File, registry: &File) -> io::Result<()> {
     let (of, mine) = (registry.metadata()?, lock.metadata()?);
     if (mine.uid(), mine.gid()) != (of.uid(), of.gid()) {
-        // The file is root's or this user's. An operator of its group cannot give root the lock, who does without.
+        // The file is root's or this user's. An operator of its group cannot give root the lock,
+        // who does without.
         fchown(lock, Some(of.uid()), Some(of.gid())).or_else(|_| fchown(lock, None, Some(of.gid()))).ok();
     }
     let mine = lock.metadata()?;
@@ -160,7 +163,8 @@ impl Writers {
     }
 }
 
-/// The entries of an access control list: tag, permissions, user or group. None for a form that is not known.
+/// The entries of an access control list: tag, permissions, user or group. None for a form that is
+/// not known.
 fn entries(list: &[u8]) -> Vec<(u16, u16, u32)> {
     let Some((version, entries)) = list.split_first_chunk() else { return Vec::new() };
     if u32::from_le_bytes(*version) != VERSION {

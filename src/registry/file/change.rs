@@ -1,4 +1,5 @@
-//! Adding and removing entries: what the file is to say, for [`write`](super::write) to put in place.
+//! Adding and removing entries: what the file is to say, for [`write`](super::write) to put in
+//! place.
 
 use super::error::{FileResult, RegistryFileError};
 use super::line::{Entry, Subject, check_comment};
@@ -65,7 +66,8 @@ pub(super) fn add_if(
     })
 }
 
-/// Takes the entries of which `unwanted` says so out of the file, and gives how many there were; `NotFound` for none.
+/// Takes the entries of which `unwanted` says so out of the file, and gives how many there were;
+/// `NotFound` for none.
 pub(super) fn remove_if(path: &Path, unwanted: impl Fn(&Entry) -> bool) -> FileResult<u64> {
     let mut count = 0;
     Writer::begin(path, false)?.change(|| {

@@ -13,8 +13,9 @@ pub enum RegistryFileError {
     Malformed(Malformed),
     /// The file, or one beside or above it, stands in the way.
     BadPath(BadPath),
-    /// `FileNotFound`: there is no such file; `TooLarge`: it has over 1 GiB, or would have; `Timeout`: other writers
-    /// did not end within ten seconds; `NotFound`: it has no such entry; `InvalidArgument`: the comment does not fit.
+    /// `FileNotFound`: there is no such file; `TooLarge`: it has over 1 GiB, or would have;
+    /// `Timeout`: other writers did not end within ten seconds; `NotFound`: it has no such entry;
+    /// `InvalidArgument`: the comment does not fit.
     Failed(Error),
 }
 
@@ -42,8 +43,8 @@ impl RegistryFileError {
         )
     }
 
-    /// The same without line, column and path: `BadRegistryFile` for a wrong line, `RegistryPermissions` for what
-    /// others could have written.
+    /// The same without line, column and path: `BadRegistryFile` for a wrong line,
+    /// `RegistryPermissions` for what others could have written.
     pub fn error(self) -> Error {
         match self {
             RegistryFileError::Malformed(_) => Error::BadRegistryFile,
@@ -86,7 +87,8 @@ impl fmt::Display for BadPath {
 pub enum PathProblem {
     /// All users may write it.
     WritableByAll,
-    /// It belongs to the user of this number, who is neither root nor the one that runs this program.
+    /// It belongs to the user of this number, who is neither root nor the one that runs this
+    /// program.
     OwnedBy(u32),
     /// It is a folder, a device, a pipe or a socket.
     NotAFile,

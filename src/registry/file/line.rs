@@ -90,8 +90,8 @@ pub enum Problem {
     BadServer,
     /// The host in brackets has over 253 characters, or over 63 between two dots.
     LongName,
-    /// The host in brackets has a scope, such as `%eth0`, but is no link-local address, or the scope is no interface's
-    /// name.
+    /// The host in brackets has a scope, such as `%eth0`, but is no link-local address, or the
+    /// scope is no interface's name.
     BadScope,
     /// It has no key.
     MissingKey,
@@ -157,7 +157,8 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// The entry of a line, or `None` for a blank line or a comment; else how many bytes come before which problem.
+/// The entry of a line, or `None` for a blank line or a comment; else how many bytes come before
+/// which problem.
 pub(super) fn parse(line: &[u8]) -> std::result::Result<Option<Entry>, (usize, Problem)> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > LINE_MAX {

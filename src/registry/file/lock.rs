@@ -1,4 +1,5 @@
-//! Writers of a registry file take turns: the lock on a file of its own, beside the one that is replaced.
+//! Writers of a registry file take turns: the lock on a file of its own, beside the one that is
+//! replaced.
 
 use super::attributes::share_lock;
 use super::error::{FileResult, RegistryFileError};
@@ -38,7 +39,8 @@ fn open(path: &Path, end: Instant) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     loop {
-        // Apart, for in a sticky folder Linux opens nobody's file to who would also make it (fs.protected_regular).
+        // Apart, for in a sticky folder Linux opens nobody's file to who would also make it
+        // (fs.protected_regular).
         let opened = match options.create_new(false).open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => options.create_new(true).open(path),
             opened => opened,

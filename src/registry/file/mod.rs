@@ -103,7 +103,8 @@ impl FileRegistry {
         })
     }
 
-    /// As [`FileRegistry::open`], but a file that is not there is made, empty, with mode 0644 less the umask.
+    /// As [`FileRegistry::open`], but a file that is not there is made, empty, with mode 0644 less
+    /// the umask.
     ///
     /// # Errors
     /// Those of [`FileRegistry::open`].
@@ -112,9 +113,9 @@ impl FileRegistry {
         FileRegistry::open(path)
     }
 
-    /// Adds an entry to the file at `path`, which is made, with mode 0644 less the umask, if it is not there; gives
-    /// whether the entry was not there before. As [`FileRegistry::add`] for who needs no other entry: the file is read
-    /// once, and none is kept.
+    /// Adds an entry to the file at `path`, which is made, with mode 0644 less the umask, if it is
+    /// not there; gives whether the entry was not there before. As [`FileRegistry::add`] for who
+    /// needs no other entry: the file is read once, and none is kept.
     ///
     /// # Errors
     /// Those of [`FileRegistry::add`]; no file is made then.
@@ -122,7 +123,8 @@ impl FileRegistry {
         add_if(&absolute(path)?, true, entry, |_| Ok(()))
     }
 
-    /// Takes an entry out of the file at `path`, as [`FileRegistry::remove`]: the file is read once, and none is kept.
+    /// Takes an entry out of the file at `path`, as [`FileRegistry::remove`]: the file is read
+    /// once, and none is kept.
     ///
     /// # Errors
     /// Those of [`FileRegistry::remove`].
@@ -130,7 +132,8 @@ impl FileRegistry {
         remove_if(&absolute(path)?, |entry| entry.subject == *subject && entry.key == *key).map(drop)
     }
 
-    /// Takes every entry of a key out of the file at `path`, but those that deny it; gives how many there were.
+    /// Takes every entry of a key out of the file at `path`, but those that deny it; gives how many
+    /// there were.
     ///
     /// # Errors
     /// `NotFound` if there was none; and those of [`FileRegistry::remove`].
@@ -144,7 +147,8 @@ impl FileRegistry {
         &self.path
     }
 
-    /// Reads the file now, changed or not. Blocks as long as that takes: about a second for a million entries.
+    /// Reads the file now, changed or not. Blocks as long as that takes: about a second for a
+    /// million entries.
     ///
     /// # Errors
     /// A [`RegistryFileError`]: the old entries stay in force.
@@ -167,28 +171,33 @@ impl FileRegistry {
         keys
     }
 
-    /// The keys that the server of this name has entries with, denied or not; and whether `key` is denied.
+    /// The keys that the server of this name has entries with, denied or not; and whether `key` is
+    /// denied.
     pub(super) fn known(&self, name: &ServerName, key: &PublicKey) -> KnownKeys {
         let in_force = self.fresh();
         KnownKeys { keys: in_force.servers(name).to_vec(), denied: in_force.denies(key) }
     }
 
-    /// Adds an entry to the file; gives whether it was not there before. Another comment makes no other entry.
+    /// Adds an entry to the file; gives whether it was not there before. Another comment makes no
+    /// other entry.
     ///
-    /// An entry that denies a key ([`Place::Nowhere`]) is also added to a file with a wrong line, which stays as it is, and
-    /// which [`FileRegistry::problem`] goes on to tell. Registries that have the file open deny the key from then on.
+    /// An entry that denies a key ([`Place::Nowhere`]) is also added to a file with a wrong line,
+    /// which stays as it is, and which [`FileRegistry::problem`] goes on to tell. Registries that
+    /// have the file open deny the key from then on.
     ///
     /// # Errors
-    /// `InvalidArgument` for a comment over 1024 bytes, with control characters, or with blanks around it; `BadPath` if
-    /// this user may neither write the file nor replace it by one that differs in nothing else, or may not use the lock
-    /// beside it; and those of [`FileRegistry::open`]. The file is then as it was; or, if only its folder could not be
-    /// brought to the disk, the new one, which a crash may take back. To add the entry again is right in either case.
+    /// `InvalidArgument` for a comment over 1024 bytes, with control characters, or with blanks
+    /// around it; `BadPath` if this user may neither write the file nor replace it by one that
+    /// differs in nothing else, or may not use the lock beside it; and those of
+    /// [`FileRegistry::open`]. The file is then as it was; or, if only its folder could not be
+    /// brought to the disk, the new one, which a crash may take back. To add the entry again is
+    /// right in either case.
     pub fn add(&self, entry: &Entry) -> FileResult<bool> {
         self.add_if(entry, |_| Ok(()))
     }
 
-    /// As [`FileRegistry::add`], if `allow` has nothing against it when it is written: of an entry of
-    /// a server it is told what the file has of that server and of the key.
+    /// As [`FileRegistry::add`], if `allow` has nothing against it when it is written: of an entry
+    /// of a server it is told what the file has of that server and of the key.
     pub(super) fn add_if(
         &self,
         entry: &Entry,
@@ -201,12 +210,12 @@ impl FileRegistry {
         Ok(added)
     }
 
-    /// Takes an entry, in however many lines it is, out of the file. Where the file cannot be replaced, but written, each
-    /// of these lines becomes a comment.
+    /// Takes an entry, in however many lines it is, out of the file. Where the file cannot be
+    /// replaced, but written, each of these lines becomes a comment.
     ///
     /// # Errors
-    /// `NotFound` if there is no such entry; and those of [`FileRegistry::add`]. The file is then as it was, or the new
-    /// one, as there.
+    /// `NotFound` if there is no such entry; and those of [`FileRegistry::add`]. The file is then
+    /// as it was, or the new one, as there.
     pub fn remove(&self, subject: &Subject, key: &PublicKey) -> FileResult<()> {
         FileRegistry::remove_from(&self.path, subject, key)?;
         self.refresh();
@@ -216,7 +225,8 @@ impl FileRegistry {
     /// Shows each entry of the file at `path`, in order, to `take`.
     ///
     /// # Errors
-    /// Those of [`FileRegistry::open`]; the entries of all lines that are not wrong have been shown.
+    /// Those of [`FileRegistry::open`]; the entries of all lines that are not wrong have been
+    /// shown.
     pub fn each_entry(path: impl AsRef<Path>, mut take: impl FnMut(Entry)) -> FileResult<()> {
         let path = absolute(path)?;
         each(&path, |line| line.entry.into_iter().for_each(&mut take))?.whole().map(drop)
@@ -272,7 +282,8 @@ impl FileRegistry {
                 Ok(())
             }
             Err(problem) => {
-                // What is wrong with a line is wrong until the file changes; other failures may pass by themselves.
+                // What is wrong with a line is wrong until the file changes; other failures may
+                // pass by themselves.
                 let settled = settled && matches!(problem, RegistryFileError::Malformed(_));
                 *lock(&self.seen) = Seen { stamp: before, settled, problem: Some(problem.clone()) };
                 Err(problem)
@@ -300,7 +311,8 @@ impl Registry for FileRegistry {
 }
 
 impl ServerKeys for FileRegistry {
-    /// The keys of the entries `[host]:port`, in the order of the file, without those that are denied. Does not wait.
+    /// The keys of the entries `[host]:port`, in the order of the file, without those that are
+    /// denied. Does not wait.
     fn server_keys(&self, name: &ServerName, _: Option<Duration>) -> Result<Vec<PublicKey>> {
         let in_force = self.fresh();
         let keys = in_force.servers(name).iter();

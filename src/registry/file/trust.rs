@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 /// The most bytes in a registry file.
 pub(super) const FILE_MAX: u64 = 1 << 30;
-/// A file changed this shortly before it was read may change again within the same tick of the file system's clock.
+/// A file changed this shortly before it was read may change again within the same tick of the file
+/// system's clock.
 const SETTLING: Duration = Duration::from_millis(50);
 
 const OTHERS_WRITE: u32 = 0o002;
@@ -64,11 +65,12 @@ impl ChangeStamp {
     }
 }
 
-/// Opens the file at `path` for reading, if nobody but its owner, its group and root can have written it.
+/// Opens the file at `path` for reading, if nobody but its owner, its group and root can have
+/// written it.
 ///
 /// # Errors
-/// `FileNotFound`, `TooLarge`, and `BadPath` for what others could have written, for what is no file, and for what the
-/// operating system refuses.
+/// `FileNotFound`, `TooLarge`, and `BadPath` for what others could have written, for what is no
+/// file, and for what the operating system refuses.
 pub(super) fn open(path: &Path) -> FileResult<File> {
     // A pipe is refused, not waited for.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
@@ -96,7 +98,8 @@ pub(super) fn open(path: &Path) -> FileResult<File> {
     Ok(file)
 }
 
-/// `BadPath` if others can put another file, or link, in the place of what is at `path`, which is absolute.
+/// `BadPath` if others can put another file, or link, in the place of what is at `path`, which is
+/// absolute.
 pub(super) fn check_folders(path: &Path) -> FileResult<()> {
     for (i, folder) in path.ancestors().skip(1).enumerate() {
         let metadata = fs::metadata(folder).map_err(|e| RegistryFileError::of_call(folder, &e))?;

@@ -1,9 +1,9 @@
 //! Changing a registry file: one writer at a time, and readers see the old file or the new one.
 //!
-//! What decides who reads the file stays as it was: owner, group, mode, access control list and all other extended
-//! attributes, hard links. So a file that this user can replace by one that has them all is replaced. One that he cannot
-//! replace so, but may write, as an operator of its group, is changed in place, in steps that each leave a whole file.
-//! Else the change is refused.
+//! What decides who reads the file stays as it was: owner, group, mode, access control list and all
+//! other extended attributes, hard links. So a file that this user can replace by one that has them
+//! all is replaced. One that he cannot replace so, but may write, as an operator of its group, is
+//! changed in place, in steps that each leave a whole file. Else the change is refused.
 
 use super::attributes::{Failure, carry_over};
 use super::error::{FileResult, Kept, PathProblem, RegistryFileError};
@@ -51,8 +51,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Waits at most ten seconds for the writers before; `Timeout` after that. What is refused is refused before anything
-    /// is made: the file itself is not, and without `create` it has to be there.
+    /// Waits at most ten seconds for the writers before; `Timeout` after that. What is refused is
+    /// refused before anything is made: the file itself is not, and without `create` it has to be
+    /// there.
     pub(super) fn begin(path: &Path, create: bool) -> FileResult<Writer> {
         // A link that leads nowhere stays what it is.
         let create = create && !path.is_symlink();
@@ -67,8 +68,8 @@ impl Writer {
         Ok(Writer { path, end, _lock: lock })
     }
 
-    /// Makes the change that `edit` says, from what it reads, and gives whether it said one. If the file changes between
-    /// its reading and the change, by an editor for instance, it is done over.
+    /// Makes the change that `edit` says, from what it reads, and gives whether it said one. If the
+    /// file changes between its reading and the change, by an editor for instance, it is done over.
     pub(super) fn change(&self, mut edit: impl FnMut() -> FileResult<Option<Edit>>) -> FileResult<bool> {
         while let Some(edit) = edit()? {
             if self.make(&edit)? {
@@ -81,8 +82,8 @@ impl Writer {
         Ok(false)
     }
 
-    /// The change is on disk, or was not made; if the folder cannot be brought to the disk, it is there or not after a
-    /// crash. Gives whether the file still was what had been read.
+    /// The change is on disk, or was not made; if the folder cannot be brought to the disk, it is
+    /// there or not after a crash. Gives whether the file still was what had been read.
     fn make(&self, edit: &Edit) -> FileResult<bool> {
         if edit.text.len() as u64 > FILE_MAX {
             return Err(Error::TooLarge.into());
@@ -179,7 +180,8 @@ fn check_may_write(path: &Path, file: &File) -> FileResult<()> {
     })
 }
 
-/// Whether the folder, or a mount upon the file, stands in the way of a new file, or the system failed.
+/// Whether the folder, or a mount upon the file, stands in the way of a new file, or the system
+/// failed.
 fn in_the_folder(error: io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => Failure::NotKept(Kept::Place),
@@ -187,8 +189,8 @@ fn in_the_folder(error: io::Error) -> Failure {
     }
 }
 
-/// Makes a change in the file itself. Whenever it is cut short, a reader finds the old entries or the new ones. Gives
-/// whether the file still was as `from` says.
+/// Makes a change in the file itself. Whenever it is cut short, a reader finds the old entries or
+/// the new ones. Gives whether the file still was as `from` says.
 fn in_place(file: &File, from: ChangeStamp, step: &Step) -> io::Result<bool> {
     if ChangeStamp::of_file(file)? != from {
         return Ok(false);
@@ -202,7 +204,8 @@ fn in_place(file: &File, from: ChangeStamp, step: &Step) -> io::Result<bool> {
             }
             let broken = if last == [b'\n'] { "" } else { "\n" };
             let (first, rest) = line.as_bytes().split_at(1);
-            // It comes as a comment, of which any part changes nothing, and one byte makes an entry of it.
+            // It comes as a comment, of which any part changes nothing, and one byte makes an entry
+            // of it.
             let comment = [broken.as_bytes(), b"#", rest, b"\n"].concat();
             if let Err(error) = writing(|| file.write_all_at(&comment, end)).and_then(|()| file.sync_data()) {
                 // If that fails, too, a part of a comment is left.

@@ -22,9 +22,10 @@ const LINES_MAX: usize = 4;
 
 /// A vault whose key is in another process, the agent ([`Agent`](super::Agent), `curve-tun agent`).
 ///
-/// Any number of processes may use one agent: they share its identity, and never a counter. The agent may be
-/// restarted under them: a request waits for it as long as its time allows. An agent that comes back with another
-/// key is refused. Requests block, so connections have this vault answer later ([`Answers::Later`]).
+/// Any number of processes may use one agent: they share its identity, and never a counter. The
+/// agent may be restarted under them: a request waits for it as long as its time allows. An agent
+/// that comes back with another key is refused. Requests block, so connections have this vault
+/// answer later ([`Answers::Later`]).
 pub struct AgentVault {
     path: PathBuf,
     public: PublicKey,
@@ -41,20 +42,21 @@ struct Lines {
 }
 
 impl AgentVault {
-    /// Connects to the agent at `path`; each request, this one too, may take 5 seconds, for which an agent that is not
-    /// there yet is waited for.
+    /// Connects to the agent at `path`; each request, this one too, may take 5 seconds, for which
+    /// an agent that is not there yet is waited for.
     ///
     /// # Errors
-    /// Once that time is over, `FileNotFound` if there is no socket, `ConnectionRefused` if no agent listens at it,
-    /// `Closed` if it does not serve this user. At
-    /// once, `PermissionDenied` if it is another user's, `VaultVersion` if it speaks a later protocol, `Timeout` if it does not answer,
-    /// `VaultFailed` if it answers nonsense, `InvalidArgument` for a path of over 107 bytes, `TooManyFiles`,
-    /// `CryptoUnavailable`.
+    /// Once that time is over, `FileNotFound` if there is no socket, `ConnectionRefused` if no
+    /// agent listens at it, `Closed` if it does not serve this user. At once, `PermissionDenied` if
+    /// it is another user's, `VaultVersion` if it speaks a later protocol, `Timeout` if it does not
+    /// answer, `VaultFailed` if it answers nonsense, `InvalidArgument` for a path of over 107
+    /// bytes, `TooManyFiles`, `CryptoUnavailable`.
     pub fn open(path: &Path) -> Result<AgentVault> {
         AgentVault::open_with_timeout(path, TIMEOUT)
     }
 
-    /// As [`AgentVault::open`]; each request may take `timeout`. One that is too long to be represented never ends.
+    /// As [`AgentVault::open`]; each request may take `timeout`. One that is too long to be
+    /// represented never ends.
     ///
     /// # Errors
     /// Those of [`AgentVault::open`].
@@ -73,7 +75,8 @@ impl AgentVault {
         let deadline = Deadline::after(self.timeout);
         let mut line = self.take_line(deadline)?;
         let asked = loop {
-            // A request may be sent twice, if its response is lost: that uses a counter, and repeats none.
+            // A request may be sent twice, if its response is lost: that uses a counter, and
+            // repeats none.
             let stream = match line.take().map_or_else(|| self.connect(deadline), Ok) {
                 Ok(stream) => stream,
                 Err(error) => break Err(error),
@@ -129,11 +132,13 @@ impl AgentVault {
     }
 }
 
-/// Connects to the agent at `path` and asks for its public key; tries again until the deadline while there is none.
+/// Connects to the agent at `path` and asks for its public key; tries again until the deadline
+/// while there is none.
 ///
 /// # Errors
-/// Once the deadline has passed, `FileNotFound` or `ConnectionRefused` if there was no agent to the last, `Closed` if it
-/// let go of us, as it does of other users' processes, `Timeout` if it did not answer; at once, all others.
+/// Once the deadline has passed, `FileNotFound` or `ConnectionRefused` if there was no agent to the
+/// last, `Closed` if it let go of us, as it does of other users' processes, `Timeout` if it did not
+/// answer; at once, all others.
 fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
     let mut absent = Error::Timeout;
     loop {

@@ -12,7 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Clients served at once; when one more comes, the one that was silent longest is let go, and may come again.
+/// Clients served at once; when one more comes, the one that was silent longest is let go, and may
+/// come again.
 const CLIENTS_MAX: usize = 256;
 /// How long no client is accepted when the system has no descriptor for one, in milliseconds.
 const PAUSE_MS: u8 = 100;
@@ -34,9 +35,9 @@ impl Agent {
     /// Listens at `path`. A socket that a dead agent left there gives way.
     ///
     /// # Errors
-    /// `AddressInUse` if something listens at `path`; `AlreadyExists` if there is something other than a socket;
-    /// `InvalidArgument` for a path of over 107 bytes; `FileNotFound` if the folder does not exist;
-    /// `PermissionDenied`, `ReadOnly`, `DiskFull`, `TooManyFiles`, `Io`.
+    /// `AddressInUse` if something listens at `path`; `AlreadyExists` if there is something other
+    /// than a socket; `InvalidArgument` for a path of over 107 bytes; `FileNotFound` if the folder
+    /// does not exist; `PermissionDenied`, `ReadOnly`, `DiskFull`, `TooManyFiles`, `Io`.
     pub fn bind(path: &Path, vault: Arc<dyn Vault>) -> Result<Agent> {
         let (listener, identity) = socket::listen_at(path)?;
         Ok(Agent { listener, path: path.to_owned(), identity, vault, fork_guard: ForkGuard::here() })
@@ -66,13 +67,15 @@ impl Agent {
             }
             clients = self.serve(clients, &ready[2..]);
             if ready[1] && !self.accept(&mut clients) {
-                // The system is out of something that is not ours to give back: not to be asked again at once.
+                // The system is out of something that is not ours to give back: not to be asked
+                // again at once.
                 let _ = poll(&mut [PollFd::new(stop, PollFlags::POLLIN)], PAUSE_MS);
             }
         }
     }
 
-    /// Has each client that is ready get on; gives those that stay, the one that was silent longest first.
+    /// Has each client that is ready get on; gives those that stay, the one that was silent longest
+    /// first.
     fn serve(&self, clients: Vec<Client>, ready: &[bool]) -> Vec<Client> {
         let (mut silent, mut active) = (Vec::with_capacity(clients.len() + 1), Vec::new());
         for (mut client, ready) in clients.into_iter().zip(ready) {

@@ -35,7 +35,8 @@ fn unix_socket() -> Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(error)
 }
 
-/// Listens at `path`, where only this user may connect; a socket that a dead agent left there gives way.
+/// Listens at `path`, where only this user may connect; a socket that a dead agent left there gives
+/// way.
 ///
 /// # Errors
 /// `AddressInUse` if something listens there, `AlreadyExists` if there is something else.
@@ -93,7 +94,8 @@ pub(super) fn remove(path: &Path, identity: Identity) {
 /// Connects to the agent at `path`, if it runs as this user or as root.
 ///
 /// # Errors
-/// `FileNotFound`, `ConnectionRefused`, `PermissionDenied`, `WouldBlock` if too many clients wait to be accepted.
+/// `FileNotFound`, `ConnectionRefused`, `PermissionDenied`, `WouldBlock` if too many clients wait
+/// to be accepted.
 pub(super) fn connect_to(path: &Path) -> Result<OwnedFd> {
     let address = address(path)?;
     let stream = unix_socket()?;

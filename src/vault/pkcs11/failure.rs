@@ -31,7 +31,8 @@ pub enum Pkcs11Part {
     Module(PathBuf),
     /// The token, and the key in it.
     Token,
-    /// The file in which the bound of the counter is kept; without a path when the environment names no folder for it.
+    /// The file in which the bound of the counter is kept; without a path when the environment
+    /// names no folder for it.
     State(Option<PathBuf>),
     /// This library's own needs: guarded memory, libsodium.
     Process,

@@ -23,34 +23,38 @@ use uri::Uri;
 #[cfg(feature = "test-util")]
 pub use uri::read_pkcs11_uri;
 
-/// The token does one thing at a time; what comes before and after it, another thread can do meanwhile.
+/// The token does one thing at a time; what comes before and after it, another thread can do
+/// meanwhile.
 const CALLS_AT_ONCE: usize = 2;
 
 /// A vault whose secret key never leaves its token.
 ///
-/// The token does the X25519 of a handshake (`CKM_ECDH1_DERIVE`); the rest is done in memory. The bound of the counter
-/// is kept in a small file beside, which one vault at a time has open. Which token and which key is said by a URI (RFC
-/// 7512), such as `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`; the attribute
-/// `x-curve-tun-state` names the file of the bound, which is else under `$XDG_STATE_HOME` or `$HOME/.local/state`.
-/// `docs/VAULTS.md` lists the attributes.
+/// The token does the X25519 of a handshake (`CKM_ECDH1_DERIVE`); the rest is done in memory. The
+/// bound of the counter is kept in a small file beside, which one vault at a time has open. Which
+/// token and which key is said by a URI (RFC 7512), such as
+/// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`; the attribute
+/// `x-curve-tun-state` names the file of the bound, which is else under `$XDG_STATE_HOME` or
+/// `$HOME/.local/state`. `docs/VAULTS.md` lists the attributes.
 ///
-/// The token may be taken away and come back, and its sessions may end: calls fail meanwhile, with `NotFound`, and
-/// then go on, after one login. A PIN that the token refuses then is not tried again. A library that looks for its
-/// tokens only when it is initialised is finalised for that and initialised anew, at most once a second, unless another
-/// part of the process uses it. Calls block for as long as the token takes, one at a time, so connections have this vault
-/// answer later ([`Answers::Later`](super::Answers::Later)).
+/// The token may be taken away and come back, and its sessions may end: calls fail meanwhile, with
+/// `NotFound`, and then go on, after one login. A PIN that the token refuses then is not tried
+/// again. A library that looks for its tokens only when it is initialised is finalised for that and
+/// initialised anew, at most once a second, unless another part of the process uses it. Calls block
+/// for as long as the token takes, one at a time, so connections have this vault answer later
+/// ([`Answers::Later`](super::Answers::Later)).
 pub struct Pkcs11Vault(LocalKey<TokenKey>);
 
 impl Pkcs11Vault {
-    /// Opens the key that `uri` names. `pin` goes before a PIN in the URI; it is kept, in guarded memory, to log in
-    /// again with.
+    /// Opens the key that `uri` names. `pin` goes before a PIN in the URI; it is kept, in guarded
+    /// memory, to log in again with.
     ///
     /// # Errors
-    /// `InvalidArgument` if the URI is malformed, has an unknown attribute, or fits more than one token or key, or if
-    /// the PIN is over 255 bytes; `FileNotFound` if its module or PIN file does not exist; `NotFound` if no token or
-    /// X25519 key fits; `WrongPassphrase` for a wrong PIN, or none where one is needed to see the key; `PinLocked` if
-    /// the PIN is locked, expired or not set: a program that is started again after one of these two, and tries again,
-    /// locks the token. `VaultFailed` if the module fails; for the file of the bound those of
+    /// `InvalidArgument` if the URI is malformed, has an unknown attribute, or fits more than one
+    /// token or key, or if the PIN is over 255 bytes; `FileNotFound` if its module or PIN file does
+    /// not exist; `NotFound` if no token or X25519 key fits; `WrongPassphrase` for a wrong PIN, or
+    /// none where one is needed to see the key; `PinLocked` if the PIN is locked, expired or not
+    /// set: a program that is started again after one of these two, and tries again, locks the
+    /// token. `VaultFailed` if the module fails; for the file of the bound those of
     /// [`FileVault`](super::FileVault).
     pub fn open(uri: &str, pin: Option<&[u8]>) -> Result<Pkcs11Vault> {
         Pkcs11Vault::open_explained(uri, pin).map_err(|failure| failure.error)
@@ -68,19 +72,22 @@ impl Pkcs11Vault {
         Ok(Pkcs11Vault(LocalKey::of(key, public, nonces)))
     }
 
-    /// Makes a new key in the token and opens it. The URI's `object` is its label; its `id` is drawn if not given.
+    /// Makes a new key in the token and opens it. The URI's `object` is its label; its `id` is
+    /// drawn if not given.
     ///
-    /// All that can be seen to before the key is made has been by then, a place for the file of the bound included. If it
-    /// cannot be used all the same, it is removed again.
+    /// All that can be seen to before the key is made has been by then, a place for the file of the
+    /// bound included. If it cannot be used all the same, it is removed again.
     ///
     /// # Errors
-    /// Those of [`Pkcs11Vault::open`]; `InvalidArgument` without `object`; `AlreadyExists` if the token has an object
-    /// of that name, or if there is a file where the URI has the bound's; `ReadOnly` if the token cannot be written.
+    /// Those of [`Pkcs11Vault::open`]; `InvalidArgument` without `object`; `AlreadyExists` if the
+    /// token has an object of that name, or if there is a file where the URI has the bound's;
+    /// `ReadOnly` if the token cannot be written.
     pub fn generate(uri: &str, pin: Option<&[u8]>) -> Result<Pkcs11Vault> {
         Pkcs11Vault::generate_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// As [`Pkcs11Vault::generate`]; an error tells what it is about, and whether the new key could not be removed.
+    /// As [`Pkcs11Vault::generate`]; an error tells what it is about, and whether the new key could
+    /// not be removed.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::generate`].
@@ -97,8 +104,8 @@ impl Pkcs11Vault {
         }
     }
 
-    /// The public key of the key that `uri` names, which the token computes; the file of the bound is neither needed
-    /// nor locked.
+    /// The public key of the key that `uri` names, which the token computes; the file of the bound
+    /// is neither needed nor locked.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::open`].

@@ -1,8 +1,9 @@
 //! PKCS #11 libraries: loaded once for the process, initialised, and asked for their tokens.
 //!
-//! The bindings are those of `cryptoki-sys`. Its safe companion `cryptoki` keeps the table of functions to itself, and by
-//! no other table can an agreed secret be read to where it is wiped: a library may give a new one, with sessions of its
-//! own, each time it is asked (p11-kit's proxy does).
+//! The bindings are those of `cryptoki-sys`. Its safe companion `cryptoki` keeps the table of
+//! functions to itself, and by no other table can an agreed secret be read to where it is wiped: a
+//! library may give a new one, with sessions of its own, each time it is asked (p11-kit's proxy
+//! does).
 
 use crate::error::{Error, Result};
 use cryptoki_sys::{
@@ -53,7 +54,8 @@ struct Life {
 }
 
 impl Module {
-    /// The library at `path`, initialised. It stays loaded as long as the process lives: others may use it, too.
+    /// The library at `path`, initialised. It stays loaded as long as the process lives: others may
+    /// use it, too.
     ///
     /// # Errors
     /// `FileNotFound`, `VaultFailed`.
@@ -73,14 +75,16 @@ impl Module {
         if path.is_absolute() && !path.exists() {
             return Err(Error::FileNotFound);
         }
-        // SAFETY: what the library's initialisers do is the library's affair, as it was its user's to name it.
+        // SAFETY: what the library's initialisers do is the library's affair, as it was its user's
+        // to name it.
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(|_| Error::VaultFailed)?;
         let get = *library.C_GetFunctionList.as_ref().map_err(|_| Error::VaultFailed)?;
         let mut functions = null_mut();
-        // SAFETY: the library sets the pointer to a table that lives as long as it does, or says that it did not.
+        // SAFETY: the library sets the pointer to a table that lives as long as it does, or says
+        // that it did not.
         check(unsafe { get(&mut functions) })?;
-        // SAFETY: NULL aside, that pointer is to such a table; it is read as one of version 2.40, with which later
-        // ones begin.
+        // SAFETY: NULL aside, that pointer is to such a table; it is read as one of version 2.40,
+        // with which later ones begin.
         let functions = *unsafe { functions.as_ref() }.ok_or(Error::VaultFailed)?;
         let life = Mutex::new(Life { ours: false, since: Instant::now() });
         let (epoch, sessions) = (AtomicU64::new(0), AtomicUsize::new(0));
@@ -93,7 +97,8 @@ impl Module {
     /// Initialises the library if nobody has, or if somebody else has finalised it.
     fn initialize(&self) -> Result<()> {
         let mut life = lock(&self.0.life);
-        // Later on only when it has to be: some count how often they are initialised, and want as many ends.
+        // Later on only when it has to be: some count how often they are initialised, and want as
+        // many ends.
         if self.epoch() == 0 || self.info_or_code().err() == Some(CKR_CRYPTOKI_NOT_INITIALIZED) {
             self.begin(&mut life)?;
         }
@@ -110,7 +115,8 @@ impl Module {
             pReserved: null_mut(),
         };
         let initialize = self.functions().C_Initialize.ok_or(Error::VaultFailed)?;
-        // SAFETY: the arguments are of the type that the function expects, and last longer than the call.
+        // SAFETY: the arguments are of the type that the function expects, and last longer than the
+        // call.
         let done = unsafe { initialize((&raw mut arguments).cast()) };
         life.ours = done == CKR_OK;
         life.since = Instant::now();
@@ -118,11 +124,11 @@ impl Module {
         if done == CKR_CRYPTOKI_ALREADY_INITIALIZED { Ok(()) } else { check(done) }
     }
 
-    /// Has a library that looks for its tokens only when it is initialised look again; says whether it has looked since
-    /// the epoch `seen`.
+    /// Has a library that looks for its tokens only when it is initialised look again; says whether
+    /// it has looked since the epoch `seen`.
     ///
-    /// It is left alone if somebody else in the process initialised it or has sessions, if we have any ourselves, if a
-    /// call has not come back, and if it was initialised just now.
+    /// It is left alone if somebody else in the process initialised it or has sessions, if we have
+    /// any ourselves, if a call has not come back, and if it was initialised just now.
     pub(super) fn renew(&self, seen: u64) -> Result<bool> {
         let mut life = lock(&self.0.life);
         if self.epoch() != seen {
@@ -136,7 +142,8 @@ impl Module {
             return Ok(false);
         }
         let finalize = self.functions().C_Finalize.ok_or(Error::VaultFailed)?;
-        // SAFETY: the argument has to be NULL. No other thread of ours is in a function of the library.
+        // SAFETY: the argument has to be NULL. No other thread of ours is in a function of the
+        // library.
         check(unsafe { finalize(null_mut()) })?;
         self.begin(&mut life)?;
         Ok(true)

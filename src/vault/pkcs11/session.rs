@@ -44,7 +44,8 @@ impl Session {
         let epoch = {
             let _running = module.running();
             let open = module.functions().C_OpenSession.ok_or(Error::VaultFailed)?;
-            // SAFETY: the handle is a place of ours; nothing is to be notified, so the pointer for that is not used.
+            // SAFETY: the handle is a place of ours; nothing is to be notified, so the pointer for
+            // that is not used.
             check(unsafe { open(slot, flags, null_mut(), None, &mut handle) })?;
             module.sessions().fetch_add(1, Ordering::Relaxed);
             module.epoch()
@@ -55,13 +56,15 @@ impl Session {
     /// Keeps the library from being finalised while a function of it runs.
     ///
     /// # Errors
-    /// `VaultFailed` if the session ended with an earlier epoch: its handle may be another's by now.
+    /// `VaultFailed` if the session ended with an earlier epoch: its handle may be another's by
+    /// now.
     fn running(&self) -> Result<RwLockReadGuard<'_, ()>> {
         let running = self.module.running();
         if self.epoch == self.module.epoch() { Ok(running) } else { Err(Error::VaultFailed) }
     }
 
-    /// Logs the process in to the token, with a PIN or, where the token has keys of its own to type it on, without.
+    /// Logs the process in to the token, with a PIN or, where the token has keys of its own to type
+    /// it on, without.
     pub(super) fn login(&self, pin: Option<&Pin>) -> Result<()> {
         let _running = self.running()?;
         let login = self.module.functions().C_Login.ok_or(Error::VaultFailed)?;
@@ -120,7 +123,8 @@ impl Session {
         let room = size_of_val(place);
         let pointer = place.as_mut_ptr().cast();
         let mut attribute = CK_ATTRIBUTE { type_: attribute, pValue: pointer, ulValueLen: room as CK_ULONG };
-        // SAFETY: one attribute is given, whose pointer and length are those of `place`, of which any bytes are values.
+        // SAFETY: one attribute is given, whose pointer and length are those of `place`, of which
+        // any bytes are values.
         check(unsafe { get(self.handle, object, &mut attribute, 1) })?;
         let size = usize::try_from(attribute.ulValueLen).ok().filter(|size| *size <= room);
         size.ok_or(Error::VaultFailed)
@@ -140,8 +144,8 @@ impl Session {
         let (public_len, private_len) = (public.len() as CK_ULONG, private.len() as CK_ULONG);
         let (public, private) = (public.as_mut_ptr(), private.as_mut_ptr());
         let (mut public_key, mut private_key) = (0, 0);
-        // SAFETY: pointers and lengths are those of the templates, whose values outlive the call; the mechanism has no
-        // parameter; the handles are places of ours.
+        // SAFETY: pointers and lengths are those of the templates, whose values outlive the call;
+        // the mechanism has no parameter; the handles are places of ours.
         check(unsafe {
             generate(
                 self.handle,
@@ -157,7 +161,8 @@ impl Session {
         Ok((public_key, private_key))
     }
 
-    /// Has a private key agree a secret with the point of a peer: a new object with these attributes.
+    /// Has a private key agree a secret with the point of a peer: a new object with these
+    /// attributes.
     pub(super) fn derive(
         &self,
         key: CK_OBJECT_HANDLE,
@@ -181,8 +186,8 @@ impl Session {
         let mut template = template(attributes);
         let (attributes, len) = (template.as_mut_ptr(), template.len() as CK_ULONG);
         let mut derived = 0;
-        // SAFETY: mechanism, parameters and template outlive the call, and the point, which is only read; the handle is
-        // a place of ours.
+        // SAFETY: mechanism, parameters and template outlive the call, and the point, which is only
+        // read; the handle is a place of ours.
         check(unsafe { derive(self.handle, &mut mechanism, key, attributes, len, &mut derived) })?;
         Ok(derived)
     }

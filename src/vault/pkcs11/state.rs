@@ -10,13 +10,14 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// The nonces of the key `public`, by the state at `path`, or where it is by default; made if it is not there.
+/// The nonces of the key `public`, by the state at `path`, or where it is by default; made if it is
+/// not there.
 ///
 /// A new state has a new nonce block key, under which no counter has been used.
 ///
 /// # Errors
-/// Those of opening and making a file vault; `VaultCorrupt` if the state is another key's; `InvalidArgument` if no
-/// path is given and the environment tells no folder for one.
+/// Those of opening and making a file vault; `VaultCorrupt` if the state is another key's;
+/// `InvalidArgument` if no path is given and the environment tells no folder for one.
 pub(super) fn nonces(path: Option<&Path>, public: &PublicKey) -> Explained<LongTermNonces> {
     let found = match path {
         Some(path) => path.to_owned(),
@@ -52,7 +53,8 @@ impl Reserved {
     /// Takes the place, and all the room on the disk that it needs.
     ///
     /// # Errors
-    /// Those of making a file vault; `InvalidArgument` if no path is given and the environment tells no folder for one.
+    /// Those of making a file vault; `InvalidArgument` if no path is given and the environment
+    /// tells no folder for one.
     pub(super) fn at(path: Option<&Path>) -> Explained<Reserved> {
         if let Some(path) = path {
             let file = store::Reserved::at(path).map_err(|error| about(path, error))?;

@@ -17,7 +17,8 @@ use cryptoki_sys::{
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// The library that is asked when the URI names none: it passes on to all that the system has configured.
+/// The library that is asked when the URI names none: it passes on to all that the system has
+/// configured.
 const DEFAULT_MODULE: &str = "p11-kit-proxy.so";
 /// `CKA_EC_PARAMS` of X25519: the object identifier 1.3.101.110.
 pub(super) const X25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x6e];
@@ -135,8 +136,8 @@ impl OpenKey {
         OpenKey::of(session, key)
     }
 
-    /// The public key is computed by the private key itself, which also tells the form that the module takes points in:
-    /// what the token says of a public key beside it proves nothing.
+    /// The public key is computed by the private key itself, which also tells the form that the
+    /// module takes points in: what the token says of a public key beside it proves nothing.
     fn of(session: Session, key: CK_OBJECT_HANDLE) -> Result<OpenKey> {
         let mut open = OpenKey::unproven(session, key);
         open.find_out()?;
@@ -180,7 +181,8 @@ impl OpenKey {
     }
 }
 
-/// Looks for something in the token; if that is not there, once more, with a library that has looked for its tokens anew.
+/// Looks for something in the token; if that is not there, once more, with a library that has
+/// looked for its tokens anew.
 pub(super) fn look<T>(uri: &Uri, find: impl Fn(&Module) -> Result<T>) -> Explained<T> {
     let module = load(uri)?;
     let epoch = module.epoch();
@@ -221,7 +223,8 @@ fn says(wanted: Option<&str>, there: &[u8]) -> bool {
     wanted.is_none_or(|wanted| wanted.as_bytes() == &there[..there.len() - padding])
 }
 
-/// The one token that the URI describes; `NotFound` if there is none, `InvalidArgument` if there are several.
+/// The one token that the URI describes; `NotFound` if there is none, `InvalidArgument` if there
+/// are several.
 pub(super) fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
     only(module.slots()?.into_iter().filter(|slot| {
         let (Ok(token), Ok(place)) = (module.token_info(*slot), module.slot_info(*slot)) else {
@@ -269,7 +272,8 @@ pub(super) fn named(uri: &Uri) -> Vec<Attribute<'_>> {
     label.into_iter().chain(id).collect()
 }
 
-/// Whether a private key is one for X25519: of type Montgomery, or, in older modules, Edwards with its parameters.
+/// Whether a private key is one for X25519: of type Montgomery, or, in older modules, Edwards with
+/// its parameters.
 fn is_x25519(session: &Session, key: CK_OBJECT_HANDLE) -> bool {
     let kind = session.number(key, CKA_KEY_TYPE);
     let mut parameters = [0; 64];

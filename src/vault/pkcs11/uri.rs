@@ -38,7 +38,8 @@ pub(super) struct Uri {
     pub pin_value: Option<Pin>,
     /// The file whose first line is the PIN.
     pub pin_source: Option<PathBuf>,
-    /// Where the bound of the counter is kept: an attribute of curve_tun's own, `x-curve-tun-state`.
+    /// Where the bound of the counter is kept: an attribute of curve_tun's own,
+    /// `x-curve-tun-state`.
     pub state: Option<PathBuf>,
 }
 
@@ -152,7 +153,8 @@ fn attributes(list: &str, separator: char) -> impl Iterator<Item = Result<(&str,
     split.map(|attribute| attribute.split_once('=').ok_or(Error::InvalidArgument))
 }
 
-/// Undoes percent-encoding; beside letters, digits, and `-._~`, only `reserved` may stand for themselves.
+/// Undoes percent-encoding; beside letters, digits, and `-._~`, only `reserved` may stand for
+/// themselves.
 fn decoded(value: &str, reserved: &[u8]) -> Result<Vec<u8>> {
     // Reserved at once: a vector that grows leaves copies of a PIN behind.
     let mut bytes = Vec::with_capacity(value.len());

@@ -28,8 +28,8 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// How far a bound is above the last. Opening skips up to twice as many counters: what may be left of the last bound,
-/// and what a lost write may have added to it.
+/// How far a bound is above the last. Opening skips up to twice as many counters: what may be left
+/// of the last bound, and what a lost write may have added to it.
 pub const STEP: u64 = 1 << 20;
 /// Bytes in a slot.
 const SLOT_LEN: usize = 8 + 8 + 32;
@@ -58,7 +58,8 @@ impl Slot {
     }
 }
 
-/// Writes the slots of a new file, whose counter has not been used, to the two pages that are theirs.
+/// Writes the slots of a new file, whose counter has not been used, to the two pages that are
+/// theirs.
 pub(super) fn lay_out(pages: &mut [u8], header: &Header) {
     for (sequence, page) in (0..).zip(pages.chunks_exact_mut(PAGE)) {
         page[..SLOT_LEN].copy_from_slice(&Slot { sequence, bound: 0 }.bytes(&header.checksum()));
@@ -83,7 +84,8 @@ impl CounterLog {
     }
 
     /// # Errors
-    /// `VaultCorrupt` if both slots are damaged; those of [`Error::of_file`] if neither can be read.
+    /// `VaultCorrupt` if both slots are damaged; those of [`Error::of_file`] if neither can be
+    /// read.
     pub(super) fn read(file: File, header: &Header) -> Result<CounterLog> {
         let tag = header.checksum();
         let read = |index: u64| {
@@ -92,7 +94,8 @@ impl CounterLog {
             Slot::parse(&bytes, index, &tag).ok_or(Error::VaultCorrupt)
         };
         let newest = match (read(0), read(1)) {
-            // Neither number falls from one write to the next; should they ever disagree, the larger ones are safe.
+            // Neither number falls from one write to the next; should they ever disagree, the
+            // larger ones are safe.
             (Ok(a), Ok(b)) => Slot { sequence: a.sequence.max(b.sequence), bound: a.bound.max(b.bound) },
             // What the disk cannot read any more is a damaged slot, too.
             (Ok(slot), Err(Error::VaultCorrupt | Error::Io))
@@ -105,7 +108,8 @@ impl CounterLog {
     /// Counters that may be used from here on: their bound is on disk.
     ///
     /// # Errors
-    /// `Forked`, `CounterExhausted`, those of [`Error::of_file`]: nothing is given, and the next call tries again.
+    /// `Forked`, `CounterExhausted`, those of [`Error::of_file`]: nothing is given, and the next
+    /// call tries again.
     pub(crate) fn raise(&mut self) -> Result<Range<u64>> {
         self.fork_guard.check()?;
         if self.in_doubt {
@@ -123,12 +127,14 @@ impl CounterLog {
             sequence: self.newest.sequence.checked_add(1).ok_or(Error::CounterExhausted)?,
             bound: self.newest.bound.checked_add(STEP).ok_or(Error::CounterExhausted)?,
         };
-        // The whole page: for a part of it, the system would have to read the rest, which may be what it cannot.
+        // The whole page: for a part of it, the system would have to read the rest, which may be
+        // what it cannot.
         let mut page = [0; PAGE];
         page[..SLOT_LEN].copy_from_slice(&next.bytes(&self.tag));
         let write = || {
             self.file.write_all_at(&page, offset(next.sequence) as u64)?;
-            // The file's size and place do not change: its data is all there is to bring to the disk.
+            // The file's size and place do not change: its data is all there is to bring to the
+            // disk.
             self.file.sync_data()
         };
         writing(write).map_err(|e| Error::of_file(&e))?;
@@ -140,7 +146,8 @@ impl CounterLog {
 impl Drop for CounterLog {
     fn drop(&mut self) {
         if self.fork_guard.check().is_ok() {
-            // A forked child may still hold the descriptor, and with it the lock. Failing that, the close unlocks.
+            // A forked child may still hold the descriptor, and with it the lock. Failing that, the
+            // close unlocks.
             let _ = self.file.unlock();
         }
     }

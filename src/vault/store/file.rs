@@ -72,7 +72,8 @@ pub fn secret_exposure(file: &Metadata) -> Option<Exposure> {
     (file.is_file() && mode & 0o027 != 0).then_some(Exposure::Mode(mode))
 }
 
-/// Makes the file, locked; file and folder are on disk when this returns. What cannot be made whole is removed.
+/// Makes the file, locked; file and folder are on disk when this returns. What cannot be made whole
+/// is removed.
 pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(MODE);
@@ -103,15 +104,16 @@ pub(super) fn fill(file: &File, contents: &[u8]) -> Result<()> {
     fill().map_err(|e| Error::of_file(&e))
 }
 
-/// Gives a file another name in its folder; the folder is on disk when this returns. A file of that name gives way.
+/// Gives a file another name in its folder; the folder is on disk when this returns. A file of that
+/// name gives way.
 #[cfg(feature = "pkcs11")]
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).and_then(|()| sync_entry(to)).map_err(|e| Error::of_file(&e))
 }
 
-/// Puts a file of these bytes in the place of the one at `path`, whose lock the caller holds. It is on disk when this
-/// returns; before that, and after an error, the old one is at `path`, or, if the folder could not be brought to the disk,
-/// one of the two after a crash.
+/// Puts a file of these bytes in the place of the one at `path`, whose lock the caller holds. It is
+/// on disk when this returns; before that, and after an error, the old one is at `path`, or, if the
+/// folder could not be brought to the disk, one of the two after a crash.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

@@ -116,7 +116,8 @@ impl Header {
         Ok(Header(header))
     }
 
-    /// `VaultCorrupt` unless all of it is as [`Header::build`] makes it; `VaultVersion` if it is of a later version.
+    /// `VaultCorrupt` unless all of it is as [`Header::build`] makes it; `VaultVersion` if it is of
+    /// a later version.
     pub(super) fn parse(header: Secret<HEADER_LEN>) -> Result<Header> {
         let bytes = header.bytes();
         if !bytes.starts_with(MAGIC) {
@@ -167,8 +168,9 @@ impl Header {
     /// The keys of a vault in a file.
     ///
     /// # Errors
-    /// `WrongPassphrase` if it does not open, is missing, or is given for a plain vault; `VaultCorrupt` if the keys
-    /// are not those of the public key, or for the state of a token; `OutOfMemory`.
+    /// `WrongPassphrase` if it does not open, is missing, or is given for a plain vault;
+    /// `VaultCorrupt` if the keys are not those of the public key, or for the state of a token;
+    /// `OutOfMemory`.
     pub(crate) fn keys(&self, passphrase: Option<&[u8]>) -> Result<(SecretKey, NonceKey)> {
         let mut keys = Secret::<KEYS_LEN>::zeroed()?;
         match (self.kind(), passphrase) {
@@ -190,7 +192,8 @@ impl Header {
         Ok((secret, NonceKey::from_bytes(nonce_key.first_chunk().ok_or(Error::Internal)?)?))
     }
 
-    /// The nonce block key in the state of the token that holds `public`; `VaultCorrupt` for anything else.
+    /// The nonce block key in the state of the token that holds `public`; `VaultCorrupt` for
+    /// anything else.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn token_nonce_key(&self, public: &PublicKey) -> Result<NonceKey> {
         if self.kind() != Some(Kind::Token) || self.public_key() != *public {

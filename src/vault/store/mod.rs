@@ -30,18 +30,20 @@ const PAGE: usize = 4096;
 /// Bytes in the file.
 const FILE_LEN: usize = 3 * PAGE;
 
-/// Makes the file with this header and a counter that has not been used; it is on disk, and locked, when this returns.
+/// Makes the file with this header and a counter that has not been used; it is on disk, and locked,
+/// when this returns.
 ///
 /// # Errors
-/// `AlreadyExists` if there is anything at `path`, which stays as it is; those of [`Error::of_file`].
+/// `AlreadyExists` if there is anything at `path`, which stays as it is; those of
+/// [`Error::of_file`].
 pub(crate) fn create(path: &Path, header: &Header) -> Result<CounterLog> {
     let file = file::create(path, contents(header)?.bytes())?;
     // Nothing after this may fail: the file is there now.
     Ok(CounterLog::new(file, header))
 }
 
-/// Replaces the file by one with the header that `renewed` makes of the old one, and a counter that has not been used. The
-/// slots of the old one may be damaged. Gives the public key.
+/// Replaces the file by one with the header that `renewed` makes of the old one, and a counter that
+/// has not been used. The slots of the old one may be damaged. Gives the public key.
 ///
 /// # Errors
 /// Those of [`open`], [`create`] and `renewed`; the old file stays then.
@@ -54,8 +56,8 @@ pub(crate) fn replace(path: &Path, renewed: impl FnOnce(&Header) -> Result<Heade
     Ok(header.public_key())
 }
 
-/// All bytes of a file with this header and a counter that has not been used. No page is secret but the first, and the buffer
-/// is wiped.
+/// All bytes of a file with this header and a counter that has not been used. No page is secret but
+/// the first, and the buffer is wiped.
 fn contents(header: &Header) -> Result<Secret<FILE_LEN>> {
     let mut contents = Secret::<FILE_LEN>::zeroed()?;
     let bytes = contents.bytes_mut();
@@ -64,7 +66,8 @@ fn contents(header: &Header) -> Result<Secret<FILE_LEN>> {
     Ok(contents)
 }
 
-/// A file that is there, locked and of its full length, before what it is to hold; removed when dropped unfilled.
+/// A file that is there, locked and of its full length, before what it is to hold; removed when
+/// dropped unfilled.
 #[cfg(feature = "pkcs11")]
 pub(crate) struct Reserved {
     path: PathBuf,
@@ -84,7 +87,8 @@ impl Reserved {
         &self.path
     }
 
-    /// Makes it a file with this header, as [`create`] does, and gives it a new name if one is given, which nothing else has.
+    /// Makes it a file with this header, as [`create`] does, and gives it a new name if one is
+    /// given, which nothing else has.
     ///
     /// # Errors
     /// Those of [`Error::of_file`].
@@ -112,7 +116,8 @@ impl Drop for Reserved {
 /// Opens and locks the file.
 ///
 /// # Errors
-/// `FileNotFound`, `VaultPermissions`, `VaultInUse`, `VaultCorrupt`, `VaultVersion`; those of [`Error::of_file`].
+/// `FileNotFound`, `VaultPermissions`, `VaultInUse`, `VaultCorrupt`, `VaultVersion`; those of
+/// [`Error::of_file`].
 pub(crate) fn open(path: &Path) -> Result<(Header, CounterLog)> {
     let file = file::open(path)?;
     let header = read_header(&file)?;

@@ -1,4 +1,5 @@
-%%% Says a word to itself through a tunnel: `erl -pa _build/default/lib/*/ebin -noinput -s echo main'.
+%%% Says a word to itself through a tunnel: `erl -pa _build/default/lib/*/ebin -noinput -s echo
+%%% main'.
 -module(echo).
 
 -export([main/0]).
