@@ -1507,7 +1507,7 @@ typedef struct {
     const curve_tun_registry *registry;
     // The servers that are known; may be NULL.
     const curve_tun_known_servers *known_servers;
-    // What becomes of a server that `known_servers` does not have: one of `CURVE_TUN_FIRST_USE_…`.
+    // What becomes of a server that `known_servers` lacks: one of `CURVE_TUN_FIRST_USE_…`.
     uint32_t first_use;
     // 0; has no meaning yet.
     uint32_t reserved;

@@ -122,7 +122,7 @@ pub struct curve_tun_trust {
     pub registry: *const curve_tun_registry,
     /// The servers that are known; may be NULL.
     pub known_servers: *const curve_tun_known_servers,
-    /// What becomes of a server that `known_servers` does not have: one of `CURVE_TUN_FIRST_USE_…`.
+    /// What becomes of a server that `known_servers` lacks: one of `CURVE_TUN_FIRST_USE_…`.
     pub first_use: u32,
     /// 0; has no meaning yet.
     pub reserved: u32,
