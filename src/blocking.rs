@@ -1,12 +1,12 @@
-//! Threads that ask vaults and registries which take their time: a pool for each of these, no
-//! larger than what it works on at once, so that one that hangs keeps few threads and holds up
-//! nobody else.
+//! The threads on which vaults and registries that block are called: one pool for each provider,
+//! with at most as many threads as it works on calls at once. One that hangs keeps few threads and
+//! holds up nobody else.
 //!
-//! The sources for which there are tasks take turns, one task each, so that those of one address do
-//! not stand before everybody's. A task whose handshake has ended is not put any more; a call that
-//! has begun cannot be ended, and counts against its source: with half of the pool in calls that
-//! nobody waits for, a source has no turn. So what waits is no more than the handshakes in flight,
-//! and whoever has his handshakes end early keeps no more than half of the pool from others.
+//! Sources take turns, one task each, so that one address cannot queue up before all others. A task
+//! whose handshake has ended is dropped while it waits. A call that has begun cannot be cancelled;
+//! it counts against its source, which gets no turn while half of the pool is in calls that it has
+//! abandoned. So no more tasks wait than handshakes are in flight, and a source that ends its
+//! handshakes early keeps at most half of the pool from others.
 
 use crate::connection::Source;
 use crate::contain::contain;
@@ -19,31 +19,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Whom a task is for. Those of this process's own clients, which trust each other, are all for
-/// `None`.
+/// The source that a task is for; `None` for all clients of this process, which trust each other.
 type For = Option<Source>;
 
-/// What there is to do for one source.
+/// The tasks of one source.
 #[derive(Default)]
 struct SourceQueue {
-    /// When it has its turn, among those of the pool; `None` while nothing waits.
+    /// Its position among the pool's sources; `None` while no task waits.
     turn: Option<u64>,
-    /// Tasks that wait, in the order in which they came.
+    /// By their numbers, the oldest first.
     waiting: BTreeMap<u64, Task>,
     /// Calls that nobody waits for any more.
     abandoned: usize,
 }
 
-/// Those who have something to do for one vault or registry.
+/// The threads and tasks of one provider.
 #[derive(Default)]
 struct Pool {
     threads: usize,
     at_once: usize,
     next_turn: u64,
     queues: BTreeMap<For, SourceQueue>,
-    /// Every queue in which a task waits, by its turn.
+    /// Every source with a task that waits, by its position.
     turns: BTreeMap<u64, For>,
-    /// Calls that have begun, and whom they are for; those in `abandoned` are no longer here.
+    /// The sources of calls that have begun and are awaited, by the numbers of their tasks.
     calls: BTreeMap<u64, For>,
 }
 
@@ -56,7 +55,7 @@ impl Pool {
         }
     }
 
-    /// Has a source in whose queue a task waits stand behind all others that are there.
+    /// Moves a source that has a task behind all others.
     fn move_to_end(&mut self, source: For) {
         if let Some(queue) = self.queues.get_mut(&source).filter(|queue| !queue.waiting.is_empty()) {
             if let Some(before) = queue.turn.replace(self.next_turn) {
@@ -67,7 +66,7 @@ impl Pool {
         }
     }
 
-    /// Whose turn it is.
+    /// Returns the source whose turn it is.
     fn next(&self) -> Option<For> {
         let most = (self.at_once / 2).max(1);
         let may = |source: &For| {
@@ -76,13 +75,13 @@ impl Pool {
         self.turns.values().copied().find(may)
     }
 
-    /// Whether another thread would find something to do, and there may be one.
+    /// Returns whether another thread is allowed, and would find a task.
     fn lacks_thread(&self) -> bool {
         self.threads < self.at_once && self.next().is_some()
     }
 
-    /// Takes the next task: its call begins. Its source goes to the end of those that take turns,
-    /// and again when the call has ended: whoever came meanwhile stands before its next task.
+    /// Takes the next task, whose call begins. Its source moves to the end, and does so again when
+    /// the call ends: who came meanwhile is served before its next task.
     fn begin(&mut self) -> Option<(u64, For, Task)> {
         let source = self.next()?;
         let number = *self.queues.get(&source)?.waiting.first_key_value()?.0;
@@ -92,7 +91,7 @@ impl Pool {
         Some((number, source, task))
     }
 
-    /// Takes a task out of a queue.
+    /// Removes a task that waits.
     fn remove(&mut self, source: For, number: u64) -> Option<Task> {
         let queue = self.queues.get_mut(&source)?;
         let task = queue.waiting.remove(&number)?;
@@ -105,6 +104,7 @@ impl Pool {
         Some(task)
     }
 
+    /// Counts a call as over.
     fn end(&mut self, number: u64, source: For) {
         let awaited = self.calls.remove(&number).is_some();
         if let Some(queue) = self.queues.get_mut(&source).filter(|_| !awaited) {
@@ -114,7 +114,7 @@ impl Pool {
         self.forget_idle(source);
     }
 
-    /// Nobody waits any more: gives the task back if it has not been put.
+    /// Counts a call as abandoned, or removes its task and returns it if the call has not begun.
     fn abandon(&mut self, number: u64, source: For) -> Option<Task> {
         if self.calls.remove(&number).is_some() {
             self.queues.entry(source).or_default().abandoned += 1;
@@ -129,73 +129,72 @@ impl Pool {
     }
 }
 
-/// Pools by the address of whom they ask, which the tasks hold: as long as there is one, nobody
-/// else has it.
+/// Pools by the addresses of their providers. Tasks hold their provider, so that no other has its
+/// address while a pool exists.
 type Pools = BTreeMap<usize, Pool>;
 
-/// Each fork within another has the next of these: in its parent's, a thread that is not there may
-/// hold the lock.
+/// A child of `fork` uses the next of these: its parent's lock may be held by a thread that the
+/// child does not have.
 static POOLS: [Mutex<Pools>; 8] = [const { Mutex::new(Pools::new()) }; 8];
 
-/// Does something with a pool, which is there as long as it has threads; and it has some while a
-/// task waits.
-fn with_pool<R>(whom: usize, act: impl FnOnce(&mut Pool) -> R) -> R {
+/// Calls `act` with a provider's pool, under the lock. A pool without threads, in which no task can
+/// wait, is removed.
+fn with_pool<R>(provider: usize, act: impl FnOnce(&mut Pool) -> R) -> R {
     let table = &POOLS[ForkGuard::here().generation() % POOLS.len()];
     let mut pools = table.lock().unwrap_or_else(PoisonError::into_inner);
-    let pool = pools.entry(whom).or_default();
+    let pool = pools.entry(provider).or_default();
     let done = act(pool);
     if pool.threads == 0 {
-        pools.remove(&whom);
+        pools.remove(&provider);
     }
     done
 }
 
-/// A task that was asked. When this is dropped it is not put any more, if it still waits for its
-/// turn.
+/// A task in a pool. Dropping this cancels it if its call has not begun.
 pub(crate) struct TaskHandle {
-    whom: usize,
+    provider: usize,
     number: u64,
     source: For,
 }
 
-/// Has a task put to a vault or a registry, which the task must hold, and which works on so many at
-/// once. `source` is the client that it is asked for; `None` asks for a client of our own.
+/// Queues a task for `provider`, which the task must hold, and which works on `at_once` calls at
+/// once. `source` is that of the client; `None` for a client of this process.
 ///
 /// # Errors
-/// `TooManyThreads` if there cannot be a thread, and there is none that will come to it.
+/// `TooManyThreads` if no thread can be started, and none is there that will take the task.
 pub(crate) fn spawn<W: ?Sized>(
-    whom: &Arc<W>,
+    provider: &Arc<W>,
     at_once: usize,
     source: Option<Source>,
     task: impl FnOnce() + Send + 'static,
 ) -> Result<TaskHandle> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let whom = Arc::as_ptr(whom).addr();
+    let provider = Arc::as_ptr(provider).addr();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let asked = TaskHandle { whom, number, source };
-    let started = with_pool(whom, |pool| {
+    let handle = TaskHandle { provider, number, source };
+    let started = with_pool(provider, |pool| {
         pool.at_once = at_once.max(1);
         pool.push(source, number, Box::new(task));
-        let started = if pool.lacks_thread() { start_thread(pool, whom) } else { Ok(()) };
-        // The threads that there are take it in its turn.
+        let started = if pool.lacks_thread() { start_thread(pool, provider) } else { Ok(()) };
+        // Threads that exist take it in its turn.
         if pool.threads > 0 { Ok(()) } else { started.map_err(|error| (error, pool.abandon(number, source))) }
     });
-    // What was not asked goes here, where the lock is not held.
-    started.map(|()| asked).map_err(|(error, _)| error)
+    // A task that was refused is dropped here, outside of the lock.
+    started.map(|()| handle).map_err(|(error, _)| error)
 }
 
-/// Another thread, which waits for the lock, and then finds its task.
-fn start_thread(pool: &mut Pool, whom: usize) -> Result<()> {
-    thread::spawn("curve_tun-blocking", move || work(whom))?;
+/// Starts another thread, which waits for the lock that the caller holds.
+fn start_thread(pool: &mut Pool, provider: usize) -> Result<()> {
+    thread::spawn("curve_tun-blocking", move || work(provider))?;
     pool.threads += 1;
     Ok(())
 }
 
-/// Puts the tasks that wait, in their turns, until there are none.
-fn work(whom: usize) {
+/// Runs tasks until none waits.
+fn work(provider: usize) {
     let mut done = None;
     loop {
-        let begun = with_pool(whom, |pool| {
+        let begun = with_pool(provider, |pool| {
             if let Some((number, source)) = done.take() {
                 pool.end(number, source);
             }
@@ -203,13 +202,13 @@ fn work(whom: usize) {
             if begun.is_none() {
                 pool.threads -= 1;
             } else if pool.lacks_thread() {
-                // If there cannot be one, those that there are do it.
-                let _ = start_thread(pool, whom);
+                // If that fails, the existing threads do the work.
+                let _ = start_thread(pool, provider);
             }
             begun
         });
         let Some((number, source, task)) = begun else { return };
-        // A panic is the end of that task alone, and has been reported.
+        // A panic ends that task alone, and has been reported.
         let _ = contain(task);
         done = Some((number, source));
     }
@@ -217,10 +216,10 @@ fn work(whom: usize) {
 
 impl Drop for TaskHandle {
     fn drop(&mut self) {
-        let taken_back = with_pool(self.whom, |pool| pool.abandon(self.number, self.source));
-        // What frees a vault with its last task is the host's, and not to be called with the lock
-        // held.
-        drop(taken_back);
+        let cancelled = with_pool(self.provider, |pool| pool.abandon(self.number, self.source));
+        // It may hold the last reference to a vault, and freeing that calls the program's code:
+        // outside of the lock.
+        drop(cancelled);
     }
 }
 
