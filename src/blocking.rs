@@ -10,9 +10,9 @@
 
 use crate::connection::Source;
 use crate::contain::contain;
-use crate::crypto::ForkGuard;
 use crate::error::Result;
-use crate::thread;
+use crate::sys;
+use crate::sys::ForkGuard;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -185,7 +185,7 @@ pub(crate) fn spawn<W: ?Sized>(
 
 /// Starts another thread, which waits for the lock that the caller holds.
 fn start_thread(pool: &mut Pool, provider: usize) -> Result<()> {
-    thread::spawn("curve_tun-blocking", move || work(provider))?;
+    sys::spawn("curve_tun-blocking", move || work(provider))?;
     pool.threads += 1;
     Ok(())
 }

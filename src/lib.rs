@@ -22,7 +22,6 @@ mod cookie;
 mod crypto;
 mod decimal;
 mod error;
-mod folder;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "nif")]
@@ -30,9 +29,7 @@ pub mod net;
 mod nif;
 pub mod protocol;
 pub mod registry;
-mod size_limit;
-#[cfg(any(feature = "dns", feature = "net", feature = "nif"))]
-mod thread;
+mod sys;
 pub mod vault;
 
 pub use cookie::MINUTE_MS;

@@ -6,8 +6,9 @@
 
 use super::result::curve_tun_result;
 use crate::contain::contain;
-use crate::crypto::{ForkGuard, KEY_BYTES, PublicKey};
+use crate::crypto::{KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
+use crate::sys::ForkGuard;
 use std::ffi::{OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

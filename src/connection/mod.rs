@@ -24,11 +24,12 @@ pub(crate) use shares::Source;
 #[cfg(any(feature = "net", feature = "nif"))]
 pub(crate) use split::{RecvHalf, SendHalf};
 
-use crate::crypto::{ForkGuard, PublicKey};
+use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 pub use crate::protocol::channel::Role;
 use crate::protocol::channel::{Opener, Sealer};
 use crate::protocol::client::AwaitCookie;
+use crate::sys::ForkGuard;
 use crate::vault::Vault;
 use handshake::{Accepting, Asked, Initiating, Ready};
 use recv_buffer::RecvBuffer;

@@ -6,11 +6,11 @@ use super::send_buffer::SendBuffer;
 #[cfg(feature = "nif")]
 use super::send_buffer::seal_frame;
 use super::{Connection, State};
-use crate::crypto::ForkGuard;
 use crate::error::{Error, Result};
 use crate::protocol::channel::{Opener, Sealer};
 #[cfg(feature = "nif")]
 use crate::protocol::{LENGTH_BYTES, MESSAGE_OVERHEAD, frame_length};
+use crate::sys::ForkGuard;
 #[cfg(feature = "nif")]
 use std::ops::DerefMut;
 

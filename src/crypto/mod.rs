@@ -6,7 +6,6 @@
 //! dropped and is neither `Clone` nor `Debug`.
 
 mod boxes;
-mod fork;
 mod key_slots;
 mod keys;
 mod memory;
@@ -17,7 +16,6 @@ mod passphrase;
 pub mod test_util;
 
 pub(crate) use boxes::{MinuteKey, SharedKey, fingerprint};
-pub(crate) use fork::ForkGuard;
 pub(crate) use key_slots::KeySlots;
 pub(crate) use keys::EphemeralSecret;
 pub use keys::{KEY_TEXT_LEN, PublicKey, SecretKey};
@@ -53,7 +51,7 @@ pub(crate) fn init() -> Result<()> {
     static READY: OnceCell<()> = OnceCell::new();
     READY
         .get_or_try_init(|| {
-            fork::watch()?;
+            crate::sys::watch_forks()?;
             // SAFETY: sodium_init takes nothing and may be called from any thread, any number of
             // times.
             if unsafe { sodium::sodium_init() } < 0 { Err(Error::CryptoUnavailable) } else { Ok(()) }

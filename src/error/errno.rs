@@ -21,8 +21,7 @@ impl Error {
         }
     }
 
-    /// Returns what a failed call on a socket of TCP means.
-    #[cfg(feature = "net")]
+    /// Returns what a failed call on a socket means.
     pub(crate) fn of_socket(error: &io::Error) -> Error {
         match Error::of_call(error) {
             // There is no file, and no argument that the program has given.

@@ -1,8 +1,8 @@
 //! Names to addresses, and addresses to an open TCP connection.
 
-use super::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::thread::spawn;
+use crate::sys::Deadline;
+use crate::sys::spawn;
 use nix::poll::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};

@@ -1,8 +1,8 @@
 //! Handshakes that were evicted, and whose sockets the program holds: their descriptors are the
 //! program's to close.
 
-use super::deadline::Deadline;
 use crate::error::Result;
+use crate::sys::Deadline;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

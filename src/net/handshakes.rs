@@ -1,7 +1,6 @@
 //! Many handshakes at once, driven by whichever thread is in
 //! [`Listener::accept`](super::Listener::accept).
 
-use super::deadline::Deadline;
 use super::evicted::Evicted;
 use super::providers::Pending;
 use super::shake::{Step, ask, step, take_answer};
@@ -9,6 +8,7 @@ use super::socket::providers;
 use super::{Socket, TimedServer, io};
 use crate::connection::{Answer, Connection, Reports};
 use crate::error::{Error, Result};
+use crate::sys::Deadline;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Type};

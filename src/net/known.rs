@@ -1,6 +1,5 @@
 //! Connecting to servers whose keys are given, known by name, or remembered.
 
-use super::deadline::Deadline;
 use super::{Socket, Timeout};
 use crate::connection::Options;
 use crate::crypto::PublicKey;
@@ -8,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::registry::{
     FirstUse, KnownServers, Refusal, ServerKeys, ServerName, ServerTrust, TrustAnswer, TrustStep,
 };
+use crate::sys::Deadline;
 use crate::vault::Vault;
 use std::sync::Arc;
 

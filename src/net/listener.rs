@@ -1,11 +1,11 @@
 //! Accepting: many handshakes at once, so that no client waits for another.
 
-use super::deadline::Deadline;
 use super::handshakes::{Handshakes, LEFT_BATCH, Port};
 use super::shake::Lifeline;
 use super::{Socket, TimedServer, Timeout, dial, io};
-use crate::crypto::ForkGuard;
 use crate::error::{Error, Result};
+use crate::sys::Deadline;
+use crate::sys::ForkGuard;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;

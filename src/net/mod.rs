@@ -4,7 +4,6 @@
 //! [`Timeout`]. Interrupting signals do not cut a wait short, and none of these
 //! calls raises SIGPIPE. The protocol is not here but in [`crate::connection`].
 
-mod deadline;
 mod dial;
 mod evicted;
 mod handshakes;

@@ -1,12 +1,12 @@
 //! Questions to vaults and registries that take their time: put to them by threads of their own
 //! ([`blocking`]), or, where nobody has to wait for the answer, on the spot.
 
-use super::deadline::Deadline;
 use crate::blocking::{self, TaskHandle};
 use crate::connection::{Answer, Request, Source};
 use crate::contain::contain;
 use crate::error::Result;
 use crate::registry::Registry;
+use crate::sys::Deadline;
 use crate::vault::Vault;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! Drives one handshake over one socket, without waiting in it.
 
-use super::deadline::Deadline;
 use super::io;
 use super::providers::{Pending, Providers, Waiter};
 use crate::connection::{Answer, Connection, ConnectionState, Request};
 use crate::contain::contain;
 use crate::error::{Error, Result};
+use crate::sys::Deadline;
 use nix::poll::{PollFd, PollFlags};
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};

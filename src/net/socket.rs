@@ -1,6 +1,5 @@
 //! A tunnel over one TCP connection.
 
-use super::deadline::Deadline;
 use super::evicted::Held;
 use super::handshakes::Port;
 use super::listener::forget_if_in_use;
@@ -8,9 +7,11 @@ use super::providers::Providers;
 use super::shake::{self, Lifeline};
 use super::{TimedServer, Timeout, dial, io};
 use crate::connection::{Connection, Options, RecvHalf, Reports, SendHalf, Server};
-use crate::crypto::{ForkGuard, PublicKey};
+use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::protocol::MESSAGE_MAX;
+use crate::sys::Deadline;
+use crate::sys::ForkGuard;
 use crate::vault::Vault;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;

@@ -1,10 +1,10 @@
 //! The clock that rotates a server's minute keys, also when no traffic comes.
 
 use crate::connection::{Options, Server};
-use crate::crypto::ForkGuard;
 use crate::error::Result;
 use crate::registry::Registry;
-use crate::thread::spawn;
+use crate::sys::ForkGuard;
+use crate::sys::spawn;
 use crate::vault::Vault;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! The vault whose key is kept in a file.
 
-use super::store::{self, Exposure, Header, Kind};
+use super::store::{self, Header, Kind};
 use super::{LocalKey, LongTermNonces, vault_over_local_key};
 use crate::crypto::{Cost, NonceKey, PublicKey, SecretKey};
 use crate::error::{Error, Result};
+use crate::sys::{Exposure, exposure};
 use std::path::Path;
 
 /// A call computes, but for one in 2^20, which waits for the disk. Under Erlang that is too long
@@ -142,7 +143,7 @@ impl FileVault {
     /// # Errors
     /// `FileNotFound`, `PermissionDenied`, `Io`.
     pub fn exposure(path: &Path) -> Result<Option<Exposure>> {
-        store::exposure(path)
+        exposure(path)
     }
 
     /// The counter in a nonce of this vault, for the project's tests.

@@ -5,9 +5,10 @@ mod tests;
 
 use super::shared_keys::Remembered;
 use super::{LongTermNonce, LongTermNonces, Purpose, SharedKeyCache, check_hello};
-use crate::crypto::{ForkGuard, PublicKey, SecretKey, SharedKey, TAG_BYTES};
+use crate::crypto::{PublicKey, SecretKey, SharedKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
+use crate::sys::ForkGuard;
 
 /// What agrees keys with peers by a long-term secret.
 pub(crate) trait Agree {

@@ -19,6 +19,7 @@ mod shared_keys;
 mod store;
 
 pub use crate::crypto::Cost;
+pub use crate::sys::{Exposure, secret_exposure};
 #[cfg(target_os = "linux")]
 pub use agent::{Agent, AgentVault};
 pub use file::{FileInfo, FileVault};
@@ -37,7 +38,6 @@ pub(crate) use secret_line::first_line;
 use shared_keys::SharedKeyCache;
 #[cfg(feature = "test-util")]
 pub use store::STEP;
-pub use store::{Exposure, secret_exposure};
 
 use crate::crypto::{KEY_BYTES, NONCE_BYTES, Nonce, PublicKey, TAG_BYTES, equal, random};
 use crate::error::{Error, Result};

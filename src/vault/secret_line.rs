@@ -1,8 +1,8 @@
 //! Passphrases and PINs that are kept in a file.
 
-use super::secret_exposure;
 use crate::crypto::Secret;
 use crate::error::{Error, Result};
+use crate::sys::secret_exposure;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;

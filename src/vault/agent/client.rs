@@ -2,16 +2,16 @@
 
 use super::socket;
 use super::wire::{self, LENGTH_BYTES};
-use crate::crypto::{ForkGuard, KEY_BYTES, PublicKey, TAG_BYTES};
+use crate::crypto::{KEY_BYTES, PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
+use crate::sys::{Deadline, ForkGuard};
 use crate::vault::{Answers, LongTermNonce, Purpose, Vault};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a request may take unless its caller says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl AgentVault {
     /// Those of [`AgentVault::open`].
     pub fn open_with_timeout(path: &Path, timeout: Duration) -> Result<AgentVault> {
         crate::crypto::init()?;
-        let (public, stream) = reach(path, Deadline::after(timeout))?;
+        let (public, stream) = reach(path, Deadline::after(Some(timeout)))?;
         let lines = Mutex::new(Lines { idle: vec![stream], busy: 0 });
         let (path, fork_guard) = (path.to_owned(), ForkGuard::here());
         Ok(AgentVault { path, public, timeout, lines, freed: Condvar::new(), fork_guard })
@@ -72,7 +72,7 @@ impl AgentVault {
     fn ask(&self, request: &[&[u8]], parts: &mut [&mut [u8]]) -> Result<()> {
         self.fork_guard.check()?;
         let request = wire::frame(request)?;
-        let deadline = Deadline::after(self.timeout);
+        let deadline = Deadline::after(Some(self.timeout));
         let mut line = self.take_line(deadline)?;
         let asked = loop {
             // A request may be sent twice, if its response is lost: that uses a counter, and
@@ -158,23 +158,6 @@ fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
     }
 }
 
-/// The end of a request's time.
-#[derive(Clone, Copy)]
-struct Deadline(Option<Instant>);
-
-impl Deadline {
-    fn after(timeout: Duration) -> Deadline {
-        // A time too far away to be represented is one that never comes.
-        Deadline(Instant::now().checked_add(timeout))
-    }
-
-    /// What is left; `Timeout` if nothing is.
-    fn left(self) -> Result<Duration> {
-        let left = self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-        if left.is_zero() { Err(Error::Timeout) } else { Ok(left) }
-    }
-}
-
 /// Why a request got no response that is one.
 enum Broken {
     /// The agent said no: the connection is fine.
@@ -243,13 +226,7 @@ fn or_wait(done: Result<usize>, stream: &OwnedFd, events: PollFlags, deadline: D
     if done != Err(Error::WouldBlock) {
         return done;
     }
-    // Rounded up, so that the deadline has passed when the wait ends without an event.
-    let left = deadline.left()?.saturating_add(Duration::from_millis(1));
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    match poll(&mut [PollFd::new(stream.as_fd(), events)], timeout) {
-        Ok(_) | Err(Errno::EINTR) => Ok(0),
-        Err(errno) => Err(Error::of_call(&errno.into())),
-    }
+    if deadline.wait(&mut [PollFd::new(stream.as_fd(), events)])? { Ok(0) } else { Err(Error::Timeout) }
 }
 
 impl Vault for AgentVault {

@@ -2,8 +2,9 @@
 
 use super::socket::{self, Identity};
 use super::wire::{self, LENGTH_BYTES};
-use crate::crypto::{ForkGuard, wipe};
+use crate::crypto::wipe;
 use crate::error::{Error, Result};
+use crate::sys::ForkGuard;
 use crate::vault::Vault;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -21,9 +21,9 @@
 //! slots are new, and the next accident may come.
 
 use super::{FILE_LEN, Header, PAGE, read_exact_at};
-use crate::crypto::{ForkGuard, fingerprint};
+use crate::crypto::fingerprint;
 use crate::error::{Error, Result};
-use crate::size_limit::writing;
+use crate::sys::{ForkGuard, writing};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;

@@ -12,8 +12,7 @@ mod header;
 pub(crate) use counter_log::CounterLog;
 #[cfg(feature = "test-util")]
 pub use counter_log::STEP;
-pub use file::{Exposure, secret_exposure};
-pub(crate) use file::{exposure, peek};
+pub(crate) use file::peek;
 pub(crate) use header::{Header, Kind};
 
 use crate::crypto::{PublicKey, Secret};

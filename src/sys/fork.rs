@@ -13,8 +13,8 @@ extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Has every child of this process counted; called once, from `init`.
-pub(super) fn watch() -> Result<()> {
+/// Has every child of this process counted; called once, from `crypto::init`.
+pub(crate) fn watch_forks() -> Result<()> {
     // SAFETY: the handler is async-signal-safe (one atomic add) and lives as long as this code is
     // loaded; the C library forgets it when the code is unloaded.
     match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {

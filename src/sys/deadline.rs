@@ -1,54 +1,61 @@
 //! Deadlines, and waiting for file descriptors until them.
 
-use super::Timeout;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollTimeout, poll};
+#[cfg(feature = "net")]
 use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The end of a call's time; `None` never comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the agent's vault alone has deadlines then"))]
 impl Deadline {
-    pub(super) fn after(timeout: Timeout) -> Deadline {
+    pub(crate) fn after(timeout: Option<Duration>) -> Deadline {
         // A time too far away to be represented is one that never comes.
         Deadline(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    pub(super) fn after_ms(ms: u64) -> Deadline {
+    pub(crate) fn after_ms(ms: u64) -> Deadline {
         Deadline::after(Some(Duration::from_millis(ms)))
     }
 
     /// The earlier of two.
-    pub(super) fn min(self, other: Deadline) -> Deadline {
+    pub(crate) fn min(self, other: Deadline) -> Deadline {
         Deadline(match (self.0, other.0) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         })
     }
 
-    pub(super) fn has_passed(self) -> bool {
+    pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|end| Instant::now() >= end)
     }
 
     /// Whether less than `time` is left.
-    pub(super) fn is_before(self, time: Duration) -> bool {
+    pub(crate) fn is_before(self, time: Duration) -> bool {
         self.remaining().is_some_and(|left| left < time)
     }
 
     /// `Timeout` once it has passed.
-    pub(super) fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         if self.has_passed() { Err(Error::Timeout) } else { Ok(()) }
     }
 
+    /// What is left; `Timeout` if nothing is.
+    pub(crate) fn left(self) -> Result<Duration> {
+        let left = self.remaining().unwrap_or(Duration::MAX);
+        if left.is_zero() { Err(Error::Timeout) } else { Ok(left) }
+    }
+
     /// What is left, for the waits of the standard library.
-    pub(super) fn remaining(self) -> Option<Duration> {
+    pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.map(|end| end.saturating_duration_since(Instant::now()))
     }
 
-    pub(super) fn instant(self) -> Option<Instant> {
+    pub(crate) fn instant(self) -> Option<Instant> {
         self.0
     }
 
@@ -61,7 +68,7 @@ impl Deadline {
 
     /// Waits until one of `fds` is ready: gives whether one is. False means that the deadline has
     /// passed.
-    pub(super) fn wait(self, fds: &mut [PollFd]) -> Result<bool> {
+    pub(crate) fn wait(self, fds: &mut [PollFd]) -> Result<bool> {
         loop {
             match poll(fds, self.poll_timeout()) {
                 Ok(0) if self.has_passed() => return Ok(false),
@@ -73,7 +80,8 @@ impl Deadline {
     }
 
     /// Locks `mutex`, or `Timeout`.
-    pub(super) fn lock<T>(self, mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    #[cfg(feature = "net")]
+    pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
         match self.0 {
             None => Ok(mutex.lock()),
             Some(end) => mutex.try_lock_until(end).ok_or(Error::Timeout),
