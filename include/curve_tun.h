@@ -48,9 +48,9 @@
 // Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if
 // it has one.
 //
-// Linking. `cc program.c -lcurve_tun` for the shared library, `cc program.c libcurve_tun.a
-// -lpthread -ldl -lm` for the static one. A program with another static library that was made with
-// Rust links the object that `make object` makes instead.
+// Linking. `cc program.c -lcurve_tun` for the shared library, and for the static one
+// `cc program.c libcurve_tun.a -lpthread -ldl -lm`. A program with another static library that was
+// made with Rust links the object that `make object` makes instead.
 //
 // Secrets. This library wipes every secret that it held. The caller wipes its own copies with
 // `curve_tun_wipe`.

@@ -60,7 +60,8 @@ impl<const N: usize> Guarded<N> {
         let memory = unsafe { sodium::sodium_malloc(N) };
         let guarded = Guarded(NonNull::new(memory.cast::<[u8; N]>()).ok_or(Error::OutOfMemory)?);
         // sodium_malloc does not tell whether it could lock the pages. To lock them again does, and
-        // changes nothing. SAFETY: N bytes of ours.
+        // changes nothing.
+        // SAFETY: N bytes of ours.
         if unsafe { sodium::sodium_mlock(memory, N) } != 0 {
             REFUSED.store(true, Ordering::Relaxed);
         }
