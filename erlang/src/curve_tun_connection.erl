@@ -283,14 +283,12 @@ established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
     end.
 
 -spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(ok, Came, Ended, #data{socket = Socket, listener = Listener} = D) ->
+established(ok, Came, Ended, #data{listener = Listener} = D) ->
     accepted(D),
     ok = report(ok, D),
     ok = handshake_over(Listener),
-    %% Messages may have come with the last packet of the handshake, and the peer's end after them.
     {next_state, connected, D#data{waiting = undefined, handshake = undefined, listener = none},
-     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, info, {tcp, Socket, Came}}
-      | [{next_event, info, {tcp_closed, Socket}} || Ended]]};
+     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, internal, {early, Came, Ended}}]};
 established({error, Reason}, _Came, _Ended, D) ->
     handshake_failed(Reason, D).
 
@@ -310,12 +308,19 @@ handshake_over({Listener, Ref}) ->
 %%% connected
 
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
+%% Messages may have come with the last packet of the handshake, and the peer's end after them.
+connected(internal, {early, Bytes, Ended}, #data{nif = Nif} = D) ->
+    case opened(open(Bytes, Nif, []), D) of
+        {keep_state, NewD} when Ended -> peer_ended(NewD);
+        {keep_state, NewD, _} when Ended -> peer_ended(NewD);
+        Opened -> Opened
+    end;
 connected(info, {tcp, Socket, Bytes}, #data{socket = Socket, nif = Nif, reader = Reader} = D) ->
     opened(open(Bytes, Nif, []), D#data{reader = curve_tun_reader:came(byte_size(Bytes), Reader)});
 connected(info, {tcp_passive, Socket}, #data{socket = Socket, reader = Reader} = D) ->
     {keep_state, read_more(D#data{reader = curve_tun_reader:passive(Reader)})};
-connected(info, {tcp_closed, Socket}, #data{socket = Socket, failure = Failure} = D) ->
-    over(if Failure =:= none -> closed; true -> Failure end, D);
+connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
+    peer_ended(D);
 %% It ended without a word.
 connected(info, {'EXIT', Socket, _}, #data{socket = Socket} = D) ->
     over(closed, D);
@@ -358,6 +363,10 @@ connected({call, From}, {shutdown, How}, D) ->
     shut_down(How, From, D);
 connected(Type, Event, D) ->
     common(Type, Event, connected, D).
+
+-spec peer_ended(#data{}) -> gen_statem:event_handler_result(atom()).
+peer_ended(#data{failure = none} = D) -> over(closed, D);
+peer_ended(#data{failure = Failure} = D) -> over(Failure, D).
 
 %% Opens all that came, in portions.
 -spec open(binary(), curve_tun_nif:connection(), [[binary()]]) -> {[binary()], ok | atom()}.
