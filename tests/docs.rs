@@ -251,6 +251,29 @@ fn every_command_of_the_tool_is_one() {
     assert!(seen > 40, "{seen}");
 }
 
+/// Each step of the walks is `N. [FILE](../FILE) `function` what it does`.
+#[test]
+fn every_hop_of_the_walks_is_a_function_in_its_file() {
+    let architecture = read("docs/ARCHITECTURE.md");
+    let mut hops = 0;
+    for line in section(&architecture, "## Two walks").lines() {
+        let Some((_, hop)) = line.split_once(". [").filter(|(n, _)| n.parse::<u32>().is_ok()) else {
+            continue;
+        };
+        let (file, rest) = hop.split_once("](../").unwrap();
+        let function = rest.split('`').nth(1).unwrap();
+        let defines = |line: &str| match file.rsplit_once('.').unwrap().1 {
+            "rs" => line.contains(&format!("fn {function}(")) || line.contains(&format!("fn {function}<")),
+            "erl" => line.starts_with(&format!("{function}(")),
+            "c" => !line.starts_with([' ', '\t']) && line.contains(&format!("{function}(")),
+            other => panic!("{other}: a hop of the walks in another language"),
+        };
+        assert!(read(file).lines().any(defines), "{file} has no {function}");
+        hops += 1;
+    }
+    assert!(hops > 20, "{hops} hops were found");
+}
+
 #[test]
 fn versions_are_the_manifests() {
     let manifest = read("Cargo.toml");
