@@ -3,21 +3,27 @@
 use crate::connection::{Options, Server};
 use crate::error::Result;
 use crate::registry::Registry;
-use crate::sys::ForkGuard;
-use crate::sys::spawn;
+use crate::sys::{ForkGuard, spawn};
 use crate::vault::Vault;
-use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How soon a rotation that failed is tried again.
 const RETRY_MS: u64 = 1000;
 
+/// Those of the standard library: parking_lot's have a table of the threads that wait, and the timer
+/// of a parent always waits. In a forked child that table names threads whose memory new ones get.
 #[derive(Default)]
 struct Stop {
     stopped: Mutex<bool>,
     changed: Condvar,
+}
+
+impl Stop {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A [`Server`] whose minute keys rotate by a thread of its own; the thread ends when this is
@@ -60,7 +66,7 @@ impl Drop for TimedServer {
             // A forked child has no such thread: to wait for it would be to wait for ever.
             return std::mem::forget(thread);
         }
-        *self.stop.stopped.lock() = true;
+        *self.stop.lock() = true;
         self.stop.changed.notify_all();
         // It can only have failed by a panic, which it has reported.
         let _ = thread.join();
@@ -68,10 +74,11 @@ impl Drop for TimedServer {
 }
 
 fn rotate(server: &Server, stop: &Stop, start: Instant) {
-    let mut stopped = stop.stopped.lock();
+    let mut stopped = stop.lock();
     while !*stopped {
         let now = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next = server.tick(now).unwrap_or(now + RETRY_MS);
-        let _ = stop.changed.wait_for(&mut stopped, Duration::from_millis(next.saturating_sub(now)));
+        let left = Duration::from_millis(next.saturating_sub(now));
+        stopped = stop.changed.wait_timeout(stopped, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
