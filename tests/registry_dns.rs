@@ -27,7 +27,7 @@ fn threads_that_ask() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     // One may have ended since it was listed.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-    names.filter(|name| name.starts_with("curve_tun-erra")).count()
+    names.filter(|name| name.starts_with("curve_tun-bloc")).count()
 }
 
 #[test]
