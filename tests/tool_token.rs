@@ -182,6 +182,17 @@ fn a_refused_pin_has_an_exit_code_that_the_documented_unit_does_not_restart_on()
         assert_eq!(run(args, &hsm.pin_file()), Some(REFUSED), "{args:?}");
         token.refuse(None);
     }
+    // Named by the URI it is refused once as well: nobody is asked for another.
+    let named = format!("{uri}&pin-source={}", wrong.display());
+    let other = format!("{other}&pin-value=not-this");
+    for args in [&["public", "--pkcs11", &named][..], &["keygen", "--pkcs11", &other]] {
+        let before = token.logins();
+        let refused = Command::new(TOOL).args(args).stdin(std::process::Stdio::null()).output().unwrap();
+        assert_eq!(refused.status.code(), Some(REFUSED), "{args:?}: {refused:?}");
+        assert_eq!(token.logins(), before + 1, "{args:?}");
+        // One that is right resets the token's count.
+        assert!(Pkcs11Vault::open(&uri, Some(PIN)).is_ok());
+    }
     // As a service manager does it that knows the unit of the documents.
     let vaults = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/VAULTS.md")).unwrap();
     let units: Vec<&str> = vaults.split("```").filter(|text| text.contains("ExecStart=")).collect();

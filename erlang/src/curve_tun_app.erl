@@ -10,10 +10,12 @@ start(_Type, _Args) ->
     {ok, Modules} = application:get_key(curve_tun, modules),
     ok = code:ensure_modules_loaded([inet_db, gen_tcp, inet_tcp | Modules]),
     ok = curve_tun_log:start(),
+    ok = curve_tun_log:show(),
     curve_tun_sup:start_link().
 
 -spec stop(term()) -> ok.
 stop(_State) ->
+    ok = curve_tun_log:hide(),
     curve_tun_handles:forget_all().
 
 %% Whether the application runs, or is about to.

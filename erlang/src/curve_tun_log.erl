@@ -6,7 +6,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([reason/1, stack/1, status/3, forget_mailbox/0, closed/3, not_remembered/2]).
--export([start/0, handshake/3]).
+-export([start/0, show/0, hide/0, handshake/3]).
 
 %% What is known of a client's key: it counts once it is proven.
 -type known() :: {ok, curve_tun:public_key()} | none | {error, atom()}.
@@ -98,6 +98,19 @@ start() ->
         none -> persistent_term:put(?COUNTS, atomics:new(3, []));
         _ -> ok
     end.
+
+%% Has the default handler show what is logged here. As it comes with OTP it shows events of OTP and
+%% those that have no domain; ours have one, so that a program can choose.
+-spec show() -> ok.
+show() ->
+    %% There may be no such handler, or one that was told already.
+    _ = logger:add_handler_filter(default, curve_tun, {fun logger_filters:domain/2, {log, sub, [curve_tun]}}),
+    ok.
+
+-spec hide() -> ok.
+hide() ->
+    _ = logger:remove_handler_filter(default, curve_tun),
+    ok.
 
 %% Logs what became of a client of a server's: let in, turned away, or gone by itself. What it has
 %% not proven is not said.

@@ -13,7 +13,7 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [who_is_let_in, a_vault_that_fails_is_told_to_the_server_alone, an_unknown_peer_is_told_with_its_key,
      a_bad_packet, a_silent_client, a_client_that_leaves_is_one_line_at_debug_level, who_gives_way,
-     a_handshake_of_the_program_s_own, a_flood_is_a_few_lines].
+     a_handshake_of_the_program_s_own, a_flood_is_a_few_lines, a_node_as_it_comes_shows_them].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -166,3 +166,18 @@ said({Said, LeftOut}) ->
             said({Said + 1, LeftOut + More})
     after 0 -> {Said, LeftOut}
     end.
+
+%% OTP's own handler, as it is when nothing is configured, leaves out what has a domain that is not OTP's.
+a_node_as_it_comes_shows_them(_) ->
+    Ebin = filename:dirname(code:which(curve_tun)),
+    Program = "{ok, _} = application:ensure_all_started(curve_tun), {ok, Key} = curve_tun:public_key(), "
+              "{ok, Listener} = curve_tun:listen(0, [{ip, {127,0,0,1}}]), "
+              "{ok, {_, Port}} = curve_tun:sockname(Listener), "
+              "spawn(fun() -> curve_tun:accept(Listener) end), "
+              "{ok, Client} = curve_tun:connect({127,0,0,1}, Port, [{key, Key}]), "
+              "{error, _} = curve_tun:recv(Client), ok = curve_tun:close(Listener), "
+              "ok = logger_std_h:filesync(default), ok = application:stop(curve_tun), "
+              "[] = [own || {curve_tun, _} <- maps:get(filters, element(2, logger:get_handler_config(default)))], "
+              "ok = logger_std_h:filesync(default), halt(0).",
+    Said = os:cmd("erl -noinput -pa " ++ Ebin ++ " -eval '" ++ Program ++ "' 2>&1"),
+    ?assertMatch({match, _}, re:run(Said, "curve_tun refused 127\\.0\\.0\\.1 [A-Za-z0-9+/=]{44}: unknown_peer"), Said).

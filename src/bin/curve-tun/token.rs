@@ -19,35 +19,43 @@ mod built_in {
     /// Opens the key that the URI names.
     pub fn open(uri: &str, pin: &PassphraseArgs) -> Result<Pkcs11Vault, Failure> {
         let explain = |failure| explain("open the key in the token", failure, "");
-        with_pin(pin, |pin| Pkcs11Vault::open_explained(uri, pin), explain)
+        with_pin(uri, pin, |pin| Pkcs11Vault::open_explained(uri, pin), explain)
     }
 
     /// Makes a key and opens it.
     pub fn generate(uri: &str, pin: &PassphraseArgs) -> Result<Pkcs11Vault, Failure> {
         let explain = |failure| explain("make a key in the token", failure, " No key was made.");
-        with_pin(pin, |pin| Pkcs11Vault::generate_explained(uri, pin), explain)
+        with_pin(uri, pin, |pin| Pkcs11Vault::generate_explained(uri, pin), explain)
     }
 
     /// Has the token tell the public key.
     pub fn inspect(uri: &str, pin: &PassphraseArgs) -> Result<PublicKey, Failure> {
         let explain = |failure| explain("use the key in the token", failure, "");
-        with_pin(pin, |pin| Pkcs11Vault::inspect_explained(uri, pin), explain)
+        with_pin(uri, pin, |pin| Pkcs11Vault::inspect_explained(uri, pin), explain)
     }
 
-    /// The PIN is asked for only if the URI has none and the token wants one.
+    /// The PIN is asked for only if neither the URI nor an option has one and the token wants one: to
+    /// have one refused twice brings a token closer to its lock.
     fn with_pin<T>(
+        uri: &str,
         given: &PassphraseArgs,
         open: impl Fn(Option<&[u8]>) -> Result<T, Pkcs11Failure>,
         explain: impl FnOnce(Pkcs11Failure) -> Failure,
     ) -> Result<T, Failure> {
         let pin = if given.given() { Some(given.read()?) } else { None };
         let opened = match open(pin.as_deref().map(Vec::as_slice)) {
-            Err(failure) if failure.error == Error::WrongPassphrase && pin.is_none() => {
+            Err(failure) if failure.error == Error::WrongPassphrase && pin.is_none() && !has_pin(uri) => {
                 open(Some(&ask("PIN: ")?))
             }
             opened => opened,
         };
         opened.map_err(explain)
+    }
+
+    /// Whether a URI has a PIN, or names the file of one (RFC 7512, 2.4).
+    fn has_pin(uri: &str) -> bool {
+        let query = uri.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|part| part.starts_with("pin-source=") || part.starts_with("pin-value="))
     }
 
     /// Why, and what to do about it; then `otherwise`, unless a key was left. The URI, which may
