@@ -574,8 +574,12 @@ in_mode(false, D) ->
     D;
 in_mode(Active, #data{receivers = Rx0} = D) ->
     case curve_tun_receivers:set_active(Active, Rx0) of
-        {error, einval} -> D;
-        {_, Rx} -> D#data{receivers = curve_tun_receivers:deliver([], controller(D), Rx)}
+        {error, einval} ->
+            D;
+        {Outcome, Rx} ->
+            {Pid, Self} = controller(D),
+            _ = [Pid ! {curve_tun_passive, Self} || Outcome =:= passive],
+            D#data{receivers = curve_tun_receivers:deliver([], {Pid, Self}, Rx)}
     end.
 
 -spec set_controller(pid(), #data{}) -> #data{}.

@@ -24,7 +24,8 @@
 
 -spec new(curve_tun:active()) -> receivers().
 new(Active) ->
-    #receivers{active = if is_integer(Active), Active =< 0 -> false; true -> Active end}.
+    %% A count that is used up before it begins is told as such with the first delivery.
+    #receivers{active = if is_integer(Active) -> max(0, Active); true -> Active end}.
 
 -spec active(receivers()) -> curve_tun:active().
 active(#receivers{active = Active}) -> Active.
@@ -71,6 +72,9 @@ deliver(Arrived, Controller, Rx) ->
 -spec feed(controller(), receivers()) -> receivers().
 feed(_Controller, #receivers{active = false} = Rx) ->
     Rx;
+feed({Pid, Socket}, #receivers{active = 0} = Rx) ->
+    Pid ! {curve_tun_passive, Socket},
+    Rx#receivers{active = false};
 feed({Pid, Socket} = Controller, #receivers{messages = Queue, bytes = Bytes, active = Active} = Rx) ->
     case queue:out(Queue) of
         {empty, _} ->

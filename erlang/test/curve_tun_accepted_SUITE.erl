@@ -3,7 +3,7 @@
 -module(curve_tun_accepted_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
--import(curve_tun_test, [listen/1, connect/1, message/1, no_message/0, until/1]).
+-import(curve_tun_test, [listen/1, connect/1, connect/2, message/1, no_message/0, until/1]).
 
 -compile([export_all, nowarn_export_all]).
 
@@ -13,7 +13,7 @@ all() ->
     [they_reach_who_accepts, they_reach_who_does_the_handshake, once_gives_one_at_a_time, a_count_gives_so_many,
      one_that_timed_out_leaves_them_to_the_next, one_that_died_leaves_them_to_the_next,
      one_that_has_not_come_back_gets_none, they_go_on_with_the_connection, they_go_on_when_the_connection_is_over,
-     a_passive_one_that_is_over_is_handed_over].
+     a_passive_one_that_is_over_is_handed_over, a_count_that_is_used_up_is_told].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -185,3 +185,24 @@ a_passive_one_that_is_over_is_handed_over(_) ->
     Second ! go,
     receive had_all -> ok end,
     no_message().
+
+%% As with gen_tcp: whoever asks for none, or for less, is passive at once and told so, on each side.
+a_count_that_is_used_up_is_told(_) ->
+    [begin
+         {Listener, Port} = listen([{active, Count}]),
+         Test = self(),
+         spawn_link(fun() ->
+                        {ok, Client} = connect(Port, [{active, Count}]),
+                        receive {curve_tun_passive, Client} -> ok end,
+                        ok = curve_tun:send(Client, <<"message">>),
+                        Test ! {done, curve_tun:recv(Client)}
+                    end),
+         {ok, Server} = curve_tun:accept(Listener),
+         receive {curve_tun_passive, Server} -> ok end,
+         ?assertEqual({ok, [{active, false}]}, curve_tun:getopts(Server, [active])),
+         ?assertEqual(<<"message">>, curve_tun:recv(Server)),
+         ok = curve_tun:close(Server),
+         receive {done, {error, closed}} -> ok end,
+         receive {curve_tun_passive, _} = Again -> ct:fail(Again) after 0 -> ok end,
+         ok = curve_tun:close(Listener)
+     end || Count <- [0, -5]].
