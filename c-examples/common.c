@@ -17,8 +17,12 @@ void fail(const char *what, const char *why)
 
 void check(const char *what, curve_tun_result result)
 {
-    if (result != CURVE_TUN_OK)
-        fail(what, curve_tun_result_message(result));
+    if (result == CURVE_TUN_OK)
+        return;
+    fprintf(stderr, "%s: %s\n", what, curve_tun_result_message(result));
+    /* Another try with the same passphrase or PIN is as wrong, and locks a token. */
+    exit(result == CURVE_TUN_ERR_WRONG_PASSPHRASE || result == CURVE_TUN_ERR_PIN_LOCKED ? PASSPHRASE_REFUSED
+                                                                                        : EXIT_FAILURE);
 }
 
 curve_tun_options default_options(void)

@@ -8,7 +8,11 @@
 /* Prints "what: why" and exits with 1. */
 void fail(const char *what, const char *why);
 
-/* Fails unless the result is CURVE_TUN_OK. */
+/* The exit status for a passphrase or a PIN that is wrong or locked: a service manager is not to
+ * start the program again. */
+#define PASSPHRASE_REFUSED 4
+
+/* Fails unless the result is CURVE_TUN_OK; with PASSPHRASE_REFUSED if it says so. */
 void check(const char *what, curve_tun_result result);
 
 /* The default options. */

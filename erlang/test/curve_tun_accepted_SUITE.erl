@@ -186,7 +186,8 @@ a_passive_one_that_is_over_is_handed_over(_) ->
     receive had_all -> ok end,
     no_message().
 
-%% As with gen_tcp: whoever asks for none, or for less, is passive at once and told so, on each side.
+%% As with gen_tcp: whoever asks for none, or for less, is passive at once and told so, on each
+%% side.
 a_count_that_is_used_up_is_told(_) ->
     [begin
          {Listener, Port} = listen([{active, Count}]),

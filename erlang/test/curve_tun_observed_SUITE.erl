@@ -167,7 +167,8 @@ said({Said, LeftOut}) ->
     after 0 -> {Said, LeftOut}
     end.
 
-%% OTP's own handler, as it is when nothing is configured, leaves out what has a domain that is not OTP's.
+%% OTP's own handler, as it is when nothing is configured, leaves out what has a domain that is not
+%% OTP's.
 a_node_as_it_comes_shows_them(_) ->
     Ebin = filename:dirname(code:which(curve_tun)),
     Program = "{ok, _} = application:ensure_all_started(curve_tun), {ok, Key} = curve_tun:public_key(), "

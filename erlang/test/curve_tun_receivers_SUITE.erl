@@ -122,7 +122,8 @@ many_frames_in_one_read(_) ->
     stop_pair(Pair).
 
 one_byte_at_a_time(_) ->
-    %% Some 700 bytes, each with a pause: on a busy machine that takes longer than a handshake usually may.
+    %% Some 700 bytes, each with a pause: on a busy machine that takes longer than a handshake
+    %% usually may.
     {Listener, Port} = curve_tun_test:listen([{handshake_timeout, 120000}]),
     Tcp = curve_tun_test:raw_connect(Port),
     Slowly = fun(Bytes) -> [begin ok = gen_tcp:send(Tcp, <<B>>), timer:sleep(1) end || <<B>> <= Bytes] end,

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 /// How soon a rotation that failed is tried again.
 const RETRY_MS: u64 = 1000;
 
-/// Those of the standard library: parking_lot's have a table of the threads that wait, and the timer
-/// of a parent always waits. In a forked child that table names threads whose memory new ones get.
+/// Those of the standard library: parking_lot's have a table of the threads that wait, and the
+/// timer of a parent always waits. In a forked child that table names threads whose memory new ones
+/// get.
 #[derive(Default)]
 struct Stop {
     stopped: Mutex<bool>,

@@ -34,8 +34,8 @@ mod built_in {
         with_pin(uri, pin, |pin| Pkcs11Vault::inspect_explained(uri, pin), explain)
     }
 
-    /// The PIN is asked for only if neither the URI nor an option has one and the token wants one: to
-    /// have one refused twice brings a token closer to its lock.
+    /// The PIN is asked for only if neither the URI nor an option has one and the token wants one:
+    /// to have one refused twice brings a token closer to its lock.
     fn with_pin<T>(
         uri: &str,
         given: &PassphraseArgs,
