@@ -123,9 +123,10 @@ fn a_flood_of_hellos(flood: Flood) {
         }
         most = most.max(server.descriptors());
     }
-    // Each call that is held has a descriptor, and so has each report that is on its way.
+    // Each call that is held has a descriptor, and so has each report that is on its way. On a busy
+    // machine a batch is accepted while those that the one before has evicted are being closed.
     let calls = THREADS + 1;
-    assert!(most <= before + PER_SOURCE + BATCH + calls, "{most} descriptors, {before} before");
+    assert!(most <= before + PER_SOURCE + 2 * BATCH + calls, "{most} descriptors, {before} before");
     wait_until("descriptors of the flood are kept", || server.descriptors() <= before + kept.len() + calls);
     assert!(turnstile.begun().len() <= THREADS);
 
