@@ -77,8 +77,9 @@ static curve_tun_server *slow_server(struct world *w, struct slow *slow)
     memcpy(callbacks.public_key, w->server_key, sizeof callbacks.public_key);
     callbacks.box_seal = slow_seal;
     callbacks.box_open = slow_open;
-    slow->key = w->server_vault;
+    pthread_mutex_lock(&slow->mutex);
     slow->in_flight = slow->most = 0;
+    pthread_mutex_unlock(&slow->mutex);
     OK(curve_tun_vault_custom(&callbacks, slow, &vault));
     OK(curve_tun_server_new(vault, w->registry, &w->options, &server));
     curve_tun_vault_free(vault);
@@ -208,6 +209,8 @@ int main(void)
 
     w.options.handshake_timeout_ms = PATIENCE_MS;
     w.options.handshakes_max = CLIENTS;
+    /* Threads of the library read it that no lock of this program orders: it is written before them. */
+    slow.key = w.server_vault;
     CHECK(pthread_mutex_init(&slow.mutex, NULL) == 0 && pthread_cond_init(&slow.changed, NULL) == 0);
     blocking_sockets(&w, &slow);
     driven_by_the_program(&w, &slow);
