@@ -22,8 +22,16 @@ pub(super) struct Evicted {
 #[derive(Default)]
 struct State {
     held: usize,
-    /// The program has kept one for longer than its grace; nobody waits until all are dropped.
-    overdue: bool,
+    /// The end of the grace, which begins when there is one to be dropped, however often somebody
+    /// waits. After it nobody waits until all are dropped.
+    grace: Option<Deadline>,
+}
+
+impl State {
+    /// Until when they are waited for; `None` if they are not.
+    fn awaited(&self) -> Option<Deadline> {
+        self.grace.filter(|grace| self.held > 0 && !grace.has_passed())
+    }
 }
 
 impl Evicted {
@@ -31,11 +39,9 @@ impl Evicted {
     /// than handshakes; but no longer than [`GRACE`], since a program may keep what it likes.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.state.lock();
-        let grace = Deadline::after(Some(GRACE)).min(deadline);
-        while let (1.., false, Some(end)) = (state.held, state.overdue, grace.instant()) {
-            if self.dropped.wait_until(&mut state, end).timed_out() {
+        while let Some(end) = state.awaited().and_then(|grace| grace.min(deadline).instant()) {
+            if self.dropped.wait_until(&mut state, end).timed_out() && state.awaited().is_some() {
                 deadline.check()?;
-                state.overdue = state.held > 0;
             }
         }
         Ok(())
@@ -55,7 +61,11 @@ impl Held {
 
     pub(super) fn evict(&self) {
         if !self.evicted.swap(true, Ordering::Relaxed) {
-            self.of.state.lock().held += 1;
+            let mut state = self.of.state.lock();
+            if state.held == 0 {
+                state.grace = Some(Deadline::after(Some(GRACE)));
+            }
+            state.held += 1;
         }
     }
 }
@@ -65,7 +75,6 @@ impl Drop for Held {
         if *self.evicted.get_mut() {
             let mut state = self.of.state.lock();
             state.held -= 1;
-            state.overdue &= state.held > 0;
             self.of.dropped.notify_all();
         }
     }
@@ -95,17 +104,19 @@ mod tests {
             });
             evicted.wait(Deadline::after(None)).unwrap();
             // A machine that did not run the other thread within its grace is the exception.
-            assert!(dropped.load(Ordering::SeqCst) || evicted.state.lock().overdue);
+            assert!(dropped.load(Ordering::SeqCst) || evicted.state.lock().held > 0);
         });
         kept.evict();
-        assert_eq!(evicted.wait(Deadline::after(Some(Duration::ZERO))), Err(Error::Timeout));
-        assert!(!evicted.state.lock().overdue, "a deadline that passes is not its grace");
+        // Whoever has no time is not to wait; and the grace ends for him as for all.
+        let none = || evicted.wait(Deadline::after(Some(Duration::ZERO)));
+        while let Err(error) = none() {
+            assert_eq!(error, Error::Timeout);
+            thread::yield_now();
+        }
         evicted.wait(Deadline::after(None)).unwrap();
-        assert!(evicted.state.lock().overdue);
-        // From now on nobody waits, until the program has dropped it.
-        evicted.wait(Deadline::after(Some(Duration::ZERO))).unwrap();
+        assert_eq!(evicted.state.lock().held, 1);
         drop(kept);
         let state = evicted.state.lock();
-        assert_eq!((state.held, state.overdue), (0, false));
+        assert!(state.held == 0 && state.awaited().is_none());
     }
 }
