@@ -50,13 +50,14 @@ fn a_flood_of_hellos(flood: Flood) {
             held.strong_count() <= holders + hung + kept.len() && descriptors() <= before + 2 * kept.len()
         });
         assert_eq!(turnstile.begun(), vec![Who::Flooder; hung]);
-        let waiting = held.strong_count();
+        // No more are asked for the flooder.
+        let flood_asked = turnstile.asked.load(Ordering::SeqCst);
+        let asked = |question| turnstile.asked.load(Ordering::SeqCst) >= flood_asked + question;
 
         let honest = scope.spawn(move || connect(port, key).unwrap());
-        let held_now = || held.strong_count();
-        let hello = turnstile.others_before(1, waiting, held_now);
+        let hello = turnstile.others_before(1, || asked(1));
         drop(honest.join().unwrap());
-        let vouch = turnstile.others_before(2, waiting, held_now);
+        let vouch = turnstile.others_before(2, || asked(2));
         assert!(hello <= 1 && vouch <= 1, "it waits for one other, {flood:?}: {hello}, {vouch}");
         // All there is left may go on.
         turnstile.let_through(HELLOS);
@@ -136,7 +137,7 @@ fn a_flood_by_one_with_a_key_waits_behind_itself_in_the_registry() {
             });
             let waiting = held.strong_count();
             let honest = connect(port, key).unwrap();
-            let others = turnstile.others_before(1, waiting, || held.strong_count());
+            let others = turnstile.others_before(1, || held.strong_count() > waiting);
             assert!(others <= 1, "it waits for one other, {flood:?}: {others}");
             turnstile.let_through(HELLOS);
             drop((kept, honest));

@@ -12,6 +12,7 @@ use socket2::{Domain, Type};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
@@ -51,14 +52,14 @@ pub enum Who {
 pub struct Turnstile {
     pub state: Mutex<Turns>,
     changed: Condvar,
+    /// Questions that were put to a slow vault's pool, whether or not their calls have begun.
+    pub asked: AtomicUsize,
 }
 
 #[derive(Default)]
 pub struct Turns {
     pub begun: Vec<Who>,
     free: usize,
-    /// Calls for the flooder that were let through.
-    through: usize,
     pub most_descriptors: usize,
 }
 
@@ -78,7 +79,7 @@ impl Turnstile {
 
     pub fn let_through(&self, calls: usize) {
         let mut state = self.state.lock().unwrap();
-        (state.free, state.through) = (state.free.saturating_add(calls), state.through.saturating_add(calls));
+        state.free = state.free.saturating_add(calls);
         self.changed.notify_all();
     }
 
@@ -95,23 +96,24 @@ impl Turnstile {
     }
 
     /// Lets calls for the flooder through, one after the other, until this question of the honest client has its turn: gives
-    /// how many others began while it waited. `held` counts the questions that there are, of which `flood` were the
-    /// flooder's before any was let through.
-    pub fn others_before(&self, question: usize, flood: usize, held: impl Fn() -> usize) -> usize {
+    /// how many others began while it waited.
+    pub fn others_before(&self, question: usize, asked: impl Fn() -> bool) -> usize {
+        // With half of a pool left to others it may have been served already.
         let served = || self.count(Who::Honest) >= question;
-        let asked = || held() + self.state.lock().unwrap().through > flood;
         wait_until("the honest client's question was not asked", || served() || asked());
         self.let_through_until(question)
     }
 
     /// The same once the question was asked.
     pub fn let_through_until(&self, question: usize) -> usize {
-        let count = |begun: &[Who], who| begun.iter().filter(|&&begun| begun == who).count();
         let before = self.count(Who::Flooder);
         loop {
             let begun = self.begun();
-            if count(&begun, Who::Honest) >= question {
-                return count(&begun, Who::Flooder).saturating_sub(before);
+            let honest = (0..begun.len()).filter(|&at| begun[at] == Who::Honest).nth(question - 1);
+            if let Some(at) = honest {
+                // What began after it is no delay of its.
+                let others = begun[..at].iter().filter(|&&begun| begun == Who::Flooder).count();
+                return others.saturating_sub(before);
             }
             self.let_through(1);
             // The thread that has let go of one has the next.
@@ -147,6 +149,8 @@ impl Before for Slow {
     }
 
     fn calls_at_once(&self) -> Option<usize> {
+        // That is asked for each question.
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
         Some(2)
     }
 }
