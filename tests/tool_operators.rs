@@ -381,28 +381,49 @@ fn the_documents_file_of_a_group_is_changed_by_operators_and_read_by_the_service
 }
 
 #[test]
-fn the_documents_way_to_edit_takes_a_turn_and_keeps_what_decides() {
+fn the_documents_way_to_edit_keeps_what_decides_and_nobody_waiting() {
     let house = House::new(0, 0, 0o755).with_file(0, 0, 0o640);
     said("setfacl", &["--modify", &format!("u:{SERVICE}:r")], &house.file);
     let before = decides(&house.file);
     let text = include_str!("../docs/REGISTRIES.md");
     let script = text.split("```sh edit\n").nth(1).expect("the recipe").split("```").next().unwrap();
+    // The tool's folder comes first, so a `vi` there is the one that is found.
     let path = format!("{}:{}", house.tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let editor = house.tool.with_file_name("editor");
-    fs::write(&editor, format!("#!/bin/sh\nprintf '\\n! {}\\n' >>\"$1\"\n", key(250))).unwrap();
-    fs::set_permissions(&editor, Permissions::from_mode(0o755)).unwrap();
-    let edit = || {
+    let editor = |name: &str, does: &str| {
+        let editor = house.tool.with_file_name(name);
+        fs::write(&editor, format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(&editor, Permissions::from_mode(0o755)).unwrap();
+        editor
+    };
+    let edit = |editor: Option<&Path>| {
         let mut command = Command::new("sh");
-        command.args(["-ec", script]).env("FILE", &house.file).env("EDITOR", &editor).env("PATH", &path);
+        command.args(["-c", script]).env("FILE", &house.file).env("PATH", &path).env_remove("EDITOR");
+        command.envs(editor.map(|editor| ("EDITOR", editor)));
         command.output().unwrap()
     };
-    let edited = edit();
+    let denial = format!("! {}", key(250));
+    let edited = edit(Some(&editor("editor", &format!("printf '\\n{denial}\\n' >>\"$1\""))));
     assert!(edited.status.success(), "{edited:?}");
     assert_eq!(decides(&house.file), before);
-    assert_eq!(house.text().lines().last().unwrap(), format!("! {}", key(250)));
+    assert_eq!(house.text().lines().last().unwrap(), denial);
+    assert_eq!(house.names(), ["peers", "peers.lock"]);
+
+    // Who names no editor has vi.
+    editor("vi", &format!("echo '* {}' >>\"$1\"", key(1)));
+    let edited = edit(None);
+    assert!(edited.status.success(), "{edited:?}");
+    assert!(house.lets_in(&key(1).to_string()));
+
+    // A key that is denied while the editor is open is denied at once, and stays so.
+    let denies = format!("curve-tun peers add --registry '{}' '!' {} || exit", house.file.display(), key(2));
+    let edited = edit(Some(&editor("editor", &format!("{denies}\necho '* {}' >>\"$1\"", key(2)))));
+    let said = String::from_utf8_lossy(&edited.stdout);
+    assert!(!edited.status.success() && said.contains("differ"), "{edited:?}");
+    assert!(house.text().contains(&format!("! {}", key(2))), "{}", house.text());
+    assert!(!house.lets_in(&key(2).to_string()));
+
     // What is wrong is not put in place.
-    fs::write(&editor, "#!/bin/sh\necho wrong >>\"$1\"\n").unwrap();
     let before = house.text();
-    assert!(!edit().status.success());
+    assert!(!edit(Some(&editor("editor", "echo wrong >>\"$1\""))).status.success());
     assert_eq!(house.text(), before);
 }
