@@ -99,6 +99,41 @@ fn a_disk_that_takes_no_more_is_said_so_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_change_that_could_not_be_told_is_not_said_to_be_lost() {
+    const KEY: &str = "JhYkmWDHXmPBjEUBGBUVAsvYjBJ9DdmDyXYXDiTDZ3g=";
+    let folder = folder();
+    fs::write(folder.path().join("passphrase"), "long and odd\n").unwrap();
+    fs::set_permissions(folder.path().join("passphrase"), PermissionsExt::from_mode(0o600)).unwrap();
+    fs::write(folder.path().join("registry"), format!("* {KEY}\n")).unwrap();
+    for (command, done, shows) in [
+        (
+            "keygen --vault new",
+            "The vault is made. \"curve-tun public --vault new\"",
+            "$T public --vault new",
+        ),
+        (
+            "passphrase --vault vault --new-passphrase-file passphrase --cost interactive",
+            "The passphrase is changed",
+            "$T passphrase --vault vault --passphrase-file passphrase --remove",
+        ),
+        ("renew --vault vault", "The vault is renewed", "$T public --vault vault"),
+        (
+            &*format!("peers purge --registry registry {KEY}"),
+            "They are removed",
+            "[ -z \"$($T peers list --registry registry)\" ]",
+        ),
+    ] {
+        let output = shell(&folder, &format!("$T {command} >/dev/full"));
+        let told = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{command}: {told}");
+        assert!(told.contains("cannot write to standard output") && told.contains(done), "{command}: {told}");
+        assert!(!told.contains("again"), "{command}: {told}");
+        let shown = shell(&folder, shows);
+        assert_eq!(shown.status.code(), Some(0), "{command}: {}", said(&shown));
+    }
+}
+
+#[test]
 fn mistakes_are_named_with_their_remedy() {
     let folder = folder();
     let file = |name: &str| folder.path().join(name);
@@ -110,6 +145,7 @@ fn mistakes_are_named_with_their_remedy() {
     for (command, what, remedy) in [
         ("keygen --vault nix/v".into(), "no such file", "mkdir -m 700 nix"),
         ("keygen --vault vault/v".into(), "no such file", "vault is not a folder"),
+        ("keygen --vault /proc/v".into(), "no such file", "The file system of /proc makes no files there"),
         ("keygen --vault vault".into(), "already there", "Nothing is ever overwritten"),
         ("keygen --vault /dev/zero".into(), "not a regular file", "Choose another name"),
         ("keygen --vault folder".into(), "not a regular file", "Choose another name"),
@@ -124,6 +160,7 @@ fn mistakes_are_named_with_their_remedy() {
         (format!("public --agent {long}"), "cannot ask", "at most 107 bytes"),
         (format!("agent --vault vault --socket {long}"), "cannot listen", "at most 107 bytes"),
         ("agent --vault vault --socket nix/s".into(), "cannot listen", "Make the folder first"),
+        ("agent --vault vault --socket /proc/s".into(), "cannot listen", "makes no sockets"),
         ("agent --vault vault --socket vault".into(), "cannot listen", "not a socket"),
         ("public --secret folder".into(), "folder", "Name a file"),
         ("public --secret nix".into(), "cannot read nix", "Check the path"),

@@ -100,6 +100,9 @@ fn bind_failure(args: &Args, error: Error) -> Failure {
         Error::AlreadyExists => {
             failure.hint("It is not a socket, and is left as it is. Choose another path.")
         }
+        Error::FileNotFound if args.socket.parent().is_some_and(Path::is_dir) => {
+            failure.hint("The file system of that folder makes no sockets. Choose another.")
+        }
         Error::FileNotFound => failure.hint("Make the folder first, so that only you can write in it."),
         Error::PermissionDenied => failure.hint("This user may not write in the folder of the socket."),
         Error::InvalidArgument => failure.hint("The path of a socket has at most 107 bytes."),

@@ -67,6 +67,11 @@ pub fn print(line: impl Display) -> Result<(), Failure> {
     told(writeln!(out, "{line}").and_then(|()| out.flush()))
 }
 
+/// Prints what came of a change that is made, printed or not: `done` says so, in whole sentences.
+pub fn print_of_done(line: impl Display, done: impl Display) -> Result<(), Failure> {
+    print(line).map_err(|failure| failure.hint(done))
+}
+
 /// Prints a line of `label` and `secret`, past the buffer of standard output, which is not wiped.
 pub fn print_secret(label: &[u8], secret: &[u8]) -> Result<(), Failure> {
     let line = Zeroizing::new([label, secret, b"\n"].concat());

@@ -1,6 +1,6 @@
 //! `curve-tun keygen`: a new long-term key pair.
 
-use super::failure::{Failure, Outcome, check_output, print, print_secret};
+use super::failure::{Failure, Outcome, check_output, print, print_of_done, print_secret};
 use super::input::secret_key;
 use super::token;
 use super::vault::{PassphraseArgs, creation_failure};
@@ -82,14 +82,20 @@ fn in_file(path: &Path, args: &Args) -> Result<(), Failure> {
         Some(secret) => FileVault::create_with(path, secret_key(secret)?, passphrase, args.cost.into()),
         None => FileVault::create(path, passphrase, args.cost.into()),
     };
-    print(vault.map_err(|error| creation_failure(path, error))?.public_key())
+    let vault = vault.map_err(|error| creation_failure(path, error))?;
+    let shown = path.display();
+    print_of_done(
+        vault.public_key(),
+        format_args!("The vault is made. \"curve-tun public --vault {shown}\" prints its public key."),
+    )
 }
 
 fn in_token(uri: &str, pin: &PassphraseArgs) -> Result<(), Failure> {
     let vault = token::generate(uri, pin)?;
-    print(vault.public_key()).map_err(|failure| {
-        failure.hint("The key is in the token. \"curve-tun public --pkcs11 URI\" prints its public key.")
-    })
+    print_of_done(
+        vault.public_key(),
+        "The key is in the token. \"curve-tun public --pkcs11 URI\" prints its public key.",
+    )
 }
 
 fn to_output() -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 mod refused;
 
-use super::failure::{Failure, Outcome, print};
+use super::failure::{Failure, Outcome, print, print_of_done};
 use curve_tun::registry::{
     Candidate, Entry, FileRegistry, Place, Problem, Registry, RegistryFileError, ServerKeys, ServerName,
     Subject, read_address,
@@ -205,7 +205,10 @@ fn remove(EntryArgs { registry: path, place, key }: EntryArgs) -> Outcome {
 
 fn purge(KeyArgs { registry: path, key }: KeyArgs) -> Outcome {
     let count = FileRegistry::remove_key_from(&path, &key).map_err(|error| failure(&path, error))?;
-    print(format_args!("{count} removed"))?;
+    print_of_done(
+        format_args!("{count} removed"),
+        "They are removed all the same. `curve-tun peers list` shows what is left.",
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,6 @@
 //! `curve-tun passphrase` and `curve-tun renew`: the same key, its file written anew.
 
-use super::failure::{Outcome, print};
+use super::failure::{Outcome, print_of_done};
 use super::keygen::Named;
 use super::vault::{PassphraseArgs, file_failure, new_passphrase, passphrase_of};
 use curve_tun::vault::FileVault;
@@ -57,13 +57,15 @@ pub fn passphrase(args: ChangeArgs) -> Outcome {
     let new = if args.remove { None } else { Some(new_passphrase(args.new_passphrase_file.as_deref())?) };
     let [old, new] = [&old, &new].map(|passphrase| passphrase.as_deref().map(Vec::as_slice));
     let changed = FileVault::change_passphrase(&args.vault, old, new, args.cost.into());
-    print(changed.map_err(|error| file_failure("change the passphrase of", &args.vault, error))?)?;
+    let changed = changed.map_err(|error| file_failure("change the passphrase of", &args.vault, error))?;
+    print_of_done(changed, "The passphrase is changed all the same.")?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn renew(args: RenewArgs) -> Outcome {
     let passphrase = passphrase_of(&args.vault, &args.passphrase)?;
     let renewed = FileVault::renew(&args.vault, passphrase.as_deref().map(Vec::as_slice));
-    print(renewed.map_err(|error| file_failure("renew", &args.vault, error))?)?;
+    let renewed = renewed.map_err(|error| file_failure("renew", &args.vault, error))?;
+    print_of_done(renewed, "The vault is renewed all the same.")?;
     Ok(ExitCode::SUCCESS)
 }

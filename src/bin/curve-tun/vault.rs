@@ -103,6 +103,10 @@ pub fn creation_failure(path: &Path, error: Error) -> Failure {
                  is lost without it.",
             ),
         },
+        Error::FileNotFound if folder.is_dir() => failure.hint(format_args!(
+            "The file system of {} makes no files there. Choose another folder.",
+            folder.display()
+        )),
         Error::FileNotFound if folder.exists() => {
             failure.hint(format_args!("{} is not a folder.", folder.display()))
         }
