@@ -740,7 +740,7 @@ typedef struct {
     // Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those
     // that `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
     const char *servers;
-    // DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL
+    // DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one; NULL
     // for the keys of the root zone. One key of a zone, that which signs its keys, is enough.
     const char *trust_anchors;
     // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name

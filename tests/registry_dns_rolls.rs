@@ -26,7 +26,7 @@ const ZSK: u16 = 256;
 
 /// A registry that trusts what `anchors` says. It holds no answers.
 fn trusting(knot: &Knot, anchors: &str) -> DnsRegistry {
-    let options = DnsOptions { trust_anchors: anchors.into(), cache_max: 0, ..options(knot) };
+    let options = DnsOptions { trust_anchors: Some(anchors.into()), cache_max: 0, ..options(knot) };
     DnsRegistry::open("test", &options).unwrap()
 }
 
@@ -77,11 +77,16 @@ fn a_key_that_signs_keys_is_an_anchor_in_each_form_that_tools_print() {
         String::from_utf8(output.stdout).unwrap()
     };
     let [whole, brief, long] = [dig(&[]), dig(&["+noall", "+answer"]), dig(&["+multiline"])];
+    let [signed, signed_long] = [dig(&["+dnssec"]), dig(&["+dnssec", "+multiline"])];
+    assert!(signed.contains("RRSIG"), "{signed}");
     let lower = brief.replace("test.\t", "TEST.\t").replace("DNSKEY", "dnskey");
     let only = |flags: &str| {
         brief.lines().filter(|line| line.contains(flags)).map(|line| format!("{line}\n")).collect::<String>()
     };
-    for anchors in [&keymgr, &digests, &whole, &brief, &long, &lower, &only("257 3"), &only("256 3")] {
+    let halves = [&only("257 3"), &only("256 3")];
+    for anchors in
+        [&keymgr, &digests, &whole, &brief, &long, &lower, &signed, &signed_long].into_iter().chain(halves)
+    {
         let expected = match anchors {
             // It signs no keys.
             zsk if **zsk == only("256 3") => Err(Error::NotValidated),
@@ -103,8 +108,8 @@ fn a_key_that_signs_keys_is_an_anchor_in_each_form_that_tools_print() {
         admits(&trusting(&knot, &keymgr.replace("test.", "other.")), ADDRESS, key),
         Err(Error::NotValidated)
     );
-    for bad in ["test. DNSKEY 257 3 15", "test. TXT x", "DNSKEY", "; nothing"] {
-        let options = DnsOptions { trust_anchors: bad.into(), ..options(&knot) };
+    for bad in ["test. DNSKEY 257 3 15", "test. TXT x", "DNSKEY", "; nothing", "", "\n"] {
+        let options = DnsOptions { trust_anchors: Some(bad.into()), ..options(&knot) };
         assert_eq!(DnsRegistry::open("test", &options).err(), Some(Error::InvalidArgument), "{bad}");
     }
 }

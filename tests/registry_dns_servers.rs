@@ -44,7 +44,7 @@ fn the_name_servers_are_those_of_the_system_at_the_time() {
         let text = record("7.2.0.192.in-addr", key);
         Knot::start_at(address, &[Zone { name: "test", text, signed: Signed::Nsec }])
     });
-    let trust_anchors = knots.each_ref().map(|knot| knot.trust_anchors("test")).concat();
+    let trust_anchors = Some(knots.each_ref().map(|knot| knot.trust_anchors("test")).concat());
     let options = DnsOptions { servers: Vec::new(), trust_anchors, cache_max: 0, ..options(&knots[0]) };
     let open = || DnsRegistry::open("test", &options);
     assert_eq!(open().err(), Some(Error::RegistryFailed), "nobody is there to ask");

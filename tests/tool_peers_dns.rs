@@ -44,7 +44,15 @@ fn a_zone_in_dns_is_tried_as_a_server_asks_it() {
     assert!(code == 1 && error.contains("open.example: ") && error.contains("not signed"), "{error}");
     let (code, _, error) = check("keys.example", &[]);
     assert!(code == 2 && error.contains("<WHOM>"), "{error}");
-    fs::write(&anchors, "no key").unwrap();
-    let (code, _, error) = check("keys.example", &["192.0.2.7", &a]);
-    assert!(code == 1 && error.contains("DNSKEY"), "{error}");
+    // The root's keys are not taken in place of what was to be given, and the wrong line is named.
+    let right = fs::read_to_string(&anchors).unwrap();
+    for (text, wrong) in [
+        (String::new(), "anchors: there is no DNSKEY or DS record\n"),
+        ("\n; none\n".into(), "anchors: there is no DNSKEY or DS record\n"),
+        (format!("{right}\nno key\n"), "anchors: line 3: not a DNSKEY or DS record\n"),
+    ] {
+        fs::write(&anchors, text).unwrap();
+        let (code, out, error) = check("keys.example", &["192.0.2.7", &a]);
+        assert!((code, &*out) == (1, "") && error.contains(wrong) && error.contains("keymgr"), "{error}");
+    }
 }

@@ -218,5 +218,7 @@ what_cannot_be_used_stops_the_start(Config) ->
               {{bad_option, {timeout, 5}}, [{timeout, 5} | Good]}, {badarg, Good ++ [{timeout_ms, 0}]},
               {badarg, Good ++ [{timeout_ms, 3600001}]}, {{bad_option, {ttl_max, -1}}, Good ++ [{ttl_max, -1}]},
               {{bad_option, {allow_unvalidated, 1}}, Good ++ [{allow_unvalidated, 1}]},
-              {badarg, Good ++ [{trust_anchors, "what is this"}]}]],
+              {badarg, Good ++ [{trust_anchors, "what is this"}]},
+              {badarg, Good ++ [{trust_anchors, ""}]},
+              {badarg, Good ++ [{trust_anchors, <<>>}]}]],
     start(Config, Good).

@@ -117,7 +117,7 @@ pub struct curve_tun_dns_options {
     /// Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those
     /// that `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
     pub servers: *const c_char,
-    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; NULL
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one; NULL
     /// for the keys of the root zone. One key of a zone, that which signs its keys, is enough.
     pub trust_anchors: *const c_char,
     /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
@@ -182,14 +182,20 @@ unsafe fn open_dns(zone: &str, place: *const curve_tun_dns_options) -> Result<Ki
         // SAFETY: the caller's promise; the struct has integers, and strings that may be NULL.
         let c = unsafe { growing(place)? };
         let text = |text: *const c_char| match text.is_null() {
-            true => Ok(""),
+            true => Ok(None),
             // SAFETY: the caller's promise.
-            false => unsafe { string(text, TEXT_MAX, Error::InvalidArgument) },
+            false => unsafe { string(text, TEXT_MAX, Error::InvalidArgument).map(Some) },
         };
-        let servers = text(c.servers)?.split_ascii_whitespace().map(str::parse);
-        options.servers =
-            servers.collect::<std::result::Result<_, _>>().map_err(|_| Error::InvalidArgument)?;
-        options.trust_anchors = text(c.trust_anchors)?.to_owned();
+        if let Some(servers) = text(c.servers)? {
+            let servers = servers.split_ascii_whitespace().map(str::parse);
+            options.servers =
+                servers.collect::<std::result::Result<_, _>>().map_err(|_| Error::InvalidArgument)?;
+            // A text without any is not what NULL is.
+            if options.servers.is_empty() {
+                return Err(Error::InvalidArgument);
+            }
+        }
+        options.trust_anchors = text(c.trust_anchors)?.map(str::to_owned);
         options.allow_unvalidated = flag(c.allow_unvalidated)?;
         if c.timeout_ms > 0 {
             options.timeout_ms = c.timeout_ms.into();

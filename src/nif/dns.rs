@@ -41,7 +41,8 @@ fn decode_options(map: Term) -> NifResult<DnsOptions> {
             options.servers = servers.collect::<NifResult<_>>()?;
         } else if name == names::trust_anchors() {
             let text = value.decode::<Binary>()?;
-            options.trust_anchors = str::from_utf8(&text).map_err(|_| rustler::Error::BadArg)?.to_owned();
+            options.trust_anchors =
+                Some(str::from_utf8(&text).map_err(|_| rustler::Error::BadArg)?.to_owned());
         } else if name == names::allow_unvalidated() {
             options.allow_unvalidated = value.decode()?;
         } else if name == names::timeout_ms() {

@@ -13,7 +13,7 @@ mod server_name;
 mod server_trust;
 
 #[cfg(feature = "dns")]
-pub use dns::{DnsOptions, DnsRegistry};
+pub use dns::{DnsOptions, DnsRegistry, WrongAnchors, check_trust_anchors};
 pub use file::{
     BadPath, Entry, FileRegistry, Kept, Malformed, PathProblem, Problem, RegistryFileError, Subject,
 };

@@ -12,7 +12,13 @@ static curve_tun_registry *open_registry(const char *name_server, const char *tr
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
     options.servers = name_server;
+    /* An empty text is not NULL: the root's keys are not taken in its place, nor other name servers. */
+    options.trust_anchors = "";
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_registry_open_dns("test", &options, &registry));
     options.trust_anchors = trust_anchors;
+    options.servers = " ";
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_registry_open_dns("test", &options, &registry));
+    options.servers = name_server;
     OK(curve_tun_registry_open_dns("test", &options, &registry));
     return registry;
 }

@@ -225,7 +225,7 @@ pub fn dns_registry(folder: &Path) {
     let file = |name| std::fs::read_to_string(folder.join(name)).unwrap();
     let options = DnsOptions {
         servers: vec![file("server").parse().unwrap()],
-        trust_anchors: file("anchors"),
+        trust_anchors: Some(file("anchors")),
         timeout_ms: 3_000,
         cache_max: 0,
         ..DnsOptions::default()

@@ -65,7 +65,7 @@ pub fn family(child: &str, parent: (String, Signed), of_child: (String, Signed))
 pub fn options(knot: &Knot) -> DnsOptions {
     DnsOptions {
         servers: vec![knot.address()],
-        trust_anchors: knot.trust_anchors("test"),
+        trust_anchors: Some(knot.trust_anchors("test")),
         timeout_ms: PATIENCE.as_millis().try_into().unwrap(),
         ..DnsOptions::default()
     }

@@ -132,7 +132,8 @@ pub struct CheckArgs {
     /// /etc/resolv.conf; may be repeated.
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT", requires = "dns")]
     servers: Vec<SocketAddr>,
-    /// A file of DNSKEY records, one a line, that are trusted instead of those of the root zone.
+    /// A file of DNSKEY or DS records, as keymgr and dig print them, that are trusted instead of the
+    /// keys of the root zone.
     #[arg(long, value_name = "FILE", requires = "dns")]
     trust_anchors: Option<PathBuf>,
     /// An address, or '[host]:port'.
@@ -288,15 +289,12 @@ fn check_dns(args: &CheckArgs) -> Outcome {
     let zone = args.dns.as_deref().unwrap_or_default();
     let mut options = DnsOptions { servers: args.servers.clone(), ..DnsOptions::default() };
     if let Some(path) = &args.trust_anchors {
-        options.trust_anchors = std::fs::read_to_string(path).map_err(|e| {
-            Failure::new(format_args!("cannot read {}: {e}", path.display()))
-                .hint("It is a text of DNSKEY records, one a line.")
-        })?;
+        options.trust_anchors = Some(read_anchors(path)?);
     }
     let registry = DnsRegistry::open(zone, &options).map_err(|error| {
         Failure::new(format_args!("{zone}: {error}")).hint(match error {
             Error::InvalidArgument => {
-                "Check the zone's name and the trust anchors: DNSKEY records, one a line."
+                "It is no domain name, or too long a one for the names of addresses under it."
             }
             _ => "Check /etc/resolv.conf, or name a server with --dns-server.",
         })
@@ -319,6 +317,17 @@ fn check_dns(args: &CheckArgs) -> Outcome {
         }
     };
     args.key.map_or_else(|| keys(found.clone()), |key| answer(found.contains(&key)))
+}
+
+#[cfg(feature = "dns")]
+fn read_anchors(path: &Path) -> Result<String, Failure> {
+    const FORM: &str = "Trust anchors are DNSKEY or DS records as `keymgr ZONE dnskey`, `keymgr ZONE ds` and \
+                        `dig ZONE DNSKEY` print them.";
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::new(format_args!("cannot read {}: {e}", path.display())).hint(FORM))?;
+    curve_tun::registry::check_trust_anchors(&text)
+        .map_err(|wrong| Failure::new(format_args!("{}: {wrong}", path.display())).hint(FORM))?;
+    Ok(text)
 }
 
 /// Goes on as another user, for good.

@@ -2,11 +2,12 @@
 
 use super::heard::Heard;
 use super::validity::{Validity, now};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result as Answer};
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
 use hickory_resolver::proto::dnssec::{DigestType, PublicKey, TrustAnchors, Verifier};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
+use std::fmt::{self, Display, Formatter};
 
 /// The flags of a key-signing key.
 const KSK: u16 = 257;
@@ -43,12 +44,18 @@ impl Anchors {
         Anchors(keys.map(|key| (Name::root(), Anchor::Key(DNSKEY::with_flags(KSK, key)))).collect())
     }
 
-    /// Reads DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them.
-    /// `InvalidArgument` for anything else, or nothing.
-    pub(super) fn parse(text: &str) -> Result<Anchors> {
-        let anchors: Option<Vec<_>> =
-            records(text).and_then(|records| records.iter().map(|words| anchor(words)).collect());
-        anchors.filter(|anchors| !anchors.is_empty()).map(Anchors).ok_or(Error::InvalidArgument)
+    /// Reads DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them: what
+    /// is signed there, too, whose signatures are passed over.
+    pub(super) fn parse(text: &str) -> Result<Anchors, WrongAnchors> {
+        let mut anchors = Vec::new();
+        for (line, words) in records(text)? {
+            match read(&words) {
+                Some(Read::Anchor(zone, anchor)) => anchors.push((zone, anchor)),
+                Some(Read::Signature) => {}
+                None => return Err(WrongAnchors::Line(line)),
+            }
+        }
+        if anchors.is_empty() { Err(WrongAnchors::None) } else { Ok(Anchors(anchors)) }
     }
 
     /// All keys of the anchored zones that `name` is in, each set proven by the signature of an
@@ -56,7 +63,7 @@ impl Anchors {
     ///
     /// The resolver's library would take a zone's key for an anchor only together with all its
     /// other keys.
-    pub(super) async fn proven(&self, heard: &Heard, name: &Name) -> Result<TrustAnchors> {
+    pub(super) async fn proven(&self, heard: &Heard, name: &Name) -> Answer<TrustAnchors> {
         let mut proven = TrustAnchors::empty();
         let mut zones: Vec<&Name> = self.0.iter().map(|(zone, _)| zone).collect();
         zones.retain(|zone| zone.zone_of(name));
@@ -87,61 +94,103 @@ impl Anchors {
     }
 }
 
-/// The words of each record: a line, or several if a bracket is open at their ends. `None` if one
-/// stays open.
-fn records(text: &str) -> Option<Vec<Vec<String>>> {
-    let (mut records, mut words, mut open) = (Vec::new(), Vec::new(), false);
-    for line in text.lines() {
+/// Why a text holds no trust anchors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrongAnchors {
+    /// It has no record.
+    None,
+    /// The record that begins at this line, from 1, is no DNSKEY, DS or RRSIG record.
+    Line(usize),
+}
+
+impl Display for WrongAnchors {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            WrongAnchors::None => write!(f, "there is no DNSKEY or DS record"),
+            WrongAnchors::Line(line) => write!(f, "line {line}: not a DNSKEY or DS record"),
+        }
+    }
+}
+
+impl std::error::Error for WrongAnchors {}
+
+impl From<WrongAnchors> for Error {
+    fn from(_: WrongAnchors) -> Error {
+        Error::InvalidArgument
+    }
+}
+
+/// Where each record begins, and its words: those of a line, or of several if a bracket is open at
+/// their ends.
+fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, WrongAnchors> {
+    let (mut records, mut words, mut open, mut start) = (Vec::new(), Vec::new(), false, 1);
+    for (number, line) in (1..).zip(text.lines()) {
+        if !open {
+            start = number;
+        }
         let line = line.split(';').next().unwrap_or_default().replace('(', " ( ").replace(')', " ) ");
         for word in line.split_ascii_whitespace() {
             match word {
-                "(" | ")" if open == (word == "(") => return None,
+                "(" | ")" if open == (word == "(") => return Err(WrongAnchors::Line(start)),
                 "(" | ")" => open = !open,
                 word => words.push(word.to_owned()),
             }
         }
         if !open && !words.is_empty() {
-            records.push(std::mem::take(&mut words));
+            records.push((start, std::mem::take(&mut words)));
         }
     }
-    (!open).then_some(records)
+    if open { Err(WrongAnchors::Line(start)) } else { Ok(records) }
 }
 
-/// Reads `owner [TTL] [IN] DNSKEY|DS fields`.
-fn anchor(words: &[String]) -> Option<(Name, Anchor)> {
+/// What a record is.
+enum Read {
+    Anchor(Name, Anchor),
+    Signature,
+}
+
+/// Reads `owner [TTL] [IN] DNSKEY|DS|RRSIG fields`.
+fn read(words: &[String]) -> Option<Read> {
     let (owner, rest) = words.split_first()?;
     let mut zone = Name::from_ascii(owner).ok()?.to_lowercase();
     zone.set_fqdn(true);
     // What else may stand there is no type.
     let is_type = |word: &&String| word.parse::<u32>().is_err() && !word.eq_ignore_ascii_case("IN");
     let place = rest.iter().position(|word| is_type(&word)).filter(|place| *place <= 2)?;
-    let (kind, fields) = (&rest[place], rest[place + 1..].join(" "));
-    let anchor = if kind.eq_ignore_ascii_case("DNSKEY") {
-        let [Entry::DNSKEY(record)] = &Parser::new(format!(". IN DNSKEY {fields}")).parse().ok()?[..] else {
-            return None;
-        };
-        Anchor::Key(record.data().clone())
-    } else if kind.eq_ignore_ascii_case("DS") {
-        let RData::DNSSEC(DNSSECRData::DS(digest)) = RData::try_from_str(RecordType::DS, &fields).ok()?
-        else {
-            return None;
-        };
-        let bytes = match digest.digest_type() {
-            DigestType::SHA1 => 20,
-            DigestType::SHA256 => 32,
-            DigestType::SHA384 => 48,
-            _ => return None,
-        };
-        // The resolver's library passes over an odd digit at the end.
-        let digits: usize = rest[place + 4..].iter().map(String::len).sum();
-        if digest.digest().len() != bytes || digits != 2 * bytes {
-            return None;
-        }
-        Anchor::Digest(digest)
-    } else {
-        return None;
+    let (kind, fields) = (rest[place].to_ascii_uppercase(), &rest[place + 1..]);
+    let anchor = match &*kind {
+        "DNSKEY" => key(fields)?,
+        "DS" => digest(fields)?,
+        // Of the records above: it proves nothing that is not asked for again.
+        "RRSIG" if fields.first().is_some_and(|of| is_anchor(of)) => return Some(Read::Signature),
+        _ => return None,
     };
-    Some((zone, anchor))
+    Some(Read::Anchor(zone, anchor))
+}
+
+fn is_anchor(kind: &str) -> bool {
+    kind.eq_ignore_ascii_case("DNSKEY") || kind.eq_ignore_ascii_case("DS")
+}
+
+fn key(fields: &[String]) -> Option<Anchor> {
+    match &Parser::new(format!(". IN DNSKEY {}", fields.join(" "))).parse().ok()?[..] {
+        [Entry::DNSKEY(record)] => Some(Anchor::Key(record.data().clone())),
+        _ => None,
+    }
+}
+
+fn digest(fields: &[String]) -> Option<Anchor> {
+    let record = RData::try_from_str(RecordType::DS, &fields.join(" ")).ok()?;
+    let RData::DNSSEC(DNSSECRData::DS(digest)) = record else { return None };
+    let bytes = match digest.digest_type() {
+        DigestType::SHA1 => 20,
+        DigestType::SHA256 => 32,
+        DigestType::SHA384 => 48,
+        _ => return None,
+    };
+    // The resolver's library passes over an odd digit at the end.
+    let digits: usize = fields.get(3..)?.iter().map(String::len).sum();
+    (digest.digest().len() == bytes && digits == 2 * bytes).then_some(Anchor::Digest(digest))
 }
 
 /// Whether this is a signature by `key` of the zone's keys, in force now.
@@ -185,29 +234,41 @@ mod tests {
             ),
             (format!("test. DS 13049 15 2 {DIGEST}"), 1),
             (format!(". 60 IN DS 13049 15 2 {} {}", &DIGEST[..8], &DIGEST[8..]), 1),
+            (
+                format!(
+                    "test. 60 IN DNSKEY 257 3 15 {KEY}\ntest. 60 IN RRSIG DNSKEY 15 1 60 (\n\t20300101000000 20200101000000 \
+                     1 test.\n\t{KEY} )"
+                ),
+                1,
+            ),
         ] {
             assert_eq!(Anchors::parse(&text).map(|anchors| anchors.0.len()), Ok(anchors), "{text}");
         }
-        for text in [
-            String::new(),
-            "; nothing".into(),
-            "what is this".into(),
-            "test.".into(),
-            format!("test. DNSKEY 257 3 15 ( {KEY}"),
-            format!("test. DNSKEY 257 3 15 ( ( {KEY} ) )"),
-            format!("test. DNSKEY 257 3 15 {KEY} )"),
-            format!("test. DNSKEY 257 3 15 {KEY}\ntest. A 192.0.2.1"),
-            format!("test. CH DNSKEY 257 3 15 {KEY}"),
-            format!("test. 1 IN 2 DNSKEY 257 3 15 {KEY}"),
-            "test. DNSKEY 257 3 15 x".into(),
-            "test. DS 13049 15 2 x".into(),
-            format!("test. DS 13049 15 2 {DIGEST}0"),
-            format!("test. DS 13049 15 4 {DIGEST}"),
-            format!("test. DS 13049 15 9 {DIGEST}"),
-            "$INCLUDE /etc/passwd".into(),
-            format!("a..b DNSKEY 257 3 15 {KEY}"),
+        for (text, wrong) in [
+            (String::new(), None),
+            ("; nothing\n\n".into(), None),
+            (format!("test. RRSIG DNSKEY 15 1 60 20300101000000 20200101000000 1 test. {KEY}"), None),
+            ("what is this".into(), Some(1)),
+            ("test.".into(), Some(1)),
+            (format!("\ntest. DNSKEY 257 3 15 (\n {KEY}\n"), Some(2)),
+            (format!("test. DNSKEY 257 3 15 ( ( {KEY} ) )"), Some(1)),
+            (format!("test. DNSKEY 257 3 15 {KEY} )"), Some(1)),
+            (format!("test. DNSKEY 257 3 15 {KEY}\ntest. A 192.0.2.1"), Some(2)),
+            (format!("test. DNSKEY 257 3 15 (\n{KEY}\n)\n;\ntest. RRSIG A 15 1 60 {KEY}"), Some(5)),
+            (format!("test. CH DNSKEY 257 3 15 {KEY}"), Some(1)),
+            (format!("test. 1 IN 2 DNSKEY 257 3 15 {KEY}"), Some(1)),
+            ("test. DNSKEY 257 3 15 x".into(), Some(1)),
+            ("test. DNSKEY".into(), Some(1)),
+            ("test. DS 13049 15".into(), Some(1)),
+            ("test. DS 13049 15 2 x".into(), Some(1)),
+            (format!("test. DS 13049 15 2 {DIGEST}0"), Some(1)),
+            (format!("test. DS 13049 15 4 {DIGEST}"), Some(1)),
+            (format!("test. DS 13049 15 9 {DIGEST}"), Some(1)),
+            ("$INCLUDE /etc/passwd".into(), Some(1)),
+            (format!("a..b DNSKEY 257 3 15 {KEY}"), Some(1)),
         ] {
-            assert_eq!(Anchors::parse(&text).err(), Some(Error::InvalidArgument), "{text}");
+            let wrong = wrong.map_or(WrongAnchors::None, WrongAnchors::Line);
+            assert_eq!(Anchors::parse(&text).err(), Some(wrong), "{text}");
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Answers;
 use anchors::Anchors;
+pub use anchors::WrongAnchors;
 use cache::{Cache, Records};
 use hickory_resolver::proto::rr::Name;
 use names::Zone;
@@ -27,6 +28,14 @@ use worker::{Asking, Worker};
 
 const TIMEOUT_MAX_MS: u64 = 3_600_000;
 
+/// Checks a text of [trust anchors](DnsOptions::trust_anchors), and names the line that is wrong.
+///
+/// # Errors
+/// A [`WrongAnchors`].
+pub fn check_trust_anchors(text: &str) -> std::result::Result<(), WrongAnchors> {
+    Anchors::parse(text).map(drop)
+}
+
 /// Where and how a [`DnsRegistry`] asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOptions {
@@ -34,10 +43,10 @@ pub struct DnsOptions {
     /// `/etc/resolv.conf` names at the time, at port 53. They must hand DNSSEC's records on.
     /// Default none.
     pub servers: Vec<SocketAddr>,
-    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, one a line; empty
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one; `None`
     /// means the keys of the root zone. One key of a zone, that which signs its keys, is enough.
-    /// Default empty.
-    pub trust_anchors: String,
+    /// Default `None`.
+    pub trust_anchors: Option<String>,
     /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way
     /// to the name server then decides who may come in. Default false.
     pub allow_unvalidated: bool,
@@ -55,7 +64,7 @@ impl Default for DnsOptions {
     fn default() -> DnsOptions {
         DnsOptions {
             servers: Vec::new(),
-            trust_anchors: String::new(),
+            trust_anchors: None,
             allow_unvalidated: false,
             timeout_ms: 5_000,
             ttl_max: 300,
@@ -86,8 +95,8 @@ impl DnsRegistry {
     /// A registry of the keys under `zone`, a domain name.
     ///
     /// # Errors
-    /// `InvalidArgument` for what is no name, for trust anchors that are no DNSKEY or DS records,
-    /// or for options out of their range; `RegistryFailed` if `/etc/resolv.conf` names no server;
+    /// `InvalidArgument` for what is no name, for trust anchors that [`check_trust_anchors`]
+    /// refuses, or for options out of their range; `RegistryFailed` if `/etc/resolv.conf` names no server;
     /// `TooManyThreads`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
         if !(1..=TIMEOUT_MAX_MS).contains(&options.timeout_ms) {
@@ -95,11 +104,11 @@ impl DnsRegistry {
         }
         let zone = Zone::new(zone)?;
         let timeout = Duration::from_millis(options.timeout_ms);
-        let anchors = match options.trust_anchors.as_str() {
-            _ if options.allow_unvalidated => None,
-            "" => Some(Anchors::of_the_root()),
-            text => Some(Anchors::parse(text)?),
+        let anchors = match &options.trust_anchors {
+            None => Anchors::of_the_root(),
+            Some(text) => Anchors::parse(text)?,
         };
+        let anchors = (!options.allow_unvalidated).then_some(anchors);
         let ttl_max = Duration::from_secs(options.ttl_max.into());
         let cache = Arc::new(Cache::new(options.cache_max, ttl_max));
         let servers = Mutex::new(Servers::new(options)?);
