@@ -60,14 +60,14 @@ static void carry(curve_tun_connection *from, curve_tun_connection *to)
 
     check("pending", curve_tun_connection_pending(from, &bytes, &len));
     while (len > 0) {
-        uint8_t *room;
+        uint8_t *buffer;
         size_t count;
 
-        check("room", curve_tun_connection_room(to, &room, &count));
+        check("buffer", curve_tun_connection_read_buffer(to, &buffer, &count));
         if (count > len)
             count = len;
-        memcpy(room, bytes, count);
-        check("filled", curve_tun_connection_filled(to, count));
+        memcpy(buffer, bytes, count);
+        check("commit", curve_tun_connection_read_commit(to, count));
         check("written", curve_tun_connection_written(from, count));
         check("pending", curve_tun_connection_pending(from, &bytes, &len));
     }

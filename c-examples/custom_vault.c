@@ -203,7 +203,7 @@ static curve_tun_vault *vault_of_key_process(void)
     memset(&callbacks, 0, sizeof callbacks);
     callbacks.size = sizeof callbacks;
     /* Another process may take its time, so no connection is to wait for it in a call. */
-    callbacks.answers_later = 1;
+    callbacks.deferred = 1;
     callbacks.box_seal = vault_box_seal;
     callbacks.box_open = vault_box_open;
     callbacks.free = vault_free;
@@ -243,12 +243,12 @@ static void *run_client(void *argument)
     uint8_t answer[sizeof message];
     size_t len;
 
-    check("connect", curve_tun_connect("127.0.0.1", client->port, client->vault, client->server_public_key,
+    check("connect", curve_tun_socket_connect("127.0.0.1", client->port, client->vault, client->server_public_key,
                                        &options, TIMEOUT_MS, &socket));
-    check("send", curve_tun_send(socket, (const uint8_t *)message, sizeof message - 1, TIMEOUT_MS));
-    check("receive", curve_tun_recv(socket, answer, sizeof answer, &len, TIMEOUT_MS));
+    check("send", curve_tun_socket_send(socket, (const uint8_t *)message, sizeof message - 1, TIMEOUT_MS));
+    check("receive", curve_tun_socket_recv(socket, answer, sizeof answer, &len, TIMEOUT_MS));
     printf("client: sent %s, received %.*s\n", message, (int)len, (const char *)answer);
-    curve_tun_close(socket);
+    curve_tun_socket_free(socket);
     return NULL;
 }
 
@@ -278,19 +278,19 @@ int main(void)
     check("registry", curve_tun_registry_custom(&callbacks, client_public_key, &registry));
 
     check("server", curve_tun_server_new(server_vault, registry, &options, &server));
-    check("listen", curve_tun_listen("127.0.0.1", 0, server, &listener));
+    check("listen", curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     client.port = curve_tun_listener_port(listener);
     error = pthread_create(&thread, NULL, run_client, &client);
     if (error != 0)
         fail("thread", strerror(error));
 
-    check("accept", curve_tun_accept(listener, TIMEOUT_MS, &socket));
-    check("receive", curve_tun_recv(socket, message, sizeof message, &len, TIMEOUT_MS));
-    check("send", curve_tun_send(socket, message, len, TIMEOUT_MS));
+    check("accept", curve_tun_listener_accept(listener, TIMEOUT_MS, &socket));
+    check("receive", curve_tun_socket_recv(socket, message, sizeof message, &len, TIMEOUT_MS));
+    check("send", curve_tun_socket_send(socket, message, len, TIMEOUT_MS));
     pthread_join(thread, NULL);
 
-    curve_tun_close(socket);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(socket);
+    curve_tun_listener_free(listener);
     curve_tun_server_free(server);
     curve_tun_registry_free(registry);
     curve_tun_vault_free(client.vault);

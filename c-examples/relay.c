@@ -53,12 +53,12 @@ static void *pass_on(void *argument)
     size_t len;
 
     while (message != NULL &&
-           curve_tun_recv(direction->from, message, CURVE_TUN_MESSAGE_MAX, &len, -1) == CURVE_TUN_OK &&
-           curve_tun_send(direction->to, message, len, TIMEOUT_MS) == CURVE_TUN_OK)
+           curve_tun_socket_recv(direction->from, message, CURVE_TUN_MESSAGE_MAX, &len, -1) == CURVE_TUN_OK &&
+           curve_tun_socket_send(direction->to, message, len, TIMEOUT_MS) == CURVE_TUN_OK)
         ;
     free(message);
-    curve_tun_shutdown(direction->from);
-    curve_tun_shutdown(direction->to);
+    curve_tun_socket_shutdown(direction->from);
+    curve_tun_socket_shutdown(direction->to);
     return NULL;
 }
 
@@ -69,7 +69,7 @@ static void relay_client(curve_tun_socket *client, void *context)
     curve_tun_result result;
     pthread_t back;
 
-    result = curve_tun_connect_by_name(relay->server_host, relay->server_port, relay->vault, relay->known_servers,
+    result = curve_tun_socket_connect_by_name(relay->server_host, relay->server_port, relay->vault, relay->known_servers,
                                        &relay->options, TIMEOUT_MS, &server);
     if (result != CURVE_TUN_OK) {
         fprintf(stderr, "%s: %s\n", relay->server_host, curve_tun_result_message(result));
@@ -82,7 +82,7 @@ static void relay_client(curve_tun_socket *client, void *context)
     } else {
         fprintf(stderr, "%s: there is no thread to be had\n", relay->server_host);
     }
-    curve_tun_close(server);
+    curve_tun_socket_free(server);
 }
 
 /* Says whether the entries in force are those of a registry's file, and if not, why. */
@@ -150,11 +150,11 @@ int main(int argc, char **argv)
     relay.server_port = port_argument(argv[7]);
     check("server", curve_tun_server_new(relay.vault, relay.clients, &relay.options, &server));
     say_refusals(server);
-    check(argv[4], curve_tun_listen(argv[4], port_argument(argv[5]), server, &listener));
+    check(argv[4], curve_tun_listener_open(argv[4], port_argument(argv[5]), server, &listener));
 
     serve_on_threads(listener, relay_client, report, &relay);
 
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     curve_tun_server_free(server);
     curve_tun_registry_free(relay.clients);
     curve_tun_registry_free(relay.known_servers);

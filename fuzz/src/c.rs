@@ -30,7 +30,7 @@ pub struct Options {
 pub struct VaultCallbacks {
     pub size: usize,
     pub public_key: [u8; 32],
-    pub answers_later: u32,
+    pub deferred: u32,
     pub reserved: u32,
     pub box_seal:
         Option<unsafe extern "C" fn(*mut c_void, u32, *const u8, *const u8, usize, *mut u8, *mut u8) -> i32>,
@@ -43,7 +43,7 @@ pub struct VaultCallbacks {
 #[repr(C)]
 pub struct RegistryCallbacks {
     pub size: usize,
-    pub answers_later: u32,
+    pub deferred: u32,
     pub reserved: u32,
     pub verify:
         Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const u8, *const c_char, *mut u32) -> i32>,
@@ -149,8 +149,8 @@ unsafe extern "C" {
         len: usize,
         consumed: *mut usize,
     ) -> i32;
-    pub fn curve_tun_connection_room(c: *mut Connection, bytes: *mut *mut u8, len: *mut usize) -> i32;
-    pub fn curve_tun_connection_filled(c: *mut Connection, count: usize) -> i32;
+    pub fn curve_tun_connection_read_buffer(c: *mut Connection, bytes: *mut *mut u8, len: *mut usize) -> i32;
+    pub fn curve_tun_connection_read_commit(c: *mut Connection, count: usize) -> i32;
     pub fn curve_tun_connection_write(
         c: *mut Connection,
         buffer: *mut u8,

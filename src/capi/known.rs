@@ -83,7 +83,7 @@ pub unsafe extern "C" fn curve_tun_known_servers_check(
 }
 
 /// Writes down that a server is known by a public key: for programs with connections of their own,
-/// once they are connected. `curve_tun_connect_known` does it by itself.
+/// once they are connected. `curve_tun_socket_connect_known` does it by itself.
 ///
 /// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
 /// written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
@@ -128,7 +128,7 @@ pub struct curve_tun_trust {
     pub reserved: u32,
 }
 
-/// What `curve_tun_connect_trusted` gives beside its result. Set `size`.
+/// What `curve_tun_socket_connect_trusted` gives beside its result. Set `size`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_trust_outcome {
@@ -140,14 +140,14 @@ pub struct curve_tun_trust_outcome {
     /// For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
     pub known_public_key: [u8; CURVE_TUN_KEY_BYTES],
     /// For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
-    /// `curve_tun_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    /// `curve_tun_socket_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
     pub remembered: curve_tun_result,
     /// 0; has no meaning yet.
     pub reserved: u32,
 }
 
-/// As `curve_tun_connect`, with a key that is trusted ("Servers that are known"). Nothing is sent
-/// with a key before that is clear.
+/// As `curve_tun_socket_connect`, with a key that is trusted ("Servers that are known"). Nothing is
+/// sent with a key before that is clear.
 ///
 /// A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
 /// key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
@@ -158,12 +158,12 @@ pub struct curve_tun_trust_outcome {
 /// for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
 /// known servers are asked, for a host that is no address or name and for port 0;
 /// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
-/// of `curve_tun_connect_by_name` and `curve_tun_connect_known`. `outcome` is filled in for each of
-/// these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an
-/// argument is wrong. Threads: any. Blocks as `curve_tun_connect_known` does.
+/// of `curve_tun_socket_connect_by_name` and `curve_tun_socket_connect_known`. `outcome` is filled
+/// in for each of these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that
+/// say that an argument is wrong. Threads: any. Blocks as `curve_tun_socket_connect_known` does.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connect_trusted(
+pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
     host: *const c_char,
     port: u16,
     vault: *const curve_tun_vault,
@@ -221,25 +221,25 @@ pub unsafe extern "C" fn curve_tun_connect_trusted(
     })
 }
 
-/// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing
-/// is sent before that is clear. Of a server that is not known, `first_use` decides, one of
+/// As `curve_tun_socket_connect`, if `known` has nothing against this key for this host and port.
+/// Nothing is sent before that is clear. Of a server that is not known, `first_use` decides, one of
 /// `CURVE_TUN_FIRST_USE_…`.
 ///
-/// Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED`
-/// the known key is written to `known_public_key`; another program may have remembered it
-/// meanwhile.
+/// Returns what `curve_tun_known_servers_check` and `curve_tun_socket_connect` return, and may
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For
+/// `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to `known_public_key`; another program may
+/// have remembered it meanwhile.
 ///
 /// A key that was to be remembered and cannot be written down costs the memory and not the tunnel,
 /// since the server has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes
 /// why to `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The
 /// next use of that server is a first use again. Else, with `CURVE_TUN_OK` returned, `remembered`
-/// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the
-/// file: for other writers at most ten seconds more.
+/// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_socket_connect` does, and to read and
+/// write the file: for other writers at most ten seconds more.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connect_known(
+pub unsafe extern "C" fn curve_tun_socket_connect_known(
     host: *const c_char,
     port: u16,
     vault: *const curve_tun_vault,
@@ -277,17 +277,17 @@ pub unsafe extern "C" fn curve_tun_connect_known(
     })
 }
 
-/// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or
-/// in DNS knows for the host and port. If it knows several, they are tried in turn.
+/// As `curve_tun_socket_connect`, with the key that a registry in a file (an entry `[host]:port
+/// key`) or in DNS knows for the host and port. If it knows several, they are tried in turn.
 ///
 /// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a
 /// registry that is neither in a file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
 /// is no address or name, and for port 0; `CURVE_TUN_ERR_NOT_VALIDATED`,
-/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of `curve_tun_connect`.
-/// Threads: any. Blocks until connected, at most for `timeout_ms`.
+/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of
+/// `curve_tun_socket_connect`. Threads: any. Blocks until connected, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connect_by_name(
+pub unsafe extern "C" fn curve_tun_socket_connect_by_name(
     host: *const c_char,
     port: u16,
     vault: *const curve_tun_vault,

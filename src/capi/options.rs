@@ -31,8 +31,8 @@ pub struct curve_tun_options {
     pub keep_alive: u32,
     /// How many of its handshakes in flight a server has from one source at most: an IPv4 address,
     /// or the /64 of an IPv6 address. 0, the default, sets no limit beside `handshakes_max`. At
-    /// either limit, of the source that has most the oldest handshake gives way to a newcomer
-    /// (`curve_tun_connection_on_give_way`).
+    /// either limit, the oldest handshake of the source that has most is evicted
+    /// (`curve_tun_connection_on_evict`).
     pub handshakes_per_source: u32,
     /// A server's name, which its registry is told of each client, so that one registry can decide
     /// differently for several listeners: a string of at most 255 bytes without control characters,

@@ -44,7 +44,7 @@ pub struct curve_tun_registry_callbacks {
     /// Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
     /// it takes a while, and connections are to stop with a request
     /// (`curve_tun_connection_request`).
-    pub answers_later: u32,
+    pub deferred: u32,
     /// 0.
     pub reserved: u32,
     /// Whether the holder of this public key, which has proven to be that, may come in from this
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
         let (callbacks, mut registry) = unsafe { (growing(callbacks)?, out(registry)?) };
         callbacks.verify.ok_or(Error::Null)?;
         zero(callbacks.reserved)?;
-        let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
+        let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };
         let host = Arc::new(HostRegistry { callbacks, answers, user_data });
         registry.give(curve_tun_registry(Kind::Host(host)));
         Ok(())

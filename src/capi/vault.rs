@@ -38,7 +38,7 @@ pub struct curve_tun_vault(pub(super) Arc<dyn Vault>);
 
 /// A vault of the program's own: `curve_tun_vault_custom`.
 ///
-/// The functions may be called from any thread, by several at once. Without `answers_later` it is
+/// The functions may be called from any thread, by several at once. Without `deferred` it is
 /// the thread whose call needs the vault: a call on a connection or a socket in its handshake, or
 /// `curve_tun_vault_box`, `_box_open` or `_answer`. With it the calls on connections do not; for
 /// blocking sockets threads of this library's do, 256 at most: further questions wait for one,
@@ -57,7 +57,7 @@ pub struct curve_tun_vault_callbacks {
     /// Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
     /// 1 if they take a while, and connections are to stop with a request
     /// (`curve_tun_connection_request`).
-    pub answers_later: u32,
+    pub deferred: u32,
     /// 0.
     pub reserved: u32,
     /// Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before,
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn curve_tun_vault_custom(
         let (callbacks, mut vault) = unsafe { (growing(callbacks)?, out(vault)?) };
         let (Some(_), Some(_)) = (callbacks.box_seal, callbacks.box_open) else { return Err(Error::Null) };
         zero(callbacks.reserved)?;
-        let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
+        let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };
         vault.give(curve_tun_vault(Arc::new(HostVault { callbacks, answers, user_data })));
         Ok(())
     })

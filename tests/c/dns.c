@@ -30,9 +30,9 @@ static void *client(void *argument)
     curve_tun_options options = default_options();
     curve_tun_socket *sock;
 
-    OK(curve_tun_connect_by_name("127.0.0.1", end->port, end->vault, end->registry, &options, PATIENCE_MS, &sock));
-    OK(curve_tun_send(sock, (const uint8_t *)"named", 5, PATIENCE_MS));
-    curve_tun_close(sock);
+    OK(curve_tun_socket_connect_by_name("127.0.0.1", end->port, end->vault, end->registry, &options, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_send(sock, (const uint8_t *)"named", 5, PATIENCE_MS));
+    curve_tun_socket_free(sock);
     return NULL;
 }
 
@@ -45,17 +45,17 @@ static void sockets(curve_tun_server *server, curve_tun_vault *vault, curve_tun_
     pthread_t thread;
     size_t len;
 
-    OK(curve_tun_listen("127.0.0.1", 0, server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     end.port = curve_tun_listener_port(listener);
     end.vault = vault;
     end.registry = registry;
     CHECK(pthread_create(&thread, NULL, client, &end) == 0);
-    OK(curve_tun_accept(listener, PATIENCE_MS, &sock));
-    OK(curve_tun_recv(sock, message, sizeof message, &len, PATIENCE_MS));
+    OK(curve_tun_listener_accept(listener, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_recv(sock, message, sizeof message, &len, PATIENCE_MS));
     CHECK(len == 5 && memcmp(message, "named", 5) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_close(sock);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(sock);
+    curve_tun_listener_free(listener);
 }
 
 /* A client from an address, over a connection without I/O; gives what the server says of it. */
@@ -105,7 +105,7 @@ int main(int count, char **arguments)
 
     /* Without the keys of the zone nothing of it is proven: the root's do not lead there. */
     untrusting = open_registry(arguments[1], NULL);
-    GIVES(CURVE_TUN_ERR_NOT_VALIDATED, curve_tun_connect_by_name("127.0.0.1", 1, client_vault, untrusting, &options,
+    GIVES(CURVE_TUN_ERR_NOT_VALIDATED, curve_tun_socket_connect_by_name("127.0.0.1", 1, client_vault, untrusting, &options,
                                                                  PATIENCE_MS, &none));
     CHECK(none == NULL);
     curve_tun_registry_free(untrusting);

@@ -116,7 +116,7 @@ static void vaults(struct world *w)
     v = NULL;
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_vault_custom(&callbacks, NULL, &v));
     callbacks.size = sizeof callbacks;
-    callbacks.answers_later = 2;
+    callbacks.deferred = 2;
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_vault_custom(&callbacks, NULL, &v));
     CHECK(v == NULL);
 }
@@ -181,7 +181,7 @@ static void wrong_states(struct world *w)
     curve_tun_request request;
     curve_tun_answer answer;
     uint8_t key[CURVE_TUN_KEY_BYTES], buffer[16];
-    uint8_t *room;
+    uint8_t *place;
     int64_t next = 77;
     size_t len = 77;
 
@@ -204,17 +204,17 @@ static void wrong_states(struct world *w)
     CHECK(len == 77 && next == 77);
 
     /* Counts of bytes that nobody offered. */
-    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_filled(s, 1));
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_read_commit(s, 1));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_written(s, 1));
     OK(curve_tun_connection_written(s, 0));
-    OK(curve_tun_connection_filled(s, 0));
-    OK(curve_tun_connection_room(s, &room, &len));
-    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_filled(s, len + 1));
-    OK(curve_tun_connection_room(s, &room, &len));
-    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_filled(s, SIZE_MAX));
-    OK(curve_tun_connection_room(s, &room, &len));
+    OK(curve_tun_connection_read_commit(s, 0));
+    OK(curve_tun_connection_read_buffer(s, &place, &len));
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_read_commit(s, len + 1));
+    OK(curve_tun_connection_read_buffer(s, &place, &len));
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_read_commit(s, SIZE_MAX));
+    OK(curve_tun_connection_read_buffer(s, &place, &len));
     CHECK(curve_tun_connection_wants_read(s));
-    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_filled(s, 1));
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_read_commit(s, 1));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_written(c, SIZE_MAX));
 
     /* The handshake's deadline is that of the options, from the first tick on. */
@@ -242,7 +242,7 @@ static void after_close(struct world *w)
     curve_tun_answer answer;
     uint8_t key[CURVE_TUN_KEY_BYTES], buffer[16];
     const uint8_t *pending;
-    uint8_t *room;
+    uint8_t *place;
     int64_t next;
     size_t len;
 
@@ -267,8 +267,8 @@ static void after_close(struct world *w)
     CHECK(curve_tun_connection_state(c) == CURVE_TUN_STATE_CLOSED);
     CHECK(!curve_tun_connection_wants_read(c) && !curve_tun_connection_wants_write(c));
     GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_read(c, bytes, 1, &len));
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_room(c, &room, &len));
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_filled(c, 0));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_read_buffer(c, &place, &len));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_read_commit(c, 0));
     GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_write(c, buffer, sizeof buffer, &len));
     GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_pending(c, &pending, &len));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_written(c, 1));

@@ -66,9 +66,9 @@ static void *load(const char *path)
     find(library, "curve_tun_registry_free", &lib.registry_free);
     find(library, "curve_tun_server_new", &lib.server_new);
     find(library, "curve_tun_server_free", &lib.server_free);
-    find(library, "curve_tun_listen", &lib.listen);
-    find(library, "curve_tun_accept", &lib.accept);
-    find(library, "curve_tun_listener_close", &lib.listener_close);
+    find(library, "curve_tun_listener_open", &lib.listen);
+    find(library, "curve_tun_listener_accept", &lib.accept);
+    find(library, "curve_tun_listener_free", &lib.listener_close);
     return library;
 }
 
