@@ -32,7 +32,6 @@ static curve_tun_vault *client_vault, *server_vault;
 static curve_tun_server *server;
 static curve_tun_listener *listener;
 static uint8_t server_key[CURVE_TUN_KEY_BYTES];
-static curve_tun_options options;
 
 static void check(const char *what, curve_tun_result result)
 {
@@ -47,15 +46,13 @@ static void set_up(void)
     curve_tun_registry *registry;
     uint8_t client_key[CURVE_TUN_KEY_BYTES];
 
-    options.size = sizeof options;
-    check("options", curve_tun_options_default(&options));
     check("vault", curve_tun_vault_generate(&client_vault));
     check("vault", curve_tun_vault_generate(&server_vault));
     check("key", curve_tun_vault_public_key(client_vault, client_key));
     check("key", curve_tun_vault_public_key(server_vault, server_key));
     check("registry", curve_tun_registry_new(&registry));
     check("registry", curve_tun_registry_add(registry, HOST, client_key));
-    check("server", curve_tun_server_new(server_vault, registry, &options, &server));
+    check("server", curve_tun_server_new(server_vault, registry, NULL, &server));
     curve_tun_registry_free(registry);
 }
 
@@ -100,8 +97,8 @@ static struct end *tunnel_connect(void)
 {
     curve_tun_socket *socket;
 
-    check("connect", curve_tun_socket_connect(HOST, curve_tun_listener_port(listener), client_vault, server_key, &options,
-                                       FOR_EVER, &socket));
+    check("connect", curve_tun_socket_connect(HOST, curve_tun_listener_port(listener), client_vault, server_key, NULL,
+                                              FOR_EVER, &socket));
     return new_end(socket);
 }
 
@@ -165,7 +162,7 @@ static void measure_seal(double seconds)
     curve_tun_connection *client, *peer;
     size_t i;
 
-    check("client", curve_tun_connection_new_client(client_vault, server_key, &options, &client));
+    check("client", curve_tun_connection_new_client(client_vault, server_key, NULL, &client));
     check("server", curve_tun_connection_new_server(server, HOST, &peer));
     carry(client, peer);
     carry(peer, client);

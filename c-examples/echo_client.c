@@ -112,7 +112,6 @@ static void echo_file(curve_tun_socket *socket, const char *path)
 
 int main(int argc, char **argv)
 {
-    curve_tun_options options = default_options();
     uint8_t server_public_key[CURVE_TUN_KEY_BYTES];
     curve_tun_vault *vault;
     curve_tun_socket *socket;
@@ -124,7 +123,7 @@ int main(int argc, char **argv)
     public_key_argument(argv[4], server_public_key);
     vault = vault_argument(argv[3]);
     check("connect",
-          curve_tun_socket_connect(argv[1], port, vault, server_public_key, &options, TIMEOUT_MS, &socket));
+          curve_tun_socket_connect(argv[1], port, vault, server_public_key, NULL, TIMEOUT_MS, &socket));
     curve_tun_vault_free(vault);
     if (argc == 7)
         echo_file(socket, argv[6]);

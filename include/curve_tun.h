@@ -30,9 +30,15 @@
 // what is out of range is refused with `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each
-// call that takes the struct, also where the call fills it; only `curve_tun_options_default` sets
-// it itself. A program built with an older header so works with a newer library; a newer program
-// that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+// call that takes the struct, also where the call fills it. The macro of its name and `_INIT` does
+// so, and sets all else to 0: `curve_tun_options options = CURVE_TUN_OPTIONS_INIT;`. In options 0
+// means the default, in each field, and NULL in place of them all defaults.
+//
+// A program built with an older header so works with a newer library: a struct of its size is read
+// as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
+// library as long as it sets no field that this does not know: then it gets
+// `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that is too small for any header's
+// struct.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 // other calls on the same object run. "Threads: one at a time" means that it may be made from any
@@ -310,43 +316,41 @@ void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then
-// change what is to be different.
+// Limits and habits of connections, sockets and servers. 0 means the default in each field, which
+// `CURVE_TUN_OPTIONS_INIT` sets; a function that takes options takes NULL for the defaults.
 typedef struct {
-    // `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
+    // `sizeof(curve_tun_options)`.
     size_t size;
-    // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
-    uint64_t handshake_timeout_ms;
+    // Milliseconds from accept (or connect) to connected. 0 for 10,000.
+    int64_t handshake_timeout_ms;
     // Bytes of received messages that wait for the receiver, from which on no more are taken from
-    // the transport; one further packet may come on top. At least 1, at most 1 GiB. Default
-    // 262,144.
+    // the transport; one further packet may come on top. At most 1 GiB. 0 for 262,144.
     size_t receive_high_water;
     // Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send`
-    // returns `CURVE_TUN_ERR_WOULD_BLOCK`. At least 1, at most 4 GiB - 1. Default 67,108,864.
-    // Blocking sockets never reach it.
+    // returns `CURVE_TUN_ERR_WOULD_BLOCK`. At most 4 GiB - 1. 0 for 67,108,864. Blocking sockets
+    // never reach it.
     size_t send_high_water;
-    // How many handshakes a server has in flight at most; at least 1. Default 1,024.
+    // How many handshakes a server has in flight at most. 0 for 1,024.
     uint32_t handshakes_max;
-    // Flag: TCP_NODELAY, small messages are sent at once. Default 1. Sockets only.
-    uint32_t no_delay;
-    // Flag: TCP keep-alive, with the first probe after 60 idle seconds. Default 1. Sockets only.
-    uint32_t keep_alive;
     // How many of its handshakes in flight a server has from one source at most: an IPv4 address,
-    // or the /64 of an IPv6 address. 0, the default, sets no limit beside `handshakes_max`. At
-    // either limit, the oldest handshake of the source that has most is evicted
-    // (`curve_tun_connection_on_evict`).
+    // or the /64 of an IPv6 address. 0 sets no limit beside `handshakes_max`. At either limit, the
+    // oldest handshake of the source that has most is evicted (`curve_tun_connection_on_evict`).
     uint32_t handshakes_per_source;
+    // Flag: 1 for Nagle's algorithm, by which small messages wait for one another; 0 sends them at
+    // once (TCP_NODELAY). Sockets only.
+    uint32_t nagle;
+    // Flag: 1 for no TCP keep-alive; 0 for one with the first probe after 60 idle seconds. Sockets
+    // only.
+    uint32_t no_keep_alive;
     // A server's name, which its registry is told of each client, so that one registry can decide
     // differently for several listeners: a string of at most 255 bytes without control characters,
-    // copied; NULL is none. Default NULL.
+    // copied. NULL for none.
     const char *listener;
 } curve_tun_options;
+// A `curve_tun_options` with `size` set, and all else 0.
+#define CURVE_TUN_OPTIONS_INIT \
+    {sizeof(curve_tun_options), 0, 0, 0, 0, 0, 0, 0, NULL}
 
-// Fills in the default values, and `size`; what was there before does not matter. If the struct
-// ever grows, this function goes on filling it as it is here, and a later header brings another.
-//
-// Threads: any.
-curve_tun_result curve_tun_options_default(curve_tun_options *options);
 
 // # Vaults
 //
@@ -421,6 +425,10 @@ typedef struct {
     // may be NULL.
     void (*free)(void *user_data);
 } curve_tun_vault_callbacks;
+
+// A `curve_tun_vault_callbacks` with `size` set, and all else 0.
+#define CURVE_TUN_VAULT_CALLBACKS_INIT \
+    {sizeof(curve_tun_vault_callbacks), {0}, 0, 0, NULL, NULL, NULL}
 
 // Makes a vault in memory with a new key.
 //
@@ -639,6 +647,10 @@ typedef struct {
     void (*free)(void *user_data);
 } curve_tun_registry_callbacks;
 
+// A `curve_tun_registry_callbacks` with `size` set, and all else 0.
+#define CURVE_TUN_REGISTRY_CALLBACKS_INIT \
+    {sizeof(curve_tun_registry_callbacks), 0, 0, NULL, NULL}
+
 // Makes an empty registry in memory.
 //
 // Threads: any.
@@ -732,8 +744,12 @@ typedef struct {
     char text[CURVE_TUN_PROBLEM_TEXT_SIZE];
 } curve_tun_registry_problem;
 
-// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the
-// default is wanted.
+// A `curve_tun_registry_problem` with `size` set, and all else 0.
+#define CURVE_TUN_REGISTRY_PROBLEM_INIT \
+    {sizeof(curve_tun_registry_problem), 0, 0, {0}}
+
+// Where and how a registry in DNS asks. 0 or NULL means the default in each field, which
+// `CURVE_TUN_DNS_OPTIONS_INIT` sets.
 typedef struct {
     // `sizeof(curve_tun_dns_options)`.
     size_t size;
@@ -746,15 +762,19 @@ typedef struct {
     // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
     // server decides who may come in.
     uint32_t allow_unvalidated;
-    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for
-    // 5,000.
-    uint32_t timeout_ms;
-    // Seconds for which an answer is held at most, however long its TTL: so long may a key that
-    // was taken out of DNS come in. 0 for 300.
-    uint32_t ttl_max;
-    // Names whose answers are held at most; 0 for 65,536.
+    // Names whose answers are held at most. 0 for 65,536.
     uint32_t cache_max;
+    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000. 0 for
+    // 5,000.
+    int64_t timeout_ms;
+    // Milliseconds for which an answer is held at most, however long its TTL: so long may a key
+    // that was taken out of DNS come in. Whole seconds count. 0 for 300,000.
+    int64_t ttl_max_ms;
 } curve_tun_dns_options;
+
+// A `curve_tun_dns_options` with `size` set, and all else 0.
+#define CURVE_TUN_DNS_OPTIONS_INIT \
+    {sizeof(curve_tun_dns_options), NULL, NULL, 0, 0, 0, 0}
 
 // Opens the registry in a file. Each decision looks whether the file has changed, and reads it
 // anew if it has; a large file that has changed is read by a request that is answered later. A
@@ -958,6 +978,10 @@ typedef struct {
     char listener[CURVE_TUN_LISTENER_SIZE];
 } curve_tun_request;
 
+// A `curve_tun_request` with `size` set, and all else 0.
+#define CURVE_TUN_REQUEST_INIT \
+    {sizeof(curve_tun_request), 0, 0, 0, 0, {0}, {0}, {0}, {0}, {0}, {0}}
+
 // What a vault or a registry says to a request.
 typedef struct {
     // `sizeof(curve_tun_answer)`.
@@ -979,6 +1003,10 @@ typedef struct {
     // The box that was sealed, or what the box that was opened holds.
     uint8_t bytes[CURVE_TUN_ANSWER_BYTES_MAX];
 } curve_tun_answer;
+
+// A `curve_tun_answer` with `size` set, and all else 0.
+#define CURVE_TUN_ANSWER_INIT \
+    {sizeof(curve_tun_answer), 0, 0, 0, 0, {0}, {0}}
 
 // Has a vault answer a request to a vault: for a thread on which blocking is fine.
 //
@@ -1502,8 +1530,8 @@ void curve_tun_listener_free(curve_tun_listener *listener);
 // The servers that a client knows.
 typedef struct curve_tun_known_servers curve_tun_known_servers;
 
-// Where a client has a server's key from, and what it holds against it. Set `size`, and the other
-// fields to 0 or NULL where they are to play no part.
+// Where a client has a server's key from, and what it holds against it. Fields that are 0 or NULL,
+// as `CURVE_TUN_TRUST_INIT` sets them, play no part.
 typedef struct {
     // `sizeof(curve_tun_trust)`.
     size_t size;
@@ -1520,7 +1548,11 @@ typedef struct {
     uint32_t reserved;
 } curve_tun_trust;
 
-// What `curve_tun_socket_connect_trusted` gives beside its result. Set `size`.
+// A `curve_tun_trust` with `size` set, and all else 0.
+#define CURVE_TUN_TRUST_INIT \
+    {sizeof(curve_tun_trust), NULL, NULL, NULL, 0, 0}
+
+// What `curve_tun_socket_connect_trusted` gives beside its result: `CURVE_TUN_TRUST_OUTCOME_INIT`.
 typedef struct {
     // `sizeof(curve_tun_trust_outcome)`.
     size_t size;
@@ -1535,6 +1567,10 @@ typedef struct {
     // 0; has no meaning yet.
     uint32_t reserved;
 } curve_tun_trust_outcome;
+
+// A `curve_tun_trust_outcome` with `size` set, and all else 0.
+#define CURVE_TUN_TRUST_OUTCOME_INIT \
+    {sizeof(curve_tun_trust_outcome), {0}, {0}, CURVE_TUN_OK, 0}
 
 // Opens the servers known in a registry file; a file that is not there is made, empty.
 //

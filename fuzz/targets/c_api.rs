@@ -191,14 +191,11 @@ impl Tuned {
             receive_high_water: 0,
             send_high_water: 0,
             handshakes_max: 0,
-            no_delay: 0,
-            keep_alive: 0,
             handshakes_per_source: 0,
+            nagle: 0,
+            no_keep_alive: 0,
             listener: null(),
         };
-        // SAFETY: the struct is whole.
-        assert_eq!(unsafe { curve_tun_options_default(&mut options) }, OK);
-        assert_eq!(options.size, size_of::<Options>());
         match self {
             Tuned::Default => {}
             Tuned::Null => return None,
@@ -210,7 +207,7 @@ impl Tuned {
                 options.send_high_water = values[2] as usize % 100_000;
                 options.handshakes_max = values[3] % 8;
                 options.handshakes_per_source = values[3] >> 3 & 3;
-                options.no_delay = values[3] >> 30;
+                options.nagle = values[3] >> 30;
             }
         }
         Some(options)

@@ -11,9 +11,8 @@
 //! not know, the first use decides. A key whose secret the server does not hold is passed over,
 //! too. When none is left, the first key that was not trusted is what is told.
 
-use super::boundary::{
-    array_mut, catch_ok, end, growing, key, object, out, out_growing, path, string, timeout, zero,
-};
+use super::boundary::{array_mut, catch_ok, end, given, key, object, out, path, string, timeout, zero};
+use super::growing::{self, growing};
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::options::{curve_tun_options, read_options};
 use super::registry::{Kind, curve_tun_registry};
@@ -24,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::net::{KnownSocket, Socket, TrustSources};
 use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
 use std::ffi::c_char;
+use std::mem::offset_of;
 
 /// Do not use a server of which no key is known.
 pub const CURVE_TUN_FIRST_USE_REFUSE: u32 = 0;
@@ -108,8 +108,8 @@ pub unsafe extern "C" fn curve_tun_known_servers_remember(
     })
 }
 
-/// Where a client has a server's key from, and what it holds against it. Set `size`, and the other
-/// fields to 0 or NULL where they are to play no part.
+/// Where a client has a server's key from, and what it holds against it. Fields that are 0 or NULL,
+/// as `CURVE_TUN_TRUST_INIT` sets them, play no part.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_trust {
@@ -128,7 +128,9 @@ pub struct curve_tun_trust {
     pub reserved: u32,
 }
 
-/// What `curve_tun_socket_connect_trusted` gives beside its result. Set `size`.
+growing!(given curve_tun_trust, offset_of!(curve_tun_trust, known_servers));
+
+/// What `curve_tun_socket_connect_trusted` gives beside its result: `CURVE_TUN_TRUST_OUTCOME_INIT`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_trust_outcome {
@@ -145,6 +147,8 @@ pub struct curve_tun_trust_outcome {
     /// 0; has no meaning yet.
     pub reserved: u32,
 }
+
+growing!(filled curve_tun_trust_outcome, offset_of!(curve_tun_trust_outcome, remembered));
 
 /// As `curve_tun_socket_connect`, with a key that is trusted ("Servers that are known"). Nothing is
 /// sent with a key before that is clear.
@@ -179,9 +183,9 @@ pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
             (
                 string(host, HOST_MAX, Error::InvalidArgument)?,
                 object(vault)?,
-                growing(trust)?,
+                growing::read(trust)?,
                 read_options(options)?,
-                out_growing(outcome)?,
+                growing::out(outcome)?,
                 out(socket)?,
             )
         };
@@ -190,12 +194,9 @@ pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
         // SAFETY: the header's demands on the pointers in the struct, each of which may be NULL.
         let sources = unsafe {
             TrustSources {
-                key: given(trust.server_public_key).map(|place| key(place)).transpose()?,
-                registry: given(trust.registry).map(|registry| server_keys(object(registry)?)).transpose()?,
-                known_servers: given(trust.known_servers)
-                    .map(|known| object(known))
-                    .transpose()?
-                    .map(|known| &known.0),
+                key: given(trust.server_public_key, |place| key(place))?,
+                registry: given(trust.registry, |registry| server_keys(object(registry)?))?,
+                known_servers: given(trust.known_servers, |known| Ok(&object(known)?.0))?,
             }
         };
         let (vault, timeout) = (vault.0.clone(), timeout(timeout_ms));
@@ -328,11 +329,6 @@ pub unsafe extern "C" fn curve_tun_known_servers_free(known: *mut curve_tun_know
 unsafe fn server(host: *const c_char, port: u16) -> Result<ServerName> {
     // SAFETY: the caller's promise.
     ServerName::new(unsafe { string(host, HOST_MAX, Error::InvalidArgument)? }, port)
-}
-
-/// What is not NULL.
-fn given<T>(pointer: *const T) -> Option<*const T> {
-    (!pointer.is_null()).then_some(pointer)
 }
 
 /// The registry as one that knows the keys of servers.

@@ -6,7 +6,8 @@
 //! entries. Of the networks that hold an address, the most specific one that has entries decides
 //! alone. An empty registry lets nobody in.
 
-use super::boundary::{array_mut, catch_ok, end, flag, growing, key, object, out, string, zero};
+use super::boundary::{array_mut, catch_ok, end, flag, key, object, out, string, zero};
+use super::growing::{self, growing};
 use super::result::curve_tun_result;
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ use crate::registry::{
 };
 use crate::vault::Answers;
 use std::ffi::{CString, c_char, c_void};
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -66,6 +68,8 @@ pub struct curve_tun_registry_callbacks {
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
 
+growing!(given curve_tun_registry_callbacks, offset_of!(curve_tun_registry_callbacks, verify));
+
 /// Makes an empty registry in memory.
 ///
 /// Threads: any.
@@ -96,7 +100,7 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
         // be NULL.
-        let (callbacks, mut registry) = unsafe { (growing(callbacks)?, out(registry)?) };
+        let (callbacks, mut registry) = unsafe { (growing::read(callbacks)?, out(registry)?) };
         callbacks.verify.ok_or(Error::Null)?;
         zero(callbacks.reserved)?;
         let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };

@@ -1,7 +1,8 @@
 //! # Bytes, messages and requests of a connection
 
-use super::boundary::{self, bytes, bytes_mut, catch, catch_ok, growing, object, out, out_growing};
+use super::boundary::{self, bytes, bytes_mut, catch, catch_ok, object, out};
 use super::connection::curve_tun_connection;
+use super::growing;
 use super::request::{curve_tun_answer, curve_tun_request};
 use super::result::curve_tun_result;
 use crate::connection::ConnectionState;
@@ -227,7 +228,7 @@ pub unsafe extern "C" fn curve_tun_connection_request(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers only.
-        let (connection, mut place) = unsafe { (object(connection)?, out_growing(request)?) };
+        let (connection, mut place) = unsafe { (object(connection)?, growing::out(request)?) };
         let connection = connection.get()?;
         match connection.request() {
             Some(request) => place.set(curve_tun_request::new(request)),
@@ -253,7 +254,7 @@ pub unsafe extern "C" fn curve_tun_connection_answer(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers only.
-        let (connection, answer) = unsafe { (object(connection)?, growing(answer)?) };
+        let (connection, answer) = unsafe { (object(connection)?, growing::read(answer)?) };
         let mut connection = connection.get()?;
         let answer = match connection.request() {
             Some(request) => answer.to_answer(request)?,

@@ -4,14 +4,16 @@
 //! makes the long-term nonce itself and gives it with the box; no call gives the secret key away.
 
 use super::boundary::{
-    array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, growing, key, object, out, zero,
+    array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, key, object, out, zero,
 };
+use super::growing::{self, growing};
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::result::curve_tun_result;
 use crate::crypto::{PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::sync::Arc;
 
 /// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the
@@ -96,6 +98,8 @@ pub struct curve_tun_vault_callbacks {
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
 
+growing!(given curve_tun_vault_callbacks, offset_of!(curve_tun_vault_callbacks, box_seal));
+
 /// Makes a vault in memory with a new key.
 ///
 /// May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
@@ -145,7 +149,7 @@ pub unsafe extern "C" fn curve_tun_vault_custom(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
         // be NULL.
-        let (callbacks, mut vault) = unsafe { (growing(callbacks)?, out(vault)?) };
+        let (callbacks, mut vault) = unsafe { (growing::read(callbacks)?, out(vault)?) };
         let (Some(_), Some(_)) = (callbacks.box_seal, callbacks.box_open) else { return Err(Error::Null) };
         zero(callbacks.reserved)?;
         let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };

@@ -27,7 +27,7 @@ struct end {
 static void *client(void *argument)
 {
     struct end *end = argument;
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_socket *sock;
 
     OK(curve_tun_socket_connect_by_name("127.0.0.1", end->port, end->vault, end->registry, &options, PATIENCE_MS, &sock));
@@ -62,7 +62,7 @@ static void sockets(curve_tun_server *server, curve_tun_vault *vault, curve_tun_
 static curve_tun_result verdict(curve_tun_server *server, curve_tun_vault *vault, const uint8_t *server_key,
                                 curve_tun_registry *registry, const char *address)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c, *s;
     curve_tun_request request;
     curve_tun_answer answer;
@@ -86,7 +86,7 @@ static curve_tun_result verdict(curve_tun_server *server, curve_tun_vault *vault
 
 int main(int count, char **arguments)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_vault *server_vault, *client_vault;
     curve_tun_registry *registry, *untrusting;
     curve_tun_server *server;
@@ -106,7 +106,7 @@ int main(int count, char **arguments)
     /* Without the keys of the zone nothing of it is proven: the root's do not lead there. */
     untrusting = open_registry(arguments[1], NULL);
     GIVES(CURVE_TUN_ERR_NOT_VALIDATED, curve_tun_socket_connect_by_name("127.0.0.1", 1, client_vault, untrusting, &options,
-                                                                 PATIENCE_MS, &none));
+                                                                        PATIENCE_MS, &none));
     CHECK(none == NULL);
     curve_tun_registry_free(untrusting);
     curve_tun_server_free(server);

@@ -75,13 +75,13 @@ struct end {
 static void *client(void *argument)
 {
     struct end *end = argument;
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_socket *sock;
     uint8_t answer[16];
     size_t len;
 
     OK(curve_tun_socket_connect("127.0.0.1", curve_tun_listener_port(end->listener), end->vault, end->server_key, &options,
-                         PATIENCE_MS, &sock));
+                                PATIENCE_MS, &sock));
     OK(curve_tun_socket_send(sock, (const uint8_t *)"kept", 4, PATIENCE_MS));
     OK(curve_tun_socket_recv(sock, answer, sizeof answer, &len, PATIENCE_MS));
     CHECK(len == 4 && memcmp(answer, "kept", 4) == 0);
@@ -92,7 +92,7 @@ static void *client(void *argument)
 /* A tunnel over sockets between two vaults. */
 static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_registry *registry;
     curve_tun_server *server;
     curve_tun_socket *sock;
@@ -124,7 +124,7 @@ static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
 /* The same over a connection without I/O, whose requests are answered by hand. */
 static void by_hand(curve_tun_vault *here, curve_tun_vault *there)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *ends[2];
     curve_tun_registry *registry;
     curve_tun_server *server;

@@ -199,7 +199,7 @@ static void *dial(void *argument)
     struct dial *d = argument;
 
     OK(curve_tun_socket_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key,
-                         &d->world->options, -1, &d->socket));
+                                &d->world->options, -1, &d->socket));
     return NULL;
 }
 
@@ -236,7 +236,7 @@ int main(void)
     w.server = NULL;
     wait_for_timers(0);
     /* No deadline but that of the cookies ends a handshake here. */
-    w.options.handshake_timeout_ms = UINT64_MAX;
+    w.options.handshake_timeout_ms = INT64_MAX;
     connections(&w);
     sockets(&w);
     free_world(&w);

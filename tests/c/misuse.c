@@ -6,17 +6,13 @@ static uint8_t bytes[CURVE_TUN_MESSAGE_MAX + 1];
 
 static void options_out_of_range(struct world *w)
 {
-    struct {
-        curve_tun_options options;
-        uint8_t more[16];
-    } newer;
     curve_tun_options o;
     curve_tun_server *s = NULL;
     curve_tun_connection *c = NULL;
 
 #define REFUSED(field, value)                                                                             \
     do {                                                                                                  \
-        o = default_options();                                                                            \
+        o = (curve_tun_options)CURVE_TUN_OPTIONS_INIT;                                                    \
         o.field = (value);                                                                                \
         GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT,                                                             \
               curve_tun_server_new(w->server_vault, w->registry, &o, &s));                                \
@@ -25,32 +21,15 @@ static void options_out_of_range(struct world *w)
     } while (0)
 
     REFUSED(size, 0);
-    REFUSED(size, sizeof o - 1);
+    REFUSED(size, sizeof(size_t) - 1);
     REFUSED(size, SIZE_MAX);
-    REFUSED(handshake_timeout_ms, 0);
-    REFUSED(receive_high_water, 0);
+    REFUSED(handshake_timeout_ms, -1);
     REFUSED(receive_high_water, SIZE_MAX);
-    REFUSED(send_high_water, 0);
     REFUSED(send_high_water, SIZE_MAX);
-    REFUSED(handshakes_max, 0);
-    REFUSED(no_delay, 2);
-    REFUSED(keep_alive, UINT32_MAX);
+    REFUSED(nagle, 2);
+    REFUSED(no_keep_alive, UINT32_MAX);
     CHECK(s == NULL && c == NULL);
 
-    /* The filler needs no size, and writes no further than the struct of its own header. */
-    memset(&newer, 0xff, sizeof newer);
-    OK(curve_tun_options_default(&newer.options));
-    CHECK(newer.options.size == sizeof o && newer.more[0] == 0xff);
-
-    /* A program of a newer header: what it does not set is fine, what it sets is refused. */
-    memset(&newer, 0, sizeof newer);
-    OK(curve_tun_options_default(&newer.options));
-    newer.options.size = sizeof newer;
-    OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &newer.options, &c));
-    curve_tun_connection_free(c);
-    newer.more[15] = 1;
-    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT,
-          curve_tun_connection_new_client(w->client_vault, w->server_key, &newer.options, &c));
 }
 
 static int32_t never_box(void *user_data, uint32_t purpose, const uint8_t *peer, const uint8_t *message, size_t len,
@@ -219,7 +198,7 @@ static void wrong_states(struct world *w)
 
     /* The handshake's deadline is that of the options, from the first tick on. */
     OK(curve_tun_connection_tick(s, 500, &next));
-    CHECK(next == 500 + (int64_t)w->options.handshake_timeout_ms);
+    CHECK(next == 500 + 10000);
     OK(curve_tun_connection_tick(s, next - 1, &next));
     GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_connection_tick(s, next, &next));
     GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_tick(s, next, &next));

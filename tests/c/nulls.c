@@ -33,7 +33,6 @@ static void keys(void)
     IS_NULL(curve_tun_secret_key_from_text(text, 44, NULL));
     curve_tun_wipe(NULL, 0);
     curve_tun_wipe(NULL, 5);
-    IS_NULL(curve_tun_options_default(NULL));
 }
 
 static int32_t box_seal(void *user_data, uint32_t purpose, const uint8_t *peer, const uint8_t *message, size_t l,
@@ -217,14 +216,12 @@ static void known_servers(struct world *w)
     IS_NULL(curve_tun_socket_connect_known("::1", 1, NULL, key, known, 0, &w->options, 0, bytes, &told, &none));
     IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, NULL, known, 0, &w->options, 0, bytes, &told, &none));
     IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, NULL, 0, &w->options, 0, bytes, &told, &none));
-    IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, known, 0, NULL, 0, bytes, &told, &none));
     IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, NULL, &told, &none));
     IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, NULL, &none));
     IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &told, NULL));
     IS_NULL(curve_tun_socket_connect_by_name(NULL, 1, w->client_vault, w->registry, &w->options, 0, &none));
     IS_NULL(curve_tun_socket_connect_by_name("::1", 1, NULL, w->registry, &w->options, 0, &none));
     IS_NULL(curve_tun_socket_connect_by_name("::1", 1, w->client_vault, NULL, &w->options, 0, &none));
-    IS_NULL(curve_tun_socket_connect_by_name("::1", 1, w->client_vault, w->registry, NULL, 0, &none));
     IS_NULL(curve_tun_socket_connect_by_name("::1", 1, w->client_vault, w->registry, &w->options, 0, NULL));
     trust.size = sizeof trust;
     trust.server_public_key = key;
@@ -232,7 +229,6 @@ static void known_servers(struct world *w)
     IS_NULL(curve_tun_socket_connect_trusted(NULL, 1, w->client_vault, &trust, &w->options, 0, &said, &none));
     IS_NULL(curve_tun_socket_connect_trusted("::1", 1, NULL, &trust, &w->options, 0, &said, &none));
     IS_NULL(curve_tun_socket_connect_trusted("::1", 1, w->client_vault, NULL, &w->options, 0, &said, &none));
-    IS_NULL(curve_tun_socket_connect_trusted("::1", 1, w->client_vault, &trust, NULL, 0, &said, &none));
     IS_NULL(curve_tun_socket_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, NULL, &none));
     IS_NULL(curve_tun_socket_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, &said, NULL));
     CHECK(none == NULL);
@@ -276,7 +272,6 @@ static void connections(struct world *w)
 
     IS_NULL(curve_tun_server_new(NULL, w->registry, &w->options, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, NULL, &w->options, &server));
-    IS_NULL(curve_tun_server_new(w->server_vault, w->registry, NULL, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, w->registry, &w->options, NULL));
     IS_NULL(curve_tun_server_observe(NULL, never_observe, NULL, NULL));
     IS_NULL(curve_tun_server_observe(w->server, NULL, NULL, NULL));
@@ -284,7 +279,6 @@ static void connections(struct world *w)
 
     IS_NULL(curve_tun_connection_new_client(NULL, w->server_key, &w->options, &none));
     IS_NULL(curve_tun_connection_new_client(w->client_vault, NULL, &w->options, &none));
-    IS_NULL(curve_tun_connection_new_client(w->client_vault, w->server_key, NULL, &none));
     IS_NULL(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, NULL));
     IS_NULL(curve_tun_connection_new_server(NULL, "127.0.0.1", &none));
     IS_NULL(curve_tun_connection_new_server(w->server, NULL, &none));
@@ -355,7 +349,6 @@ static void sockets(struct world *w)
     IS_NULL(curve_tun_socket_connect(NULL, 1, w->client_vault, w->server_key, &w->options, 0, &none));
     IS_NULL(curve_tun_socket_connect("127.0.0.1", 1, NULL, w->server_key, &w->options, 0, &none));
     IS_NULL(curve_tun_socket_connect("127.0.0.1", 1, w->client_vault, NULL, &w->options, 0, &none));
-    IS_NULL(curve_tun_socket_connect("127.0.0.1", 1, w->client_vault, w->server_key, NULL, 0, &none));
     IS_NULL(curve_tun_socket_connect("127.0.0.1", 1, w->client_vault, w->server_key, &w->options, 0, NULL));
     IS_NULL(curve_tun_listener_open(NULL, 0, w->server, &no_listener));
     IS_NULL(curve_tun_listener_open("127.0.0.1", 0, NULL, &no_listener));

@@ -211,7 +211,7 @@ static void *dial(void *argument)
     struct dial *d = argument;
 
     OK(curve_tun_socket_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key, &d->world->options,
-                         PATIENCE_MS, &d->socket));
+                                PATIENCE_MS, &d->socket));
     return NULL;
 }
 

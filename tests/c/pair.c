@@ -62,7 +62,7 @@ static void without_copies(struct world *w)
 /* A receiver that does not receive takes no more than its mark and a packet; then the sender is told. */
 static void high_water(struct world *w)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c, *s;
     curve_tun_server *server;
     const uint8_t *pending;
@@ -393,7 +393,7 @@ static void deferred(struct world *w)
 
 static void handshake_limit(struct world *w)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c[3], *none = NULL;
     curve_tun_server *server;
     int i;
@@ -423,7 +423,7 @@ static void fair_shares(struct world *w)
 {
     const char *from[] = {"127.0.0.2", "127.0.0.3", "127.0.0.3", "2001:db8::1", "2001:db8::2"};
     int evicted[8] = {0};
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c[8], *client;
     curve_tun_server *server;
     int64_t next;

@@ -114,7 +114,7 @@ static void known_servers(struct world *w, const char *path)
 
 #define CONNECT(its_key, first_use)                                                                        \
     curve_tun_socket_connect_known("127.0.0.1", port, w->client_vault, its_key, known, first_use, &w->options,     \
-                            PATIENCE_MS, known_key, &remembered, &socket)
+                                   PATIENCE_MS, known_key, &remembered, &socket)
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, CONNECT(key, CURVE_TUN_FIRST_USE_REFUSE));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, CONNECT(key, 3));
     GIVES(CURVE_TUN_ERR_WRONG_SERVER_KEY, CONNECT(wrong, CURVE_TUN_FIRST_USE_REMEMBER));

@@ -100,7 +100,7 @@ static void *client(void *argument)
     size_t len;
 
     OK(curve_tun_socket_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
-                         &end->world->options, PATIENCE_MS, &sock));
+                                &end->world->options, PATIENCE_MS, &sock));
     OK(curve_tun_socket_send(sock, (const uint8_t *)"sent", 4, PATIENCE_MS));
     OK(curve_tun_socket_recv(sock, message, sizeof message, &len, PATIENCE_MS));
     curve_tun_socket_free(sock);

@@ -48,7 +48,7 @@ static void *dial(void *argument)
     struct end *end = argument;
 
     OK(curve_tun_socket_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
-                         &end->world->options, PATIENCE_MS, &end->socket));
+                                &end->world->options, PATIENCE_MS, &end->socket));
     return NULL;
 }
 

@@ -24,7 +24,7 @@ static void *dial(void *argument)
     struct dial *d = argument;
 
     d->result = curve_tun_socket_connect(d->host, d->port, d->vault, d->server_key, &d->world->options, PATIENCE_MS,
-                                  &d->socket);
+                                         &d->socket);
     return NULL;
 }
 
@@ -153,9 +153,9 @@ static void refusals(struct world *w)
     GIVES(CURVE_TUN_ERR_WEAK_KEY,
           curve_tun_socket_connect("127.0.0.1", port, w->client_vault, weak, &w->options, PATIENCE_MS, &socket));
     GIVES(CURVE_TUN_ERR_NAME_NOT_FOUND, curve_tun_socket_connect("", port, w->client_vault, w->server_key, &w->options,
-                                                          PATIENCE_MS, &socket));
+                                                                 PATIENCE_MS, &socket));
     GIVES(CURVE_TUN_ERR_NAME_NOT_FOUND, curve_tun_socket_connect("\xff", port, w->client_vault, w->server_key, &w->options,
-                                                          PATIENCE_MS, &socket));
+                                                                 PATIENCE_MS, &socket));
 
     d.port = port;
     d.server_key = wrong_key;

@@ -19,7 +19,7 @@ static void *dial(void *argument)
     struct dial *d = argument;
 
     d->result = curve_tun_socket_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key,
-                                  &d->world->options, d->timeout_ms, &d->socket);
+                                         &d->world->options, d->timeout_ms, &d->socket);
     return NULL;
 }
 
@@ -93,7 +93,7 @@ int main(void)
     curve_tun_listener_free(listener);
     clocks(&w);
     /* The same where the handshake has all the time there is. */
-    w.options.handshake_timeout_ms = UINT64_MAX;
+    w.options.handshake_timeout_ms = INT64_MAX;
     OK(curve_tun_server_new(w.server_vault, w.registry, &w.options, &server));
     OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     sockets(&w, listener, INT64_MAX, false);

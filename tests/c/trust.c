@@ -142,7 +142,7 @@ static void row(char words[WORDS][WORD_SIZE], const char *named, const char *kno
     memset(&outcome, 0xff, sizeof outcome);
     outcome.size = sizeof outcome;
     result = curve_tun_socket_connect_trusted("127.0.0.1", port, w.client_vault, &trust, &w.options, PATIENCE_MS,
-                                       &outcome, &socket);
+                                              &outcome, &socket);
     if (!is_result(result, words[RESULT])) {
         fprintf(stderr, "%s %s %s %s: %s, not %s\n", words[GIVEN], words[NAMED], words[KNOWN],
                 words[FIRST_USE], curve_tun_result_name(result), words[RESULT]);
