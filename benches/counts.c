@@ -24,7 +24,6 @@ struct pair {
 static curve_tun_vault *client_vault, *server_vault;
 static curve_tun_server *server;
 static uint8_t server_key[CURVE_TUN_KEY_BYTES];
-static curve_tun_options options;
 static uint8_t message[CURVE_TUN_MESSAGE_MAX];
 
 static void check(const char *what, curve_tun_result result)
@@ -40,15 +39,13 @@ static void set_up(void)
     curve_tun_registry *registry;
     uint8_t client_key[CURVE_TUN_KEY_BYTES];
 
-    options.size = sizeof options;
-    check("options", curve_tun_options_default(&options));
     check("vault", curve_tun_vault_generate(&client_vault));
     check("vault", curve_tun_vault_generate(&server_vault));
     check("key", curve_tun_vault_public_key(client_vault, client_key));
     check("key", curve_tun_vault_public_key(server_vault, server_key));
     check("registry", curve_tun_registry_new(&registry));
     check("registry", curve_tun_registry_add(registry, "127.0.0.1", client_key));
-    check("server", curve_tun_server_new(server_vault, registry, &options, &server));
+    check("server", curve_tun_server_new(server_vault, registry, NULL, &server));
     curve_tun_registry_free(registry);
 }
 
@@ -60,14 +57,14 @@ static void carry(curve_tun_connection *from, curve_tun_connection *to)
 
     check("pending", curve_tun_connection_pending(from, &bytes, &len));
     while (len > 0) {
-        uint8_t *room;
+        uint8_t *buffer;
         size_t count;
 
-        check("room", curve_tun_connection_room(to, &room, &count));
+        check("buffer", curve_tun_connection_read_buffer(to, &buffer, &count));
         if (count > len)
             count = len;
-        memcpy(room, bytes, count);
-        check("filled", curve_tun_connection_filled(to, count));
+        memcpy(buffer, bytes, count);
+        check("commit", curve_tun_connection_read_commit(to, count));
         check("written", curve_tun_connection_written(from, count));
         check("pending", curve_tun_connection_pending(from, &bytes, &len));
     }
@@ -77,7 +74,7 @@ static struct pair connect_pair(void)
 {
     struct pair pair;
 
-    check("client", curve_tun_connection_new_client(client_vault, server_key, &options, &pair.client));
+    check("client", curve_tun_connection_new_client(client_vault, server_key, NULL, &pair.client));
     check("server", curve_tun_connection_new_server(server, "127.0.0.1", &pair.server));
     carry(pair.client, pair.server);
     carry(pair.server, pair.client);

@@ -32,7 +32,6 @@ static curve_tun_vault *client_vault, *server_vault;
 static curve_tun_server *server;
 static curve_tun_listener *listener;
 static uint8_t server_key[CURVE_TUN_KEY_BYTES];
-static curve_tun_options options;
 
 static void check(const char *what, curve_tun_result result)
 {
@@ -47,15 +46,13 @@ static void set_up(void)
     curve_tun_registry *registry;
     uint8_t client_key[CURVE_TUN_KEY_BYTES];
 
-    options.size = sizeof options;
-    check("options", curve_tun_options_default(&options));
     check("vault", curve_tun_vault_generate(&client_vault));
     check("vault", curve_tun_vault_generate(&server_vault));
     check("key", curve_tun_vault_public_key(client_vault, client_key));
     check("key", curve_tun_vault_public_key(server_vault, server_key));
     check("registry", curve_tun_registry_new(&registry));
     check("registry", curve_tun_registry_add(registry, HOST, client_key));
-    check("server", curve_tun_server_new(server_vault, registry, &options, &server));
+    check("server", curve_tun_server_new(server_vault, registry, NULL, &server));
     curve_tun_registry_free(registry);
 }
 
@@ -69,12 +66,12 @@ static void tear_down(void)
 static void tunnel_listen(enum job job)
 {
     (void)job;
-    check("listen", curve_tun_listen(HOST, 0, server, &listener));
+    check("listen", curve_tun_listener_open(HOST, 0, server, &listener));
 }
 
 static void tunnel_unlisten(void)
 {
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
 }
 
 static struct end *new_end(curve_tun_socket *socket)
@@ -92,7 +89,7 @@ static struct end *tunnel_accept(void)
 {
     curve_tun_socket *socket;
 
-    check("accept", curve_tun_accept(listener, FOR_EVER, &socket));
+    check("accept", curve_tun_listener_accept(listener, FOR_EVER, &socket));
     return new_end(socket);
 }
 
@@ -100,14 +97,14 @@ static struct end *tunnel_connect(void)
 {
     curve_tun_socket *socket;
 
-    check("connect", curve_tun_connect(HOST, curve_tun_listener_port(listener), client_vault, server_key, &options,
-                                       FOR_EVER, &socket));
+    check("connect", curve_tun_socket_connect(HOST, curve_tun_listener_port(listener), client_vault, server_key, NULL,
+                                              FOR_EVER, &socket));
     return new_end(socket);
 }
 
 static void tunnel_send(struct end *end, uint8_t *message, size_t size)
 {
-    check("send", curve_tun_send(end->socket, message, size, FOR_EVER));
+    check("send", curve_tun_socket_send(end->socket, message, size, FOR_EVER));
 }
 
 static void tunnel_send_many(struct end *end, uint8_t *message, size_t size, size_t count)
@@ -122,12 +119,12 @@ static void tunnel_send_many(struct end *end, uint8_t *message, size_t size, siz
             end->batch[i].len = size;
         }
     }
-    check("send_many", curve_tun_send_many(end->socket, end->batch, count, FOR_EVER));
+    check("send_many", curve_tun_socket_send_many(end->socket, end->batch, count, FOR_EVER));
 }
 
 static const uint8_t *tunnel_receive(struct end *end, size_t *size)
 {
-    curve_tun_result result = curve_tun_recv(end->socket, end->buffer, MESSAGE_MAX, size, FOR_EVER);
+    curve_tun_result result = curve_tun_socket_recv(end->socket, end->buffer, MESSAGE_MAX, size, FOR_EVER);
 
     if (result == CURVE_TUN_ERR_CLOSED)
         return NULL;
@@ -137,7 +134,7 @@ static const uint8_t *tunnel_receive(struct end *end, size_t *size)
 
 static void tunnel_close(struct end *end)
 {
-    curve_tun_close(end->socket);
+    curve_tun_socket_free(end->socket);
     free(end->batch);
     free(end->buffer);
     free(end);
@@ -165,7 +162,7 @@ static void measure_seal(double seconds)
     curve_tun_connection *client, *peer;
     size_t i;
 
-    check("client", curve_tun_connection_new_client(client_vault, server_key, &options, &client));
+    check("client", curve_tun_connection_new_client(client_vault, server_key, NULL, &client));
     check("server", curve_tun_connection_new_server(server, HOST, &peer));
     carry(client, peer);
     carry(peer, client);

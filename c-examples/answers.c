@@ -144,10 +144,9 @@ struct answers *answers_begin(const curve_tun_vault *vault, int *ready)
 bool answers_ask(struct answers *answers, curve_tun_connection *connection, void *asker, struct source source,
                  struct question **question)
 {
-    curve_tun_request request;
+    curve_tun_request request = CURVE_TUN_REQUEST_INIT;
     struct question *made;
 
-    request.size = sizeof request;
     if (curve_tun_connection_request(connection, &request) != CURVE_TUN_OK)
         return true;
     made = malloc(sizeof *made);

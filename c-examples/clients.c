@@ -218,16 +218,16 @@ enum came { NOTHING, BYTES, BROKEN };
 /* Takes bytes from the transport once. */
 static enum came read_in(struct client *client)
 {
-    uint8_t *room;
+    uint8_t *buffer;
     size_t len;
     ssize_t count;
 
-    if (curve_tun_connection_room(client->connection, &room, &len) != CURVE_TUN_OK)
+    if (curve_tun_connection_read_buffer(client->connection, &buffer, &len) != CURVE_TUN_OK)
         return BROKEN;
     if (len == 0)
         return NOTHING;
     do
-        count = recv(client->fd, room, len, 0);
+        count = recv(client->fd, buffer, len, 0);
     while (count < 0 && errno == EINTR);
     if (count < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? NOTHING : BROKEN;
@@ -235,7 +235,7 @@ static enum came read_in(struct client *client)
         client->ended = true;
         return NOTHING;
     }
-    return curve_tun_connection_filled(client->connection, (size_t)count) == CURVE_TUN_OK ? BYTES : BROKEN;
+    return curve_tun_connection_read_commit(client->connection, (size_t)count) == CURVE_TUN_OK ? BYTES : BROKEN;
 }
 
 /* Sends messages back and puts them on the transport, until it or the messages are exhausted. */
@@ -300,7 +300,7 @@ static bool serve(struct clients *clients, struct client *client)
 
 void clients_serve(struct clients *clients, struct client *client, uint32_t events)
 {
-    /* While an answer is awaited, nothing else shows that it has given way, or that its transport
+    /* While an answer is awaited, nothing else shows that it was evicted, or that its transport
      * broke. */
     bool over = client->question != NULL && (events & (EPOLLHUP | EPOLLERR)) != 0;
 
@@ -326,7 +326,7 @@ void clients_give_answers(struct clients *clients)
 
 /* Another handshake needs the place of this one, whichever thread has it: epoll finds the transport
  * shut down, and `serve` closes the client. */
-static void give_way(void *user_data)
+static void evict(void *user_data)
 {
     struct client *client = user_data;
 
@@ -344,7 +344,7 @@ void clients_welcome(struct clients *clients, int fd, const struct sockaddr_stor
         client->source = source_of(peer);
         if (address_text(peer, address) &&
             curve_tun_connection_new_server(clients->server, address, &client->connection) == CURVE_TUN_OK &&
-            curve_tun_connection_on_give_way(client->connection, give_way, client) == CURVE_TUN_OK &&
+            curve_tun_connection_on_evict(client->connection, evict, client) == CURVE_TUN_OK &&
             watch(clients->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, client)) {
             if (!tick(clients, client))
                 close_client(clients, client);

@@ -41,7 +41,7 @@ int64_t now_ms(void);
 bool address_text(const struct sockaddr_storage *address, char text[CURVE_TUN_ADDRESS_TEXT_SIZE]);
 
 /* Takes in a client that was just accepted; the socket is ours from here on. At a limit of
- * handshakes, another one gives way. */
+ * handshakes, another one is evicted. */
 void clients_welcome(struct clients *clients, int fd, const struct sockaddr_storage *peer);
 
 /* Moves what can be moved for a client that epoll named with these events. */

@@ -25,14 +25,6 @@ void check(const char *what, curve_tun_result result)
                                                                                         : EXIT_FAILURE);
 }
 
-curve_tun_options default_options(void)
-{
-    curve_tun_options options;
-
-    check("options", curve_tun_options_default(&options));
-    return options;
-}
-
 unsigned long number_argument(const char *text, unsigned long min, unsigned long max)
 {
     char *end;
@@ -135,7 +127,7 @@ curve_tun_vault *vault_argument(const char *text)
 struct service service_arguments(int argc, char **argv)
 {
     struct service service;
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_registry *registry;
     const char *program = argv[0];
     int i;

@@ -15,8 +15,6 @@ void fail(const char *what, const char *why);
 /* Fails unless the result is CURVE_TUN_OK; with PASSPHRASE_REFUSED if it says so. */
 void check(const char *what, curve_tun_result result);
 
-/* The default options. */
-curve_tun_options default_options(void);
 
 /* A decimal number from min to max. */
 unsigned long number_argument(const char *text, unsigned long min, unsigned long max);

@@ -181,7 +181,7 @@ static void vault_free(void *user_data)
 static curve_tun_vault *vault_of_key_process(void)
 {
     struct key_process *keys = malloc(sizeof *keys);
-    curve_tun_vault_callbacks callbacks;
+    curve_tun_vault_callbacks callbacks = CURVE_TUN_VAULT_CALLBACKS_INIT;
     curve_tun_vault *vault;
     int ends[2];
 
@@ -200,10 +200,8 @@ static curve_tun_vault *vault_of_key_process(void)
     keys->fd = ends[0];
     pthread_mutex_init(&keys->lock, NULL);
 
-    memset(&callbacks, 0, sizeof callbacks);
-    callbacks.size = sizeof callbacks;
     /* Another process may take its time, so no connection is to wait for it in a call. */
-    callbacks.answers_later = 1;
+    callbacks.deferred = 1;
     callbacks.box_seal = vault_box_seal;
     callbacks.box_open = vault_box_open;
     callbacks.free = vault_free;
@@ -238,26 +236,24 @@ static void *run_client(void *argument)
 {
     static const char message[] = "hello";
     struct client *client = argument;
-    curve_tun_options options = default_options();
     curve_tun_socket *socket;
     uint8_t answer[sizeof message];
     size_t len;
 
-    check("connect", curve_tun_connect("127.0.0.1", client->port, client->vault, client->server_public_key,
-                                       &options, TIMEOUT_MS, &socket));
-    check("send", curve_tun_send(socket, (const uint8_t *)message, sizeof message - 1, TIMEOUT_MS));
-    check("receive", curve_tun_recv(socket, answer, sizeof answer, &len, TIMEOUT_MS));
+    check("connect", curve_tun_socket_connect("127.0.0.1", client->port, client->vault, client->server_public_key,
+                                       NULL, TIMEOUT_MS, &socket));
+    check("send", curve_tun_socket_send(socket, (const uint8_t *)message, sizeof message - 1, TIMEOUT_MS));
+    check("receive", curve_tun_socket_recv(socket, answer, sizeof answer, &len, TIMEOUT_MS));
     printf("client: sent %s, received %.*s\n", message, (int)len, (const char *)answer);
-    curve_tun_close(socket);
+    curve_tun_socket_free(socket);
     return NULL;
 }
 
 int main(void)
 {
     curve_tun_vault *server_vault = vault_of_key_process();
-    curve_tun_options options = default_options();
     uint8_t client_public_key[CURVE_TUN_KEY_BYTES], message[CURVE_TUN_MESSAGE_MAX];
-    curve_tun_registry_callbacks callbacks;
+    curve_tun_registry_callbacks callbacks = CURVE_TUN_REGISTRY_CALLBACKS_INIT;
     curve_tun_registry *registry;
     curve_tun_server *server;
     curve_tun_listener *listener;
@@ -271,26 +267,24 @@ int main(void)
     check("vault", curve_tun_vault_public_key(client.vault, client_public_key));
     check("vault", curve_tun_vault_public_key(server_vault, client.server_public_key));
 
-    memset(&callbacks, 0, sizeof callbacks);
-    callbacks.size = sizeof callbacks;
     callbacks.verify = registry_verify;
     /* It outlives the registry, so there is nothing to free. */
     check("registry", curve_tun_registry_custom(&callbacks, client_public_key, &registry));
 
-    check("server", curve_tun_server_new(server_vault, registry, &options, &server));
-    check("listen", curve_tun_listen("127.0.0.1", 0, server, &listener));
+    check("server", curve_tun_server_new(server_vault, registry, NULL, &server));
+    check("listen", curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     client.port = curve_tun_listener_port(listener);
     error = pthread_create(&thread, NULL, run_client, &client);
     if (error != 0)
         fail("thread", strerror(error));
 
-    check("accept", curve_tun_accept(listener, TIMEOUT_MS, &socket));
-    check("receive", curve_tun_recv(socket, message, sizeof message, &len, TIMEOUT_MS));
-    check("send", curve_tun_send(socket, message, len, TIMEOUT_MS));
+    check("accept", curve_tun_listener_accept(listener, TIMEOUT_MS, &socket));
+    check("receive", curve_tun_socket_recv(socket, message, sizeof message, &len, TIMEOUT_MS));
+    check("send", curve_tun_socket_send(socket, message, len, TIMEOUT_MS));
     pthread_join(thread, NULL);
 
-    curve_tun_close(socket);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(socket);
+    curve_tun_listener_free(listener);
     curve_tun_server_free(server);
     curve_tun_registry_free(registry);
     curve_tun_vault_free(client.vault);

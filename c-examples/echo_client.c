@@ -30,8 +30,8 @@ static void echo_lines(curve_tun_socket *socket)
     while ((len = getline(&line, &capacity, stdin)) >= 0) {
         if (len > 0 && line[len - 1] == '\n')
             len--;
-        check("send", curve_tun_send(socket, (const uint8_t *)line, (size_t)len, TIMEOUT_MS));
-        check("receive", curve_tun_recv(socket, answer, sizeof answer, &answer_len, TIMEOUT_MS));
+        check("send", curve_tun_socket_send(socket, (const uint8_t *)line, (size_t)len, TIMEOUT_MS));
+        check("receive", curve_tun_socket_recv(socket, answer, sizeof answer, &answer_len, TIMEOUT_MS));
         fwrite(answer, 1, answer_len, stdout);
         putchar('\n');
         if (fflush(stdout) != 0)
@@ -74,7 +74,7 @@ static void *send_file(void *argument)
     size_t len;
 
     while ((len = read_piece(upload->path, file, piece)) > 0)
-        check("send", curve_tun_send(upload->socket, piece, len, TIMEOUT_MS));
+        check("send", curve_tun_socket_send(upload->socket, piece, len, TIMEOUT_MS));
     fclose(file);
     return NULL;
 }
@@ -98,7 +98,7 @@ static void echo_file(curve_tun_socket *socket, const char *path)
     if (error != 0)
         fail("thread", strerror(error));
     while ((len = read_piece(path, file, expected)) > 0) {
-        check("receive", curve_tun_recv(socket, answer, sizeof answer, &answer_len, TIMEOUT_MS));
+        check("receive", curve_tun_socket_recv(socket, answer, sizeof answer, &answer_len, TIMEOUT_MS));
         if (answer_len != len || memcmp(answer, expected, len) != 0)
             fail(path, "the server sent other bytes back");
         total += len;
@@ -112,7 +112,6 @@ static void echo_file(curve_tun_socket *socket, const char *path)
 
 int main(int argc, char **argv)
 {
-    curve_tun_options options = default_options();
     uint8_t server_public_key[CURVE_TUN_KEY_BYTES];
     curve_tun_vault *vault;
     curve_tun_socket *socket;
@@ -124,12 +123,12 @@ int main(int argc, char **argv)
     public_key_argument(argv[4], server_public_key);
     vault = vault_argument(argv[3]);
     check("connect",
-          curve_tun_connect(argv[1], port, vault, server_public_key, &options, TIMEOUT_MS, &socket));
+          curve_tun_socket_connect(argv[1], port, vault, server_public_key, NULL, TIMEOUT_MS, &socket));
     curve_tun_vault_free(vault);
     if (argc == 7)
         echo_file(socket, argv[6]);
     else
         echo_lines(socket);
-    curve_tun_close(socket);
+    curve_tun_socket_free(socket);
     return 0;
 }

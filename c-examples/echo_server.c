@@ -26,8 +26,8 @@ static void echo(curve_tun_socket *socket, void *context)
 
     (void)context;
     while (message != NULL &&
-           curve_tun_recv(socket, message, CURVE_TUN_MESSAGE_MAX, &len, -1) == CURVE_TUN_OK &&
-           curve_tun_send(socket, message, len, SEND_TIMEOUT_MS) == CURVE_TUN_OK)
+           curve_tun_socket_recv(socket, message, CURVE_TUN_MESSAGE_MAX, &len, -1) == CURVE_TUN_OK &&
+           curve_tun_socket_send(socket, message, len, SEND_TIMEOUT_MS) == CURVE_TUN_OK)
         ;
     free(message);
 }
@@ -40,11 +40,11 @@ int main(int argc, char **argv)
     block_end_signals();
     if (service.verbose)
         say_refusals(service.server);
-    check(service.host, curve_tun_listen(service.host, service.port, service.server, &listener));
+    check(service.host, curve_tun_listener_open(service.host, service.port, service.server, &listener));
     /* The listener keeps it. */
     curve_tun_server_free(service.server);
     curve_tun_vault_free(service.vault);
     serve_on_threads(listener, echo, NULL, NULL);
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     return 0;
 }

@@ -37,7 +37,6 @@ struct relay {
     const char *clients_file, *known_servers_file;
     const char *server_host;
     uint16_t server_port;
-    curve_tun_options options;
 };
 
 /* One direction of a client's messages. */
@@ -53,12 +52,12 @@ static void *pass_on(void *argument)
     size_t len;
 
     while (message != NULL &&
-           curve_tun_recv(direction->from, message, CURVE_TUN_MESSAGE_MAX, &len, -1) == CURVE_TUN_OK &&
-           curve_tun_send(direction->to, message, len, TIMEOUT_MS) == CURVE_TUN_OK)
+           curve_tun_socket_recv(direction->from, message, CURVE_TUN_MESSAGE_MAX, &len, -1) == CURVE_TUN_OK &&
+           curve_tun_socket_send(direction->to, message, len, TIMEOUT_MS) == CURVE_TUN_OK)
         ;
     free(message);
-    curve_tun_shutdown(direction->from);
-    curve_tun_shutdown(direction->to);
+    curve_tun_socket_shutdown(direction->from);
+    curve_tun_socket_shutdown(direction->to);
     return NULL;
 }
 
@@ -69,8 +68,8 @@ static void relay_client(curve_tun_socket *client, void *context)
     curve_tun_result result;
     pthread_t back;
 
-    result = curve_tun_connect_by_name(relay->server_host, relay->server_port, relay->vault, relay->known_servers,
-                                       &relay->options, TIMEOUT_MS, &server);
+    result = curve_tun_socket_connect_by_name(relay->server_host, relay->server_port, relay->vault,
+                                              relay->known_servers, NULL, TIMEOUT_MS, &server);
     if (result != CURVE_TUN_OK) {
         fprintf(stderr, "%s: %s\n", relay->server_host, curve_tun_result_message(result));
         return;
@@ -82,13 +81,13 @@ static void relay_client(curve_tun_socket *client, void *context)
     } else {
         fprintf(stderr, "%s: there is no thread to be had\n", relay->server_host);
     }
-    curve_tun_close(server);
+    curve_tun_socket_free(server);
 }
 
 /* Says whether the entries in force are those of a registry's file, and if not, why. */
 static void say_registry(const char *file, const curve_tun_registry *registry)
 {
-    curve_tun_registry_problem problem = {.size = sizeof problem};
+    curve_tun_registry_problem problem = CURVE_TUN_REGISTRY_PROBLEM_INIT;
     curve_tun_result result = curve_tun_registry_file_problem(registry, &problem);
 
     if (result == CURVE_TUN_OK)
@@ -140,7 +139,6 @@ int main(int argc, char **argv)
     sigaddset(&hangup, SIGHUP);
     sigprocmask(SIG_BLOCK, &hangup, NULL);
 
-    relay.options = default_options();
     relay.vault = kept_vault_argument(argv[1], passphrase_file);
     relay.clients_file = argv[2];
     relay.known_servers_file = argv[3];
@@ -148,13 +146,13 @@ int main(int argc, char **argv)
     check(argv[3], curve_tun_registry_open_file(argv[3], &relay.known_servers));
     relay.server_host = argv[6];
     relay.server_port = port_argument(argv[7]);
-    check("server", curve_tun_server_new(relay.vault, relay.clients, &relay.options, &server));
+    check("server", curve_tun_server_new(relay.vault, relay.clients, NULL, &server));
     say_refusals(server);
-    check(argv[4], curve_tun_listen(argv[4], port_argument(argv[5]), server, &listener));
+    check(argv[4], curve_tun_listener_open(argv[4], port_argument(argv[5]), server, &listener));
 
     serve_on_threads(listener, relay_client, report, &relay);
 
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     curve_tun_server_free(server);
     curve_tun_registry_free(relay.clients);
     curve_tun_registry_free(relay.known_servers);

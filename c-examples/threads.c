@@ -43,7 +43,7 @@ static void remove_client(struct client *client)
     if (client->next != NULL)
         client->next->previous = client->previous;
     /* Within the lock, so that nobody shuts a closed socket down. */
-    curve_tun_close(client->socket);
+    curve_tun_socket_free(client->socket);
     pthread_cond_signal(&client_left);
     pthread_mutex_unlock(&lock);
     free(client);
@@ -65,7 +65,7 @@ static void start(curve_tun_socket *socket, serve_client *serve, void *context)
     pthread_t thread;
 
     if (client == NULL) {
-        curve_tun_close(socket);
+        curve_tun_socket_free(socket);
         return;
     }
     client->socket = socket;
@@ -119,7 +119,7 @@ void serve_on_threads(curve_tun_listener *listener, serve_client *serve, report_
     printf("listening on %s\n", address);
     fflush(stdout);
 
-    while ((result = curve_tun_accept(listener, -1, &socket)) != CURVE_TUN_ERR_CLOSED) {
+    while ((result = curve_tun_listener_accept(listener, -1, &socket)) != CURVE_TUN_ERR_CLOSED) {
         if (result == CURVE_TUN_OK)
             start(socket, serve, context);
         else if (curve_tun_result_is_transient(result))
@@ -132,7 +132,7 @@ void serve_on_threads(curve_tun_listener *listener, serve_client *serve, report_
     pthread_join(end, NULL);
     pthread_mutex_lock(&lock);
     for (client = clients; client != NULL; client = client->next)
-        curve_tun_shutdown(client->socket);
+        curve_tun_socket_shutdown(client->socket);
     while (clients != NULL)
         pthread_cond_wait(&client_left, &lock);
     pthread_mutex_unlock(&lock);

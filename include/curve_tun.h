@@ -5,11 +5,11 @@
 // # Conventions
 //
 // Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`,
-// `_from_`, `_create_`, `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it
-// through its last pointer; the `_free` or `_close` of its type ends it, once. Ending NULL does
-// nothing. An object keeps alive what it was made from: a vault, a registry or a server may be
-// freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing
-// global has to be freed.
+// `_from_`, `_create_`, `_open`, `_custom`, `_connect` or `_accept` makes one and gives it through
+// its last pointer; the `_free` of its type ends it, once. Ending NULL does nothing. An object
+// keeps alive what it was made from: a vault, a registry or a server may be freed as soon as
+// nothing more is to be made from it. Nothing has to be initialised, and nothing global has to be
+// freed.
 //
 // Results. What can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success, and gives
 // its values through pointers, which point to memory of the caller's. On failure that memory is
@@ -30,9 +30,15 @@
 // what is out of range is refused with `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each
-// call that takes the struct, also where the call fills it; only `curve_tun_options_default` sets
-// it itself. A program built with an older header so works with a newer library; a newer program
-// that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+// call that takes the struct, also where the call fills it. The macro of its name and `_INIT` does
+// so, and sets all else to 0: `curve_tun_options options = CURVE_TUN_OPTIONS_INIT;`. In options 0
+// means the default, in each field, and NULL in place of them all defaults.
+//
+// A program built with an older header so works with a newer library: a struct of its size is read
+// as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
+// library as long as it sets no field that this does not know: then it gets
+// `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that is too small for any header's
+// struct.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 // other calls on the same object run. "Threads: one at a time" means that it may be made from any
@@ -310,43 +316,41 @@ void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. Call `curve_tun_options_default`, then
-// change what is to be different.
+// Limits and habits of connections, sockets and servers. 0 means the default in each field, which
+// `CURVE_TUN_OPTIONS_INIT` sets; a function that takes options takes NULL for the defaults.
 typedef struct {
-    // `sizeof(curve_tun_options)`; `curve_tun_options_default` sets it.
+    // `sizeof(curve_tun_options)`.
     size_t size;
-    // Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
-    uint64_t handshake_timeout_ms;
+    // Milliseconds from accept (or connect) to connected. 0 for 10,000.
+    int64_t handshake_timeout_ms;
     // Bytes of received messages that wait for the receiver, from which on no more are taken from
-    // the transport; one further packet may come on top. At least 1, at most 1 GiB. Default
-    // 262,144.
+    // the transport; one further packet may come on top. At most 1 GiB. 0 for 262,144.
     size_t receive_high_water;
     // Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send`
-    // returns `CURVE_TUN_ERR_WOULD_BLOCK`. At least 1, at most 4 GiB - 1. Default 67,108,864.
-    // Blocking sockets never reach it.
+    // returns `CURVE_TUN_ERR_WOULD_BLOCK`. At most 4 GiB - 1. 0 for 67,108,864. Blocking sockets
+    // never reach it.
     size_t send_high_water;
-    // How many handshakes a server has in flight at most; at least 1. Default 1,024.
+    // How many handshakes a server has in flight at most. 0 for 1,024.
     uint32_t handshakes_max;
-    // Flag: TCP_NODELAY, small messages are sent at once. Default 1. Sockets only.
-    uint32_t no_delay;
-    // Flag: TCP keep-alive, with the first probe after 60 idle seconds. Default 1. Sockets only.
-    uint32_t keep_alive;
     // How many of its handshakes in flight a server has from one source at most: an IPv4 address,
-    // or the /64 of an IPv6 address. 0, the default, sets no limit beside `handshakes_max`. At
-    // either limit, of the source that has most the oldest handshake gives way to a newcomer
-    // (`curve_tun_connection_on_give_way`).
+    // or the /64 of an IPv6 address. 0 sets no limit beside `handshakes_max`. At either limit, the
+    // oldest handshake of the source that has most is evicted (`curve_tun_connection_on_evict`).
     uint32_t handshakes_per_source;
+    // Flag: 1 for Nagle's algorithm, by which small messages wait for one another; 0 sends them at
+    // once (TCP_NODELAY). Sockets only.
+    uint32_t nagle;
+    // Flag: 1 for no TCP keep-alive; 0 for one with the first probe after 60 idle seconds. Sockets
+    // only.
+    uint32_t no_keep_alive;
     // A server's name, which its registry is told of each client, so that one registry can decide
     // differently for several listeners: a string of at most 255 bytes without control characters,
-    // copied; NULL is none. Default NULL.
+    // copied. NULL for none.
     const char *listener;
 } curve_tun_options;
+// A `curve_tun_options` with `size` set, and all else 0.
+#define CURVE_TUN_OPTIONS_INIT \
+    {sizeof(curve_tun_options), 0, 0, 0, 0, 0, 0, 0, NULL}
 
-// Fills in the default values, and `size`; what was there before does not matter. If the struct
-// ever grows, this function goes on filling it as it is here, and a later header brings another.
-//
-// Threads: any.
-curve_tun_result curve_tun_options_default(curve_tun_options *options);
 
 // # Vaults
 //
@@ -374,7 +378,7 @@ typedef struct curve_tun_vault curve_tun_vault;
 
 // A vault of the program's own: `curve_tun_vault_custom`.
 //
-// The functions may be called from any thread, by several at once. Without `answers_later` it is
+// The functions may be called from any thread, by several at once. Without `deferred` it is
 // the thread whose call needs the vault: a call on a connection or a socket in its handshake, or
 // `curve_tun_vault_box`, `_box_open` or `_answer`. With it the calls on connections do not; for
 // blocking sockets threads of this library's do, 256 at most: further questions wait for one,
@@ -391,7 +395,7 @@ typedef struct {
     // Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
     // 1 if they take a while, and connections are to stop with a request
     // (`curve_tun_connection_request`).
-    uint32_t answers_later;
+    uint32_t deferred;
     // 0.
     uint32_t reserved;
     // Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before,
@@ -421,6 +425,10 @@ typedef struct {
     // may be NULL.
     void (*free)(void *user_data);
 } curve_tun_vault_callbacks;
+
+// A `curve_tun_vault_callbacks` with `size` set, and all else 0.
+#define CURVE_TUN_VAULT_CALLBACKS_INIT \
+    {sizeof(curve_tun_vault_callbacks), {0}, 0, 0, NULL, NULL, NULL}
 
 // Makes a vault in memory with a new key.
 //
@@ -621,7 +629,7 @@ typedef struct {
     // Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
     // it takes a while, and connections are to stop with a request
     // (`curve_tun_connection_request`).
-    uint32_t answers_later;
+    uint32_t deferred;
     // 0.
     uint32_t reserved;
     // Whether the holder of this public key, which has proven to be that, may come in from this
@@ -638,6 +646,10 @@ typedef struct {
     // user; may be NULL.
     void (*free)(void *user_data);
 } curve_tun_registry_callbacks;
+
+// A `curve_tun_registry_callbacks` with `size` set, and all else 0.
+#define CURVE_TUN_REGISTRY_CALLBACKS_INIT \
+    {sizeof(curve_tun_registry_callbacks), 0, 0, NULL, NULL}
 
 // Makes an empty registry in memory.
 //
@@ -732,8 +744,12 @@ typedef struct {
     char text[CURVE_TUN_PROBLEM_TEXT_SIZE];
 } curve_tun_registry_problem;
 
-// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the
-// default is wanted.
+// A `curve_tun_registry_problem` with `size` set, and all else 0.
+#define CURVE_TUN_REGISTRY_PROBLEM_INIT \
+    {sizeof(curve_tun_registry_problem), 0, 0, {0}}
+
+// Where and how a registry in DNS asks. 0 or NULL means the default in each field, which
+// `CURVE_TUN_DNS_OPTIONS_INIT` sets.
 typedef struct {
     // `sizeof(curve_tun_dns_options)`.
     size_t size;
@@ -746,15 +762,19 @@ typedef struct {
     // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
     // server decides who may come in.
     uint32_t allow_unvalidated;
-    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for
-    // 5,000.
-    uint32_t timeout_ms;
-    // Seconds for which an answer is held at most, however long its TTL: so long may a key that
-    // was taken out of DNS come in. 0 for 300.
-    uint32_t ttl_max;
-    // Names whose answers are held at most; 0 for 65,536.
+    // Names whose answers are held at most. 0 for 65,536.
     uint32_t cache_max;
+    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000. 0 for
+    // 5,000.
+    int64_t timeout_ms;
+    // Milliseconds for which an answer is held at most, however long its TTL: so long may a key
+    // that was taken out of DNS come in. Whole seconds count. 0 for 300,000.
+    int64_t ttl_max_ms;
 } curve_tun_dns_options;
+
+// A `curve_tun_dns_options` with `size` set, and all else 0.
+#define CURVE_TUN_DNS_OPTIONS_INIT \
+    {sizeof(curve_tun_dns_options), NULL, NULL, 0, 0, 0, 0}
 
 // Opens the registry in a file. Each decision looks whether the file has changed, and reads it
 // anew if it has; a large file that has changed is read by a request that is answered later. A
@@ -818,7 +838,7 @@ enum curve_tun_handshake_outcome
     CURVE_TUN_HANDSHAKE_ACCEPTED = 0,
     // The handshake failed.
     CURVE_TUN_HANDSHAKE_REFUSED = 1,
-    // It gave way to another at the limits of the options.
+    // It was evicted by another at the limits of the options.
     CURVE_TUN_HANDSHAKE_EVICTED = 2,
 };
 #ifndef __cplusplus
@@ -958,6 +978,10 @@ typedef struct {
     char listener[CURVE_TUN_LISTENER_SIZE];
 } curve_tun_request;
 
+// A `curve_tun_request` with `size` set, and all else 0.
+#define CURVE_TUN_REQUEST_INIT \
+    {sizeof(curve_tun_request), 0, 0, 0, 0, {0}, {0}, {0}, {0}, {0}, {0}}
+
 // What a vault or a registry says to a request.
 typedef struct {
     // `sizeof(curve_tun_answer)`.
@@ -979,6 +1003,10 @@ typedef struct {
     // The box that was sealed, or what the box that was opened holds.
     uint8_t bytes[CURVE_TUN_ANSWER_BYTES_MAX];
 } curve_tun_answer;
+
+// A `curve_tun_answer` with `size` set, and all else 0.
+#define CURVE_TUN_ANSWER_INIT \
+    {sizeof(curve_tun_answer), 0, 0, 0, 0, {0}, {0}}
 
 // Has a vault answer a request to a vault: for a thread on which blocking is fine.
 //
@@ -1057,20 +1085,21 @@ curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
 // about. A link-local address may have its scope after it, as `getnameinfo` writes it
 // (`fe80::1%eth0`); it is passed over.
 //
-// When as many handshakes are in flight as the server's options allow, of the source that has most
-// the oldest gives way, if it can (`curve_tun_connection_on_give_way`). May return
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way, `CURVE_TUN_ERR_BAD_ADDRESS`,
-// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
-// `give_way`.
+// When as many handshakes are in flight as the server's options allow, the oldest of the source
+// that has most is evicted, if it may be (`curve_tun_connection_on_evict`). May return
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none may be, `CURVE_TUN_ERR_BAD_ADDRESS`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from an
+// `evict`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
-// Lets a server's handshake give way to another when as many are in flight as the server's options
-// allow. It is then over, which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES`
-// once, and `give_way` is called, once, with `user_data`: from within the call that makes the
-// newcomer's connection, on its thread. It is to have this connection's driver end it, which a
+// Lets a server's handshake be evicted by another when as many are in flight as the server's
+// options allow. It is then over, which every further call says with
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `evict` is called, once, with `user_data`: from
+// within the call that makes the other connection, on its thread. It is to have this connection's
+// driver end it, which a
 // `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
 // the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned;
 // `user_data` must last until then.
@@ -1078,9 +1107,9 @@ curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
 // May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake;
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connection_on_give_way(curve_tun_connection *connection,
-                                                  void (*give_way)(void *user_data),
-                                                  void *user_data);
+curve_tun_result curve_tun_connection_on_evict(curve_tun_connection *connection,
+                                               void (*evict)(void *user_data),
+                                               void *user_data);
 
 // Where the connection stands.
 //
@@ -1100,7 +1129,7 @@ curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *conne
 // The handshake's time runs from the first call. Call it when the connection is made, when that
 // time has come, and when the handshake is over: an established connection gives idle buffers back
 // by it. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time) and
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the connection is closed;
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it was evicted), after which the connection is closed;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
@@ -1114,7 +1143,7 @@ curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
 // Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a
 // client whose hello was answered by the end alone, which is what a server does that cannot open
 // it, having another key, or a vault that fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
-// that has given way. Threads: one at a time.
+// that was evicted. Threads: one at a time.
 curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
 
 // Closes the connection, for a program that is done with it or whose transport broke: secrets are
@@ -1145,24 +1174,26 @@ curve_tun_result curve_tun_connection_read(curve_tun_connection *connection,
                                            size_t len,
                                            size_t *consumed);
 
-// Gives room of `*len` bytes into which the transport may be read directly, to save a copy; then
-// `curve_tun_connection_filled`. It belongs to the connection and lasts until the next call on it.
+// Gives `*len` bytes of the receive buffer into which the transport may be read directly, to save
+// a copy; then `curve_tun_connection_read_commit`. They belong to the connection and last until
+// the next call on it.
 //
 // `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`,
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connection_room(curve_tun_connection *connection,
-                                           uint8_t **bytes,
-                                           size_t *len);
+curve_tun_result curve_tun_connection_read_buffer(curve_tun_connection *connection,
+                                                  uint8_t **bytes,
+                                                  size_t *len);
 
-// Says that the first `count` bytes of the room have been filled. A count of 0 does nothing.
+// Says that the transport has been read into the first `count` bytes of that buffer. A count of 0
+// does nothing.
 //
 // May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the
-// last call on this connection was `curve_tun_connection_room` and offered as much. Threads: one
-// at a time.
+// last call on this connection was `curve_tun_connection_read_buffer` and offered as much.
+// Threads: one at a time.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connection_filled(curve_tun_connection *connection,
-                                             size_t count);
+curve_tun_result curve_tun_connection_read_commit(curve_tun_connection *connection,
+                                                  size_t count);
 
 // Whether the connection takes bytes from the transport now: not at the receive high-water mark,
 // nor when closed.
@@ -1249,17 +1280,17 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // # Sockets
 //
 // Blocking TCP. On one socket one thread may send while another receives; two that send, or two
-// that receive, take turns. `curve_tun_shutdown` from a further thread wakes them all. No call
-// here raises SIGPIPE, and a signal cuts no wait short.
+// that receive, take turns. `curve_tun_socket_shutdown` from a further thread wakes them all. No
+// call here raises SIGPIPE, and a signal cuts no wait short.
 //
 // An error that ends a socket is returned once, by the call that met it; from then on calls return
 // `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
-// registry without `answers_later` is called on the thread that runs the handshake, one with it on
+// registry without `deferred` is called on the thread that runs the handshake, one with it on
 // threads of this library's, 256 at most for each.
 //
-// Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays
-// away from it longer than the handshake's time in the options loses clients. What loops make of a
-// result:
+// Accepting. Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that
+// stays away from it longer than the handshake's time in the options loses clients. What loops
+// make of a result:
 //
 // | result | a loop that accepts | a client that connects |
 // | --- | --- | --- |
@@ -1275,10 +1306,10 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 //
 // A loop that accepts needs no pause of its own: when the system gives no connection, the listener
 // asks it again after 100 milliseconds. A server asks its registry when the client has its tunnel
-// already: a client that is not let in learns that by its first `curve_tun_recv`, which returns
-// `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is out for a
-// while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a
-// server that has another key nothing.
+// already: a client that is not let in learns that by its first `curve_tun_socket_recv`, which
+// returns `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is
+// out for a while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try
+// tells a server that has another key nothing.
 
 // A TCP port at which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;
@@ -1286,7 +1317,7 @@ typedef struct curve_tun_listener curve_tun_listener;
 // A tunnel over one TCP connection.
 typedef struct curve_tun_socket curve_tun_socket;
 
-// One message of `curve_tun_send_many`.
+// One message of `curve_tun_socket_send_many`.
 typedef struct {
     // The message; may be NULL if it is empty.
     const uint8_t *bytes;
@@ -1308,13 +1339,13 @@ typedef struct {
 // after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
 // handshake's time in the options.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connect(const char *host,
-                                   uint16_t port,
-                                   const curve_tun_vault *vault,
-                                   const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
-                                   const curve_tun_options *options,
-                                   int64_t timeout_ms,
-                                   curve_tun_socket **socket);
+curve_tun_result curve_tun_socket_connect(const char *host,
+                                          uint16_t port,
+                                          const curve_tun_vault *vault,
+                                          const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
+                                          const curve_tun_options *options,
+                                          int64_t timeout_ms,
+                                          curve_tun_socket **socket);
 
 // Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one.
 // `"::"` takes IPv4 connections too. The listener keeps the server alive.
@@ -1324,10 +1355,10 @@ curve_tun_result curve_tun_connect(const char *host,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_TOO_MANY_THREADS` for the lookup of a name,
 // `CURVE_TUN_ERR_NO_BUFFERS`, `CURVE_TUN_ERR_IO`. Threads: any. Blocks while a name is looked up.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_listen(const char *host,
-                                  uint16_t port,
-                                  const curve_tun_server *server,
-                                  curve_tun_listener **listener);
+curve_tun_result curve_tun_listener_open(const char *host,
+                                         uint16_t port,
+                                         const curve_tun_server *server,
+                                         curve_tun_listener **listener);
 
 // The port that a listener listens at.
 //
@@ -1343,46 +1374,49 @@ curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
                                             char *buffer,
                                             size_t capacity);
 
-// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's
-// to run, on a thread of its own if others are not to wait for it. A client that has left already
-// is closed and not given. When as many handshakes are in flight as the server's options allow, of
-// the source that has most the oldest gives way to a new client: its socket is closed. The next
-// call then waits until that socket is freed by `curve_tun_close`, at most 100 ms, so that a flood
-// leaves no more sockets than there may be handshakes.
+// Gives the next client that connects, before its handshake: `curve_tun_socket_handshake` is the
+// caller's to run, on a thread of its own if others are not to wait for it. A client that has left
+// already is closed and not given. When as many handshakes are in flight as the server's options
+// allow, a new client evicts the oldest of the source that has most: its socket is closed. The
+// next call then waits until that socket is freed by `curve_tun_socket_free`, at most 100 ms, so
+// that a flood leaves no more sockets than there may be handshakes.
 //
-// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn.
-// May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_NO_BUFFERS`
-// or `CURVE_TUN_ERR_IO` when the system gives no connection, at most ten times a second, and the
-// listener goes on; `CURVE_TUN_ERR_CLOSED` after `curve_tun_listener_shutdown`. Threads: any.
-// Blocks until there is a client, at most for `timeout_ms`.
+// Not to be used on one listener beside `curve_tun_listener_accept`: each would wait for the
+// other's turn. May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`,
+// `CURVE_TUN_ERR_NO_BUFFERS` or `CURVE_TUN_ERR_IO` when the system gives no connection, at most
+// ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
+// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client, at most for
+// `timeout_ms`.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_transport_accept(const curve_tun_listener *listener,
-                                            int64_t timeout_ms,
-                                            curve_tun_socket **socket);
+curve_tun_result curve_tun_listener_transport_accept(const curve_tun_listener *listener,
+                                                     int64_t timeout_ms,
+                                                     curve_tun_socket **socket);
 
-// Runs the handshake of a socket that `curve_tun_transport_accept` gave.
+// Runs the handshake of a socket that `curve_tun_listener_transport_accept` gave.
 //
 // May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
 // `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
 // `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another, `CURVE_TUN_ERR_CLOSED` if
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if another evicted it, `CURVE_TUN_ERR_CLOSED` if
 // the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
 // any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
 // options has passed since the accept; also while the vault or the registry is asked, it returns
 // as soon as the handshake is over.
-CURVE_TUN_MUST_USE curve_tun_result curve_tun_handshake(const curve_tun_socket *socket, int64_t timeout_ms);
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_handshake(const curve_tun_socket *socket,
+                                            int64_t timeout_ms);
 
 // Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
 // silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
-// when as many are in flight as the server's options allow, of the source that has most the oldest
-// gives way to a new client.
+// when as many are in flight as the server's options allow, a new client evicts the oldest of the
+// source that has most.
 //
-// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`.
-// Threads: any. Blocks until there is a client, at most for `timeout_ms`.
+// May return what `curve_tun_listener_transport_accept` may; no client is lost by
+// `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks until there is a client, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_accept(const curve_tun_listener *listener,
-                                  int64_t timeout_ms,
-                                  curve_tun_socket **socket);
+curve_tun_result curve_tun_listener_accept(const curve_tun_listener *listener,
+                                           int64_t timeout_ms,
+                                           curve_tun_socket **socket);
 
 // Sends one message of `len` bytes.
 //
@@ -1393,21 +1427,21 @@ curve_tun_result curve_tun_accept(const curve_tun_listener *listener,
 // usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
 // Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_send(const curve_tun_socket *socket,
-                                const uint8_t *message,
-                                size_t len,
-                                int64_t timeout_ms);
+curve_tun_result curve_tun_socket_send(const curve_tun_socket *socket,
+                                       const uint8_t *message,
+                                       size_t len,
+                                       int64_t timeout_ms);
 
 // Sends `count` messages, in order, in as few system calls as they need.
 //
-// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
+// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
 // `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
-// Blocks as `curve_tun_send`.
+// Blocks as `curve_tun_socket_send`.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_send_many(const curve_tun_socket *socket,
-                                     const curve_tun_message *messages,
-                                     size_t count,
-                                     int64_t timeout_ms);
+curve_tun_result curve_tun_socket_send_many(const curve_tun_socket *socket,
+                                            const curve_tun_message *messages,
+                                            size_t count,
+                                            int64_t timeout_ms);
 
 // Receives one message into `buffer`, and gives its length in `*len`.
 //
@@ -1417,17 +1451,18 @@ curve_tun_result curve_tun_send_many(const curve_tun_socket *socket,
 // is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a
 // message, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_recv(const curve_tun_socket *socket,
-                                uint8_t *buffer,
-                                size_t capacity,
-                                size_t *len,
-                                int64_t timeout_ms);
+curve_tun_result curve_tun_socket_recv(const curve_tun_socket *socket,
+                                       uint8_t *buffer,
+                                       size_t capacity,
+                                       size_t *len,
+                                       int64_t timeout_ms);
 
 // Gives the peer's long-term public key, which it has proven.
 //
 // May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that
 // failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
-curve_tun_result curve_tun_peer_key(const curve_tun_socket *socket, uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+curve_tun_result curve_tun_socket_peer_key(const curve_tun_socket *socket,
+                                           uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
 // Writes the peer's address and port as a string, such as `192.0.2.7:4000` or
 // `[2001:db8::7]:4000`. An IPv4 peer of an IPv6 socket is an IPv4 peer. A link-local address has
@@ -1435,30 +1470,30 @@ curve_tun_result curve_tun_peer_key(const curve_tun_socket *socket, uint8_t publ
 //
 // May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
 // any.
-curve_tun_result curve_tun_peer_address(const curve_tun_socket *socket, char *buffer, size_t capacity);
+curve_tun_result curve_tun_socket_peer_address(const curve_tun_socket *socket, char *buffer, size_t capacity);
 
 // The socket's file descriptor, to be waited for beside others: never to be read, written or
-// closed. A message may wait although it is not readable: poll only after `curve_tun_recv` with a
-// timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
+// closed. A message may wait although it is not readable: poll only after `curve_tun_socket_recv`
+// with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
 //
 // -1 for NULL. Threads: any.
-int curve_tun_fd(const curve_tun_socket *socket);
+int curve_tun_socket_fd(const curve_tun_socket *socket);
 
 // Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
-// came can still be received. The socket has yet to be closed.
+// came can still be received. The socket has yet to be freed.
 //
 // Nothing is done for NULL. Threads: any.
-void curve_tun_shutdown(const curve_tun_socket *socket);
+void curve_tun_socket_shutdown(const curve_tun_socket *socket);
 
-// Closes a socket, and ends it. What was sent still arrives if the peer reads on.
+// Closes a socket, and ends it; NULL is none. What was sent still arrives if the peer reads on.
 //
 // Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
-// down, wait for the threads, then close it. Returns at once.
-void curve_tun_close(curve_tun_socket *socket);
+// down, wait for the threads, then free it. Returns at once.
+void curve_tun_socket_free(curve_tun_socket *socket);
 
 // Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
-// and handshakes that are not done end, also those of `curve_tun_handshake`. The listener has yet
-// to be closed.
+// and handshakes that are not done end, also those of `curve_tun_socket_handshake`. The listener
+// has yet to be freed.
 //
 // Nothing is done for NULL. Threads: any.
 void curve_tun_listener_shutdown(const curve_tun_listener *listener);
@@ -1467,8 +1502,8 @@ void curve_tun_listener_shutdown(const curve_tun_listener *listener);
 // closed. Sockets that it gave stay.
 //
 // Threads: the last call on this pointer. To end a listener that other threads wait for, shut it
-// down, wait for the threads, then close it.
-void curve_tun_listener_close(curve_tun_listener *listener);
+// down, wait for the threads, then free it.
+void curve_tun_listener_free(curve_tun_listener *listener);
 
 // # Servers that are known
 //
@@ -1495,8 +1530,8 @@ void curve_tun_listener_close(curve_tun_listener *listener);
 // The servers that a client knows.
 typedef struct curve_tun_known_servers curve_tun_known_servers;
 
-// Where a client has a server's key from, and what it holds against it. Set `size`, and the other
-// fields to 0 or NULL where they are to play no part.
+// Where a client has a server's key from, and what it holds against it. Fields that are 0 or NULL,
+// as `CURVE_TUN_TRUST_INIT` sets them, play no part.
 typedef struct {
     // `sizeof(curve_tun_trust)`.
     size_t size;
@@ -1513,7 +1548,11 @@ typedef struct {
     uint32_t reserved;
 } curve_tun_trust;
 
-// What `curve_tun_connect_trusted` gives beside its result. Set `size`.
+// A `curve_tun_trust` with `size` set, and all else 0.
+#define CURVE_TUN_TRUST_INIT \
+    {sizeof(curve_tun_trust), NULL, NULL, NULL, 0, 0}
+
+// What `curve_tun_socket_connect_trusted` gives beside its result: `CURVE_TUN_TRUST_OUTCOME_INIT`.
 typedef struct {
     // `sizeof(curve_tun_trust_outcome)`.
     size_t size;
@@ -1523,11 +1562,15 @@ typedef struct {
     // For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
     uint8_t known_public_key[CURVE_TUN_KEY_BYTES];
     // For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
-    // `curve_tun_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    // `curve_tun_socket_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
     curve_tun_result remembered;
     // 0; has no meaning yet.
     uint32_t reserved;
 } curve_tun_trust_outcome;
+
+// A `curve_tun_trust_outcome` with `size` set, and all else 0.
+#define CURVE_TUN_TRUST_OUTCOME_INIT \
+    {sizeof(curve_tun_trust_outcome), {0}, {0}, CURVE_TUN_OK, 0}
 
 // Opens the servers known in a registry file; a file that is not there is made, empty.
 //
@@ -1555,7 +1598,7 @@ curve_tun_result curve_tun_known_servers_check(const curve_tun_known_servers *kn
                                                uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
 
 // Writes down that a server is known by a public key: for programs with connections of their own,
-// once they are connected. `curve_tun_connect_known` does it by itself.
+// once they are connected. `curve_tun_socket_connect_known` does it by itself.
 //
 // Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
 // written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
@@ -1569,8 +1612,8 @@ curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers 
                                                   const uint8_t public_key[CURVE_TUN_KEY_BYTES],
                                                   uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
 
-// As `curve_tun_connect`, with a key that is trusted ("Servers that are known"). Nothing is sent
-// with a key before that is clear.
+// As `curve_tun_socket_connect`, with a key that is trusted ("Servers that are known"). Nothing is
+// sent with a key before that is clear.
 //
 // A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
 // key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
@@ -1581,63 +1624,63 @@ curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers 
 // for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
 // known servers are asked, for a host that is no address or name and for port 0;
 // `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
-// of `curve_tun_connect_by_name` and `curve_tun_connect_known`. `outcome` is filled in for each of
-// these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an
-// argument is wrong. Threads: any. Blocks as `curve_tun_connect_known` does.
+// of `curve_tun_socket_connect_by_name` and `curve_tun_socket_connect_known`. `outcome` is filled
+// in for each of these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that
+// say that an argument is wrong. Threads: any. Blocks as `curve_tun_socket_connect_known` does.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connect_trusted(const char *host,
-                                           uint16_t port,
-                                           const curve_tun_vault *vault,
-                                           const curve_tun_trust *trust,
-                                           const curve_tun_options *options,
-                                           int64_t timeout_ms,
-                                           curve_tun_trust_outcome *outcome,
-                                           curve_tun_socket **socket);
+curve_tun_result curve_tun_socket_connect_trusted(const char *host,
+                                                  uint16_t port,
+                                                  const curve_tun_vault *vault,
+                                                  const curve_tun_trust *trust,
+                                                  const curve_tun_options *options,
+                                                  int64_t timeout_ms,
+                                                  curve_tun_trust_outcome *outcome,
+                                                  curve_tun_socket **socket);
 
-// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing
-// is sent before that is clear. Of a server that is not known, `first_use` decides, one of
+// As `curve_tun_socket_connect`, if `known` has nothing against this key for this host and port.
+// Nothing is sent before that is clear. Of a server that is not known, `first_use` decides, one of
 // `CURVE_TUN_FIRST_USE_…`.
 //
-// Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED`
-// the known key is written to `known_public_key`; another program may have remembered it
-// meanwhile.
+// Returns what `curve_tun_known_servers_check` and `curve_tun_socket_connect` return, and may
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For
+// `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to `known_public_key`; another program may
+// have remembered it meanwhile.
 //
 // A key that was to be remembered and cannot be written down costs the memory and not the tunnel,
 // since the server has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes
 // why to `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The
 // next use of that server is a first use again. Else, with `CURVE_TUN_OK` returned, `remembered`
-// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the
-// file: for other writers at most ten seconds more.
+// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_socket_connect` does, and to read and
+// write the file: for other writers at most ten seconds more.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connect_known(const char *host,
-                                         uint16_t port,
-                                         const curve_tun_vault *vault,
-                                         const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
-                                         const curve_tun_known_servers *known,
-                                         uint32_t first_use,
-                                         const curve_tun_options *options,
-                                         int64_t timeout_ms,
-                                         uint8_t known_public_key[CURVE_TUN_KEY_BYTES],
-                                         curve_tun_result *remembered,
-                                         curve_tun_socket **socket);
+curve_tun_result curve_tun_socket_connect_known(const char *host,
+                                                uint16_t port,
+                                                const curve_tun_vault *vault,
+                                                const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
+                                                const curve_tun_known_servers *known,
+                                                uint32_t first_use,
+                                                const curve_tun_options *options,
+                                                int64_t timeout_ms,
+                                                uint8_t known_public_key[CURVE_TUN_KEY_BYTES],
+                                                curve_tun_result *remembered,
+                                                curve_tun_socket **socket);
 
-// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or
-// in DNS knows for the host and port. If it knows several, they are tried in turn.
+// As `curve_tun_socket_connect`, with the key that a registry in a file (an entry `[host]:port
+// key`) or in DNS knows for the host and port. If it knows several, they are tried in turn.
 //
 // May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a
 // registry that is neither in a file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
 // is no address or name, and for port 0; `CURVE_TUN_ERR_NOT_VALIDATED`,
-// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of `curve_tun_connect`.
-// Threads: any. Blocks until connected, at most for `timeout_ms`.
+// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of
+// `curve_tun_socket_connect`. Threads: any. Blocks until connected, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_connect_by_name(const char *host,
-                                           uint16_t port,
-                                           const curve_tun_vault *vault,
-                                           const curve_tun_registry *registry,
-                                           const curve_tun_options *options,
-                                           int64_t timeout_ms,
-                                           curve_tun_socket **socket);
+curve_tun_result curve_tun_socket_connect_by_name(const char *host,
+                                                  uint16_t port,
+                                                  const curve_tun_vault *vault,
+                                                  const curve_tun_registry *registry,
+                                                  const curve_tun_options *options,
+                                                  int64_t timeout_ms,
+                                                  curve_tun_socket **socket);
 
 // Ends the caller's hold on known servers.
 //

@@ -16,13 +16,13 @@ opaque! { Vault Registry Server Connection }
 #[derive(Clone, Copy)]
 pub struct Options {
     pub size: usize,
-    pub handshake_timeout_ms: u64,
+    pub handshake_timeout_ms: i64,
     pub receive_high_water: usize,
     pub send_high_water: usize,
     pub handshakes_max: u32,
-    pub no_delay: u32,
-    pub keep_alive: u32,
     pub handshakes_per_source: u32,
+    pub nagle: u32,
+    pub no_keep_alive: u32,
     pub listener: *const c_char,
 }
 
@@ -30,7 +30,7 @@ pub struct Options {
 pub struct VaultCallbacks {
     pub size: usize,
     pub public_key: [u8; 32],
-    pub answers_later: u32,
+    pub deferred: u32,
     pub reserved: u32,
     pub box_seal:
         Option<unsafe extern "C" fn(*mut c_void, u32, *const u8, *const u8, usize, *mut u8, *mut u8) -> i32>,
@@ -43,7 +43,7 @@ pub struct VaultCallbacks {
 #[repr(C)]
 pub struct RegistryCallbacks {
     pub size: usize,
-    pub answers_later: u32,
+    pub deferred: u32,
     pub reserved: u32,
     pub verify:
         Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const u8, *const c_char, *mut u32) -> i32>,
@@ -80,7 +80,6 @@ unsafe extern "C" {
     pub fn curve_tun_keypair_generate(public: *mut u8, secret: *mut u8) -> i32;
     pub fn curve_tun_public_key_from_text(text: *const c_char, len: usize, public: *mut u8) -> i32;
     pub fn curve_tun_secret_key_from_text(text: *const c_char, len: usize, secret: *mut u8) -> i32;
-    pub fn curve_tun_options_default(options: *mut Options) -> i32;
     pub fn curve_tun_vault_generate(vault: *mut *mut Vault) -> i32;
     pub fn curve_tun_vault_from_secret(secret: *const u8, vault: *mut *mut Vault) -> i32;
     pub fn curve_tun_vault_custom(c: *const VaultCallbacks, data: *mut c_void, vault: *mut *mut Vault)
@@ -149,8 +148,8 @@ unsafe extern "C" {
         len: usize,
         consumed: *mut usize,
     ) -> i32;
-    pub fn curve_tun_connection_room(c: *mut Connection, bytes: *mut *mut u8, len: *mut usize) -> i32;
-    pub fn curve_tun_connection_filled(c: *mut Connection, count: usize) -> i32;
+    pub fn curve_tun_connection_read_buffer(c: *mut Connection, bytes: *mut *mut u8, len: *mut usize) -> i32;
+    pub fn curve_tun_connection_read_commit(c: *mut Connection, count: usize) -> i32;
     pub fn curve_tun_connection_write(
         c: *mut Connection,
         buffer: *mut u8,

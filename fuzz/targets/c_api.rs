@@ -20,7 +20,7 @@ enum Call {
     VaultGenerate,
     VaultFromSecret([u8; 32]),
     VaultCustom {
-        answers_later: u8,
+        deferred: u8,
         broken: bool,
         size: u8,
     },
@@ -34,7 +34,7 @@ enum Call {
     },
     RegistryNew,
     RegistryCustom {
-        answers_later: u8,
+        deferred: u8,
         says: u8,
     },
     RegistryAdd {
@@ -191,14 +191,11 @@ impl Tuned {
             receive_high_water: 0,
             send_high_water: 0,
             handshakes_max: 0,
-            no_delay: 0,
-            keep_alive: 0,
             handshakes_per_source: 0,
+            nagle: 0,
+            no_keep_alive: 0,
             listener: null(),
         };
-        // SAFETY: the struct is whole.
-        assert_eq!(unsafe { curve_tun_options_default(&mut options) }, OK);
-        assert_eq!(options.size, size_of::<Options>());
         match self {
             Tuned::Default => {}
             Tuned::Null => return None,
@@ -210,7 +207,7 @@ impl Tuned {
                 options.send_high_water = values[2] as usize % 100_000;
                 options.handshakes_max = values[3] % 8;
                 options.handshakes_per_source = values[3] >> 3 & 3;
-                options.no_delay = values[3] >> 30;
+                options.nagle = values[3] >> 30;
             }
         }
         Some(options)
@@ -280,12 +277,12 @@ impl Objects {
             let mut taken = 0;
             if in_place {
                 let (mut room, mut size) = (null_mut(), 0);
-                if checked(curve_tun_connection_room(to, &mut room, &mut size)) != OK {
+                if checked(curve_tun_connection_read_buffer(to, &mut room, &mut size)) != OK {
                     return 0;
                 }
                 taken = size.min(copy.len());
                 std::ptr::copy_nonoverlapping(copy.as_ptr(), room, taken);
-                checked(curve_tun_connection_filled(to, taken));
+                checked(curve_tun_connection_read_commit(to, taken));
             } else {
                 checked(curve_tun_connection_read(to, copy.as_ptr(), copy.len(), &mut taken));
             }
@@ -310,13 +307,13 @@ impl Objects {
                     let result = curve_tun_vault_from_secret(secret.as_ptr(), &mut vault);
                     keep(&mut self.vaults, result, vault);
                 }
-                Call::VaultCustom { answers_later, broken, size } => {
+                Call::VaultCustom { deferred, broken, size } => {
                     let (mut inner, mut vault) = (null_mut(), null_mut());
                     assert_eq!(curve_tun_vault_generate(&mut inner), OK);
                     let mut callbacks = VaultCallbacks {
                         size: size_of::<VaultCallbacks>() - usize::from(size / 32),
                         public_key: [0; 32],
-                        answers_later: u32::from(answers_later % 4),
+                        deferred: u32::from(deferred % 4),
                         reserved: 0,
                         box_seal: Some(seal),
                         box_open: (!broken).then_some(open),
@@ -355,18 +352,18 @@ impl Objects {
                     let result = curve_tun_registry_new(&mut registry);
                     keep(&mut self.registries, result, registry);
                 }
-                Call::RegistryCustom { answers_later, says } => {
+                Call::RegistryCustom { deferred, says } => {
                     let mut registry = null_mut();
                     let callbacks = RegistryCallbacks {
                         size: size_of::<RegistryCallbacks>(),
-                        answers_later: u32::from(answers_later % 4),
+                        deferred: u32::from(deferred % 4),
                         reserved: 0,
                         verify: Some(verify),
                         free: None,
                     };
                     let says = usize::from(says) as *mut c_void;
                     let result = curve_tun_registry_custom(&callbacks, says, &mut registry);
-                    assert_eq!(result == OK, callbacks.answers_later < 2);
+                    assert_eq!(result == OK, callbacks.deferred < 2);
                     keep(&mut self.registries, result, registry);
                 }
                 Call::RegistryAdd { registry, address, key } => {
@@ -428,7 +425,7 @@ impl Objects {
                 Call::Filled { connection, count } => {
                     // Without the room before it.
                     let result =
-                        curve_tun_connection_filled(pick(&self.connections, connection), count.into());
+                        curve_tun_connection_read_commit(pick(&self.connections, connection), count.into());
                     assert!(count == 0 || checked(result) != OK);
                 }
                 Call::Written { connection, count } => {

@@ -226,57 +226,6 @@ pub(super) fn write_text(text: &str, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// A struct that begins with its `size` (the header's "Structs that may grow"), as the caller
-/// filled it.
-///
-/// # Safety
-/// `place` is NULL or a `T` of as many readable bytes as its first field says, or at least that
-/// field. `T` is `repr(C)`, begins with a `usize`, and any integers and pointers make a valid one.
-pub(super) unsafe fn growing<T: Copy>(place: *const T) -> Result<T> {
-    if place.is_null() {
-        return Err(Error::Null);
-    }
-    // SAFETY: the caller's promise.
-    let size = unsafe { place.cast::<usize>().read_unaligned() };
-    let unknown = size.checked_sub(size_of::<T>()).ok_or(Error::InvalidArgument)?;
-    // SAFETY: the caller's promise: the struct has `size` bytes.
-    let unknown = unsafe { bytes(place.add(1).cast(), unknown) }?;
-    if unknown.iter().any(|&byte| byte != 0) {
-        return Err(Error::InvalidArgument);
-    }
-    // SAFETY: the caller's promise.
-    Ok(unsafe { place.read_unaligned() })
-}
-
-/// An [`Out`] for a struct that begins with its `size`, which stays as the caller set it.
-pub(super) struct OutGrowing<T>(NonNull<T>, usize);
-
-/// # Safety
-/// As [`growing`], but for `size` writable bytes.
-pub(super) unsafe fn out_growing<T>(place: *mut T) -> Result<OutGrowing<T>> {
-    let place = NonNull::new(place).ok_or(Error::Null)?;
-    // SAFETY: the caller's promise.
-    let size = unsafe { place.cast::<usize>().read_unaligned() };
-    if size < size_of::<T>() || isize::try_from(size).is_err() {
-        return Err(Error::InvalidArgument);
-    }
-    Ok(OutGrowing(place, size))
-}
-
-impl<T> OutGrowing<T> {
-    /// Fills what is known here, and zeros the rest.
-    pub(super) fn set(&mut self, value: T) {
-        let OutGrowing(place, size) = *self;
-        // SAFETY: the promise of `out_growing`'s caller: the struct has `size` bytes, and begins
-        // with a `usize`.
-        unsafe {
-            place.add(1).cast::<u8>().write_bytes(0, size - size_of::<T>());
-            place.write_unaligned(value);
-            place.cast::<usize>().write_unaligned(size);
-        }
-    }
-}
-
 /// A flag: 0 or 1.
 pub(super) fn flag(value: u32) -> Result<bool> {
     match value {
@@ -304,4 +253,9 @@ pub(super) fn disjoint(
 /// A field that has no meaning yet: 0.
 pub(super) fn zero(value: u32) -> Result<()> {
     if value == 0 { Ok(()) } else { Err(Error::InvalidArgument) }
+}
+
+/// What a pointer that may be NULL leads to, read by `read`.
+pub(super) fn given<T, R>(pointer: *const T, read: impl FnOnce(*const T) -> Result<R>) -> Result<Option<R>> {
+    if pointer.is_null() { Ok(None) } else { read(pointer).map(Some) }
 }

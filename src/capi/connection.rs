@@ -52,21 +52,21 @@ impl Failure for curve_tun_state {
 /// One end of a tunnel, whose bytes the program moves.
 pub struct curve_tun_connection {
     connection: RefCell<Connection>,
-    /// How many bytes the last call offered, if it was `curve_tun_connection_room`.
-    pub(super) room: Cell<usize>,
+    /// How many bytes the last call offered, if it was `curve_tun_connection_read_buffer`.
+    pub(super) offered: Cell<usize>,
     /// A server's, whose minute keys rotate as long as this is there.
     _server: Option<Arc<TimedServer>>,
 }
 
 impl curve_tun_connection {
     pub(super) fn new(connection: Connection, server: Option<Arc<TimedServer>>) -> curve_tun_connection {
-        let (connection, room) = (RefCell::new(connection), Cell::new(0));
-        curve_tun_connection { connection, room, _server: server }
+        let (connection, offered) = (RefCell::new(connection), Cell::new(0));
+        curve_tun_connection { connection, offered, _server: server }
     }
 
     /// The connection, unless a call on it is under way, from a callback of which this call comes.
     pub(super) fn get(&self) -> Result<InUse<'_>> {
-        self.room.set(0);
+        self.offered.set(0);
         self.connection.try_borrow_mut().map(InUse).map_err(|_| Error::WrongState)
     }
 }
@@ -125,11 +125,11 @@ pub unsafe extern "C" fn curve_tun_connection_new_client(
 /// about. A link-local address may have its scope after it, as `getnameinfo` writes it
 /// (`fe80::1%eth0`); it is passed over.
 ///
-/// When as many handshakes are in flight as the server's options allow, of the source that has most
-/// the oldest gives way, if it can (`curve_tun_connection_on_give_way`). May return
-/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none can give way, `CURVE_TUN_ERR_BAD_ADDRESS`,
-/// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from a
-/// `give_way`.
+/// When as many handshakes are in flight as the server's options allow, the oldest of the source
+/// that has most is evicted, if it may be (`curve_tun_connection_on_evict`). May return
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none may be, `CURVE_TUN_ERR_BAD_ADDRESS`,
+/// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from an
+/// `evict`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_new_server(
@@ -147,10 +147,11 @@ pub unsafe extern "C" fn curve_tun_connection_new_server(
     })
 }
 
-/// Lets a server's handshake give way to another when as many are in flight as the server's options
-/// allow. It is then over, which every further call says with `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES`
-/// once, and `give_way` is called, once, with `user_data`: from within the call that makes the
-/// newcomer's connection, on its thread. It is to have this connection's driver end it, which a
+/// Lets a server's handshake be evicted by another when as many are in flight as the server's
+/// options allow. It is then over, which every further call says with
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `evict` is called, once, with `user_data`: from
+/// within the call that makes the other connection, on its thread. It is to have this connection's
+/// driver end it, which a
 /// `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
 /// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned;
 /// `user_data` must last until then.
@@ -159,29 +160,29 @@ pub unsafe extern "C" fn curve_tun_connection_new_server(
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connection_on_give_way(
+pub unsafe extern "C" fn curve_tun_connection_on_evict(
     connection: *mut curve_tun_connection,
-    give_way: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+    evict: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
     user_data: *mut c_void,
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let connection = unsafe { object(connection)? };
-        let host = GiveWay { call: give_way.ok_or(Error::Null)?, user_data };
+        let host = Evict { call: evict.ok_or(Error::Null)?, user_data };
         connection.get()?.on_give_way(move || host.tell())
     })
 }
 
-/// What a C program has done when its connection gives way.
-struct GiveWay {
+/// What a C program has done when its connection is evicted.
+struct Evict {
     call: unsafe extern "C" fn(*mut c_void),
     user_data: *mut c_void,
 }
 
 // SAFETY: the header demands that the function takes `user_data` on any thread.
-unsafe impl Send for GiveWay {}
+unsafe impl Send for Evict {}
 
-impl GiveWay {
+impl Evict {
     fn tell(self) {
         // SAFETY: the header demands that `user_data` lasts as long as the handshake does.
         unsafe { (self.call)(self.user_data) }
@@ -232,7 +233,7 @@ pub unsafe extern "C" fn curve_tun_connection_peer_key(
 /// The handshake's time runs from the first call. Call it when the connection is made, when that
 /// time has come, and when the handshake is over: an established connection gives idle buffers back
 /// by it. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time) and
-/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it has given way), after which the connection is closed;
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it was evicted), after which the connection is closed;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
@@ -258,7 +259,7 @@ pub unsafe extern "C" fn curve_tun_connection_tick(
 /// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a
 /// client whose hello was answered by the end alone, which is what a server does that cannot open
 /// it, having another key, or a vault that fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
-/// that has given way. Threads: one at a time.
+/// that was evicted. Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_transport_ended(
     connection: *mut curve_tun_connection,

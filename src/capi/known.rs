@@ -11,9 +11,8 @@
 //! not know, the first use decides. A key whose secret the server does not hold is passed over,
 //! too. When none is left, the first key that was not trusted is what is told.
 
-use super::boundary::{
-    array_mut, catch_ok, end, growing, key, object, out, out_growing, path, string, timeout, zero,
-};
+use super::boundary::{array_mut, catch_ok, end, given, key, object, out, path, string, timeout, zero};
+use super::growing::{self, growing};
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::options::{curve_tun_options, read_options};
 use super::registry::{Kind, curve_tun_registry};
@@ -24,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::net::{KnownSocket, Socket, TrustSources};
 use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
 use std::ffi::c_char;
+use std::mem::offset_of;
 
 /// Do not use a server of which no key is known.
 pub const CURVE_TUN_FIRST_USE_REFUSE: u32 = 0;
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn curve_tun_known_servers_check(
 }
 
 /// Writes down that a server is known by a public key: for programs with connections of their own,
-/// once they are connected. `curve_tun_connect_known` does it by itself.
+/// once they are connected. `curve_tun_socket_connect_known` does it by itself.
 ///
 /// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
 /// written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
@@ -108,8 +108,8 @@ pub unsafe extern "C" fn curve_tun_known_servers_remember(
     })
 }
 
-/// Where a client has a server's key from, and what it holds against it. Set `size`, and the other
-/// fields to 0 or NULL where they are to play no part.
+/// Where a client has a server's key from, and what it holds against it. Fields that are 0 or NULL,
+/// as `CURVE_TUN_TRUST_INIT` sets them, play no part.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_trust {
@@ -128,7 +128,9 @@ pub struct curve_tun_trust {
     pub reserved: u32,
 }
 
-/// What `curve_tun_connect_trusted` gives beside its result. Set `size`.
+growing!(given curve_tun_trust, offset_of!(curve_tun_trust, known_servers));
+
+/// What `curve_tun_socket_connect_trusted` gives beside its result: `CURVE_TUN_TRUST_OUTCOME_INIT`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_trust_outcome {
@@ -140,14 +142,16 @@ pub struct curve_tun_trust_outcome {
     /// For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
     pub known_public_key: [u8; CURVE_TUN_KEY_BYTES],
     /// For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
-    /// `curve_tun_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    /// `curve_tun_socket_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
     pub remembered: curve_tun_result,
     /// 0; has no meaning yet.
     pub reserved: u32,
 }
 
-/// As `curve_tun_connect`, with a key that is trusted ("Servers that are known"). Nothing is sent
-/// with a key before that is clear.
+growing!(filled curve_tun_trust_outcome, offset_of!(curve_tun_trust_outcome, remembered));
+
+/// As `curve_tun_socket_connect`, with a key that is trusted ("Servers that are known"). Nothing is
+/// sent with a key before that is clear.
 ///
 /// A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
 /// key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
@@ -158,12 +162,12 @@ pub struct curve_tun_trust_outcome {
 /// for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
 /// known servers are asked, for a host that is no address or name and for port 0;
 /// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
-/// of `curve_tun_connect_by_name` and `curve_tun_connect_known`. `outcome` is filled in for each of
-/// these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an
-/// argument is wrong. Threads: any. Blocks as `curve_tun_connect_known` does.
+/// of `curve_tun_socket_connect_by_name` and `curve_tun_socket_connect_known`. `outcome` is filled
+/// in for each of these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that
+/// say that an argument is wrong. Threads: any. Blocks as `curve_tun_socket_connect_known` does.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connect_trusted(
+pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
     host: *const c_char,
     port: u16,
     vault: *const curve_tun_vault,
@@ -179,9 +183,9 @@ pub unsafe extern "C" fn curve_tun_connect_trusted(
             (
                 string(host, HOST_MAX, Error::InvalidArgument)?,
                 object(vault)?,
-                growing(trust)?,
+                growing::read(trust)?,
                 read_options(options)?,
-                out_growing(outcome)?,
+                growing::out(outcome)?,
                 out(socket)?,
             )
         };
@@ -190,12 +194,9 @@ pub unsafe extern "C" fn curve_tun_connect_trusted(
         // SAFETY: the header's demands on the pointers in the struct, each of which may be NULL.
         let sources = unsafe {
             TrustSources {
-                key: given(trust.server_public_key).map(|place| key(place)).transpose()?,
-                registry: given(trust.registry).map(|registry| server_keys(object(registry)?)).transpose()?,
-                known_servers: given(trust.known_servers)
-                    .map(|known| object(known))
-                    .transpose()?
-                    .map(|known| &known.0),
+                key: given(trust.server_public_key, |place| key(place))?,
+                registry: given(trust.registry, |registry| server_keys(object(registry)?))?,
+                known_servers: given(trust.known_servers, |known| Ok(&object(known)?.0))?,
             }
         };
         let (vault, timeout) = (vault.0.clone(), timeout(timeout_ms));
@@ -221,25 +222,25 @@ pub unsafe extern "C" fn curve_tun_connect_trusted(
     })
 }
 
-/// As `curve_tun_connect`, if `known` has nothing against this key for this host and port. Nothing
-/// is sent before that is clear. Of a server that is not known, `first_use` decides, one of
+/// As `curve_tun_socket_connect`, if `known` has nothing against this key for this host and port.
+/// Nothing is sent before that is clear. Of a server that is not known, `first_use` decides, one of
 /// `CURVE_TUN_FIRST_USE_…`.
 ///
-/// Returns what `curve_tun_known_servers_check` and `curve_tun_connect` return, and may return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For `CURVE_TUN_ERR_KEY_CHANGED`
-/// the known key is written to `known_public_key`; another program may have remembered it
-/// meanwhile.
+/// Returns what `curve_tun_known_servers_check` and `curve_tun_socket_connect` return, and may
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For
+/// `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to `known_public_key`; another program may
+/// have remembered it meanwhile.
 ///
 /// A key that was to be remembered and cannot be written down costs the memory and not the tunnel,
 /// since the server has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes
 /// why to `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The
 /// next use of that server is a first use again. Else, with `CURVE_TUN_OK` returned, `remembered`
-/// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_connect` does, and to read and write the
-/// file: for other writers at most ten seconds more.
+/// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_socket_connect` does, and to read and
+/// write the file: for other writers at most ten seconds more.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connect_known(
+pub unsafe extern "C" fn curve_tun_socket_connect_known(
     host: *const c_char,
     port: u16,
     vault: *const curve_tun_vault,
@@ -277,17 +278,17 @@ pub unsafe extern "C" fn curve_tun_connect_known(
     })
 }
 
-/// As `curve_tun_connect`, with the key that a registry in a file (an entry `[host]:port key`) or
-/// in DNS knows for the host and port. If it knows several, they are tried in turn.
+/// As `curve_tun_socket_connect`, with the key that a registry in a file (an entry `[host]:port
+/// key`) or in DNS knows for the host and port. If it knows several, they are tried in turn.
 ///
 /// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a
 /// registry that is neither in a file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
 /// is no address or name, and for port 0; `CURVE_TUN_ERR_NOT_VALIDATED`,
-/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of `curve_tun_connect`.
-/// Threads: any. Blocks until connected, at most for `timeout_ms`.
+/// `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_FORKED`; and the errors of
+/// `curve_tun_socket_connect`. Threads: any. Blocks until connected, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connect_by_name(
+pub unsafe extern "C" fn curve_tun_socket_connect_by_name(
     host: *const c_char,
     port: u16,
     vault: *const curve_tun_vault,
@@ -328,11 +329,6 @@ pub unsafe extern "C" fn curve_tun_known_servers_free(known: *mut curve_tun_know
 unsafe fn server(host: *const c_char, port: u16) -> Result<ServerName> {
     // SAFETY: the caller's promise.
     ServerName::new(unsafe { string(host, HOST_MAX, Error::InvalidArgument)? }, port)
-}
-
-/// What is not NULL.
-fn given<T>(pointer: *const T) -> Option<*const T> {
-    (!pointer.is_null()).then_some(pointer)
 }
 
 /// The registry as one that knows the keys of servers.

@@ -5,11 +5,11 @@
 //! # Conventions
 //!
 //! Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`,
-//! `_from_`, `_create_`, `_open`, `_custom`, `connect`, `listen` or `accept` makes one and gives it
-//! through its last pointer; the `_free` or `_close` of its type ends it, once. Ending NULL does
-//! nothing. An object keeps alive what it was made from: a vault, a registry or a server may be
-//! freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing
-//! global has to be freed.
+//! `_from_`, `_create_`, `_open`, `_custom`, `_connect` or `_accept` makes one and gives it through
+//! its last pointer; the `_free` of its type ends it, once. Ending NULL does nothing. An object
+//! keeps alive what it was made from: a vault, a registry or a server may be freed as soon as
+//! nothing more is to be made from it. Nothing has to be initialised, and nothing global has to be
+//! freed.
 //!
 //! Results. What can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success, and gives
 //! its values through pointers, which point to memory of the caller's. On failure that memory is
@@ -30,9 +30,15 @@
 //! what is out of range is refused with `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //!
 //! Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each
-//! call that takes the struct, also where the call fills it; only `curve_tun_options_default` sets
-//! it itself. A program built with an older header so works with a newer library; a newer program
-//! that sets a field which an older library does not know gets `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+//! call that takes the struct, also where the call fills it. The macro of its name and `_INIT` does
+//! so, and sets all else to 0: `curve_tun_options options = CURVE_TUN_OPTIONS_INIT;`. In options 0
+//! means the default, in each field, and NULL in place of them all defaults.
+//!
+//! A program built with an older header so works with a newer library: a struct of its size is read
+//! as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
+//! library as long as it sets no field that this does not know: then it gets
+//! `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that is too small for any header's
+//! struct.
 //!
 //! Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 //! other calls on the same object run. "Threads: one at a time" means that it may be made from any
@@ -75,6 +81,7 @@
 
 mod boundary;
 mod connection;
+mod growing;
 mod kept;
 mod keys;
 mod known;

@@ -6,7 +6,8 @@
 //! entries. Of the networks that hold an address, the most specific one that has entries decides
 //! alone. An empty registry lets nobody in.
 
-use super::boundary::{array_mut, catch_ok, end, flag, growing, key, object, out, string, zero};
+use super::boundary::{array_mut, catch_ok, end, flag, key, object, out, string, zero};
+use super::growing::{self, growing};
 use super::result::curve_tun_result;
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ use crate::registry::{
 };
 use crate::vault::Answers;
 use std::ffi::{CString, c_char, c_void};
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -44,7 +46,7 @@ pub struct curve_tun_registry_callbacks {
     /// Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
     /// it takes a while, and connections are to stop with a request
     /// (`curve_tun_connection_request`).
-    pub answers_later: u32,
+    pub deferred: u32,
     /// 0.
     pub reserved: u32,
     /// Whether the holder of this public key, which has proven to be that, may come in from this
@@ -65,6 +67,8 @@ pub struct curve_tun_registry_callbacks {
     /// user; may be NULL.
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
+
+growing!(given curve_tun_registry_callbacks, offset_of!(curve_tun_registry_callbacks, verify));
 
 /// Makes an empty registry in memory.
 ///
@@ -96,10 +100,10 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
         // be NULL.
-        let (callbacks, mut registry) = unsafe { (growing(callbacks)?, out(registry)?) };
+        let (callbacks, mut registry) = unsafe { (growing::read(callbacks)?, out(registry)?) };
         callbacks.verify.ok_or(Error::Null)?;
         zero(callbacks.reserved)?;
-        let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
+        let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };
         let host = Arc::new(HostRegistry { callbacks, answers, user_data });
         registry.give(curve_tun_registry(Kind::Host(host)));
         Ok(())

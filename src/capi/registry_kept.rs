@@ -3,12 +3,14 @@
 //! `docs/REGISTRIES.md` has the grammar of the file and the records in DNS, and says which registry
 //! to choose.
 
-use super::boundary::{catch_ok, object, out, out_growing, path, string};
+use super::boundary::{catch_ok, object, out, path, string};
+use super::growing::{self, growing};
 use super::registry::{Kind, curve_tun_registry};
 use super::result::curve_tun_result;
 use crate::error::{Error, Result};
 use crate::registry::{FileRegistry, Malformed, RegistryFileError};
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::sync::Arc;
 
 /// Enough for the text of any problem with the zero after it.
@@ -27,6 +29,8 @@ pub struct curve_tun_registry_problem {
     /// What is wrong there: a string, in English, without a final stop.
     pub text: [c_char; CURVE_TUN_PROBLEM_TEXT_SIZE],
 }
+
+growing!(filled curve_tun_registry_problem, offset_of!(curve_tun_registry_problem, text));
 
 /// Opens the registry in a file. Each decision looks whether the file has changed, and reads it
 /// anew if it has; a large file that has changed is read by a request that is answered later. A
@@ -66,7 +70,7 @@ pub unsafe extern "C" fn curve_tun_registry_file_check(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (file, mut problem) = unsafe { (path(file)?, out_growing(problem)?) };
+        let (file, mut problem) = unsafe { (path(file)?, growing::out(problem)?) };
         let read = FileRegistry::each_entry(file, |_| {});
         read.map_err(|error| told(error, |value| problem.set(value)))
     })
@@ -86,7 +90,7 @@ pub unsafe extern "C" fn curve_tun_registry_file_problem(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (registry, mut problem) = unsafe { (object(registry)?, out_growing(problem)?) };
+        let (registry, mut problem) = unsafe { (object(registry)?, growing::out(problem)?) };
         let Kind::File(file) = &registry.0 else { return Err(Error::WrongState) };
         match file.problem() {
             None => Ok(()),
@@ -107,8 +111,8 @@ fn told(error: RegistryFileError, set: impl FnOnce(curve_tun_registry_problem)) 
     error.error()
 }
 
-/// Where and how a registry in DNS asks. Set `size`, and the other fields to 0 or NULL where the
-/// default is wanted.
+/// Where and how a registry in DNS asks. 0 or NULL means the default in each field, which
+/// `CURVE_TUN_DNS_OPTIONS_INIT` sets.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_dns_options {
@@ -123,15 +127,17 @@ pub struct curve_tun_dns_options {
     /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
     /// server decides who may come in.
     pub allow_unvalidated: u32,
-    /// Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000; 0 for
-    /// 5,000.
-    pub timeout_ms: u32,
-    /// Seconds for which an answer is held at most, however long its TTL: so long may a key that
-    /// was taken out of DNS come in. 0 for 300.
-    pub ttl_max: u32,
-    /// Names whose answers are held at most; 0 for 65,536.
+    /// Names whose answers are held at most. 0 for 65,536.
     pub cache_max: u32,
+    /// Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000. 0 for
+    /// 5,000.
+    pub timeout_ms: i64,
+    /// Milliseconds for which an answer is held at most, however long its TTL: so long may a key
+    /// that was taken out of DNS come in. Whole seconds count. 0 for 300,000.
+    pub ttl_max_ms: i64,
 }
+
+growing!(given curve_tun_dns_options, size_of::<usize>());
 
 /// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own:
 /// connections without I/O stop with a request, and `curve_tun_registry_answer` answers it.
@@ -172,20 +178,17 @@ unsafe fn open_dns(_: &str, _: *const curve_tun_dns_options) -> Result<Kind> {
 /// The header's demands on the options.
 #[cfg(feature = "dns")]
 unsafe fn open_dns(zone: &str, place: *const curve_tun_dns_options) -> Result<Kind> {
-    use super::boundary::{flag, growing};
+    use super::boundary::{flag, given};
+    use super::options::{milliseconds, or};
     use crate::registry::{DnsOptions, DnsRegistry};
 
     /// The most bytes in each string of the options.
     const TEXT_MAX: usize = 1 << 20;
     let mut options = DnsOptions::default();
-    if !place.is_null() {
-        // SAFETY: the caller's promise; the struct has integers, and strings that may be NULL.
-        let c = unsafe { growing(place)? };
-        let text = |text: *const c_char| match text.is_null() {
-            true => Ok(None),
-            // SAFETY: the caller's promise.
-            false => unsafe { string(text, TEXT_MAX, Error::InvalidArgument).map(Some) },
-        };
+    // SAFETY: the caller's promise.
+    if let Some(c) = given(place, |place| unsafe { growing::read(place) })? {
+        // SAFETY: the caller's promise.
+        let text = |text| given(text, |text| unsafe { string(text, TEXT_MAX, Error::InvalidArgument) });
         if let Some(servers) = text(c.servers)? {
             let servers = servers.split_ascii_whitespace().map(str::parse);
             options.servers =
@@ -197,15 +200,10 @@ unsafe fn open_dns(zone: &str, place: *const curve_tun_dns_options) -> Result<Ki
         }
         options.trust_anchors = text(c.trust_anchors)?.map(str::to_owned);
         options.allow_unvalidated = flag(c.allow_unvalidated)?;
-        if c.timeout_ms > 0 {
-            options.timeout_ms = c.timeout_ms.into();
-        }
-        if c.ttl_max > 0 {
-            options.ttl_max = c.ttl_max;
-        }
-        if c.cache_max > 0 {
-            options.cache_max = c.cache_max as usize;
-        }
+        options.timeout_ms = milliseconds(c.timeout_ms, options.timeout_ms)?;
+        let ttl_max_ms = milliseconds(c.ttl_max_ms, u64::from(options.ttl_max) * 1000)?;
+        options.ttl_max = (ttl_max_ms / 1000).try_into().map_err(|_| Error::InvalidArgument)?;
+        options.cache_max = or(c.cache_max as usize, options.cache_max);
     }
     Ok(Kind::Dns(Arc::new(DnsRegistry::open(zone, &options)?)))
 }

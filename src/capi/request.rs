@@ -4,7 +4,8 @@
 //! request, and goes on with the answer. Requests and answers are plain values: they may be copied,
 //! and handed to another thread or process. Nothing in a request is secret.
 
-use super::boundary::{catch_ok, flag, growing, object, out_growing, zero};
+use super::boundary::{catch_ok, flag, object, zero};
+use super::growing::{self, growing};
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::registry::curve_tun_registry;
 use super::result::curve_tun_result;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HelloBox};
 use crate::registry::Candidate;
 use std::ffi::c_char;
+use std::mem::offset_of;
 
 /// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64
 /// zeros; then seal `message` with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and
@@ -73,6 +75,8 @@ pub struct curve_tun_request {
     pub listener: [c_char; CURVE_TUN_LISTENER_SIZE],
 }
 
+growing!(given curve_tun_request, offset_of!(curve_tun_request, listener));
+
 /// What a vault or a registry says to a request.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -97,6 +101,8 @@ pub struct curve_tun_answer {
     pub bytes: [u8; CURVE_TUN_ANSWER_BYTES_MAX],
 }
 
+growing!(given curve_tun_answer, size_of::<curve_tun_answer>());
+
 /// Has a vault answer a request to a vault: for a thread on which blocking is fine.
 ///
 /// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return
@@ -112,7 +118,7 @@ pub unsafe extern "C" fn curve_tun_vault_answer(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers only.
         let (vault, request, mut answer) =
-            unsafe { (object(vault)?, growing(request)?, out_growing(answer)?) };
+            unsafe { (object(vault)?, growing::read(request)?, growing::out(answer)?) };
         match request.to_request()? {
             Request::Verify(_) => Err(Error::InvalidArgument),
             request => {
@@ -138,7 +144,7 @@ pub unsafe extern "C" fn curve_tun_registry_answer(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers only.
         let (registry, request, mut answer) =
-            unsafe { (object(registry)?, growing(request)?, out_growing(answer)?) };
+            unsafe { (object(registry)?, growing::read(request)?, growing::out(answer)?) };
         match request.to_request()? {
             Request::Verify(candidate) => {
                 let verdict = registry.shared().verify(&candidate);

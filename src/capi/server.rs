@@ -48,7 +48,7 @@ pub enum curve_tun_handshake_outcome {
     CURVE_TUN_HANDSHAKE_ACCEPTED = 0,
     /// The handshake failed.
     CURVE_TUN_HANDSHAKE_REFUSED = 1,
-    /// It gave way to another at the limits of the options.
+    /// It was evicted by another at the limits of the options.
     CURVE_TUN_HANDSHAKE_EVICTED = 2,
 }
 

@@ -1,17 +1,17 @@
 //! # Sockets
 //!
 //! Blocking TCP. On one socket one thread may send while another receives; two that send, or two
-//! that receive, take turns. `curve_tun_shutdown` from a further thread wakes them all. No call
-//! here raises SIGPIPE, and a signal cuts no wait short.
+//! that receive, take turns. `curve_tun_socket_shutdown` from a further thread wakes them all. No
+//! call here raises SIGPIPE, and a signal cuts no wait short.
 //!
 //! An error that ends a socket is returned once, by the call that met it; from then on calls return
 //! `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
-//! registry without `answers_later` is called on the thread that runs the handshake, one with it on
+//! registry without `deferred` is called on the thread that runs the handshake, one with it on
 //! threads of this library's, 256 at most for each.
 //!
-//! Accepting. Handshakes run only while a thread is in `curve_tun_accept`: a program that stays
-//! away from it longer than the handshake's time in the options loses clients. What loops make of a
-//! result:
+//! Accepting. Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that
+//! stays away from it longer than the handshake's time in the options loses clients. What loops
+//! make of a result:
 //!
 //! | result | a loop that accepts | a client that connects |
 //! | --- | --- | --- |
@@ -27,10 +27,10 @@
 //!
 //! A loop that accepts needs no pause of its own: when the system gives no connection, the listener
 //! asks it again after 100 milliseconds. A server asks its registry when the client has its tunnel
-//! already: a client that is not let in learns that by its first `curve_tun_recv`, which returns
-//! `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is out for a
-//! while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try tells a
-//! server that has another key nothing.
+//! already: a client that is not let in learns that by its first `curve_tun_socket_recv`, which
+//! returns `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is
+//! out for a while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try
+//! tells a server that has another key nothing.
 
 use super::boundary::{
     array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, slice, string, timeout, write_text,
@@ -52,7 +52,7 @@ pub struct curve_tun_socket(pub(super) Socket);
 /// A TCP port at which tunnels are accepted.
 pub struct curve_tun_listener(Listener);
 
-/// One message of `curve_tun_send_many`.
+/// One message of `curve_tun_socket_send_many`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_message {
@@ -108,7 +108,7 @@ impl curve_tun_listener {
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connect(
+pub unsafe extern "C" fn curve_tun_socket_connect(
     host: *const c_char,
     port: u16,
     vault: *const curve_tun_vault,
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn curve_tun_connect(
 /// `CURVE_TUN_ERR_NO_BUFFERS`, `CURVE_TUN_ERR_IO`. Threads: any. Blocks while a name is looked up.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listen(
+pub unsafe extern "C" fn curve_tun_listener_open(
     host: *const c_char,
     port: u16,
     server: *const curve_tun_server,
@@ -185,21 +185,22 @@ pub unsafe extern "C" fn curve_tun_listener_address(
     })
 }
 
-/// Gives the next client that connects, before its handshake: `curve_tun_handshake` is the caller's
-/// to run, on a thread of its own if others are not to wait for it. A client that has left already
-/// is closed and not given. When as many handshakes are in flight as the server's options allow, of
-/// the source that has most the oldest gives way to a new client: its socket is closed. The next
-/// call then waits until that socket is freed by `curve_tun_close`, at most 100 ms, so that a flood
-/// leaves no more sockets than there may be handshakes.
+/// Gives the next client that connects, before its handshake: `curve_tun_socket_handshake` is the
+/// caller's to run, on a thread of its own if others are not to wait for it. A client that has left
+/// already is closed and not given. When as many handshakes are in flight as the server's options
+/// allow, a new client evicts the oldest of the source that has most: its socket is closed. The
+/// next call then waits until that socket is freed by `curve_tun_socket_free`, at most 100 ms, so
+/// that a flood leaves no more sockets than there may be handshakes.
 ///
-/// Not to be used on one listener beside `curve_tun_accept`: each would wait for the other's turn.
-/// May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_NO_BUFFERS`
-/// or `CURVE_TUN_ERR_IO` when the system gives no connection, at most ten times a second, and the
-/// listener goes on; `CURVE_TUN_ERR_CLOSED` after `curve_tun_listener_shutdown`. Threads: any.
-/// Blocks until there is a client, at most for `timeout_ms`.
+/// Not to be used on one listener beside `curve_tun_listener_accept`: each would wait for the
+/// other's turn. May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`,
+/// `CURVE_TUN_ERR_NO_BUFFERS` or `CURVE_TUN_ERR_IO` when the system gives no connection, at most
+/// ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
+/// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client, at most for
+/// `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_transport_accept(
+pub unsafe extern "C" fn curve_tun_listener_transport_accept(
     listener: *const curve_tun_listener,
     timeout_ms: i64,
     socket: *mut *mut curve_tun_socket,
@@ -213,19 +214,19 @@ pub unsafe extern "C" fn curve_tun_transport_accept(
     })
 }
 
-/// Runs the handshake of a socket that `curve_tun_transport_accept` gave.
+/// Runs the handshake of a socket that `curve_tun_listener_transport_accept` gave.
 ///
 /// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
 /// `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
 /// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
-/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it has given way to another, `CURVE_TUN_ERR_CLOSED` if
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if another evicted it, `CURVE_TUN_ERR_CLOSED` if
 /// the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
 /// any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
 /// options has passed since the accept; also while the vault or the registry is asked, it returns
 /// as soon as the handshake is over.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_handshake(
+pub unsafe extern "C" fn curve_tun_socket_handshake(
     socket: *const curve_tun_socket,
     timeout_ms: i64,
 ) -> curve_tun_result {
@@ -238,14 +239,14 @@ pub unsafe extern "C" fn curve_tun_handshake(
 
 /// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
 /// silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
-/// when as many are in flight as the server's options allow, of the source that has most the oldest
-/// gives way to a new client.
+/// when as many are in flight as the server's options allow, a new client evicts the oldest of the
+/// source that has most.
 ///
-/// May return what `curve_tun_transport_accept` may; no client is lost by `CURVE_TUN_ERR_TIMEOUT`.
-/// Threads: any. Blocks until there is a client, at most for `timeout_ms`.
+/// May return what `curve_tun_listener_transport_accept` may; no client is lost by
+/// `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks until there is a client, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_accept(
+pub unsafe extern "C" fn curve_tun_listener_accept(
     listener: *const curve_tun_listener,
     timeout_ms: i64,
     socket: *mut *mut curve_tun_socket,
@@ -269,7 +270,7 @@ pub unsafe extern "C" fn curve_tun_accept(
 /// Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_send(
+pub unsafe extern "C" fn curve_tun_socket_send(
     socket: *const curve_tun_socket,
     message: *const u8,
     len: usize,
@@ -284,12 +285,12 @@ pub unsafe extern "C" fn curve_tun_send(
 
 /// Sends `count` messages, in order, in as few system calls as they need.
 ///
-/// May return what `curve_tun_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
+/// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
 /// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
-/// Blocks as `curve_tun_send`.
+/// Blocks as `curve_tun_socket_send`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_send_many(
+pub unsafe extern "C" fn curve_tun_socket_send_many(
     socket: *const curve_tun_socket,
     messages: *const curve_tun_message,
     count: usize,
@@ -317,7 +318,7 @@ pub unsafe extern "C" fn curve_tun_send_many(
 /// message, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_recv(
+pub unsafe extern "C" fn curve_tun_socket_recv(
     socket: *const curve_tun_socket,
     buffer: *mut u8,
     capacity: usize,
@@ -342,7 +343,7 @@ pub unsafe extern "C" fn curve_tun_recv(
 /// failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_peer_key(
+pub unsafe extern "C" fn curve_tun_socket_peer_key(
     socket: *const curve_tun_socket,
     public_key: *mut u8,
 ) -> curve_tun_result {
@@ -361,7 +362,7 @@ pub unsafe extern "C" fn curve_tun_peer_key(
 /// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
 /// any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_peer_address(
+pub unsafe extern "C" fn curve_tun_socket_peer_address(
     socket: *const curve_tun_socket,
     buffer: *mut c_char,
     capacity: usize,
@@ -386,22 +387,22 @@ fn address_text(address: SocketAddr) -> String {
 }
 
 /// The socket's file descriptor, to be waited for beside others: never to be read, written or
-/// closed. A message may wait although it is not readable: poll only after `curve_tun_recv` with a
-/// timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
+/// closed. A message may wait although it is not readable: poll only after `curve_tun_socket_recv`
+/// with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
 ///
 /// -1 for NULL. Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_fd(socket: *const curve_tun_socket) -> c_int {
+pub unsafe extern "C" fn curve_tun_socket_fd(socket: *const curve_tun_socket) -> c_int {
     // SAFETY: the header's demands on pointers.
     catch(|| Ok(unsafe { object(socket)? }.0.as_raw_fd()))
 }
 
 /// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
-/// came can still be received. The socket has yet to be closed.
+/// came can still be received. The socket has yet to be freed.
 ///
 /// Nothing is done for NULL. Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_shutdown(socket: *const curve_tun_socket) {
+pub unsafe extern "C" fn curve_tun_socket_shutdown(socket: *const curve_tun_socket) {
     catch(|| {
         // SAFETY: the header's demands on pointers.
         unsafe { object(socket)? }.0.shutdown();
@@ -409,19 +410,19 @@ pub unsafe extern "C" fn curve_tun_shutdown(socket: *const curve_tun_socket) {
     })
 }
 
-/// Closes a socket, and ends it. What was sent still arrives if the peer reads on.
+/// Closes a socket, and ends it; NULL is none. What was sent still arrives if the peer reads on.
 ///
 /// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
-/// down, wait for the threads, then close it. Returns at once.
+/// down, wait for the threads, then free it. Returns at once.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_close(socket: *mut curve_tun_socket) {
+pub unsafe extern "C" fn curve_tun_socket_free(socket: *mut curve_tun_socket) {
     // SAFETY: the header's demands on pointers.
     unsafe { end(socket) }
 }
 
 /// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
-/// and handshakes that are not done end, also those of `curve_tun_handshake`. The listener has yet
-/// to be closed.
+/// and handshakes that are not done end, also those of `curve_tun_socket_handshake`. The listener
+/// has yet to be freed.
 ///
 /// Nothing is done for NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -437,9 +438,9 @@ pub unsafe extern "C" fn curve_tun_listener_shutdown(listener: *const curve_tun_
 /// closed. Sockets that it gave stay.
 ///
 /// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it
-/// down, wait for the threads, then close it.
+/// down, wait for the threads, then free it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_close(listener: *mut curve_tun_listener) {
+pub unsafe extern "C" fn curve_tun_listener_free(listener: *mut curve_tun_listener) {
     // SAFETY: the header's demands on pointers.
     unsafe { end(listener) }
 }

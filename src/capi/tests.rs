@@ -3,7 +3,6 @@
 
 use super::boundary::{catch_ok, out};
 use super::connection::*;
-use super::options::*;
 use super::registry::*;
 use super::result::curve_tun_result::{self, *};
 use super::server::*;
@@ -14,7 +13,6 @@ use crate::crypto::PublicKey;
 use crate::error::Result;
 use crate::registry::MemoryRegistry;
 use crate::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
-use std::mem::zeroed;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
@@ -69,12 +67,10 @@ fn a_panic_closes_the_connection_that_met_it() {
     let (mut len, mut consumed) = (0, 77);
     // SAFETY: every pointer is valid, as the header demands, and the struct has integers only.
     unsafe {
-        let mut options: curve_tun_options = zeroed();
-        ok(curve_tun_options_default(&mut options));
         ok(curve_tun_vault_generate(&mut vault));
         ok(curve_tun_registry_new(&mut registry));
-        ok(curve_tun_server_new(defective, registry, &options, &mut server));
-        ok(curve_tun_connection_new_client(vault, [9; 32].as_ptr(), &options, &mut client));
+        ok(curve_tun_server_new(defective, registry, null(), &mut server));
+        ok(curve_tun_connection_new_client(vault, [9; 32].as_ptr(), null(), &mut client));
         ok(curve_tun_connection_new_server(server, c"192.0.2.7".as_ptr(), &mut end));
         ok(curve_tun_connection_pending(client, &mut hello, &mut len));
 

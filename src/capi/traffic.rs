@@ -1,7 +1,8 @@
 //! # Bytes, messages and requests of a connection
 
-use super::boundary::{self, bytes, bytes_mut, catch, catch_ok, growing, object, out, out_growing};
+use super::boundary::{self, bytes, bytes_mut, catch, catch_ok, object, out};
 use super::connection::curve_tun_connection;
+use super::growing;
 use super::request::{curve_tun_answer, curve_tun_request};
 use super::result::curve_tun_result;
 use crate::connection::ConnectionState;
@@ -32,14 +33,15 @@ pub unsafe extern "C" fn curve_tun_connection_read(
     })
 }
 
-/// Gives room of `*len` bytes into which the transport may be read directly, to save a copy; then
-/// `curve_tun_connection_filled`. It belongs to the connection and lasts until the next call on it.
+/// Gives `*len` bytes of the receive buffer into which the transport may be read directly, to save
+/// a copy; then `curve_tun_connection_read_commit`. They belong to the connection and last until
+/// the next call on it.
 ///
 /// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`,
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connection_room(
+pub unsafe extern "C" fn curve_tun_connection_read_buffer(
     connection: *mut curve_tun_connection,
     bytes: *mut *mut u8,
     len: *mut usize,
@@ -48,29 +50,30 @@ pub unsafe extern "C" fn curve_tun_connection_room(
         // SAFETY: the header's demands on pointers.
         let (connection, mut bytes, mut len) = unsafe { (object(connection)?, out(bytes)?, out(len)?) };
         let mut inner = connection.get()?;
-        let room = inner.room()?;
-        connection.room.set(room.len());
-        bytes.set(room.as_mut_ptr());
-        len.set(room.len());
+        let buffer = inner.room()?;
+        connection.offered.set(buffer.len());
+        bytes.set(buffer.as_mut_ptr());
+        len.set(buffer.len());
         Ok(())
     })
 }
 
-/// Says that the first `count` bytes of the room have been filled. A count of 0 does nothing.
+/// Says that the transport has been read into the first `count` bytes of that buffer. A count of 0
+/// does nothing.
 ///
 /// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the
-/// last call on this connection was `curve_tun_connection_room` and offered as much. Threads: one
-/// at a time.
+/// last call on this connection was `curve_tun_connection_read_buffer` and offered as much.
+/// Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_connection_filled(
+pub unsafe extern "C" fn curve_tun_connection_read_commit(
     connection: *mut curve_tun_connection,
     count: usize,
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let connection = unsafe { object(connection)? };
-        let offered = connection.room.get();
+        let offered = connection.offered.get();
         let mut connection = connection.get()?;
         if count > offered {
             return Err(Error::InvalidArgument);
@@ -225,7 +228,7 @@ pub unsafe extern "C" fn curve_tun_connection_request(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers only.
-        let (connection, mut place) = unsafe { (object(connection)?, out_growing(request)?) };
+        let (connection, mut place) = unsafe { (object(connection)?, growing::out(request)?) };
         let connection = connection.get()?;
         match connection.request() {
             Some(request) => place.set(curve_tun_request::new(request)),
@@ -251,7 +254,7 @@ pub unsafe extern "C" fn curve_tun_connection_answer(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers only.
-        let (connection, answer) = unsafe { (object(connection)?, growing(answer)?) };
+        let (connection, answer) = unsafe { (object(connection)?, growing::read(answer)?) };
         let mut connection = connection.get()?;
         let answer = match connection.request() {
             Some(request) => answer.to_answer(request)?,

@@ -4,14 +4,16 @@
 //! makes the long-term nonce itself and gives it with the box; no call gives the secret key away.
 
 use super::boundary::{
-    array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, growing, key, object, out, zero,
+    array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, key, object, out, zero,
 };
+use super::growing::{self, growing};
 use super::keys::CURVE_TUN_KEY_BYTES;
 use super::result::curve_tun_result;
 use crate::crypto::{PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::sync::Arc;
 
 /// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the
@@ -38,7 +40,7 @@ pub struct curve_tun_vault(pub(super) Arc<dyn Vault>);
 
 /// A vault of the program's own: `curve_tun_vault_custom`.
 ///
-/// The functions may be called from any thread, by several at once. Without `answers_later` it is
+/// The functions may be called from any thread, by several at once. Without `deferred` it is
 /// the thread whose call needs the vault: a call on a connection or a socket in its handshake, or
 /// `curve_tun_vault_box`, `_box_open` or `_answer`. With it the calls on connections do not; for
 /// blocking sockets threads of this library's do, 256 at most: further questions wait for one,
@@ -57,7 +59,7 @@ pub struct curve_tun_vault_callbacks {
     /// Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
     /// 1 if they take a while, and connections are to stop with a request
     /// (`curve_tun_connection_request`).
-    pub answers_later: u32,
+    pub deferred: u32,
     /// 0.
     pub reserved: u32,
     /// Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before,
@@ -95,6 +97,8 @@ pub struct curve_tun_vault_callbacks {
     /// may be NULL.
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
+
+growing!(given curve_tun_vault_callbacks, offset_of!(curve_tun_vault_callbacks, box_seal));
 
 /// Makes a vault in memory with a new key.
 ///
@@ -145,10 +149,10 @@ pub unsafe extern "C" fn curve_tun_vault_custom(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
         // be NULL.
-        let (callbacks, mut vault) = unsafe { (growing(callbacks)?, out(vault)?) };
+        let (callbacks, mut vault) = unsafe { (growing::read(callbacks)?, out(vault)?) };
         let (Some(_), Some(_)) = (callbacks.box_seal, callbacks.box_open) else { return Err(Error::Null) };
         zero(callbacks.reserved)?;
-        let answers = if flag(callbacks.answers_later)? { Answers::Later } else { Answers::Now };
+        let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };
         vault.give(curve_tun_vault(Arc::new(HostVault { callbacks, answers, user_data })));
         Ok(())
     })

@@ -44,19 +44,10 @@ struct world {
     curve_tun_server *server;
 };
 
-UNUSED_BY_SOME static curve_tun_options default_options(void)
-{
-    curve_tun_options options;
-
-    OK(curve_tun_options_default(&options));
-    return options;
-}
-
 UNUSED_BY_SOME static struct world new_world(void)
 {
-    struct world w;
+    struct world w = {.options = CURVE_TUN_OPTIONS_INIT};
 
-    w.options = default_options();
     OK(curve_tun_vault_generate(&w.server_vault));
     OK(curve_tun_vault_generate(&w.client_vault));
     OK(curve_tun_vault_public_key(w.server_vault, w.server_key));

@@ -33,12 +33,12 @@ struct end {
 static void *client(void *argument)
 {
     struct end *end = argument;
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_socket *sock;
 
-    OK(curve_tun_connect_by_name("127.0.0.1", end->port, end->vault, end->registry, &options, PATIENCE_MS, &sock));
-    OK(curve_tun_send(sock, (const uint8_t *)"named", 5, PATIENCE_MS));
-    curve_tun_close(sock);
+    OK(curve_tun_socket_connect_by_name("127.0.0.1", end->port, end->vault, end->registry, &options, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_send(sock, (const uint8_t *)"named", 5, PATIENCE_MS));
+    curve_tun_socket_free(sock);
     return NULL;
 }
 
@@ -51,24 +51,24 @@ static void sockets(curve_tun_server *server, curve_tun_vault *vault, curve_tun_
     pthread_t thread;
     size_t len;
 
-    OK(curve_tun_listen("127.0.0.1", 0, server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     end.port = curve_tun_listener_port(listener);
     end.vault = vault;
     end.registry = registry;
     CHECK(pthread_create(&thread, NULL, client, &end) == 0);
-    OK(curve_tun_accept(listener, PATIENCE_MS, &sock));
-    OK(curve_tun_recv(sock, message, sizeof message, &len, PATIENCE_MS));
+    OK(curve_tun_listener_accept(listener, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_recv(sock, message, sizeof message, &len, PATIENCE_MS));
     CHECK(len == 5 && memcmp(message, "named", 5) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_close(sock);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(sock);
+    curve_tun_listener_free(listener);
 }
 
 /* A client from an address, over a connection without I/O; gives what the server says of it. */
 static curve_tun_result verdict(curve_tun_server *server, curve_tun_vault *vault, const uint8_t *server_key,
                                 curve_tun_registry *registry, const char *address)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c, *s;
     curve_tun_request request;
     curve_tun_answer answer;
@@ -92,7 +92,7 @@ static curve_tun_result verdict(curve_tun_server *server, curve_tun_vault *vault
 
 int main(int count, char **arguments)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_vault *server_vault, *client_vault;
     curve_tun_registry *registry, *untrusting;
     curve_tun_server *server;
@@ -111,8 +111,8 @@ int main(int count, char **arguments)
 
     /* Without the keys of the zone nothing of it is proven: the root's do not lead there. */
     untrusting = open_registry(arguments[1], NULL);
-    GIVES(CURVE_TUN_ERR_NOT_VALIDATED, curve_tun_connect_by_name("127.0.0.1", 1, client_vault, untrusting, &options,
-                                                                 PATIENCE_MS, &none));
+    GIVES(CURVE_TUN_ERR_NOT_VALIDATED, curve_tun_socket_connect_by_name("127.0.0.1", 1, client_vault, untrusting, &options,
+                                                                        PATIENCE_MS, &none));
     CHECK(none == NULL);
     curve_tun_registry_free(untrusting);
     curve_tun_server_free(server);

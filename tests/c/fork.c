@@ -18,8 +18,8 @@ static void *dial(void *argument)
 {
     struct dial *d = argument;
 
-    OK(curve_tun_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key, &d->world->options,
-                         PATIENCE_MS, &d->socket));
+    OK(curve_tun_socket_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key, &d->world->options,
+                                PATIENCE_MS, &d->socket));
     return NULL;
 }
 
@@ -51,7 +51,7 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     curve_tun_connection *own_c, *own_s;
     struct world own;
     const uint8_t *pending;
-    uint8_t *room;
+    uint8_t *place;
     int64_t next;
     size_t len;
     int i;
@@ -64,22 +64,22 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     IS_FORKED(curve_tun_connection_read(c, bytes, 1, &len));
     IS_FORKED(curve_tun_connection_write(c, bytes, 1, &len));
     IS_FORKED(curve_tun_connection_pending(c, &pending, &len));
-    IS_FORKED(curve_tun_connection_room(c, &room, &len));
-    IS_FORKED(curve_tun_connection_filled(c, 0));
+    IS_FORKED(curve_tun_connection_read_buffer(c, &place, &len));
+    IS_FORKED(curve_tun_connection_read_commit(c, 0));
     IS_FORKED(curve_tun_connection_recv(s, bytes, sizeof bytes, &len));
     IS_FORKED(curve_tun_connection_tick(c, 0, &next));
     IS_FORKED(curve_tun_connection_written(s, 0));
     IS_FORKED(curve_tun_connection_peer_key(s, bytes));
     IS_FORKED(curve_tun_connection_transport_ended(s));
-    IS_FORKED(curve_tun_connection_on_give_way(s, never, NULL));
+    IS_FORKED(curve_tun_connection_on_evict(s, never, NULL));
     IS_FORKED(curve_tun_connection_request(s, &request));
     IS_FORKED(curve_tun_connection_answer(s, &answer));
     CHECK(!curve_tun_connection_wants_read(s));
     CHECK(curve_tun_connection_state(s) == CURVE_TUN_STATE_CLOSED);
     IS_FORKED(curve_tun_connection_new_server(w->server, "192.0.2.7", &own_s));
     IS_FORKED(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, &own_c));
-    IS_FORKED(curve_tun_listen("127.0.0.1", 0, w->server, &own_listener));
-    IS_FORKED(curve_tun_connect("127.0.0.1", 1, w->client_vault, w->server_key, &w->options, 0, &none));
+    IS_FORKED(curve_tun_listener_open("127.0.0.1", 0, w->server, &own_listener));
+    IS_FORKED(curve_tun_socket_connect("127.0.0.1", 1, w->client_vault, w->server_key, &w->options, 0, &none));
     IS_FORKED(curve_tun_vault_public_key(w->client_vault, bytes));
     IS_FORKED(curve_tun_vault_answer(w->client_vault, &request, &answer));
     IS_FORKED(curve_tun_registry_add(w->registry, "*", w->client_key));
@@ -88,20 +88,20 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     IS_FORKED(curve_tun_registry_verify(w->registry, "192.0.2.7", w->client_key, &accepted));
     IS_FORKED(curve_tun_server_new(w->server_vault, w->registry, &w->options, &own_server));
     IS_FORKED(curve_tun_server_observe(w->server, parents_observer, NULL, NULL));
-    CHECK(curve_tun_listener_port(listener) == 0 && curve_tun_fd(client) == -1);
+    CHECK(curve_tun_listener_port(listener) == 0 && curve_tun_socket_fd(client) == -1);
     CHECK(!curve_tun_connection_wants_write(s));
-    IS_FORKED(curve_tun_accept(listener, 0, &none));
-    IS_FORKED(curve_tun_transport_accept(listener, 0, &none));
-    IS_FORKED(curve_tun_send(client, bytes, 1, PATIENCE_MS));
-    IS_FORKED(curve_tun_recv(client, bytes, sizeof bytes, &len, PATIENCE_MS));
-    IS_FORKED(curve_tun_handshake(server, PATIENCE_MS));
-    IS_FORKED(curve_tun_peer_key(client, bytes));
+    IS_FORKED(curve_tun_listener_accept(listener, 0, &none));
+    IS_FORKED(curve_tun_listener_transport_accept(listener, 0, &none));
+    IS_FORKED(curve_tun_socket_send(client, bytes, 1, PATIENCE_MS));
+    IS_FORKED(curve_tun_socket_recv(client, bytes, sizeof bytes, &len, PATIENCE_MS));
+    IS_FORKED(curve_tun_socket_handshake(server, PATIENCE_MS));
+    IS_FORKED(curve_tun_socket_peer_key(client, bytes));
     /* None of these may reach the parent. */
-    curve_tun_shutdown(client);
+    curve_tun_socket_shutdown(client);
     curve_tun_listener_shutdown(listener);
-    curve_tun_close(client);
-    curve_tun_close(server);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(client);
+    curve_tun_socket_free(server);
+    curve_tun_listener_free(listener);
     curve_tun_connection_free(c);
     curve_tun_connection_free(s);
     curve_tun_connection_free(in_flight);
@@ -137,10 +137,10 @@ int main(void)
     connected_pair(&w, &c, &s);
     OK(curve_tun_connection_new_server(w.server, "127.0.0.1", &in_flight));
     OK(curve_tun_connection_send(s, (const uint8_t *)"x", 1));
-    OK(curve_tun_listen("127.0.0.1", 0, w.server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w.server, &listener));
     d.port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
-    OK(curve_tun_accept(listener, PATIENCE_MS, &server));
+    OK(curve_tun_listener_accept(listener, PATIENCE_MS, &server));
     CHECK(pthread_join(thread, NULL) == 0);
 
     child = fork();
@@ -155,17 +155,17 @@ int main(void)
     /* The parent's objects are as they were. */
     OK(carry(s, c));
     OK(curve_tun_connection_recv(c, &byte, 1, &len));
-    OK(curve_tun_send(d.socket, &byte, 1, PATIENCE_MS));
-    OK(curve_tun_recv(server, &byte, 1, &len, PATIENCE_MS));
+    OK(curve_tun_socket_send(d.socket, &byte, 1, PATIENCE_MS));
+    OK(curve_tun_socket_recv(server, &byte, 1, &len, PATIENCE_MS));
     CHECK(byte == 'x');
-    curve_tun_close(d.socket);
+    curve_tun_socket_free(d.socket);
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
-    curve_tun_close(server);
-    OK(curve_tun_accept(listener, PATIENCE_MS, &server));
+    curve_tun_socket_free(server);
+    OK(curve_tun_listener_accept(listener, PATIENCE_MS, &server));
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_close(d.socket);
-    curve_tun_close(server);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(d.socket);
+    curve_tun_socket_free(server);
+    curve_tun_listener_free(listener);
     curve_tun_connection_free(c);
     curve_tun_connection_free(s);
     curve_tun_connection_free(in_flight);

@@ -75,24 +75,24 @@ struct end {
 static void *client(void *argument)
 {
     struct end *end = argument;
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_socket *sock;
     uint8_t answer[16];
     size_t len;
 
-    OK(curve_tun_connect("127.0.0.1", curve_tun_listener_port(end->listener), end->vault, end->server_key, &options,
-                         PATIENCE_MS, &sock));
-    OK(curve_tun_send(sock, (const uint8_t *)"kept", 4, PATIENCE_MS));
-    OK(curve_tun_recv(sock, answer, sizeof answer, &len, PATIENCE_MS));
+    OK(curve_tun_socket_connect("127.0.0.1", curve_tun_listener_port(end->listener), end->vault, end->server_key, &options,
+                                PATIENCE_MS, &sock));
+    OK(curve_tun_socket_send(sock, (const uint8_t *)"kept", 4, PATIENCE_MS));
+    OK(curve_tun_socket_recv(sock, answer, sizeof answer, &len, PATIENCE_MS));
     CHECK(len == 4 && memcmp(answer, "kept", 4) == 0);
-    curve_tun_close(sock);
+    curve_tun_socket_free(sock);
     return NULL;
 }
 
 /* A tunnel over sockets between two vaults. */
 static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_registry *registry;
     curve_tun_server *server;
     curve_tun_socket *sock;
@@ -105,18 +105,18 @@ static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
     OK(curve_tun_registry_new(&registry));
     OK(curve_tun_registry_add(registry, "*", key));
     OK(curve_tun_server_new(here, registry, &options, &server));
-    OK(curve_tun_listen("127.0.0.1", 0, server, &end.listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &end.listener));
     end.vault = there;
     OK(curve_tun_vault_public_key(here, end.server_key));
     CHECK(pthread_create(&thread, NULL, client, &end) == 0);
-    OK(curve_tun_accept(end.listener, PATIENCE_MS, &sock));
-    OK(curve_tun_peer_key(sock, peer));
+    OK(curve_tun_listener_accept(end.listener, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_peer_key(sock, peer));
     CHECK(memcmp(peer, key, sizeof key) == 0);
-    OK(curve_tun_recv(sock, message, sizeof message, &len, PATIENCE_MS));
-    OK(curve_tun_send(sock, message, len, PATIENCE_MS));
+    OK(curve_tun_socket_recv(sock, message, sizeof message, &len, PATIENCE_MS));
+    OK(curve_tun_socket_send(sock, message, len, PATIENCE_MS));
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_close(sock);
-    curve_tun_listener_close(end.listener);
+    curve_tun_socket_free(sock);
+    curve_tun_listener_free(end.listener);
     curve_tun_server_free(server);
     curve_tun_registry_free(registry);
 }
@@ -124,7 +124,7 @@ static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
 /* The same over a connection without I/O, whose requests are answered by hand. */
 static void by_hand(curve_tun_vault *here, curve_tun_vault *there)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *ends[2];
     curve_tun_registry *registry;
     curve_tun_server *server;

@@ -198,8 +198,8 @@ static void *dial(void *argument)
 {
     struct dial *d = argument;
 
-    OK(curve_tun_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key,
-                         &d->world->options, -1, &d->socket));
+    OK(curve_tun_socket_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key,
+                                &d->world->options, -1, &d->socket));
     return NULL;
 }
 
@@ -212,18 +212,18 @@ static void sockets(struct world *w)
     struct dial d = {w, 0, NULL};
     pthread_t thread;
 
-    OK(curve_tun_listen("127.0.0.1", 0, server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     curve_tun_server_free(server);
     pass_a_minute();
     d.port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
-    OK(curve_tun_transport_accept(listener, -1, &sock));
-    curve_tun_listener_close(listener);
+    OK(curve_tun_listener_transport_accept(listener, -1, &sock));
+    curve_tun_listener_free(listener);
     pass_a_minute();
-    OK(curve_tun_handshake(sock, -1));
+    OK(curve_tun_socket_handshake(sock, -1));
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_close(sock);
-    curve_tun_close(d.socket);
+    curve_tun_socket_free(sock);
+    curve_tun_socket_free(d.socket);
     wait_for_timers(0);
 }
 
@@ -236,7 +236,7 @@ int main(void)
     w.server = NULL;
     wait_for_timers(0);
     /* No deadline but that of the cookies ends a handshake here. */
-    w.options.handshake_timeout_ms = UINT64_MAX;
+    w.options.handshake_timeout_ms = INT64_MAX;
     connections(&w);
     sockets(&w);
     free_world(&w);

@@ -33,7 +33,6 @@ static void keys(void)
     IS_NULL(curve_tun_secret_key_from_text(text, 44, NULL));
     curve_tun_wipe(NULL, 0);
     curve_tun_wipe(NULL, 5);
-    IS_NULL(curve_tun_options_default(NULL));
 }
 
 static int32_t box_seal(void *user_data, uint32_t purpose, const uint8_t *peer, const uint8_t *message, size_t l,
@@ -58,10 +57,10 @@ static int32_t verify(void *user_data, const char *address, const uint8_t *publi
     return CURVE_TUN_ERR_REGISTRY_FAILED;
 }
 
-static void give_way(void *user_data)
+static void evict(void *user_data)
 {
     (void)user_data;
-    CHECK(!"a handshake gives way to nobody");
+    CHECK(!"a handshake is evicted by nobody");
 }
 
 static void must_not_free(void *user_data)
@@ -213,28 +212,25 @@ static void known_servers(struct world *w)
     IS_NULL(curve_tun_known_servers_remember(known, NULL, 1, key, bytes));
     IS_NULL(curve_tun_known_servers_remember(known, "host", 1, NULL, bytes));
     IS_NULL(curve_tun_known_servers_remember(known, "host", 1, key, NULL));
-    IS_NULL(curve_tun_connect_known(NULL, 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &told, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, NULL, key, known, 0, &w->options, 0, bytes, &told, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, NULL, known, 0, &w->options, 0, bytes, &told, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, NULL, 0, &w->options, 0, bytes, &told, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, NULL, 0, bytes, &told, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, NULL, &told, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, NULL, &none));
-    IS_NULL(curve_tun_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &told, NULL));
-    IS_NULL(curve_tun_connect_by_name(NULL, 1, w->client_vault, w->registry, &w->options, 0, &none));
-    IS_NULL(curve_tun_connect_by_name("::1", 1, NULL, w->registry, &w->options, 0, &none));
-    IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, NULL, &w->options, 0, &none));
-    IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, w->registry, NULL, 0, &none));
-    IS_NULL(curve_tun_connect_by_name("::1", 1, w->client_vault, w->registry, &w->options, 0, NULL));
+    IS_NULL(curve_tun_socket_connect_known(NULL, 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_socket_connect_known("::1", 1, NULL, key, known, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, NULL, known, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, NULL, 0, &w->options, 0, bytes, &told, &none));
+    IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, NULL, &told, &none));
+    IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, NULL, &none));
+    IS_NULL(curve_tun_socket_connect_known("::1", 1, w->client_vault, key, known, 0, &w->options, 0, bytes, &told, NULL));
+    IS_NULL(curve_tun_socket_connect_by_name(NULL, 1, w->client_vault, w->registry, &w->options, 0, &none));
+    IS_NULL(curve_tun_socket_connect_by_name("::1", 1, NULL, w->registry, &w->options, 0, &none));
+    IS_NULL(curve_tun_socket_connect_by_name("::1", 1, w->client_vault, NULL, &w->options, 0, &none));
+    IS_NULL(curve_tun_socket_connect_by_name("::1", 1, w->client_vault, w->registry, &w->options, 0, NULL));
     trust.size = sizeof trust;
     trust.server_public_key = key;
     said.size = sizeof said;
-    IS_NULL(curve_tun_connect_trusted(NULL, 1, w->client_vault, &trust, &w->options, 0, &said, &none));
-    IS_NULL(curve_tun_connect_trusted("::1", 1, NULL, &trust, &w->options, 0, &said, &none));
-    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, NULL, &w->options, 0, &said, &none));
-    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, &trust, NULL, 0, &said, &none));
-    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, NULL, &none));
-    IS_NULL(curve_tun_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, &said, NULL));
+    IS_NULL(curve_tun_socket_connect_trusted(NULL, 1, w->client_vault, &trust, &w->options, 0, &said, &none));
+    IS_NULL(curve_tun_socket_connect_trusted("::1", 1, NULL, &trust, &w->options, 0, &said, &none));
+    IS_NULL(curve_tun_socket_connect_trusted("::1", 1, w->client_vault, NULL, &w->options, 0, &said, &none));
+    IS_NULL(curve_tun_socket_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, NULL, &none));
+    IS_NULL(curve_tun_socket_connect_trusted("::1", 1, w->client_vault, &trust, &w->options, 0, &said, NULL));
     CHECK(none == NULL);
     curve_tun_known_servers_free(known);
     curve_tun_known_servers_free(NULL);
@@ -271,12 +267,11 @@ static void connections(struct world *w)
     curve_tun_request request;
     curve_tun_answer answer;
     const uint8_t *pending;
-    uint8_t *room;
+    uint8_t *place;
     int64_t next;
 
     IS_NULL(curve_tun_server_new(NULL, w->registry, &w->options, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, NULL, &w->options, &server));
-    IS_NULL(curve_tun_server_new(w->server_vault, w->registry, NULL, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, w->registry, &w->options, NULL));
     IS_NULL(curve_tun_server_observe(NULL, never_observe, NULL, NULL));
     IS_NULL(curve_tun_server_observe(w->server, NULL, NULL, NULL));
@@ -284,7 +279,6 @@ static void connections(struct world *w)
 
     IS_NULL(curve_tun_connection_new_client(NULL, w->server_key, &w->options, &none));
     IS_NULL(curve_tun_connection_new_client(w->client_vault, NULL, &w->options, &none));
-    IS_NULL(curve_tun_connection_new_client(w->client_vault, w->server_key, NULL, &none));
     IS_NULL(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, NULL));
     IS_NULL(curve_tun_connection_new_server(NULL, "127.0.0.1", &none));
     IS_NULL(curve_tun_connection_new_server(w->server, NULL, &none));
@@ -300,10 +294,10 @@ static void connections(struct world *w)
     IS_NULL(curve_tun_connection_read(c, NULL, 1, &len));
     IS_NULL(curve_tun_connection_read(c, bytes, 0, NULL));
     OK(curve_tun_connection_read(c, NULL, 0, &len));
-    IS_NULL(curve_tun_connection_room(NULL, &room, &len));
-    IS_NULL(curve_tun_connection_room(c, NULL, &len));
-    IS_NULL(curve_tun_connection_room(c, &room, NULL));
-    IS_NULL(curve_tun_connection_filled(NULL, 0));
+    IS_NULL(curve_tun_connection_read_buffer(NULL, &place, &len));
+    IS_NULL(curve_tun_connection_read_buffer(c, NULL, &len));
+    IS_NULL(curve_tun_connection_read_buffer(c, &place, NULL));
+    IS_NULL(curve_tun_connection_read_commit(NULL, 0));
     CHECK(!curve_tun_connection_wants_read(NULL));
     IS_NULL(curve_tun_connection_write(NULL, bytes, 1, &len));
     IS_NULL(curve_tun_connection_write(c, NULL, 1, &len));
@@ -327,8 +321,8 @@ static void connections(struct world *w)
     CHECK(curve_tun_connection_state(NULL) == CURVE_TUN_STATE_CLOSED);
     IS_NULL(curve_tun_connection_peer_key(NULL, key));
     IS_NULL(curve_tun_connection_peer_key(c, NULL));
-    IS_NULL(curve_tun_connection_on_give_way(NULL, give_way, NULL));
-    IS_NULL(curve_tun_connection_on_give_way(c, NULL, NULL));
+    IS_NULL(curve_tun_connection_on_evict(NULL, evict, NULL));
+    IS_NULL(curve_tun_connection_on_evict(c, NULL, NULL));
     IS_NULL(curve_tun_connection_tick(NULL, 0, &next));
     IS_NULL(curve_tun_connection_tick(c, 0, NULL));
     IS_NULL(curve_tun_connection_request(NULL, &request));
@@ -352,52 +346,51 @@ static void sockets(struct world *w)
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int client;
 
-    IS_NULL(curve_tun_connect(NULL, 1, w->client_vault, w->server_key, &w->options, 0, &none));
-    IS_NULL(curve_tun_connect("127.0.0.1", 1, NULL, w->server_key, &w->options, 0, &none));
-    IS_NULL(curve_tun_connect("127.0.0.1", 1, w->client_vault, NULL, &w->options, 0, &none));
-    IS_NULL(curve_tun_connect("127.0.0.1", 1, w->client_vault, w->server_key, NULL, 0, &none));
-    IS_NULL(curve_tun_connect("127.0.0.1", 1, w->client_vault, w->server_key, &w->options, 0, NULL));
-    IS_NULL(curve_tun_listen(NULL, 0, w->server, &no_listener));
-    IS_NULL(curve_tun_listen("127.0.0.1", 0, NULL, &no_listener));
-    IS_NULL(curve_tun_listen("127.0.0.1", 0, w->server, NULL));
+    IS_NULL(curve_tun_socket_connect(NULL, 1, w->client_vault, w->server_key, &w->options, 0, &none));
+    IS_NULL(curve_tun_socket_connect("127.0.0.1", 1, NULL, w->server_key, &w->options, 0, &none));
+    IS_NULL(curve_tun_socket_connect("127.0.0.1", 1, w->client_vault, NULL, &w->options, 0, &none));
+    IS_NULL(curve_tun_socket_connect("127.0.0.1", 1, w->client_vault, w->server_key, &w->options, 0, NULL));
+    IS_NULL(curve_tun_listener_open(NULL, 0, w->server, &no_listener));
+    IS_NULL(curve_tun_listener_open("127.0.0.1", 0, NULL, &no_listener));
+    IS_NULL(curve_tun_listener_open("127.0.0.1", 0, w->server, NULL));
     CHECK(curve_tun_listener_port(NULL) == 0);
-    OK(curve_tun_listen("127.0.0.1", 0, w->server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w->server, &listener));
     IS_NULL(curve_tun_listener_address(NULL, address, sizeof address));
     IS_NULL(curve_tun_listener_address(listener, NULL, sizeof address));
-    IS_NULL(curve_tun_transport_accept(NULL, 0, &none));
-    IS_NULL(curve_tun_transport_accept(listener, 0, NULL));
-    IS_NULL(curve_tun_handshake(NULL, 0));
-    IS_NULL(curve_tun_accept(NULL, 0, &none));
-    IS_NULL(curve_tun_accept(listener, 0, NULL));
+    IS_NULL(curve_tun_listener_transport_accept(NULL, 0, &none));
+    IS_NULL(curve_tun_listener_transport_accept(listener, 0, NULL));
+    IS_NULL(curve_tun_socket_handshake(NULL, 0));
+    IS_NULL(curve_tun_listener_accept(NULL, 0, &none));
+    IS_NULL(curve_tun_listener_accept(listener, 0, NULL));
     CHECK(none == NULL && no_listener == NULL);
 
     /* A client whose handshake is not done is enough: no call here gets as far as to ask. */
     client = socket(AF_INET, SOCK_STREAM, 0);
     to.sin_port = htons(curve_tun_listener_port(listener));
     CHECK(connect(client, (const struct sockaddr *)&to, sizeof to) == 0);
-    OK(curve_tun_transport_accept(listener, PATIENCE_MS, &accepted));
-    IS_NULL(curve_tun_send(NULL, bytes, 1, 0));
-    IS_NULL(curve_tun_send(accepted, NULL, 1, 0));
+    OK(curve_tun_listener_transport_accept(listener, PATIENCE_MS, &accepted));
+    IS_NULL(curve_tun_socket_send(NULL, bytes, 1, 0));
+    IS_NULL(curve_tun_socket_send(accepted, NULL, 1, 0));
     message.bytes = NULL;
     message.len = 1;
-    IS_NULL(curve_tun_send_many(NULL, &message, 1, 0));
-    IS_NULL(curve_tun_send_many(accepted, NULL, 1, 0));
-    IS_NULL(curve_tun_send_many(accepted, &message, 1, 0));
-    IS_NULL(curve_tun_recv(NULL, bytes, 1, &len, 0));
-    IS_NULL(curve_tun_recv(accepted, NULL, 1, &len, 0));
-    IS_NULL(curve_tun_recv(accepted, bytes, 1, NULL, 0));
-    IS_NULL(curve_tun_peer_key(NULL, key));
-    IS_NULL(curve_tun_peer_key(accepted, NULL));
-    IS_NULL(curve_tun_peer_address(NULL, address, sizeof address));
-    IS_NULL(curve_tun_peer_address(accepted, NULL, sizeof address));
-    CHECK(curve_tun_fd(NULL) == -1);
-    CHECK(curve_tun_fd(accepted) >= 0);
-    curve_tun_shutdown(NULL);
-    curve_tun_close(NULL);
+    IS_NULL(curve_tun_socket_send_many(NULL, &message, 1, 0));
+    IS_NULL(curve_tun_socket_send_many(accepted, NULL, 1, 0));
+    IS_NULL(curve_tun_socket_send_many(accepted, &message, 1, 0));
+    IS_NULL(curve_tun_socket_recv(NULL, bytes, 1, &len, 0));
+    IS_NULL(curve_tun_socket_recv(accepted, NULL, 1, &len, 0));
+    IS_NULL(curve_tun_socket_recv(accepted, bytes, 1, NULL, 0));
+    IS_NULL(curve_tun_socket_peer_key(NULL, key));
+    IS_NULL(curve_tun_socket_peer_key(accepted, NULL));
+    IS_NULL(curve_tun_socket_peer_address(NULL, address, sizeof address));
+    IS_NULL(curve_tun_socket_peer_address(accepted, NULL, sizeof address));
+    CHECK(curve_tun_socket_fd(NULL) == -1);
+    CHECK(curve_tun_socket_fd(accepted) >= 0);
+    curve_tun_socket_shutdown(NULL);
+    curve_tun_socket_free(NULL);
     curve_tun_listener_shutdown(NULL);
-    curve_tun_listener_close(NULL);
-    curve_tun_close(accepted);
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(NULL);
+    curve_tun_socket_free(accepted);
+    curve_tun_listener_free(listener);
     close(client);
 }
 

@@ -190,7 +190,7 @@ static void eviction(void)
     OK(curve_tun_connection_new_server(w.server, "127.0.0.1", &first));
     GIVES(CURVE_TUN_ERR_TOO_MANY_HANDSHAKES, curve_tun_connection_new_server(w.server, "127.0.0.1", &third));
     is_told(&told, CURVE_TUN_HANDSHAKE_REFUSED, CURVE_TUN_ERR_TOO_MANY_HANDSHAKES);
-    OK(curve_tun_connection_on_give_way(first, gives_way, &gave_way));
+    OK(curve_tun_connection_on_evict(first, gives_way, &gave_way));
     OK(curve_tun_connection_new_server(w.server, "127.0.0.1", &second));
     CHECK(gave_way && told.times == 0);
     curve_tun_connection_free(first);
@@ -210,8 +210,8 @@ static void *dial(void *argument)
 {
     struct dial *d = argument;
 
-    OK(curve_tun_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key, &d->world->options,
-                         PATIENCE_MS, &d->socket));
+    OK(curve_tun_socket_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key, &d->world->options,
+                                PATIENCE_MS, &d->socket));
     return NULL;
 }
 
@@ -226,16 +226,16 @@ static void with_sockets(void)
     curve_tun_socket *none;
     pthread_t thread;
 
-    OK(curve_tun_listen("127.0.0.1", 0, w.server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w.server, &listener));
     told.to_shut_down = listener;
     OK(curve_tun_server_observe(w.server, observe, &told, freed));
     d.port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_accept(listener, PATIENCE_MS, &none));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_listener_accept(listener, PATIENCE_MS, &none));
     CHECK(pthread_join(thread, NULL) == 0);
     is_told_of(&told, w.client_key, CURVE_TUN_HANDSHAKE_ACCEPTED, CURVE_TUN_OK);
-    curve_tun_close(d.socket);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(d.socket);
+    curve_tun_listener_free(listener);
     CHECK(told.freed == 0);
     free_world(&w);
     CHECK(told.freed == 1);

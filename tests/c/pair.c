@@ -30,12 +30,12 @@ static void messages(struct world *w, size_t piece)
     curve_tun_connection_free(s);
 }
 
-/* The same without copies: from `pending` straight into `room`. */
+/* The same without copies: from `pending` straight into `place`. */
 static void without_copies(struct world *w)
 {
     curve_tun_connection *c, *s;
     const uint8_t *pending;
-    uint8_t *room;
+    uint8_t *place;
     size_t len, space;
     int i;
 
@@ -45,11 +45,11 @@ static void without_copies(struct world *w)
         OK(curve_tun_connection_send(c, message, sizeof message));
         while (curve_tun_connection_wants_write(c)) {
             OK(curve_tun_connection_pending(c, &pending, &len));
-            OK(curve_tun_connection_room(s, &room, &space));
+            OK(curve_tun_connection_read_buffer(s, &place, &space));
             CHECK(space > 0);
             len = len < space ? len : space;
-            memcpy(room, pending, len);
-            OK(curve_tun_connection_filled(s, len));
+            memcpy(place, pending, len);
+            OK(curve_tun_connection_read_commit(s, len));
             OK(curve_tun_connection_written(c, len));
         }
         OK(curve_tun_connection_recv(s, received, sizeof received, &len));
@@ -62,7 +62,7 @@ static void without_copies(struct world *w)
 /* A receiver that does not receive takes no more than its mark and a packet; then the sender is told. */
 static void high_water(struct world *w)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c, *s;
     curve_tun_server *server;
     const uint8_t *pending;
@@ -174,13 +174,13 @@ static curve_tun_server *host_server(struct world *w, struct host *host, uint32_
     memset(&v, 0, sizeof v);
     v.size = sizeof v;
     memcpy(v.public_key, w->server_key, sizeof v.public_key);
-    v.answers_later = later;
+    v.deferred = later;
     v.box_seal = host_box_seal;
     v.box_open = host_box_open;
     v.free = host_free;
     memset(&r, 0, sizeof r);
     r.size = sizeof r;
-    r.answers_later = later;
+    r.deferred = later;
     r.verify = host_verify;
     r.free = host_free;
     OK(curve_tun_vault_custom(&v, host, vault));
@@ -278,7 +278,7 @@ static void answers_now(struct world *w)
     CHECK(host.freed == 2);
 }
 
-static void answers_later(struct world *w)
+static void deferred(struct world *w)
 {
     static const uint32_t kinds[] = {CURVE_TUN_REQUEST_ANSWER_HELLO, CURVE_TUN_REQUEST_OPEN_VOUCH,
                                      CURVE_TUN_REQUEST_VERIFY};
@@ -365,7 +365,7 @@ static void answers_later(struct world *w)
         memset(&v, 0, sizeof v);
         v.size = sizeof v;
         memcpy(v.public_key, w->client_key, sizeof v.public_key);
-        v.answers_later = 1;
+        v.deferred = 1;
         v.box_seal = host_box_seal;
         v.box_open = host_box_open;
         OK(curve_tun_vault_custom(&v, &client_host, &client_vault));
@@ -393,7 +393,7 @@ static void answers_later(struct world *w)
 
 static void handshake_limit(struct world *w)
 {
-    curve_tun_options options = default_options();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c[3], *none = NULL;
     curve_tun_server *server;
     int i;
@@ -418,12 +418,12 @@ static void count_call(void *user_data)
     ++*(int *)user_data;
 }
 
-/* Of the source that has most, the newcomer counted in, the oldest gives way, and is told so once. */
+/* The oldest of the source that has most, the one that comes counted in, is evicted, and told so once. */
 static void fair_shares(struct world *w)
 {
     const char *from[] = {"127.0.0.2", "127.0.0.3", "127.0.0.3", "2001:db8::1", "2001:db8::2"};
-    int gave_way[8] = {0};
-    curve_tun_options options = default_options();
+    int evicted[8] = {0};
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
     curve_tun_connection *c[8], *client;
     curve_tun_server *server;
     int64_t next;
@@ -434,25 +434,25 @@ static void fair_shares(struct world *w)
     OK(curve_tun_server_new(w->server_vault, w->registry, &options, &server));
     for (i = 0; i < 5; i++) {
         OK(curve_tun_connection_new_server(server, from[i], &c[i]));
-        OK(curve_tun_connection_on_give_way(c[i], count_call, &gave_way[i]));
+        OK(curve_tun_connection_on_evict(c[i], count_call, &evicted[i]));
     }
     OK(curve_tun_connection_new_server(server, "127.0.0.1", &c[5]));
-    OK(curve_tun_connection_on_give_way(c[5], count_call, &gave_way[5]));
+    OK(curve_tun_connection_on_evict(c[5], count_call, &evicted[5]));
     /* A /64 is one source. */
     OK(curve_tun_connection_new_server(server, "2001:db8::3", &c[6]));
-    OK(curve_tun_connection_on_give_way(c[6], count_call, &gave_way[6]));
+    OK(curve_tun_connection_on_evict(c[6], count_call, &evicted[6]));
     OK(curve_tun_connection_new_server(server, "127.0.0.2", &c[7]));
-    OK(curve_tun_connection_on_give_way(c[7], count_call, &gave_way[7]));
+    OK(curve_tun_connection_on_evict(c[7], count_call, &evicted[7]));
     for (i = 0; i < 8; i++) {
         bool out = i == 0 || i == 1 || i == 3;
 
-        CHECK(gave_way[i] == out);
+        CHECK(evicted[i] == out);
         GIVES(out ? CURVE_TUN_ERR_TOO_MANY_HANDSHAKES : CURVE_TUN_OK, curve_tun_connection_tick(c[i], 0, &next));
         CHECK((curve_tun_connection_state(c[i]) == CURVE_TUN_STATE_CLOSED) == out);
         GIVES(out ? CURVE_TUN_ERR_CLOSED : CURVE_TUN_OK, curve_tun_connection_tick(c[i], 0, &next));
     }
     OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &options, &client));
-    GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_connection_on_give_way(client, count_call, &gave_way[0]));
+    GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_connection_on_evict(client, count_call, &evicted[0]));
     curve_tun_connection_free(client);
     for (i = 0; i < 8; i++)
         curve_tun_connection_free(c[i]);
@@ -469,7 +469,7 @@ int main(void)
     without_copies(&w);
     high_water(&w);
     answers_now(&w);
-    answers_later(&w);
+    deferred(&w);
     handshake_limit(&w);
     fair_shares(&w);
     free_world(&w);

@@ -85,8 +85,8 @@ static void *accept_all(void *listener)
 {
     curve_tun_socket *socket;
 
-    while (curve_tun_accept(listener, -1, &socket) == CURVE_TUN_OK)
-        curve_tun_close(socket);
+    while (curve_tun_listener_accept(listener, -1, &socket) == CURVE_TUN_OK)
+        curve_tun_socket_free(socket);
     return NULL;
 }
 
@@ -104,7 +104,7 @@ static void known_servers(struct world *w, const char *path)
     uint16_t port;
 
     OK(curve_tun_registry_add(w->registry, "*", w->client_key));
-    OK(curve_tun_listen("127.0.0.1", 0, w->server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w->server, &listener));
     port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, accept_all, listener) == 0);
     OK(curve_tun_known_servers_open(path, &known));
@@ -113,13 +113,13 @@ static void known_servers(struct world *w, const char *path)
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_known_servers_check(known, "127.0.0.1", 0, key, known_key));
 
 #define CONNECT(its_key, first_use)                                                                        \
-    curve_tun_connect_known("127.0.0.1", port, w->client_vault, its_key, known, first_use, &w->options,     \
-                            PATIENCE_MS, known_key, &remembered, &socket)
+    curve_tun_socket_connect_known("127.0.0.1", port, w->client_vault, its_key, known, first_use, &w->options,     \
+                                   PATIENCE_MS, known_key, &remembered, &socket)
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, CONNECT(key, CURVE_TUN_FIRST_USE_REFUSE));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, CONNECT(key, 3));
     GIVES(CURVE_TUN_ERR_WRONG_SERVER_KEY, CONNECT(wrong, CURVE_TUN_FIRST_USE_REMEMBER));
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_ONCE));
-    curve_tun_close(socket);
+    curve_tun_socket_free(socket);
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, curve_tun_known_servers_check(known, "127.0.0.1", port, key, known_key));
     /* A file that cannot be written costs the memory and not the tunnel. */
     OK(remembered);
@@ -127,16 +127,16 @@ static void known_servers(struct world *w, const char *path)
     CHECK(mkdir(lock, 0700) == 0);
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_REMEMBER));
     GIVES(CURVE_TUN_ERR_IO, remembered);
-    OK(curve_tun_send(socket, key, CURVE_TUN_KEY_BYTES, PATIENCE_MS));
-    curve_tun_close(socket);
+    OK(curve_tun_socket_send(socket, key, CURVE_TUN_KEY_BYTES, PATIENCE_MS));
+    curve_tun_socket_free(socket);
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, curve_tun_known_servers_check(known, "127.0.0.1", port, key, known_key));
     CHECK(rmdir(lock) == 0);
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_REMEMBER));
     OK(remembered);
-    curve_tun_close(socket);
+    curve_tun_socket_free(socket);
     OK(curve_tun_known_servers_check(known, "127.0.0.1", port, key, known_key));
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_REFUSE));
-    curve_tun_close(socket);
+    curve_tun_socket_free(socket);
     GIVES(CURVE_TUN_ERR_KEY_CHANGED, CONNECT(wrong, CURVE_TUN_FIRST_USE_REMEMBER));
     CHECK(memcmp(known_key, key, sizeof known_key) == 0);
     GIVES(CURVE_TUN_ERR_KEY_CHANGED, curve_tun_known_servers_remember(known, "127.0.0.1", port, wrong, known_key));
@@ -144,9 +144,9 @@ static void known_servers(struct world *w, const char *path)
 
     OK(curve_tun_registry_open_file(path, &registry));
 #define BY_NAME(host, its_registry)                                                                              \
-    curve_tun_connect_by_name(host, port, w->client_vault, its_registry, &w->options, PATIENCE_MS, &socket)
+    curve_tun_socket_connect_by_name(host, port, w->client_vault, its_registry, &w->options, PATIENCE_MS, &socket)
     OK(BY_NAME("127.0.0.1", registry));
-    curve_tun_close(socket);
+    curve_tun_socket_free(socket);
     GIVES(CURVE_TUN_ERR_NOT_FOUND, BY_NAME("::1", registry));
     GIVES(CURVE_TUN_ERR_WRONG_STATE, BY_NAME("127.0.0.1", w->registry));
     OK(curve_tun_registry_add(registry, "!", key));
@@ -156,7 +156,7 @@ static void known_servers(struct world *w, const char *path)
     curve_tun_known_servers_free(known);
     curve_tun_listener_shutdown(listener);
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
 }
 
 int main(int count, char **arguments)

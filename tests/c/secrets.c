@@ -99,11 +99,11 @@ static void *client(void *argument)
     uint8_t message[8];
     size_t len;
 
-    OK(curve_tun_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
-                         &end->world->options, PATIENCE_MS, &sock));
-    OK(curve_tun_send(sock, (const uint8_t *)"sent", 4, PATIENCE_MS));
-    OK(curve_tun_recv(sock, message, sizeof message, &len, PATIENCE_MS));
-    curve_tun_close(sock);
+    OK(curve_tun_socket_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
+                                &end->world->options, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_send(sock, (const uint8_t *)"sent", 4, PATIENCE_MS));
+    OK(curve_tun_socket_recv(sock, message, sizeof message, &len, PATIENCE_MS));
+    curve_tun_socket_free(sock);
     return NULL;
 }
 
@@ -116,16 +116,16 @@ static void sockets(struct world *w)
     pthread_t thread;
     size_t len;
 
-    OK(curve_tun_listen("127.0.0.1", 0, w->server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w->server, &listener));
     end.world = w;
     end.port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, client, &end) == 0);
-    OK(curve_tun_accept(listener, PATIENCE_MS, &sock));
-    OK(curve_tun_recv(sock, message, sizeof message, &len, PATIENCE_MS));
-    OK(curve_tun_send(sock, message, len, PATIENCE_MS));
+    OK(curve_tun_listener_accept(listener, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_recv(sock, message, sizeof message, &len, PATIENCE_MS));
+    OK(curve_tun_socket_send(sock, message, len, PATIENCE_MS));
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_close(sock);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(sock);
+    curve_tun_listener_free(listener);
 }
 
 static void passphrases(const char *folder, const char *passphrase_file)

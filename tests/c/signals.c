@@ -47,8 +47,8 @@ static void *dial(void *argument)
 {
     struct end *end = argument;
 
-    OK(curve_tun_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
-                         &end->world->options, PATIENCE_MS, &end->socket));
+    OK(curve_tun_socket_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
+                                &end->world->options, PATIENCE_MS, &end->socket));
     return NULL;
 }
 
@@ -60,8 +60,8 @@ static void *echo(void *socket)
 
     CHECK(buffer != NULL);
     for (i = 0; i < MESSAGES; i++) {
-        OK(curve_tun_recv(socket, buffer, CURVE_TUN_MESSAGE_MAX, &len, PATIENCE_MS));
-        OK(curve_tun_send(socket, buffer, len, PATIENCE_MS));
+        OK(curve_tun_socket_recv(socket, buffer, CURVE_TUN_MESSAGE_MAX, &len, PATIENCE_MS));
+        OK(curve_tun_socket_send(socket, buffer, len, PATIENCE_MS));
     }
     free(buffer);
     return NULL;
@@ -75,8 +75,8 @@ static void talk(curve_tun_socket *socket)
     for (i = 0; i < MESSAGES; i++) {
         size = (i * 7919) % sizeof sent;
         memset(sent, (int)i, size);
-        OK(curve_tun_send(socket, sent, size, PATIENCE_MS));
-        OK(curve_tun_recv(socket, received, sizeof received, &len, PATIENCE_MS));
+        OK(curve_tun_socket_send(socket, sent, size, PATIENCE_MS));
+        OK(curve_tun_socket_recv(socket, received, sizeof received, &len, PATIENCE_MS));
         CHECK(len == size && memcmp(sent, received, size) == 0);
     }
 }
@@ -93,11 +93,11 @@ static void interrupted(struct world *w)
     int64_t waited_ms;
 
     set_alarms(500);
-    OK(curve_tun_listen("127.0.0.1", 0, w->server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w->server, &listener));
     end.world = w;
     end.port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, dial, &end) == 0);
-    OK(curve_tun_accept(listener, PATIENCE_MS, &server));
+    OK(curve_tun_listener_accept(listener, PATIENCE_MS, &server));
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(pthread_create(&thread, NULL, echo, server) == 0);
     talk(end.socket);
@@ -105,8 +105,8 @@ static void interrupted(struct world *w)
 
     /* A wait of nothing but alarms ends at its own time, and not before. */
     CHECK(clock_gettime(CLOCK_MONOTONIC, &before) == 0);
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_accept(listener, 100, &none));
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_recv(server, &byte, 1, &len, 100));
+    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_listener_accept(listener, 100, &none));
+    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_recv(server, &byte, 1, &len, 100));
     CHECK(clock_gettime(CLOCK_MONOTONIC, &after) == 0);
     waited_ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
     CHECK(waited_ms >= 199);
@@ -114,12 +114,12 @@ static void interrupted(struct world *w)
     set_alarms(0);
 
     /* The client is gone: to send to it is an error and no signal. */
-    curve_tun_close(end.socket);
-    while (curve_tun_send(server, &byte, 1, PATIENCE_MS) == CURVE_TUN_OK)
+    curve_tun_socket_free(end.socket);
+    while (curve_tun_socket_send(server, &byte, 1, PATIENCE_MS) == CURVE_TUN_OK)
         ;
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_send(server, &byte, 1, PATIENCE_MS));
-    curve_tun_close(server);
-    curve_tun_listener_close(listener);
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_send(server, &byte, 1, PATIENCE_MS));
+    curve_tun_socket_free(server);
+    curve_tun_listener_free(listener);
 }
 
 static sem_t asked, go_on;
@@ -162,21 +162,21 @@ static void late(struct world *w)
     CHECK(sem_init(&asked, 0, 0) == 0 && sem_init(&go_on, 0, 0) == 0);
     memset(&callbacks, 0, sizeof callbacks);
     callbacks.size = sizeof callbacks;
-    callbacks.answers_later = 1;
+    callbacks.deferred = 1;
     callbacks.verify = verify_late;
     OK(curve_tun_registry_custom(&callbacks, NULL, &registry));
     before = threads();
     OK(curve_tun_server_new(w->server_vault, registry, &w->options, &server));
-    OK(curve_tun_listen("127.0.0.1", 0, server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     end.world = w;
     end.port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, dial, &end) == 0);
     do
-        GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_accept(listener, 10, &none));
+        GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_listener_accept(listener, 10, &none));
     while (sem_trywait(&asked) != 0);
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_close(end.socket);
-    curve_tun_listener_close(listener);
+    curve_tun_socket_free(end.socket);
+    curve_tun_listener_free(listener);
     curve_tun_server_free(server);
     curve_tun_registry_free(registry);
     CHECK(sem_post(&go_on) == 0);

@@ -73,7 +73,7 @@ static curve_tun_server *slow_server(struct world *w, struct slow *slow)
 
     memset(&callbacks, 0, sizeof callbacks);
     callbacks.size = sizeof callbacks;
-    callbacks.answers_later = 1;
+    callbacks.deferred = 1;
     memcpy(callbacks.public_key, w->server_key, sizeof callbacks.public_key);
     callbacks.box_seal = slow_seal;
     callbacks.box_open = slow_open;
@@ -99,11 +99,11 @@ static void *client(void *argument)
     uint8_t message[8];
     size_t len;
 
-    OK(curve_tun_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
-                         &end->world->options, PATIENCE_MS, &sock));
-    OK(curve_tun_recv(sock, message, sizeof message, &len, PATIENCE_MS));
+    OK(curve_tun_socket_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
+                                &end->world->options, PATIENCE_MS, &sock));
+    OK(curve_tun_socket_recv(sock, message, sizeof message, &len, PATIENCE_MS));
     CHECK(len == 5 && memcmp(message, "hello", 5) == 0);
-    curve_tun_close(sock);
+    curve_tun_socket_free(sock);
     return NULL;
 }
 
@@ -115,7 +115,7 @@ static void blocking_sockets(struct world *w, struct slow *slow)
     curve_tun_socket *sock;
     int i;
 
-    OK(curve_tun_listen("127.0.0.1", 0, server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     for (i = 0; i < CLIENTS; i++) {
         ends[i].world = w;
         ends[i].port = curve_tun_listener_port(listener);
@@ -123,14 +123,14 @@ static void blocking_sockets(struct world *w, struct slow *slow)
     }
     /* One thread accepts them all. */
     for (i = 0; i < CLIENTS; i++) {
-        OK(curve_tun_accept(listener, PATIENCE_MS, &sock));
-        OK(curve_tun_send(sock, (const uint8_t *)"hello", 5, PATIENCE_MS));
-        curve_tun_close(sock);
+        OK(curve_tun_listener_accept(listener, PATIENCE_MS, &sock));
+        OK(curve_tun_socket_send(sock, (const uint8_t *)"hello", 5, PATIENCE_MS));
+        curve_tun_socket_free(sock);
     }
     for (i = 0; i < CLIENTS; i++)
         CHECK(pthread_join(ends[i].thread, NULL) == 0);
     CHECK(slow->most >= CLIENTS);
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     curve_tun_server_free(server);
 }
 

@@ -23,8 +23,8 @@ static void *dial(void *argument)
 {
     struct dial *d = argument;
 
-    d->result = curve_tun_connect(d->host, d->port, d->vault, d->server_key, &d->world->options, PATIENCE_MS,
-                                  &d->socket);
+    d->result = curve_tun_socket_connect(d->host, d->port, d->vault, d->server_key, &d->world->options, PATIENCE_MS,
+                                         &d->socket);
     return NULL;
 }
 
@@ -39,14 +39,14 @@ static void connect_pair(struct world *w, const char *host, curve_tun_listener *
     if (in_steps) {
         size_t len;
 
-        OK(curve_tun_transport_accept(listener, PATIENCE_MS, server));
-        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_send(*server, message, 1, 0));
-        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_recv(*server, received, 1, &len, 0));
-        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_peer_key(*server, received));
-        OK(curve_tun_handshake(*server, PATIENCE_MS));
-        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_handshake(*server, PATIENCE_MS));
+        OK(curve_tun_listener_transport_accept(listener, PATIENCE_MS, server));
+        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_socket_send(*server, message, 1, 0));
+        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_socket_recv(*server, received, 1, &len, 0));
+        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_socket_peer_key(*server, received));
+        OK(curve_tun_socket_handshake(*server, PATIENCE_MS));
+        GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_socket_handshake(*server, PATIENCE_MS));
     } else {
-        OK(curve_tun_accept(listener, PATIENCE_MS, server));
+        OK(curve_tun_listener_accept(listener, PATIENCE_MS, server));
     }
     CHECK(pthread_join(thread, NULL) == 0);
     OK(d.result);
@@ -62,9 +62,9 @@ static void talk(struct world *w, const char *host, bool in_steps)
     char address[CURVE_TUN_ADDRESS_TEXT_SIZE], short_address[4] = "...";
     size_t len, i;
 
-    OK(curve_tun_listen(host, 0, w->server, &listener));
+    OK(curve_tun_listener_open(host, 0, w->server, &listener));
     GIVES(CURVE_TUN_ERR_ADDRESS_IN_USE,
-          curve_tun_listen(host, curve_tun_listener_port(listener), w->server, &listener));
+          curve_tun_listener_open(host, curve_tun_listener_port(listener), w->server, &listener));
     OK(curve_tun_listener_address(listener, address, sizeof address));
     CHECK(strstr(address, host) != NULL && strrchr(address, ':') != NULL);
     CHECK(atoi(strrchr(address, ':') + 1) == curve_tun_listener_port(listener));
@@ -73,63 +73,63 @@ static void talk(struct world *w, const char *host, bool in_steps)
     OK(curve_tun_listener_address(listener, address, strlen(address) + 1));
     CHECK(strcmp(short_address, "...") == 0);
 
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_accept(listener, 0, &s));
+    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_listener_accept(listener, 0, &s));
     connect_pair(w, host, listener, in_steps, &c, &s);
-    OK(curve_tun_peer_key(c, key));
+    OK(curve_tun_socket_peer_key(c, key));
     CHECK(memcmp(key, w->server_key, sizeof key) == 0);
-    OK(curve_tun_peer_key(s, key));
+    OK(curve_tun_socket_peer_key(s, key));
     CHECK(memcmp(key, w->client_key, sizeof key) == 0);
-    OK(curve_tun_peer_address(s, address, sizeof address));
+    OK(curve_tun_socket_peer_address(s, address, sizeof address));
     CHECK(strstr(address, host) != NULL);
-    GIVES(CURVE_TUN_ERR_TOO_SMALL, curve_tun_peer_address(s, address, 3));
-    CHECK(curve_tun_fd(c) >= 0 && curve_tun_fd(c) != curve_tun_fd(s));
+    GIVES(CURVE_TUN_ERR_TOO_SMALL, curve_tun_socket_peer_address(s, address, 3));
+    CHECK(curve_tun_socket_fd(c) >= 0 && curve_tun_socket_fd(c) != curve_tun_socket_fd(s));
 
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_recv(s, received, sizeof received, &len, 0));
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_recv(s, received, sizeof received, &len, 20));
-    GIVES(CURVE_TUN_ERR_TOO_LARGE, curve_tun_send(c, message, sizeof message, PATIENCE_MS));
+    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_recv(s, received, sizeof received, &len, 0));
+    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_recv(s, received, sizeof received, &len, 20));
+    GIVES(CURVE_TUN_ERR_TOO_LARGE, curve_tun_socket_send(c, message, sizeof message, PATIENCE_MS));
     for (i = 0; i < 3; i++) {
         many[i].bytes = message;
         many[i].len = sizeof message - i;
     }
     /* One of three is too large: none is sent, and no counter is used up. */
-    GIVES(CURVE_TUN_ERR_TOO_LARGE, curve_tun_send_many(c, many, 3, PATIENCE_MS));
+    GIVES(CURVE_TUN_ERR_TOO_LARGE, curve_tun_socket_send_many(c, many, 3, PATIENCE_MS));
     for (i = 0; i < 3; i++) {
         many[i].len = 1000 * i;
         many[i].bytes = i == 0 ? NULL : message + i;
     }
     for (i = 0; i < sizeof message; i++)
         message[i] = (uint8_t)(i * 7);
-    OK(curve_tun_send_many(c, many, 3, PATIENCE_MS));
-    OK(curve_tun_send_many(c, NULL, 0, PATIENCE_MS));
-    OK(curve_tun_recv(s, NULL, 0, &len, PATIENCE_MS));
+    OK(curve_tun_socket_send_many(c, many, 3, PATIENCE_MS));
+    OK(curve_tun_socket_send_many(c, NULL, 0, PATIENCE_MS));
+    OK(curve_tun_socket_recv(s, NULL, 0, &len, PATIENCE_MS));
     CHECK(len == 0);
-    GIVES(CURVE_TUN_ERR_TOO_SMALL, curve_tun_recv(s, received, 999, &len, PATIENCE_MS));
+    GIVES(CURVE_TUN_ERR_TOO_SMALL, curve_tun_socket_recv(s, received, 999, &len, PATIENCE_MS));
     CHECK(len == 1000);
-    OK(curve_tun_recv(s, received, 1000, &len, PATIENCE_MS));
+    OK(curve_tun_socket_recv(s, received, 1000, &len, PATIENCE_MS));
     CHECK(len == 1000 && memcmp(received, message + 1, len) == 0);
-    OK(curve_tun_recv(s, received, sizeof received, &len, PATIENCE_MS));
+    OK(curve_tun_socket_recv(s, received, sizeof received, &len, PATIENCE_MS));
     CHECK(len == 2000 && memcmp(received, message + 2, len) == 0);
 
     /* What was sent before the close arrives; then closed, each time. */
-    OK(curve_tun_send(s, message, CURVE_TUN_MESSAGE_MAX, PATIENCE_MS));
-    OK(curve_tun_send(s, message, 5, PATIENCE_MS));
-    curve_tun_close(s);
-    OK(curve_tun_recv(c, received, sizeof received, &len, PATIENCE_MS));
+    OK(curve_tun_socket_send(s, message, CURVE_TUN_MESSAGE_MAX, PATIENCE_MS));
+    OK(curve_tun_socket_send(s, message, 5, PATIENCE_MS));
+    curve_tun_socket_free(s);
+    OK(curve_tun_socket_recv(c, received, sizeof received, &len, PATIENCE_MS));
     CHECK(len == CURVE_TUN_MESSAGE_MAX && memcmp(received, message, len) == 0);
-    OK(curve_tun_recv(c, received, sizeof received, &len, PATIENCE_MS));
+    OK(curve_tun_socket_recv(c, received, sizeof received, &len, PATIENCE_MS));
     CHECK(len == 5);
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_recv(c, received, sizeof received, &len, PATIENCE_MS));
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_recv(c, received, sizeof received, &len, PATIENCE_MS));
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_send(c, message, 1, PATIENCE_MS));
-    curve_tun_shutdown(c);
-    curve_tun_shutdown(c);
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_send(c, message, 1, PATIENCE_MS));
-    curve_tun_close(c);
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_recv(c, received, sizeof received, &len, PATIENCE_MS));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_recv(c, received, sizeof received, &len, PATIENCE_MS));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_send(c, message, 1, PATIENCE_MS));
+    curve_tun_socket_shutdown(c);
+    curve_tun_socket_shutdown(c);
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_send(c, message, 1, PATIENCE_MS));
+    curve_tun_socket_free(c);
 
     curve_tun_listener_shutdown(listener);
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_accept(listener, PATIENCE_MS, &s));
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_transport_accept(listener, PATIENCE_MS, &s));
-    curve_tun_listener_close(listener);
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_listener_accept(listener, PATIENCE_MS, &s));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_listener_transport_accept(listener, PATIENCE_MS, &s));
+    curve_tun_listener_free(listener);
 }
 
 /* Each failure to connect has its own error. */
@@ -145,26 +145,26 @@ static void refusals(struct world *w)
     uint16_t port;
     size_t len;
 
-    OK(curve_tun_listen("127.0.0.1", 0, w->server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w->server, &listener));
     port = curve_tun_listener_port(listener);
     OK(curve_tun_vault_generate(&stranger));
     OK(curve_tun_vault_public_key(stranger, wrong_key));
 
     GIVES(CURVE_TUN_ERR_WEAK_KEY,
-          curve_tun_connect("127.0.0.1", port, w->client_vault, weak, &w->options, PATIENCE_MS, &socket));
-    GIVES(CURVE_TUN_ERR_NAME_NOT_FOUND, curve_tun_connect("", port, w->client_vault, w->server_key, &w->options,
-                                                          PATIENCE_MS, &socket));
-    GIVES(CURVE_TUN_ERR_NAME_NOT_FOUND, curve_tun_connect("\xff", port, w->client_vault, w->server_key, &w->options,
-                                                          PATIENCE_MS, &socket));
+          curve_tun_socket_connect("127.0.0.1", port, w->client_vault, weak, &w->options, PATIENCE_MS, &socket));
+    GIVES(CURVE_TUN_ERR_NAME_NOT_FOUND, curve_tun_socket_connect("", port, w->client_vault, w->server_key, &w->options,
+                                                                 PATIENCE_MS, &socket));
+    GIVES(CURVE_TUN_ERR_NAME_NOT_FOUND, curve_tun_socket_connect("\xff", port, w->client_vault, w->server_key, &w->options,
+                                                                 PATIENCE_MS, &socket));
 
     d.port = port;
     d.server_key = wrong_key;
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
-    OK(curve_tun_transport_accept(listener, PATIENCE_MS, &socket));
-    GIVES(CURVE_TUN_ERR_BAD_PACKET, curve_tun_handshake(socket, PATIENCE_MS));
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_handshake(socket, PATIENCE_MS));
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_send(socket, message, 1, PATIENCE_MS));
-    curve_tun_close(socket);
+    OK(curve_tun_listener_transport_accept(listener, PATIENCE_MS, &socket));
+    GIVES(CURVE_TUN_ERR_BAD_PACKET, curve_tun_socket_handshake(socket, PATIENCE_MS));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_handshake(socket, PATIENCE_MS));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_send(socket, message, 1, PATIENCE_MS));
+    curve_tun_socket_free(socket);
     CHECK(pthread_join(thread, NULL) == 0);
     GIVES(CURVE_TUN_ERR_WRONG_SERVER_KEY, d.result);
 
@@ -172,18 +172,18 @@ static void refusals(struct world *w)
     d.server_key = w->server_key;
     d.vault = stranger;
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
-    OK(curve_tun_transport_accept(listener, PATIENCE_MS, &socket));
-    GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, curve_tun_handshake(socket, PATIENCE_MS));
+    OK(curve_tun_listener_transport_accept(listener, PATIENCE_MS, &socket));
+    GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, curve_tun_socket_handshake(socket, PATIENCE_MS));
     CHECK(pthread_join(thread, NULL) == 0);
     OK(d.result);
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_recv(d.socket, received, sizeof received, &len, PATIENCE_MS));
-    curve_tun_close(d.socket);
-    curve_tun_close(socket);
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_socket_recv(d.socket, received, sizeof received, &len, PATIENCE_MS));
+    curve_tun_socket_free(d.socket);
+    curve_tun_socket_free(socket);
 
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     socket = NULL;
     GIVES(CURVE_TUN_ERR_CONNECTION_REFUSED,
-          curve_tun_connect("127.0.0.1", port, w->client_vault, w->server_key, &w->options, PATIENCE_MS, &socket));
+          curve_tun_socket_connect("127.0.0.1", port, w->client_vault, w->server_key, &w->options, PATIENCE_MS, &socket));
     CHECK(socket == NULL);
     curve_tun_vault_free(stranger);
 }
@@ -196,18 +196,18 @@ static void lifetimes(void)
     curve_tun_socket *c, *s;
     size_t len;
 
-    OK(curve_tun_listen("127.0.0.1", 0, w.server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w.server, &listener));
     curve_tun_server_free(w.server);
     curve_tun_registry_free(w.registry);
     curve_tun_vault_free(w.server_vault);
     connect_pair(&w, "127.0.0.1", listener, false, &c, &s);
     curve_tun_vault_free(w.client_vault);
-    curve_tun_listener_close(listener);
-    OK(curve_tun_send(c, message, 100, PATIENCE_MS));
-    OK(curve_tun_recv(s, received, sizeof received, &len, PATIENCE_MS));
+    curve_tun_listener_free(listener);
+    OK(curve_tun_socket_send(c, message, 100, PATIENCE_MS));
+    OK(curve_tun_socket_recv(s, received, sizeof received, &len, PATIENCE_MS));
     CHECK(len == 100);
-    curve_tun_close(c);
-    curve_tun_close(s);
+    curve_tun_socket_free(c);
+    curve_tun_socket_free(s);
 }
 
 /* With a link-local address and its interface, `fe80::1%eth0`, only that is tried. */

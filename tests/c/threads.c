@@ -56,8 +56,8 @@ static void *dial(void *argument)
 {
     struct end *end = argument;
 
-    OK(curve_tun_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
-                         &end->world->options, PATIENCE_MS, &end->socket));
+    OK(curve_tun_socket_connect("127.0.0.1", end->port, end->world->client_vault, end->world->server_key,
+                                &end->world->options, PATIENCE_MS, &end->socket));
     return NULL;
 }
 
@@ -68,7 +68,7 @@ static void *send_all(void *argument)
     size_t i;
 
     for (i = 0; i < MESSAGES; i++)
-        OK(curve_tun_send(end->socket, zeros, (i * 1009) % sizeof zeros, PATIENCE_MS));
+        OK(curve_tun_socket_send(end->socket, zeros, (i * 1009) % sizeof zeros, PATIENCE_MS));
     return NULL;
 }
 
@@ -80,7 +80,7 @@ static void *recv_all(void *argument)
 
     CHECK(buffer != NULL);
     for (i = 0; i < MESSAGES; i++) {
-        OK(curve_tun_recv(end->socket, buffer, CURVE_TUN_MESSAGE_MAX, &len, PATIENCE_MS));
+        OK(curve_tun_socket_recv(end->socket, buffer, CURVE_TUN_MESSAGE_MAX, &len, PATIENCE_MS));
         CHECK(len == (i * 1009) % CURVE_TUN_MESSAGE_MAX);
     }
     free(buffer);
@@ -94,7 +94,7 @@ static void *send_for_ever(void *argument)
     static const uint8_t zeros[CURVE_TUN_MESSAGE_MAX];
 
     do
-        end->result = curve_tun_send(end->socket, zeros, sizeof zeros, -1);
+        end->result = curve_tun_socket_send(end->socket, zeros, sizeof zeros, -1);
     while (end->result == CURVE_TUN_OK);
     return NULL;
 }
@@ -105,7 +105,7 @@ static void *recv_for_ever(void *argument)
     uint8_t byte;
     size_t len;
 
-    end->result = curve_tun_recv(end->socket, &byte, 1, &len, -1);
+    end->result = curve_tun_socket_recv(end->socket, &byte, 1, &len, -1);
     return NULL;
 }
 
@@ -113,7 +113,7 @@ static void *accept_for_ever(void *listener)
 {
     curve_tun_socket *socket;
 
-    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_accept(listener, -1, &socket));
+    GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_listener_accept(listener, -1, &socket));
     return NULL;
 }
 
@@ -138,7 +138,7 @@ static void shutdown_wakes(curve_tun_socket *c)
 
     CHECK(pthread_create(&receiving, NULL, recv_for_ever, &receiver) == 0);
     CHECK(pthread_create(&sending, NULL, send_for_ever, &sender) == 0);
-    curve_tun_shutdown(c);
+    curve_tun_socket_shutdown(c);
     CHECK(pthread_join(sending, NULL) == 0);
     CHECK(pthread_join(receiving, NULL) == 0);
     GIVES(CURVE_TUN_ERR_CLOSED, sender.result);
@@ -159,25 +159,25 @@ int main(void)
 #endif
     first_calls();
     w = new_world();
-    OK(curve_tun_listen("127.0.0.1", 0, w.server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w.server, &listener));
     end.world = &w;
     end.port = curve_tun_listener_port(listener);
     for (i = 0; i < 10; i++) {
         CHECK(pthread_create(&dialing, NULL, dial, &end) == 0);
-        OK(curve_tun_accept(listener, PATIENCE_MS, &s));
+        OK(curve_tun_listener_accept(listener, PATIENCE_MS, &s));
         CHECK(pthread_join(dialing, NULL) == 0);
         if (i == 0)
             both_directions(end.socket, s);
         shutdown_wakes(end.socket);
-        curve_tun_close(end.socket);
-        curve_tun_close(s);
+        curve_tun_socket_free(end.socket);
+        curve_tun_socket_free(s);
     }
     for (i = 0; i < 2; i++)
         CHECK(pthread_create(&accepting[i], NULL, accept_for_ever, listener) == 0);
     curve_tun_listener_shutdown(listener);
     for (i = 0; i < 2; i++)
         CHECK(pthread_join(accepting[i], NULL) == 0);
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     free_world(&w);
     return 0;
 }

@@ -18,8 +18,8 @@ static void *dial(void *argument)
 {
     struct dial *d = argument;
 
-    d->result = curve_tun_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key,
-                                  &d->world->options, d->timeout_ms, &d->socket);
+    d->result = curve_tun_socket_connect("127.0.0.1", d->port, d->world->client_vault, d->world->server_key,
+                                         &d->world->options, d->timeout_ms, &d->socket);
     return NULL;
 }
 
@@ -34,21 +34,21 @@ static void sockets(struct world *w, curve_tun_listener *listener, int64_t timeo
 
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
     if (in_steps) {
-        OK(curve_tun_transport_accept(listener, timeout_ms, &server));
-        OK(curve_tun_handshake(server, timeout_ms));
+        OK(curve_tun_listener_transport_accept(listener, timeout_ms, &server));
+        OK(curve_tun_socket_handshake(server, timeout_ms));
     } else {
-        OK(curve_tun_accept(listener, timeout_ms, &server));
+        OK(curve_tun_listener_accept(listener, timeout_ms, &server));
     }
     CHECK(pthread_join(thread, NULL) == 0);
     OK(d.result);
-    OK(curve_tun_send(d.socket, (const uint8_t *)"here", 4, timeout_ms));
-    OK(curve_tun_recv(server, received, sizeof received, &len, timeout_ms));
+    OK(curve_tun_socket_send(d.socket, (const uint8_t *)"here", 4, timeout_ms));
+    OK(curve_tun_socket_recv(server, received, sizeof received, &len, timeout_ms));
     CHECK(len == 4 && memcmp(received, "here", 4) == 0);
-    OK(curve_tun_send_many(server, &many, 1, timeout_ms));
-    OK(curve_tun_recv(d.socket, received, sizeof received, &len, timeout_ms));
+    OK(curve_tun_socket_send_many(server, &many, 1, timeout_ms));
+    OK(curve_tun_socket_recv(d.socket, received, sizeof received, &len, timeout_ms));
     CHECK(len == 4 && memcmp(received, "many", 4) == 0);
-    curve_tun_close(d.socket);
-    curve_tun_close(server);
+    curve_tun_socket_free(d.socket);
+    curve_tun_socket_free(server);
 }
 
 /* A connection's clock, from its beginning to its end. */
@@ -83,21 +83,21 @@ int main(void)
     curve_tun_socket *none;
     size_t i;
 
-    OK(curve_tun_listen("127.0.0.1", 0, w.server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w.server, &listener));
     for (i = 0; i < sizeof longest / sizeof *longest; i++) {
         sockets(&w, listener, longest[i], false);
         sockets(&w, listener, longest[i], true);
     }
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_accept(listener, 0, &none));
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_transport_accept(listener, 0, &none));
-    curve_tun_listener_close(listener);
+    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_listener_accept(listener, 0, &none));
+    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_listener_transport_accept(listener, 0, &none));
+    curve_tun_listener_free(listener);
     clocks(&w);
     /* The same where the handshake has all the time there is. */
-    w.options.handshake_timeout_ms = UINT64_MAX;
+    w.options.handshake_timeout_ms = INT64_MAX;
     OK(curve_tun_server_new(w.server_vault, w.registry, &w.options, &server));
-    OK(curve_tun_listen("127.0.0.1", 0, server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
     sockets(&w, listener, INT64_MAX, false);
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     curve_tun_server_free(server);
     clocks(&w);
     free_world(&w);

@@ -22,8 +22,8 @@ static void *accept_all(void *listener)
 {
     curve_tun_socket *socket;
 
-    while (curve_tun_accept(listener, -1, &socket) == CURVE_TUN_OK)
-        curve_tun_close(socket);
+    while (curve_tun_listener_accept(listener, -1, &socket) == CURVE_TUN_OK)
+        curve_tun_socket_free(socket);
     return NULL;
 }
 
@@ -141,8 +141,8 @@ static void row(char words[WORDS][WORD_SIZE], const char *named, const char *kno
     /* Each field is written. */
     memset(&outcome, 0xff, sizeof outcome);
     outcome.size = sizeof outcome;
-    result = curve_tun_connect_trusted("127.0.0.1", port, w.client_vault, &trust, &w.options, PATIENCE_MS,
-                                       &outcome, &socket);
+    result = curve_tun_socket_connect_trusted("127.0.0.1", port, w.client_vault, &trust, &w.options, PATIENCE_MS,
+                                              &outcome, &socket);
     if (!is_result(result, words[RESULT])) {
         fprintf(stderr, "%s %s %s %s: %s, not %s\n", words[GIVEN], words[NAMED], words[KNOWN],
                 words[FIRST_USE], curve_tun_result_name(result), words[RESULT]);
@@ -153,9 +153,9 @@ static void row(char words[WORDS][WORD_SIZE], const char *named, const char *kno
     CHECK(memcmp(outcome.known_public_key, known_by, sizeof known_by) == 0);
     CHECK((socket != NULL) == (result == CURVE_TUN_OK));
     if (socket != NULL) {
-        OK(curve_tun_peer_key(socket, given_key));
+        OK(curve_tun_socket_peer_key(socket, given_key));
         CHECK(memcmp(given_key, w.server_key, sizeof given_key) == 0);
-        curve_tun_close(socket);
+        curve_tun_socket_free(socket);
     }
     curve_tun_known_servers_free(known_servers);
     curve_tun_registry_free(registry);
@@ -173,7 +173,7 @@ static void arguments(void)
     trust.size = sizeof trust;
     outcome.size = sizeof outcome;
 #define CONNECT()                                                                                            \
-    curve_tun_connect_trusted("127.0.0.1", 1, w.client_vault, &trust, &w.options, PATIENCE_MS, &outcome, &socket)
+    curve_tun_socket_connect_trusted("127.0.0.1", 1, w.client_vault, &trust, &w.options, PATIENCE_MS, &outcome, &socket)
     trust.first_use = 3;
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, CONNECT());
     trust.first_use = 0;
@@ -203,7 +203,7 @@ int main(int count, char **arguments_given)
     table = fopen(arguments_given[1], "r");
     CHECK(table != NULL);
     w = new_world();
-    OK(curve_tun_listen("127.0.0.1", 0, w.server, &listener));
+    OK(curve_tun_listener_open("127.0.0.1", 0, w.server, &listener));
     port = curve_tun_listener_port(listener);
     CHECK(pthread_create(&thread, NULL, accept_all, listener) == 0);
     arguments();
@@ -222,7 +222,7 @@ int main(int count, char **arguments_given)
     fclose(table);
     curve_tun_listener_shutdown(listener);
     CHECK(pthread_join(thread, NULL) == 0);
-    curve_tun_listener_close(listener);
+    curve_tun_listener_free(listener);
     free_world(&w);
     return 0;
 }

@@ -27,7 +27,6 @@
 
 /* The functions, by their names. */
 static struct {
-    curve_tun_result (*options_default)(curve_tun_options *);
     curve_tun_result (*vault_generate)(curve_tun_vault **);
     curve_tun_result (*vault_public_key)(const curve_tun_vault *, uint8_t *);
     void (*vault_free)(curve_tun_vault *);
@@ -37,9 +36,9 @@ static struct {
     curve_tun_result (*server_new)(const curve_tun_vault *, const curve_tun_registry *, const curve_tun_options *,
                                    curve_tun_server **);
     void (*server_free)(curve_tun_server *);
-    curve_tun_result (*listen)(const char *, uint16_t, const curve_tun_server *, curve_tun_listener **);
-    curve_tun_result (*accept)(curve_tun_listener *, int64_t, curve_tun_socket **);
-    void (*listener_close)(curve_tun_listener *);
+    curve_tun_result (*listener_open)(const char *, uint16_t, const curve_tun_server *, curve_tun_listener **);
+    curve_tun_result (*listener_accept)(curve_tun_listener *, int64_t, curve_tun_socket **);
+    void (*listener_free)(curve_tun_listener *);
 } lib;
 
 static void find(void *library, const char *name, void *place)
@@ -57,7 +56,6 @@ static void *load(const char *path)
     if (library == NULL)
         fprintf(stderr, "%s\n", dlerror());
     CHECK(library != NULL);
-    find(library, "curve_tun_options_default", &lib.options_default);
     find(library, "curve_tun_vault_generate", &lib.vault_generate);
     find(library, "curve_tun_vault_public_key", &lib.vault_public_key);
     find(library, "curve_tun_vault_free", &lib.vault_free);
@@ -66,15 +64,14 @@ static void *load(const char *path)
     find(library, "curve_tun_registry_free", &lib.registry_free);
     find(library, "curve_tun_server_new", &lib.server_new);
     find(library, "curve_tun_server_free", &lib.server_free);
-    find(library, "curve_tun_listen", &lib.listen);
-    find(library, "curve_tun_accept", &lib.accept);
-    find(library, "curve_tun_listener_close", &lib.listener_close);
+    find(library, "curve_tun_listener_open", &lib.listener_open);
+    find(library, "curve_tun_listener_accept", &lib.listener_accept);
+    find(library, "curve_tun_listener_free", &lib.listener_free);
     return library;
 }
 
 static void *use(void *unused)
 {
-    curve_tun_options options;
     curve_tun_vault *vault;
     curve_tun_registry *registry;
     curve_tun_server *server;
@@ -83,15 +80,14 @@ static void *use(void *unused)
     uint8_t key[CURVE_TUN_KEY_BYTES];
 
     (void)unused;
-    CHECK(lib.options_default(&options) == CURVE_TUN_OK);
     CHECK(lib.vault_generate(&vault) == CURVE_TUN_OK);
     CHECK(lib.vault_public_key(vault, key) == CURVE_TUN_OK);
     CHECK(lib.registry_new(&registry) == CURVE_TUN_OK);
     CHECK(lib.registry_add(registry, "*", key) == CURVE_TUN_OK);
-    CHECK(lib.server_new(vault, registry, &options, &server) == CURVE_TUN_OK);
-    CHECK(lib.listen("127.0.0.1", 0, server, &listener) == CURVE_TUN_OK);
-    CHECK(lib.accept(listener, 1, &socket) == CURVE_TUN_ERR_TIMEOUT);
-    lib.listener_close(listener);
+    CHECK(lib.server_new(vault, registry, NULL, &server) == CURVE_TUN_OK);
+    CHECK(lib.listener_open("127.0.0.1", 0, server, &listener) == CURVE_TUN_OK);
+    CHECK(lib.listener_accept(listener, 1, &socket) == CURVE_TUN_ERR_TIMEOUT);
+    lib.listener_free(listener);
     lib.server_free(server);
     lib.registry_free(registry);
     lib.vault_free(vault);

@@ -86,8 +86,46 @@ fn declarations(builder: Builder) -> String {
     let mut declarations = Vec::new();
     builder.generate().expect("cbindgen reads src/capi").write(&mut declarations);
     let declarations = String::from_utf8(declarations).expect("the sources are UTF-8");
-    assert!(declarations.contains(OPEN) && declarations.contains(CLOSE), "cbindgen writes these otherwise");
-    declarations.replace(OPEN, "").replace(CLOSE, "").replace("\n\n\n", "\n\n").trim().to_owned() + "\n"
+    let declarations = declarations.replace(OPEN, "").replace(CLOSE, "").replace("\n\n\n", "\n\n");
+    assert!(!declarations.contains("extern"), "cbindgen writes these otherwise");
+    with_initialisers(declarations.trim()) + "\n"
+}
+
+/// Puts after each struct that a program fills, or has filled, the macro that sets its `size` and
+/// nothing else. It names every field, for compilers that warn of those that are left out.
+fn with_initialisers(declarations: &str) -> String {
+    let mut out = String::new();
+    for line in declarations.split_inclusive('\n') {
+        out += line;
+        let Some(name) = line.trim_end().strip_prefix("} ").and_then(|line| line.strip_suffix(';')) else {
+            continue;
+        };
+        let body = &out[out.rfind("typedef struct {\n").expect("it began") + "typedef struct {\n".len()..];
+        if !body.starts_with(&format!("    // `sizeof({name})`.\n")) {
+            continue;
+        }
+        let fields: String = body.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let fields = fields.split_once('}').expect("it ended").0.split_terminator(';').skip(1);
+        let values: Vec<_> = fields.map(nothing).collect();
+        out += &format!(
+            "\n// A `{name}` with `size` set, and all else 0.\n\
+             #define {}_INIT \\\n    {{sizeof({name}), {}}}\n",
+            name.to_uppercase(),
+            values.join(", "),
+        );
+    }
+    out
+}
+
+/// Returns what stands for nothing in a field.
+fn nothing(field: &str) -> &'static str {
+    match field.trim() {
+        field if field.contains("(*") => "NULL",
+        field if field.contains('[') => "{0}",
+        field if field.contains('*') => "NULL",
+        field if field.starts_with("curve_tun_result ") => "CURVE_TUN_OK",
+        _ => "0",
+    }
 }
 
 fn versions() -> String {

@@ -46,16 +46,18 @@ static void report(char what, const uint8_t *key)
 }
 
 /* No deadline but the test's own ends a handshake. */
-curve_tun_result curve_tun_options_default(curve_tun_options *options)
+curve_tun_result curve_tun_server_new(const curve_tun_vault *vault, const curve_tun_registry *registry,
+                                      const curve_tun_options *options, curve_tun_server **server)
 {
-    curve_tun_result (*real)(curve_tun_options *);
-    curve_tun_result result;
+    curve_tun_result (*real)(const curve_tun_vault *, const curve_tun_registry *, const curve_tun_options *,
+                             curve_tun_server **);
+    curve_tun_options patient = CURVE_TUN_OPTIONS_INIT;
 
-    *(void **)&real = next("curve_tun_options_default");
-    result = real(options);
-    if (result == CURVE_TUN_OK)
-        options->handshake_timeout_ms = UINT64_MAX;
-    return result;
+    *(void **)&real = next("curve_tun_server_new");
+    if (options != NULL)
+        patient = *options;
+    patient.handshake_timeout_ms = INT64_MAX;
+    return real(vault, registry, &patient, server);
 }
 
 /* The question that this thread has taken from a connection, until the connection's next tick:

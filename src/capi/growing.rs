@@ -1,0 +1,188 @@
+//! Structs that may grow: how one of another size than ours is read and filled. The only place that
+//! decides it.
+//!
+//! A struct begins with its `size`, which its program was built with. One that is smaller is read as
+//! if the rest were zero, down to the least that means anything; what is filled ends where it does.
+//! One that is larger is read only if what we do not know is zero; what is filled has zeros there.
+
+use super::boundary::bytes;
+use crate::error::{Error, Result};
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+/// A struct that begins with its `size`.
+///
+/// # Safety
+/// It is `repr(C)`, and its first field is a `usize`.
+pub(super) unsafe trait Growing: Copy {
+    /// The bytes of the fields without which it means nothing. This number never grows.
+    const LEAST: usize;
+}
+
+/// One that a program fills.
+///
+/// # Safety
+/// Any integers in its fields, zeros among them, make a valid one.
+pub(super) unsafe trait Given: Growing {}
+
+/// Makes a struct one that may grow: one that is `given` to us, or `filled` by us alone.
+macro_rules! growing {
+    (filled $struct:ident, $least:expr) => {
+        const _: () = assert!(std::mem::offset_of!($struct, size) == 0);
+        // SAFETY: it is `repr(C)`, as all structs of the header are, and begins with its `size`.
+        unsafe impl growing::Growing for $struct {
+            const LEAST: usize = $least;
+        }
+    };
+    (given $struct:ident, $least:expr) => {
+        growing!(filled $struct, $least);
+        // SAFETY: it has integers, arrays of them, and pointers and functions that may be NULL.
+        unsafe impl growing::Given for $struct {}
+    };
+}
+
+pub(super) use growing;
+
+/// The size that the program gave; `InvalidArgument` for less than the least.
+///
+/// # Safety
+/// `place` is what [`read`] or [`out`] demands.
+unsafe fn size<T: Growing>(place: NonNull<T>) -> Result<usize> {
+    // SAFETY: the caller's promise.
+    let size = unsafe { place.cast::<usize>().read_unaligned() };
+    if size < T::LEAST || isize::try_from(size).is_err() { Err(Error::InvalidArgument) } else { Ok(size) }
+}
+
+/// Returns the struct as the caller filled it, with zeros for the fields that it lacks, and our own
+/// size; `InvalidArgument` if it is smaller than the least, or sets what is unknown here.
+///
+/// # Safety
+/// `place` is NULL or a `T` of as many readable bytes as its first field says, or at least that
+/// field.
+pub(super) unsafe fn read<T: Given>(place: *const T) -> Result<T> {
+    let place = NonNull::new(place.cast_mut()).ok_or(Error::Null)?;
+    // SAFETY: the caller's promise.
+    let size = unsafe { size(place)? };
+    let known = size.min(size_of::<T>());
+    // SAFETY: the caller's promise: the struct has `size` bytes.
+    let unknown = unsafe { bytes(place.cast::<u8>().add(known).as_ptr(), size - known) }?;
+    if unknown.iter().any(|&byte| byte != 0) {
+        return Err(Error::InvalidArgument);
+    }
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: the caller's promise, and `known` is at most the size of both. Whatever they are, these
+    // bytes and the zeros after them make a `T`.
+    unsafe {
+        value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(place.cast::<u8>().as_ptr(), known);
+        value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
+        Ok(value.assume_init())
+    }
+}
+
+/// A place of the caller's for a struct, whose `size` stays as the caller set it.
+pub(super) struct Out<T>(NonNull<T>, usize);
+
+/// # Safety
+/// As [`read`], but for `size` bytes that may be written.
+pub(super) unsafe fn out<T: Growing>(place: *mut T) -> Result<Out<T>> {
+    let place = NonNull::new(place).ok_or(Error::Null)?;
+    // SAFETY: the caller's promise.
+    Ok(Out(place, unsafe { size(place)? }))
+}
+
+impl<T: Growing> Out<T> {
+    /// Fills the fields that the caller's struct has, and zeros those that are unknown here.
+    pub(super) fn set(&mut self, value: T) {
+        const SIZE: usize = size_of::<usize>();
+        let (place, size) = (self.0.cast::<u8>(), self.1);
+        let known = size.min(size_of::<T>());
+        // SAFETY: the promise of `out`'s caller: the struct has `size` bytes. `value` has `known`.
+        // The first field, the size, is left alone.
+        unsafe {
+            let from = (&raw const value).cast::<u8>();
+            place.add(SIZE).as_ptr().copy_from_nonoverlapping(from.add(SIZE), known - SIZE);
+            place.add(known).write_bytes(0, size - known);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capi::growing::{self, growing};
+
+    /// As a later version has it: `old` is what there was at first.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Grown {
+        size: usize,
+        old: u64,
+        new: [u64; 2],
+    }
+
+    growing!(given Grown, std::mem::offset_of!(Grown, new));
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Old {
+        size: usize,
+        old: u64,
+    }
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Later {
+        known: Grown,
+        later: [u8; 9],
+    }
+
+    fn read_as<T>(given: &T) -> Result<Grown> {
+        // SAFETY: the struct has as many bytes as its first field says.
+        unsafe { read((&raw const *given).cast::<Grown>()) }
+    }
+
+    fn fill<T>(given: &mut T, value: Grown) -> Result<()> {
+        // SAFETY: as above.
+        unsafe { out((&raw mut *given).cast::<Grown>()) }.map(|mut out| out.set(value))
+    }
+
+    const VALUE: Grown = Grown { size: 24 + 8, old: 7, new: [8, 9] };
+
+    #[test]
+    fn the_fields_that_an_older_program_lacks_are_zero() {
+        let old = Old { size: size_of::<Old>(), old: 7 };
+        assert_eq!(read_as(&old), Ok(Grown { size: 32, old: 7, new: [0; 2] }));
+        // And those of one between: half of a field is none of a version, and is zero beyond.
+        assert_eq!(read_as(&Grown { size: 24, ..VALUE }), Ok(Grown { size: 32, old: 7, new: [8, 0] }));
+        assert_eq!(read_as(&VALUE), Ok(VALUE));
+    }
+
+    #[test]
+    fn a_later_program_may_set_nothing_that_is_unknown_here() {
+        let later = |later| Later { known: Grown { size: 32 + 9, ..VALUE }, later };
+        assert_eq!(read_as(&later([0; 9])), Ok(VALUE));
+        for byte in 0..9 {
+            let mut set = [0; 9];
+            set[byte] = 1;
+            assert_eq!(read_as(&later(set)), Err(Error::InvalidArgument));
+        }
+    }
+
+    #[test]
+    fn a_size_that_is_none_is_refused() {
+        for size in [0, 1, 8, 15, usize::MAX, isize::MAX as usize + 1] {
+            assert_eq!(read_as(&Old { size, old: 0 }), Err(Error::InvalidArgument), "{size}");
+            assert_eq!(fill(&mut Old { size, old: 0 }, VALUE), Err(Error::InvalidArgument), "{size}");
+        }
+    }
+
+    #[test]
+    fn what_is_filled_ends_where_the_callers_struct_does() {
+        let mut old = [Old { size: size_of::<Old>(), old: 0 }, Old { size: 99, old: 99 }];
+        fill(&mut old[0], VALUE).unwrap();
+        assert_eq!(old, [Old { size: 16, old: 7 }, Old { size: 99, old: 99 }]);
+        let mut later = Later { known: Grown { size: 32 + 9, old: 0, new: [0; 2] }, later: [5; 9] };
+        fill(&mut later, VALUE).unwrap();
+        assert_eq!(later, Later { known: Grown { size: 41, ..VALUE }, later: [0; 9] });
+    }
+}
