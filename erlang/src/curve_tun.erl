@@ -42,10 +42,10 @@
 
 -export([connect/3, connect/4, listen/2, accept/1, accept/2]).
 -export([transport_accept/1, transport_accept/2, handshake/1, handshake/2, handshake/3]).
--export([send/2, send_many/2, recv/1, recv/2, close/1, shutdown/2]).
+-export([send/2, send_many/2, recv/1, recv/2, recv/3, close/1, shutdown/2]).
 -export([controlling_process/2, setopts/2, getopts/2]).
--export([peername/1, sockname/1, peer_public_key/1, connection_information/1, getstat/1]).
--export([public_key/0, public_key_to_text/1, public_key_from_text/1]).
+-export([peername/1, sockname/1, peer_public_key/1, connection_information/1, getstat/1, connections/0, i/0]).
+-export([public_key/0, public_key_to_text/1, public_key_from_text/1, format_error/1]).
 
 -export_type([socket/0, listen_socket/0, public_key/0, active/0, first_use/0, option/0, option_error/0]).
 
@@ -80,6 +80,7 @@
   | {buffer, pos_integer()}
   | {handshakes_max, pos_integer()}
   | {handshakes_per_source, pos_integer() | infinity}
+  | {event_handler, {module(), Config :: term()}}
   | gen_tcp:option() | gen_tcp:connect_option() | gen_tcp:listen_option().
 %% `key': the server's public key; without it `connect' takes those that the registry knows. `vault'
 %% and `registry': providers other than the first ones of the application's environment.
@@ -94,19 +95,22 @@
 %% most, 1,024 when not given; `handshakes_per_source': how many of these one source may have, an
 %% IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of the
 %% source that has most the oldest gives way. `buffer': bytes of one read of the socket at most,
-%% 131,072 when not given; a socket that has little to read has less. All others go to `gen_tcp';
+%% 131,072 when not given; a socket that has little to read has less. `event_handler': who is told of
+%% handshakes and connections, see `curve_tun_events'. All others go to `gen_tcp';
 %% not given, `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout'
 %% 5,000, and a listener's `backlog' 4,096.
 %%
 %% What means nothing at an end is refused there: `key', `known_servers' and `first_use' at a
-%% listener; `listener', `handshakes_max' and `handshakes_per_source' at a client; of `gen_tcp''s,
-%% values of `packet' other than `raw' and 0, `list', addresses of Unix sockets, and `{inet_backend,
-%% socket}'.
+%% listener; `listener', `handshakes_max', `handshakes_per_source' and `backlog' at a client; a vault,
+%% registry or event handler of which there is no module; of `gen_tcp''s, values of `packet' other
+%% than `raw' and 0, `list', addresses of Unix sockets, and `{inet_backend, socket}'. A client with
+%% `key' asks no registry for it.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options: one that has to be there, or the first that cannot be used, as it
 %% was given.
 -type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
                 | {not_started, curve_tun}.
+%% {@link format_error/1} has them in words.
 
 -define(TIMEOUT, 5000).
 %% The longest time that the BEAM waits, 49 days, is the longest that can be asked for.
@@ -141,8 +145,8 @@ connect(Host, Port, Options) ->
 %% again.
 %%
 %% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not
-%% hold the secret of the key, or its vault is out of order, `{error, closed}' when it closed
-%% without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the
+%% hold the secret of the key, or its vault is out of order, `{error, closed}' or `{error,
+%% econnreset}' when it closed without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the
 %% server does not accept is connected at first, and sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
@@ -234,7 +238,8 @@ handshake(Socket) ->
 %% `{error, unknown_peer}' when the registry does not accept the client's key from its address;
 %% `{error, vault_failed}' and `{error, registry_failed}' when they cannot tell; `{error,
 %% too_many_handshakes}' when it had to give way to another client meanwhile; `{error, closed}' when
-%% the client has left, or had to give way before this was called, and `{error, timeout}'. With a
+%% the client has left, or had to give way before this was called, `{error, econnreset}' and the like
+%% when it has reset the transport, also before this was called, and `{error, timeout}'. With a
 %% `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
@@ -312,8 +317,19 @@ recv(Socket) ->
 %% others. `{error, einval}' in an active mode.
 -spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
 recv({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
-    curve_tun_request:call(Connection, {recv, Timeout});
+    curve_tun_request:recv(Connection, Timeout);
 recv(_Socket, _Timeout) ->
+    {error, badarg}.
+
+%% @doc The same as `gen_tcp:recv/3' has it: `{ok, Message}'. The length is 0, for messages have
+%% their own; any other is `{error, {bad_length, Length}}', and no message is taken then.
+-spec recv(socket(), Length :: non_neg_integer(), timeout()) ->
+          {ok, binary()} | {error, timeout | closed | einval | wrong_state | badarg | {bad_length, integer()} | atom()}.
+recv({_, Connection, _, _} = Socket, 0, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
+    curve_tun_request:recv_tagged(Connection, Timeout);
+recv(Socket, Length, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout), is_integer(Length), Length =/= 0 ->
+    {error, {bad_length, Length}};
+recv(_Socket, _Length, _Timeout) ->
     {error, badarg}.
 
 %% @doc Closes a connection or a listener; always `ok', and at once. What was sent before is still
@@ -399,32 +415,13 @@ sockname(Socket) ->
 getstat(Socket) ->
     with_tcp(Socket, getstat, []).
 
-%% Calls a function of `inet' with the TCP socket and more arguments.
 -spec with_tcp(socket() | listen_socket(), atom(), [term()]) -> term().
 with_tcp({_, Connection, _, _} = Socket, Function, Arguments) when ?IS_SOCKET(Socket) ->
-    with_tcp_of(curve_tun_request:call(Connection, socket), node(Connection), Function, Arguments);
+    curve_tun_tcp:of_connection(Connection, Function, Arguments);
 with_tcp({_, Listener} = ListenSocket, Function, Arguments) when ?IS_LISTENER(ListenSocket) ->
-    with_tcp_of(curve_tun_listener:call(Listener, socket), node(Listener), Function, Arguments);
+    curve_tun_tcp:of_listener(Listener, Function, Arguments);
 with_tcp(_Socket, _Function, _Arguments) ->
     {error, badarg}.
-
--spec with_tcp_of({ok, gen_tcp:socket()} | {error, atom()}, node(), atom(), [term()]) -> term().
-with_tcp_of({ok, TcpSocket}, Node, Function, Arguments) -> at(Node, inet, Function, [TcpSocket | Arguments], badarg);
-with_tcp_of({error, Reason}, _Node, _Function, _Arguments) -> {error, Reason}.
-
-%% Calls a function on the node that a socket is of: its TCP socket and what the NIF has of it are
-%% good for nothing elsewhere.
--spec at(node(), module(), atom(), [term()], Reason) -> term() | {error, Reason | closed} when Reason :: atom().
-at(Node, Module, Function, Arguments, Reason) when Node =:= node() ->
-    try apply(Module, Function, Arguments)
-    catch _:_ -> {error, Reason}
-    end;
-at(Node, Module, Function, Arguments, Reason) ->
-    try erpc:call(Node, Module, Function, Arguments)
-    catch
-        error:{erpc, _} -> {error, closed};
-        _:_ -> {error, Reason}
-    end.
 
 %% @doc The peer's long-term public key, which it has proven to hold the secret of.
 -spec peer_public_key(socket()) -> {ok, public_key()} | {error, closed | wrong_state | badarg}.
@@ -447,36 +444,22 @@ peer_public_key(Socket) ->
 %% `reason' says why, for as long as somebody has the socket; of any other closed one nothing,
 %% `{error, closed}'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
-connection_information({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket), node(Connection) =/= node() ->
-    at(node(Connection), ?MODULE, connection_information, [Socket], closed);
-connection_information({_, Connection, _, Nif} = Socket) when ?IS_SOCKET(Socket) ->
-    try
-        case curve_tun_request:call(Connection, information) of
-            {ok, State, Role, _} -> {ok, information(Nif, State, Role)};
-            {error, closed} -> closed_information(Nif);
-            {error, Reason} -> {error, Reason}
-        end
-    catch
-        %% The NIF that it was made with is gone.
-        error:Failed when Failed =:= badarg; Failed =:= undef -> {error, closed}
-    end;
+connection_information({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket) ->
+    curve_tun_tcp:at(node(Connection), curve_tun_info, of_socket, [Socket], closed);
 connection_information(_Socket) ->
     {error, badarg}.
 
--spec closed_information(curve_tun_nif:connection()) -> {ok, [{atom(), term()}]} | {error, closed}.
-closed_information(Nif) ->
-    case curve_tun_nif:end_of(Nif) of
-        {Role, Reason} -> {ok, information(Nif, closed, Role) ++ [{reason, Reason}]};
-        none -> {error, closed}
-    end.
+%% @doc All connections of this node whose transport is open, for an operator: the peer's address,
+%% its key as text, `none' until it is proven, which end this is, the bytes of the TCP connection
+%% each way, and when it began, in UTC. No connection is woken for it.
+-spec connections() -> [curve_tun_info:connection()].
+connections() ->
+    curve_tun_info:of_all().
 
--spec information(curve_tun_nif:connection(), atom(), client | server) -> [{atom(), term()}].
-information(Nif, State, Role) ->
-    Peer = case curve_tun_nif:peer_public_key(Nif) of
-               {ok, Key} -> [{peer_public_key, Key}];
-               {error, wrong_state} -> []
-           end,
-    [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer].
+%% @doc Prints {@link connections/0} as a table, as `inet:i/0' does.
+-spec i() -> ok.
+i() ->
+    curve_tun_info:print(connections()).
 
 %% @doc The public key of the default vault, by which peers know this node.
 -spec public_key() -> {ok, public_key()} | {error, reason()}.
@@ -504,3 +487,9 @@ public_key_from_text(Text) ->
     catch
         error:badarg -> {error, bad_key_text}
     end.
+
+%% @doc What a reason means, in English: one that a function of this application gives, as it is or in
+%% `{error, Reason}', or with which the application does not start.
+-spec format_error(Reason :: term()) -> string().
+format_error(Reason) ->
+    curve_tun_reason:text(Reason).

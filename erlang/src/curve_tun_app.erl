@@ -6,6 +6,13 @@
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
+    case curve_tun_environment:check() of
+        ok -> start();
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec start() -> {ok, pid()} | {error, term()}.
+start() ->
     %% Later there may be no descriptor left to load a module with.
     {ok, Modules} = application:get_key(curve_tun, modules),
     ok = code:ensure_modules_loaded([inet_db, gen_tcp, inet_tcp | Modules]),

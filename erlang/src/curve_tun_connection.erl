@@ -19,7 +19,7 @@
                       providers := curve_tun_provider:providers(),
                       options := curve_tun_options:options(),
                       %% Where a listener's client is from.
-                      address => inet:ip_address()}.
+                      peer => curve_tun_log:peer()}.
 %% Makes it, in the connection's process: what the NIF gives is to end with the application, and
 %% would not on the heap of a process of others, which may keep it as garbage for as long as it
 %% likes.
@@ -39,8 +39,12 @@
     nif :: curve_tun_nif:connection() | undefined,
     prepared :: prepared() | undefined,
     role :: client | server | undefined,
-    %% A client's address, which its socket does not tell any more when it has left.
-    address = unknown :: inet:ip_address() | unknown,
+    %% The peer's address, which its socket does not tell any more when it has left.
+    peer = unknown :: curve_tun_log:peer(),
+    %% Who is told of the end of the handshake, and of that of the connection, and is not told yet;
+    %% and when that has begun (`curve_tun_time:now_ms/0').
+    events = none :: curve_tun_events:handler(),
+    since = 0 :: non_neg_integer(),
     handshake :: curve_tun_handshake:handshake() | undefined,
     %% Whoever waits for the end of the handshake.
     waiting :: gen_statem:from() | undefined,
@@ -106,10 +110,21 @@ init(Controller) ->
                       receivers = curve_tun_receivers:new(false), linger = none}}.
 
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_Reason, _State, D) ->
+terminate(Reason, State, D) ->
     %% Whatever is wrong with the data, the report that follows shows nothing of it.
+    _ = try ended_by(Reason, State, D) catch _:_ -> failed end,
     _ = try release(D) catch _:_ -> failed end,
     curve_tun_log:forget_mailbox().
+
+%% Tells of an end that was not told: the owner or the application has ended.
+-spec ended_by(term(), atom(), #data{}) -> #data{}.
+ended_by(Reason, State, D) ->
+    case Reason =:= normal orelse Reason =:= shutdown of
+        true when State =:= connected; State =:= closed -> tell_closed(closed, D);
+        true -> tell_refused(closed, D);
+        %% `curve_tun_monitor' does for who has crashed.
+        false -> D
+    end.
 
 -spec release(#data{}) -> ok.
 release(#data{socket = Socket, nif = Nif, sender = Sender}) ->
@@ -139,11 +154,14 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 %% A listener's: it is the controller for now.
 ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined, controller = {Listener, _}} = D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, #data{self = Self} = D, Timer} ->
+        {ok, #data{self = Self} = D} ->
             Watched = D#data{listener = {Listener, monitor(process, Listener)}},
-            {keep_state, held(Watched), [{reply, From, {ok, Self}}, Timer]};
-        {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
+            {keep_state, held(Watched), [{reply, From, {ok, Self}}]};
+        {{error, Reason}, D} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
+%% To who accepts transports.
+ready({call, From}, {offer, New}, #data{offer = {Active, nobody}, prepared = Prepared} = D) when Prepared =/= undefined ->
+    {keep_state, D#data{offer = {Active, {New, monitor(process, New)}}}, [{reply, From, ok}, timer(Prepared)]};
 ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
     case Prepare() of
         {ok, Prepared} -> attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0);
@@ -152,33 +170,35 @@ ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{so
 ready({call, From}, {handshake, Timeout}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
     called(From, Timeout, Prepared, D, []);
 ready(cast, handshake, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    begin_handshake(Prepared, D, []);
+    begin_handshake(Prepared, D, [timer(Prepared)]);
 ready(Type, Event, D) ->
     shaking(Type, Event, ready, D).
 
--spec attached(gen_tcp:socket(), [term()], prepared(), #data{}) -> {ok | {error, term()}, #data{}, Timer :: tuple()}.
+-spec attached(gen_tcp:socket(), [term()], prepared(), #data{}) -> {ok | {error, term()}, #data{}}.
 attached(Socket, TcpOptions, Prepared, D0) ->
-    #{role := Role, options := #{handshake_timeout := Most, active := Active, receive_high_water := HighWater,
-                                 buffer := Buffer}} = Prepared,
+    #{role := Role, options := #{active := Active, receive_high_water := HighWater, buffer := Buffer} = Options} = Prepared,
     Nif = curve_tun_nif:connection_new(),
     D = D0#data{self = {curve_tun_socket, self(), Socket, Nif}, socket = Socket, nif = Nif, prepared = Prepared,
-                role = element(1, Role), address = address(Socket, Prepared),
-                receivers = curve_tun_receivers:new(Active), high_water = HighWater,
+                role = element(1, Role), peer = peer(Socket, Prepared), events = curve_tun_events:handler(Options),
+                since = curve_tun_time:now_ms(), receivers = curve_tun_receivers:new(Active), high_water = HighWater,
                 reader = curve_tun_reader:new(Socket, Buffer)},
+    ok = curve_tun_log:label({curve_tun_connection, D#data.role, D#data.peer}),
     watch(D),
-    {inet:setopts(Socket, TcpOptions), D, {{timeout, handshake}, Most, expired}}.
+    {inet:setopts(Socket, TcpOptions), D}.
 
-%% Where a server's client is from.
--spec address(gen_tcp:socket(), prepared()) -> inet:ip_address() | unknown.
-address(_Socket, #{address := Address}) ->
-    Address;
-address(Socket, #{role := {server, _}}) ->
+%% A client that waits for somebody to accept it spends none of its time.
+-spec timer(prepared()) -> {{timeout, handshake}, timeout(), expired}.
+timer(#{options := #{handshake_timeout := Most}}) ->
+    {{timeout, handshake}, Most, expired}.
+
+-spec peer(gen_tcp:socket(), prepared()) -> curve_tun_log:peer().
+peer(_Socket, #{peer := Peer}) ->
+    Peer;
+peer(Socket, _Prepared) ->
     case inet:peername(Socket) of
-        {ok, {Address, _Port}} -> Address;
+        {ok, Peer} -> Peer;
         {error, _} -> unknown
-    end;
-address(_Socket, _Prepared) ->
-    unknown.
+    end.
 
 %% A listener's connection is passive until somebody has accepted it.
 -spec held(#data{}) -> #data{}.
@@ -189,8 +209,8 @@ held(#data{receivers = Rx} = D) ->
           gen_statem:event_handler_result(atom()).
 attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, D, Timer} -> called(From, curve_tun_time:left(Deadline), Prepared, D, [Timer]);
-        {{error, Reason}, D, _} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
+        {ok, D} -> called(From, curve_tun_time:left(Deadline), Prepared, D, [timer(Prepared)]);
+        {{error, Reason}, D} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end.
 
 -spec called(gen_statem:from(), timeout(), prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
@@ -199,8 +219,8 @@ called(From, Timeout, Prepared, D, Actions) ->
     begin_handshake(Prepared, D#data{waiting = From}, [Timer | Actions]).
 
 -spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
-begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, nif = Nif} = D, Actions) ->
-    shaken(curve_tun_handshake:start(Role, Providers, Socket, Nif), D#data{prepared = undefined}, Actions).
+begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, nif = Nif, peer = Peer} = D, Actions) ->
+    shaken(curve_tun_handshake:start(Role, Providers, Peer, Socket, Nif), D#data{prepared = undefined}, Actions).
 
 -spec shaken(curve_tun_handshake:step(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
 shaken({read, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
@@ -215,20 +235,35 @@ read_on(#data{socket = Socket} = D, State, Actions) ->
     %% The socket stays after the peer's end, to tell what that means.
     case inet:setopts(Socket, [{exit_on_close, false}, {active, once}]) of
         ok -> {next_state, State, D, Actions};
-        {error, _} -> ended_in_handshake(D)
+        {error, _} -> ended_in_handshake(D#data{failure = failure(D)})
     end.
 
 %% The transport ended before the handshake did.
 -spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
 ended_in_handshake(#data{handshake = Handshake, failure = Failure} = D) when Handshake =/= undefined ->
-    shaken(curve_tun_handshake:ended(Failure =/= none, Handshake), D, []);
-ended_in_handshake(D) ->
-    handshake_failed(closed, D).
+    shaken(curve_tun_handshake:ended(Failure, Handshake), D, []);
+ended_in_handshake(#data{failure = none} = D) ->
+    handshake_failed(closed, D);
+ended_in_handshake(#data{failure = Failure} = D) ->
+    handshake_failed(Failure, D).
+
+%% What the transport has failed with, if it has not ended in order.
+-spec failure(#data{}) -> none | atom().
+failure(#data{failure = none, socket = Socket}) ->
+    case curve_tun_handshake:transport_failure(Socket) of
+        closed -> none;
+        Reason -> Reason
+    end;
+failure(#data{failure = Failure}) ->
+    Failure.
 
 -spec shaking(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 shaking(info, {tcp, Socket, Bytes}, _State, #data{socket = Socket, handshake = Handshake} = D) ->
     shaken(curve_tun_handshake:bytes(Bytes, Handshake), D, []);
 shaking(info, {tcp_closed, Socket}, _State, #data{socket = Socket} = D) ->
+    ended_in_handshake(D);
+%% It ended without a word.
+shaking(info, {'EXIT', Socket, _}, _State, #data{socket = Socket} = D) ->
     ended_in_handshake(D);
 shaking(info, {Ref, Answer}, _State, #data{handshake = Handshake} = D) when is_reference(Ref), Handshake =/= undefined ->
     unless_ignored(curve_tun_handshake:answered(Ref, Answer, Handshake), D);
@@ -253,21 +288,39 @@ unless_ignored(ignore, _D) -> keep_state_and_data;
 unless_ignored(Step, D) -> shaken(Step, D, []).
 
 -spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-handshake_failed(Reason, D) ->
-    refused(Reason, D),
+handshake_failed(Reason, D0) ->
+    refused(Reason, D0),
+    D = tell_refused(Reason, D0),
     _ = report({error, Reason}, D),
     {stop, normal, D#data{waiting = undefined}}.
 
 %% A server's log says whom it turned away; the client is told nothing.
 -spec refused(atom(), #data{}) -> ok.
 %% The NIF that it was made with is gone, and what that knew of the client with it.
-refused(Reason, #data{role = server, address = Address, nif = undefined}) ->
-    curve_tun_log:handshake(Reason, Address, none);
-refused(Reason, #data{role = server, address = Address, nif = Nif}) ->
+refused(Reason, #data{role = server, peer = Peer, nif = undefined}) ->
+    curve_tun_log:handshake(Reason, Peer, none);
+refused(Reason, #data{role = server, peer = Peer, nif = Nif}) ->
     _ = curve_tun_nif:ended(Nif, server, Reason),
-    curve_tun_log:handshake(Reason, Address, curve_tun_nif:proven_public_key(Nif));
+    curve_tun_log:handshake(Reason, Peer, curve_tun_nif:proven_public_key(Nif));
 refused(Reason, D) ->
     noted(Reason, D).
+
+%% Tells a program's own handler of the end of a handshake. A client's end is the result of a call.
+-spec tell_refused(atom(), #data{}) -> #data{}.
+tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Nif, since = Since} = D) ->
+    curve_tun_events:refused(Events, Reason, server, Peer, Nif, Since),
+    told_events(D);
+tell_refused(_Reason, D) ->
+    told_events(D).
+
+%% Nobody tells it again, whatever happens to us.
+-spec told_events(#data{}) -> #data{}.
+told_events(#data{events = none} = D) ->
+    D;
+told_events(D0) ->
+    D = D0#data{events = none},
+    watch(D),
+    D.
 
 -spec report(ok | {error, atom()}, #data{}) -> ok.
 report(_Result, #data{waiting = undefined}) -> ok;
@@ -277,26 +330,25 @@ report(Error, #data{waiting = From}) -> gen_statem:reply(From, Error).
 -spec established(binary(), Ended :: boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
 established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
     _ = inet:setopts(Socket, [{exit_on_close, true}, {active, false}]),
-    case inet:getstat(Socket, [send_oct]) of
-        {ok, [{send_oct, Taken}]} -> established(curve_tun_nif:established(Nif, Taken), Came, Ended, D);
-        {error, _} -> handshake_failed(closed, D)
+    case inet:getstat(Socket, [recv_oct, send_oct]) of
+        {ok, [{recv_oct, Read}, {send_oct, Taken}]} ->
+            Reader = curve_tun_reader:had(Read, D#data.reader),
+            established(curve_tun_nif:established(Nif, Taken), Came, Ended, D#data{reader = Reader});
+        {error, _} ->
+            ended_in_handshake(D#data{failure = failure(D), handshake = undefined})
     end.
 
 -spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(ok, Came, Ended, #data{listener = Listener} = D) ->
-    accepted(D),
+established(ok, Came, Ended, #data{listener = Listener, role = Role, peer = Peer, nif = Nif} = D) ->
+    _ = Role =:= server andalso curve_tun_log:handshake(connected, Peer, curve_tun_nif:peer_public_key(Nif)),
+    curve_tun_events:established(D#data.events, Role, Peer, Nif, D#data.since),
     ok = report(ok, D),
     ok = handshake_over(Listener),
-    {next_state, connected, D#data{waiting = undefined, handshake = undefined, listener = none},
+    {next_state, connected,
+     D#data{waiting = undefined, handshake = undefined, listener = none, since = curve_tun_time:now_ms()},
      [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, internal, {early, Came, Ended}}]};
 established({error, Reason}, _Came, _Ended, D) ->
     handshake_failed(Reason, D).
-
--spec accepted(#data{}) -> ok.
-accepted(#data{role = server, address = Address, nif = Nif}) ->
-    curve_tun_log:handshake(connected, Address, curve_tun_nif:peer_public_key(Nif));
-accepted(_D) ->
-    ok.
 
 -spec handshake_over(none | {pid(), reference()}) -> ok.
 handshake_over(none) ->
@@ -425,12 +477,19 @@ over(Reason, D) ->
 
 %% Ends the connection at once, and tells why as far as somebody listens.
 -spec told(atom(), #data{}) -> #data{}.
-told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D) ->
-    noted(Reason, D),
+told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D0) ->
+    noted(Reason, D0),
+    D = tell_closed(Reason, D0),
     curve_tun_nif:close(Nif),
     curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(Reason, Rx),
     D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
+
+%% Tells a program's own handler of the end of a connection, once.
+-spec tell_closed(atom(), #data{}) -> #data{}.
+tell_closed(Reason, #data{events = Events, role = Role, peer = Peer, nif = Nif, reader = Reader, since = Since} = D) ->
+    curve_tun_events:closed(Events, Reason, Role, Peer, Nif, curve_tun_reader:bytes(Reader), Since),
+    told_events(D).
 
 %% The NIF's module was deleted and loaded again: the connection, or what it needs for its
 %% handshake, is of the one before. Nothing of that can be saved but the messages that have come.
@@ -442,7 +501,8 @@ nif_is_gone(Type, _Event, State, #data{sender = Sender} = D) ->
 -spec nif_is_gone(gen_statem:event_type(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 nif_is_gone(_Type, _State, #data{linger = Linger}) when Linger =/= none ->
     {stop, normal};
-nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D) ->
+nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D0) ->
+    D = case State of connected -> tell_closed(closed, D0); _ -> D0 end,
     _ = [gen_statem:reply(From, {error, closed}) || {call, From} <- [Type]],
     %% What a listener has for its clients is of the one before, too.
     _ = [gen_server:cast(Pid, reloaded) || {Pid, _} <- [Listener]],
@@ -463,7 +523,8 @@ stay(#data{receivers = Rx} = D) ->
 
 %% Closing in order: see `curve_tun_linger'.
 -spec linger(#data{}) -> gen_statem:event_handler_result(atom()).
-linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D) ->
+linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D0) ->
+    D = tell_closed(closed, D0),
     curve_tun_nif:close(Nif),
     Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx), linger = curve_tun_linger:start(Socket, Nif)},
     {next_state, closed, Ended, [{{timeout, idle}, cancel}, {state_timeout, 0, linger}]}.
@@ -591,7 +652,9 @@ set_controller(New, #data{controller = {_, Ref}} = D0) ->
 
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
-watch(#data{controller = {Controller, _}, self = Self, role = Role}) -> curve_tun_monitor:watch(Controller, Self, Role).
+watch(#data{controller = {Controller, _}, self = Self, role = Role, peer = Peer, events = Events, since = Since}) ->
+    curve_tun_monitor:watch(#{controller => Controller, socket => Self, role => Role, peer => Peer, events => Events,
+                              since => Since}).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
@@ -601,6 +664,6 @@ controller_gone(_State, D) -> {stop, normal, D}.
 
 %% Keeps why the connection has ended, for as long as somebody has its socket, and logs it.
 -spec noted(atom(), #data{}) -> ok.
-noted(Reason, #data{role = Role, socket = Socket, nif = Nif}) ->
+noted(Reason, #data{role = Role, peer = Peer, nif = Nif}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
-    curve_tun_log:closed(Reason, Role, Socket).
+    curve_tun_log:closed(Reason, Role, Peer).

@@ -13,7 +13,7 @@
 -module(curve_tun_fair_queue).
 -behaviour(gen_server).
 
--export([start_link/0, call/2, wait/1]).
+-export([start_link/0, call/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 -export_type([turn/0, source/0]).
 
@@ -48,7 +48,6 @@
 
 %% How long a call may go on that nobody waits for: as long as `gen_server:call/2' waits.
 -define(ABANDONED, 5000).
--define(RENEW, 1000).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
@@ -64,7 +63,7 @@ start_link() ->
 call(Turn, Fun) ->
     Tag = monitor(process, ?MODULE),
     gen_server:cast(?MODULE, {take, self(), Tag, Turn}),
-    ok = ?MODULE:wait(Tag),
+    ok = wait(Tag),
     true = demonitor(Tag, [flush]),
     Value = Fun(),
     gen_server:cast(?MODULE, {done, self()}),
@@ -75,7 +74,6 @@ wait(Tag) ->
     receive
         {Tag, go} -> ok;
         {'DOWN', Tag, process, _, _} -> {error, closed}
-    after ?RENEW -> ?MODULE:wait(Tag)
     end.
 
 -spec init([]) -> {ok, #turns{}}.

@@ -2,7 +2,7 @@
 %%% The handshake of a connection, between its bytes and the NIF: a value of the connection process.
 -module(curve_tun_handshake).
 
--export([start/4, bytes/2, answered/3, failed/2, ended/2, transport_ended/2]).
+-export([start/5, bytes/2, answered/3, failed/2, ended/2, transport_failure/1]).
 -export_type([handshake/0, role/0, step/0]).
 
 -record(handshake, {
@@ -34,27 +34,29 @@
 %% Linux's number for the state of a transport that the peer has ended in order.
 -define(CLOSE_WAIT, 8).
 
--spec start(role(), curve_tun_provider:providers(), gen_tcp:socket(), curve_tun_nif:connection()) -> step().
-start(Role, Providers, Socket, Nif) ->
+%% Begins over a transport whose other end is the peer's, if it is known: one that the peer has reset
+%% does not tell any more.
+-spec start(role(), curve_tun_provider:providers(), curve_tun_log:peer(), gen_tcp:socket(), curve_tun_nif:connection()) ->
+          step().
+start(Role, Providers, Peer, Socket, Nif) ->
     H = #handshake{socket = Socket, nif = Nif, providers = Providers#{socket => Socket, source => local}},
     case Role of
         {client, Vault, Key} -> said_hello(curve_tun_nif:begin_client(Nif, Vault, Key), H);
-        {server, Server} -> heard_of(inet:peername(Socket), Server, H)
+        {server, Server} -> heard_of(Peer, Server, H)
     end.
 
 -spec said_hello({ok, binary()} | {error, atom()}, handshake()) -> step().
 said_hello({ok, Hello}, H) -> sent(transmit(Hello, H), {read, initiating, H});
 said_hello({error, Reason}, _H) -> {error, Reason}.
 
--spec heard_of({ok, {inet:ip_address(), inet:port_number()}} | {error, term()}, curve_tun_nif:server(), handshake()) ->
-          step().
-heard_of({ok, {Address, _Port}}, Server, #handshake{nif = Nif, providers = Providers} = H) ->
+-spec heard_of(curve_tun_log:peer(), curve_tun_nif:server(), handshake()) -> step().
+heard_of({Address, _Port}, Server, #handshake{nif = Nif, providers = Providers} = H) ->
     case curve_tun_nif:begin_server(Nif, Server, Address) of
         ok -> {read, ready, H#handshake{providers = Providers#{source := curve_tun_limiter:source(Address)}}};
         {error, Reason} -> {error, Reason}
     end;
-heard_of({error, _}, _Server, _H) ->
-    {error, closed}.
+heard_of(unknown, _Server, #handshake{socket = Socket}) ->
+    {error, transport_failure(Socket)}.
 
 %% Goes on with bytes of the transport.
 -spec bytes(binary(), handshake()) -> step().
@@ -106,13 +108,29 @@ ask(Request, #handshake{providers = Providers} = H) ->
 sent(ok, Step) -> Step;
 sent({error, Reason}, _Step) -> {error, Reason}.
 
--spec transmit(binary(), handshake()) -> ok | {error, closed}.
+-spec transmit(binary(), handshake()) -> ok | {error, atom()}.
 transmit(<<>>, _H) ->
     ok;
 transmit(Bytes, #handshake{socket = Socket}) ->
     case gen_tcp:send(Socket, Bytes) of
         ok -> ok;
-        {error, _} -> {error, closed}
+        {error, closed} -> {error, transport_failure(Socket)};
+        {error, Reason} when is_atom(Reason) -> {error, Reason};
+        {error, {timeout, _}} -> {error, timeout}
+    end.
+
+%% Why a transport does not go on: what its driver has told already, or tells who reads. `closed' if
+%% it has ended in order.
+-spec transport_failure(gen_tcp:socket()) -> closed | inet:posix().
+transport_failure(Socket) ->
+    receive
+        {tcp_error, Socket, Reason} -> Reason
+    after 0 ->
+        case gen_tcp:recv(Socket, 0, 0) of
+            {ok, _} -> transport_failure(Socket);
+            {error, Reason} when Reason =:= timeout; Reason =:= einval; Reason =:= enotconn -> closed;
+            {error, Reason} -> Reason
+        end
     end.
 
 %% A message `{Ref, Answer}': goes on if it is the provider's answer. A provider may answer
@@ -138,23 +156,20 @@ failed(_Pid, _H) -> ignore.
 failure(#handshake{asked = vault}) -> {error, vault_failed};
 failure(#handshake{asked = registry}) -> {error, registry_failed}.
 
-%% The peer has ended the transport. It has left, and its question goes with it; but a client that
-%% ends it in order after its initiate may have said all that it had to say, and that is handed over
-%% should the answer let it in.
--spec ended(Broken :: boolean(), handshake()) -> step().
-ended(false, #handshake{helper = Helper, state = accepting} = H) when Helper =/= undefined ->
+%% The transport has ended, in order (`none') or by a failure: then that is the reason. The peer has
+%% left, and its question goes with it; but a client that ends in order after its initiate may have
+%% said all that it had to say, and that is handed over should the answer let it in.
+-spec ended(Failure :: none | atom(), handshake()) -> step().
+ended(none, #handshake{helper = Helper, state = accepting} = H) when Helper =/= undefined ->
     {wait, enough, accepting, H#handshake{ended = true}};
-ended(Broken, H) ->
-    {error, transport_ended(Broken, H)}.
-
-%% The transport ended before the handshake did. Only an end in order, by a peer that has read what
-%% we sent, says anything about the server's key.
--spec transport_ended(Broken :: boolean(), handshake()) -> atom().
-transport_ended(Broken, #handshake{nif = Nif, socket = Socket}) ->
-    case not Broken andalso was_read(Socket) of
-        true -> curve_tun_nif:transport_ended(Nif);
-        false -> closed
-    end.
+ended(none, #handshake{nif = Nif, socket = Socket}) ->
+    %% Only an end by a peer that has read what we sent says anything about the server's key.
+    case was_read(Socket) of
+        true -> {error, curve_tun_nif:transport_ended(Nif)};
+        false -> {error, closed}
+    end;
+ended(Failure, _H) ->
+    {error, Failure}.
 
 %% Whether a peer that has ended the transport had read all that we sent. One that closes without is
 %% at first seen to end in order, too: but then its kernel has not acknowledged our bytes, or has

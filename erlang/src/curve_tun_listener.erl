@@ -9,9 +9,9 @@
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
--export([start/2, start_link/1, accept/3, wait_for_client/4, call/2, wait/1]).
+-export([start/2, start_link/1, accept/3, took/3, call/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3, format_status/1]).
--export([acceptor/3]).
+-export([acceptor/2]).
 -export_type([start/0]).
 
 -type start() :: #{socket := gen_tcp:socket(), owner := pid(), options := curve_tun_options:options()}.
@@ -25,8 +25,8 @@
     %% Made here: see `curve_tun_connection:prepare()'.
     prepared :: curve_tun_connection:prepared() | undefined,
     cookie = none :: reference() | none,
+    %% Takes one client from the backlog.
     acceptor :: pid() | undefined,
-    accepting = false :: boolean(),
     %% Set after a failure such as emfile: the next try is not before it is over.
     paused = false :: boolean(),
     waiters = queue:new() :: queue:queue(#waiter{}),
@@ -42,8 +42,6 @@
 
 %% The pause after a failure to accept.
 -define(PAUSE, 100).
-%% Nobody stays longer than this in one call: new code of this module is taken up in between.
--define(RENEW, 1000).
 
 %% Starts a listener of the caller's, over a gen_tcp socket of the caller's.
 -spec start(gen_tcp:socket(), curve_tun_options:options()) -> {ok, curve_tun:listen_socket()} | {error, term()}.
@@ -74,43 +72,27 @@ start_link(Start) ->
         ignore -> {error, ignore}
     end.
 
+%% Nothing is sent to a process before it takes its connection: it may have stopped to wait.
 -spec accept(pid(), accept | transport, timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
 accept(Listener, Kind, Timeout) ->
-    accept_until(Listener, Kind, curve_tun_time:deadline(Timeout)).
+    Deadline = curve_tun_time:deadline(Timeout),
+    curve_tun_call:call(Listener, {Kind, Timeout}, [{fun ?MODULE:took/3, [Listener, {Kind, Deadline}]}]).
 
-%% Nothing is sent to a process before it takes its connection here: it may have stopped to wait.
--spec accept_until(pid(), accept | transport, curve_tun_time:deadline()) -> {ok, curve_tun:socket()} | {error, atom()}.
-accept_until(Listener, Kind, Deadline) ->
-    Request = gen_server:send_request(Listener, {Kind, curve_tun_time:left(Deadline)}),
-    ?MODULE:wait_for_client(Request, Listener, Kind, Deadline).
-
--spec wait_for_client(gen_server:request_id(), pid(), accept | transport, curve_tun_time:deadline()) ->
+%% After the wait: takes the connection that the listener has given.
+-spec took(pid(), {accept | transport, curve_tun_time:deadline()}, {ok, curve_tun:socket()} | {error, atom()}) ->
           {ok, curve_tun:socket()} | {error, atom()}.
-wait_for_client(RequestId, Listener, Kind, Deadline) ->
-    case gen_server:wait_response(RequestId, ?RENEW) of
-        {reply, {ok, {curve_tun_socket, Connection, _, _} = Socket}} ->
-            case curve_tun_request:take(Connection) of
-                ok -> {ok, Socket};
-                %% It ended meanwhile.
-                {error, _} -> accept_until(Listener, Kind, Deadline)
-            end;
-        {reply, {error, Reason}} -> {error, Reason};
-        {error, _} -> {error, closed};
-        timeout -> ?MODULE:wait_for_client(RequestId, Listener, Kind, Deadline)
-    end.
+took(Listener, {Kind, Deadline}, {ok, {curve_tun_socket, Connection, _, _} = Socket}) ->
+    case curve_tun_request:take(Connection) of
+        ok -> {ok, Socket};
+        %% It ended meanwhile.
+        {error, _} -> accept(Listener, Kind, curve_tun_time:left(Deadline))
+    end;
+took(_Listener, _Call, {error, Reason}) ->
+    {error, Reason}.
 
 -spec call(pid(), term()) -> term().
 call(Listener, Request) ->
-    ?MODULE:wait(gen_server:send_request(Listener, Request)).
-
-%% Waits as long as it takes, and takes up new code of this module meanwhile.
--spec wait(gen_server:request_id()) -> term().
-wait(RequestId) ->
-    case gen_server:wait_response(RequestId, ?RENEW) of
-        {reply, Reply} -> Reply;
-        {error, _} -> {error, closed};
-        timeout -> ?MODULE:wait(RequestId)
-    end.
+    curve_tun_call:call(Listener, Request).
 
 -spec init(start()) -> {ok, #listener{}}.
 init(#{owner := Owner, options := #{handshakes_max := Most, handshakes_per_source := MostOfOne}} = Start) ->
@@ -140,8 +122,8 @@ shown(#listener{start = #{socket := Socket}, in_flight = InFlight, waiters = Wai
 handle_call(prepare, _From, #listener{start = #{socket := Socket, options := Options}, prepared = undefined} = S) ->
     case curve_tun_endpoint:server(Options, infinity) of
         {ok, Prepared} ->
-            Acceptor = spawn_link(?MODULE, acceptor, [self(), Socket, Prepared]),
-            {reply, ok, watch(S#listener{prepared = Prepared, acceptor = Acceptor})};
+            ok = curve_tun_log:label({curve_tun_listener, inet:sockname(Socket)}),
+            {reply, ok, watch(S#listener{prepared = Prepared})};
         {error, Reason} ->
             {reply, {error, Reason}, S}
     end;
@@ -179,9 +161,9 @@ handle_cast(_Cast, S) ->
 -spec handle_info(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
 handle_info({accepted, Pid, Socket, Source}, S) ->
     _ = monitor(process, Pid),
-    {noreply, work(S#listener{accepting = false, held = {Pid, Socket, Source}})};
+    {noreply, work(S#listener{acceptor = undefined, held = {Pid, Socket, Source}})};
 handle_info({accept_failed, Reason}, S) ->
-    not_accepted(Reason, S#listener{accepting = false});
+    not_accepted(Reason, S#listener{acceptor = undefined});
 handle_info({handshake_over, Pid}, S) ->
     {noreply, work(handshake_over(Pid, S))};
 handle_info({timeout, _, resume}, S) ->
@@ -196,6 +178,7 @@ handle_info({'DOWN', Ref, process, _, _}, #listener{cookie = Ref} = S) ->
     {noreply, watch(S)};
 handle_info({'DOWN', Ref, process, Pid, _}, S) ->
     {noreply, work(down(Ref, Pid, S))};
+%% It ended without a word.
 handle_info({'EXIT', Acceptor, _}, #listener{acceptor = Acceptor} = S) ->
     {stop, normal, S};
 handle_info({'EXIT', Socket, _}, #listener{start = #{socket := Socket}} = S) ->
@@ -290,17 +273,18 @@ start(Pid, Socket, {Waiter, #listener{waiters = Waiters}}, #listener{in_flight =
             S
     end.
 
+%% A client that comes when nobody waits any more is held until somebody does.
 -spec accept_more(#listener{}) -> #listener{}.
-accept_more(#listener{accepting = false, paused = false, held = none, acceptor = Acceptor} = S) ->
-    case queue:to_list(S#listener.waiters) of
+accept_more(#listener{acceptor = undefined, paused = false, held = none, start = #{socket := Socket}, waiters = Queue,
+                      prepared = Prepared} = S) ->
+    case queue:to_list(Queue) of
         [] ->
             S;
         Waiters ->
             Deadline = lists:max([D || #waiter{deadline = D} <- Waiters]),
             %% Who does the handshake himself gets a client that has left, too, as with gen_tcp.
             Whom = case lists:keymember(transport, #waiter.kind, Waiters) of true -> all; false -> present end,
-            Acceptor ! {accept, Whom, min(?RENEW, curve_tun_time:left(Deadline))},
-            S#listener{accepting = true}
+            S#listener{acceptor = start_acceptor(Socket, curve_tun_time:left(Deadline), Whom, Prepared)}
     end;
 accept_more(S) ->
     S.
@@ -344,25 +328,27 @@ down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters
                done = queue:filter(fun({P, _}) -> P =/= Pid end, Done),
                waiters = queue:filter(fun(#waiter{monitor = M}) -> M =/= Ref end, Waiters)}.
 
-%%% The process that blocks in gen_tcp:accept
+%%% The process that blocks in gen_tcp:accept, in code of OTP's alone: see curve_tun_call
 
--spec acceptor(pid(), gen_tcp:socket(), curve_tun_connection:prepared()) -> no_return().
-acceptor(Listener, Socket, Prepared) ->
-    receive
-        {accept, Whom, Timeout} ->
-            Listener ! case gen_tcp:accept(Socket, Timeout) of
-                           {ok, Client} -> arrived(Listener, Client, Whom, Prepared);
-                           {error, Reason} -> {accept_failed, Reason}
-                       end,
-            ?MODULE:acceptor(Listener, Socket, Prepared)
-    end.
+-spec start_acceptor(gen_tcp:socket(), timeout(), all | present, curve_tun_connection:prepared()) -> pid().
+start_acceptor(Socket, Timeout, Whom, Prepared) ->
+    Steps = [{accept, Socket, Timeout}, {arrived, self(), Whom, Prepared}],
+    spawn_link(lists, foldl, [fun ?MODULE:acceptor/2, none, Steps]).
+
+-spec acceptor(tuple(), none | {ok, gen_tcp:socket()} | {error, atom()}) -> term().
+acceptor({accept, Socket, Timeout}, none) ->
+    gen_tcp:accept(Socket, Timeout);
+acceptor({arrived, Listener, Whom, Prepared}, {ok, Client}) ->
+    Listener ! arrived(Listener, Client, Whom, Prepared);
+acceptor({arrived, Listener, _, _}, {error, Reason}) ->
+    Listener ! {accept_failed, Reason}.
 
 -spec arrived(pid(), gen_tcp:socket(), all | present, curve_tun_connection:prepared()) -> tuple().
 arrived(Listener, Client, Whom, Prepared) ->
     case (Whom =:= present andalso has_left(Client)) orelse inet:peername(Client) of
-        {ok, {Address, _}} ->
+        {ok, {Address, _} = Peer} ->
             Source = curve_tun_limiter:source(Address),
-            attached(Listener, Client, Prepared#{address => Address}, Source);
+            attached(Listener, Client, Prepared#{peer => Peer}, Source);
         _ -> left(Client)
     end.
 

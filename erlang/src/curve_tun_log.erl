@@ -5,12 +5,14 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([reason/1, stack/1, status/3, forget_mailbox/0, closed/3, not_remembered/2]).
--export([start/0, show/0, hide/0, handshake/3]).
+-export([reason/1, stack/1, status/3, forget_mailbox/0, label/1, peer_text/1]).
+-export([start/0, show/0, hide/0, handshake/3, closed/3, not_remembered/2, registry_file/3, handler_failed/5]).
+-export_type([peer/0]).
 
 %% What is known of a client's key: it counts once it is proven.
 -type known() :: {ok, curve_tun:public_key()} | none | {error, atom()}.
--type address() :: inet:ip_address() | unknown.
+%% The other end of a connection: a server does not know that of a client that was gone too soon.
+-type peer() :: {inet:ip_address(), inet:port_number()} | unknown.
 
 -type stack() :: [{module(), atom(), arity() | [term()], [term()]}].
 
@@ -74,12 +76,21 @@ forget_mailbox() ->
     after 0 -> ok
     end.
 
+%% Names the calling process for observer and crash reports, where OTP has names for that (27 on).
+-spec label(term()) -> ok.
+label(Label) ->
+    case erlang:function_exported(proc_lib, set_label, 1) of
+        true -> _ = apply(proc_lib, binary_to_existing_atom(<<"set_label">>), [Label]), ok;
+        false -> ok
+    end.
+
 %% Logs why a connection has ended, if that was not in order.
--spec closed(atom(), client | server | undefined, gen_tcp:socket() | undefined) -> ok.
-closed(closed, _Role, _Socket) ->
+-spec closed(atom(), client | server | undefined, peer()) -> ok.
+closed(closed, _Role, _Peer) ->
     ok;
-closed(Reason, Role, Socket) ->
-    ?LOG_DEBUG("curve_tun ~ts at ~tp closed: ~tp", [Role, peer(Socket), Reason]).
+closed(Reason, Role, Peer) ->
+    ?LOG_DEBUG("curve_tun ~ts at ~ts closed: ~tp", [Role, peer_text(Peer), Reason],
+               #{domain => [curve_tun], peer => Peer, reason => Reason, role => Role}).
 
 %% How many lines a second there are at most of clients that were turned away: strangers decide how
 %% many clients there are.
@@ -114,27 +125,33 @@ hide() ->
 
 %% Logs what became of a client of a server's: let in, turned away, or gone by itself. What it has
 %% not proven is not said.
--spec handshake(connected | atom(), address(), known()) -> ok.
-handshake(connected, Address, Key) ->
-    ?LOG_DEBUG("curve_tun accepted ~ts ~ts", [address(Address), key(Key)],
-               about(accepted, connected, Address, Key));
-handshake(closed, Address, Key) ->
-    ?LOG_DEBUG("curve_tun refused ~ts ~ts: ~ts", [address(Address), key(Key), closed],
-               about(refused, closed, Address, Key));
-handshake(too_many_handshakes, Address, Key) ->
-    turned_away(evicted, too_many_handshakes, Address, Key);
-handshake(Reason, Address, Key) ->
-    turned_away(refused, Reason, Address, Key).
+-spec handshake(connected | atom(), peer(), known()) -> ok.
+handshake(connected, Peer, Key) ->
+    ?LOG_DEBUG("curve_tun accepted ~ts ~ts", [address(Peer), key(Key)], about(accepted, connected, Peer, Key));
+handshake(too_many_handshakes, Peer, Key) ->
+    turned_away(evicted, too_many_handshakes, Peer, Key);
+handshake(Reason, Peer, Key) ->
+    case has_left(Reason) of
+        true -> ?LOG_DEBUG("curve_tun refused ~ts ~ts: ~ts", [address(Peer), key(Key), Reason],
+                           about(refused, Reason, Peer, Key));
+        false -> turned_away(refused, Reason, Peer, Key)
+    end.
 
--spec turned_away(refused | evicted, atom(), address(), known()) -> ok.
-turned_away(Outcome, Reason, Address, Key) ->
+%% Whether it was the client, or what is between, that ended the transport.
+-spec has_left(atom()) -> boolean().
+has_left(Reason) ->
+    lists:member(Reason, [closed, econnreset, econnaborted, epipe, etimedout, ehostunreach, ehostdown, enetunreach,
+                          enetdown, enetreset]).
+
+-spec turned_away(refused | evicted, atom(), peer(), known()) -> ok.
+turned_away(Outcome, Reason, Peer, Key) ->
     Now = erlang:monotonic_time(second),
     case logger:allow(notice, ?MODULE) andalso may_say(counts(), Now) of
         false ->
             ok;
         {true, LeftOut} ->
-            About = about(Outcome, Reason, Address, Key),
-            Values = [Outcome, address(Address), key(Key), Reason, left_out(LeftOut)],
+            About = about(Outcome, Reason, Peer, Key),
+            Values = [Outcome, address(Peer), key(Key), Reason, left_out(LeftOut)],
             ?LOG_NOTICE("curve_tun ~ts ~ts ~ts: ~ts~ts", Values, About#{left_out => LeftOut})
     end.
 
@@ -158,14 +175,23 @@ may_say(Counts, Now) ->
 left_out(0) -> "";
 left_out(Count) -> io_lib:format(" (~b more were turned away before)", [Count]).
 
--spec about(accepted | refused | evicted, atom(), address(), known()) -> logger:metadata().
-about(Outcome, Reason, Address, Key) ->
-    #{domain => [curve_tun], outcome => Outcome, reason => Reason, address => Address,
-      key => key(Key)}.
+-spec about(accepted | refused | evicted, atom(), peer(), known()) -> logger:metadata().
+about(Outcome, Reason, Peer, Key) ->
+    Address = case Peer of
+                  {Known, _Port} -> Known;
+                  unknown -> unknown
+              end,
+    #{domain => [curve_tun], outcome => Outcome, reason => Reason, peer => Peer, address => Address, key => key(Key)}.
 
--spec address(address()) -> string().
+-spec address(peer()) -> string().
 address(unknown) -> "unknown";
-address(Address) -> inet:ntoa(Address).
+address({Address, _Port}) -> inet:ntoa(Address).
+
+%% An address and port as one writes them.
+-spec peer_text(peer()) -> string().
+peer_text(unknown) -> "unknown";
+peer_text({{_, _, _, _} = Address, Port}) -> lists:flatten(io_lib:format("~ts:~b", [inet:ntoa(Address), Port]));
+peer_text({Address, Port}) -> lists:flatten(io_lib:format("[~ts]:~b", [inet:ntoa(Address), Port])).
 
 %% The text of a key that is proven.
 -spec key(known()) -> binary().
@@ -174,13 +200,27 @@ key(_) -> <<"-">>.
 
 %% Logs that the next use of a server will be a first use again.
 -spec not_remembered(curve_tun_known_servers:server(), atom()) -> ok.
-not_remembered({Host, Port}, Reason) ->
-    ?LOG_WARNING("curve_tun is connected to [~ts]:~b and could not remember its key: ~tp", [Host, Port, Reason]).
+not_remembered({Host, Port} = Server, Reason) ->
+    ?LOG_WARNING("curve_tun is connected to [~ts]:~b and could not remember its key: ~tp", [Host, Port, Reason],
+                 #{domain => [curve_tun], peer => Server, reason => Reason}).
 
--spec peer(gen_tcp:socket() | undefined) -> term().
-peer(undefined) -> unknown;
-peer(Socket) ->
-    case inet:peername(Socket) of
-        {ok, Peer} -> Peer;
-        {error, _} -> unknown
+%% Logs why the application does not start with its registry file.
+-spec registry_file(binary(), atom(), none | {pos_integer(), pos_integer(), binary()} | atom()) -> ok.
+registry_file(Path, Reason, {Line, Column, What}) ->
+    ?LOG_ERROR("curve_tun cannot use the registry file ~ts: line ~b, column ~b: ~ts", [Path, Line, Column, What],
+               #{domain => [curve_tun], reason => Reason, file_name => Path, line_number => Line});
+registry_file(Path, Reason, _) ->
+    ?LOG_ERROR("curve_tun cannot use the registry file ~ts: ~ts", [Path, curve_tun_reason:text(Reason)],
+               #{domain => [curve_tun], reason => Reason, file_name => Path}).
+
+%% Logs that a program's handler of events has crashed, without the values in that.
+-spec handler_failed(module(), atom(), error | exit | throw, term(), stack()) -> ok.
+handler_failed(Module, Event, Class, Reason, Stack) ->
+    case logger:allow(warning, ?MODULE) andalso may_say(counts(), erlang:monotonic_time(second)) of
+        false ->
+            ok;
+        {true, LeftOut} ->
+            ?LOG_WARNING("curve_tun's event handler ~ts has failed at ~ts with ~ts:~ts in ~tp",
+                         [Module, Event, Class, reason(Reason), stack(Stack)],
+                         #{domain => [curve_tun], reason => reason(Reason), event => Event, left_out => LeftOut})
     end.

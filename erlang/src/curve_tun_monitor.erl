@@ -4,12 +4,16 @@
 -module(curve_tun_monitor).
 -behaviour(gen_server).
 
--export([start_link/0, watch/3]).
+-export([start_link/0, watch/1, watched/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
-%% The controller of each connection, the socket by which it knows the connection, and which end
-%% that is.
--type watched() :: #{pid() => {Controller :: pid(), curve_tun:socket(), client | server}}.
+-export_type([watched/0]).
+
+-type watched() :: #{controller := pid(), socket := curve_tun:socket(), role := client | server,
+                     peer := curve_tun_log:peer(), events := curve_tun_events:handler(), since := non_neg_integer()}.
+%% A connection: its controller, the socket by which that one knows it, which end it is of what, who is
+%% told of its end and has not been told, and when it began.
+-type connections() :: #{pid() => watched()}.
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
@@ -19,55 +23,64 @@ start_link() ->
         ignore -> {error, ignore}
     end.
 
-%% Watches the calling connection, or takes note of its new controller.
--spec watch(pid(), curve_tun:socket(), client | server) -> ok.
-watch(Controller, Socket, Role) ->
-    gen_server:cast(?MODULE, {watch, self(), {Controller, Socket, Role}}).
+%% Watches the calling connection, or takes note of what has changed.
+-spec watch(watched()) -> ok.
+watch(Connection) ->
+    gen_server:cast(?MODULE, {watch, self(), Connection}).
+
+%% All connections; none while the application does not run.
+-spec watched() -> [watched()].
+watched() ->
+    try gen_server:call(?MODULE, watched, infinity)
+    catch exit:_ -> []
+    end.
 
 %% After a crash of ours the connections say again what they are.
--spec init([]) -> {ok, watched()}.
+-spec init([]) -> {ok, connections()}.
 init([]) ->
     _ = [curve_tun_request:watch_again(Pid) || Pid <- curve_tun_connection_sup:children()],
     {ok, #{}}.
 
--spec handle_call(term(), gen_server:from(), watched()) -> {reply, {error, badarg}, watched()}.
-handle_call(_Call, _From, Watched) ->
-    {reply, {error, badarg}, Watched}.
+-spec handle_call(term(), gen_server:from(), connections()) -> {reply, [watched()] | {error, badarg}, connections()}.
+handle_call(watched, _From, Connections) ->
+    {reply, maps:values(Connections), Connections};
+handle_call(_Call, _From, Connections) ->
+    {reply, {error, badarg}, Connections}.
 
--spec handle_cast(term(), watched()) -> {noreply, watched()}.
-handle_cast({watch, Connection, Known}, Watched) ->
-    _ = is_map_key(Connection, Watched) orelse monitor(process, Connection),
-    {noreply, Watched#{Connection => Known}}.
+-spec handle_cast(term(), connections()) -> {noreply, connections()}.
+handle_cast({watch, Pid, Connection}, Connections) ->
+    _ = is_map_key(Pid, Connections) orelse monitor(process, Pid),
+    {noreply, Connections#{Pid => Connection}}.
 
--spec handle_info(term(), watched()) -> {noreply, watched()}.
-handle_info({'DOWN', _Ref, process, Connection, Reason}, Watched) ->
-    {{Controller, {curve_tun_socket, _, _, Nif} = Socket, Role}, Rest} = maps:take(Connection, Watched),
-    ok = ended(Nif, Role, in_order(Reason)),
-    _ = in_order(Reason) orelse tell(Controller, Socket),
+-spec handle_info(term(), connections()) -> {noreply, connections()}.
+handle_info({'DOWN', _Ref, process, Pid, Reason}, Connections) ->
+    {Connection, Rest} = maps:take(Pid, Connections),
+    ok = ended(Connection, in_order(Reason)),
     {noreply, Rest};
-handle_info(_Info, Watched) ->
-    {noreply, Watched}.
+handle_info(_Info, Connections) ->
+    {noreply, Connections}.
 
 -spec in_order(term()) -> boolean().
 in_order({shutdown, _}) -> true;
 in_order(Reason) -> Reason =:= normal orelse Reason =:= shutdown orelse Reason =:= noproc.
 
-%% The keys of a connection are with a NIF that may be gone.
--spec ended(curve_tun_nif:connection(), client | server, InOrder :: boolean()) -> ok.
-ended(Nif, Role, InOrder) ->
-    try
-        _ = InOrder orelse curve_tun_nif:ended(Nif, Role, crashed),
-        curve_tun_nif:close(Nif)
-    catch
-        error:Reason when Reason =:= badarg; Reason =:= undef -> ok
-    end.
-
--spec tell(pid(), curve_tun:socket()) -> ok.
-tell(Controller, Socket) ->
+-spec ended(watched(), InOrder :: boolean()) -> ok.
+ended(#{socket := {curve_tun_socket, _, _, Nif}}, true) ->
+    wiped(fun() -> curve_tun_nif:close(Nif) end);
+ended(#{controller := Controller, socket := {curve_tun_socket, _, _, Nif} = Socket, role := Role} = Connection, false) ->
+    wiped(fun() -> ok = curve_tun_nif:ended(Nif, Role, crashed), curve_tun_nif:close(Nif) end),
     Controller ! {curve_tun_error, Socket, crashed},
     Controller ! {curve_tun_closed, Socket},
-    ok.
+    #{events := Events, peer := Peer, since := Since} = Connection,
+    curve_tun_events:crashed(Events, Role, Peer, Nif, Since).
 
--spec code_change(term(), watched(), term()) -> {ok, watched()}.
-code_change(_OldVsn, Watched, _Extra) ->
-    {ok, Watched}.
+%% The keys of a connection are with a NIF that may be gone.
+-spec wiped(fun(() -> ok)) -> ok.
+wiped(Wipe) ->
+    try Wipe()
+    catch error:Reason when Reason =:= badarg; Reason =:= undef -> ok
+    end.
+
+-spec code_change(term(), connections(), term()) -> {ok, connections()}.
+code_change(_OldVsn, Connections, _Extra) ->
+    {ok, Connections}.

@@ -9,18 +9,20 @@
 %%% @end
 -module(curve_tun_nif).
 
--export([public_key_to_text/1, public_key_from_text/1, server_host/2]).
+-export([public_key_to_text/1, public_key_from_text/1, server_host/2, error_message/1, error_reasons/0]).
 -export([vault_generate/0, vault_open_file/2, vault_open_agent/1, vault_open_pkcs11/2, vault_create_file/1]).
 -export([vault_dummy/0, vault_later/1, vault_public_key/1]).
 -export([vault_nonce/1, vault_box/4, vault_box_open/4]).
 -export([registry_new/0, registry_open_file/1, registry_open_dns/2, registry_problem/1, registry_later/0]).
+-export([registry_file_problem/1]).
 -export([registry_add/3, registry_remove/3, registry_lookup/3, registry_verify/4, registry_server_keys/4]).
 -export([known_open/1, known_look_up/4, known_remember/4, trust_new/3, trust_answer/2]).
--export([server_new/5, server_tick/2]).
+-export([server_new/5, server_tick/2, is_listener_name/1]).
 -export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
 -export([established/2, peer_public_key/1, proven_public_key/1]).
 -export([close/1, ended/3, end_of/1, is_current/1]).
 -export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
+-export([bytes_sent/1]).
 
 -export_type([vault/0, registry/0, known/0, known_keys/0, trust/0, trust_step/0, trust_answer/0, server/0,
               connection/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0, dns_options/0, refusal/0]).
@@ -108,6 +110,14 @@ public_key_from_text(_Text) -> erlang:nif_error(not_loaded).
 -spec server_host(binary(), inet:port_number()) -> {ok, binary()} | {error, badarg}.
 server_host(_Host, _Port) -> erlang:nif_error(not_loaded).
 
+%% The sentence of the table of errors for a reason, without a final stop.
+-spec error_message(atom()) -> binary() | none.
+error_message(_Reason) -> erlang:nif_error(not_loaded).
+
+%% The reason of each error of that table. Some have the same.
+-spec error_reasons() -> [atom()].
+error_reasons() -> erlang:nif_error(not_loaded).
+
 -spec vault_generate() -> {ok, vault()} | {error, atom()}.
 vault_generate() -> erlang:nif_error(not_loaded).
 
@@ -155,6 +165,10 @@ registry_open_dns(_Zone, _Options) -> erlang:nif_error(not_loaded).
 -spec registry_problem(registry()) -> none | {Line :: pos_integer(), Column :: pos_integer(), binary()} | atom().
 registry_problem(_Registry) -> erlang:nif_error(not_loaded).
 
+%% Why a registry file could not be opened now.
+-spec registry_file_problem(binary()) -> none | {Line :: pos_integer(), Column :: pos_integer(), binary()} | atom().
+registry_file_problem(_Path) -> erlang:nif_error(not_loaded).
+
 -spec registry_later() -> registry().
 registry_later() -> erlang:nif_error(not_loaded).
 
@@ -199,6 +213,10 @@ trust_answer(_Trust, _Answer) -> erlang:nif_error(not_loaded).
 -spec server_new(vault(), registry(), HandshakesMax :: 1..16#ffffffff, Listener :: binary(), NowMs :: non_neg_integer()) ->
           {ok, server()} | {error, atom()}.
 server_new(_Vault, _Registry, _HandshakesMax, _Listener, _NowMs) -> erlang:nif_error(not_loaded).
+
+%% Whether a listener may have this name.
+-spec is_listener_name(binary()) -> boolean().
+is_listener_name(_Name) -> erlang:nif_error(not_loaded).
 
 -spec server_tick(server(), NowMs :: non_neg_integer()) -> {ok, NextMs :: non_neg_integer()} | {error, atom()}.
 server_tick(_Server, _NowMs) -> erlang:nif_error(not_loaded).
@@ -272,6 +290,11 @@ pile(_Connection) -> erlang:nif_error(not_loaded).
 %% How many bytes a sender still has to write, if the socket has taken so many in all.
 -spec unsent(connection(), Taken :: non_neg_integer()) -> non_neg_integer().
 unsent(_Connection, _Taken) -> erlang:nif_error(not_loaded).
+
+%% How many bytes the socket has taken, or will have when all that is sealed is written. It stays
+%% when the connection is closed; 0 before the handshake is done.
+-spec bytes_sent(connection()) -> non_neg_integer().
+bytes_sent(_Connection) -> erlang:nif_error(not_loaded).
 
 %% Takes the turn, or waits for it.
 -spec await_turn(connection()) -> ok | {busy, Writer :: pid()} | {error, atom()}.

@@ -9,7 +9,8 @@
                      known_servers => file:filename_all(), first_use => curve_tun:first_use(), listener := binary(),
                      active := curve_tun:active(), handshake_timeout := timeout(),
                      receive_high_water := pos_integer(), handshakes_max := pos_integer(),
-                     handshakes_per_source := pos_integer() | infinity, buffer := pos_integer()}.
+                     handshakes_per_source := pos_integer() | infinity, buffer := pos_integer(),
+                     event_handler => {module(), term()}}.
 
 -define(ACTIVE_MIN, -32768).
 -define(ACTIVE_MAX, 32767).
@@ -50,17 +51,26 @@ parse(Side, Given) ->
 check_side(Side, Options, Given) ->
     Strange = strange(Side, Options),
     _ = [throw({bad_option, Option}) || Option <- Given, lists:member(name(Option), Strange)],
+    %% Both ends would only find out when they are about to let somebody in.
+    _ = [throw({bad_option, {Kind, Module}})
+         || {Kind, Module} <- maps:to_list(maps:with([vault, registry], Options)),
+            not curve_tun_provider:is_provider(asked(Side, Kind), Module)],
     case Options of
         #{first_use := _} when not is_map_key(known_servers, Options) -> throw({missing_option, known_servers});
         #{} -> ok
     end.
+
+%% A client asks a registry for servers alone.
+-spec asked(client | server | accepted, vault | registry) -> vault | registry | servers.
+asked(client, registry) -> servers;
+asked(_Side, Kind) -> Kind.
 
 -spec name(term()) -> term().
 name(Option) when is_tuple(Option), tuple_size(Option) > 0 -> element(1, Option);
 name(Option) -> Option.
 
 -spec strange(client | server | accepted, map()) -> [atom()].
-strange(client, _Options) -> [listener, handshakes_max, handshakes_per_source];
+strange(client, _Options) -> [listener, handshakes_max, handshakes_per_source, backlog];
 strange(server, _Options) -> [key, known_servers, first_use];
 strange(accepted, #{key := _}) -> [registry, listener | strange(accepted, #{})];
 strange(accepted, _Options) -> [known_servers, first_use, handshakes_max, handshakes_per_source | ?AT_THE_START].
@@ -79,7 +89,13 @@ option({known_servers, Path} = Option, {Own, Tcp}) -> {Own#{known_servers => pat
 option({first_use, FirstUse}, {Own, Tcp})
   when FirstUse =:= refuse; FirstUse =:= once; FirstUse =:= remember; is_function(FirstUse, 3) ->
     {Own#{first_use => FirstUse}, Tcp};
-option({listener, Name} = Option, {Own, Tcp}) -> {Own#{listener => text(Name, Option)}, Tcp};
+option({listener, Given} = Option, {Own, Tcp}) ->
+    Name = text(Given, Option),
+    is_listener_name(Name) orelse throw({bad_option, Option}),
+    {Own#{listener => Name}, Tcp};
+option({event_handler, Handler} = Option, {Own, Tcp}) ->
+    curve_tun_events:is_handler(Handler) orelse throw({bad_option, Option}),
+    {Own#{event_handler => Handler}, Tcp};
 option({handshake_timeout, infinity}, {Own, Tcp}) -> {Own#{handshake_timeout => infinity}, Tcp};
 option({handshake_timeout, Ms}, {Own, Tcp}) when is_integer(Ms), Ms > 0, Ms =< ?TIME_MAX ->
     {Own#{handshake_timeout => Ms}, Tcp};
@@ -118,9 +134,16 @@ is_ours(list) -> true;
 is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
     lists:member(element(1, Option),
                  [key, vault, registry, known_servers, first_use, listener, handshake_timeout, receive_high_water,
-                  handshakes_max, handshakes_per_source, buffer, mode, packet, packet_size, header, deliver, exit_on_close,
+                  handshakes_max, handshakes_per_source, buffer, event_handler, mode, packet, packet_size, header, deliver, exit_on_close,
                   show_econnreset, line_delimiter, delay_send, inet_backend]);
 is_ours(Option) -> not is_atom(Option).
+
+-spec is_listener_name(binary()) -> boolean().
+is_listener_name(Name) ->
+    try curve_tun_nif:is_listener_name(Name)
+    %% While the NIF is away, which whoever makes a listener of this finds out.
+    catch error:_ -> true
+    end.
 
 -spec text(term(), term()) -> binary().
 text(Text, Option) ->

@@ -6,7 +6,7 @@
 %%% turn (curve_tun_fair_queue).
 -module(curve_tun_provider).
 
--export([configured/1, chosen/2, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
+-export([configured/1, chosen/2, is_provider/2, exports/3, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
 -export([calls_at_once/3, call/2, run/3, end_with/2, start/2, answer_of/3]).
 -export_type([provider/0, providers/0]).
 
@@ -33,6 +33,18 @@ chosen(Kind, Options) ->
         {_, [Module | _]} -> {ok, Module};
         {_, []} -> {error, {no_provider, Kind}}
     end.
+
+%% Whether there is such a module, and it is one of this kind: a registry that only knows servers
+%% lets nobody in.
+-spec is_provider(vault | registry | servers, term()) -> boolean().
+is_provider(_Kind, Module) when not is_atom(Module) -> false;
+is_provider(Kind, Module) -> lists:any(fun(Of) -> lists:all(fun({F, A}) -> exports(Module, F, A) end, Of) end, callbacks(Kind)).
+
+%% Each of these lists is enough.
+-spec callbacks(vault | registry | servers) -> [[{atom(), arity()}]].
+callbacks(vault) -> [[{handle, 0}], [{public_key, 0}, {box, 3}, {box_open, 3}, {safe_nonce, 0}]];
+callbacks(registry) -> [[{handle, 0}], [{verify, 2}], [{verify, 3}]];
+callbacks(servers) -> [[{server_keys, 2}] | callbacks(registry)].
 
 -spec has_process(module()) -> boolean().
 has_process(Module) ->

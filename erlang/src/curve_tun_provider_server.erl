@@ -49,7 +49,8 @@ reopened(Module) ->
         {ok, Opened} ->
             {ok, Opened};
         {error, Reason} ->
-            ?LOG_ERROR("~ts could not be opened again after curve_tun_nif was reloaded: ~tp", [Module, Reason]),
+            ?LOG_ERROR("~ts could not be opened again after curve_tun_nif was reloaded: ~tp", [Module, Reason],
+                       #{domain => [curve_tun], reason => Reason}),
             error
     end.
 

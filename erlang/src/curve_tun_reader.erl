@@ -10,7 +10,7 @@
 %%% be woken by the thread that polls the others.
 -module(curve_tun_reader).
 
--export([new/2, came/2, passive/1, read_more/2, resume/2, idle/1]).
+-export([new/2, had/2, bytes/1, came/2, passive/1, read_more/2, resume/2, idle/1]).
 -export_type([reader/0]).
 
 %% The buffer that a socket has at first. A read that fills it brings a large one, for as long as
@@ -27,7 +27,9 @@
     %% waits.
     buffer = ?SMALL :: pos_integer(),
     large :: pos_integer(),
-    filled = false :: boolean()
+    filled = false :: boolean(),
+    %% What has been read in all.
+    bytes = 0 :: non_neg_integer()
 }).
 -opaque reader() :: #reader{}.
 
@@ -36,12 +38,20 @@
 new(Socket, Large) ->
     #reader{socket = Socket, large = Large}.
 
+%% So many bytes were read before it began.
+-spec had(non_neg_integer(), reader()) -> reader().
+had(Bytes, R) ->
+    R#reader{bytes = Bytes}.
+
+-spec bytes(reader()) -> non_neg_integer().
+bytes(#reader{bytes = Bytes}) -> Bytes.
+
 %% A read brought so many bytes.
 -spec came(non_neg_integer(), reader()) -> reader().
-came(Size, #reader{reading = Left, buffer = Buffer} = R) when is_integer(Left), Left > 1 ->
-    R#reader{reading = Left - 1, filled = Size >= Buffer};
-came(Size, #reader{buffer = Buffer} = R) ->
-    R#reader{reading = none, filled = Size >= Buffer}.
+came(Size, #reader{reading = Left, buffer = Buffer, bytes = Bytes} = R) when is_integer(Left), Left > 1 ->
+    R#reader{reading = Left - 1, filled = Size >= Buffer, bytes = Bytes + Size};
+came(Size, #reader{buffer = Buffer, bytes = Bytes} = R) ->
+    R#reader{reading = none, filled = Size >= Buffer, bytes = Bytes + Size}.
 
 %% The socket says that it is passive. By then it may have been made `once'.
 -spec passive(reader()) -> reader().

@@ -2,10 +2,9 @@
 %%% What a connection's process is asked and told.
 -module(curve_tun_request).
 
--export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, offer/2, take/1, call/2, wait/1]).
+-export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, offer/2, take/1]).
+-export([recv/2, recv_tagged/2, tagged/1, call/2]).
 -export([send_failed/2, sender_idle/3, watch_again/1, reloaded/1]).
-
--define(RENEW, 1000).
 
 %% Gives a new connection its TCP socket, which is the caller's; gives the socket that programs
 %% hold. The time of the handshake runs from here on.
@@ -76,17 +75,20 @@ watch_again(Connection) ->
 reloaded(Connection) ->
     gen_statem:cast(Connection, reloaded).
 
+%% The next message, the binary itself or as `{ok, Message}'.
+-spec recv(pid(), timeout()) -> binary() | {error, atom()}.
+recv(Connection, Timeout) ->
+    call(Connection, {recv, Timeout}).
+
+-spec recv_tagged(pid(), timeout()) -> {ok, binary()} | {error, atom()}.
+recv_tagged(Connection, Timeout) ->
+    curve_tun_call:call(Connection, {recv, Timeout}, [{fun ?MODULE:tagged/1, []}]).
+
+-spec tagged(binary() | {error, atom()}) -> {ok, binary()} | {error, atom()}.
+tagged(Message) when is_binary(Message) -> {ok, Message};
+tagged(Error) -> Error.
+
 %% Asks a connection. One that is gone is closed.
 -spec call(pid(), term()) -> term().
 call(Connection, Request) ->
-    ?MODULE:wait(gen_statem:send_request(Connection, Request)).
-
-%% Waits as long as it takes, and takes up new code of this module meanwhile: whoever waited in it
-%% for ever would be killed by the second reload.
--spec wait(gen_statem:request_id()) -> term().
-wait(RequestId) ->
-    case gen_statem:wait_response(RequestId, ?RENEW) of
-        {reply, Reply} -> Reply;
-        {error, _} -> {error, closed};
-        timeout -> ?MODULE:wait(RequestId)
-    end.
+    curve_tun_call:call(Connection, Request).

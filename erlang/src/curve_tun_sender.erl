@@ -11,7 +11,7 @@
 -module(curve_tun_sender).
 
 -export([send_many/2, start_link/3, enqueue/3, stop/1, look_again/1]).
--export([init/1, loop/2, turn_comes/2]).
+-export([init/1, loop/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
 %% What whoever writes needs to know.
@@ -33,8 +33,7 @@
 %% How much is collected at most before it is sealed, in messages and in bytes.
 -define(BATCH_MESSAGES, 512).
 -define(BATCH_BYTES, 131072).
-%% After this many idle milliseconds the sender ends. Nobody stays longer than this in one call: new
-%% code of this module is taken up in between.
+%% After this many idle milliseconds the sender ends.
 -define(IDLE, 1000).
 %% The turn is kept for so long after the last message, for the next one to need no more than a
 %% place on the pile.
@@ -170,6 +169,7 @@ look_again(Sender) ->
 -spec init(sender()) -> no_return().
 init(S) ->
     process_flag(trap_exit, true),
+    ok = curve_tun_log:label({curve_tun_sender, maps:get(connection, S)}),
     loop(idle, S).
 
 %% What is to be done next: wait, write what is on the pile, or keep the turn for a moment.
@@ -303,7 +303,7 @@ get_turn(#{nif := Nif, connection := Connection} = S) ->
             ok;
         {busy, Writer} ->
             Ref = monitor(process, Writer),
-            Outcome = ?MODULE:turn_comes(Connection, Ref),
+            Outcome = turn_comes(Connection, Ref),
             demonitor(Ref, [flush]),
             case Outcome of
                 turn -> get_turn(S);
@@ -318,8 +318,6 @@ turn_comes(Connection, Ref) ->
     receive
         {turn, Connection} -> turn;
         {'DOWN', Ref, process, _, _} -> down
-    after ?IDLE ->
-        ?MODULE:turn_comes(Connection, Ref)
     end.
 
 %% Writes what a dead writer has sealed and the socket has not got.

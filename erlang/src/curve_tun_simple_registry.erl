@@ -3,9 +3,9 @@
 %%% With `{registry_file, Path}' in the application's environment its entries are those of that
 %%% file, which the tool `curve-tun peers' makes and changes, and so does this module. Each decision
 %%% looks whether the file has changed. A file that has become unusable changes nothing: {@link
-%%% problem/0} tells why. The application does not start without the file. Without the setting the
-%%% entries are in memory, and live as long as the application runs, also when this process is
-%%% restarted.
+%%% problem/0} tells why. The application does not start without the file, nor with a wrong line in
+%%% it: its log names the line. Without the setting the entries are in memory, and live as long as
+%%% the application runs, also when this process is restarted.
 %%%
 %%% Lines `[host]:port key' of the file name servers, which a client finds that connects without
 %%% `key'.
@@ -30,7 +30,18 @@ start_link() ->
 open() ->
     case application:get_env(curve_tun, registry_file) of
         undefined -> {ok, curve_tun_nif:registry_new()};
-        {ok, Path} -> curve_tun_nif:registry_open_file(<<_/binary>> = unicode:characters_to_binary(Path))
+        {ok, Path} -> open(<<_/binary>> = unicode:characters_to_binary(Path))
+    end.
+
+%% Who starts a node is to know which line is wrong.
+-spec open(binary()) -> {ok, curve_tun_nif:registry()} | {error, atom()}.
+open(Path) ->
+    case curve_tun_nif:registry_open_file(Path) of
+        {ok, Registry} ->
+            {ok, Registry};
+        {error, Reason} ->
+            ok = curve_tun_log:registry_file(Path, Reason, curve_tun_nif:registry_file_problem(Path)),
+            {error, Reason}
     end.
 
 %% @private

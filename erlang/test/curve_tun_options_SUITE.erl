@@ -14,7 +14,8 @@
 suite() -> [{timetrap, {seconds, 120}}].
 
 all() ->
-    [what_means_nothing_at_an_end_is_named, what_gen_tcp_does_not_take_is_named, what_gen_tcp_takes_is_taken,
+    [what_means_nothing_at_an_end_is_named, what_gen_tcp_does_not_take_is_named,
+     what_has_no_effect_or_no_module_is_named, what_gen_tcp_takes_is_taken,
      options_of_an_open_socket_are_named, a_unix_socket_is_refused, what_is_no_socket_of_the_callers_is_left_alone,
      every_function_and_every_wrong_argument, without_the_application_everything_says_so,
      the_longest_times_and_sizes, another_backend_by_default].
@@ -74,6 +75,35 @@ what_gen_tcp_does_not_take_is_named(_) ->
     {A, B} = tcp_pair(),
     ?assertEqual({error, {bad_option, {no_such_option, 1}}}, curve_tun:handshake(A, [{no_such_option, 1}], ?PATIENCE)),
     close([A, B]),
+    settled(Before).
+
+what_has_no_effect_or_no_module_is_named(_) ->
+    Before = curve_tun_test:count(),
+    {A, B} = tcp_pair(),
+    Ends = #{listen => fun(Options) -> curve_tun:listen(0, Options) end,
+             connect => fun(Options) -> connect(1, Options) end,
+             by_name => fun(Options) -> curve_tun:connect("localhost", 1, Options, ?PATIENCE) end,
+             client => fun(Options) -> curve_tun:handshake(A, [{key, ?KEY} | Options], ?PATIENCE) end,
+             server => fun(Options) -> curve_tun:handshake(B, Options, ?PATIENCE) end},
+    [?assertEqual({End, Option, {error, {bad_option, Option}}}, {End, Option, (map_get(End, Ends))([{nodelay, true}, Option])})
+     || {Option, At} <-
+            [{{listener, Name}, [listen, server]} || Name <- ["a\n", lists:duplicate(256, $a), <<"a", 0>>, <<16#85/utf8>>]]
+            ++ [{{registry, Module}, [listen, connect, by_name, server]} || Module <- [no_such, lists]]
+            %% It knows servers, and lets nobody in.
+            ++ [{{registry, curve_tun_test_keys}, [listen, server]}]
+            ++ [{{vault, Module}, [listen, connect, by_name, client, server]} || Module <- [no_such, lists, curve_tun_test_registry]]
+            ++ [{{event_handler, Handler}, [listen, connect, by_name, client, server]}
+                || Handler <- [no_such, {no_such, 1}, {lists, 1}, {"text", 1}]]
+            ++ [{{backlog, 5}, [connect, by_name, client, server]}],
+        End <- At],
+    %% One that knows servers is enough for who looks for one.
+    ?assertEqual({error, not_found}, curve_tun:connect("localhost", 1, [{registry, curve_tun_test_keys}], ?PATIENCE)),
+    %% It is as it was.
+    ok = gen_tcp:send(A, <<"still">>),
+    {ok, <<"still">>} = gen_tcp:recv(B, 5, ?PATIENCE),
+    close([A, B]),
+    {ok, Listener} = curve_tun:listen(0, [{listener, lists:duplicate(255, $a)}]),
+    ok = curve_tun:close(Listener),
     settled(Before).
 
 what_gen_tcp_takes_is_taken(_) ->

@@ -12,7 +12,9 @@ all() ->
     [a_reset_is_told_to_the_first_who_waits, a_reset_comes_after_the_messages, a_reset_is_told_in_the_active_modes,
      a_reset_above_the_high_water_mark, a_peer_killed_with_something_unread, a_peer_killed_with_nothing_unread,
      a_transport_that_times_out, a_forged_packet, a_peer_that_does_not_read, a_crash, a_sender_that_crashes,
-     a_socket_that_is_killed, a_handshake_that_fails, an_end_in_order_is_no_error, closing_oneself_is_no_reason].
+     a_socket_that_is_killed, a_reset_before_the_handshake, a_reset_in_each_state_of_the_handshake,
+     a_reset_of_a_client_s_handshake, a_reset_while_somebody_accepts, a_socket_that_is_killed_in_the_handshake,
+     a_handshake_that_fails, an_end_in_order_is_no_error, closing_oneself_is_no_reason].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -233,6 +235,132 @@ a_socket_that_is_killed(_) ->
     exit(Tcp, kill),
     {error, closed} = curve_tun:recv(Client, infinity),
     is_over(Client, client, closed).
+
+%% What is left to ask of a socket whose handshake has failed.
+has_failed(Socket, Role, Reason) ->
+    {error, closed} = curve_tun:recv(Socket),
+    {ok, Information} = curve_tun:connection_information(Socket),
+    ?assertEqual([{role, Role}, {state, closed}, {reason, Reason}],
+                 [Item || {Key, _} = Item <- Information, lists:member(Key, [role, state, reason])]).
+
+%% A reset has arrived when this end's system says that there is no peer.
+reset_arrives({curve_tun_socket, _, _, _} = Socket, Tcp) ->
+    reset_arrives(curve_tun_test:tcp_socket(Socket), Tcp);
+reset_arrives(Mine, Tcp) ->
+    reset({Tcp, none, none}),
+    until(fun() -> inet:peername(Mine) =:= {error, enotconn} end).
+
+%% The client has said nothing, or a part of its hello, or all of it: what matters is that it is gone.
+a_reset_before_the_handshake(_) ->
+    {Listener, Port} = curve_tun_test:listen(),
+    {ok, Key} = curve_tun:public_key(),
+    {ok, Vault} = curve_tun_vault_nif:handle(),
+    {ok, Hello} = curve_tun_nif:begin_client(curve_tun_nif:connection_new(), Vault, Key),
+    [begin
+         Tcp = curve_tun_test:raw_connect(Port),
+         {ok, Socket} = curve_tun:transport_accept(Listener),
+         ok = gen_tcp:send(Tcp, Sent),
+         reset_arrives(Socket, Tcp),
+         ?assertEqual({error, econnreset}, curve_tun:handshake(Socket)),
+         has_failed(Socket, server, econnreset)
+     end || Sent <- [<<>>, <<0>>, Hello]],
+    ok = curve_tun:close(Listener).
+
+%% Before its hello, in the middle of it, after it and before and after the cookie has come, and while
+%% a vault is asked.
+a_reset_in_each_state_of_the_handshake(_) ->
+    {Listener, Port} = curve_tun_test:listen([{vault, curve_tun_test_vault}]),
+    curve_tun_test_vault:well(),
+    {ok, Vault} = curve_tun_vault_nif:handle(),
+    [begin
+         Tcp = curve_tun_test:raw_connect(Port),
+         {ok, Socket} = curve_tun:transport_accept(Listener),
+         Shaking = waits_in(fun() -> curve_tun:handshake(Socket, infinity) end),
+         {ok, Hello} = curve_tun_nif:begin_client(curve_tun_nif:connection_new(), Vault, curve_tun_test_vault:public_key()),
+         case When of
+             silent -> ok;
+             half -> ok = gen_tcp:send(Tcp, binary:part(Hello, 0, 50));
+             cookie -> ok = gen_tcp:send(Tcp, Hello), {ok, _} = gen_tcp:recv(Tcp, 170, 10000);
+             asked ->
+                 %% Nobody else comes to this meeting.
+                 {meet, Counters, _, _} = Meeting = curve_tun_test_vault:meeting(2, 0),
+                 curve_tun_test_vault:behave(box_open, Meeting),
+                 ok = gen_tcp:send(Tcp, Hello),
+                 until(fun() -> counters:get(Counters, 1) =:= 1 end)
+         end,
+         reset({Tcp, none, none}),
+         ?assertEqual({When, {error, econnreset}}, {When, result(Shaking)}),
+         has_failed(Socket, server, econnreset),
+         curve_tun_test_vault:well()
+     end || When <- [silent, half, cookie, asked]],
+    ok = curve_tun:close(Listener).
+
+waits_in(Call) ->
+    Test = self(),
+    Pid = spawn_link(fun() -> Test ! {self(), Call()}, receive never -> ok end end),
+    until(fun() -> process_info(Pid, status) =:= {status, waiting} end),
+    Pid.
+
+result(Pid) ->
+    receive {Pid, Result} -> Result end.
+
+%% By connect, and by handshake/3 over a socket of the program's own, at either end.
+a_reset_of_a_client_s_handshake(_) ->
+    {ok, Listen} = gen_tcp:listen(0, [binary, {ip, {127,0,0,1}}, {active, false}]),
+    {ok, Port} = inet:port(Listen),
+    {ok, Key} = curve_tun:public_key(),
+    [begin
+         Connecting = waits_in(fun() -> curve_tun:connect({127,0,0,1}, Port, [{key, Key}], infinity) end),
+         {ok, Tcp} = gen_tcp:accept(Listen, 10000),
+         {ok, _} = gen_tcp:recv(Tcp, Read, 10000),
+         _ = [ok = gen_tcp:send(Tcp, <<168:16, 1>>) || Read =:= 130],
+         reset({Tcp, none, none}),
+         ?assertEqual({error, econnreset}, result(Connecting))
+     end || Read <- [1, 130]],
+    [begin
+         Shaking = waits_in(fun() ->
+             {ok, Mine} = gen_tcp:connect({127,0,0,1}, Port, [binary, {active, false}]),
+             curve_tun:handshake(Mine, Options, infinity)
+         end),
+         {ok, Tcp} = gen_tcp:accept(Listen, 10000),
+         _ = [{ok, _} = gen_tcp:recv(Tcp, 130, 10000) || Options =/= []],
+         reset({Tcp, none, none}),
+         Result = result(Shaking),
+         %% A server's end may not have begun by then.
+         ?assert(Result =:= {error, econnreset} orelse Options =:= [] andalso Result =:= {error, enotconn}, Result)
+     end || Options <- [[], [{key, Key}]]],
+    ok = gen_tcp:close(Listen).
+
+%% Who accepts goes on to the next one; the reason is the log's.
+a_reset_while_somebody_accepts(_) ->
+    {Listener, Port} = curve_tun_test:listen(),
+    Accepting = waits_in(fun() -> curve_tun:accept(Listener, infinity) end),
+    Log = curve_tun_test:forward_log(debug),
+    Before = element(3, curve_tun_test:count()),
+    Tcp = curve_tun_test:raw_connect(Port),
+    until(fun() -> element(3, curve_tun_test:count()) > Before end),
+    reset({Tcp, none, none}),
+    receive {log, #{level := debug, meta := #{outcome := refused, reason := Reason}}} -> ?assertEqual(econnreset, Reason)
+    after 10000 -> ct:fail(nothing_is_logged)
+    end,
+    ok = logger:remove_handler(Log),
+    ok = logger:set_primary_config(level, notice),
+    {ok, Client} = curve_tun_test:connect(Port),
+    {ok, _} = result(Accepting),
+    ok = curve_tun:close(Client),
+    ok = curve_tun:close(Listener).
+
+a_socket_that_is_killed_in_the_handshake(_) ->
+    {Listener, Port} = curve_tun_test:listen([{handshake_timeout, infinity}]),
+    Tcp = curve_tun_test:raw_connect(Port),
+    {ok, Socket} = curve_tun:transport_accept(Listener),
+    Mine = curve_tun_test:tcp_socket(Socket),
+    Shaking = waits_in(fun() -> curve_tun:handshake(Socket, infinity) end),
+    exit(Mine, kill),
+    {error, closed} = result(Shaking),
+    has_failed(Socket, server, closed),
+    gen_tcp:close(Tcp),
+    ok = curve_tun:close(Listener).
 
 a_handshake_that_fails(_) ->
     {Listener, Port} = curve_tun_test:listen(),

@@ -11,6 +11,7 @@
 mod connection;
 mod current;
 mod dns;
+mod errors;
 mod keys;
 mod known;
 mod portion;

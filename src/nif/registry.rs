@@ -123,13 +123,23 @@ fn registry_problem<'a>(env: Env<'a>, registry: Handle) -> NifResult<Term<'a>> {
         Kind::File(registry) => registry.problem(),
         _ => return Err(rustler::Error::BadArg),
     };
-    Ok(match problem {
+    Ok(problem_term(env, problem))
+}
+
+/// Why a registry file could not be opened now: `none | {Line, Column, Text} | Reason`.
+#[rustler::nif(schedule = "DirtyIo")]
+fn registry_file_problem<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
+    problem_term(env, FileRegistry::open(path(&file)).err())
+}
+
+fn problem_term(env: Env, problem: Option<RegistryFileError>) -> Term {
+    match problem {
         None => term::none().encode(env),
         Some(RegistryFileError::Malformed(wrong)) => {
             (wrong.line, wrong.column, binary(env, wrong.problem.to_string().as_bytes())).encode(env)
         }
         Some(other) => term::reason_atom(env, other.error()),
-    })
+    }
 }
 
 /// Lets the holder of the key in from a place: `ok | {error, Reason}`.

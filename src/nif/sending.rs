@@ -337,6 +337,12 @@ fn unsent(handle: Handle, taken: u64) -> u64 {
     })
 }
 
+/// How many bytes the socket has taken, or will have taken when all that is sealed is written.
+#[rustler::nif]
+fn bytes_sent(handle: Handle) -> u64 {
+    lock(&handle.sending).map_or(0, |sending| sending.total)
+}
+
 /// Asks for the turn: `ok` if it is the caller's now, or `{busy, Writer}`; then the writer will be
 /// told by `written` who is next. Only a connection's sender process waits.
 #[rustler::nif]

@@ -37,6 +37,13 @@ fn server_new<'a>(
     reply(env, server.map(|server| ResourceArc::new(ServerResource { server, providers })))
 }
 
+/// Whether a listener may have this name.
+#[rustler::nif]
+fn is_listener_name(name: Binary) -> bool {
+    std::str::from_utf8(&name)
+        .is_ok_and(|name| Options { listener: name.into(), ..Options::default() }.check().is_ok())
+}
+
 /// Rotates the minute keys that are due: `{ok, NextMs} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn server_tick<'a>(env: Env<'a>, server: ResourceArc<ServerResource>, now_ms: u64) -> Term<'a> {
