@@ -69,8 +69,8 @@ impl Sides {
         let (mut sender, receiver) = World::new().connected();
         let message: Vec<u8> = (0..size).map(|i| i as u8).collect();
         sender.send(&message).unwrap();
-        let frame = sender.pending().to_vec();
-        sender.written(frame.len());
+        let frame = sender.send_buffer().to_vec();
+        sender.sent(frame.len());
         let (reference, nonce) = (BoxKey::random(), [7; NONCE_BYTES]);
         let mut sealed = vec![0; size + TAG_BYTES];
         reference.seal(&nonce, &message, &mut sealed);
@@ -81,8 +81,8 @@ impl Sides {
 
     fn seal(&mut self) {
         self.sender.send(black_box(&self.message)).unwrap();
-        let count = black_box(self.sender.pending()).len();
-        self.sender.written(count);
+        let count = black_box(self.sender.send_buffer()).len();
+        self.sender.sent(count);
     }
 
     fn seal_reference(&mut self) {
@@ -96,11 +96,11 @@ impl Sides {
         self.receiver.set_counters(FIRST, FIRST);
         let mut given = 0;
         while given < self.frame.len {
-            let count = self.frame.copy(given, self.receiver.room().unwrap());
-            self.receiver.filled(count).unwrap();
+            let count = self.frame.copy(given, self.receiver.recv_buffer().unwrap());
+            self.receiver.received(count).unwrap();
             given += count;
         }
-        assert_eq!(black_box(self.receiver.message().unwrap()).len(), self.size);
+        assert_eq!(black_box(self.receiver.peek().unwrap()).len(), self.size);
         self.receiver.consume();
     }
 

@@ -29,9 +29,9 @@ type Ends = (Arc<dyn Vault>, Arc<dyn Vault>);
 
 /// Moves what one end has to say to the other.
 fn carry(from: &mut Connection, to: &mut Connection) {
-    let bytes = from.pending().to_vec();
-    assert_eq!(to.read(&bytes).unwrap(), bytes.len());
-    from.written(bytes.len());
+    let bytes = from.send_buffer().to_vec();
+    assert_eq!(to.feed(&bytes).unwrap(), bytes.len());
+    from.sent(bytes.len());
 }
 
 struct World {

@@ -56,13 +56,13 @@ static ALLOCATOR: Counting = Counting;
 fn pass(from: &mut Connection, to: &mut Connection, message: &[u8]) {
     from.send(message).unwrap();
     while from.wants_write() {
-        let room = to.room().unwrap();
-        let count = room.len().min(from.pending().len());
-        room[..count].copy_from_slice(&from.pending()[..count]);
-        to.filled(count).unwrap();
-        from.written(count);
+        let room = to.recv_buffer().unwrap();
+        let count = room.len().min(from.send_buffer().len());
+        room[..count].copy_from_slice(&from.send_buffer()[..count]);
+        to.received(count).unwrap();
+        from.sent(count);
     }
-    assert_eq!(to.message(), Ok(message));
+    assert_eq!(to.peek(), Ok(message));
     to.consume();
 }
 
@@ -99,9 +99,9 @@ fn no_message_of_a_batch_costs_an_allocation_either() {
     let mut round = || {
         (0..500).for_each(|_| client.send(&message).unwrap());
         while client.wants_write() {
-            let count = server.read(client.pending()).unwrap();
-            client.written(count);
-            while server.message().is_ok() {
+            let count = server.feed(client.send_buffer()).unwrap();
+            client.sent(count);
+            while server.peek().is_ok() {
                 server.consume();
             }
         }
@@ -180,17 +180,17 @@ fn room_doubles_each_time_that_it_is_filled_and_is_small_again_after_a_rest() {
         let bytes = take(&mut client);
         let (mut at, mut sizes) = (0, Vec::new());
         while at < bytes.len() {
-            let room = server.room().unwrap();
+            let room = server.recv_buffer().unwrap();
             let count = room.len().min(bytes.len() - at);
             room[..count].copy_from_slice(&bytes[at..at + count]);
             sizes.push(room.len());
-            server.filled(count).unwrap();
+            server.received(count).unwrap();
             at += count;
         }
         assert_eq!(sizes, [4096, 8192, 16_384, 32_768], "{now}");
         // What does not fill it changes nothing.
         assert_eq!(recv(&mut server).unwrap(), message(60_000, 1));
-        assert_eq!(server.room().unwrap().len(), 32_768);
+        assert_eq!(server.recv_buffer().unwrap().len(), 32_768);
         server.tick(now).unwrap();
         assert_eq!(server.tick(now + 1000), Ok(None));
     }
@@ -206,10 +206,10 @@ fn buffers_that_hold_something_are_kept_however_long_it_waits() {
         client.tick(now).unwrap();
         server.tick(now).unwrap();
     }
-    assert_eq!(server.message(), Ok(&b"unread"[..]));
+    assert_eq!(server.peek(), Ok(&b"unread"[..]));
     server.consume();
     settle(&mut client, &mut server).unwrap();
-    assert_eq!(server.message(), Ok(&b"unsent"[..]));
+    assert_eq!(server.peek(), Ok(&b"unsent"[..]));
 }
 
 #[test]
@@ -221,10 +221,10 @@ fn a_peer_that_sends_without_end_costs_a_few_packets_of_memory() {
     let mut bytes = 0;
     for _ in 0..10_000 {
         client.send(&message).unwrap();
-        let count = server.read(client.pending()).unwrap();
+        let count = server.feed(client.send_buffer()).unwrap();
         bytes += count;
         // What the server would not take is dropped here: the sender's memory is not what is measured.
-        client.written(usize::MAX);
+        client.sent(usize::MAX);
         if count == 0 {
             break;
         }

@@ -154,7 +154,7 @@ impl Wire {
 
     fn give(&mut self, end: usize, bytes: &[u8]) {
         // Refusals are what an attacker earns; the invariants are checked after each.
-        let _ = self.ends[end].connection.read(bytes);
+        let _ = self.ends[end].connection.feed(bytes);
     }
 
     fn oldest(&mut self, end: usize) -> Option<Vec<u8>> {

@@ -43,10 +43,10 @@ fn watch() {
 
 /// Carries what `from` has to say, which all the world may then read.
 fn carry(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
-    let mut bytes = from.pending().to_vec();
+    let mut bytes = from.send_buffer().to_vec();
     memcheck::make_public(bytes.as_mut_ptr(), bytes.len());
-    from.written(bytes.len());
-    to.read(&bytes).map(|count| assert_eq!(count, bytes.len()))
+    from.sent(bytes.len());
+    to.feed(&bytes).map(|count| assert_eq!(count, bytes.len()))
 }
 
 fn secret_message(len: usize) -> Vec<u8> {
@@ -71,30 +71,30 @@ fn tunnel() {
             carry(&mut client, &mut server).unwrap();
             carry(&mut server, &mut client).unwrap();
             for end in [&mut client, &mut server] {
-                let mut message = end.message().unwrap().to_vec();
+                let mut message = end.peek().unwrap().to_vec();
                 memcheck::make_public(message.as_mut_ptr(), len);
                 assert_eq!(message, vec![0x5a; len]);
                 end.consume();
             }
         }
         client.send(&secret_message(100)).unwrap();
-        let mut frame = client.pending().to_vec();
+        let mut frame = client.send_buffer().to_vec();
         memcheck::make_public(frame.as_mut_ptr(), frame.len());
         *frame.last_mut().unwrap() ^= 1;
-        assert_eq!(server.read(&frame), Err(Error::BadPacket));
+        assert_eq!(server.feed(&frame), Err(Error::BadPacket));
     }
     // Each packet of the handshake with a bit changed.
     for (packet, at) in [(0, 20), (0, 100), (1, 20), (1, 100), (2, 20), (2, 100), (2, 200)] {
         let (mut client, mut server) = world.pair();
         let mut ends = [&mut client, &mut server];
         for number in 0..=packet {
-            let mut frame = ends[0].pending().to_vec();
+            let mut frame = ends[0].send_buffer().to_vec();
             memcheck::make_public(frame.as_mut_ptr(), frame.len());
-            ends[0].written(frame.len());
+            ends[0].sent(frame.len());
             if number == packet {
                 frame[at] ^= 1;
             }
-            assert_eq!(ends[1].read(&frame).is_err(), number == packet);
+            assert_eq!(ends[1].feed(&frame).is_err(), number == packet);
             ends.swap(0, 1);
         }
     }

@@ -18,10 +18,10 @@ enum End {
 
 /// Gives `to` what `from` says, up to `limit` bytes in all that direction's life.
 fn carry_up_to(from: &mut Connection, to: &mut Connection, passed: &mut usize, limit: usize) -> usize {
-    let count = from.pending().len().min(limit - *passed);
-    let bytes = from.pending()[..count].to_vec();
-    assert_eq!(to.read(&bytes), Ok(count));
-    from.written(count);
+    let count = from.send_buffer().len().min(limit - *passed);
+    let bytes = from.send_buffer()[..count].to_vec();
+    assert_eq!(to.feed(&bytes), Ok(count));
+    from.sent(count);
     *passed += count;
     count
 }
@@ -45,8 +45,8 @@ fn end(connection: &mut Connection, end: End, meaning: Error) {
     }
     assert_eq!(connection.state(), ConnectionState::Closed);
     assert!(!connection.wants_write() && !connection.wants_read());
-    assert_eq!(connection.message(), Err(Error::Closed));
-    assert_eq!(connection.read(b"x"), Err(Error::Closed));
+    assert_eq!(connection.peek(), Err(Error::Closed));
+    assert_eq!(connection.feed(b"x"), Err(Error::Closed));
     assert_eq!(connection.send(b"x"), Err(Error::Closed));
     assert_eq!(connection.tick(0), Err(Error::Closed));
 }
@@ -106,7 +106,7 @@ proptest! {
         let bytes = take(&mut client);
         let cut = (bytes.len() as f64 * share) as usize;
         for piece in bytes[..cut].chunks(piece) {
-            prop_assert_eq!(server.read(piece), Ok(piece.len()));
+            prop_assert_eq!(server.feed(piece), Ok(piece.len()));
         }
         let mut passed = 0;
         let whole = sizes.iter().take_while(|size| {
@@ -130,7 +130,7 @@ fn five_messages_and_a_close_are_five_messages_and_then_closed_each_time() {
     let (mut client, mut server) = World::new().connected();
     let sent: Vec<_> = (0..5).map(|n| message(10, n)).collect();
     sent.iter().for_each(|message| client.send(message).unwrap());
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     assert_eq!(server.transport_ended(), Error::Closed);
     for message in sent {
         assert_eq!(recv(&mut server).unwrap(), message);

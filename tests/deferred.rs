@@ -53,7 +53,7 @@ fn stop_of(request: &Request) -> Stop {
 /// Goes on with the handshake until `stop` waits for its answer; gives the end that waits, then the other.
 fn up_to(world: &World, stop: Stop) -> (Connection, Connection) {
     let (mut client, mut server) = world.pair();
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     for next in STOPS {
         let asking = if next == Stop::SealVouch { &mut client } else { &mut server };
         assert_eq!(stop_of(asking.request().unwrap()), next);
@@ -63,8 +63,8 @@ fn up_to(world: &World, stop: Stop) -> (Connection, Connection) {
         let answer = answer_of(world, asking);
         asking.answer(answer).unwrap();
         match next {
-            Stop::AnswerHello => client.read(&take(&mut server)).map(drop).unwrap(),
-            Stop::SealVouch => server.read(&take(&mut client)).map(drop).unwrap(),
+            Stop::AnswerHello => client.feed(&take(&mut server)).map(drop).unwrap(),
+            Stop::SealVouch => server.feed(&take(&mut client)).map(drop).unwrap(),
             _ => {}
         }
     }
@@ -81,7 +81,7 @@ fn a_handshake_whose_every_step_is_answered_later_ends_connected() {
     assert!(server.request().is_none() && client.request().is_none());
     assert_eq!(server.peer_key(), Some(world.client_vault.public_key()));
     server.send(b"welcome").unwrap();
-    client.read(&take(&mut server)).unwrap();
+    client.feed(&take(&mut server)).unwrap();
     assert_eq!(recv(&mut client).unwrap(), b"welcome");
 }
 
@@ -98,7 +98,7 @@ fn while_an_answer_is_awaited_the_state_is_the_one_before_it() {
         assert_eq!(asking.state(), state, "{stop:?}");
         assert!(!asking.wants_write());
         assert_eq!(asking.send(b"too early"), Err(Error::WrongState));
-        assert_eq!(asking.message(), Err(Error::WouldBlock));
+        assert_eq!(asking.peek(), Err(Error::WouldBlock));
         assert_eq!(asking.peer_key(), None);
     }
 }
@@ -108,7 +108,7 @@ fn messages_that_come_before_the_verdict_wait_for_it() {
     let world = later_world(Ok(true));
     let (mut server, mut client) = up_to(&world, Stop::OpenVouch);
     client.send(b"early").unwrap();
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     assert_eq!(recv(&mut server), Err(Error::WouldBlock));
     for _ in 0..2 {
         let answer = answer_of(&world, &server);
@@ -122,7 +122,7 @@ fn messages_before_a_refusal_are_never_delivered() {
     let world = later_world(Ok(false));
     let (mut server, mut client) = up_to(&world, Stop::Verify);
     client.send(b"let me in").unwrap();
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     assert_eq!(server.answer(Answer::Verdict(false)), Err(Error::UnknownPeer));
     assert_eq!((server.state(), server.wants_write()), (ConnectionState::Closed, false));
     assert_eq!(recv(&mut server), Err(Error::Closed));
@@ -260,7 +260,7 @@ fn bytes_that_come_while_a_question_waits_are_bounded() {
     let (mut server, _) = up_to(&world, Stop::AnswerHello);
     let mut taken = 0;
     while server.wants_read() {
-        taken += server.read(&[0; 10_000]).unwrap();
+        taken += server.feed(&[0; 10_000]).unwrap();
         assert!(taken <= world.options.receive_high_water + 65_537);
     }
     let answer = answer_of(&world, &server);

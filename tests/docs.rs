@@ -84,7 +84,7 @@ fn packets() -> [Vec<u8>; 4] {
     let world = World::new();
     let (mut client, mut server) = world.pair();
     fn said(from: &mut Connection, to: &mut Connection) -> Vec<u8> {
-        let frame = from.pending().to_vec();
+        let frame = from.send_buffer().to_vec();
         support::carry(from, to).unwrap();
         let (length, packet) = frame.split_first_chunk().unwrap();
         assert_eq!(usize::from(u16::from_be_bytes(*length)), packet.len());

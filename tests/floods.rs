@@ -59,7 +59,7 @@ impl Hellos {
         let vault = Arc::new(keygen().vault());
         let one = |i: usize| {
             let client = Connection::client(vault.clone(), server, &Options::default()).unwrap();
-            let mut hello = client.pending().to_vec();
+            let mut hello = client.send_buffer().to_vec();
             if self == Hellos::Forged {
                 let last = hello.len() - 1 - i % 80;
                 hello[last] ^= 1;

@@ -61,18 +61,18 @@ fn a_childs_every_call_on_its_parents_connection_says_forked() {
     let failed = first_failed_in_child(|| {
         vec![
             forked(client.send(b"the same counter twice")),
-            client.pending().is_empty(),
+            client.send_buffer().is_empty(),
             !client.wants_write(),
-            forked(client.write(&mut [0; 100])),
-            forked(client.read(b"x")),
-            forked(client.room()),
-            forked(client.filled(0)),
-            forked(client.message()),
+            forked(client.transmit(&mut [0; 100])),
+            forked(client.feed(b"x")),
+            forked(client.recv_buffer()),
+            forked(client.received(0)),
+            forked(client.peek()),
             forked(client.recv(&mut [0; 100])),
             forked(client.answer(Answer::Verdict(true))),
             forked(client.tick(0)),
             client.transport_ended() == Error::Forked,
-            forked(server.on_give_way(|| {})),
+            forked(server.on_evict(|| {})),
         ]
     });
     assert_eq!(failed, None);

@@ -24,10 +24,10 @@ fn the_last_send_counter_works_and_then_it_is_exhausted_without_a_wrap() {
     assert_eq!(client.send(b"again"), Err(Error::Closed));
     // What was sealed in time may still leave; what came before the end is still there.
     let mut bytes = vec![0; 1000];
-    let count = client.write(&mut bytes).unwrap();
+    let count = client.transmit(&mut bytes).unwrap();
     assert_eq!(count, FRAME_OVERHEAD + 8);
-    assert_eq!(client.write(&mut bytes[count..]), Err(Error::Closed));
-    server.read(&bytes[..count]).unwrap();
+    assert_eq!(client.transmit(&mut bytes[count..]), Err(Error::Closed));
+    server.feed(&bytes[..count]).unwrap();
     assert_eq!(recv(&mut server).unwrap(), b"the last");
     assert_eq!(recv(&mut client).unwrap(), b"came before");
     assert_eq!(recv(&mut client), Err(Error::Closed));
@@ -40,16 +40,16 @@ fn the_last_receive_counter_works_and_then_it_is_exhausted() {
     server.set_counters(2, LAST);
     client.send(b"the last").unwrap();
     let frame = take(&mut client);
-    assert_eq!(server.read(&frame), Ok(frame.len()));
+    assert_eq!(server.feed(&frame), Ok(frame.len()));
     for counter in [u64::MAX, 0, 2] {
         let mut after = frame.clone();
         after[10..18].copy_from_slice(&counter.to_be_bytes());
         let (_, mut server) = World::new().connected();
         server.set_counters(2, u64::MAX);
-        assert_eq!(server.read(&after), Err(Error::CounterExhausted));
+        assert_eq!(server.feed(&after), Err(Error::CounterExhausted));
         assert_eq!(server.state(), ConnectionState::Closed);
     }
-    assert_eq!(server.read(&frame), Err(Error::CounterExhausted));
+    assert_eq!(server.feed(&frame), Err(Error::CounterExhausted));
     assert_eq!(recv_all(&mut server), [b"the last"]);
     assert_eq!(recv(&mut server), Err(Error::Closed));
 }
@@ -75,7 +75,7 @@ fn a_receiver_that_does_not_receive_takes_no_more_than_the_mark_and_one_packet()
         client.send(&message(size, sent)).unwrap();
         sent += 1;
         assert_eq!(carry(&mut client, &mut server), Ok(0));
-        assert!(server.room().unwrap().is_empty());
+        assert!(server.recv_buffer().unwrap().is_empty());
         // And all of it arrives once there is a receiver.
         for n in 0..sent {
             while !carry(&mut client, &mut server).is_ok_and(|moved| moved == 0) {}
@@ -88,12 +88,12 @@ fn a_receiver_that_does_not_receive_takes_no_more_than_the_mark_and_one_packet()
 #[test]
 fn an_initiate_and_a_message_beyond_the_mark_are_taken_in_one_read() {
     let (mut client, mut server) = with_receive_mark(1).pair();
-    server.read(&take(&mut client)).unwrap();
-    client.read(&take(&mut server)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
+    client.feed(&take(&mut server)).unwrap();
     let largest = message(MESSAGE_MAX, 1);
     client.send(&largest).unwrap();
     let bytes = take(&mut client);
-    assert_eq!(server.read(&bytes), Ok(bytes.len()), "no message waited: there was room for all");
+    assert_eq!(server.feed(&bytes), Ok(bytes.len()), "no message waited: there was room for all");
     assert_eq!(recv(&mut server), Ok(largest));
 }
 
@@ -109,7 +109,7 @@ fn bytes_refused_at_the_mark_may_come_again_in_any_pieces() {
             break;
         }
         let piece = &bytes[given..bytes.len().min(given + step % 977)];
-        given += server.read(piece).unwrap();
+        given += server.feed(piece).unwrap();
         if step % 3 == 0 {
             received.extend(recv(&mut server).ok());
         }
@@ -144,7 +144,7 @@ fn at_the_send_mark_a_message_is_not_taken_and_no_counter_is_used() {
     let options = Options { send_high_water: 1000, ..Options::default() };
     let (mut client, mut server) = World::with(options).connected();
     let mut sent = 0;
-    while client.pending().len() < 1000 {
+    while client.send_buffer().len() < 1000 {
         client.send(&message(100, sent)).unwrap();
         sent += 1;
     }
@@ -172,7 +172,7 @@ fn a_server_has_no_more_handshakes_in_flight_than_it_allows() {
     assert_eq!(refused(), Some(Error::TooManyHandshakes));
     drop(second);
     assert_eq!(world.server.handshakes_in_flight(), 1);
-    third.read(&[0, 0]).unwrap_err();
+    third.feed(&[0, 0]).unwrap_err();
     assert_eq!(world.server.handshakes_in_flight(), 0);
 }
 
@@ -181,7 +181,7 @@ fn one_deadline_runs_from_the_first_tick_to_connected() {
     let world = World::with(Options { handshake_timeout_ms: 500, ..Options::default() });
     let (mut client, mut server) = world.pair();
     assert_eq!((client.tick(1000), server.tick(2000)), (Ok(Some(1500)), Ok(Some(2500))));
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     // Progress does not buy time.
     assert_eq!(server.tick(2499), Ok(Some(2500)));
     assert_eq!(server.tick(2500), Err(Error::Timeout));

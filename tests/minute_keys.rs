@@ -10,8 +10,8 @@ use support::{World, settle, take};
 fn after_the_cookie() -> (World, Connection, Connection) {
     let world = World::new();
     let (mut client, mut server) = world.pair();
-    server.read(&take(&mut client)).unwrap();
-    client.read(&take(&mut server)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
+    client.feed(&take(&mut server)).unwrap();
     (world, client, server)
 }
 
@@ -51,8 +51,8 @@ fn a_cookie_issued_after_a_rotation_lives_as_long_as_any() {
     let world = World::new();
     world.server.tick(60_000).unwrap();
     let (mut client, mut server) = world.pair();
-    server.read(&take(&mut client)).unwrap();
-    client.read(&take(&mut server)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
+    client.feed(&take(&mut server)).unwrap();
     world.server.tick(120_000).unwrap();
     settle(&mut client, &mut server).unwrap();
     assert_eq!(server.state(), ConnectionState::Connected);
@@ -81,9 +81,9 @@ fn servers_do_not_share_minute_keys() {
     );
     let initiate = take(&mut client);
     let (mut second_client, mut second) = other.pair();
-    second.read(&take(&mut second_client)).unwrap();
-    assert_eq!(second.read(&initiate), Err(Error::BadPacket));
-    server.read(&initiate).unwrap();
+    second.feed(&take(&mut second_client)).unwrap();
+    assert_eq!(second.feed(&initiate), Err(Error::BadPacket));
+    server.feed(&initiate).unwrap();
 }
 
 #[test]

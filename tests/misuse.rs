@@ -12,7 +12,7 @@ fn sending_before_the_handshake_is_over_is_a_wrong_state() {
     let (mut client, mut server) = World::new().pair();
     assert_eq!(client.send(b"x"), Err(Error::WrongState));
     assert_eq!(server.send(b"x"), Err(Error::WrongState));
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     assert_eq!(server.send(b"x"), Err(Error::WrongState));
     settle(&mut client, &mut server).unwrap();
     assert_eq!((client.send(b"x"), server.send(b"x")), (Ok(()), Ok(())));
@@ -21,7 +21,7 @@ fn sending_before_the_handshake_is_over_is_a_wrong_state() {
 #[test]
 fn receiving_when_nothing_came_would_block() {
     let (mut client, _) = World::new().pair();
-    assert_eq!(client.message(), Err(Error::WouldBlock));
+    assert_eq!(client.peek(), Err(Error::WouldBlock));
     assert_eq!(client.recv(&mut [0; 10]), Err(Error::WouldBlock));
 }
 
@@ -53,18 +53,18 @@ fn a_message_half_come_is_not_consumed() {
     let (mut client, mut server) = World::new().connected();
     client.send(b"in two pieces").unwrap();
     let bytes = take(&mut client);
-    server.read(&bytes[..20]).unwrap();
+    server.feed(&bytes[..20]).unwrap();
     server.consume();
-    server.read(&bytes[20..]).unwrap();
+    server.feed(&bytes[20..]).unwrap();
     assert_eq!(recv(&mut server).unwrap(), b"in two pieces");
 }
 
 #[test]
 fn reading_nothing_takes_nothing() {
     let (mut client, mut server) = World::new().connected();
-    assert_eq!((client.read(&[]), client.filled(0), server.write(&mut [])), (Ok(0), Ok(()), Ok(0)));
+    assert_eq!((client.feed(&[]), client.received(0), server.transmit(&mut [])), (Ok(0), Ok(()), Ok(0)));
     client.send(b"fine").unwrap();
-    assert_eq!(client.write(&mut []), Ok(0));
+    assert_eq!(client.transmit(&mut []), Ok(0));
     settle(&mut client, &mut server).unwrap();
     assert_eq!(recv(&mut server).unwrap(), b"fine");
 }
@@ -73,10 +73,10 @@ fn reading_nothing_takes_nothing() {
 fn more_written_than_was_pending_is_all_that_was_pending() {
     let (mut client, mut server) = World::new().connected();
     for count in [1_000, usize::MAX] {
-        client.written(count);
+        client.sent(count);
         client.send(b"lost by the driver").unwrap();
-        client.written(1);
-        client.written(count);
+        client.sent(1);
+        client.sent(count);
         assert!(!client.wants_write());
     }
     server.send(b"the other way").unwrap();
@@ -89,32 +89,32 @@ fn more_filled_than_there_was_room_closes_at_worst() {
     for count in [1, 4096, 4097, usize::MAX] {
         let (mut client, _) = World::new().connected();
         // Without a call to `room` first there is none.
-        assert!(matches!(client.filled(count), Ok(()) | Err(Error::BadPacket)));
+        assert!(matches!(client.received(count), Ok(()) | Err(Error::BadPacket)));
         let (mut client, _) = World::new().connected();
-        client.room().unwrap();
-        let filled = client.filled(count);
+        client.recv_buffer().unwrap();
+        let filled = client.received(count);
         // Zeros that nobody read are a frame of length 0.
         assert_eq!(filled, if count == 1 { Ok(()) } else { Err(Error::BadPacket) }, "{count}");
-        assert!(client.message().is_err());
+        assert!(client.peek().is_err());
     }
 }
 
 fn closed_calls(connection: &mut Connection) {
     assert_eq!(connection.state(), ConnectionState::Closed);
     for _ in 0..2 {
-        assert_eq!(connection.read(b"x"), Err(Error::Closed));
-        assert_eq!(connection.room().err(), Some(Error::Closed));
-        assert_eq!(connection.filled(0), Err(Error::Closed));
+        assert_eq!(connection.feed(b"x"), Err(Error::Closed));
+        assert_eq!(connection.recv_buffer().err(), Some(Error::Closed));
+        assert_eq!(connection.received(0), Err(Error::Closed));
         assert_eq!(connection.send(b"x"), Err(Error::Closed));
-        assert_eq!(connection.write(&mut [0; 10]), Err(Error::Closed));
-        assert_eq!(connection.message(), Err(Error::Closed));
+        assert_eq!(connection.transmit(&mut [0; 10]), Err(Error::Closed));
+        assert_eq!(connection.peek(), Err(Error::Closed));
         assert_eq!(connection.recv(&mut [0; 10]), Err(Error::Closed));
         assert_eq!(connection.answer(Answer::Verdict(true)), Err(Error::Closed));
         assert_eq!(connection.tick(0), Err(Error::Closed));
-        assert!(connection.pending().is_empty() && connection.request().is_none());
+        assert!(connection.send_buffer().is_empty() && connection.request().is_none());
         assert!(!connection.wants_read() && !connection.wants_write());
         connection.consume();
-        connection.written(1);
+        connection.sent(1);
         connection.close();
         assert_eq!(connection.transport_ended(), Error::Closed);
     }
@@ -130,7 +130,7 @@ fn after_close_every_call_says_closed_in_whatever_state_it_was() {
     closed_calls(&mut server);
 
     let (mut client, mut server) = world.pair();
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     client.close();
     server.close();
     closed_calls(&mut client);
@@ -148,7 +148,7 @@ fn after_close_every_call_says_closed_in_whatever_state_it_was() {
 #[test]
 fn after_an_error_every_call_says_closed() {
     let (mut client, mut server) = World::new().connected();
-    assert_eq!(server.read(&[0, 0]), Err(Error::BadPacket));
+    assert_eq!(server.feed(&[0, 0]), Err(Error::BadPacket));
     closed_calls(&mut server);
     client.set_counters(u64::MAX, 2);
     assert_eq!(client.send(b"x"), Err(Error::CounterExhausted));
@@ -158,13 +158,13 @@ fn after_an_error_every_call_says_closed() {
 #[test]
 fn a_hello_taken_in_part_makes_the_client_initiating_and_the_rest_still_goes() {
     let (mut client, mut server) = World::new().pair();
-    let hello = client.pending().to_vec();
-    client.written(0);
+    let hello = client.send_buffer().to_vec();
+    client.sent(0);
     assert_eq!(client.state(), ConnectionState::Ready);
-    client.written(1);
+    client.sent(1);
     assert_eq!(client.state(), ConnectionState::Initiating);
-    assert_eq!(client.pending(), &hello[1..]);
-    server.read(&hello[..1]).unwrap();
+    assert_eq!(client.send_buffer(), &hello[1..]);
+    server.feed(&hello[..1]).unwrap();
     settle(&mut client, &mut server).unwrap();
     assert_eq!(server.state(), ConnectionState::Connected);
 }

@@ -184,7 +184,7 @@ fn a_handshake_has_one_deadline_however_slowly_bytes_come() {
     let options = Options { handshake_timeout_ms: 300, ..Options::default() };
     let house = House::with("127.0.0.1", options);
     let hello = Connection::client(house.client.clone(), house.key, &house.options).unwrap();
-    let hello = hello.pending();
+    let hello = hello.send_buffer();
     thread::scope(|scope| {
         scope.spawn(|| while !matches!(house.listener.accept(SOON), Err(Error::Closed)) {});
         let mut slow = house.dial_raw();

@@ -153,7 +153,7 @@ fn a_panic_of_one_that_gives_way_is_not_the_newcomers() {
     }
     let timed = TimedServer::new(vault, Arc::new(Anybody), options).unwrap();
     let mut first = Connection::server(timed.server(), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))).unwrap();
-    first.on_give_way(|| panic!("a defect of the program's own, for a test")).unwrap();
+    first.on_evict(|| panic!("a defect of the program's own, for a test")).unwrap();
     let listener = Listener::bind("127.0.0.1", 0, timed.clone()).unwrap();
     thread::scope(|scope| {
         let accepted = scope.spawn(|| listener.accept(SOON).map(drop));

@@ -147,8 +147,8 @@ fn each_way_to_fail_is_told_once() {
     let told = Told::by(&world.server);
 
     let mut server = world.accept();
-    assert_eq!(server.read(b"GET / HTTP/1.1\r\n\r\n"), Err(Error::BadPacket));
-    assert_eq!(server.read(b"more"), Err(Error::Closed));
+    assert_eq!(server.feed(b"GET / HTTP/1.1\r\n\r\n"), Err(Error::BadPacket));
+    assert_eq!(server.feed(b"more"), Err(Error::Closed));
     drop(server);
     assert_eq!(told.only(), refused(Error::BadPacket));
 
@@ -186,7 +186,7 @@ fn each_way_to_fail_is_told_once() {
 fn who_gives_way_is_told_as_evicted_whatever_ends_his_end() {
     let options = Options { handshakes_max: 1, ..Options::default() };
     let ends: [fn(Connection); 5] = [
-        |mut server| assert_eq!(server.read(b"x"), Err(Error::TooManyHandshakes)),
+        |mut server| assert_eq!(server.feed(b"x"), Err(Error::TooManyHandshakes)),
         |mut server| assert_eq!(server.tick(0), Err(Error::TooManyHandshakes)),
         |mut server| assert_eq!(server.transport_ended(), Error::TooManyHandshakes),
         |mut server| server.close(),
@@ -196,7 +196,7 @@ fn who_gives_way_is_told_as_evicted_whatever_ends_his_end() {
         let world = World::with(options.clone());
         let told = Told::by(&world.server);
         let mut first = world.accept();
-        first.on_give_way(|| {}).unwrap();
+        first.on_evict(|| {}).unwrap();
         let second = world.accept();
         assert_eq!(told.take(), [], "nothing is told on the newcomer's thread");
         end(first);
@@ -257,7 +257,7 @@ fn an_observer_that_panics_harms_nobody() {
     client.send(b"all is well").unwrap();
     carry(&mut client, &mut server).unwrap();
     assert_eq!(support::recv(&mut server).unwrap(), b"all is well");
-    assert_eq!(world.accept().read(&[0; 200]), Err(Error::BadPacket));
+    assert_eq!(world.accept().feed(&[0; 200]), Err(Error::BadPacket));
     drop(world.accept());
     assert_eq!(world.server.handshakes_in_flight(), 0);
 }

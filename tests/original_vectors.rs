@@ -38,8 +38,8 @@ fn server(recording: &Recording) -> Connection {
 
 /// Says what it has to say, which must be exactly `frame`.
 fn says(connection: &mut Connection, frame: &[u8], name: &str) {
-    assert!(connection.pending() == frame, "{name}: another packet than the recorded one");
-    connection.written(frame.len());
+    assert!(connection.send_buffer() == frame, "{name}: another packet than the recorded one");
+    connection.sent(frame.len());
 }
 
 /// Has `ours` send and receive the recorded messages, as `side`.
@@ -49,11 +49,11 @@ fn converse(ours: &mut Connection, side: Sender, recording: &Recording) {
             ours.send(&message.plaintext).unwrap();
             says(ours, &message.frame, &recording.name);
         } else {
-            assert_eq!(ours.read(&message.frame), Ok(message.frame.len()), "{}", recording.name);
+            assert_eq!(ours.feed(&message.frame), Ok(message.frame.len()), "{}", recording.name);
             assert!(recv(ours).unwrap() == message.plaintext, "{}: another plaintext", recording.name);
         }
     }
-    assert_eq!(ours.message(), Err(Error::WouldBlock));
+    assert_eq!(ours.peek(), Err(Error::WouldBlock));
     assert!(!ours.wants_write());
     assert_eq!(ours.state(), ConnectionState::Connected);
 }
@@ -63,7 +63,7 @@ fn our_client_says_what_the_recorded_client_said_and_understands_the_recorded_se
     for recording in &recordings() {
         let mut client = client(recording);
         says(&mut client, &recording.hello, &recording.name);
-        client.read(&recording.cookie).unwrap();
+        client.feed(&recording.cookie).unwrap();
         says(&mut client, &recording.initiate, &recording.name);
         converse(&mut client, Sender::Client, recording);
     }
@@ -73,10 +73,10 @@ fn our_client_says_what_the_recorded_client_said_and_understands_the_recorded_se
 fn our_server_says_what_the_recorded_server_said_and_understands_the_recorded_client() {
     for recording in &recordings() {
         let mut server = server(recording);
-        server.read(&recording.hello).unwrap();
+        server.feed(&recording.hello).unwrap();
         assert_eq!(test_util::remaining(), 0);
         says(&mut server, &recording.cookie, &recording.name);
-        server.read(&recording.initiate).unwrap();
+        server.feed(&recording.initiate).unwrap();
         assert_eq!(server.peer_key(), Some(recording.client_public()));
         converse(&mut server, Sender::Server, recording);
     }
@@ -96,7 +96,7 @@ fn a_changed_byte_anywhere_in_a_recorded_handshake_is_refused() {
     let recording = &recordings()[0];
     for hello in flipped(&recording.hello) {
         let mut server = server(recording);
-        assert_eq!(server.read(&hello), Err(Error::BadPacket));
+        assert_eq!(server.feed(&hello), Err(Error::BadPacket));
         assert_eq!((server.state(), server.wants_write()), (ConnectionState::Closed, false));
     }
     for (at, cookie) in flipped(&recording.cookie).enumerate() {
@@ -104,14 +104,14 @@ fn a_changed_byte_anywhere_in_a_recorded_handshake_is_refused() {
         says(&mut client, &recording.hello, &recording.name);
         // Length field and magic make it another packet; the rest makes it another key's box.
         let error = if at < 10 { Error::BadPacket } else { Error::WrongServerKey };
-        assert_eq!(client.read(&cookie), Err(error), "byte {at}");
+        assert_eq!(client.feed(&cookie), Err(error), "byte {at}");
         assert_eq!((client.state(), client.wants_write()), (ConnectionState::Closed, false));
     }
     for initiate in flipped(&recording.initiate) {
         let mut server = server(recording);
-        server.read(&recording.hello).unwrap();
+        server.feed(&recording.hello).unwrap();
         says(&mut server, &recording.cookie, &recording.name);
-        assert_eq!(server.read(&initiate), Err(Error::BadPacket));
+        assert_eq!(server.feed(&initiate), Err(Error::BadPacket));
         assert_eq!((server.state(), server.wants_write()), (ConnectionState::Closed, false));
     }
 }
@@ -125,11 +125,11 @@ fn a_changed_byte_anywhere_in_a_recorded_message_keeps_it_from_being_delivered()
         let len = first.frame.len();
         for (at, frame) in flipped(&first.frame).enumerate().filter(|(at, _)| *at < 80 || at + 80 > len) {
             let mut server = server(recording);
-            server.read(&recording.hello).unwrap();
-            server.written(recording.cookie.len());
-            server.read(&recording.initiate).unwrap();
-            let read = server.read(&frame);
-            assert!(server.message().is_err(), "byte {at}");
+            server.feed(&recording.hello).unwrap();
+            server.sent(recording.cookie.len());
+            server.feed(&recording.initiate).unwrap();
+            let read = server.feed(&frame);
+            assert!(server.peek().is_err(), "byte {at}");
             // A length that became larger only has it wait for more.
             assert!(at < 2 || read == Err(Error::BadPacket), "byte {at}");
         }

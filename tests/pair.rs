@@ -22,7 +22,7 @@ fn the_handshake_ends_connected_with_the_peers_key_known() {
 fn no_key_is_known_before_the_handshake_is_over() {
     let (mut client, mut server) = World::new().pair();
     assert_eq!((client.peer_key(), server.peer_key()), (None, None));
-    server.read(&take(&mut client)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
     assert_eq!(server.peer_key(), None);
 }
 
@@ -61,11 +61,11 @@ fn bytes_that_come_one_at_a_time_are_enough() {
     let (mut client, mut server) = World::new().pair();
     let mut one_by_one = |client: &mut curve_tun::connection::Connection| {
         for byte in take(client) {
-            assert_eq!(server.read(&[byte]), Ok(1));
+            assert_eq!(server.feed(&[byte]), Ok(1));
         }
-        server.pending().to_vec().iter().for_each(|byte| {
-            server.written(1);
-            client.read(&[*byte]).unwrap();
+        server.send_buffer().to_vec().iter().for_each(|byte| {
+            server.sent(1);
+            client.feed(&[*byte]).unwrap();
         });
     };
     one_by_one(&mut client);
@@ -79,9 +79,9 @@ fn bytes_that_come_one_at_a_time_are_enough() {
 fn nothing_is_decided_before_the_last_byte() {
     let (mut client, mut server) = World::new().pair();
     let hello = take(&mut client);
-    server.read(&hello[..hello.len() - 1]).unwrap();
+    server.feed(&hello[..hello.len() - 1]).unwrap();
     assert_eq!((server.state(), server.wants_write()), (ConnectionState::Ready, false));
-    server.read(&hello[hello.len() - 1..]).unwrap();
+    server.feed(&hello[hello.len() - 1..]).unwrap();
     assert_eq!((server.state(), server.wants_write()), (ConnectionState::Accepting, true));
 }
 
@@ -91,7 +91,7 @@ fn many_frames_may_come_in_one_read() {
     let sent: Vec<_> = (0..100).map(|n| message(n, n)).collect();
     sent.iter().for_each(|message| client.send(message).unwrap());
     let bytes = take(&mut client);
-    assert_eq!(server.read(&bytes), Ok(bytes.len()));
+    assert_eq!(server.feed(&bytes), Ok(bytes.len()));
     assert_eq!(recv_all(&mut server), sent);
 }
 
@@ -103,10 +103,10 @@ fn room_and_filled_bring_the_same_as_read() {
     let bytes = take(&mut client);
     let mut rest = &bytes[..];
     while !rest.is_empty() {
-        let room = server.room().unwrap();
+        let room = server.recv_buffer().unwrap();
         let count = room.len().min(rest.len()).min(1000);
         room[..count].copy_from_slice(&rest[..count]);
-        server.filled(count).unwrap();
+        server.received(count).unwrap();
         rest = &rest[count..];
     }
     assert_eq!(recv_all(&mut server), sent);
@@ -115,27 +115,27 @@ fn room_and_filled_bring_the_same_as_read() {
 #[test]
 fn write_gives_the_bytes_that_pending_shows() {
     let (mut client, mut server) = World::new().pair();
-    let hello = client.pending().to_vec();
+    let hello = client.send_buffer().to_vec();
     let (mut written, mut piece) = (Vec::new(), [0; 7]);
     while client.wants_write() {
-        let count = client.write(&mut piece).unwrap();
+        let count = client.transmit(&mut piece).unwrap();
         written.extend_from_slice(&piece[..count]);
     }
     assert_eq!(written, hello);
-    assert_eq!(client.write(&mut piece), Ok(0));
-    server.read(&written).unwrap();
+    assert_eq!(client.transmit(&mut piece), Ok(0));
+    server.feed(&written).unwrap();
     assert_eq!(server.state(), ConnectionState::Accepting);
 }
 
 #[test]
 fn the_first_message_leaves_together_with_the_initiate() {
     let (mut client, mut server) = World::new().pair();
-    server.read(&take(&mut client)).unwrap();
-    client.read(&take(&mut server)).unwrap();
+    server.feed(&take(&mut client)).unwrap();
+    client.feed(&take(&mut server)).unwrap();
     client.send(b"first").unwrap();
     let bytes = take(&mut client);
     assert_eq!(bytes.len(), support::INITIATE_FRAME + FRAME_OVERHEAD + 5);
-    server.read(&bytes).unwrap();
+    server.feed(&bytes).unwrap();
     assert_eq!(recv(&mut server).unwrap(), b"first");
 }
 

@@ -55,12 +55,12 @@ fn handshake(registry: Arc<dyn Registry>, vault: Arc<MemoryVault>, options: Opti
         if let Some(request) = end.request() {
             end.answer(request.perform(&*server_vault, &*registry))?;
         }
-        let said = client.pending().len();
-        assert_eq!(end.read(client.pending())?, said);
-        client.written(said);
-        let said = end.pending().len();
-        assert_eq!(client.read(end.pending())?, said);
-        end.written(said);
+        let said = client.send_buffer().len();
+        assert_eq!(end.feed(client.send_buffer())?, said);
+        client.sent(said);
+        let said = end.send_buffer().len();
+        assert_eq!(client.feed(end.send_buffer())?, said);
+        end.sent(said);
     }
     Ok(())
 }

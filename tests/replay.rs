@@ -15,21 +15,21 @@ fn a_recorded_connection_played_to_a_new_one_ends_at_the_initiate() {
     let world = World::asking(registry.clone());
     let (mut client, mut server) = world.pair();
     let hello = take(&mut client);
-    server.read(&hello).unwrap();
-    client.read(&take(&mut server)).unwrap();
+    server.feed(&hello).unwrap();
+    client.feed(&take(&mut server)).unwrap();
     client.send(b"pay once").unwrap();
     let rest = take(&mut client);
-    server.read(&rest).unwrap();
+    server.feed(&rest).unwrap();
     assert_eq!(recv(&mut server).unwrap(), b"pay once");
     assert_eq!(registry.asked(), 1);
 
     // The minute key that sealed its cookie is still current.
     let mut again = world.accept();
-    again.read(&hello).unwrap();
+    again.feed(&hello).unwrap();
     assert_eq!(again.state(), ConnectionState::Accepting);
     take(&mut again);
-    assert_eq!(again.read(&rest), Err(Error::BadPacket));
-    assert_eq!(again.message(), Err(Error::Closed));
+    assert_eq!(again.feed(&rest), Err(Error::BadPacket));
+    assert_eq!(again.peek(), Err(Error::Closed));
     assert!(!again.wants_write());
     assert_eq!(again.peer_key(), None);
     assert_eq!(registry.asked(), 1, "the registry is not asked about a replay");
@@ -40,8 +40,8 @@ fn the_last_packet_twice_closes_and_is_delivered_once() {
     let (mut client, mut server) = World::new().connected();
     client.send(b"once").unwrap();
     let packet = take(&mut client);
-    server.read(&packet).unwrap();
-    assert_eq!(server.read(&packet), Err(Error::BadPacket));
+    server.feed(&packet).unwrap();
+    assert_eq!(server.feed(&packet), Err(Error::BadPacket));
     assert_eq!(recv_all(&mut server), [b"once"]);
     assert_eq!(recv(&mut server), Err(Error::Closed));
 }
@@ -53,8 +53,8 @@ fn the_right_packet_after_a_forged_one_is_not_delivered() {
     let packet = take(&mut client);
     let mut forged = packet.clone();
     *forged.last_mut().unwrap() ^= 1;
-    assert_eq!(server.read(&forged), Err(Error::BadPacket));
-    assert_eq!(server.read(&packet), Err(Error::Closed));
+    assert_eq!(server.feed(&forged), Err(Error::BadPacket));
+    assert_eq!(server.feed(&packet), Err(Error::Closed));
     assert_eq!(recv(&mut server), Err(Error::Closed));
 }
 
@@ -66,7 +66,7 @@ fn messages_before_a_bad_packet_in_the_same_read_are_delivered() {
     bytes.extend_from_slice(&[0, 0]);
     client.send(b"too late").unwrap();
     bytes.extend_from_slice(&take(&mut client));
-    assert_eq!(server.read(&bytes), Err(Error::BadPacket));
+    assert_eq!(server.feed(&bytes), Err(Error::BadPacket));
     assert_eq!(recv_all(&mut server), [b"good"]);
     assert_eq!(recv(&mut server), Err(Error::Closed));
 }
@@ -77,7 +77,7 @@ fn a_gap_in_the_messages_closes() {
     client.send(b"removed on the way").unwrap();
     take(&mut client);
     client.send(b"second").unwrap();
-    assert_eq!(server.read(&take(&mut client)), Err(Error::BadPacket));
+    assert_eq!(server.feed(&take(&mut client)), Err(Error::BadPacket));
     assert_eq!(recv(&mut server), Err(Error::Closed));
 }
 
@@ -86,7 +86,7 @@ fn a_message_of_another_connection_of_the_same_peers_is_refused() {
     let world = World::new();
     let ((mut first, _), (_, mut server)) = (world.connected(), world.connected());
     first.send(b"elsewhere").unwrap();
-    assert_eq!(server.read(&take(&mut first)), Err(Error::BadPacket));
+    assert_eq!(server.feed(&take(&mut first)), Err(Error::BadPacket));
 }
 
 /// A server, and a client that expects another key of it.
@@ -100,7 +100,7 @@ fn mistaken() -> (Connection, Connection) {
 #[test]
 fn the_wrong_server_key_has_its_own_error_and_nothing_on_the_wire_says_so() {
     let (mut client, mut server) = mistaken();
-    assert_eq!(server.read(&take(&mut client)), Err(Error::BadPacket));
+    assert_eq!(server.feed(&take(&mut client)), Err(Error::BadPacket));
     assert!(!server.wants_write());
     assert_eq!(client.transport_ended(), Error::WrongServerKey);
     assert_eq!(client.state(), ConnectionState::Closed);
@@ -111,8 +111,8 @@ fn a_cookie_from_another_server_is_a_wrong_server_key() {
     let (mut client, _) = mistaken();
     take(&mut client);
     let (mut other, mut server) = World::new().pair();
-    server.read(&take(&mut other)).unwrap();
-    assert_eq!(client.read(&take(&mut server)), Err(Error::WrongServerKey));
+    server.feed(&take(&mut other)).unwrap();
+    assert_eq!(client.feed(&take(&mut server)), Err(Error::WrongServerKey));
     assert!(!client.wants_write());
 }
 

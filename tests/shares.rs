@@ -25,7 +25,7 @@ impl Shaking {
         let mut connection = Connection::server(&world.server, from.parse().unwrap())?;
         let told = Arc::new(AtomicU32::new(0));
         let count = told.clone();
-        connection.on_give_way(move || _ = count.fetch_add(1, Ordering::Relaxed))?;
+        connection.on_evict(move || _ = count.fetch_add(1, Ordering::Relaxed))?;
         Ok(Shaking { connection, told })
     }
 
@@ -98,12 +98,12 @@ fn what_cannot_give_way_stays_and_the_newcomer_is_refused() {
 #[test]
 fn who_gave_way_is_over_and_says_so_once() {
     let touches: [fn(&mut Connection) -> Error; 4] = [
-        |connection| connection.read(&[0]).unwrap_err(),
+        |connection| connection.feed(&[0]).unwrap_err(),
         |connection| connection.tick(5).unwrap_err(),
         |connection| connection.transport_ended(),
         |connection| {
-            connection.room().unwrap()[0] = 0;
-            connection.filled(1).unwrap_err()
+            connection.recv_buffer().unwrap()[0] = 0;
+            connection.received(1).unwrap_err()
         },
     ];
     for touch in touches {
@@ -126,7 +126,7 @@ fn it_gives_way_in_each_state_before_connected_and_never_after() {
         let (mut client, mut server) = world.pair();
         let told = Arc::new(AtomicU32::new(0));
         let count = told.clone();
-        server.on_give_way(move || _ = count.fetch_add(1, Ordering::Relaxed)).unwrap();
+        server.on_evict(move || _ = count.fetch_add(1, Ordering::Relaxed)).unwrap();
         for packet in 0..packets {
             let (from, to) =
                 if packet % 2 == 0 { (&mut client, &mut server) } else { (&mut server, &mut client) };
@@ -137,8 +137,8 @@ fn it_gives_way_in_each_state_before_connected_and_never_after() {
         assert_eq!(told.load(Ordering::Relaxed), u32::from(!connected), "after {packets} packets");
         let went_on = settle(&mut client, &mut server);
         assert_eq!(went_on.is_ok(), connected);
-        assert_eq!(server.on_give_way(|| ()), Err(Error::WrongState), "the handshake is over");
-        assert_eq!(client.on_give_way(|| ()), Err(Error::WrongState));
+        assert_eq!(server.on_evict(|| ()), Err(Error::WrongState), "the handshake is over");
+        assert_eq!(client.on_evict(|| ()), Err(Error::WrongState));
         drop(newcomer);
     }
 }

@@ -209,8 +209,8 @@ fn run(world: &Secrets) {
             server_short = Some(say_hello(&mut client, &mut server));
         }
         match step {
-            2 => assert!(client.read(&[0, 168, 1, 2, 3]).is_ok() && client.read(&[0; 200]).is_err()),
-            3 => assert!(server.read(&[0; 10]).is_err()),
+            2 => assert!(client.feed(&[0, 168, 1, 2, 3]).is_ok() && client.feed(&[0; 200]).is_err()),
+            3 => assert!(server.feed(&[0; 10]).is_err()),
             _ => {}
         }
         drop((client, server));
@@ -251,13 +251,13 @@ fn fail_a_socket(world: &Secrets) {
         });
         let mut came = [0; 512];
         while client.state() != ConnectionState::Connected {
-            stream.write_all(client.pending()).unwrap();
-            client.written(client.pending().len());
+            stream.write_all(client.send_buffer()).unwrap();
+            client.sent(client.send_buffer().len());
             let count = stream.read(&mut came).unwrap();
-            assert_eq!(client.read(&came[..count]), Ok(count));
+            assert_eq!(client.feed(&came[..count]), Ok(count));
         }
-        stream.write_all(client.pending()).unwrap();
-        client.written(client.pending().len());
+        stream.write_all(client.send_buffer()).unwrap();
+        client.sent(client.send_buffer().len());
         accepted.join().unwrap()
     });
     let ephemeral = shared(&client_short, &public(&server_short));

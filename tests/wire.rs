@@ -19,9 +19,9 @@ use support::{World, message, recv, take, weak_keys};
 fn by_hand() -> (Connection, BoxKey) {
     let world = World::asking(Arc::new(TestRegistry::new(Ok(true), Answers::Now)));
     let (client, mut server) = (HandClient::new(world.server_key()), world.accept());
-    server.read(&client.hello()).unwrap();
+    server.feed(&client.hello()).unwrap();
     let (key, cookie) = client.open_cookie(&take(&mut server));
-    server.read(&client.initiate(&cookie, &key)).unwrap();
+    server.feed(&client.initiate(&cookie, &key)).unwrap();
     assert_eq!(server.peer_key(), Some(client.long()));
     (server, key)
 }
@@ -51,7 +51,7 @@ fn messages_of_crypto_box_are_opened() {
     let (mut server, key) = by_hand();
     for (counter, size) in (2..).zip(sizes()) {
         let message = message(size, counter as usize);
-        server.read(&client_message(counter, &message, &key)).unwrap();
+        server.feed(&client_message(counter, &message, &key)).unwrap();
         assert!(recv(&mut server).unwrap() == message, "{size} bytes");
     }
 }
@@ -69,18 +69,18 @@ proptest! {
         server.set_counters(counter, counter);
         server.send(&message).unwrap();
         prop_assert!(take(&mut server) == server_message(counter, &message, &key));
-        server.read(&client_message(counter, &message, &key)).unwrap();
+        server.feed(&client_message(counter, &message, &key)).unwrap();
         prop_assert!(recv(&mut server).unwrap() == message);
     }
 }
 
 /// Closed by what came, with nothing said and nothing delivered.
 fn refuses(connection: &mut Connection, bytes: &[u8], case: &str) {
-    assert_eq!(connection.read(bytes), Err(Error::BadPacket), "{case}");
+    assert_eq!(connection.feed(bytes), Err(Error::BadPacket), "{case}");
     assert_eq!(connection.state(), ConnectionState::Closed, "{case}");
     assert!(!connection.wants_write() && !connection.wants_read(), "{case}");
-    assert_eq!(connection.message(), Err(Error::Closed), "{case}");
-    assert_eq!(connection.read(bytes), Err(Error::Closed), "{case}");
+    assert_eq!(connection.peek(), Err(Error::Closed), "{case}");
+    assert_eq!(connection.feed(bytes), Err(Error::Closed), "{case}");
 }
 
 /// Frames that no state expects, as soon as their length says so.
@@ -108,7 +108,7 @@ fn a_bad_frame_closes_a_connection_in_any_state_and_gets_no_answer() {
         refuses(&mut client, &bytes, &format!("initiating client, {case}"));
 
         let (mut client, mut server) = world.pair();
-        server.read(&take(&mut client)).unwrap();
+        server.feed(&take(&mut client)).unwrap();
         take(&mut server);
         refuses(&mut server, &bytes, &format!("accepting server, {case}"));
 
@@ -131,9 +131,9 @@ fn packets_of_another_step_are_refused() {
     let world = World::new();
     let (mut client, mut server) = world.pair();
     let hello = take(&mut client);
-    server.read(&hello).unwrap();
+    server.feed(&hello).unwrap();
     let cookie = take(&mut server);
-    client.read(&cookie).unwrap();
+    client.feed(&cookie).unwrap();
     let initiate = take(&mut client);
     client.send(b"a message").unwrap();
     let message = take(&mut client);
@@ -149,7 +149,7 @@ fn packets_of_another_step_are_refused() {
         ("message before the initiate", &message),
     ] {
         let mut accepting = world.accept();
-        accepting.read(&hello).unwrap();
+        accepting.feed(&hello).unwrap();
         take(&mut accepting);
         refuses(&mut accepting, bytes, &format!("accepting server, {case}"));
     }
@@ -187,7 +187,7 @@ fn a_public_key_of_low_order_is_refused_wherever_a_peer_can_put_one() {
         refuses(&mut world.accept(), &hello(&weak.0, &known), &format!("the client's short-term key {weak}"));
 
         let (hand, mut server) = (HandClient::new(world.server_key()), world.accept());
-        server.read(&hand.hello()).unwrap();
+        server.feed(&hand.hello()).unwrap();
         let (key, cookie) = hand.open_cookie(&take(&mut server));
         let vouch = vouch(&hand.short, &known);
         let packet = initiate(&cookie, &weak.0, &vouch, &key);
@@ -232,7 +232,7 @@ fn a_vouch_for_another_short_term_key_proves_nothing() {
     let registry = Arc::new(TestRegistry::new(Ok(true), Answers::Now));
     let world = World::asking(registry.clone());
     let (hand, mut server) = (HandClient::new(world.server_key()), world.accept());
-    server.read(&hand.hello()).unwrap();
+    server.feed(&hand.hello()).unwrap();
     let (key, cookie) = hand.open_cookie(&take(&mut server));
     let long_key = BoxKey::agree(&hand.long_secret, &world.server_key().0).unwrap();
     let packet = initiate(&cookie, &hand.long().0, &vouch(&keypair().0, &long_key), &key);
@@ -244,7 +244,7 @@ fn a_vouch_for_another_short_term_key_proves_nothing() {
 fn a_vouch_by_another_than_the_claimed_key_proves_nothing() {
     let world = World::new();
     let (hand, mut server) = (HandClient::new(world.server_key()), world.accept());
-    server.read(&hand.hello()).unwrap();
+    server.feed(&hand.hello()).unwrap();
     let (key, cookie) = hand.open_cookie(&take(&mut server));
     let packet = initiate(&cookie, &world.client_vault.public_key().0, &hand.vouch(), &key);
     refuses(&mut server, &packet, "the known client's name on a stranger's vouch");
@@ -255,12 +255,12 @@ fn a_cookie_of_another_connection_is_refused() {
     let world = World::asking(Arc::new(TestRegistry::new(Ok(true), Answers::Now)));
     let hand = HandClient::new(world.server_key());
     let (mut first, mut second) = (world.accept(), world.accept());
-    first.read(&hand.hello()).unwrap();
-    second.read(&hand.hello()).unwrap();
+    first.feed(&hand.hello()).unwrap();
+    second.feed(&hand.hello()).unwrap();
     let (key, cookie) = hand.open_cookie(&take(&mut first));
     take(&mut second);
     // The same client, the same keys, a cookie that opens: but it was issued elsewhere.
     let initiate = hand.initiate(&cookie, &key);
     refuses(&mut second, &initiate, "the first connection's cookie");
-    assert_eq!(first.read(&initiate), Ok(initiate.len()));
+    assert_eq!(first.feed(&initiate), Ok(initiate.len()));
 }

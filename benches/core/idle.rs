@@ -38,8 +38,8 @@ pub fn run(extent: Extent) {
     // They all still work.
     for (client, server) in &mut pairs {
         client.send(b"awake").unwrap();
-        let count = server.read(client.pending()).unwrap();
-        client.written(count);
-        assert_eq!(server.message(), Ok(&b"awake"[..]));
+        let count = server.feed(client.send_buffer()).unwrap();
+        client.sent(count);
+        assert_eq!(server.peek(), Ok(&b"awake"[..]));
     }
 }

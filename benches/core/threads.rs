@@ -75,7 +75,7 @@ pub fn run(extent: Extent) {
 /// One message from end to end.
 fn pass(from: &mut Connection, to: &mut Connection, message: &mut [u8]) {
     from.send(message).unwrap();
-    let count = to.read(from.pending()).unwrap();
-    from.written(count);
+    let count = to.feed(from.send_buffer()).unwrap();
+    from.sent(count);
     to.recv(message).unwrap();
 }

@@ -55,7 +55,7 @@ fn forged(server: PublicKey) -> Vec<Vec<u8>> {
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let one = |i: usize| {
         let client = Connection::client(vault.clone(), server, &Options::default()).unwrap();
-        let mut hello = client.pending().to_vec();
+        let mut hello = client.send_buffer().to_vec();
         let last = hello.len() - 1 - i % 80;
         hello[last] ^= 1;
         hello

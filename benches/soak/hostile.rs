@@ -110,15 +110,15 @@ impl Attacker {
     fn connected(&self, vault: &Arc<MemoryVault>) -> std::io::Result<(TcpStream, Connection, Vec<u8>)> {
         let (mut stream, mut client, mut said) = (self.dial()?, self.client(vault), Vec::new());
         loop {
-            said.extend_from_slice(client.pending());
-            stream.write_all(client.pending())?;
-            client.written(client.pending().len());
+            said.extend_from_slice(client.send_buffer());
+            stream.write_all(client.send_buffer())?;
+            client.sent(client.send_buffer().len());
             if client.state() == ConnectionState::Connected {
                 return Ok((stream, client, said));
             }
             let mut bytes = [0; 256];
             let count = stream.read(&mut bytes)?;
-            if count == 0 || client.read(&bytes[..count]).is_err() {
+            if count == 0 || client.feed(&bytes[..count]).is_err() {
                 return Err(std::io::ErrorKind::ConnectionAborted.into());
             }
         }
@@ -133,7 +133,7 @@ impl Attacker {
         let friend = self.friend();
         let (_, mut client, mut said) = self.connected(&friend).expect("a connection to record");
         client.send(b"not to be delivered again").expect("a message");
-        said.extend_from_slice(client.pending());
+        said.extend_from_slice(client.send_buffer());
         said
     }
 
@@ -155,14 +155,14 @@ impl Attacker {
 
     fn half_handshake(&mut self) -> std::io::Result<()> {
         let (mut stream, friend) = (self.dial()?, self.friend());
-        stream.write_all(self.client(&friend).pending())?;
+        stream.write_all(self.client(&friend).send_buffer())?;
         self.linger(stream);
         Ok(())
     }
 
     fn slow_bytes(&mut self) -> std::io::Result<()> {
         let (stream, friend) = (self.dial()?, self.friend());
-        let hello = self.client(&friend).pending().to_vec();
+        let hello = self.client(&friend).send_buffer().to_vec();
         self.slow.push_back((stream, hello));
         if self.slow.len() > LINGERING {
             self.slow.pop_front();
@@ -188,8 +188,8 @@ impl Attacker {
         let friend = self.friend();
         let (mut stream, mut client, _) = self.connected(&friend)?;
         client.send(&[7; 1000]).expect("a message");
-        let half = client.pending().len() / 2;
-        stream.write_all(&client.pending()[..half])?;
+        let half = client.send_buffer().len() / 2;
+        stream.write_all(&client.send_buffer()[..half])?;
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))
     }
 
@@ -205,7 +205,7 @@ impl Attacker {
         let friend = self.friend();
         let (mut stream, mut client, _) = self.connected(&friend)?;
         client.send(&vec![7; MESSAGE_MAX]).expect("the largest message");
-        let mut frame = client.pending().to_vec();
+        let mut frame = client.send_buffer().to_vec();
         frame[2 + 8 + 8..].fill(0xff);
         stream.write_all(&frame)?;
         self.linger(stream);
@@ -222,7 +222,7 @@ impl Attacker {
         let friend = self.friend();
         let (mut stream, mut client, _) = self.connected(&friend)?;
         client.send(&[7; 100]).expect("a message");
-        let mut frame = client.pending().to_vec();
+        let mut frame = client.send_buffer().to_vec();
         let at = self.dice.roll(frame.len() as u64) as usize;
         frame[at] ^= 0x10;
         stream.write_all(&frame)?;

@@ -69,7 +69,7 @@ impl Watched {
         if now == Closed {
             assert!(!self.connection.wants_read() && self.connection.request().is_none());
             assert_eq!(self.connection.send(b""), Err(Error::Closed));
-            assert_eq!(self.connection.read(&[0]), Err(Error::Closed));
+            assert_eq!(self.connection.feed(&[0]), Err(Error::Closed));
             assert_eq!(self.connection.tick(0), Err(Error::Closed));
         }
         self.state = now;
@@ -78,7 +78,7 @@ impl Watched {
     /// Every message that waits.
     pub fn take_all(&mut self) -> Vec<Vec<u8>> {
         let mut taken = Vec::new();
-        while let Ok(message) = self.connection.message().map(<[u8]>::to_vec) {
+        while let Ok(message) = self.connection.peek().map(<[u8]>::to_vec) {
             self.connection.consume();
             taken.push(message);
         }

@@ -86,8 +86,8 @@ pub fn replay(role: Role, input: &[u8]) {
             let client =
                 Connection::client(recording.client.clone(), recording.server_key, &options).unwrap();
             let mut client = Watched::new(client);
-            let hello = client.connection.pending().len();
-            client.connection.written(hello);
+            let hello = client.connection.send_buffer().len();
+            client.connection.sent(hello);
             client
         }
         Role::Server => {
@@ -100,21 +100,21 @@ pub fn replay(role: Role, input: &[u8]) {
     let mut delivered = 0;
     for piece in stream.chunks(usize::from(*pieces).pow(2) + 1) {
         let result = if pieces % 2 == 0 {
-            ours.connection.read(piece).map(|count| assert_eq!(count, piece.len()))
+            ours.connection.feed(piece).map(|count| assert_eq!(count, piece.len()))
         } else {
-            let room = ours.connection.room().unwrap();
+            let room = ours.connection.recv_buffer().unwrap();
             let count = room.len().min(piece.len());
             room[..count].copy_from_slice(&piece[..count]);
-            let filled = ours.connection.filled(count);
-            filled.and_then(|()| ours.connection.read(&piece[count..]).map(drop))
+            let filled = ours.connection.received(count);
+            filled.and_then(|()| ours.connection.feed(&piece[count..]).map(drop))
         };
         ours.check();
         for message in ours.take_all() {
             assert_eq!(message, theirs[delivered], "not what the peer said");
             delivered += 1;
         }
-        let pending = ours.connection.pending().len();
-        ours.connection.written(pending);
+        let pending = ours.connection.send_buffer().len();
+        ours.connection.sent(pending);
         if let Err(error) = result {
             assert!(matches!(error, Error::BadPacket | Error::WrongServerKey), "{error:?}");
             assert_eq!(ours.connection.state(), curve_tun::connection::ConnectionState::Closed);

@@ -89,7 +89,7 @@ impl World {
 
 /// Moves all that `from` has to say.
 fn carry(from: &mut Connection, to: &mut Connection) {
-    let bytes = from.pending().to_vec();
-    from.written(bytes.len());
-    assert_eq!(to.read(&bytes), Ok(bytes.len()));
+    let bytes = from.send_buffer().to_vec();
+    from.sent(bytes.len());
+    assert_eq!(to.feed(&bytes), Ok(bytes.len()));
 }

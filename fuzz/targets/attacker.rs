@@ -112,7 +112,7 @@ impl Run {
     /// Takes what an end has to say, checking that no nonce is used twice.
     fn collect(&mut self, at: usize) {
         let end = &mut self.ends[at];
-        let mut pending = end.watched.connection.pending();
+        let mut pending = end.watched.connection.send_buffer();
         while let Some((length, rest)) = pending.split_first_chunk() {
             let (packet, rest) = rest.split_at(u16::from_be_bytes(*length).into());
             if packet.starts_with(b"\x6d\x1b\x39\xcb") {
@@ -130,8 +130,8 @@ impl Run {
             end.outgoing.push(packet.to_vec());
             pending = rest;
         }
-        let count = end.watched.connection.pending().len();
-        end.watched.connection.written(count);
+        let count = end.watched.connection.send_buffer().len();
+        end.watched.connection.sent(count);
         end.watched.check();
     }
 
@@ -143,7 +143,7 @@ impl Run {
         let (first, second) = frame.split_at(cut.min(frame.len()));
         for piece in [first, second] {
             let connection = &mut self.ends[at].watched.connection;
-            let result = connection.read(piece);
+            let result = connection.feed(piece);
             let closed = connection.state() == ConnectionState::Closed;
             assert_eq!(result.is_err(), closed);
             assert!(!closed || !connection.wants_write(), "something goes over the wire about a failure");

@@ -89,24 +89,24 @@ impl Run {
 
     /// What the sender has to say goes on its way.
     fn leave(&mut self) {
-        self.way.extend_from_slice(self.sender.connection.pending());
-        let count = self.sender.connection.pending().len();
-        self.sender.connection.written(count);
+        self.way.extend_from_slice(self.sender.connection.send_buffer());
+        let count = self.sender.connection.send_buffer().len();
+        self.sender.connection.sent(count);
     }
 
     fn arrive(&mut self, count: usize, in_place: bool) {
         let piece = &self.way[..count.min(self.way.len())];
         let (taken, result) = if in_place {
-            match self.receiver.connection.room() {
+            match self.receiver.connection.recv_buffer() {
                 Ok(room) => {
                     let count = room.len().min(piece.len());
                     room[..count].copy_from_slice(&piece[..count]);
-                    (count, self.receiver.connection.filled(count))
+                    (count, self.receiver.connection.received(count))
                 }
                 Err(error) => (piece.len(), Err(error)),
             }
         } else {
-            match self.receiver.connection.read(piece) {
+            match self.receiver.connection.feed(piece) {
                 Ok(taken) => (taken, Ok(())),
                 Err(error) => (piece.len(), Err(error)),
             }
@@ -124,7 +124,7 @@ impl Run {
     }
 
     fn take(&mut self) -> bool {
-        let Ok(message) = self.receiver.connection.message() else { return false };
+        let Ok(message) = self.receiver.connection.peek() else { return false };
         assert_eq!(Some(message), self.sent.pop_front().as_deref(), "not the next message that was sent");
         self.receiver.connection.consume();
         true
@@ -160,7 +160,7 @@ impl Run {
             }
             Step::TakeAll => while self.take() {},
             Step::Receive(capacity) => {
-                let next = self.receiver.connection.message().map(<[u8]>::len);
+                let next = self.receiver.connection.peek().map(<[u8]>::len);
                 let mut buffer = vec![0; capacity.into()];
                 match (next, self.receiver.connection.recv(&mut buffer)) {
                     (Ok(len), Ok(count)) => {

@@ -169,7 +169,7 @@ pub unsafe extern "C" fn curve_tun_connection_on_evict(
         // SAFETY: the header's demands on pointers.
         let connection = unsafe { object(connection)? };
         let host = Evict { call: evict.ok_or(Error::Null)?, user_data };
-        connection.get()?.on_give_way(move || host.tell())
+        connection.get()?.on_evict(move || host.tell())
     })
 }
 

@@ -99,10 +99,10 @@ fn what_was_sealed_before_the_counters_end_remains_for_the_transport() {
     let mut far_end = Connection::server(&server, [192, 0, 2, 7].into()).unwrap();
     let mut near_end = Connection::client(near, far.public_key(), &Options::default()).unwrap();
     for _ in 0..2 {
-        far_end.read(near_end.pending()).unwrap();
-        near_end.written(near_end.pending().len());
-        near_end.read(far_end.pending()).unwrap();
-        far_end.written(far_end.pending().len());
+        far_end.feed(near_end.send_buffer()).unwrap();
+        near_end.sent(near_end.send_buffer().len());
+        near_end.feed(far_end.send_buffer()).unwrap();
+        far_end.sent(far_end.send_buffer().len());
     }
     near_end.set_counters(u64::MAX - 1, 2);
     let near_end = given(curve_tun_connection::new(near_end, None));

@@ -28,7 +28,7 @@ pub unsafe extern "C" fn curve_tun_connection_read(
         // SAFETY: the header's demands on pointers.
         let (connection, came, mut consumed) =
             unsafe { (object(connection)?, boundary::bytes(bytes, len)?, out(consumed)?) };
-        consumed.set(connection.get()?.read(came)?);
+        consumed.set(connection.get()?.feed(came)?);
         Ok(())
     })
 }
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn curve_tun_connection_read_buffer(
         // SAFETY: the header's demands on pointers.
         let (connection, mut bytes, mut len) = unsafe { (object(connection)?, out(bytes)?, out(len)?) };
         let mut inner = connection.get()?;
-        let buffer = inner.room()?;
+        let buffer = inner.recv_buffer()?;
         connection.offered.set(buffer.len());
         bytes.set(buffer.as_mut_ptr());
         len.set(buffer.len());
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn curve_tun_connection_read_commit(
         if count > offered {
             return Err(Error::InvalidArgument);
         }
-        connection.filled(count)
+        connection.received(count)
     })
 }
 
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn curve_tun_connection_write(
         // SAFETY: the header's demands on pointers.
         let (connection, buffer, mut written) =
             unsafe { (object(connection)?, bytes_mut(buffer, capacity)?, out(written)?) };
-        written.set(connection.get()?.write(buffer)?);
+        written.set(connection.get()?.transmit(buffer)?);
         Ok(())
     })
 }
@@ -132,9 +132,9 @@ pub unsafe extern "C" fn curve_tun_connection_pending(
         let mut connection = connection.get()?;
         if !connection.wants_write() {
             // Writing nothing says in what state it is.
-            connection.write(&mut [])?;
+            connection.transmit(&mut [])?;
         }
-        let pending = connection.pending();
+        let pending = connection.send_buffer();
         bytes.set(pending.as_ptr());
         len.set(pending.len());
         Ok(())
@@ -154,10 +154,10 @@ pub unsafe extern "C" fn curve_tun_connection_written(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let mut connection = unsafe { object(connection)? }.get()?;
-        if count > connection.pending().len() {
+        if count > connection.send_buffer().len() {
             return Err(Error::InvalidArgument);
         }
-        connection.written(count);
+        connection.sent(count);
         Ok(())
     })
 }
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn curve_tun_connection_recv(
         let (connection, buffer, mut len) =
             unsafe { (object(connection)?, bytes_mut(buffer, capacity)?, out(len)?) };
         let mut connection = connection.get()?;
-        len.set(connection.message()?.len());
+        len.set(connection.peek()?.len());
         connection.recv(buffer).map(|_| ())
     })
 }

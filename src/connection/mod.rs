@@ -67,8 +67,8 @@ enum State {
 
 /// One end of a tunnel, for a driver that moves its bytes.
 ///
-/// The driver gives it what the transport brought ([`Connection::read`]), puts
-/// on the transport what it has to say ([`Connection::write`]), answers its
+/// The driver gives it what the transport brought ([`Connection::feed`]), puts
+/// on the transport what it has to say ([`Connection::transmit`]), answers its
 /// [`Connection::request`]s, calls [`Connection::tick`] when that asks for it,
 /// and says when the transport has ended.
 ///
@@ -115,7 +115,7 @@ impl Connection {
     ///
     /// At the limits of [`Options::handshakes_max`] and [`Options::handshakes_per_source`], of the
     /// source that has most the oldest handshake gives way, if it can
-    /// ([`Connection::on_give_way`]).
+    /// ([`Connection::on_evict`]).
     ///
     /// # Errors
     /// `TooManyHandshakes` if none can give way, `CryptoUnavailable`, `Forked`.
@@ -198,7 +198,7 @@ impl Connection {
     /// What ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`,
     /// `UnknownPeer`, `CounterExhausted`, `TooManyHandshakes` for one that has given way, or an
     /// error of the vault or the registry. Then `Closed`. `Forked`.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<usize> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize> {
         self.check_open()?;
         let mut taken = 0;
         loop {
@@ -212,20 +212,20 @@ impl Connection {
     }
 
     /// Room into which the driver may have the transport read directly, to save a copy; then
-    /// [`Connection::filled`]. Empty at the receive high-water mark.
+    /// [`Connection::received`]. Empty at the receive high-water mark.
     ///
     /// # Errors
     /// `Closed`, `Forked`.
-    pub fn room(&mut self) -> Result<&mut [u8]> {
+    pub fn recv_buffer(&mut self) -> Result<&mut [u8]> {
         self.check_open()?;
         Ok(self.recv_buffer.room())
     }
 
-    /// The transport has read this many bytes into [`Connection::room`].
+    /// The transport has read this many bytes into [`Connection::recv_buffer`].
     ///
     /// # Errors
-    /// Those of [`Connection::read`].
-    pub fn filled(&mut self, count: usize) -> Result<()> {
+    /// Those of [`Connection::feed`].
+    pub fn received(&mut self, count: usize) -> Result<()> {
         self.check_open()?;
         self.recv_buffer.filled(count);
         self.came()
@@ -242,16 +242,16 @@ impl Connection {
         !matches!(self.state, State::Closed) && self.recv_buffer.allowance() > 0
     }
 
-    /// The bytes to put on the transport, in order; [`Connection::written`] says how many it took.
+    /// The bytes to put on the transport, in order; [`Connection::sent`] says how many it took.
     ///
     /// They stay when the connection closes because its send counter is exhausted, and go in every
     /// other case.
-    pub fn pending(&self) -> &[u8] {
+    pub fn send_buffer(&self) -> &[u8] {
         if self.fork_guard.check().is_err() { &[] } else { self.send_buffer.bytes() }
     }
 
-    /// The transport has taken the first `count` of [`Connection::pending`].
-    pub fn written(&mut self, count: usize) {
+    /// The transport has taken the first `count` of [`Connection::send_buffer`].
+    pub fn sent(&mut self, count: usize) {
         if count > 0 {
             self.send_buffer.taken(count);
             self.touched = true;
@@ -265,20 +265,20 @@ impl Connection {
     ///
     /// # Errors
     /// `Closed`, `Forked`.
-    pub fn write(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    pub fn transmit(&mut self, buffer: &mut [u8]) -> Result<usize> {
         self.fork_guard.check()?;
         let count = buffer.len().min(self.send_buffer.bytes().len());
         if count == 0 {
             return self.check_open().map(|()| 0);
         }
         buffer[..count].copy_from_slice(&self.send_buffer.bytes()[..count]);
-        self.written(count);
+        self.sent(count);
         Ok(count)
     }
 
     /// Whether there are bytes for the transport.
     pub fn wants_write(&self) -> bool {
-        !self.pending().is_empty()
+        !self.send_buffer().is_empty()
     }
 
     /// Seals a message for the peer, straight into the bytes for the transport.
@@ -307,7 +307,7 @@ impl Connection {
     ///
     /// # Errors
     /// `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
-    pub fn message(&self) -> Result<&[u8]> {
+    pub fn peek(&self) -> Result<&[u8]> {
         self.fork_guard.check()?;
         match (self.recv_buffer.message(), &self.state) {
             (Some(message), _) => Ok(message),
@@ -316,7 +316,7 @@ impl Connection {
         }
     }
 
-    /// Lets go of the message that [`Connection::message`] gives, if there is one.
+    /// Lets go of the message that [`Connection::peek`] gives, if there is one.
     pub fn consume(&mut self) {
         self.recv_buffer.consume();
         self.touched = true;
@@ -326,10 +326,10 @@ impl Connection {
     /// length.
     ///
     /// # Errors
-    /// `TooSmall` if it is longer than `buffer` ([`Connection::message`] tells its length): it
+    /// `TooSmall` if it is longer than `buffer` ([`Connection::peek`] tells its length): it
     /// stays. `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
     pub fn recv(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let message = self.message()?;
+        let message = self.peek()?;
         let len = message.len();
         buffer.get_mut(..len).ok_or(Error::TooSmall)?.copy_from_slice(message);
         self.consume();
@@ -347,7 +347,7 @@ impl Connection {
     /// # Errors
     /// `WrongState` if nothing is asked, `InvalidArgument` if the answer is of another kind than
     /// the question, which stays; both leave the connection as it is. Otherwise those of
-    /// [`Connection::read`].
+    /// [`Connection::feed`].
     pub fn answer(&mut self, answer: Answer) -> Result<()> {
         self.check_open()?;
         let request = self.request.as_deref().ok_or(Error::WrongState)?;
@@ -423,7 +423,7 @@ impl Connection {
     ///
     /// # Errors
     /// `WrongState` for a client's end, and after the handshake; `Forked`.
-    pub fn on_give_way(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
+    pub fn on_evict(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
         self.fork_guard.check()?;
         self.slot.as_ref().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
         Ok(())

@@ -267,7 +267,7 @@ impl Handshakes {
         let server = port.server.server();
         let mut connection = Connection::server_reporting(server, peer.ip(), &port.reports)?;
         let (stream, shared) = (stream.clone(), self.shared.clone());
-        connection.on_give_way(move || {
+        connection.on_evict(move || {
             // Whoever waits for it finds it shut down. It fails if the peer has gone, which is as
             // good.
             let _ = stream.shutdown(Shutdown::Both);

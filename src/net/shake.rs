@@ -35,9 +35,9 @@ pub(super) fn step(stream: &TcpStream, connection: &mut Connection) -> Result<St
 
 fn advance(stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
     loop {
-        while !connection.pending().is_empty() {
-            match io::write_now(stream, connection.pending()) {
-                Ok(count) => connection.written(count),
+        while !connection.send_buffer().is_empty() {
+            match io::write_now(stream, connection.send_buffer()) {
+                Ok(count) => connection.sent(count),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Step::Wait(PollFlags::POLLOUT)),
                 Err(e) => return Err(io::broken(&e)),
@@ -49,9 +49,9 @@ fn advance(stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
         if let Some(request) = connection.request() {
             return Ok(Step::Ask(leaving(request)));
         }
-        match io::read_now(stream, connection.room()?) {
+        match io::read_now(stream, connection.recv_buffer()?) {
             Ok(0) => return Err(connection.transport_ended()),
-            Ok(count) => connection.filled(count)?,
+            Ok(count) => connection.received(count)?,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Step::Wait(PollFlags::POLLIN)),
             Err(e) => return Err(io::broken(&e)),

@@ -129,7 +129,7 @@ impl Socket {
         let given_way = line.clone();
         let held = Held::new(&port.evicted);
         let evicted = held.clone();
-        connection.on_give_way(move || {
+        connection.on_evict(move || {
             evicted.evict();
             given_way.cut();
         })?;

@@ -106,7 +106,7 @@ fn begin(handle: &ConnectionResource, connection: Connection, providers: Provide
 /// packet.
 #[rustler::nif]
 fn handshake<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'a>> {
-    advance(env, &handle, bytes, |handshake| handshake.connection.read(&bytes))
+    advance(env, &handle, bytes, |handshake| handshake.connection.feed(&bytes))
 }
 
 /// Has the request `ask` answered: `answered | later | {error, Reason}`. After `later`,
@@ -276,8 +276,8 @@ fn shut(handle: &ConnectionResource) {
 }
 
 fn take_pending<'a>(env: Env<'a>, connection: &mut Connection) -> Term<'a> {
-    let bytes = binary(env, connection.pending());
-    connection.written(connection.pending().len());
+    let bytes = binary(env, connection.send_buffer());
+    connection.sent(connection.send_buffer().len());
     bytes
 }
 

@@ -179,16 +179,16 @@ impl Play {
     fn look(&mut self, id: EndId) {
         let end = &mut self.ends[id];
         let Some(connection) = &mut end.connection else { return };
-        let mut pending = connection.pending();
+        let mut pending = connection.send_buffer();
         while let Some((length, rest)) = pending.split_first_chunk() {
             let (packet, rest) = rest.split_at(u16::from_be_bytes(*length).into());
             end.view.said.push(kind(packet));
             end.packets.push(packet.to_vec());
             pending = rest;
         }
-        let count = connection.pending().len();
-        connection.written(count);
-        while let Ok(message) = connection.message() {
+        let count = connection.send_buffer().len();
+        connection.sent(count);
+        while let Ok(message) = connection.peek() {
             let [.., from, number] = message else { unreachable!("an empty message was never sent") };
             end.view.delivered.push((usize::from(*from), usize::from(*number)));
             connection.consume();
@@ -220,7 +220,7 @@ impl Play {
                 let frame = [&(packet_bytes.len() as u16).to_be_bytes()[..], &packet_bytes].concat();
                 let delivered = self.ends[to].view.delivered.len();
                 let Some(connection) = &mut self.ends[to].connection else { return };
-                let result = connection.read(&frame);
+                let result = connection.feed(&frame);
                 self.view.refused = result.is_err();
                 if result.is_ok() {
                     self.ends[to].view.took.push(packet);
@@ -266,7 +266,7 @@ impl Play {
     fn after_refusal(&mut self, to: EndId, frame: &[u8], delivered: usize) {
         let Some(connection) = &mut self.ends[to].connection else { return };
         let closed = connection.state() == ConnectionState::Closed;
-        let silent = connection.read(frame).is_err() && connection.message().is_err();
+        let silent = connection.feed(frame).is_err() && connection.peek().is_err();
         if !closed || !silent || self.ends[to].view.delivered.len() != delivered {
             self.view.broken = Some("an end that goes on after a bad packet");
         }

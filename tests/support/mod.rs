@@ -87,8 +87,8 @@ impl World {
 
 /// Takes what `from` has to say, as a transport would.
 pub fn take(from: &mut Connection) -> Vec<u8> {
-    let bytes = from.pending().to_vec();
-    from.written(bytes.len());
+    let bytes = from.send_buffer().to_vec();
+    from.sent(bytes.len());
     bytes
 }
 
@@ -96,10 +96,10 @@ pub fn take(from: &mut Connection) -> Vec<u8> {
 pub fn carry(from: &mut Connection, to: &mut Connection) -> Result<usize, Error> {
     let mut moved = 0;
     loop {
-        let pending = from.pending();
+        let pending = from.send_buffer();
         let bytes = pending[..pending.len().min(1 << 16)].to_vec();
-        let count = if bytes.is_empty() { 0 } else { to.read(&bytes)? };
-        from.written(count);
+        let count = if bytes.is_empty() { 0 } else { to.feed(&bytes)? };
+        from.sent(count);
         moved += count;
         if bytes.is_empty() || count < bytes.len() {
             return Ok(moved);
@@ -115,7 +115,7 @@ pub fn settle(a: &mut Connection, b: &mut Connection) -> Result<(), Error> {
 
 /// The next message, copied.
 pub fn recv(connection: &mut Connection) -> Result<Vec<u8>, Error> {
-    let message = connection.message()?.to_vec();
+    let message = connection.peek()?.to_vec();
     connection.consume();
     Ok(message)
 }

@@ -213,11 +213,11 @@ pub fn dial(port: u16) -> TcpStream {
 /// A connection from the flooder's address that has said hello, and its other end's state.
 pub fn say_hello(port: u16, key: PublicKey) -> (TcpStream, Connection) {
     let mut connection = Connection::client(memory_vault(), key, &options()).unwrap();
-    FLOODERS_KEYS.lock().unwrap().insert(*connection.pending()[10..].first_chunk().unwrap());
+    FLOODERS_KEYS.lock().unwrap().insert(*connection.send_buffer()[10..].first_chunk().unwrap());
     let mut stream = dial(port);
     // It may have been evicted already.
-    let _ = stream.write_all(connection.pending());
-    connection.written(connection.pending().len());
+    let _ = stream.write_all(connection.send_buffer());
+    connection.sent(connection.send_buffer().len());
     (stream, connection)
 }
 
@@ -226,9 +226,9 @@ pub fn say_all(port: u16, key: PublicKey) -> TcpStream {
     let (mut stream, mut connection) = say_hello(port, key);
     let mut cookie = [0; 512];
     let len = stream.read(&mut cookie).unwrap_or(0);
-    if len > 0 && connection.read(&cookie[..len]).is_ok() {
+    if len > 0 && connection.feed(&cookie[..len]).is_ok() {
         assert_eq!(connection.state(), ConnectionState::Connected);
-        let _ = stream.write_all(connection.pending());
+        let _ = stream.write_all(connection.send_buffer());
     }
     stream
 }
