@@ -5,14 +5,14 @@ mod support;
 use curve_tun::Error;
 use curve_tun::connection::{Answer, Connection, ConnectionState, Request};
 use curve_tun::registry::Registry;
-use curve_tun::vault::{Answers, MemoryVault, Vault};
+use curve_tun::vault::{MemoryVault, Vault};
 use std::sync::Arc;
 use support::providers::{LaterVault, TestRegistry};
 use support::{World, recv, take};
 
 fn later_world(verdict: Result<bool, Error>) -> World {
     let vault = || Arc::new(LaterVault(MemoryVault::generate().unwrap()));
-    World::of(vault(), vault(), Arc::new(TestRegistry::new(verdict, Answers::Later)), Default::default())
+    World::of(vault(), vault(), Arc::new(TestRegistry::new(verdict, true)), Default::default())
 }
 
 /// What the providers of `world` say to the request that waits.
@@ -25,8 +25,8 @@ fn answer_of(world: &World, connection: &Connection) -> Answer {
 
 #[test]
 fn a_vault_or_registry_that_does_not_say_works_on_256_questions_at_once() {
-    assert_eq!(LaterVault(MemoryVault::generate().unwrap()).calls_at_once(), 256);
-    assert_eq!(TestRegistry::new(Ok(true), Answers::Later).calls_at_once(), 256);
+    assert_eq!(LaterVault(MemoryVault::generate().unwrap()).max_concurrency(), 256);
+    assert_eq!(TestRegistry::new(Ok(true), true).max_concurrency(), 256);
 }
 
 /// One stop of the handshake.

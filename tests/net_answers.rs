@@ -5,7 +5,7 @@ mod support;
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, MemoryVault, Vault};
+use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,8 +43,8 @@ impl Registry for Judge {
         (self.0)(candidate)
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 }
 

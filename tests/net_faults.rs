@@ -6,7 +6,7 @@ mod wrapped;
 use curve_tun::connection::{Connection, Options};
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
@@ -25,14 +25,14 @@ enum At {
     Hello,
     Vouch,
     Verify,
-    VaultAnswers,
-    RegistryAnswers,
-    CallsAtOnce,
+    VaultDeferred,
+    RegistryDeferred,
+    MaxConcurrency,
 }
 
 struct Defective {
     at: At,
-    answers: Answers,
+    deferred: bool,
     met: AtomicUsize,
 }
 
@@ -52,13 +52,13 @@ impl Before for Defective {
         Ok(())
     }
 
-    fn answers(&self) -> Answers {
-        self.pass(At::VaultAnswers);
-        self.answers
+    fn deferred(&self) -> bool {
+        self.pass(At::VaultDeferred);
+        self.deferred
     }
 
-    fn calls_at_once(&self) -> Option<usize> {
-        self.pass(At::CallsAtOnce);
+    fn max_concurrency(&self) -> Option<usize> {
+        self.pass(At::MaxConcurrency);
         Some(2)
     }
 }
@@ -71,14 +71,14 @@ impl Registry for Judge {
         Ok(true)
     }
 
-    fn answers(&self) -> Answers {
-        self.0.before.pass(At::RegistryAnswers);
-        self.0.before.answers
+    fn deferred(&self) -> bool {
+        self.0.before.pass(At::RegistryDeferred);
+        self.0.before.deferred
     }
 }
 
-fn defective(at: At, answers: Answers) -> (Arc<Wrapped<Defective>>, Listener) {
-    let vault = Wrapped::around(Defective { at, answers, met: AtomicUsize::new(0) });
+fn defective(at: At, deferred: bool) -> (Arc<Wrapped<Defective>>, Listener) {
+    let vault = Wrapped::around(Defective { at, deferred, met: AtomicUsize::new(0) });
     let registry = Arc::new(Judge(vault.clone()));
     let server = TimedServer::new(vault.clone(), registry, Options::default()).unwrap();
     (vault, Listener::bind("127.0.0.1", 0, server).unwrap())
@@ -97,17 +97,17 @@ fn served(listener: &Listener, key: PublicKey) -> bool {
 }
 
 const ALL: [At; 6] =
-    [At::Hello, At::Vouch, At::Verify, At::VaultAnswers, At::RegistryAnswers, At::CallsAtOnce];
+    [At::Hello, At::Vouch, At::Verify, At::VaultDeferred, At::RegistryDeferred, At::MaxConcurrency];
 
-fn cases() -> impl Iterator<Item = (At, Answers)> {
-    let both = ALL.into_iter().flat_map(|at| [(at, Answers::Now), (at, Answers::Later)]);
-    both.filter(|case| *case != (At::CallsAtOnce, Answers::Now))
+fn cases() -> impl Iterator<Item = (At, bool)> {
+    let both = ALL.into_iter().flat_map(|at| [(at, false), (at, true)]);
+    both.filter(|case| *case != (At::MaxConcurrency, false))
 }
 
 #[test]
 fn a_panic_of_a_vault_or_registry_ends_one_handshake_of_a_listener() {
-    for (at, answers) in cases() {
-        let (vault, listener) = defective(at, answers);
+    for (at, deferred) in cases() {
+        let (vault, listener) = defective(at, deferred);
         let key = vault.public_key();
         thread::scope(|scope| {
             for _ in 0..2 {
@@ -119,22 +119,22 @@ fn a_panic_of_a_vault_or_registry_ends_one_handshake_of_a_listener() {
             }
             let outcomes = [(); 3].map(|()| served(&listener, key));
             listener.shutdown();
-            assert_eq!(outcomes, [false, true, true], "{at:?}, {answers:?}");
+            assert_eq!(outcomes, [false, true, true], "{at:?}, {deferred:?}");
         });
     }
 }
 
 #[test]
 fn a_panic_of_a_vault_or_registry_is_an_error_of_a_handshake() {
-    for (at, answers) in cases() {
-        let (vault, listener) = defective(at, answers);
+    for (at, deferred) in cases() {
+        let (vault, listener) = defective(at, deferred);
         let key = vault.public_key();
         thread::scope(|scope| {
             let clients = [(); 2].map(|()| scope.spawn(|| connect(&listener, key)));
             let mut results = [(); 2].map(|()| listener.transport_accept(SOON).unwrap().handshake(SOON));
             // Which of the two came first is not said.
             results.sort_by_key(Result::is_ok);
-            assert_eq!(results, [Err(Error::Internal), Ok(())], "{at:?}, {answers:?}");
+            assert_eq!(results, [Err(Error::Internal), Ok(())], "{at:?}, {deferred:?}");
             clients.into_iter().for_each(|client| drop(client.join().unwrap()));
         });
     }
@@ -168,7 +168,7 @@ fn a_panic_of_one_that_gives_way_is_not_the_newcomers() {
 #[allow(unsafe_code, reason = "what the system does to a socket is the case under test")]
 fn a_system_that_gives_no_connection_is_asked_ten_times_a_second() {
     for accept in [Listener::accept, Listener::transport_accept] {
-        let (_, listener) = defective(At::Hello, Answers::Now);
+        let (_, listener) = defective(At::Hello, false);
         // SAFETY: a call on a descriptor that is open. From now on each accept of the system fails.
         assert_eq!(unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) }, 0);
         let begun = Instant::now();

@@ -10,7 +10,7 @@ mod wrapped;
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, MemoryRegistry, Registry};
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use gate::{Gate, GatedVault, PATIENCE, asking, wait_until};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,11 +30,11 @@ impl Registry for GatedRegistry {
         Ok(true)
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 
-    fn calls_at_once(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         2
     }
 }
@@ -217,8 +217,8 @@ fn a_vault_that_does_not_say_otherwise_is_asked_256_times_at_once() {
             self.0.box_open(p, k, nonce, sealed, out)
         }
 
-        fn answers(&self) -> Answers {
-            Answers::Later
+        fn deferred(&self) -> bool {
+            true
         }
     }
     let _alone = alone();

@@ -13,7 +13,7 @@ mod turnstile;
 mod wrapped;
 
 use curve_tun::registry::{Candidate, Registry, TellVerdict};
-use curve_tun::vault::{Answers, Vault};
+use curve_tun::vault::Vault;
 use curve_tun::{Error, Result};
 use gate::{asking, wait_until};
 use std::net::IpAddr;
@@ -210,11 +210,11 @@ impl Registry for Silent {
         false
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 
-    fn calls_at_once(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         1
     }
 }

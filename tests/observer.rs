@@ -7,7 +7,7 @@ use curve_tun::connection::{
     Answer, Connection, HandshakeEvent, HandshakeOutcome as Outcome, Options, Server,
 };
 use curve_tun::registry::MemoryRegistry;
-use curve_tun::vault::{Answers, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,7 +48,7 @@ fn refused(error: Error) -> (Option<PublicKey>, Outcome) {
 struct Failing {
     at: Purpose,
     fails: fn() -> Result<()>,
-    answers: Answers,
+    deferred: bool,
 }
 
 impl Before for Failing {
@@ -56,16 +56,16 @@ impl Before for Failing {
         if call.purpose == self.at { (self.fails)() } else { Ok(()) }
     }
 
-    fn answers(&self) -> Answers {
-        self.answers
+    fn deferred(&self) -> bool {
+        self.deferred
     }
 }
 
-fn failing(at: Purpose, answers: Answers, fails: fn() -> Result<()>) -> World {
+fn failing(at: Purpose, deferred: bool, fails: fn() -> Result<()>) -> World {
     let client = Arc::new(MemoryVault::generate().unwrap());
     let registry = MemoryRegistry::new();
     registry.add(HOME.into(), client.public_key());
-    let vault = Wrapped::around(Failing { at, fails, answers });
+    let vault = Wrapped::around(Failing { at, fails, deferred });
     World::of(client, vault, Arc::new(registry), Options::default())
 }
 
@@ -101,7 +101,7 @@ fn who_is_let_in_is_told_with_his_key() {
 
 #[test]
 fn a_vault_that_fails_is_no_impostor_to_the_server() {
-    for answers in [Answers::Now, Answers::Later] {
+    for deferred in [false, true] {
         for (says, is) in [
             ((|| Err(Error::VaultFailed)) as fn() -> Result<()>, Error::VaultFailed),
             (|| Err(Error::DiskFull), Error::DiskFull),
@@ -115,10 +115,10 @@ fn a_vault_that_fails_is_no_impostor_to_the_server() {
                 // The client is connected by then.
                 (Purpose::Vouch, Error::Closed),
             ] {
-                let world = failing(at, answers, says);
+                let world = failing(at, deferred, says);
                 let told = Told::by(&world.server);
-                assert_eq!(shake(&world), (is, seen), "{at:?}, {answers:?}");
-                assert_eq!(told.only(), refused(is), "{at:?}, {answers:?}");
+                assert_eq!(shake(&world), (is, seen), "{at:?}, {deferred:?}");
+                assert_eq!(told.only(), refused(is), "{at:?}, {deferred:?}");
             }
         }
     }
@@ -126,13 +126,13 @@ fn a_vault_that_fails_is_no_impostor_to_the_server() {
 
 #[test]
 fn who_is_refused_by_the_registry_is_told_with_his_key() {
-    for answers in [Answers::Now, Answers::Later] {
+    for deferred in [false, true] {
         for (verdict, error) in [
             (Ok(false), Error::UnknownPeer),
             (Err(Error::RegistryFailed), Error::RegistryFailed),
             (Err(Error::NotValidated), Error::NotValidated),
         ] {
-            let world = World::asking(Arc::new(TestRegistry::new(verdict, answers)));
+            let world = World::asking(Arc::new(TestRegistry::new(verdict, deferred)));
             let told = Told::by(&world.server);
             assert_eq!(shake(&world), (error, Error::Closed));
             assert_eq!(told.only(), (Some(world.client_vault.public_key()), Outcome::Refused(error)));
@@ -172,7 +172,7 @@ fn each_way_to_fail_is_told_once() {
     assert_eq!(told.only(), refused(Error::Closed));
 
     // One whose vault is being asked.
-    let world = failing(Purpose::Hello, Answers::Later, || Ok(()));
+    let world = failing(Purpose::Hello, true, || Ok(()));
     let told = Told::by(&world.server);
     let (mut client, mut server) = world.pair();
     settle(&mut client, &mut server).unwrap();
@@ -216,7 +216,7 @@ fn who_gives_way_is_told_as_evicted_whatever_ends_his_end() {
 /// The client's end of a vault that panics: its own handshake ends, with its place.
 #[test]
 fn a_vault_that_panics_is_told_and_keeps_no_place() {
-    let world = failing(Purpose::Hello, Answers::Now, || panic!("the vault"));
+    let world = failing(Purpose::Hello, false, || panic!("the vault"));
     let told = Told::by(&world.server);
     let (mut client, mut server) = world.pair();
     let carried = catch_unwind(AssertUnwindSafe(|| carry(&mut client, &mut server)));
@@ -279,7 +279,7 @@ fn a_server_has_one_observer_for_good() {
 fn nothing_is_told_before_the_handshake_is_over() {
     let client = Arc::new(MemoryVault::generate().unwrap());
     let vault = Arc::new(LaterVault(MemoryVault::generate().unwrap()));
-    let registry = Arc::new(TestRegistry::new(Ok(true), Answers::Later));
+    let registry = Arc::new(TestRegistry::new(Ok(true), true));
     let world = World::of(client, vault, registry, Options::default());
     let told = Told::by(&world.server);
     let (mut client, mut server) = world.pair();

@@ -5,7 +5,7 @@ mod registry;
 
 use curve_tun::connection::{Connection, ConnectionState, Options, Server};
 use curve_tun::registry::{Candidate, MemoryRegistry, Network, Place, Registry};
-use curve_tun::vault::{Answers, MemoryVault, Vault};
+use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use registry::{ip, key, keys, suite};
 use std::net::IpAddr;
@@ -21,24 +21,24 @@ fn the_registry_in_memory_passes_the_suite() {
 }
 
 /// A registry of a program's own.
-struct Custom<F>(Answers, F);
+struct Custom<F>(bool, F);
 
 impl<F: Fn(&Candidate) -> Result<bool, Error> + Send + Sync> Registry for Custom<F> {
     fn verify(&self, candidate: &Candidate) -> Result<bool, Error> {
         (self.1)(candidate)
     }
 
-    fn answers(&self) -> Answers {
+    fn deferred(&self) -> bool {
         self.0
     }
 }
 
 #[test]
 fn a_registry_of_the_programs_own_passes_the_suite_now_and_later() {
-    for answers in [Answers::Now, Answers::Later] {
+    for deferred in [false, true] {
         suite(|entries| {
             let entries = entries.to_vec();
-            Arc::new(Custom(answers, move |c: &Candidate| Ok(entries.contains(&(c.address, c.key)))))
+            Arc::new(Custom(deferred, move |c: &Candidate| Ok(entries.contains(&(c.address, c.key)))))
         });
     }
 }
@@ -68,10 +68,10 @@ fn handshake(registry: Arc<dyn Registry>, vault: Arc<MemoryVault>, options: Opti
 #[test]
 fn a_registry_is_told_address_key_and_listener_now_and_later() {
     let client = Arc::new(MemoryVault::generate().unwrap());
-    for answers in [Answers::Now, Answers::Later] {
+    for deferred in [false, true] {
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = told.clone();
-        let registry = Custom(answers, move |candidate: &Candidate| {
+        let registry = Custom(deferred, move |candidate: &Candidate| {
             tell.lock().unwrap().push(candidate.clone());
             Ok(&*candidate.listener == "front door")
         });
@@ -87,8 +87,8 @@ fn a_registry_is_told_address_key_and_listener_now_and_later() {
 
 #[test]
 fn a_registry_that_fails_lets_nobody_in() {
-    for answers in [Answers::Now, Answers::Later] {
-        let registry = Arc::new(Custom(answers, |_: &Candidate| Err(Error::RegistryFailed)));
+    for deferred in [false, true] {
+        let registry = Arc::new(Custom(deferred, |_: &Candidate| Err(Error::RegistryFailed)));
         let client = Arc::new(MemoryVault::generate().unwrap());
         assert_eq!(handshake(registry, client, Options::default()), Err(Error::RegistryFailed));
     }

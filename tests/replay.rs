@@ -3,7 +3,7 @@
 mod support;
 
 use curve_tun::connection::{Connection, ConnectionState};
-use curve_tun::vault::{Answers, MemoryVault};
+use curve_tun::vault::MemoryVault;
 use curve_tun::{Error, SecretKey};
 use std::sync::Arc;
 use support::providers::TestRegistry;
@@ -11,7 +11,7 @@ use support::{World, recv, recv_all, settle, take};
 
 #[test]
 fn a_recorded_connection_played_to_a_new_one_ends_at_the_initiate() {
-    let registry = Arc::new(TestRegistry::new(Ok(true), Answers::Now));
+    let registry = Arc::new(TestRegistry::new(Ok(true), false));
     let world = World::asking(registry.clone());
     let (mut client, mut server) = world.pair();
     let hello = take(&mut client);
@@ -141,7 +141,7 @@ fn a_known_peer_from_another_address_is_unknown() {
 #[test]
 fn a_registry_that_fails_refuses_that_client_and_serves_the_next() {
     for verdict in [Err(Error::RegistryFailed), Ok(false)] {
-        let world = World::asking(Arc::new(TestRegistry::new(verdict, Answers::Now)));
+        let world = World::asking(Arc::new(TestRegistry::new(verdict, false)));
         for _ in 0..2 {
             let (mut client, mut server) = world.pair();
             let error = verdict.err().unwrap_or(Error::UnknownPeer);

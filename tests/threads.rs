@@ -8,7 +8,7 @@ use c_support::examples::{PATIENCE, Server, keygen, wait_until};
 use curve_tun::Error;
 use curve_tun::net::Socket;
 use curve_tun::registry::{Candidate, MemoryRegistry, Registry};
-use curve_tun::vault::{Answers, Vault};
+use curve_tun::vault::Vault;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -48,8 +48,8 @@ impl Before for Pairs {
         self.meet()
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Now
+    fn deferred(&self) -> bool {
+        false
     }
 }
 

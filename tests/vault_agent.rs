@@ -9,7 +9,7 @@ mod support;
 use agent::{AgentProcess, TOOL};
 use curve_tun::connection::{Connection, ConnectionState, Options, Server};
 use curve_tun::registry::MemoryRegistry;
-use curve_tun::vault::{Agent, AgentVault, Answers, Cost, FileVault, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{Agent, AgentVault, Cost, FileVault, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey};
 use std::collections::HashSet;
 use std::fs;
@@ -63,7 +63,7 @@ fn messages_of_every_size_go_through_and_larger_ones_are_refused() {
     let house = House::new();
     let _agent = house.start();
     let vault = house.open();
-    assert_eq!((vault.public_key(), vault.answers()), (house.key, Answers::Later));
+    assert_eq!((vault.public_key(), vault.deferred()), (house.key, true));
     let (mut largest, mut sealed) = (vec![7; 65_503], vec![0; 65_503 + 16]);
     let nonce = vault.box_seal(Purpose::Vouch, &house.key, &largest, &mut sealed).unwrap();
     largest.fill(0);

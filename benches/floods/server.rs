@@ -3,7 +3,7 @@
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer};
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
 use curve_tun::{PublicKey, Result};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -123,11 +123,11 @@ impl Vault for SlowVault {
         self.inner.box_open(purpose, peer, nonce, sealed, message)
     }
 
-    fn answers(&self) -> Answers {
-        if self.each.is_some() { Answers::Later } else { Answers::Now }
+    fn deferred(&self) -> bool {
+        self.each.is_some()
     }
 
-    fn calls_at_once(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         AT_ONCE
     }
 }
@@ -141,11 +141,11 @@ impl Registry for SlowRegistry {
         Ok(true)
     }
 
-    fn answers(&self) -> Answers {
-        if self.0.is_some() { Answers::Later } else { Answers::Now }
+    fn deferred(&self) -> bool {
+        self.0.is_some()
     }
 
-    fn calls_at_once(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         AT_ONCE
     }
 }

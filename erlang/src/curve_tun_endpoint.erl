@@ -68,7 +68,7 @@ with_provider(Kind, Own, Handle, Deadline) ->
 -spec handled(vault | registry, module(), {ok, Handle} | {error, atom()}, curve_tun_time:deadline()) ->
           {ok, curve_tun_provider:provider(), Handle} | failure().
 handled(Kind, Module, {ok, Found}, Deadline) ->
-    case curve_tun_provider:calls_at_once(Kind, Module, Deadline) of
+    case curve_tun_provider:max_concurrency(Kind, Module, Deadline) of
         {ok, AtOnce} -> {ok, {Module, AtOnce}, Found};
         {error, Reason} -> {error, Reason}
     end;

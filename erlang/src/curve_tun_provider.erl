@@ -7,7 +7,7 @@
 -module(curve_tun_provider).
 
 -export([configured/1, chosen/2, is_provider/2, exports/3, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
--export([calls_at_once/3, call/2, run/3, end_with/2, start/2, answer_of/3]).
+-export([max_concurrency/3, call/2, run/3, end_with/2, start/2, answer_of/3]).
 -export_type([provider/0, providers/0]).
 
 -type provider() :: {module(), AtOnce :: pos_integer()}.
@@ -73,11 +73,11 @@ registry_handle(Module) ->
 
 %% How many calls a provider works on at once. It may say so; one with a process of its own, which
 %% answers one after another, has 1. What the NIF answers is not asked here.
--spec calls_at_once(vault | registry, module(), curve_tun_time:deadline()) -> {ok, pos_integer()} | {error, atom()}.
-calls_at_once(Kind, Module, Deadline) ->
-    case {exports(Module, handle, 0), exports(Module, calls_at_once, 0), has_process(Module)} of
+-spec max_concurrency(vault | registry, module(), curve_tun_time:deadline()) -> {ok, pos_integer()} | {error, atom()}.
+max_concurrency(Kind, Module, Deadline) ->
+    case {exports(Module, handle, 0), exports(Module, max_concurrency, 0), has_process(Module)} of
         {true, _, _} -> {ok, 1};
-        {false, true, _} -> said_at_once(Kind, call(fun() -> Module:calls_at_once() end, Deadline));
+        {false, true, _} -> said_at_once(Kind, call(fun() -> Module:max_concurrency() end, Deadline));
         {false, false, true} -> {ok, 1};
         {false, false, false} -> {ok, ?AT_ONCE}
     end.

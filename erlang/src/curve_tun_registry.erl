@@ -36,10 +36,10 @@
 %% without `key'. The host is an address or a name, in lower case and without a final dot. `enotsup'
 %% says that servers are not known here at all: then the client is told that it has given no key.
 
--callback calls_at_once() -> pos_integer().
+-callback max_concurrency() -> pos_integer().
 %% How many calls of `verify' the registry works on at once: as `curve_tun_vault' has it.
 
 -callback handle() -> {ok, curve_tun_nif:registry()} | {error, term()}.
 %% Only for registries that live in the NIF: connections use them there.
 
--optional_callbacks([calls_at_once/0, handle/0, verify/3, lookup/1, register/2, server_keys/2]).
+-optional_callbacks([max_concurrency/0, handle/0, verify/3, lookup/1, register/2, server_keys/2]).

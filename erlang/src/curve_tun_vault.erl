@@ -26,7 +26,7 @@
 %% 16 bytes that were never given before, also not before a restart, and that do not show how many
 %% there were.
 
--callback calls_at_once() -> pos_integer().
+-callback max_concurrency() -> pos_integer().
 %% How many calls the vault works on at once. Connections have no more under way; whoever waits does
 %% so in turn, one call of one peer's address, or the /64 of an IPv6 address, after the other, and
 %% goes when his connection does. A call that has begun goes on without him, for five seconds. Asked
@@ -38,4 +38,4 @@
 -callback handle() -> {ok, curve_tun_nif:vault()} | {error, term()}.
 %% Only for vaults that live in the NIF: connections use them there.
 
--optional_callbacks([calls_at_once/0, handle/0]).
+-optional_callbacks([max_concurrency/0, handle/0]).

@@ -466,7 +466,7 @@ a_call_that_hangs_keeps_half_the_places(_) ->
     Before = curve_tun_test:count(),
     true = register(curve_tun_flood_told, self()),
     Registry = provider(curve_tun_flood_hangs,
-                        ["calls_at_once() -> 2.",
+                        ["max_concurrency() -> 2.",
                          "verify(_, _, #{address := {127,0,0,1}}) ->"
                          "    curve_tun_flood_told ! {asked, self()}, receive never -> ok end;"
                          "verify(_, _, _) -> true."]),
@@ -496,7 +496,7 @@ a_call_that_hangs_keeps_half_the_places(_) ->
     settled(Before).
 
 calls_at_once_are_what_the_provider_says(_) ->
-    {Listener, Port} = listen([{registry, provider(curve_tun_flood_three, ["calls_at_once() -> 3.",
+    {Listener, Port} = listen([{registry, provider(curve_tun_flood_three, ["max_concurrency() -> 3.",
                                     "verify(_, _) -> curve_tun_flood_SUITE:meet(3)."])}]),
     true = 3 =:= met(Listener, Port, 12),
     %% Nothing is said, and there is no process that answers one after another.
@@ -534,12 +534,12 @@ met(Listener, Port, Count) ->
 
 a_provider_that_says_nonsense_is_refused(_) ->
     [begin
-         Bad = provider(curve_tun_flood_bad, ["calls_at_once() -> " ++ Says ++ ".", "public_key() -> <<9:256/little>>."]),
+         Bad = provider(curve_tun_flood_bad, ["max_concurrency() -> " ++ Says ++ ".", "public_key() -> <<9:256/little>>."]),
          ?assertEqual({error, registry_failed}, curve_tun:listen(0, [{registry, Bad}])),
          ?assertEqual({error, vault_failed}, curve_tun:listen(0, [{vault, Bad}])),
          ?assertEqual({error, vault_failed}, connect(1, [{vault, Bad}]))
      end || Says <- ["0", "-1", "many", "1.0", "error(told_to)"]],
-    Slow = provider(curve_tun_flood_bad, ["calls_at_once() -> receive never -> ok end.", "public_key() -> <<9:256/little>>."]),
+    Slow = provider(curve_tun_flood_bad, ["max_concurrency() -> receive never -> ok end.", "public_key() -> <<9:256/little>>."]),
     ?assertEqual({error, timeout}, curve_tun:listen(0, [{registry, Slow}, {handshake_timeout, 100}])),
     ?assertEqual({error, timeout}, connect(1, [{vault, Slow}, {handshake_timeout, 100}])).
 
@@ -547,7 +547,7 @@ a_provider_that_says_nonsense_is_refused(_) ->
 the_application_stops_while_it_asks(_) ->
     true = register(curve_tun_flood_told, self()),
     Registry = provider(curve_tun_flood_hangs,
-                        ["calls_at_once() -> 2.",
+                        ["max_concurrency() -> 2.",
                          "verify(_, _) -> curve_tun_flood_told ! {asked, self()}, receive never -> ok end."]),
     {_, Port, Server} = server(accept, [{registry, Registry}, {handshake_timeout, infinity}]),
     [{Left, _} | Clients] = asking(initiate, {127,0,0,1}, Port, 4),

@@ -16,7 +16,6 @@ use crate::registry::DnsRegistry;
 use crate::registry::{
     Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject, read_address,
 };
-use crate::vault::Answers;
 use std::ffi::{CString, c_char, c_void};
 use std::mem::offset_of;
 use std::net::IpAddr;
@@ -103,8 +102,8 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
         let (callbacks, mut registry) = unsafe { (growing::read(callbacks)?, out(registry)?) };
         callbacks.verify.ok_or(Error::Null)?;
         zero(callbacks.reserved)?;
-        let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };
-        let host = Arc::new(HostRegistry { callbacks, answers, user_data });
+        let deferred = flag(callbacks.deferred)?;
+        let host = Arc::new(HostRegistry { callbacks, deferred, user_data });
         registry.give(curve_tun_registry(Kind::Host(host)));
         Ok(())
     })
@@ -274,7 +273,7 @@ unsafe fn entry<'a>(
 /// A registry that a C program answers for.
 pub(super) struct HostRegistry {
     callbacks: curve_tun_registry_callbacks,
-    answers: Answers,
+    deferred: bool,
     user_data: *mut c_void,
 }
 
@@ -296,8 +295,8 @@ impl Registry for HostRegistry {
         if told == 0 { flag(accepted).map_err(|_| Error::RegistryFailed) } else { Err(Error::RegistryFailed) }
     }
 
-    fn answers(&self) -> Answers {
-        self.answers
+    fn deferred(&self) -> bool {
+        self.deferred
     }
 }
 

@@ -11,7 +11,7 @@ use super::keys::CURVE_TUN_KEY_BYTES;
 use super::result::curve_tun_result;
 use crate::crypto::{PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
-use crate::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use crate::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
 use std::ffi::c_void;
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -152,8 +152,8 @@ pub unsafe extern "C" fn curve_tun_vault_custom(
         let (callbacks, mut vault) = unsafe { (growing::read(callbacks)?, out(vault)?) };
         let (Some(_), Some(_)) = (callbacks.box_seal, callbacks.box_open) else { return Err(Error::Null) };
         zero(callbacks.reserved)?;
-        let answers = if flag(callbacks.deferred)? { Answers::Later } else { Answers::Now };
-        vault.give(curve_tun_vault(Arc::new(HostVault { callbacks, answers, user_data })));
+        let deferred = flag(callbacks.deferred)?;
+        vault.give(curve_tun_vault(Arc::new(HostVault { callbacks, deferred, user_data })));
         Ok(())
     })
 }
@@ -261,7 +261,7 @@ pub unsafe extern "C" fn curve_tun_vault_free(vault: *mut curve_tun_vault) {
 /// A vault that a C program answers for.
 struct HostVault {
     callbacks: curve_tun_vault_callbacks,
-    answers: Answers,
+    deferred: bool,
     user_data: *mut c_void,
 }
 
@@ -342,8 +342,8 @@ impl Vault for HostVault {
         })
     }
 
-    fn answers(&self) -> Answers {
-        self.answers
+    fn deferred(&self) -> bool {
+        self.deferred
     }
 }
 

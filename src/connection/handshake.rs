@@ -8,7 +8,7 @@ use crate::protocol::client::{AwaitCookie, AwaitVouch};
 use crate::protocol::packet::{COOKIE_LEN, CookiePacket, HELLO_LEN, Hello, INITIATE_LEN};
 use crate::protocol::server::{self, AwaitInitiate, Initiated, Proven};
 use crate::registry::{Candidate, Registry};
-use crate::vault::{Answers, Vault};
+use crate::vault::Vault;
 use std::sync::Arc;
 
 /// Before the hello is said, or answered.
@@ -147,14 +147,10 @@ impl Connection {
     fn perform(&mut self, asked: Asked) -> Result<Option<Answer>> {
         let request = match asked {
             Asked::Hello(hello) => return self.perform_hello(&hello),
-            Asked::Vault(vault, request) => match vault.answers() {
-                Answers::Now => return Ok(Some(request.perform_by_vault(&*vault))),
-                Answers::Later => request,
-            },
-            Asked::Registry(registry, candidate) => match registry.answers() {
-                Answers::Now => return Ok(Some(registry.verify(&candidate).into())),
-                Answers::Later => Request::Verify(candidate),
-            },
+            Asked::Vault(vault, request) if vault.deferred() => request,
+            Asked::Vault(vault, request) => return Ok(Some(request.perform_by_vault(&*vault))),
+            Asked::Registry(registry, candidate) if registry.deferred() => Request::Verify(candidate),
+            Asked::Registry(registry, candidate) => return Ok(Some(registry.verify(&candidate).into())),
         };
         self.request = Some(Box::new(request));
         Ok(None)
@@ -172,19 +168,15 @@ impl Connection {
             made = Some(next);
             Ok(message)
         };
-        let answer = match server.vault.answers() {
-            Answers::Now => {
-                let answered =
-                    server.vault.answer_hello(&hello.client_short, &hello.sealed, &mut make_cookie);
-                let (nonce, sealed) = answered.map_err(|error| blame(error, Error::VaultFailed))?;
-                Some(Answer::HelloAnswered(nonce, sealed))
-            }
-            Answers::Later => {
-                let cookie = make_cookie()?;
-                let (client_short, hello) = (hello.client_short, hello.sealed);
-                self.request = Some(Box::new(Request::AnswerHello { client_short, hello, cookie }));
-                None
-            }
+        let answer = if server.vault.deferred() {
+            let cookie = make_cookie()?;
+            let (client_short, hello) = (hello.client_short, hello.sealed);
+            self.request = Some(Box::new(Request::AnswerHello { client_short, hello, cookie }));
+            None
+        } else {
+            let answered = server.vault.answer_hello(&hello.client_short, &hello.sealed, &mut make_cookie);
+            let (nonce, sealed) = answered.map_err(|error| blame(error, Error::VaultFailed))?;
+            Some(Answer::HelloAnswered(nonce, sealed))
         };
         // A vault that has sealed what it never asked for has failed.
         self.state = State::Ready(Ready::Answering(made.ok_or(Error::VaultFailed)?));

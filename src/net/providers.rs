@@ -44,12 +44,12 @@ impl Providers {
             (Some(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
                 let put = move || reply.give_what(whom, |whom| whom.verify(&candidate).into());
-                blocking::spawn(registry, registry.calls_at_once(), source, put)?
+                blocking::spawn(registry, registry.max_concurrency(), source, put)?
             }
             (_, request) => {
                 let whom = self.vault.clone();
                 let put = move || reply.give_what(whom, |whom| request.perform_by_vault(whom));
-                blocking::spawn(&self.vault, self.vault.calls_at_once(), source, put)?
+                blocking::spawn(&self.vault, self.vault.max_concurrency(), source, put)?
             }
         };
         Ok(Pending(Some(asked)))

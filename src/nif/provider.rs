@@ -4,7 +4,7 @@
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::registry::{Candidate, Registry};
-use crate::vault::{Answers, LongTermNonce, Purpose, Vault};
+use crate::vault::{LongTermNonce, Purpose, Vault};
 
 /// A vault in an Erlang module, of which only the public key is known here.
 pub(super) struct LaterVault(pub PublicKey);
@@ -22,8 +22,8 @@ impl Vault for LaterVault {
         Err(Error::VaultFailed)
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 }
 
@@ -35,7 +35,7 @@ impl Registry for LaterRegistry {
         Err(Error::RegistryFailed)
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 }

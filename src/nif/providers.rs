@@ -59,12 +59,12 @@ impl Provider {
             (Provider::Vault(vault), request) => {
                 let whom = vault.clone();
                 let put = move || question.put(move || request.perform_by_vault(&*whom));
-                blocking::spawn(vault, vault.calls_at_once(), source, put).map(Outcome::Asked)
+                blocking::spawn(vault, vault.max_concurrency(), source, put).map(Outcome::Asked)
             }
             (Provider::Registry(registry), Request::Verify(candidate)) => {
                 let whom = registry.clone();
                 let put = move || question.put(move || whom.verify(&candidate).into());
-                blocking::spawn(registry, registry.calls_at_once(), source, put).map(Outcome::Asked)
+                blocking::spawn(registry, registry.max_concurrency(), source, put).map(Outcome::Asked)
             }
             (Provider::Dns(registry), Request::Verify(candidate)) => {
                 let told = registry.verify_then(&candidate, move |said| question.answer(said.into()));

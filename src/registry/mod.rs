@@ -26,7 +26,6 @@ pub use server_trust::{KnownKeys, ServerTrust, TrustAnswer, TrustStep};
 
 use crate::crypto::PublicKey;
 use crate::error::Result;
-use crate::vault::Answers;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,14 +84,14 @@ pub trait Registry: Send + Sync {
         true
     }
 
-    /// Whether connections call this registry on the spot; see [`Answers`]. Asked anew for each
-    /// candidate.
-    fn answers(&self) -> Answers {
-        Answers::Now
+    /// Returns whether it takes a while to answer, as
+    /// [`Vault::deferred`](crate::vault::Vault::deferred) says. Asked anew for each candidate.
+    fn deferred(&self) -> bool {
+        false
     }
 
-    /// As [`Vault::calls_at_once`](crate::vault::Vault::calls_at_once).
-    fn calls_at_once(&self) -> usize {
+    /// As [`Vault::max_concurrency`](crate::vault::Vault::max_concurrency).
+    fn max_concurrency(&self) -> usize {
         256
     }
 }

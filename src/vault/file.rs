@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// A call computes, but for one in 2^20, which waits for the disk. Under Erlang that is too long
 /// for a scheduler.
-const CALLS_AT_ONCE: usize = 4;
+const MAX_CONCURRENCY: usize = 4;
 
 /// A vault kept in a file of its own: key pair, nonce block key and the bound of the counter.
 ///
@@ -153,4 +153,4 @@ impl FileVault {
     }
 }
 
-vault_over_local_key!(FileVault, Answers::Now, CALLS_AT_ONCE);
+vault_over_local_key!(FileVault, false, MAX_CONCURRENCY);

@@ -199,12 +199,12 @@ pub(crate) trait TwoSteps: super::Vault {
 /// Makes a struct around a [`LocalKey`] a vault, which answers now or later, and then so many calls
 /// at once.
 macro_rules! vault_over_local_key {
-    ($vault:ty, $answers:expr $(, $at_once:expr)?) => {
+    ($vault:ty, $deferred:expr $(, $at_once:expr)?) => {
         const _: () = {
             use $crate::crypto::PublicKey;
             use $crate::error::Result;
             use $crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
-            use $crate::vault::{Answers, LongTermNonce, Purpose, Vault};
+            use $crate::vault::{LongTermNonce, Purpose, Vault};
 
             impl Vault for $vault {
                 fn public_key(&self) -> PublicKey {
@@ -245,11 +245,11 @@ macro_rules! vault_over_local_key {
                     self.0.forget_agreements();
                 }
 
-                fn answers(&self) -> Answers {
-                    $answers
+                fn deferred(&self) -> bool {
+                    $deferred
                 }
 
-                $(fn calls_at_once(&self) -> usize {
+                $(fn max_concurrency(&self) -> usize {
                     $at_once
                 })?
             }

@@ -36,4 +36,4 @@ impl MemoryVault {
     }
 }
 
-vault_over_local_key!(MemoryVault, Answers::Now);
+vault_over_local_key!(MemoryVault, false);

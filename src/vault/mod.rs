@@ -98,17 +98,6 @@ impl Purpose {
     }
 }
 
-/// When a vault or a registry answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
-    /// Within the call, in microseconds: a connection calls it on the spot.
-    Now,
-    /// After a while: a connection stops with a [`Request`](crate::connection::Request) and its
-    /// driver has it answered, on another thread, by another process, or by calling this vault
-    /// where blocking is fine.
-    Later,
-}
-
 /// The holder of a long-term secret key.
 ///
 /// Shared by any number of threads. Implementations must be exact: a nonce
@@ -170,16 +159,21 @@ pub trait Vault: Send + Sync {
     /// come again.
     fn forget_agreements(&self) {}
 
-    /// Whether connections call this vault on the spot; see [`Answers`].
-    fn answers(&self) -> Answers {
-        Answers::Now
+    /// Returns whether it takes a while to answer.
+    ///
+    /// If not, as here, it answers within the call, in microseconds, and a connection calls it on the
+    /// spot. If so, a connection stops with a [`Request`](crate::connection::Request), and its driver
+    /// has it answered: on another thread, by another process, or by a call of this vault where
+    /// blocking is fine.
+    fn deferred(&self) -> bool {
+        false
     }
 
-    /// How many calls it works on at once, if it answers later; 256 unless it says otherwise. At
-    /// most so many threads, at least one, ask it for the blocking sockets of a process, or for the
-    /// connections of a node. Further questions wait for one of them, as long as their handshake
-    /// lasts; the addresses that they are for take turns.
-    fn calls_at_once(&self) -> usize {
+    /// Returns how many calls it works on at once, if it is [deferred](Vault::deferred); 256 unless
+    /// it says otherwise. At most so many threads, at least one, ask it for the blocking sockets of
+    /// a process, or for the connections of a node. Further requests wait for one of them, as long
+    /// as their handshake lasts; the addresses that they are for take turns.
+    fn max_concurrency(&self) -> usize {
         256
     }
 }

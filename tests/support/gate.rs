@@ -78,7 +78,7 @@ impl Before for Gated {
         Ok(())
     }
 
-    fn calls_at_once(&self) -> Option<usize> {
+    fn max_concurrency(&self) -> Option<usize> {
         Some(self.at_once)
     }
 }

@@ -1,7 +1,7 @@
 //! Vaults and registries that answer later, count, or fail.
 
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,21 +34,21 @@ impl Vault for LaterVault {
         self.0.box_open(purpose, peer, nonce, sealed, message)
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 }
 
 /// A registry that gives one verdict and counts how often it was asked.
 pub struct TestRegistry {
     pub verdict: Result<bool, Error>,
-    pub answers: Answers,
+    pub deferred: bool,
     pub asked: AtomicUsize,
 }
 
 impl TestRegistry {
-    pub fn new(verdict: Result<bool, Error>, answers: Answers) -> TestRegistry {
-        TestRegistry { verdict, answers, asked: AtomicUsize::new(0) }
+    pub fn new(verdict: Result<bool, Error>, deferred: bool) -> TestRegistry {
+        TestRegistry { verdict, deferred, asked: AtomicUsize::new(0) }
     }
 
     pub fn asked(&self) -> usize {
@@ -62,7 +62,7 @@ impl Registry for TestRegistry {
         self.verdict
     }
 
-    fn answers(&self) -> Answers {
-        self.answers
+    fn deferred(&self) -> bool {
+        self.deferred
     }
 }

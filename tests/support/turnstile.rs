@@ -6,7 +6,7 @@ use super::wrapped::{Before, Call, Wrapped};
 use curve_tun::connection::{Connection, ConnectionState, Options};
 use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
-use curve_tun::vault::{Answers, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
 use socket2::{Domain, Type};
 use std::collections::BTreeSet;
@@ -148,7 +148,7 @@ impl Before for Slow {
         Ok(())
     }
 
-    fn calls_at_once(&self) -> Option<usize> {
+    fn max_concurrency(&self) -> Option<usize> {
         // That is asked for each question.
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         Some(2)
@@ -167,11 +167,11 @@ impl Registry for SlowRegistry {
         Ok(true)
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 
-    fn calls_at_once(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         self.at_once
     }
 }

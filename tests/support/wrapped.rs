@@ -1,7 +1,7 @@
 //! Vaults of a test's own: one in memory, before whose calls something is done.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use curve_tun::vault::{Answers, LongTermNonce, MemoryVault, Purpose, Vault};
+use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
 use curve_tun::{PublicKey, Result};
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ pub trait Before: Send + Sync {
     /// Those that the test wants.
     fn call(&self, call: &Call) -> Result<()>;
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 
-    /// As [`Vault::calls_at_once`]; `None` for a vault that does not say.
-    fn calls_at_once(&self) -> Option<usize> {
+    /// As [`Vault::max_concurrency`]; `None` for a vault that does not say.
+    fn max_concurrency(&self) -> Option<usize> {
         None
     }
 }
@@ -71,11 +71,11 @@ impl<B: Before> Vault for Wrapped<B> {
         self.inner.box_open(purpose, peer, nonce, sealed, message)
     }
 
-    fn answers(&self) -> Answers {
-        self.before.answers()
+    fn deferred(&self) -> bool {
+        self.before.deferred()
     }
 
-    fn calls_at_once(&self) -> usize {
-        self.before.calls_at_once().unwrap_or_else(|| self.inner.calls_at_once())
+    fn max_concurrency(&self) -> usize {
+        self.before.max_concurrency().unwrap_or_else(|| self.inner.max_concurrency())
     }
 }

@@ -1,6 +1,6 @@
 //! The vault of an agent, with a line on standard error when it fails, and when it answers again.
 
-use curve_tun::vault::{Answers, LongTermNonce, Purpose, Vault};
+use curve_tun::vault::{LongTermNonce, Purpose, Vault};
 use curve_tun::{Error, PublicKey};
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -100,11 +100,11 @@ impl<V: Vault> Vault for Watched<V> {
         self.vault.forget_agreements();
     }
 
-    fn answers(&self) -> Answers {
-        self.vault.answers()
+    fn deferred(&self) -> bool {
+        self.vault.deferred()
     }
 
-    fn calls_at_once(&self) -> usize {
-        self.vault.calls_at_once()
+    fn max_concurrency(&self) -> usize {
+        self.vault.max_concurrency()
     }
 }

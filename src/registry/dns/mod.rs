@@ -14,7 +14,6 @@ mod worker;
 use super::{Candidate, Registry, ServerKeys, ServerName, TellVerdict};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::vault::Answers;
 use anchors::Anchors;
 pub use anchors::WrongAnchors;
 use cache::{Cache, Records};
@@ -80,7 +79,7 @@ impl Default for DnsOptions {
 /// `_curve_tun.HOST`. Only answers that DNSSEC proves are taken, from the trust
 /// anchors down; see [`DnsOptions::allow_unvalidated`].
 ///
-/// It answers [later](Answers::Later), by a thread of its own, so a connection
+/// It answers [later](Registry::deferred), by a thread of its own, so a connection
 /// never waits inside a call. Who has an event loop asks by the calls that end
 /// in `_then`: they never block. Answers are held for their TTL, and a name that
 /// is asked for is not asked for again: all are told its answer. Any thread may
@@ -226,8 +225,8 @@ impl Registry for DnsRegistry {
         false
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 }
 

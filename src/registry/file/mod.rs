@@ -15,7 +15,6 @@ use super::rules::Rules;
 use super::{Candidate, KnownKeys, Place, Registry, ServerKeys, ServerName};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::vault::Answers;
 use change::{add_if, create_if_missing, remove_if};
 use error::FileResult;
 use line::{Line, each_line};
@@ -62,7 +61,7 @@ impl InForce {
 /// looks at the file's metadata first, and a file that has changed is read
 /// anew, so the next handshake sees the change; established connections stay.
 /// A large file that has changed has the registry answer
-/// [later](Answers::Later), so that its reading keeps nobody waiting. A file
+/// [later](Registry::deferred), so that its reading keeps nobody waiting. A file
 /// that has become unusable lets nobody in: the old entries stay in force, and
 /// [`FileRegistry::problem`] tells why. Only the keys that it denies are denied
 /// from then on, also if another of its lines is wrong.
@@ -299,13 +298,13 @@ impl Registry for FileRegistry {
         Ok(!in_force.denied.contains(key) && in_force.content.rules.admit(address, key))
     }
 
-    fn answers(&self) -> Answers {
+    fn deferred(&self) -> bool {
         let large = ChangeStamp::at(&self.path).is_some_and(|stamp| stamp.size() > SMALL);
-        if large && !self.is_fresh() { Answers::Later } else { Answers::Now }
+        large && !self.is_fresh()
     }
 
     /// Whoever comes while the file is read waits for that.
-    fn calls_at_once(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         1
     }
 }

@@ -6,7 +6,7 @@ use crate::crypto::{KEY_BYTES, PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
 use crate::sys::{Deadline, ForkGuard};
-use crate::vault::{Answers, LongTermNonce, Purpose, Vault};
+use crate::vault::{LongTermNonce, Purpose, Vault};
 use nix::poll::{PollFd, PollFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const LINES_MAX: usize = 4;
 /// Any number of processes may use one agent: they share its identity, and never a counter. The
 /// agent may be restarted under them: a request waits for it as long as its time allows. An agent
 /// that comes back with another key is refused. Requests block, so connections have this vault
-/// answer later ([`Answers::Later`]).
+/// answer later ([`Vault::deferred`]).
 pub struct AgentVault {
     path: PathBuf,
     public: PublicKey,
@@ -276,11 +276,11 @@ impl Vault for AgentVault {
         Ok((nonce, sealed))
     }
 
-    fn answers(&self) -> Answers {
-        Answers::Later
+    fn deferred(&self) -> bool {
+        true
     }
 
-    fn calls_at_once(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         LINES_MAX
     }
 }

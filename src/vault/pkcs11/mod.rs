@@ -25,7 +25,7 @@ pub use uri::read_pkcs11_uri;
 
 /// The token does one thing at a time; what comes before and after it, another thread can do
 /// meanwhile.
-const CALLS_AT_ONCE: usize = 2;
+const MAX_CONCURRENCY: usize = 2;
 
 /// A vault whose secret key never leaves its token.
 ///
@@ -41,7 +41,7 @@ const CALLS_AT_ONCE: usize = 2;
 /// again. A library that looks for its tokens only when it is initialised is finalised for that and
 /// initialised anew, at most once a second, unless another part of the process uses it. Calls block
 /// for as long as the token takes, one at a time, so connections have this vault answer later
-/// ([`Answers::Later`](super::Answers::Later)).
+/// ([`Vault::deferred`](super::Vault::deferred)).
 pub struct Pkcs11Vault(LocalKey<TokenKey>);
 
 impl Pkcs11Vault {
@@ -155,4 +155,4 @@ fn understood(uri: &str, pin: Option<&[u8]>) -> Explained<(Uri, Option<Pin>)> {
     Ok((uri, pin))
 }
 
-vault_over_local_key!(Pkcs11Vault, Answers::Later, CALLS_AT_ONCE);
+vault_over_local_key!(Pkcs11Vault, true, MAX_CONCURRENCY);
