@@ -29,6 +29,7 @@ pub mod net;
 mod nif;
 pub mod protocol;
 pub mod registry;
+mod setters;
 mod sys;
 pub mod vault;
 

@@ -66,7 +66,7 @@ fn the_table_of_numbers_is_the_sources() {
         ("minute key is current for", MINUTE_MS),
         ("minute key is accepted for, after that", MINUTE_MS),
         ("first message's counter", 2),
-        ("handshake's deadline, by default", options.handshake_timeout_ms),
+        ("handshake's deadline, by default", options.handshake_timeout.as_millis() as u64),
         ("handshakes in flight, by default", options.handshakes_max.into()),
         ("receive high-water mark, by default", options.receive_high_water as u64),
         ("send high-water mark, by default", options.send_high_water as u64),

@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const PASSPHRASE: &[u8] = b"correct horse";
@@ -92,7 +93,7 @@ impl Relay {
     }
 
     fn connect(&self, client: &Keys) -> Result<Socket> {
-        let options = Options { handshake_timeout_ms: 60_000, ..Options::default() };
+        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
         Socket::connect("127.0.0.1", self.port, Arc::new(client.vault()), self.key, &options, PATIENCE)
     }
 

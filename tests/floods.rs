@@ -105,7 +105,7 @@ fn flood(from: From, port: u16, hellos: &[Vec<u8>], sent: &AtomicUsize) {
 fn be_served(server: &Server, client: &Keys, key: PublicKey) -> usize {
     let end = Instant::now() + DEADLINE;
     let vault = Arc::new(client.vault());
-    let options = Options { handshake_timeout_ms: DEADLINE.as_millis() as u64, ..Options::default() };
+    let options = Options::default().handshake_timeout(DEADLINE);
     for tries in 1.. {
         let left = end.checked_duration_since(Instant::now());
         let left = Some(left.unwrap_or_else(|| panic!("not served within its deadline, {tries} tries")));

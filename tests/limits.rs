@@ -5,6 +5,7 @@ mod support;
 use curve_tun::Error;
 use curve_tun::connection::{Connection, ConnectionState, Options};
 use curve_tun::protocol::MESSAGE_MAX;
+use std::time::Duration;
 use support::{FRAME_OVERHEAD, World, carry, message, recv, recv_all, settle, take};
 
 const LAST: u64 = u64::MAX - 1;
@@ -55,7 +56,7 @@ fn the_last_receive_counter_works_and_then_it_is_exhausted() {
 }
 
 fn with_receive_mark(receive_high_water: usize) -> World {
-    World::with(Options { receive_high_water, ..Options::default() })
+    World::with(Options::default().receive_high_water(receive_high_water))
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn fifty_megabytes_each_way_arrive_though_both_send_before_either_reads() {
 
 #[test]
 fn at_the_send_mark_a_message_is_not_taken_and_no_counter_is_used() {
-    let options = Options { send_high_water: 1000, ..Options::default() };
+    let options = Options::default().send_high_water(1000);
     let (mut client, mut server) = World::with(options).connected();
     let mut sent = 0;
     while client.send_buffer().len() < 1000 {
@@ -161,7 +162,7 @@ fn at_the_send_mark_a_message_is_not_taken_and_no_counter_is_used() {
 
 #[test]
 fn a_server_has_no_more_handshakes_in_flight_than_it_allows() {
-    let world = World::with(Options { handshakes_max: 2, ..Options::default() });
+    let world = World::with(Options::default().handshakes_max(2));
     let refused = || Connection::server(&world.server, support::HOME).err();
     let ((mut client, mut first), second) = (world.pair(), world.accept());
     assert_eq!((world.server.handshakes_in_flight(), refused()), (2, Some(Error::TooManyHandshakes)));
@@ -178,7 +179,7 @@ fn a_server_has_no_more_handshakes_in_flight_than_it_allows() {
 
 #[test]
 fn one_deadline_runs_from_the_first_tick_to_connected() {
-    let world = World::with(Options { handshake_timeout_ms: 500, ..Options::default() });
+    let world = World::with(Options::default().handshake_timeout(Duration::from_millis(500)));
     let (mut client, mut server) = world.pair();
     assert_eq!((client.tick(1000), server.tick(2000)), (Ok(Some(1500)), Ok(Some(2500))));
     server.feed(&take(&mut client)).unwrap();
@@ -216,7 +217,7 @@ fn options_out_of_their_range_are_refused_by_both_ends() {
         client
     };
     let bad: [fn(&mut Options); 6] = [
-        |options| options.handshake_timeout_ms = 0,
+        |options| options.handshake_timeout = Duration::ZERO,
         |options| options.receive_high_water = 0,
         |options| options.receive_high_water = (1 << 30) + 1,
         |options| options.send_high_water = 0,
@@ -227,8 +228,8 @@ fn options_out_of_their_range_are_refused_by_both_ends() {
         assert_eq!(with(change), Some(Error::InvalidArgument));
     }
     let edges: [fn(&mut Options); 5] = [
-        |options| options.handshake_timeout_ms = 1,
-        |options| options.handshake_timeout_ms = u64::MAX,
+        |options| options.handshake_timeout = Duration::from_millis(1),
+        |options| options.handshake_timeout = Duration::MAX,
         |options| (options.receive_high_water, options.send_high_water) = (1, 1),
         |options| (options.receive_high_water, options.send_high_water) = (1 << 30, (1 << 32) - 1),
         |options| options.handshakes_max = 1,

@@ -107,7 +107,7 @@ fn option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> libc::c_int
 #[test]
 fn both_ends_have_the_transport_that_the_options_ask_for() {
     for asked in [false, true] {
-        let options = Options { no_delay: asked, keep_alive: asked, ..Options::default() };
+        let options = Options::default().no_delay(asked).keep_alive(asked);
         let (client, server) = House::with("127.0.0.1", options).tunnel();
         for end in [client, server] {
             assert_eq!(option(&end, libc::IPPROTO_TCP, libc::TCP_NODELAY) != 0, asked);
@@ -135,7 +135,7 @@ fn a_dual_stack_listener_takes_ipv4_ipv6_and_a_name_of_several_addresses() {
 
 #[test]
 fn silent_clients_keep_nobody_waiting_and_the_oldest_gives_way_at_the_limit() {
-    let options = Options { handshakes_max: 8, ..Options::default() };
+    let options = Options::default().handshakes_max(8);
     let house = House::with("127.0.0.1", options);
     let silent: Vec<TcpStream> = (0..20).map(|_| house.dial_raw()).collect();
     for _ in 0..4 {
@@ -181,7 +181,7 @@ fn a_hello_that_comes_a_byte_a_segment_is_a_hello() {
 
 #[test]
 fn a_handshake_has_one_deadline_however_slowly_bytes_come() {
-    let options = Options { handshake_timeout_ms: 300, ..Options::default() };
+    let options = Options::default().handshake_timeout(Duration::from_millis(300));
     let house = House::with("127.0.0.1", options);
     let hello = Connection::client(house.client.clone(), house.key, &house.options).unwrap();
     let hello = hello.send_buffer();

@@ -144,7 +144,7 @@ fn a_panic_of_a_vault_or_registry_is_an_error_of_a_handshake() {
 fn a_panic_of_one_that_gives_way_is_not_the_newcomers() {
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let key = vault.public_key();
-    let options = Options { handshakes_max: 1, ..Options::default() };
+    let options = Options::default().handshakes_max(1);
     struct Anybody;
     impl Registry for Anybody {
         fn verify(&self, _: &Candidate) -> Result<bool> {

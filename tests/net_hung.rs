@@ -114,7 +114,7 @@ fn a_servers_vault_that_hangs_keeps_few_threads_and_no_handshake_beyond_its_dead
     let _alone = alone();
     let (vault, gate) = GatedVault::new(3);
     let key = vault.public_key();
-    let brief = Options { handshake_timeout_ms: SHORT.as_millis() as u64, ..Options::default() };
+    let brief = Options::default().handshake_timeout(SHORT);
     let hung = listener(vault.clone(), anybody(), brief);
     let well_vault = memory_vault();
     let well_key = well_vault.public_key();
@@ -224,7 +224,7 @@ fn a_vault_that_does_not_say_otherwise_is_asked_256_times_at_once() {
     let _alone = alone();
     let (server_vault, (vault, gate)) = (memory_vault(), GatedVault::new(1));
     let (key, vault) = (server_vault.public_key(), Arc::new(Unsaid(vault)));
-    let options = Options { handshake_timeout_ms: PATIENCE.as_millis() as u64, ..Options::default() };
+    let options = Options::default().handshake_timeout(PATIENCE);
     let registry = MemoryRegistry::new();
     registry.add_anywhere(vault.public_key());
     let listener = listener(server_vault, Arc::new(registry), options.clone());

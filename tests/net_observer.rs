@@ -65,7 +65,7 @@ impl Site {
     }
 
     fn connect(&self, vault: Arc<dyn Vault>) -> Result<Socket> {
-        let options = Options { handshake_timeout_ms: 60_000, ..Options::default() };
+        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
         Socket::connect("127.0.0.1", self.listener.port(), vault, self.key, &options, SOON)
     }
 
@@ -127,7 +127,7 @@ fn each_client_is_told_once_with_what_became_of_it() {
 
 #[test]
 fn a_silent_client_is_told_when_its_time_is_over() {
-    let site = Site::of(memory(), Options { handshake_timeout_ms: 1, ..Options::default() });
+    let site = Site::of(memory(), Options::default().handshake_timeout(Duration::from_millis(1)));
     let accepting = site.accepting();
     let _silent = site.raw();
     assert_eq!(site.next(), (None, Outcome::Refused(Error::Timeout)));
@@ -137,7 +137,7 @@ fn a_silent_client_is_told_when_its_time_is_over() {
 
 #[test]
 fn who_gives_way_is_told_as_evicted() {
-    let site = Site::of(memory(), Options { handshakes_max: 1, ..Options::default() });
+    let site = Site::of(memory(), Options::default().handshakes_max(1));
     let accepting = site.accepting();
     let _silent = site.raw();
     while site.server.server().handshakes_in_flight() == 0 {

@@ -184,7 +184,7 @@ fn each_way_to_fail_is_told_once() {
 
 #[test]
 fn who_gives_way_is_told_as_evicted_whatever_ends_his_end() {
-    let options = Options { handshakes_max: 1, ..Options::default() };
+    let options = Options::default().handshakes_max(1);
     let ends: [fn(Connection); 5] = [
         |mut server| assert_eq!(server.feed(b"x"), Err(Error::TooManyHandshakes)),
         |mut server| assert_eq!(server.tick(0), Err(Error::TooManyHandshakes)),
@@ -229,7 +229,7 @@ fn a_vault_that_panics_is_told_and_keeps_no_place() {
 
 #[test]
 fn an_observer_may_use_the_server_and_even_make_connections() {
-    let world = World::with(Options { handshakes_max: 1, ..Options::default() });
+    let world = World::with(Options::default().handshakes_max(1));
     let weak: Weak<Server> = Arc::downgrade(&world.server);
     let in_flight = Arc::new(Mutex::new(Vec::new()));
     let seen = in_flight.clone();

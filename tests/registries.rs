@@ -76,7 +76,7 @@ fn a_registry_is_told_address_key_and_listener_now_and_later() {
             Ok(&*candidate.listener == "front door")
         });
         let registry: Arc<dyn Registry> = Arc::new(registry);
-        let named = Options { listener: "front door".into(), ..Options::default() };
+        let named = Options::default().listener("front door".into());
         handshake(registry.clone(), client.clone(), named).unwrap();
         let refused = handshake(registry, client.clone(), Options::default());
         assert_eq!(refused, Err(Error::UnknownPeer));
@@ -98,7 +98,7 @@ fn a_registry_that_fails_lets_nobody_in() {
 fn the_name_of_a_listener_has_bounds() {
     let vault = Arc::new(MemoryVault::generate().unwrap());
     for (name, ok) in [("x".repeat(255), true), ("x".repeat(256), false), ("a\nb".to_owned(), false)] {
-        let options = Options { listener: name.into(), ..Options::default() };
+        let options = Options::default().listener(name.into());
         let server = Server::new(vault.clone(), Arc::new(MemoryRegistry::new()), options, 0);
         assert_eq!(server.err(), if ok { None } else { Some(Error::InvalidArgument) });
     }

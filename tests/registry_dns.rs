@@ -134,7 +134,7 @@ fn a_zone_without_signatures_is_refused_unless_the_program_says_otherwise() {
         assert_eq!(admits(&registry, "192.0.2.7", a), Err(Error::NotValidated), "{zone}");
         let host = format!("db.{zone}");
         assert_eq!(server_keys(&registry, &host, 1), Err(Error::NotValidated), "{zone}");
-        let options = DnsOptions { allow_unvalidated: true, ..options(&knot) };
+        let options = options(&knot).allow_unvalidated(true);
         let registry = DnsRegistry::open(zone, &options).unwrap();
         assert_eq!(admits(&registry, "192.0.2.7", a), Ok(true));
         assert_eq!(admits(&registry, "192.0.2.8", a), Ok(false));
@@ -153,7 +153,7 @@ fn a_forged_record_under_a_good_signature_is_refused() {
     let text = zone[..place].to_owned() + &zone[place..].replacen(&a.to_string(), &forged.to_string(), 1);
     assert_ne!(text, zone);
     let forger = Knot::start(&[Zone { name: "test", text, signed: Signed::Not }]);
-    let options = DnsOptions { servers: vec![forger.address()], ..options(&knot) };
+    let options = options(&knot).servers(vec![forger.address()]);
     let registry = DnsRegistry::open("test", &options).unwrap();
     assert_eq!(admits(&registry, "192.0.2.8", a), Ok(true), "the rest of the zone is as it was");
     assert_eq!(admits(&registry, "192.0.2.7", forged), Err(Error::NotValidated));
@@ -166,7 +166,7 @@ fn a_zone_signed_by_others_keys_is_refused() {
     let (knot, other) = (signed(record("7.2.0.192.in-addr", a)), signed(String::new()));
     // Those of another zone of the same name, and the root's, of which this server knows nothing.
     for trust_anchors in [Some(other.trust_anchors("test")), None] {
-        let options = DnsOptions { trust_anchors, ..options(&knot) };
+        let options = options(&knot).trust_anchors(trust_anchors);
         let registry = DnsRegistry::open("test", &options).unwrap();
         assert_eq!(admits(&registry, "192.0.2.7", a), Err(Error::NotValidated));
     }
@@ -180,7 +180,7 @@ fn answers_hold_for_their_ttl_and_no_longer() {
     let registry = open(&knot);
     assert_eq!(admits(&registry, "192.0.2.7", old), Ok(true));
     knot.change("test", &with_ttl(new), 2);
-    let uncached = DnsRegistry::open("test", &DnsOptions { cache_max: 0, ..options(&knot) }).unwrap();
+    let uncached = DnsRegistry::open("test", &options(&knot).cache_max(0)).unwrap();
     assert_eq!(admits(&uncached, "192.0.2.7", new), Ok(true));
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while admits(&registry, "192.0.2.7", new) != Ok(true) {
@@ -194,7 +194,7 @@ fn answers_hold_for_their_ttl_and_no_longer() {
 fn a_held_answer_needs_no_server() {
     let [a] = keys();
     let knot = signed(record("7.2.0.192.in-addr", a));
-    let options = DnsOptions { timeout_ms: 500, ..options(&knot) };
+    let options = options(&knot).timeout(Duration::from_millis(500));
     let registry = DnsRegistry::open("test", &options).unwrap();
     assert_eq!(admits(&registry, "192.0.2.7", a), Ok(true));
     drop(knot);
@@ -206,7 +206,7 @@ fn a_held_answer_needs_no_server() {
 fn no_more_answers_are_held_than_there_is_room_for() {
     let [a, b] = keys();
     let knot = signed(record("7.2.0.192.in-addr", a) + &record("8.2.0.192.in-addr", b));
-    let options = DnsOptions { timeout_ms: 500, cache_max: 1, ..options(&knot) };
+    let options = options(&knot).timeout(Duration::from_millis(500)).cache_max(1);
     let registry = DnsRegistry::open("test", &options).unwrap();
     assert_eq!(admits(&registry, "192.0.2.7", a), Ok(true));
     assert_eq!(admits(&registry, "192.0.2.8", b), Ok(true));
@@ -253,7 +253,10 @@ fn silent(timeout_ms: u64) -> (UdpSocket, Option<TcpListener>, DnsRegistry) {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok();
     let servers = vec![udp.local_addr().unwrap()];
-    let options = DnsOptions { servers, timeout_ms, allow_unvalidated: true, ..DnsOptions::default() };
+    let options = DnsOptions::default()
+        .servers(servers)
+        .timeout(Duration::from_millis(timeout_ms))
+        .allow_unvalidated(true);
     (udp, tcp, DnsRegistry::open("test", &options).unwrap())
 }
 
@@ -327,7 +330,7 @@ fn a_silent_name_server_is_asked_about_many_clients_at_once_and_takes_no_thread(
     assert_eq!(quick, Err(Error::Timeout));
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let key = vault.public_key();
-    let options = Options { handshake_timeout_ms: 3_600_000, ..Options::default() };
+    let options = Options::default().handshake_timeout(Duration::from_millis(3_600_000));
     let server = TimedServer::new(vault, registry, options.clone()).unwrap();
     let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
     let client = Arc::new(MemoryVault::generate().unwrap());
@@ -371,14 +374,14 @@ fn a_tunnel_from_keys_in_dns_alone() {
 
 #[test]
 fn what_cannot_be_used_is_said_when_it_is_opened() {
-    let options = DnsOptions { servers: vec!["127.0.0.1:9".parse().unwrap()], ..DnsOptions::default() };
+    let options = DnsOptions::default().servers(vec!["127.0.0.1:9".parse().unwrap()]);
     let open = |zone: &str, options| DnsRegistry::open(zone, &options).err();
     assert_eq!(open("test", options.clone()), None);
     assert_eq!(open("a..b", options.clone()), Some(Error::InvalidArgument));
-    let anchors = DnsOptions { trust_anchors: Some("what is this".into()), ..options.clone() };
+    let anchors = options.clone().trust_anchors(Some("what is this".into()));
     assert_eq!(open("test", anchors), Some(Error::InvalidArgument));
     for timeout_ms in [0, 3_600_001] {
-        let options = DnsOptions { timeout_ms, ..options.clone() };
+        let options = options.clone().timeout(Duration::from_millis(timeout_ms));
         assert_eq!(open("test", options), Some(Error::InvalidArgument));
     }
 }

@@ -12,7 +12,7 @@ mod knot;
 mod registry;
 
 use curve_tun::Error;
-use curve_tun::registry::{DnsOptions, DnsRegistry};
+use curve_tun::registry::DnsRegistry;
 use dns::{admits, family, middle, options, record, serve};
 use hickory_resolver::proto::rr::{Record, RecordType};
 use knot::{Knot, Signed};
@@ -20,6 +20,7 @@ use registry::keys;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use std::time::SystemTime;
 
 /// Set in the process whose clock moves.
@@ -50,7 +51,7 @@ fn raised(knot: &Knot, zone: &str, cache_max: usize) -> DnsRegistry {
         message.authorities.iter_mut().for_each(raise);
         true
     });
-    let options = DnsOptions { servers: vec![server], cache_max, ttl_max: u32::MAX, ..options(knot) };
+    let options = options(knot).servers(vec![server]).cache_max(cache_max).ttl_max(Duration::MAX);
     DnsRegistry::open(zone, &options).unwrap()
 }
 
@@ -140,7 +141,7 @@ fn a_held_answer_ends_with_its_ttl_by_the_wall_clock_too() {
                 .fetch_add(usize::from(message.queries[0].query_type() == RecordType::TXT), Ordering::SeqCst);
             true
         });
-        let options = DnsOptions { servers: vec![server], ttl_max, ..options(&knot) };
+        let options = options(&knot).servers(vec![server]).ttl_max(Duration::from_secs(ttl_max));
         let registry = DnsRegistry::open("test", &options).unwrap();
         // As if the machine had slept meanwhile.
         for (time, expected) in [(0, 1), (ttl / 2, 1), (ttl + 1, 2), (ttl + ttl / 2, 2), (3 * ttl, 3)] {

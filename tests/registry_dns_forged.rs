@@ -9,7 +9,7 @@ mod knot;
 mod registry;
 
 use curve_tun::Error;
-use curve_tun::registry::{DnsOptions, DnsRegistry};
+use curve_tun::registry::DnsRegistry;
 use dns::{
     admits, ask, family, is_for, middle, open, options, record, renamed, serve, server_keys, through,
     with_labels,
@@ -316,7 +316,7 @@ fn signatures_without_number_cost_no_more_than_they_may() {
         }
         true
     });
-    let options = DnsOptions { servers: vec![middle], ..options(&knot) };
+    let options = options(&knot).servers(vec![middle]);
     let registry = DnsRegistry::open("test", &options).unwrap();
     assert_eq!(admits(&registry, "192.0.2.7", key), Err(Error::NotValidated));
 }

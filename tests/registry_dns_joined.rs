@@ -25,12 +25,10 @@ const NAME: &str = "7.2.0.192.in-addr.test.";
 fn an_address_whose_name_is_slow_takes_one_place() {
     let [key] = keys();
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let options = DnsOptions {
-        servers: vec![silent.local_addr().unwrap()],
-        timeout_ms: 3_600_000,
-        allow_unvalidated: true,
-        ..DnsOptions::default()
-    };
+    let options = DnsOptions::default()
+        .servers(vec![silent.local_addr().unwrap()])
+        .timeout(Duration::from_millis(3_600_000))
+        .allow_unvalidated(true);
     let registry = DnsRegistry::open("test", &options).unwrap();
     let (tell, told) = mpsc::channel();
     let ask = |address: IpAddr| {
@@ -56,12 +54,10 @@ fn an_address_whose_name_is_slow_takes_one_place() {
 fn a_network_of_slow_names_leaves_places_to_others() {
     let [key] = keys();
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let options = DnsOptions {
-        servers: vec![silent.local_addr().unwrap()],
-        timeout_ms: 3_600_000,
-        allow_unvalidated: true,
-        ..DnsOptions::default()
-    };
+    let options = DnsOptions::default()
+        .servers(vec![silent.local_addr().unwrap()])
+        .timeout(Duration::from_millis(3_600_000))
+        .allow_unvalidated(true);
     let registry = DnsRegistry::open("test", &options).unwrap();
     let ask = |network: u128, host: u128| {
         let address = IpAddr::V6((0x2001_0db8 << 96 | network << 64 | host).into());
@@ -93,7 +89,7 @@ fn those_who_ask_for_one_name_are_told_its_one_answer() {
         }
         true
     });
-    let options = DnsOptions { servers: vec![server], cache_max: 0, ..options(&knot) };
+    let options = options(&knot).servers(vec![server]).cache_max(0);
     let registry = DnsRegistry::open("test", &options).unwrap();
     let (tell, told) = mpsc::channel();
     let ask = |key| {
@@ -138,7 +134,7 @@ fn a_panic_of_one_who_is_told_keeps_nothing_from_the_others() {
         }
         true
     });
-    let options = DnsOptions { servers: vec![server], cache_max: 0, ..options(&knot) };
+    let options = options(&knot).servers(vec![server]).cache_max(0);
     let registry = DnsRegistry::open("test", &options).unwrap();
     let candidate = Candidate::new(ip(ADDRESS), key);
     assert_eq!(registry.verify_then(&candidate, |_| panic!("as it was meant to")), None);

@@ -9,7 +9,7 @@ mod knot;
 mod registry;
 
 use curve_tun::Error;
-use curve_tun::registry::{DnsOptions, DnsRegistry};
+use curve_tun::registry::DnsRegistry;
 use dns::{PATIENCE, admits, ask, options, record, serve};
 use hickory_resolver::proto::dnssec::PublicKey;
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData};
@@ -26,7 +26,7 @@ const ZSK: u16 = 256;
 
 /// A registry that trusts what `anchors` says. It holds no answers.
 fn trusting(knot: &Knot, anchors: &str) -> DnsRegistry {
-    let options = DnsOptions { trust_anchors: Some(anchors.into()), cache_max: 0, ..options(knot) };
+    let options = options(knot).trust_anchors(Some(anchors.into())).cache_max(0);
     DnsRegistry::open("test", &options).unwrap()
 }
 
@@ -109,7 +109,7 @@ fn a_key_that_signs_keys_is_an_anchor_in_each_form_that_tools_print() {
         Err(Error::NotValidated)
     );
     for bad in ["test. DNSKEY 257 3 15", "test. TXT x", "DNSKEY", "; nothing", "", "\n"] {
-        let options = DnsOptions { trust_anchors: Some(bad.into()), ..options(&knot) };
+        let options = options(&knot).trust_anchors(Some(bad.into()));
         assert_eq!(DnsRegistry::open("test", &options).err(), Some(Error::InvalidArgument), "{bad}");
     }
 }

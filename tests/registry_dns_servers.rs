@@ -13,7 +13,7 @@ mod knot;
 mod registry;
 
 use curve_tun::Error;
-use curve_tun::registry::{DnsOptions, DnsRegistry};
+use curve_tun::registry::DnsRegistry;
 use dns::{admits, options, record};
 use knot::{Knot, Signed, Zone};
 use registry::keys;
@@ -45,7 +45,7 @@ fn the_name_servers_are_those_of_the_system_at_the_time() {
         Knot::start_at(address, &[Zone { name: "test", text, signed: Signed::Nsec }])
     });
     let trust_anchors = Some(knots.each_ref().map(|knot| knot.trust_anchors("test")).concat());
-    let options = DnsOptions { servers: Vec::new(), trust_anchors, cache_max: 0, ..options(&knots[0]) };
+    let options = options(&knots[0]).servers(Vec::new()).trust_anchors(trust_anchors).cache_max(0);
     let open = || DnsRegistry::open("test", &options);
     assert_eq!(open().err(), Some(Error::RegistryFailed), "nobody is there to ask");
 

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use support::{World, carry, settle};
 
 fn limited(handshakes_max: u32, handshakes_per_source: u32) -> World {
-    World::with(Options { handshakes_max, handshakes_per_source, ..Options::default() })
+    World::with(
+        Options::default().handshakes_max(handshakes_max).handshakes_per_source(handshakes_per_source),
+    )
 }
 
 /// A handshake that can give way, and how often it was told to.

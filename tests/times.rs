@@ -55,7 +55,7 @@ fn sockets_take_every_timeout() {
     let registry = Arc::new(MemoryRegistry::new());
     registry.add_anywhere(client_vault.public_key());
     for timeout in LONGEST {
-        let options = Options { handshake_timeout_ms: u64::MAX, ..Options::default() };
+        let options = Options::default().handshake_timeout(Duration::from_millis(u64::MAX));
         let server = TimedServer::new(server_vault.clone(), registry.clone(), options.clone()).unwrap();
         let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
         let timeout = Some(timeout);
@@ -91,17 +91,16 @@ fn sockets_take_every_timeout() {
 fn a_registry_in_dns_takes_every_timeout() {
     // Where nobody answers, a registry waits as long as it may itself, however long its caller would.
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let options = |timeout_ms| DnsOptions {
-        servers: vec![nobody.local_addr().unwrap()],
-        timeout_ms,
-        ..DnsOptions::default()
+    let options = |timeout_ms| {
+        DnsOptions::default()
+            .servers(vec![nobody.local_addr().unwrap()])
+            .timeout(Duration::from_millis(timeout_ms))
     };
     for timeout_ms in [0, 3_600_001, u64::MAX] {
         assert_eq!(DnsRegistry::open("test", &options(timeout_ms)).err(), Some(Error::InvalidArgument));
     }
     let registry =
-        DnsRegistry::open("test", &DnsOptions { ttl_max: u32::MAX, cache_max: usize::MAX, ..options(1) })
-            .unwrap();
+        DnsRegistry::open("test", &options(1).ttl_max(Duration::MAX).cache_max(usize::MAX)).unwrap();
     for timeout in LONGEST {
         let failed = |error| matches!(error, Some(Error::Timeout | Error::RegistryFailed | Error::NotFound));
         assert!(failed(registry.lookup(support::HOME, Some(timeout)).err()));
@@ -113,7 +112,7 @@ fn a_registry_in_dns_takes_every_timeout() {
 fn clocks_may_stand_at_their_end() {
     let vault = Arc::new(MemoryVault::generate().unwrap());
     for handshake_timeout_ms in [1, u64::MAX] {
-        let options = Options { handshake_timeout_ms, ..Options::default() };
+        let options = Options::default().handshake_timeout(Duration::from_millis(handshake_timeout_ms));
         for start in [0, u64::MAX - 1, u64::MAX] {
             let server =
                 Server::new(vault.clone(), Arc::new(MemoryRegistry::new()), options.clone(), start).unwrap();

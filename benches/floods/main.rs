@@ -96,7 +96,7 @@ impl Times {
 
     fn add(&mut self, server: &Process, vault: &Arc<MemoryVault>) {
         let began = Instant::now();
-        let options = Options { handshake_timeout_ms: 60_000, ..Options::default() };
+        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
         let served = || {
             let vault = vault.clone();
             let socket = Socket::connect("127.0.0.1", server.port, vault, server.key, &options, PATIENCE)?;

@@ -175,7 +175,7 @@ pub fn run(arguments: &[String]) {
     let (of_vault, of_registry) = if kind == "vault" { (each, None) } else { (None, each) };
     let vault = Arc::new(SlowVault { inner: MemoryVault::generate().unwrap(), each: of_vault });
     let key = vault.public_key();
-    let options = Options { handshakes_max: 16, handshakes_per_source: 8, ..Options::default() };
+    let options = Options::default().handshakes_max(16).handshakes_per_source(8);
     let server = TimedServer::new(vault, Arc::new(SlowRegistry(of_registry)), options).unwrap();
     let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

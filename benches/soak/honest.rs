@@ -52,7 +52,7 @@ struct Client {
 impl Client {
     fn connect(field: &Field, name: u64) -> Client {
         let vault = field.friends[name as usize % field.friends.len()].clone();
-        let options = Options { handshake_timeout_ms: 60_000, ..Options::default() };
+        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
         let socket = Socket::connect("127.0.0.1", field.port, vault, field.server_key, &options, PATIENCE);
         Client { socket: socket.unwrap_or_else(|error| panic!("connect: {error}")), name, sent: 0 }
     }

@@ -201,11 +201,7 @@ fn ends(connections: (Connection, Connection)) -> (Watched, Watched) {
 
 libfuzzer_sys::fuzz_target!(|input: Input| {
     repeatable();
-    let options = Options {
-        receive_high_water: usize::from(input.receive_high_water) + 1,
-        send_high_water: usize::from(input.send_high_water) * 4 + 1,
-        ..Options::default()
-    };
+    let options = Options::default().receive_high_water(usize::from(input.receive_high_water) + 1).send_high_water(usize::from(input.send_high_water) * 4 + 1);
     let (client, server) = ends(World::new(options).connected());
     let (sender, receiver) = if input.server_sends { (server, client) } else { (client, server) };
     let (sent, way) = (VecDeque::new(), Vec::new());

@@ -5,6 +5,7 @@ use super::growing::{self, growing};
 use crate::connection::Options;
 use crate::error::{Error, Result};
 use std::ffi::c_char;
+use std::time::Duration;
 
 /// Limits and habits of connections, sockets and servers. 0 means the default in each field, which
 /// `CURVE_TUN_OPTIONS_INIT` sets; a function that takes options takes NULL for the defaults.
@@ -57,7 +58,7 @@ pub(super) unsafe fn read_options(place: *const curve_tun_options) -> Result<Opt
     let listener =
         given(options.listener, |text| unsafe { string(text, LISTENER_MAX, Error::InvalidArgument) })?;
     Ok(Options {
-        handshake_timeout_ms: milliseconds(options.handshake_timeout_ms, default.handshake_timeout_ms)?,
+        handshake_timeout: milliseconds(options.handshake_timeout_ms, default.handshake_timeout)?,
         receive_high_water: or(options.receive_high_water, default.receive_high_water),
         send_high_water: or(options.send_high_water, default.send_high_water),
         handshakes_max: or(options.handshakes_max, default.handshakes_max),
@@ -74,6 +75,7 @@ pub(super) fn or<T: Default + PartialEq>(value: T, default: T) -> T {
 }
 
 /// As [`or`], for a time: `InvalidArgument` for a negative one.
-pub(super) fn milliseconds(value: i64, default: u64) -> Result<u64> {
-    u64::try_from(value).map(|value| or(value, default)).map_err(|_| Error::InvalidArgument)
+pub(super) fn milliseconds(value: i64, default: Duration) -> Result<Duration> {
+    let value = value.try_into().map_err(|_| Error::InvalidArgument)?;
+    Ok(or(Duration::from_millis(value), default))
 }

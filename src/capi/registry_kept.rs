@@ -200,9 +200,8 @@ unsafe fn open_dns(zone: &str, place: *const curve_tun_dns_options) -> Result<Ki
         }
         options.trust_anchors = text(c.trust_anchors)?.map(str::to_owned);
         options.allow_unvalidated = flag(c.allow_unvalidated)?;
-        options.timeout_ms = milliseconds(c.timeout_ms, options.timeout_ms)?;
-        let ttl_max_ms = milliseconds(c.ttl_max_ms, u64::from(options.ttl_max) * 1000)?;
-        options.ttl_max = (ttl_max_ms / 1000).try_into().map_err(|_| Error::InvalidArgument)?;
+        options.timeout = milliseconds(c.timeout_ms, options.timeout)?;
+        options.ttl_max = milliseconds(c.ttl_max_ms, options.ttl_max)?;
         options.cache_max = or(c.cache_max as usize, options.cache_max);
     }
     Ok(Kind::Dns(Arc::new(DnsRegistry::open(zone, &options)?)))

@@ -153,7 +153,7 @@ impl Connection {
             slot: None,
             key: None,
             was_connected: false,
-            handshake_timeout_ms: options.handshake_timeout_ms,
+            handshake_timeout_ms: options.handshake_timeout_ms(),
             handshake_deadline: None,
             touched: false,
             idle_since: None,

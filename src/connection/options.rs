@@ -2,13 +2,21 @@
 
 use crate::error::{Error, Result};
 use crate::protocol::FRAME_MAX;
+use crate::setters::setters;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Limits and habits of connections, sockets and servers.
+///
+/// ```
+/// # use curve_tun::connection::Options;
+/// let options = Options::default().handshakes_max(256).keep_alive(false);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
-    /// Milliseconds from accept (or connect) to connected; at least 1. Default 10,000.
-    pub handshake_timeout_ms: u64,
+    /// Time from accept (or connect) to connected; at least 1 ms. Default 10 s.
+    pub handshake_timeout: Duration,
     /// Bytes of received messages that wait for the receiver, above which no more are taken from
     /// the transport. One further packet may come on top. At least 1, at most 1 GiB. Default
     /// 262,144.
@@ -41,7 +49,7 @@ const LISTENER_MAX: usize = 255;
 impl Default for Options {
     fn default() -> Options {
         Options {
-            handshake_timeout_ms: 10_000,
+            handshake_timeout: Duration::from_secs(10),
             receive_high_water: 4 << 16,
             send_high_water: 1 << 26,
             handshakes_max: 1024,
@@ -53,16 +61,32 @@ impl Default for Options {
     }
 }
 
+setters!(Options {
+    handshake_timeout: Duration,
+    receive_high_water: usize,
+    send_high_water: usize,
+    handshakes_max: u32,
+    handshakes_per_source: u32,
+    no_delay: bool,
+    keep_alive: bool,
+    listener: Arc<str>,
+});
+
 impl Options {
     /// `InvalidArgument` unless every value is within its documented range.
     pub(crate) fn check(&self) -> Result<()> {
-        let ok = self.handshake_timeout_ms >= 1
+        let ok = self.handshake_timeout_ms() >= 1
             && (1..=RECEIVE_LIMIT).contains(&self.receive_high_water)
             && (1..=SEND_LIMIT).contains(&self.send_high_water)
             && self.handshakes_max >= 1
             && self.listener.len() <= LISTENER_MAX
             && !self.listener.contains(char::is_control);
         if ok { Ok(()) } else { Err(Error::InvalidArgument) }
+    }
+
+    /// The same in whole milliseconds.
+    pub(crate) fn handshake_timeout_ms(&self) -> u64 {
+        self.handshake_timeout.as_millis().try_into().unwrap_or(u64::MAX)
     }
 
     /// The most handshakes that one source may have in flight.

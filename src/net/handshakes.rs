@@ -255,7 +255,7 @@ impl Handshakes {
             };
             // It has the place of another, whose descriptor is not to stay.
             self.drop_what_gave_way();
-            let deadline = Deadline::after_ms(server.options().handshake_timeout_ms);
+            let deadline = Deadline::after_ms(server.options().handshake_timeout_ms());
             let events = PollFlags::POLLIN;
             self.shaking.insert(id, Shaking { stream, peer, connection, deadline, events, asked: None });
         }

@@ -90,7 +90,7 @@ impl Socket {
     ///
     /// All addresses of a name are tried, slow ones side by side. Blocks until connected, at most
     /// for `timeout` and
-    /// [`Options::handshake_timeout_ms`].
+    /// [`Options::handshake_timeout`].
     ///
     /// # Errors
     /// `NameNotFound`, `ConnectionRefused`, `Unreachable` and other errors of the operating system;
@@ -105,7 +105,7 @@ impl Socket {
         timeout: Timeout,
     ) -> Result<Socket> {
         let mut connection = Connection::client(vault.clone(), server_key, options)?;
-        let deadline = Deadline::after(timeout).min(Deadline::after_ms(options.handshake_timeout_ms));
+        let deadline = Deadline::after(timeout).min(Deadline::after_ms(options.handshake_timeout_ms()));
         let stream = Arc::new(dial::dial(&dial::resolve(host, port, deadline)?, deadline)?);
         // While the server answers the hello there is time for what is left to be set.
         shake::step(&stream, &mut connection)?;
@@ -133,7 +133,7 @@ impl Socket {
             evicted.evict();
             given_way.cut();
         })?;
-        let deadline = Deadline::after_ms(server.server().options().handshake_timeout_ms);
+        let deadline = Deadline::after_ms(server.server().options().handshake_timeout_ms());
         let handshake = Handshake { line: line.clone(), connection, server, deadline, reports };
         let mut socket = Socket::new(line.stream.clone(), peer, Some(handshake))?;
         socket.held = Some(held);
@@ -179,7 +179,7 @@ impl Socket {
     /// Runs the handshake of a socket that
     /// [`Listener::transport_accept`](super::Listener::transport_accept) gave.
     ///
-    /// Blocks until connected, at most for `timeout`, and until [`Options::handshake_timeout_ms`]
+    /// Blocks until connected, at most for `timeout`, and until [`Options::handshake_timeout`]
     /// after the accept.
     ///
     /// # Errors

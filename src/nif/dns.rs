@@ -46,9 +46,9 @@ fn decode_options(map: Term) -> NifResult<DnsOptions> {
         } else if name == names::allow_unvalidated() {
             options.allow_unvalidated = value.decode()?;
         } else if name == names::timeout_ms() {
-            options.timeout_ms = value.decode()?;
+            options.timeout = Duration::from_millis(value.decode()?);
         } else if name == names::ttl_max() {
-            options.ttl_max = value.decode()?;
+            options.ttl_max = Duration::from_secs(value.decode()?);
         } else if name == names::cache_max() {
             options.cache_max = value.decode()?;
         } else {

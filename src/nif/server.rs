@@ -30,7 +30,7 @@ fn server_new<'a>(
 ) -> Term<'a> {
     let listener = std::str::from_utf8(&listener).map_err(|_| Error::InvalidArgument);
     let server = listener.and_then(|listener| {
-        let options = Options { handshakes_max, listener: listener.into(), ..Options::default() };
+        let options = Options::default().handshakes_max(handshakes_max).listener(listener.into());
         Server::new(vault.for_connections(), registry.for_connections(), options, now_ms)
     });
     let providers = Providers { vault: vault.provider(), registry: registry.provider() };
@@ -40,8 +40,7 @@ fn server_new<'a>(
 /// Whether a listener may have this name.
 #[rustler::nif]
 fn is_listener_name(name: Binary) -> bool {
-    std::str::from_utf8(&name)
-        .is_ok_and(|name| Options { listener: name.into(), ..Options::default() }.check().is_ok())
+    std::str::from_utf8(&name).is_ok_and(|name| Options::default().listener(name.into()).check().is_ok())
 }
 
 /// Rotates the minute keys that are due: `{ok, NextMs} | {error, Reason}`.

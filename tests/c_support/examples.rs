@@ -104,7 +104,7 @@ impl Server {
 
     /// A tunnel to it.
     pub fn connect(&self, client: &Keys) -> Socket {
-        let options = Options { handshake_timeout_ms: 60_000, ..Options::default() };
+        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
         Socket::connect("127.0.0.1", self.port, Arc::new(client.vault()), self.key, &options, PATIENCE)
             .unwrap()
     }

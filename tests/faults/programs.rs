@@ -223,13 +223,11 @@ pub fn dns_record() -> String {
 /// Questions to DNS; it is the registry's own thread whose system calls fail.
 pub fn dns_registry(folder: &Path) {
     let file = |name| std::fs::read_to_string(folder.join(name)).unwrap();
-    let options = DnsOptions {
-        servers: vec![file("server").parse().unwrap()],
-        trust_anchors: Some(file("anchors")),
-        timeout_ms: 3_000,
-        cache_max: 0,
-        ..DnsOptions::default()
-    };
+    let options = DnsOptions::default()
+        .servers(vec![file("server").parse().unwrap()])
+        .trust_anchors(Some(file("anchors")))
+        .timeout(Duration::from_millis(3_000))
+        .cache_max(0);
     let before = descriptors();
     let registry = DnsRegistry::open("test", &options).unwrap();
     wait_for_strace(thread_named("curve_tun-dns"));

@@ -63,12 +63,10 @@ pub fn family(child: &str, parent: (String, Signed), of_child: (String, Signed))
 
 /// A registry that asks `knot` and trusts the keys of its zone `test`.
 pub fn options(knot: &Knot) -> DnsOptions {
-    DnsOptions {
-        servers: vec![knot.address()],
-        trust_anchors: Some(knot.trust_anchors("test")),
-        timeout_ms: PATIENCE.as_millis().try_into().unwrap(),
-        ..DnsOptions::default()
-    }
+    DnsOptions::default()
+        .servers(vec![knot.address()])
+        .trust_anchors(Some(knot.trust_anchors("test")))
+        .timeout(Duration::from_millis(PATIENCE.as_millis().try_into().unwrap()))
 }
 
 pub fn open(knot: &Knot) -> DnsRegistry {
@@ -78,7 +76,7 @@ pub fn open(knot: &Knot) -> DnsRegistry {
 /// A registry of `zone` that asks `server` and trusts the keys of `knot`'s zone `test`. It holds no
 /// answers.
 pub fn through(server: SocketAddr, knot: &Knot, zone: &str) -> DnsRegistry {
-    let options = DnsOptions { servers: vec![server], cache_max: 0, ..options(knot) };
+    let options = options(knot).servers(vec![server]).cache_max(0);
     DnsRegistry::open(zone, &options).unwrap()
 }
 

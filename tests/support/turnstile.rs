@@ -23,12 +23,10 @@ pub const HANDSHAKES_MAX: usize = 16;
 pub const PER_SOURCE: usize = 8;
 
 pub fn options() -> Options {
-    Options {
-        handshakes_max: HANDSHAKES_MAX as u32,
-        handshakes_per_source: PER_SOURCE as u32,
-        handshake_timeout_ms: PATIENCE.as_millis() as u64,
-        ..Options::default()
-    }
+    Options::default()
+        .handshakes_max(HANDSHAKES_MAX as u32)
+        .handshakes_per_source(PER_SOURCE as u32)
+        .handshake_timeout(PATIENCE)
 }
 
 /// One test at a time, since each counts what the process has.

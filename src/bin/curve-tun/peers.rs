@@ -287,7 +287,7 @@ fn check_dns(args: &CheckArgs) -> Outcome {
     use curve_tun::registry::{DnsOptions, DnsRegistry};
 
     let zone = args.dns.as_deref().unwrap_or_default();
-    let mut options = DnsOptions { servers: args.servers.clone(), ..DnsOptions::default() };
+    let mut options = DnsOptions::default().servers(args.servers.clone());
     if let Some(path) = &args.trust_anchors {
         options.trust_anchors = Some(read_anchors(path)?);
     }

@@ -14,6 +14,7 @@ mod worker;
 use super::{Candidate, Registry, ServerKeys, ServerName, TellVerdict};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
+use crate::setters::setters;
 use anchors::Anchors;
 pub use anchors::WrongAnchors;
 use cache::{Cache, Records};
@@ -25,7 +26,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use worker::{Asking, Worker};
 
-const TIMEOUT_MAX_MS: u64 = 3_600_000;
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Checks a text of [trust anchors](DnsOptions::trust_anchors), and names the line that is wrong.
 ///
@@ -37,6 +39,7 @@ pub fn check_trust_anchors(text: &str) -> std::result::Result<(), WrongAnchors> 
 
 /// Where and how a [`DnsRegistry`] asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DnsOptions {
     /// Recursive name servers, or those of the zone itself; none means those that
     /// `/etc/resolv.conf` names at the time, at port 53. They must hand DNSSEC's records on.
@@ -49,15 +52,23 @@ pub struct DnsOptions {
     /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way
     /// to the name server then decides who may come in. Default false.
     pub allow_unvalidated: bool,
-    /// Milliseconds for an answer, with all that it takes to validate it: 1 to 3,600,000. Default
-    /// 5,000.
-    pub timeout_ms: u64,
-    /// Seconds for which an answer is held at most, however long its TTL and the signatures of its
-    /// proof: so long may a key that was taken out of DNS come in. Default 300.
-    pub ttl_max: u32,
+    /// Time for an answer, with all that it takes to validate it: 1 ms to 1 h. Default 5 s.
+    pub timeout: Duration,
+    /// Time for which an answer is held at most, however long its TTL and the signatures of its
+    /// proof: so long may a key that was taken out of DNS come in. Default 300 s.
+    pub ttl_max: Duration,
     /// Names whose answers are held at most. Default 65,536.
     pub cache_max: usize,
 }
+
+setters!(DnsOptions {
+    servers: Vec<SocketAddr>,
+    trust_anchors: Option<String>,
+    allow_unvalidated: bool,
+    timeout: Duration,
+    ttl_max: Duration,
+    cache_max: usize,
+});
 
 impl Default for DnsOptions {
     fn default() -> DnsOptions {
@@ -65,8 +76,8 @@ impl Default for DnsOptions {
             servers: Vec::new(),
             trust_anchors: None,
             allow_unvalidated: false,
-            timeout_ms: 5_000,
-            ttl_max: 300,
+            timeout: Duration::from_secs(5),
+            ttl_max: Duration::from_secs(300),
             cache_max: 65_536,
         }
     }
@@ -98,25 +109,23 @@ impl DnsRegistry {
     /// refuses, or for options out of their range; `RegistryFailed` if `/etc/resolv.conf` names no server;
     /// `TooManyThreads`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
-        if !(1..=TIMEOUT_MAX_MS).contains(&options.timeout_ms) {
+        if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&options.timeout) {
             return Err(Error::InvalidArgument);
         }
         let zone = Zone::new(zone)?;
-        let timeout = Duration::from_millis(options.timeout_ms);
         let anchors = match &options.trust_anchors {
             None => Anchors::of_the_root(),
             Some(text) => Anchors::parse(text)?,
         };
         let anchors = (!options.allow_unvalidated).then_some(anchors);
-        let ttl_max = Duration::from_secs(options.ttl_max.into());
-        let cache = Arc::new(Cache::new(options.cache_max, ttl_max));
+        let cache = Arc::new(Cache::new(options.cache_max, options.ttl_max));
         let servers = Mutex::new(Servers::new(options)?);
-        let worker = Worker::start(Asking { servers, anchors, cache: cache.clone() }, timeout)?;
+        let worker = Worker::start(Asking { servers, anchors, cache: cache.clone() }, options.timeout)?;
         Ok(DnsRegistry { zone, worker, cache })
     }
 
     /// The keys that may come in from `address`; none if DNS knows none. Blocks at most for
-    /// [`DnsOptions::timeout_ms`] and `timeout`.
+    /// [`DnsOptions::timeout`] and `timeout`.
     ///
     /// # Errors
     /// `NotValidated`, `RegistryFailed`, `Timeout`, `Forked`.

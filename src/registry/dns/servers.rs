@@ -8,7 +8,6 @@ use hickory_resolver::net::xfer::RetryDnsHandle;
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
@@ -27,7 +26,7 @@ impl Servers {
     /// `RegistryFailed` if the options name no server and the system's file neither.
     pub(super) fn new(options: &DnsOptions) -> Result<Servers> {
         let mut asking = ResolverOpts::default();
-        asking.timeout = Duration::from_millis(options.timeout_ms.div_ceil(2));
+        asking.timeout = options.timeout.div_f32(2.0);
         asking.try_tcp_on_error = true;
         let (system, servers) = if options.servers.is_empty() {
             let file = std::fs::read(RESOLV_CONF).map_err(|_| Error::RegistryFailed)?;
