@@ -69,8 +69,8 @@ impl World {
     }
 
     fn forget(&self) {
-        self.ends.0.forget_agreements();
-        self.ends.1.forget_agreements();
+        self.ends.0.forget_shared_keys();
+        self.ends.1.forget_shared_keys();
     }
 
     /// Handshakes per second, after `before` each.

@@ -6,7 +6,7 @@
 //! cryptography, then [`vault`], [`registry`], [`connection`], and with the
 //! feature `net` [`net`]. `docs/ARCHITECTURE.md` is the map.
 
-#![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs, missing_debug_implementations)]
 // On the crate's page, what needs a feature says which.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

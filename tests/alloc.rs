@@ -4,7 +4,7 @@ mod support;
 
 use curve_tun::Error;
 use curve_tun::connection::{Connection, Options};
-use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::net::{Connector, Listener, TimedServer};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -254,8 +254,11 @@ fn a_socket_that_waits_gives_its_buffers_back() {
             // Until the client has seen what it came for.
             assert_eq!(socket.recv(&mut message, soon), Err(Error::Closed));
         });
-        let client =
-            Socket::connect("127.0.0.1", listener.port(), client, key, &Options::default(), soon).unwrap();
+        let client = Connector::new(client)
+            .server_key(key)
+            .timeout(soon)
+            .connect("127.0.0.1", listener.port())
+            .unwrap();
         let mut message = vec![0; LARGE];
         let before = BYTES.get();
         client.send(&message, soon).unwrap();

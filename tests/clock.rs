@@ -5,7 +5,7 @@
 #![cfg(target_os = "linux")]
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, TimedServer, Timeout};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
 use std::process::Command;
@@ -38,7 +38,12 @@ fn tunnels() {
     for _ in 0..3 {
         let connect = || {
             let (key, options) = (vault.public_key(), Options::default());
-            Socket::connect("127.0.0.1", listener.port(), client.clone(), key, &options, SOON).unwrap()
+            Connector::new(client.clone())
+                .server_key(key)
+                .options(options.clone())
+                .timeout(SOON)
+                .connect("127.0.0.1", listener.port())
+                .unwrap()
         };
         let (ours, theirs) = thread::scope(|scope| {
             let theirs = scope.spawn(connect);

@@ -5,7 +5,7 @@ mod c_support;
 
 use c_support::examples::{Keys, PATIENCE, Server, examples, keygen};
 use curve_tun::connection::Options;
-use curve_tun::net::Socket;
+use curve_tun::net::{Connector, Socket};
 use curve_tun::registry::{Entry, FileRegistry, Subject};
 use curve_tun::vault::{Cost, FileVault, Vault};
 use curve_tun::{Error, PublicKey, Result};
@@ -94,7 +94,11 @@ impl Relay {
 
     fn connect(&self, client: &Keys) -> Result<Socket> {
         let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
-        Socket::connect("127.0.0.1", self.port, Arc::new(client.vault()), self.key, &options, PATIENCE)
+        Connector::new(Arc::new(client.vault()))
+            .server_key(self.key)
+            .options(options.clone())
+            .timeout(PATIENCE)
+            .connect("127.0.0.1", self.port)
     }
 
     /// The next line that it says on standard error.

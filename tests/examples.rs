@@ -10,8 +10,7 @@ mod softhsm;
 use agent::AgentProcess;
 use c_support::examples::{Keys, Server, examples, keygen};
 use c_support::{printed, repository};
-use curve_tun::connection::Options;
-use curve_tun::net::Socket;
+use curve_tun::net::{Connector, Socket};
 use curve_tun::vault::{Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::fs;
@@ -292,8 +291,11 @@ fn a_server_listens_on_ipv6_and_says_so() {
         assert_eq!(server.address, format!("[::1]:{}", server.port));
         let vault = std::sync::Arc::new(client.vault());
         let patience = c_support::examples::PATIENCE;
-        let socket =
-            Socket::connect("::1", server.port, vault, keys.public, &Options::default(), patience).unwrap();
+        let socket = Connector::new(vault)
+            .server_key(keys.public)
+            .timeout(patience)
+            .connect("::1", server.port)
+            .unwrap();
         socket.send(b"six", patience).unwrap();
         assert_eq!(socket.recv(&mut [0; 3], patience), Ok(3));
         server.ends_by_sigterm();

@@ -7,7 +7,7 @@ mod c_support;
 
 use c_support::examples::{Keys, PATIENCE, Server, keygen, wait_until};
 use curve_tun::connection::{Connection, Options};
-use curve_tun::net::Socket;
+use curve_tun::net::Connector;
 use curve_tun::{Error, PublicKey};
 use socket2::{Domain, Type};
 use std::collections::VecDeque;
@@ -110,7 +110,11 @@ fn be_served(server: &Server, client: &Keys, key: PublicKey) -> usize {
         let left = end.checked_duration_since(Instant::now());
         let left = Some(left.unwrap_or_else(|| panic!("not served within its deadline, {tries} tries")));
         let served = || {
-            let socket = Socket::connect("127.0.0.1", server.port, vault.clone(), key, &options, left)?;
+            let socket = Connector::new(vault.clone())
+                .server_key(key)
+                .options(options.clone())
+                .timeout(left)
+                .connect("127.0.0.1", server.port)?;
             let mut echo = [0; 6];
             socket.send(b"honest", left)?;
             let len = socket.recv(&mut echo, left)?;

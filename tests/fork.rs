@@ -8,7 +8,7 @@ mod support;
 
 use agent::AgentProcess;
 use curve_tun::connection::{Answer, Connection, Options};
-use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::net::{Connector, Listener, TimedServer};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Purpose, Vault};
 use curve_tun::{Error, Result};
@@ -93,8 +93,14 @@ fn a_childs_calls_on_its_parents_socket_say_forked_and_disturb_it_not() {
     let (client, server) = thread::scope(|scope| {
         let options = Options::default();
         let port = listener.port();
-        let client =
-            scope.spawn(move || Socket::connect("127.0.0.1", port, vault, key, &options, soon).unwrap());
+        let client = scope.spawn(move || {
+            Connector::new(vault)
+                .server_key(key)
+                .options(options.clone())
+                .timeout(soon)
+                .connect("127.0.0.1", port)
+                .unwrap()
+        });
         let server = listener.accept(soon).unwrap();
         (client.join().unwrap(), server)
     });
@@ -133,12 +139,14 @@ fn a_child_hangs_in_no_lock_that_a_thread_of_its_parent_holds() {
     let (accepting, giving) = (bind().unwrap(), bind().unwrap());
     let (client, server) = thread::scope(|scope| {
         let (port, options) = (accepting.port(), Options::default());
-        let connect = move || Socket::connect("127.0.0.1", port, vault, key, &options, None).unwrap();
+        let connect = move || {
+            Connector::new(vault).server_key(key).options(options.clone()).connect("127.0.0.1", port).unwrap()
+        };
         let client = scope.spawn(connect);
         let server = accepting.accept(None).unwrap();
         (client.join().unwrap(), server)
     });
-    let silent = std::net::TcpStream::connect(giving.local_address()).unwrap();
+    let silent = std::net::TcpStream::connect(giving.local_addr()).unwrap();
     let shaking = giving.transport_accept(None).unwrap();
     // Each holds what its object has, as long as it waits.
     let calls: [&(dyn Fn() -> Option<Error> + Sync); 4] = [

@@ -3,7 +3,7 @@
 mod support;
 
 use curve_tun::connection::{Connection, Options};
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
@@ -48,11 +48,15 @@ impl House {
     }
 
     fn connect_by(&self, host: &str) -> Result<Socket, Error> {
-        Socket::connect(host, self.listener.port(), self.client.clone(), self.key, &self.options, SOON)
+        Connector::new(self.client.clone())
+            .server_key(self.key)
+            .options(self.options.clone())
+            .timeout(SOON)
+            .connect(host, self.listener.port())
     }
 
     fn dial_raw(&self) -> TcpStream {
-        TcpStream::connect(self.listener.local_address()).unwrap()
+        TcpStream::connect(self.listener.local_addr()).unwrap()
     }
 
     /// Both ends of a tunnel.
@@ -84,7 +88,7 @@ fn messages_go_both_ways_and_both_ends_know_each_other() {
     let (client, server) = house.tunnel();
     assert_eq!(client.peer_key(), Ok(house.key));
     assert_eq!(server.peer_key(), Ok(house.client.public_key()));
-    assert_eq!(server.peer_address(), client.local_address());
+    assert_eq!(server.peer_addr(), client.local_addr());
     client.send(b"", SOON).unwrap();
     client.send(&[7; 65503], SOON).unwrap();
     assert_eq!(recv(&server).unwrap(), b"");
@@ -128,7 +132,7 @@ fn a_dual_stack_listener_takes_ipv4_ipv6_and_a_name_of_several_addresses() {
             let client = scope.spawn(|| house.connect_by(host).unwrap());
             let server = house.listener.accept(SOON).unwrap();
             let client = client.join().unwrap();
-            assert_eq!(server.peer_address(), client.local_address(), "{host}");
+            assert_eq!(server.peer_addr(), client.local_addr(), "{host}");
         });
     }
 }
@@ -168,7 +172,12 @@ fn a_hello_that_comes_a_byte_a_segment_is_a_hello() {
             let _ = std::io::copy(&mut near, &mut far);
         });
         let client = scope.spawn(|| {
-            Socket::connect("127.0.0.1", port, house.client.clone(), house.key, &house.options, SOON).unwrap()
+            Connector::new(house.client.clone())
+                .server_key(house.key)
+                .options(house.options.clone())
+                .timeout(SOON)
+                .connect("127.0.0.1", port)
+                .unwrap()
         });
         let server = house.listener.accept(SOON).unwrap();
         let client = client.join().unwrap();
@@ -221,19 +230,35 @@ fn a_wrong_server_key_an_unknown_client_and_a_silent_server_are_told_apart() {
     let port = house.listener.port();
     thread::scope(|scope| {
         scope.spawn(|| while !matches!(house.listener.accept(SOON), Err(Error::Closed)) {});
-        let wrong =
-            Socket::connect("127.0.0.1", port, stranger.clone(), stranger.public_key(), &house.options, SOON);
+        let wrong = Connector::new(stranger.clone())
+            .server_key(stranger.public_key())
+            .options(house.options.clone())
+            .timeout(SOON)
+            .connect("127.0.0.1", port);
         assert_eq!(wrong.err(), Some(Error::WrongServerKey));
-        let unknown = Socket::connect("127.0.0.1", port, stranger, house.key, &house.options, SOON).unwrap();
+        let unknown = Connector::new(stranger)
+            .server_key(house.key)
+            .options(house.options.clone())
+            .timeout(SOON)
+            .connect("127.0.0.1", port)
+            .unwrap();
         assert_eq!(recv(&unknown), Err(Error::Closed));
         house.listener.shutdown();
     });
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    let late = Socket::connect("127.0.0.1", port, house.client.clone(), house.key, &house.options, SHORT);
+    let late = Connector::new(house.client.clone())
+        .server_key(house.key)
+        .options(house.options.clone())
+        .timeout(SHORT)
+        .connect("127.0.0.1", port);
     assert_eq!(late.err(), Some(Error::Timeout));
     drop(silent);
-    let refused = Socket::connect("127.0.0.1", port, house.client.clone(), house.key, &house.options, SOON);
+    let refused = Connector::new(house.client.clone())
+        .server_key(house.key)
+        .options(house.options.clone())
+        .timeout(SOON)
+        .connect("127.0.0.1", port);
     assert_eq!(refused.err(), Some(Error::ConnectionRefused));
 }
 
@@ -248,8 +273,11 @@ fn a_peer_that_resets_during_the_handshake_is_closed_not_a_wrong_key() {
             // Close with the hello unread: the system resets.
             stream.peek(&mut [0; 1]).unwrap();
         });
-        let client =
-            Socket::connect("127.0.0.1", port, house.client.clone(), house.key, &house.options, SOON);
+        let client = Connector::new(house.client.clone())
+            .server_key(house.key)
+            .options(house.options.clone())
+            .timeout(SOON)
+            .connect("127.0.0.1", port);
         assert_eq!(client.err(), Some(Error::Closed));
     });
 }
@@ -257,8 +285,11 @@ fn a_peer_that_resets_during_the_handshake_is_closed_not_a_wrong_key() {
 #[test]
 fn names_that_do_not_exist_are_said_so() {
     let house = House::new();
-    let client =
-        Socket::connect("no-such-host.invalid", 1, house.client.clone(), house.key, &house.options, SOON);
+    let client = Connector::new(house.client.clone())
+        .server_key(house.key)
+        .options(house.options.clone())
+        .timeout(SOON)
+        .connect("no-such-host.invalid", 1);
     assert_eq!(client.err(), Some(Error::NameNotFound));
 }
 

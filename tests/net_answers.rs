@@ -3,7 +3,7 @@
 mod support;
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
 use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey, Result};
@@ -54,7 +54,7 @@ fn listener(vault: Arc<dyn Vault>, registry: Judge, options: Options) -> Listene
 }
 
 fn connect(listener: &Listener, vault: Arc<dyn Vault>, key: PublicKey, timeout: Timeout) -> Result<Socket> {
-    Socket::connect("127.0.0.1", listener.port(), vault, key, &Options::default(), timeout)
+    Connector::new(vault).server_key(key).timeout(timeout).connect("127.0.0.1", listener.port())
 }
 
 fn slowly() -> Result<()> {

@@ -4,7 +4,7 @@
 mod wrapped;
 
 use curve_tun::connection::{Connection, Options};
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
 use curve_tun::vault::{MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
@@ -86,7 +86,7 @@ fn defective(at: At, deferred: bool) -> (Arc<Wrapped<Defective>>, Listener) {
 
 fn connect(listener: &Listener, key: PublicKey) -> Result<Socket> {
     let vault = Arc::new(MemoryVault::generate().unwrap());
-    Socket::connect("127.0.0.1", listener.port(), vault, key, &Options::default(), SOON)
+    Connector::new(vault).server_key(key).timeout(SOON).connect("127.0.0.1", listener.port())
 }
 
 /// Whether a client is served: its tunnel is made, and brings a message.

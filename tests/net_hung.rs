@@ -8,7 +8,7 @@ mod gate;
 mod wrapped;
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, MemoryRegistry, Registry};
 use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
@@ -64,7 +64,7 @@ fn listener(vault: Arc<dyn Vault>, registry: Arc<dyn Registry>, options: Options
 }
 
 fn connect(port: u16, vault: Arc<dyn Vault>, key: PublicKey, timeout: Timeout) -> Result<Socket> {
-    Socket::connect("127.0.0.1", port, vault, key, &Options::default(), timeout)
+    Connector::new(vault).server_key(key).timeout(timeout).connect("127.0.0.1", port)
 }
 
 /// Accepts and forgets until the listener is shut down.
@@ -234,7 +234,12 @@ fn a_vault_that_does_not_say_otherwise_is_asked_256_times_at_once() {
         for _ in 0..300 {
             scope.spawn(|| {
                 let port = listener.port();
-                Socket::connect("127.0.0.1", port, vault.clone(), key, &options, SOON).unwrap();
+                Connector::new(vault.clone())
+                    .server_key(key)
+                    .options(options.clone())
+                    .timeout(SOON)
+                    .connect("127.0.0.1", port)
+                    .unwrap();
                 connected.fetch_add(1, Ordering::Relaxed);
             });
         }

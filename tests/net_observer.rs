@@ -3,7 +3,7 @@
 mod support;
 
 use curve_tun::connection::{HandshakeEvent, HandshakeOutcome as Outcome, Options};
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey, Result};
@@ -66,7 +66,11 @@ impl Site {
 
     fn connect(&self, vault: Arc<dyn Vault>) -> Result<Socket> {
         let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
-        Socket::connect("127.0.0.1", self.listener.port(), vault, self.key, &options, SOON)
+        Connector::new(vault)
+            .server_key(self.key)
+            .options(options.clone())
+            .timeout(SOON)
+            .connect("127.0.0.1", self.listener.port())
     }
 
     fn raw(&self) -> TcpStream {
@@ -229,11 +233,11 @@ fn an_observer_may_use_server_listener_and_sockets() {
     let listener = LISTENER.get_or_init(|| Arc::new(Listener::bind("127.0.0.1", 0, server.clone()).unwrap()));
     let connect = || {
         let address = ("127.0.0.1", listener.port());
-        Socket::connect(address.0, address.1, client.clone(), key, &Options::default(), SOON)
+        Connector::new(client.clone()).server_key(key).timeout(SOON).connect(address.0, address.1)
     };
     thread::scope(|scope| {
         // The program's own thread does this handshake.
-        let _silent = TcpStream::connect(listener.local_address()).unwrap();
+        let _silent = TcpStream::connect(listener.local_addr()).unwrap();
         let socket = SOCKET.get_or_init(|| listener.transport_accept(SOON).unwrap());
         assert_eq!(socket.handshake(Some(Duration::ZERO)), Err(Error::Timeout));
         assert_eq!(told.recv().unwrap(), (0, Outcome::Refused(Error::Timeout)));
@@ -259,10 +263,13 @@ fn an_observer_that_panics_ends_no_accept() {
     let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
     thread::scope(|scope| {
         let connect = || {
-            Socket::connect("127.0.0.1", listener.port(), client.clone(), key, &Options::default(), SOON)
+            Connector::new(client.clone())
+                .server_key(key)
+                .timeout(SOON)
+                .connect("127.0.0.1", listener.port())
                 .unwrap()
         };
-        let mut raw = TcpStream::connect(listener.local_address()).unwrap();
+        let mut raw = TcpStream::connect(listener.local_addr()).unwrap();
         raw.write_all(&[0xff; 200]).unwrap();
         for _ in 0..2 {
             let connecting = scope.spawn(connect);

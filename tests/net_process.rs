@@ -4,7 +4,7 @@ mod support;
 
 use curve_tun::Error;
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, TimedServer, Timeout};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
 use std::net::TcpStream;
@@ -33,14 +33,10 @@ fn descriptors_run_out_and_come_back_and_a_forked_child_is_refused() {
     let server = TimedServer::new(vault.clone(), registry, Options::default()).unwrap();
     let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
     let connect = || {
-        Socket::connect(
-            "127.0.0.1",
-            listener.port(),
-            client.clone(),
-            vault.public_key(),
-            &Options::default(),
-            SOON,
-        )
+        Connector::new(client.clone())
+            .server_key(vault.public_key())
+            .timeout(SOON)
+            .connect("127.0.0.1", listener.port())
     };
     let tunnel = || {
         thread::scope(|scope| {
@@ -53,7 +49,7 @@ fn descriptors_run_out_and_come_back_and_a_forked_child_is_refused() {
     let (first, peer) = tunnel();
     // Fill the table, but for one place, then have more clients come than it holds.
     let waiting: Vec<TcpStream> =
-        (0..3).map(|_| TcpStream::connect(listener.local_address()).unwrap()).collect();
+        (0..3).map(|_| TcpStream::connect(listener.local_addr()).unwrap()).collect();
     limit_descriptors(descriptors() as u64);
     let mut reported = 0;
     for _ in 0..3 {

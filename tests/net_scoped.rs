@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, TimedServer, Timeout};
 use curve_tun::registry::{FirstUse, KnownServers, MemoryRegistry, Refusal, ServerName};
 use curve_tun::vault::{MemoryVault, Vault};
 use nix::sched::{CloneFlags, unshare};
@@ -45,7 +45,12 @@ fn a_link_local_address_keeps_its_interface_and_is_known_by_it() {
     let known = KnownServers::open(folder.path().join("known")).unwrap();
     let connect = |host: &str, key, first_use| {
         let options = Options::default();
-        Socket::connect_known(host, port, client.clone(), key, &known, || first_use, &options, SOON)
+        Connector::new(client.clone())
+            .server_key(key)
+            .known_servers(&known, |_| first_use)
+            .options(options.clone())
+            .timeout(SOON)
+            .connect_known(host, port)
     };
     std::thread::scope(|scope| {
         let accepting = scope.spawn(|| [listener.accept(SOON).unwrap(), listener.accept(SOON).unwrap()]);
@@ -53,10 +58,10 @@ fn a_link_local_address_keeps_its_interface_and_is_known_by_it() {
         assert_eq!(first.remembered, Ok(true));
         let by_number = connect(&format!("fe80:0::1%{index}"), key, FirstUse::Refuse).unwrap();
         for (client, server) in [first.socket, by_number.socket].into_iter().zip(accepting.join().unwrap()) {
-            for address in [client.peer_address(), server.peer_address(), listener.local_address()] {
+            for address in [client.peer_addr(), server.peer_addr(), listener.local_addr()] {
                 assert!(matches!(address, SocketAddr::V6(v6) if v6.scope_id() == index), "{address}");
             }
-            assert_eq!(server.peer_address(), client.local_address());
+            assert_eq!(server.peer_addr(), client.local_addr());
             client.send(b"hello", SOON).unwrap();
             assert_eq!(server.recv_with(SOON, |message| Ok(message == b"hello")), Ok(true));
         }

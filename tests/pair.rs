@@ -162,7 +162,7 @@ fn a_handshake_agrees_three_keys_on_each_side_and_two_when_the_peer_is_known() {
         world.connected();
         assert_eq!(curve_tun::test_util::agreements() - before, expected);
     }
-    world.server_vault.forget_agreements();
+    world.server_vault.forget_shared_keys();
     let before = curve_tun::test_util::agreements();
     world.connected();
     assert_eq!(curve_tun::test_util::agreements() - before, 5);

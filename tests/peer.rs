@@ -5,7 +5,7 @@
 mod independent;
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
@@ -86,7 +86,7 @@ fn our_client_talks_to_its_server() {
 }
 
 fn dial(port: u16, ours: &Key, its: &Key) -> Result<Socket, Error> {
-    Socket::connect("127.0.0.1", port, ours.vault.clone(), its.public(), &Options::default(), SOON)
+    Connector::new(ours.vault.clone()).server_key(its.public()).timeout(SOON).connect("127.0.0.1", port)
 }
 
 #[test]
@@ -155,8 +155,11 @@ fn our_client_holds_against_each_broken_rule() {
 fn our_client_refuses_a_server_key_of_low_order_before_it_connects() {
     let ours = Key::new();
     for key in low_order() {
-        let refused =
-            Socket::connect("127.0.0.1", 1, ours.vault.clone(), key, &Options::default(), SOON).map(drop);
+        let refused = Connector::new(ours.vault.clone())
+            .server_key(key)
+            .timeout(SOON)
+            .connect("127.0.0.1", 1)
+            .map(drop);
         assert_eq!(refused, Err(Error::WeakKey));
     }
 }

@@ -10,7 +10,7 @@ mod registry;
 
 use curve_tun::Error;
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::net::{Connector, Listener, TimedServer};
 use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry};
 use curve_tun::vault::{MemoryVault, Vault};
 use dns::{SOON, admits, labels, open, options, record, serve, server_keys, signed};
@@ -338,8 +338,13 @@ fn a_silent_name_server_is_asked_about_many_clients_at_once_and_takes_no_thread(
         scope.spawn(|| while !matches!(listener.accept(None), Err(Error::Closed)) {});
         let port = listener.port();
         // The clients are connected as soon as their vouch is under way; the registry decides after that.
-        let sockets =
-            [(); 60].map(|()| Socket::connect("127.0.0.1", port, client.clone(), key, &options, SOON));
+        let sockets = [(); 60].map(|()| {
+            Connector::new(client.clone())
+                .server_key(key)
+                .options(options.clone())
+                .timeout(SOON)
+                .connect("127.0.0.1", port)
+        });
         let threads = threads_that_ask();
         listener.shutdown();
         (threads, sockets.map(|socket| socket.and_then(|socket| socket.recv(&mut [0; 1], SOON))))
@@ -364,7 +369,12 @@ fn a_tunnel_from_keys_in_dns_alone() {
     thread::scope(|scope| {
         let accepting = scope.spawn(|| listener.accept(SOON).unwrap());
         let (port, options) = (listener.port(), Options::default());
-        let socket = Socket::connect_by_name("127.0.0.1", port, client, &*registry, &options, SOON).unwrap();
+        let socket = Connector::new(client)
+            .server_keys(&*registry)
+            .options(options.clone())
+            .timeout(SOON)
+            .connect("127.0.0.1", port)
+            .unwrap();
         assert_eq!(socket.peer_key(), Ok(key));
         socket.send(b"by name", SOON).unwrap();
         let end = accepting.join().unwrap();

@@ -6,7 +6,7 @@ mod needs;
 mod registry;
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, TimedServer, Timeout};
 use curve_tun::registry::{
     BadPath, Candidate, Entry, FileRegistry, Malformed, PathProblem, Place, Problem, Registry,
     RegistryFileError, ServerKeys, ServerName, Subject,
@@ -275,7 +275,8 @@ fn a_change_of_the_file_keeps_the_connections_that_are_there() {
     let server = TimedServer::new(server_vault, registry, Options::default()).unwrap();
     let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
     let port = listener.port();
-    let connect = |vault| Socket::connect("127.0.0.1", port, vault, key, &Options::default(), SOON).unwrap();
+    let connect =
+        |vault| Connector::new(vault).server_key(key).timeout(SOON).connect("127.0.0.1", port).unwrap();
     let accept = || listener.accept(SOON).unwrap();
     thread::scope(|scope| {
         let accepting = scope.spawn(accept);

@@ -4,7 +4,7 @@
 mod registry;
 
 use curve_tun::connection::Options;
-use curve_tun::net::{KnownSocket, Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, KnownSocket, Listener, TimedServer, Timeout};
 use curve_tun::registry::{
     Entry, FileRegistry, FirstUse, KnownServers, MemoryRegistry, Place, Refusal, ServerName, Subject,
 };
@@ -234,10 +234,15 @@ impl House {
         &self,
         known: &KnownServers,
         key: PublicKey,
-        first_use: impl FnOnce() -> FirstUse,
+        first_use: impl Fn() -> FirstUse + Send + Sync,
     ) -> Result<KnownSocket, Refusal> {
         let (port, options) = (self.listener.port(), Options::default());
-        Socket::connect_known("localhost", port, self.client.clone(), key, known, first_use, &options, SOON)
+        Connector::new(self.client.clone())
+            .server_key(key)
+            .known_servers(known, |_| first_use())
+            .options(options.clone())
+            .timeout(SOON)
+            .connect_known("localhost", port)
     }
 }
 
@@ -326,7 +331,12 @@ fn a_changed_key_is_refused_before_anything_is_sent() {
     known.remember(&ServerName::new("127.0.0.1", port).unwrap(), &old).unwrap();
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let options = Options::default();
-    let refused = Socket::connect_known("127.0.0.1", port, vault, new, &known, not_asked, &options, SHORT);
+    let refused = Connector::new(vault)
+        .server_key(new)
+        .known_servers(&known, |_| not_asked())
+        .options(options.clone())
+        .timeout(SHORT)
+        .connect_known("127.0.0.1", port);
     assert_eq!(refused.err(), Some(Refusal::Changed { known: old, offered: new }));
     nobody.set_nonblocking(true).unwrap();
     assert_eq!(nobody.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
@@ -339,7 +349,11 @@ fn a_client_connects_by_name_and_tries_the_keys_in_turn() {
     let registry = FileRegistry::open_or_create(&path).unwrap();
     let connect = || {
         let (port, options) = (house.listener.port(), Options::default());
-        Socket::connect_by_name("LocalHost", port, house.client.clone(), &registry, &options, SOON)
+        Connector::new(house.client.clone())
+            .server_keys(&registry)
+            .options(options.clone())
+            .timeout(SOON)
+            .connect("LocalHost", port)
     };
     assert_eq!(connect().err(), Some(Error::NotFound));
     let subject = Subject::Server(ServerName::new("localhost", house.listener.port()).unwrap());

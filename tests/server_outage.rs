@@ -7,7 +7,7 @@ mod softhsm;
 
 use agent::AgentProcess;
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Vault, exercise};
 use curve_tun::{Error, PublicKey};
@@ -38,7 +38,10 @@ impl Service {
 
     fn connect(&self) -> Result<Socket, Error> {
         let (port, options) = (self.listener.port(), Options::default());
-        Socket::connect("127.0.0.1", port, self.client.clone(), self.key, &options, None)
+        Connector::new(self.client.clone())
+            .server_key(self.key)
+            .options(options.clone())
+            .connect("127.0.0.1", port)
     }
 
     /// What its clients are told while it cannot use its key.

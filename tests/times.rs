@@ -7,7 +7,7 @@ mod support;
 use agent::AgentProcess;
 use curve_tun::Error;
 use curve_tun::connection::{Connection, Options, Server};
-use curve_tun::net::{Listener, Socket, TimedServer};
+use curve_tun::net::{Connector, Listener, TimedServer};
 use curve_tun::registry::{DnsOptions, DnsRegistry, MemoryRegistry, ServerKeys};
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Purpose, Vault};
 use std::sync::Arc;
@@ -63,8 +63,12 @@ fn sockets_take_every_timeout() {
             thread::scope(|scope| {
                 let client = scope.spawn(|| {
                     let (vault, key) = (client_vault.clone(), server_vault.public_key());
-                    let socket =
-                        Socket::connect("127.0.0.1", listener.port(), vault, key, &options, timeout).unwrap();
+                    let socket = Connector::new(vault)
+                        .server_key(key)
+                        .options(options.clone())
+                        .timeout(timeout)
+                        .connect("127.0.0.1", listener.port())
+                        .unwrap();
                     socket.send(b"here", timeout).unwrap();
                     socket.recv_with(timeout, |message| Ok(message.to_vec())).unwrap()
                 });

@@ -3,8 +3,8 @@
 #![cfg(feature = "net")]
 
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout, TrustSources};
-use curve_tun::registry::{FileRegistry, FirstUse, KnownServers, MemoryRegistry, Place, Refusal, ServerKeys};
+use curve_tun::net::{Connector, Listener, TimedServer, Timeout};
+use curve_tun::registry::{FileRegistry, FirstUse, KnownServers, MemoryRegistry, Place, Refusal};
 use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::collections::BTreeSet;
@@ -90,19 +90,23 @@ fn each_row_is_so() {
         let registry = file("registry", named).map(|path| FileRegistry::open(path).unwrap());
         let known_path = file("known", known);
         let known_servers = known_path.as_ref().map(|path| KnownServers::open(path).unwrap());
-        let sources = TrustSources {
-            key: (given != "-").then(|| key(given)),
-            registry: registry.as_ref().map(|registry| registry as &dyn ServerKeys),
-            known_servers: known_servers.as_ref(),
-        };
         let decide = |_: &PublicKey| match first_use {
             "refuse" => FirstUse::Refuse,
             "once" => FirstUse::Once,
             "remember" => FirstUse::Remember,
             _ => panic!("{case}: nobody is to be asked"),
         };
-        let (vault, options) = (client.clone(), Options::default());
-        let made = Socket::connect_trusted("127.0.0.1", port, vault, sources, decide, &options, SOON);
+        let mut connector = Connector::new(client.clone()).timeout(SOON);
+        if given != "-" {
+            connector = connector.server_key(key(given));
+        }
+        if let Some(registry) = &registry {
+            connector = connector.server_keys(registry);
+        }
+        if let Some(known_servers) = &known_servers {
+            connector = connector.known_servers(known_servers, decide);
+        }
+        let made = connector.connect_known("127.0.0.1", port);
         let expected = match result {
             "ok" => {
                 let made = made.as_ref().unwrap_or_else(|refusal| panic!("{case}: {refusal}"));

@@ -82,7 +82,7 @@ fn a_vault_remembers_the_sixty_four_peers_that_it_met_last() {
     assert_eq!([agreed(0), agreed(2), agreed(64)], [0; 3]);
     assert_eq!(agreed(1), 1, "and 1 comes back in the place of 3");
     assert_eq!([agreed(1), agreed(4), agreed(3)], [0, 0, 1]);
-    vault.forget_agreements();
+    vault.forget_shared_keys();
     assert_eq!([agreed(1), agreed(1), agreed(64)], [1, 0, 1]);
 }
 

@@ -8,7 +8,7 @@ mod support;
 
 use agent::AgentProcess;
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, TimedServer, Timeout};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
 use std::sync::Arc;
@@ -31,7 +31,12 @@ fn serves(vault: impl Vault + 'static, nonces: usize) {
     thread::scope(|scope| {
         let client = scope.spawn(|| {
             let options = Options::default();
-            Socket::connect("127.0.0.1", listener.port(), vault.clone(), key, &options, SOON).unwrap()
+            Connector::new(vault.clone())
+                .server_key(key)
+                .options(options.clone())
+                .timeout(SOON)
+                .connect("127.0.0.1", listener.port())
+                .unwrap()
         });
         let server = listener.accept(SOON).unwrap();
         let client = client.join().unwrap();

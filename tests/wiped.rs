@@ -228,7 +228,7 @@ fn run(world: &Secrets) {
     for long in [&world.client_long, &world.server_long] {
         assert_eq!(count(long), 1, "the vault's guarded copy and no other");
     }
-    world.vault.forget_agreements();
+    world.vault.forget_shared_keys();
     assert_eq!(count(&vouch[1]), 1, "the client's vault forgot");
 }
 
@@ -240,7 +240,7 @@ fn fail_a_socket(world: &Secrets) {
     registry.add_anywhere(world.vault.public_key());
     let server = TimedServer::new(world.server.vault().clone(), registry, Options::default()).unwrap();
     let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
-    let mut stream = TcpStream::connect(listener.local_address()).unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr()).unwrap();
     let client_short = scripted();
     let key = world.server.vault().public_key();
     let mut client = Connection::client(world.vault.clone(), key, &Options::default()).unwrap();

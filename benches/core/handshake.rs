@@ -28,8 +28,8 @@ pub fn run(extent: Extent) {
         extent.time,
         &mut [
             &mut || {
-                world.client_vault.forget_agreements();
-                world.server_vault.forget_agreements();
+                world.client_vault.forget_shared_keys();
+                world.server_vault.forget_shared_keys();
                 drop(black_box(world.connected()));
             },
             &mut || operations(AGREEMENTS_FIRST, &secret, &public),

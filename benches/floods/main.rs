@@ -10,7 +10,7 @@ mod server;
 
 use curve_tun::PublicKey;
 use curve_tun::connection::{Connection, Options};
-use curve_tun::net::Socket;
+use curve_tun::net::Connector;
 use curve_tun::vault::MemoryVault;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
@@ -99,7 +99,11 @@ impl Times {
         let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
         let served = || {
             let vault = vault.clone();
-            let socket = Socket::connect("127.0.0.1", server.port, vault, server.key, &options, PATIENCE)?;
+            let socket = Connector::new(vault)
+                .server_key(server.key)
+                .options(options.clone())
+                .timeout(PATIENCE)
+                .connect("127.0.0.1", server.port)?;
             let mut echo = [0; 8];
             socket.send(b"honest", PATIENCE)?;
             socket.recv(&mut echo, PATIENCE).map(|len| assert_eq!(&echo[..len], b"honest"))

@@ -2,7 +2,7 @@
 
 use super::{CONNECTIONS, Field, WORKERS};
 use curve_tun::connection::Options;
-use curve_tun::net::Socket;
+use curve_tun::net::{Connector, Socket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -53,7 +53,11 @@ impl Client {
     fn connect(field: &Field, name: u64) -> Client {
         let vault = field.friends[name as usize % field.friends.len()].clone();
         let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
-        let socket = Socket::connect("127.0.0.1", field.port, vault, field.server_key, &options, PATIENCE);
+        let socket = Connector::new(vault)
+            .server_key(field.server_key)
+            .options(options.clone())
+            .timeout(PATIENCE)
+            .connect("127.0.0.1", field.port);
         Client { socket: socket.unwrap_or_else(|error| panic!("connect: {error}")), name, sent: 0 }
     }
 

@@ -20,7 +20,7 @@ use super::result::curve_tun_result;
 use super::socket::{HOST_MAX, curve_tun_socket};
 use super::vault::curve_tun_vault;
 use crate::error::{Error, Result};
-use crate::net::{KnownSocket, Socket, TrustSources};
+use crate::net::{Connector, KnownSocket};
 use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
 use std::ffi::c_char;
 use std::mem::offset_of;
@@ -191,16 +191,20 @@ pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
         };
         zero(trust.reserved)?;
         let first_use = first_use_of(trust.first_use)?;
+        let mut connector = Connector::new(vault.0.clone()).options(options).timeout(timeout(timeout_ms));
         // SAFETY: the header's demands on the pointers in the struct, each of which may be NULL.
-        let sources = unsafe {
-            TrustSources {
-                key: given(trust.server_public_key, |place| key(place))?,
-                registry: given(trust.registry, |registry| server_keys(object(registry)?))?,
-                known_servers: given(trust.known_servers, |known| Ok(&object(known)?.0))?,
+        unsafe {
+            if let Some(key) = given(trust.server_public_key, |place| key(place))? {
+                connector = connector.server_key(key);
             }
-        };
-        let (vault, timeout) = (vault.0.clone(), timeout(timeout_ms));
-        let made = Socket::connect_trusted(host, port, vault, sources, |_| first_use, &options, timeout);
+            if let Some(keys) = given(trust.registry, |registry| server_keys(object(registry)?))? {
+                connector = connector.server_keys(keys);
+            }
+            if let Some(known) = given(trust.known_servers, |known| object(known))? {
+                connector = connector.known_servers(&known.0, |_| first_use);
+            }
+        }
+        let made = connector.connect_known(host, port);
         let (mut offered, mut known) = ([0; CURVE_TUN_KEY_BYTES], [0; CURVE_TUN_KEY_BYTES]);
         let mut remembered = curve_tun_result::CURVE_TUN_OK;
         match &made {
@@ -268,10 +272,9 @@ pub unsafe extern "C" fn curve_tun_socket_connect_known(
             )
         };
         let first_use = first_use_of(first_use)?;
-        let (vault, known, timeout) = (vault.0.clone(), &known.0, timeout(timeout_ms));
-        let decide = || first_use;
-        let made = Socket::connect_known(host, port, vault, server_key, known, decide, &options, timeout);
-        let made = made.map_err(|refusal| told(refusal, place))?;
+        let connector = Connector::new(vault.0.clone()).options(options).timeout(timeout(timeout_ms));
+        let connector = connector.server_key(server_key).known_servers(&known.0, |_| first_use);
+        let made = connector.connect_known(host, port).map_err(|refusal| told(refusal, place))?;
         remembered.set(made.remembered.err().map_or(curve_tun_result::CURVE_TUN_OK, Into::into));
         socket.give(curve_tun_socket(made.socket));
         Ok(())
@@ -309,7 +312,11 @@ pub unsafe extern "C" fn curve_tun_socket_connect_by_name(
             )
         };
         let (vault, keys) = (vault.0.clone(), server_keys(registry)?);
-        let made = Socket::connect_by_name(host, port, vault, keys, &options, timeout(timeout_ms))?;
+        let made = Connector::new(vault)
+            .server_keys(keys)
+            .options(options.clone())
+            .timeout(timeout(timeout_ms))
+            .connect(host, port)?;
         socket.give(curve_tun_socket(made));
         Ok(())
     })

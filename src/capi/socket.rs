@@ -40,7 +40,7 @@ use super::result::curve_tun_result;
 use super::server::curve_tun_server;
 use super::vault::curve_tun_vault;
 use crate::error::{Error, Result};
-use crate::net::{Listener, Socket};
+use crate::net::{Connector, Listener, Socket};
 use nix::net::if_::if_indextoname;
 use std::ffi::{CString, c_char, c_int};
 use std::net::SocketAddr;
@@ -128,7 +128,11 @@ pub unsafe extern "C" fn curve_tun_socket_connect(
                 out(socket)?,
             )
         };
-        let made = Socket::connect(host, port, vault.0.clone(), server, &options, timeout(timeout_ms))?;
+        let made = Connector::new(vault.0.clone())
+            .server_key(server)
+            .options(options.clone())
+            .timeout(timeout(timeout_ms))
+            .connect(host, port)?;
         socket.give(curve_tun_socket(made));
         Ok(())
     })
@@ -181,7 +185,7 @@ pub unsafe extern "C" fn curve_tun_listener_address(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (listener, buffer) = unsafe { (object(listener)?, bytes_mut(buffer.cast(), capacity)?) };
-        write_text(&address_text(listener.0.local_address()), buffer)
+        write_text(&address_text(listener.0.local_addr()), buffer)
     })
 }
 
@@ -370,7 +374,7 @@ pub unsafe extern "C" fn curve_tun_socket_peer_address(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (socket, buffer) = unsafe { (object(socket)?, bytes_mut(buffer.cast(), capacity)?) };
-        write_text(&address_text(socket.0.peer_address()), buffer)
+        write_text(&address_text(socket.0.peer_addr()), buffer)
     })
 }
 

@@ -34,6 +34,7 @@ use crate::vault::Vault;
 use handshake::{Accepting, Asked, Initiating, Ready};
 use recv_buffer::RecvBuffer;
 use send_buffer::SendBuffer;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -93,6 +94,16 @@ pub struct Connection {
     touched: bool,
     idle_since: Option<u64>,
     fork_guard: ForkGuard,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("role", &self.role)
+            .field("state", &self.state())
+            .field("peer_key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::sys::ForkGuard;
 use crate::vault::Vault;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -23,6 +24,12 @@ pub struct Server {
     in_flight: Mutex<Shares>,
     observer: OnceLock<Observer>,
     fork_guard: ForkGuard,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl Server {

@@ -97,6 +97,12 @@ fn public_of(secret: &[u8; KEY_BYTES]) -> Result<PublicKey> {
 /// A long-term secret key, in guarded memory until dropped.
 pub struct SecretKey(Guarded<KEY_BYTES>);
 
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(..)")
+    }
+}
+
 impl SecretKey {
     /// A new random key.
     ///

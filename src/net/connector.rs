@@ -27,7 +27,7 @@ use std::sync::Arc;
 /// # let vault = Arc::new(MemoryVault::generate()?);
 /// # let server_key = server.public_key();
 /// # let registry = Arc::new(MemoryRegistry::new());
-/// # registry.add(std::net::Ipv4Addr::LOCALHOST, vault.public_key());
+/// # registry.add_anywhere(vault.public_key());
 /// # let listener = Listener::builder(server, registry).bind("127.0.0.1", 0)?;
 /// # let port = listener.port();
 /// # let serving = thread::spawn(move || listener.accept(None)?.send(b"hello", None));
@@ -130,10 +130,6 @@ impl<'a> Connector<'a> {
     /// key nor keys by name, and where a name is needed for a host that is no address or name, or
     /// for port 0.
     pub fn connect(&self, host: &str, port: u16) -> Result<Socket> {
-        // What a tunnel needs, without what is only about trust.
-        if let (Some(key), None) = (self.key, &self.known) {
-            return Socket::connect(host, port, self.vault.clone(), key, &self.options, self.timeout);
-        }
         self.connect_known(host, port).map(|made| made.socket).map_err(Refusal::error)
     }
 
@@ -168,7 +164,7 @@ impl<'a> Connector<'a> {
                 TrustStep::FirstUse(key) => Ok(TrustAnswer::FirstUse((known()?.first_use)(&key))),
                 TrustStep::Connect(key) => {
                     let (vault, left) = (self.vault.clone(), deadline.remaining());
-                    Socket::connect(host, port, vault, key, &self.options, left).map(|socket| {
+                    Socket::connect_to(host, port, vault, key, &self.options, left).map(|socket| {
                         made = Some(socket);
                         TrustAnswer::Connected
                     })
@@ -191,7 +187,6 @@ impl<'a> Connector<'a> {
 impl fmt::Debug for Connector<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector")
-            .field("public_key", &self.vault.public_key())
             .field("server_key", &self.key)
             .field("options", &self.options)
             .field("timeout", &self.timeout)

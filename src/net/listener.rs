@@ -3,14 +3,18 @@
 use super::handshakes::{Handshakes, LEFT_BATCH, Port};
 use super::shake::Lifeline;
 use super::{Socket, TimedServer, Timeout, dial, io};
+use crate::connection::{HandshakeEvent, Options};
 use crate::error::{Error, Result};
+use crate::registry::Registry;
 use crate::sys::Deadline;
 use crate::sys::ForkGuard;
+use crate::vault::Vault;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -32,6 +36,49 @@ pub struct Listener {
     fork_guard: ForkGuard,
 }
 
+/// Sets up a [`Listener`]: [`Listener::builder`].
+#[must_use = "it listens when it is bound"]
+pub struct ListenerBuilder {
+    vault: Arc<dyn Vault>,
+    registry: Arc<dyn Registry>,
+    options: Options,
+    observer: Option<Observer>,
+}
+
+type Observer = Box<dyn Fn(&HandshakeEvent) + Send + Sync>;
+
+impl ListenerBuilder {
+    /// Sets the options of the server and its connections.
+    pub fn options(mut self, options: Options) -> ListenerBuilder {
+        self.options = options;
+        self
+    }
+
+    /// Has `observer` told of each handshake of a client when it ends, as [`Server::observe`](crate::connection::Server::observe) says.
+    pub fn observe(mut self, observer: impl Fn(&HandshakeEvent) + Send + Sync + 'static) -> ListenerBuilder {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Starts the server, and listens as [`Listener::bind`] does.
+    ///
+    /// # Errors
+    /// Those of [`TimedServer::new`] and of [`Listener::bind`].
+    pub fn bind(self, host: &str, port: u16) -> Result<Listener> {
+        let server = TimedServer::new(self.vault, self.registry, self.options)?;
+        if let Some(observer) = self.observer {
+            server.server().observe(observer)?;
+        }
+        Listener::bind(host, port, server)
+    }
+}
+
+impl fmt::Debug for ListenerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
 /// What threads in [`Listener::accept`] share.
 #[derive(Default)]
 struct Queue {
@@ -41,8 +88,14 @@ struct Queue {
 }
 
 impl Listener {
+    /// Returns what sets up a listener with a server of its own, over `vault` and `registry`.
+    pub fn builder(vault: Arc<dyn Vault>, registry: Arc<dyn Registry>) -> ListenerBuilder {
+        ListenerBuilder { vault, registry, options: Options::default(), observer: None }
+    }
+
     /// Listens at `host`, an address or a name of this machine, and `port`; port 0 picks a free
-    /// one. `::` takes IPv4 connections too.
+    /// one. `::` takes IPv4 connections too. Several listeners may share a server, with its limits
+    /// and its minute keys; for a server of its own there is [`Listener::builder`].
     ///
     /// # Errors
     /// `NameNotFound`, `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `TooManyFiles`,
@@ -77,7 +130,7 @@ impl Listener {
     }
 
     /// The address and port.
-    pub fn local_address(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
@@ -278,8 +331,20 @@ pub(super) fn forget_if_in_use<T>(place: &mut Mutex<T>, instead: T) {
     }
 }
 
-impl AsRawFd for Listener {
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("local_addr", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl AsFd for Listener {
     /// The descriptor, to wait on beside others.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.port.listener.as_fd()
+    }
+}
+
+impl AsRawFd for Listener {
     fn as_raw_fd(&self) -> RawFd {
         self.port.listener.as_raw_fd()
     }

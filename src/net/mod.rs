@@ -4,19 +4,19 @@
 //! [`Timeout`]. Interrupting signals do not cut a wait short, and none of these
 //! calls raises SIGPIPE. The protocol is not here but in [`crate::connection`].
 
+mod connector;
 mod dial;
 mod evicted;
 mod handshakes;
 mod io;
-mod known;
 mod listener;
 mod providers;
 mod shake;
 mod socket;
 mod timer;
 
-pub use known::{KnownSocket, TrustSources};
-pub use listener::Listener;
+pub use connector::{Connector, KnownSocket};
+pub use listener::{Listener, ListenerBuilder};
 pub use socket::Socket;
 pub use timer::TimedServer;
 

@@ -15,9 +15,10 @@ use crate::sys::ForkGuard;
 use crate::vault::Vault;
 use nix::poll::{PollFd, PollFlags};
 use parking_lot::Mutex;
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -85,18 +86,8 @@ struct Receiver {
 }
 
 impl Socket {
-    /// Connects to `host`, an address or a name, and makes a tunnel to the holder of `server_key`'s
-    /// secret.
-    ///
-    /// All addresses of a name are tried, slow ones side by side. Blocks until connected, at most
-    /// for `timeout` and
-    /// [`Options::handshake_timeout`].
-    ///
-    /// # Errors
-    /// `NameNotFound`, `ConnectionRefused`, `Unreachable` and other errors of the operating system;
-    /// `Timeout`; `WrongServerKey`, `BadPacket`, `Closed`, `WeakKey`, `InvalidArgument`, or an
-    /// error of the vault.
-    pub fn connect(
+    /// Connects to `host` and `port`, with the key that is trusted.
+    pub(super) fn connect_to(
         host: &str,
         port: u16,
         vault: Arc<dyn Vault>,
@@ -402,12 +393,12 @@ impl Socket {
     }
 
     /// Where the peer is. An IPv4 peer of an IPv6 socket is an IPv4 peer.
-    pub fn peer_address(&self) -> SocketAddr {
+    pub fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
 
     /// Where this end is.
-    pub fn local_address(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
@@ -471,9 +462,26 @@ impl Drop for Socket {
     }
 }
 
-impl AsRawFd for Socket {
+impl fmt::Debug for Socket {
+    /// Shows addresses and the peer's key, which no secret is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("local_addr", &self.local)
+            .field("peer_addr", &self.peer)
+            .field("peer_key", &self.peer_key.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsFd for Socket {
     /// The descriptor, to wait on beside others. That it is not readable does not mean that no
     /// message waits.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }

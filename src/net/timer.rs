@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::registry::Registry;
 use crate::sys::{ForkGuard, spawn};
 use crate::vault::Vault;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,6 +35,12 @@ pub struct TimedServer {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
     fork_guard: ForkGuard,
+}
+
+impl fmt::Debug for TimedServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimedServer").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 impl TimedServer {

@@ -90,11 +90,11 @@ impl std::error::Error for Refusal {}
 /// memory: a key once used for a name is the only one that is taken for it from
 /// then on, and an attempt with another one is refused before a byte is sent.
 ///
-/// `net::Socket::connect_trusted` does all of it; other drivers ask [`ServerTrust`]
+/// `net::Connector` does all of it; other drivers ask [`ServerTrust`]
 /// what to do, or, with one key, call [`KnownServers::check`] before they connect
 /// and [`KnownServers::remember`] once they are connected: then the server has
 /// proven to hold the key's secret. Any thread may call any method.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct KnownServers(Arc<FileRegistry>);
 
 impl KnownServers {

@@ -4,6 +4,7 @@ use super::rules::Rules;
 use super::{Candidate, Place, Registry};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -21,6 +22,12 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// entries too.
 #[derive(Default)]
 pub struct MemoryRegistry(RwLock<Rules>);
+
+impl fmt::Debug for MemoryRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRegistry").finish_non_exhaustive()
+    }
+}
 
 impl MemoryRegistry {
     /// An empty registry, which lets nobody in.

@@ -11,7 +11,7 @@ use std::vec;
 ///
 /// It does no I/O. Who connects does what [`ServerTrust::step`] says, tells by
 /// [`ServerTrust::answer`] what came of it, and goes on so until it says [`TrustStep::Use`] or
-/// [`TrustStep::Refuse`]. `net::Socket::connect_trusted` does all of it; a driver of one's own does
+/// [`TrustStep::Refuse`]. `net::Connector` does all of it; a driver of one's own does
 /// the same.
 ///
 /// Several keys, as while a server's key is being replaced, are tried in turn, each on a connection

@@ -163,7 +163,7 @@ impl<K: Agree> LocalKey<K> {
         Ok(())
     }
 
-    pub(crate) fn forget_agreements(&self) {
+    pub(crate) fn forget_shared_keys(&self) {
         // In a forked child another thread of the parent may hold the lock for ever.
         if self.fork_guard.check().is_ok() {
             self.agreements.forget();
@@ -241,8 +241,8 @@ macro_rules! vault_over_local_key {
                     self.0.answer_hello(client_short, hello, cookie)
                 }
 
-                fn forget_agreements(&self) {
-                    self.0.forget_agreements();
+                fn forget_shared_keys(&self) {
+                    self.0.forget_shared_keys();
                 }
 
                 fn deferred(&self) -> bool {
@@ -252,6 +252,14 @@ macro_rules! vault_over_local_key {
                 $(fn max_concurrency(&self) -> usize {
                     $at_once
                 })?
+            }
+
+            impl std::fmt::Debug for $vault {
+                /// Shows the public key alone.
+                fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    let public_key = self.0.public_key();
+                    f.debug_struct(stringify!($vault)).field("public_key", &public_key).finish_non_exhaustive()
+                }
             }
 
             #[cfg(feature = "nif")]

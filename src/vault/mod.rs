@@ -157,7 +157,7 @@ pub trait Vault: Send + Sync {
 
     /// Wipes the keys agreed with long-term peers, if the vault keeps any to save work when they
     /// come again.
-    fn forget_agreements(&self) {}
+    fn forget_shared_keys(&self) {}
 
     /// Returns whether it takes a while to answer.
     ///

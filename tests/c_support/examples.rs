@@ -3,7 +3,7 @@
 use super::{library, printed, repository, succeed};
 use curve_tun::PublicKey;
 use curve_tun::connection::Options;
-use curve_tun::net::{Socket, Timeout};
+use curve_tun::net::{Connector, Socket, Timeout};
 use curve_tun::vault::MemoryVault;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -105,7 +105,11 @@ impl Server {
     /// A tunnel to it.
     pub fn connect(&self, client: &Keys) -> Socket {
         let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
-        Socket::connect("127.0.0.1", self.port, Arc::new(client.vault()), self.key, &options, PATIENCE)
+        Connector::new(Arc::new(client.vault()))
+            .server_key(self.key)
+            .options(options.clone())
+            .timeout(PATIENCE)
+            .connect("127.0.0.1", self.port)
             .unwrap()
     }
 

@@ -4,7 +4,7 @@
 use super::providers::LaterVault;
 use super::strace::{BEGIN, END, SAYS, wait_for_strace};
 use curve_tun::connection::Options;
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{
     Candidate, DnsOptions, DnsRegistry, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject,
 };
@@ -261,7 +261,7 @@ pub fn converse(port: u16) -> std::result::Result<(), (&'static str, Error)> {
     let at = |name| move |error| (name, error);
     let vault = Arc::new(LaterVault(MemoryVault::from_secret(&CLIENT).unwrap()));
     let server_key = MemoryVault::from_secret(&SERVER).unwrap().public_key();
-    let socket = Socket::connect("localhost", port, vault, server_key, &Options::default(), SOON);
+    let socket = Connector::new(vault).server_key(server_key).timeout(SOON).connect("localhost", port);
     let socket = socket.map_err(at("connect"))?;
     for message in messages() {
         socket.send(&message, SOON).map_err(at("send"))?;

@@ -4,7 +4,7 @@
 use super::gate::{PATIENCE, wait_until};
 use super::wrapped::{Before, Call, Wrapped};
 use curve_tun::connection::{Connection, ConnectionState, Options};
-use curve_tun::net::{Listener, Socket, TimedServer, Timeout};
+use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{Candidate, Registry};
 use curve_tun::vault::{MemoryVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey, Result};
@@ -198,7 +198,11 @@ pub fn accept_all<'scope>(scope: &'scope Scope<'scope, '_>, listener: &'scope Li
 }
 
 pub fn connect(port: u16, key: PublicKey) -> Result<Socket> {
-    Socket::connect("127.0.0.1", port, memory_vault(), key, &options(), SOON)
+    Connector::new(memory_vault())
+        .server_key(key)
+        .options(options().clone())
+        .timeout(SOON)
+        .connect("127.0.0.1", port)
 }
 
 pub fn dial(port: u16) -> TcpStream {

@@ -112,6 +112,6 @@ pub fn nonces_are_distinct_over_threads(vault: &dyn Vault, count: usize) {
 }
 
 pub fn a_vault_that_has_forgotten_its_peers_goes_on(vault: &dyn Vault) {
-    vault.forget_agreements();
+    vault.forget_shared_keys();
     what_it_seals_its_peer_opens(vault);
 }

@@ -96,8 +96,8 @@ impl<V: Vault> Vault for Watched<V> {
         self.seen(Purpose::Hello, self.vault.answer_hello(client_short, hello, cookie))
     }
 
-    fn forget_agreements(&self) {
-        self.vault.forget_agreements();
+    fn forget_shared_keys(&self) {
+        self.vault.forget_shared_keys();
     }
 
     fn deferred(&self) -> bool {

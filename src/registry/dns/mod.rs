@@ -21,6 +21,7 @@ use cache::{Cache, Records};
 use hickory_resolver::proto::rr::Name;
 use names::Zone;
 use servers::Servers;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -99,6 +100,12 @@ pub struct DnsRegistry {
     zone: Zone,
     worker: Worker,
     cache: Arc<Cache>,
+}
+
+impl fmt::Debug for DnsRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DnsRegistry").field("zone", &self.zone).finish_non_exhaustive()
+    }
 }
 
 impl DnsRegistry {

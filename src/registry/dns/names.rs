@@ -10,6 +10,7 @@ use std::net::IpAddr;
 const SERVICE: &str = "_curve_tun";
 
 /// The zone of an operator: all names here are in it.
+#[derive(Debug)]
 pub(super) struct Zone(Name);
 
 impl Zone {

@@ -19,6 +19,7 @@ use change::{add_if, create_if_missing, remove_if};
 use error::FileResult;
 use line::{Line, each_line};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, BufReader};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,12 @@ pub struct FileRegistry {
     in_force: RwLock<Arc<InForce>>,
     reading: Mutex<()>,
     seen: Mutex<Seen>,
+}
+
+impl fmt::Debug for FileRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileRegistry").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// What is known of the file on disk.

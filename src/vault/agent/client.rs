@@ -8,6 +8,7 @@ use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox};
 use crate::sys::{Deadline, ForkGuard};
 use crate::vault::{LongTermNonce, Purpose, Vault};
 use nix::poll::{PollFd, PollFlags};
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -33,6 +34,15 @@ pub struct AgentVault {
     lines: Mutex<Lines>,
     freed: Condvar,
     fork_guard: ForkGuard,
+}
+
+impl fmt::Debug for AgentVault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentVault")
+            .field("path", &self.path)
+            .field("public_key", &self.public)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The connections to the agent.

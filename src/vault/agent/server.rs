@@ -9,6 +9,7 @@ use crate::vault::Vault;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockFlag, accept4};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,12 @@ pub struct Agent {
     identity: Identity,
     vault: Arc<dyn Vault>,
     fork_guard: ForkGuard,
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Agent {
