@@ -11,6 +11,7 @@ mod io;
 mod known;
 mod listener;
 mod providers;
+mod sending;
 mod shake;
 mod socket;
 mod timer;
