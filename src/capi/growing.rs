@@ -1,9 +1,10 @@
 //! Structs that may grow: how one of another size than ours is read and filled. The only place that
 //! decides it.
 //!
-//! A struct begins with its `size`, which its program was built with. One that is smaller is read as
-//! if the rest were zero, down to the least that means anything; what is filled ends where it does.
-//! One that is larger is read only if what we do not know is zero; what is filled has zeros there.
+//! A struct begins with its `size`, which its program was built with. One that is smaller is read
+//! as if the rest were zero, down to the least that means anything; what is filled ends where it
+//! does. One that is larger is read only if what we do not know is zero; what is filled has zeros
+//! there.
 
 use super::boundary::bytes;
 use crate::error::{Error, Result};
@@ -70,8 +71,8 @@ pub(super) unsafe fn read<T: Given>(place: *const T) -> Result<T> {
         return Err(Error::InvalidArgument);
     }
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: the caller's promise, and `known` is at most the size of both. Whatever they are, these
-    // bytes and the zeros after them make a `T`.
+    // SAFETY: the caller's promise, and `known` is at most the size of both. Whatever these bytes
+    // are, they and the zeros after them make a `T`.
     unsafe {
         value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(place.cast::<u8>().as_ptr(), known);
         value.as_mut_ptr().cast::<usize>().write(size_of::<T>());

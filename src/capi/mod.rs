@@ -85,6 +85,7 @@ mod growing;
 mod kept;
 mod keys;
 mod known;
+mod listener;
 mod options;
 mod registry;
 mod registry_kept;
