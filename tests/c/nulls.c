@@ -17,6 +17,7 @@ static size_t len;
 static void keys(void)
 {
     CHECK(curve_tun_version() != NULL);
+    CHECK(curve_tun_abi_version() == CURVE_TUN_ABI_VERSION);
     (void)curve_tun_memory_locked();
     CHECK(curve_tun_result_name(0) != NULL);
     CHECK(curve_tun_result_message(0) != NULL);
