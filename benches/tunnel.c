@@ -140,9 +140,31 @@ static void tunnel_close(struct end *end)
     free(end);
 }
 
+static void tunnel_queue(struct end *end, uint8_t *message, size_t size)
+{
+    check("queue", curve_tun_socket_queue(end->socket, message, size, FOR_EVER));
+}
+
+/* Who awaits an answer flushes first. */
+static const uint8_t *tunnel_flush_and_receive(struct end *end, size_t *size)
+{
+    curve_tun_result result = curve_tun_socket_flush(end->socket, FOR_EVER);
+
+    if (result == CURVE_TUN_ERR_CLOSED)
+        return NULL;
+    check("flush", result);
+    return tunnel_receive(end, size);
+}
+
 static const struct transport tunnel = {
     "curve_tun", tunnel_listen, tunnel_unlisten, tunnel_accept, tunnel_connect,
     tunnel_send, tunnel_send_many, tunnel_receive, tunnel_close, 1,
+};
+
+/* The same with messages that are queued. */
+static const struct transport queued = {
+    "curve_tun", tunnel_listen, tunnel_unlisten, tunnel_accept, tunnel_connect,
+    tunnel_queue, NULL, tunnel_flush_and_receive, tunnel_close, 0,
 };
 
 /* Moves all that one end has to say to the other. */
@@ -269,7 +291,11 @@ int main(int argc, char **argv)
         for (i = 3; i < argc; i++)
             measure_beside_idle(strtoul(argv[i], NULL, 10), atoi(argv[2]));
     } else {
-        measure(&tunnel, extent_arguments(argc, argv));
+        struct extent extent = extent_arguments(argc, argv);
+
+        measure(&tunnel, extent);
+        for (i = 0; i < SIZES; i++)
+            measure_stream(&queued, "queued", sizes[i], 1, extent.seconds);
     }
     tear_down();
     return 0;

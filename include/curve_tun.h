@@ -37,8 +37,7 @@
 // A program built with an older header so works with a newer library: a struct of its size is read
 // as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
 // library as long as it sets no field that this does not know: then it gets
-// `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that is too small for any header's
-// struct.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that no header's struct has.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 // other calls on the same object run. "Threads: one at a time" means that it may be made from any
@@ -89,6 +88,10 @@
 #define CURVE_TUN_VERSION_MAJOR 0
 #define CURVE_TUN_VERSION_MINOR 1
 #define CURVE_TUN_VERSION_PATCH 0
+
+// The binary interface of this header: the major version in the high 16 bits, and until 1.0 the
+// minor one in the low 16; `curve_tun_abi_version` tells that of the library in use.
+#define CURVE_TUN_ABI_VERSION 1
 
 // Warns of a result that is not looked at.
 #if defined(__GNUC__) || defined(__clang__)
@@ -235,7 +238,7 @@ const char *curve_tun_result_name(int32_t result);
 const char *curve_tun_result_message(int32_t result);
 
 // Whether the same call, made again after a while, may succeed though the program has changed
-// nothing: then a loop that accepts, or that connects, goes on ("Sockets" has a table). true for
+// nothing: then a loop that accepts, or that connects, goes on ("Listeners" has a table). true for
 // `CURVE_TUN_ERR_TIMEOUT` or `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for
 // `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose vault is out looks the same; not for
 // `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
@@ -261,6 +264,14 @@ bool curve_tun_result_is_transient(int32_t result);
 //
 // A static string. Threads: any.
 const char *curve_tun_version(void);
+
+// The version of the binary interface of the library in use. A program or a binding that was built
+// with a header of another `CURVE_TUN_ABI_VERSION` is not for this library; one that loads the
+// library by itself looks once.
+//
+// Until 1.0 each minor version has an interface of its own; from then on the major version alone
+// counts. Threads: any.
+uint32_t curve_tun_abi_version(void);
 
 // Whether all long-term and minute keys of this process so far are in memory that the system has
 // locked, so that none reaches the swap.
@@ -394,7 +405,8 @@ typedef struct {
     uint8_t public_key[CURVE_TUN_KEY_BYTES];
     // Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
     // 1 if they take a while, and connections are to stop with a request
-    // (`curve_tun_connection_request`).
+    // (`curve_tun_connection_request`). If the program answers these itself, `box_seal` and
+    // `box_open` may be NULL; whatever else needs them then gets `CURVE_TUN_ERR_VAULT_FAILED`.
     uint32_t deferred;
     // 0.
     uint32_t reserved;
@@ -448,7 +460,8 @@ curve_tun_result curve_tun_vault_from_secret(const uint8_t secret_key[CURVE_TUN_
 //
 // On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
 // return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
-// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL. Threads: any.
+// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`.
+// Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_custom(const curve_tun_vault_callbacks *callbacks,
                                         void *user_data,
@@ -628,7 +641,8 @@ typedef struct {
     size_t size;
     // Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
     // it takes a while, and connections are to stop with a request
-    // (`curve_tun_connection_request`).
+    // (`curve_tun_connection_request`). If the program answers these itself, `verify` may be NULL;
+    // whatever else needs it then gets `CURVE_TUN_ERR_REGISTRY_FAILED`.
     uint32_t deferred;
     // 0.
     uint32_t reserved;
@@ -661,7 +675,7 @@ CURVE_TUN_MUST_USE curve_tun_result curve_tun_registry_new(curve_tun_registry **
 //
 // On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
 // return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
-// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
+// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_custom(const curve_tun_registry_callbacks *callbacks,
                                            void *user_data,
@@ -895,12 +909,13 @@ curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
 // down, or is made on the connection or ends it; by several at once. No lock of the library's is
 // held. It must not use the connection that is being served, nor accept or shake hands, nor let a
 // C++ exception or a `longjmp` out; it may make any other call. As long as it runs that thread
-// serves nobody, so it should not wait. `free` is called once, when nothing uses the server any
-// more, from the thread that ended the last user; it may be NULL.
+// serves nobody, so it should not wait. It costs a handshake one call and no more: nothing is kept
+// of one that has been told, and a flood is told as it is turned away. `free` is called once, when
+// nothing uses the server any more, from the thread that ended the last user; it may be NULL.
 //
-// On success the server owns `user_data`, and `free` is called for it; on failure it is not. May
-// return `CURVE_TUN_ERR_NULL` also if `observe` is NULL; `CURVE_TUN_ERR_WRONG_STATE` if the server
-// has an observer, which stays. Threads: any.
+// `observe` may be NULL for an observer that is told nothing. On success the server owns
+// `user_data`, and `free` is called for it; on failure it is not. May return
+// `CURVE_TUN_ERR_WRONG_STATE` if the server has an observer, which stays. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_observe(const curve_tun_server *server,
                                           void (*observe)(void *user_data,
@@ -1041,6 +1056,9 @@ curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
 // function of a custom vault or registry that uses the connection which is calling it gets
 // `CURVE_TUN_ERR_WRONG_STATE`.
 
+// The most bytes in an IP address.
+#define CURVE_TUN_IP_BYTES_MAX 16
+
 // Where a connection stands.
 enum curve_tun_state
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -1095,14 +1113,26 @@ curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
+// As `curve_tun_connection_new_server`, for an address of 4 bytes (IPv4) or 16 (IPv6, of which one
+// that maps an IPv4 address is that), in the order of the network: those of `sin_addr` or
+// `sin6_addr`.
+//
+// May return `CURVE_TUN_ERR_BAD_ADDRESS` for another length, and else what that may. Threads: any,
+// but not from an `evict`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_new_server_ip(const curve_tun_server *server,
+                                                    const uint8_t *peer_ip,
+                                                    size_t peer_ip_len,
+                                                    curve_tun_connection **connection);
+
 // Lets a server's handshake be evicted by another when as many are in flight as the server's
 // options allow. It is then over, which every further call says with
 // `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `evict` is called, once, with `user_data`: from
 // within the call that makes the other connection, on its thread. It is to have this connection's
-// driver end it, which a
-// `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
-// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned;
-// `user_data` must last until then.
+// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library.
+// It is not called once the handshake is over, nor after `curve_tun_connection_close` or `_free`
+// has returned; `user_data` must last until then. `evict` may be NULL: then the next call on this
+// connection tells, be it the `curve_tun_connection_tick` at its deadline.
 //
 // May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake;
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -1159,6 +1189,14 @@ void curve_tun_connection_close(curve_tun_connection *connection);
 void curve_tun_connection_free(curve_tun_connection *connection);
 
 // # Bytes, messages and requests of a connection
+
+// One message of several that are sent by one call.
+typedef struct {
+    // The message; may be NULL if it is empty.
+    const uint8_t *bytes;
+    // Its length.
+    size_t len;
+} curve_tun_message;
 
 // Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 //
@@ -1222,6 +1260,11 @@ curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
                                               const uint8_t **bytes,
                                               size_t *len);
 
+// How many bytes there are for the transport: those that `curve_tun_connection_pending` gives.
+//
+// 0 for NULL. Threads: one at a time.
+size_t curve_tun_connection_pending_len(const curve_tun_connection *connection);
+
 // Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending`
 // gives. A count of 0 does nothing.
 //
@@ -1245,6 +1288,38 @@ CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_send(curve_tun_connection *connection,
                                            const uint8_t *message,
                                            size_t len);
+
+// Seals `count` messages for the peer, in order, into the bytes for the transport, until it has
+// sealed all or is at the send high-water mark, and gives how many it sealed in `*sent`.
+//
+// May return `CURVE_TUN_ERR_TOO_LARGE` if one of them is, `CURVE_TUN_ERR_NULL` if one of them is
+// NULL with a length, `CURVE_TUN_ERR_WOULD_BLOCK` if there are some and it is at the high-water
+// mark before the first, `CURVE_TUN_ERR_WRONG_STATE` before connected: then none is sent, and the
+// connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, with `*sent` given: it is closed,
+// and only the bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`,
+// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_send_many(curve_tun_connection *connection,
+                                                const curve_tun_message *messages,
+                                                size_t count,
+                                                size_t *sent);
+
+// Gives the message that has waited longest, of `*len` bytes, where it was opened, to save a copy;
+// `curve_tun_connection_consume` lets go of it. It belongs to the connection and lasts until the
+// next call on it; `*message` is never NULL.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
+// will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_connection_peek(curve_tun_connection *connection,
+                                           const uint8_t **message,
+                                           size_t *len);
+
+// Lets go of the message that `curve_tun_connection_peek` gives.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
+// will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+curve_tun_result curve_tun_connection_consume(curve_tun_connection *connection);
 
 // Takes the message that has waited longest into `buffer`, and gives its length in `*len`.
 //
@@ -1287,8 +1362,164 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
 // registry without `deferred` is called on the thread that runs the handshake, one with it on
 // threads of this library's, 256 at most for each.
+
+// A tunnel over one TCP connection.
+typedef struct curve_tun_socket curve_tun_socket;
+
+// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's
+// secret key. All addresses of a name are tried, slow ones side by side.
 //
-// Accepting. Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that
+// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
+// `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
+// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`;
+// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options
+// out of their range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_NO_BUFFERS`,
+// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not know this client closes the tunnel
+// after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
+// handshake's time in the options.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_connect(const char *host,
+                                          uint16_t port,
+                                          const curve_tun_vault *vault,
+                                          const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
+                                          const curve_tun_options *options,
+                                          int64_t timeout_ms,
+                                          curve_tun_socket **socket);
+
+// Runs the handshake of a socket that `curve_tun_listener_transport_accept` gave.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
+// `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
+// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if another evicted it, `CURVE_TUN_ERR_CLOSED` if
+// the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
+// any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
+// options has passed since the accept; also while the vault or the registry is asked, it returns
+// as soon as the handshake is over.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_handshake(const curve_tun_socket *socket,
+                                            int64_t timeout_ms);
+
+// Sends one message of `len` bytes.
+//
+// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and
+// `CURVE_TUN_ERR_WRONG_STATE` before the handshake: nothing is sent and the socket stays usable.
+// `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is closed, since half a
+// packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
+// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
+// Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_send(const curve_tun_socket *socket,
+                                       const uint8_t *message,
+                                       size_t len,
+                                       int64_t timeout_ms);
+
+// Sends `count` messages, in order, in as few system calls as they need.
+//
+// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
+// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
+// Blocks as `curve_tun_socket_send`. What is queued goes first.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_send_many(const curve_tun_socket *socket,
+                                            const curve_tun_message *messages,
+                                            size_t count,
+                                            int64_t timeout_ms);
+
+// Seals one message of `len` bytes and lets it wait for others, for a program that sends many
+// small messages one by one. What waits goes to the operating system, in order, when it is 64 KiB,
+// by `curve_tun_socket_flush`, and with the next `curve_tun_socket_send` or `_send_many`; no other
+// call writes it, `curve_tun_socket_recv` among them.
+//
+// `CURVE_TUN_OK` means that the message is queued, not that it is sent: who awaits an answer
+// flushes first. `message` is the caller's again when this returns. A socket that is freed gives
+// the system as much of its queue as that takes at once, and one that is shut down drops it.
+//
+// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WRONG_STATE`
+// before the handshake, and `CURVE_TUN_ERR_TIMEOUT`: the message is not queued, what is stays so,
+// and the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`: the
+// socket is closed, and what was queued may be lost. `CURVE_TUN_ERR_FORKED`. Threads: any; two
+// that queue, send or flush take turns. Blocks only while 64 KiB wait that the operating system
+// does not take, or for its turn, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_queue(const curve_tun_socket *socket,
+                                        const uint8_t *message,
+                                        size_t len,
+                                        int64_t timeout_ms);
+
+// Gives the operating system all that is queued.
+//
+// May return `CURVE_TUN_ERR_TIMEOUT`: what it has not taken stays queued, and the socket stays
+// usable. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_CLOSED`: the socket is
+// closed, and what was queued is lost. `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
+// operating system has taken all of it, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_flush(const curve_tun_socket *socket,
+                                        int64_t timeout_ms);
+
+// Receives one message into `buffer`, and gives its length in `*len`.
+//
+// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
+// `capacity`: it stays. `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE`
+// before the handshake. `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket
+// is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a
+// message, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_socket_recv(const curve_tun_socket *socket,
+                                       uint8_t *buffer,
+                                       size_t capacity,
+                                       size_t *len,
+                                       int64_t timeout_ms);
+
+// Gives the peer's long-term public key, which it has proven.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that
+// failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
+curve_tun_result curve_tun_socket_peer_key(const curve_tun_socket *socket,
+                                           uint8_t public_key[CURVE_TUN_KEY_BYTES]);
+
+// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or
+// `[2001:db8::7]:4000`. An IPv4 peer of an IPv6 socket is an IPv4 peer. A link-local address has
+// its interface after it: `[fe80::7%eth0]:4000`.
+//
+// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
+// any.
+curve_tun_result curve_tun_socket_peer_address(const curve_tun_socket *socket, char *buffer, size_t capacity);
+
+// Gives the peer's address in bytes: 4 in `ip` for IPv4, 16 for IPv6, in the order of the network,
+// as `*len` says; its port; and the number of the interface of a link-local address, else 0. An
+// IPv4 peer of an IPv6 socket is an IPv4 peer.
+//
+// Threads: any.
+curve_tun_result curve_tun_socket_peer_ip(const curve_tun_socket *socket,
+                                          uint8_t ip[CURVE_TUN_IP_BYTES_MAX],
+                                          size_t *len,
+                                          uint16_t *port,
+                                          uint32_t *scope);
+
+// The socket's file descriptor, to be waited for beside others: never to be read, written or
+// closed. A message may wait although it is not readable: poll only after `curve_tun_socket_recv`
+// with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
+//
+// -1 for NULL. Threads: any.
+int curve_tun_socket_fd(const curve_tun_socket *socket);
+
+// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
+// came can still be received; those that are queued are lost. The socket has yet to be freed.
+//
+// Nothing is done for NULL. Threads: any.
+void curve_tun_socket_shutdown(const curve_tun_socket *socket);
+
+// Closes a socket, and ends it; NULL is none. What was sent still arrives if the peer reads on.
+//
+// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
+// down, wait for the threads, then free it. Returns at once.
+void curve_tun_socket_free(curve_tun_socket *socket);
+
+// # Listeners
+//
+// Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that
 // stays away from it longer than the handshake's time in the options loses clients. What loops
 // make of a result:
 //
@@ -1313,39 +1544,6 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 
 // A TCP port at which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;
-
-// A tunnel over one TCP connection.
-typedef struct curve_tun_socket curve_tun_socket;
-
-// One message of `curve_tun_socket_send_many`.
-typedef struct {
-    // The message; may be NULL if it is empty.
-    const uint8_t *bytes;
-    // Its length.
-    size_t len;
-} curve_tun_message;
-
-// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's
-// secret key. All addresses of a name are tried, slow ones side by side.
-//
-// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
-// `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
-// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`;
-// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
-// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options
-// out of their range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
-// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_NO_BUFFERS`,
-// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not know this client closes the tunnel
-// after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
-// handshake's time in the options.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_socket_connect(const char *host,
-                                          uint16_t port,
-                                          const curve_tun_vault *vault,
-                                          const uint8_t server_public_key[CURVE_TUN_KEY_BYTES],
-                                          const curve_tun_options *options,
-                                          int64_t timeout_ms,
-                                          curve_tun_socket **socket);
 
 // Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one.
 // `"::"` takes IPv4 connections too. The listener keeps the server alive.
@@ -1392,20 +1590,6 @@ curve_tun_result curve_tun_listener_transport_accept(const curve_tun_listener *l
                                                      int64_t timeout_ms,
                                                      curve_tun_socket **socket);
 
-// Runs the handshake of a socket that `curve_tun_listener_transport_accept` gave.
-//
-// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
-// `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
-// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if another evicted it, `CURVE_TUN_ERR_CLOSED` if
-// the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
-// any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
-// options has passed since the accept; also while the vault or the registry is asked, it returns
-// as soon as the handshake is over.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_socket_handshake(const curve_tun_socket *socket,
-                                            int64_t timeout_ms);
-
 // Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
 // silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
 // when as many are in flight as the server's options allow, a new client evicts the oldest of the
@@ -1417,79 +1601,6 @@ CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_listener_accept(const curve_tun_listener *listener,
                                            int64_t timeout_ms,
                                            curve_tun_socket **socket);
-
-// Sends one message of `len` bytes.
-//
-// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and
-// `CURVE_TUN_ERR_WRONG_STATE` before the handshake: nothing is sent and the socket stays usable.
-// `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is closed, since half a
-// packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
-// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
-// Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_socket_send(const curve_tun_socket *socket,
-                                       const uint8_t *message,
-                                       size_t len,
-                                       int64_t timeout_ms);
-
-// Sends `count` messages, in order, in as few system calls as they need.
-//
-// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
-// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
-// Blocks as `curve_tun_socket_send`.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_socket_send_many(const curve_tun_socket *socket,
-                                            const curve_tun_message *messages,
-                                            size_t count,
-                                            int64_t timeout_ms);
-
-// Receives one message into `buffer`, and gives its length in `*len`.
-//
-// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
-// `capacity`: it stays. `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_WRONG_STATE`
-// before the handshake. `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: the socket
-// is closed. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until there is a
-// message, at most for `timeout_ms`.
-CURVE_TUN_MUST_USE
-curve_tun_result curve_tun_socket_recv(const curve_tun_socket *socket,
-                                       uint8_t *buffer,
-                                       size_t capacity,
-                                       size_t *len,
-                                       int64_t timeout_ms);
-
-// Gives the peer's long-term public key, which it has proven.
-//
-// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that
-// failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
-curve_tun_result curve_tun_socket_peer_key(const curve_tun_socket *socket,
-                                           uint8_t public_key[CURVE_TUN_KEY_BYTES]);
-
-// Writes the peer's address and port as a string, such as `192.0.2.7:4000` or
-// `[2001:db8::7]:4000`. An IPv4 peer of an IPv6 socket is an IPv4 peer. A link-local address has
-// its interface after it: `[fe80::7%eth0]:4000`.
-//
-// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
-// any.
-curve_tun_result curve_tun_socket_peer_address(const curve_tun_socket *socket, char *buffer, size_t capacity);
-
-// The socket's file descriptor, to be waited for beside others: never to be read, written or
-// closed. A message may wait although it is not readable: poll only after `curve_tun_socket_recv`
-// with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
-//
-// -1 for NULL. Threads: any.
-int curve_tun_socket_fd(const curve_tun_socket *socket);
-
-// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
-// came can still be received. The socket has yet to be freed.
-//
-// Nothing is done for NULL. Threads: any.
-void curve_tun_socket_shutdown(const curve_tun_socket *socket);
-
-// Closes a socket, and ends it; NULL is none. What was sent still arrives if the peer reads on.
-//
-// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
-// down, wait for the threads, then free it. Returns at once.
-void curve_tun_socket_free(curve_tun_socket *socket);
 
 // Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
 // and handshakes that are not done end, also those of `curve_tun_socket_handshake`. The listener

@@ -118,6 +118,26 @@ fn a_registry_in_dns() {
 }
 
 #[test]
+fn structs_of_older_and_of_later_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    run_with("growth", "--leak-check=full", |program, way| {
+        let folder = folder.path().join(way);
+        fs::create_dir(&folder).unwrap();
+        program.arg(folder);
+    });
+}
+
+#[test]
+fn loops() {
+    run("loops", "--leak-check=full");
+}
+
+#[test]
+fn queue() {
+    run("queue", "--leak-check=full");
+}
+
+#[test]
 fn slow_vault() {
     run("slow_vault", "--leak-check=full");
 }

@@ -218,6 +218,13 @@ fn every_c_name_is_in_the_header_and_every_erlang_module_there() {
 }
 
 #[test]
+fn the_first_client_in_c_has_twenty_lines_at_most() {
+    let readme = read("README.md");
+    let client = readme.split("```c hello.c\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(client.contains("int main(") && client.lines().count() <= 20, "{}", client.lines().count());
+}
+
+#[test]
 fn every_target_of_make_exists() {
     let makefile = read("Makefile");
     for document in DOCUMENTS {

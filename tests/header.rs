@@ -76,6 +76,10 @@ fn the_version_macros_are_those_of_the_manifest() {
         let line = format!("\n#define CURVE_TUN_VERSION{name} {value}\n");
         assert!(header.contains(&line), "{line}");
     }
+    // The binary interface is that of the SONAME.
+    let interface = soname().strip_prefix("libcurve_tun.so.").unwrap().to_owned();
+    let abi = interface.strip_prefix("0.").map_or_else(|| format!("({interface} << 16)"), str::to_owned);
+    assert!(header.contains(&format!("\n#define CURVE_TUN_ABI_VERSION {abi}\n")), "{abi}");
 }
 
 #[test]

@@ -315,6 +315,36 @@ fn a_message_that_is_too_large_changes_nothing() {
 }
 
 #[test]
+fn queued_messages_wait_for_a_flush_a_send_or_the_close() {
+    let (client, server) = House::new().tunnel();
+    client.queue(b"1", SOON).unwrap();
+    assert_eq!(client.queue(&[0; 65504], SOON), Err(Error::TooLarge));
+    assert_eq!(server.recv(&mut [0; 2], Some(Duration::ZERO)), Err(Error::Timeout));
+    client.flush(SOON).unwrap();
+    assert_eq!(recv(&server).unwrap(), b"1");
+    client.queue(b"2", SOON).unwrap();
+    client.send(b"3", SOON).unwrap();
+    client.queue(b"4", SOON).unwrap();
+    client.close();
+    for message in [b"2", b"3", b"4"] {
+        assert_eq!(recv(&server).unwrap(), message);
+    }
+    assert_eq!(recv(&server), Err(Error::Closed));
+    assert_eq!(server.queue(b"x", SOON), Err(Error::Closed));
+    assert_eq!(server.flush(SOON), Err(Error::Closed));
+}
+
+#[test]
+fn sockets_have_no_high_water_mark_of_sending() {
+    let house = House::with("127.0.0.1", Options::default().send_high_water(1));
+    let (client, server) = house.tunnel();
+    server.send_many([&b"1"[..], b"2", b"3"], SOON).unwrap();
+    for message in [b"1", b"2", b"3"] {
+        assert_eq!(recv(&client).unwrap(), message);
+    }
+}
+
+#[test]
 fn waiting_messages_come_before_the_close_and_closed_stays_closed() {
     let (client, server) = House::new().tunnel();
     client.send_many([&b"1"[..], b"2", b"3", b"4", b"5"], SOON).unwrap();

@@ -129,9 +129,9 @@ static void *count_messages(void *argument)
     return NULL;
 }
 
-static void stream(const struct transport *transport, size_t size, int batched, double seconds)
+void measure_stream(const struct transport *transport, const char *metric, size_t size, size_t per_batch,
+                    double seconds)
 {
-    size_t per_batch = batched ? BATCH_BYTES / size : 1;
     uint8_t *message = new_message(size);
     struct end *end;
     pthread_t thread;
@@ -149,7 +149,7 @@ static void stream(const struct transport *transport, size_t size, int batched, 
     began = now();
     do {
         for (i = 0; i < 16; i++) {
-            if (batched)
+            if (per_batch > 1)
                 transport->send_many(end, message, size, per_batch);
             else
                 transport->send(end, message, size);
@@ -170,7 +170,7 @@ static void stream(const struct transport *transport, size_t size, int batched, 
     pthread_join(thread, NULL);
     transport->unlisten();
     free_message(message);
-    row(transport->name, batched ? "batched" : "single", size, (double)sent / took, "1/s");
+    row(transport->name, metric, size, (double)sent / took, "1/s");
 }
 
 struct echo {
@@ -283,9 +283,9 @@ void measure(const struct transport *transport, struct extent extent)
     size_t i;
 
     for (i = 0; i < SIZES; i++)
-        stream(transport, sizes[i], 0, extent.seconds);
+        measure_stream(transport, "single", sizes[i], 1, extent.seconds);
     for (i = 0; transport->send_many != NULL && i < SIZES; i++)
-        stream(transport, sizes[i], 1, extent.seconds);
+        measure_stream(transport, "batched", sizes[i], BATCH_BYTES / sizes[i], extent.seconds);
     for (i = 0; i < SIZES; i++)
         echoes(transport, sizes[i], extent.echoes);
     if (transport->has_setup)

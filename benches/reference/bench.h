@@ -8,6 +8,7 @@
  *
  * single     messages each sent by a call of its own, one way
  * batched    messages sent many to a call, one way
+ * queued     messages each given by a call of its own and sent together, one way
  * echo_p50   one message there and back, median; echo_p99 alike
  * seal_in_c  sealing alone, in memory
  * setup      connections made, used for one echo, and closed, one after the other
@@ -63,6 +64,10 @@ struct extent {
 struct extent extent_arguments(int argc, char **argv);
 
 void measure(const struct transport *transport, struct extent extent);
+
+/* Messages sent one way, `per_batch` to a call, as a row of this metric. */
+void measure_stream(const struct transport *transport, const char *metric, size_t size, size_t per_batch,
+                    double seconds);
 
 /* Connections made and closed per second, one after the other. */
 double measure_setups(const struct transport *transport, int count);

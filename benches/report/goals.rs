@@ -77,6 +77,8 @@ const GOALS: &[Goal] = &[
     beside("libsodium", "handshake_first", &[0], AtLeast(0.85), "libsodium"),
     beside("libsodium", "handshake_again", &[0], AtLeast(0.85), "libsodium"),
     beside("tcp", "single", &[64, 1024], AtLeast(0.9), "TCP"),
+    beside("zmq", "queued", &[64], AtLeast(2.0), "libzmq"),
+    beside("zmq", "queued", &[1024], AtLeast(1.0), "libzmq"),
     beside("libsodium", "batched", ALL, AtLeast(1.0), "libsodium"),
     own("stream", &[65503], AtLeast(0.9), 0, "sealing alone"),
     beside("zmq", "setup", &[0], AtLeast(4.0), "libzmq"),

@@ -52,6 +52,16 @@ impl Figures {
         }
     }
 
+    /// Adds libzmq's single sends to the queued ones: it gathers messages by itself.
+    fn add_queued(&mut self) {
+        let of_zmq = |((system, metric, size), values): (&What, &Vec<f64>)| {
+            (system == "zmq" && metric == "single")
+                .then(|| ((system.clone(), "queued".to_owned(), *size), values.clone()))
+        };
+        let queued: Vec<_> = self.0.iter().filter_map(of_zmq).collect();
+        self.0.extend(queued);
+    }
+
     /// Adds what the core has of an idle connection, in memory that the BEAM does not count, to what the BEAM counts.
     fn add_native_memory(&mut self) {
         const METRIC: &str = "idle_connection";
@@ -80,6 +90,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let extent = programs::Extent::from_environment()?;
     programs::run_all(&extent, &mut figures)?;
     figures.add_stream();
+    figures.add_queued();
     figures.add_native_memory();
     let table = table::markdown(&figures);
     println!("{table}");

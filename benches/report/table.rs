@@ -44,6 +44,7 @@ const SECTIONS: &[Section] = &[
     section("curve_tun", "handshake_first", "handshakes of strangers, both ends, /s", "", &["libsodium"]),
     section("curve_tun", "handshake_again", "handshakes of known peers, both ends, /s", "", &["libsodium"]),
     section("curve_tun", "single", "single sends, messages/s", "bytes", C),
+    section("curve_tun", "queued", "queued sends, beside single ones, messages/s", "bytes", &["zmq"]),
     section("curve_tun", "batched", "batched sends, messages/s", "bytes", C),
     section("curve_tun", "stream", "one way, or sealing alone (0 bytes), MB/s", "bytes", &[]),
     section("curve_tun", "echo_p50", "echo, median, µs", "bytes", C),

@@ -10,6 +10,12 @@ macro_rules! opaque {
         $(#[repr(C)] pub struct $name { _private: [u8; 0] })*
     };
 }
+#[repr(C)]
+pub struct Message {
+    pub bytes: *const u8,
+    pub len: usize,
+}
+
 opaque! { Vault Registry Server Connection }
 
 #[repr(C)]
@@ -142,6 +148,17 @@ unsafe extern "C" {
         address: *const c_char,
         connection: *mut *mut Connection,
     ) -> i32;
+    pub fn curve_tun_connection_new_server_ip(
+        server: *const Server,
+        ip: *const u8,
+        len: usize,
+        connection: *mut *mut Connection,
+    ) -> i32;
+    pub fn curve_tun_connection_on_evict(
+        c: *mut Connection,
+        evict: Option<unsafe extern "C" fn(*mut c_void)>,
+        data: *mut c_void,
+    ) -> i32;
     pub fn curve_tun_connection_read(
         c: *mut Connection,
         bytes: *const u8,
@@ -157,8 +174,17 @@ unsafe extern "C" {
         written: *mut usize,
     ) -> i32;
     pub fn curve_tun_connection_pending(c: *mut Connection, bytes: *mut *const u8, len: *mut usize) -> i32;
+    pub fn curve_tun_connection_pending_len(c: *const Connection) -> usize;
     pub fn curve_tun_connection_written(c: *mut Connection, count: usize) -> i32;
     pub fn curve_tun_connection_send(c: *mut Connection, message: *const u8, len: usize) -> i32;
+    pub fn curve_tun_connection_send_many(
+        c: *mut Connection,
+        messages: *const Message,
+        count: usize,
+        sent: *mut usize,
+    ) -> i32;
+    pub fn curve_tun_connection_peek(c: *mut Connection, message: *mut *const u8, len: *mut usize) -> i32;
+    pub fn curve_tun_connection_consume(c: *mut Connection) -> i32;
     pub fn curve_tun_connection_recv(
         c: *mut Connection,
         buffer: *mut u8,

@@ -114,6 +114,17 @@ enum Call {
     Ended(u8),
     Close(u8),
     ConnectionFree(u8),
+    NewServerIp {
+        server: u8,
+        ip: Vec<u8>,
+    },
+    MayBeEvicted(u8),
+    SendMany {
+        connection: u8,
+        lens: Vec<u16>,
+    },
+    Peek(u8),
+    Consume(u8),
 }
 
 /// The text of an address, most often a good one.
@@ -139,6 +150,8 @@ struct Objects {
     registries: Vec<*mut Registry>,
     servers: Vec<*mut Server>,
     connections: Vec<*mut Connection>,
+    /// Vaults behind custom ones that do not free them, for the end.
+    behind: Vec<*mut Vault>,
 }
 
 /// One of them, or NULL beyond their end.
@@ -273,6 +286,7 @@ impl Objects {
             if checked(curve_tun_connection_pending(from, &mut bytes, &mut len)) != OK {
                 return 0;
             }
+            assert_eq!(curve_tun_connection_pending_len(from), len);
             let copy = std::slice::from_raw_parts(bytes, len.min(count)).to_vec();
             let mut taken = 0;
             if in_place {
@@ -310,8 +324,10 @@ impl Objects {
                 Call::VaultCustom { deferred, broken, size } => {
                     let (mut inner, mut vault) = (null_mut(), null_mut());
                     assert_eq!(curve_tun_vault_generate(&mut inner), OK);
+                    // Cut to whole fields, down to less than the least.
+                    let size = size_of::<VaultCallbacks>() - usize::from(size / 32) * size_of::<usize>();
                     let mut callbacks = VaultCallbacks {
-                        size: size_of::<VaultCallbacks>() - usize::from(size / 32),
+                        size,
                         public_key: [0; 32],
                         deferred: u32::from(deferred % 4),
                         reserved: 0,
@@ -321,9 +337,11 @@ impl Objects {
                     };
                     curve_tun_vault_public_key(inner, callbacks.public_key.as_mut_ptr());
                     let result = curve_tun_vault_custom(&callbacks, inner.cast(), &mut vault);
-                    assert!(!broken || result != OK);
+                    assert!(!broken || result != OK || callbacks.deferred == 1);
                     if result != OK {
                         curve_tun_vault_free(inner);
+                    } else if size < size_of::<VaultCallbacks>() {
+                        self.behind.push(inner);
                     }
                     keep(&mut self.vaults, result, vault);
                 }
@@ -449,6 +467,52 @@ impl Objects {
                     let result = curve_tun_connection_recv(connection, out, buffer.len(), &mut len);
                     assert!(checked(result) != OK || len <= buffer.len());
                 }
+                Call::NewServerIp { server, ip } => {
+                    let (server, mut connection) = (pick(&self.servers, server), null_mut());
+                    let (bytes, len) = (ip.as_ptr(), ip.len());
+                    let result = curve_tun_connection_new_server_ip(server, bytes, len, &mut connection);
+                    assert!(result != OK || len == 4 || len == 16);
+                    keep(&mut self.connections, result, connection);
+                }
+                Call::MayBeEvicted(at) => {
+                    checked(curve_tun_connection_on_evict(pick(&self.connections, at), None, null_mut()));
+                }
+                Call::SendMany { connection, lens } => {
+                    let connection = pick(&self.connections, connection);
+                    let (bytes, mut sent) = (vec![9; 65535], usize::MAX);
+                    let message = |len: &u16| Message { bytes: bytes.as_ptr(), len: (*len).into() };
+                    let messages: Vec<_> = lens.iter().map(message).collect();
+                    let before = curve_tun_connection_pending_len(connection);
+                    let result = curve_tun_connection_send_many(
+                        connection,
+                        messages.as_ptr(),
+                        messages.len(),
+                        &mut sent,
+                    );
+                    if checked(result) == OK {
+                        let sealed = messages[..sent].iter().map(|message| message.len + 34).sum::<usize>();
+                        assert_eq!(curve_tun_connection_pending_len(connection), before + sealed);
+                        assert!(sent > 0 || messages.is_empty());
+                    } else {
+                        assert_eq!(curve_tun_connection_pending_len(connection), before);
+                    }
+                }
+                Call::Peek(at) => {
+                    let (connection, mut message, mut len) =
+                        (pick(&self.connections, at), null(), usize::MAX);
+                    if checked(curve_tun_connection_peek(connection, &mut message, &mut len)) == OK {
+                        let peeked = std::slice::from_raw_parts(message, len).to_vec();
+                        let mut received = vec![0; len];
+                        let out = received.as_mut_ptr();
+                        assert_eq!(curve_tun_connection_recv(connection, out, len, &mut len), OK);
+                        assert_eq!(received, peeked);
+                    }
+                }
+                Call::Consume(at) => {
+                    let (connection, mut message, mut len) = (pick(&self.connections, at), null(), 0);
+                    let peeked = curve_tun_connection_peek(connection, &mut message, &mut len);
+                    assert_eq!(checked(curve_tun_connection_consume(connection)) == OK, peeked == OK);
+                }
                 Call::Tick { connection, now } => {
                     let (connection, mut next) = (pick(&self.connections, connection), i64::MIN);
                     let result = curve_tun_connection_tick(connection, now, &mut next);
@@ -508,5 +572,6 @@ libfuzzer_sys::fuzz_target!(|calls: Vec<Call>| {
         objects.servers.drain(..).for_each(|server| curve_tun_server_free(server));
         objects.registries.drain(..).for_each(|registry| curve_tun_registry_free(registry));
         objects.connections.drain(..).for_each(|connection| curve_tun_connection_free(connection));
+        objects.behind.drain(..).for_each(|vault| curve_tun_vault_free(vault));
     }
 });

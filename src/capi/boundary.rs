@@ -43,6 +43,13 @@ impl Failure for c_int {
     }
 }
 
+/// A number of bytes.
+impl Failure for usize {
+    fn failure(_: Error) -> usize {
+        0
+    }
+}
+
 /// A port.
 impl Failure for u16 {
     fn failure(_: Error) -> u16 {

@@ -11,7 +11,7 @@
 //! function of a custom vault or registry that uses the connection which is calling it gets
 //! `CURVE_TUN_ERR_WRONG_STATE`.
 
-use super::boundary::{Failure, array_mut, catch, catch_ok, end, key, object, out};
+use super::boundary::{Failure, array_mut, bytes, catch, catch_ok, end, key, object, out};
 use super::options::{curve_tun_options, read_options};
 use super::registry::ip_address;
 use super::result::curve_tun_result;
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::net::TimedServer;
 use std::cell::{Cell, RefCell, RefMut};
 use std::ffi::{c_char, c_void};
+use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -48,6 +49,9 @@ impl Failure for curve_tun_state {
         CURVE_TUN_STATE_CLOSED
     }
 }
+
+/// The most bytes in an IP address.
+pub const CURVE_TUN_IP_BYTES_MAX: usize = 16;
 
 /// One end of a tunnel, whose bytes the program moves.
 pub struct curve_tun_connection {
@@ -141,20 +145,52 @@ pub unsafe extern "C" fn curve_tun_connection_new_server(
         // SAFETY: the header's demands on pointers.
         let (server, address, mut connection) =
             unsafe { (object(server)?, ip_address(peer_address)?, out(connection)?) };
-        let made = Connection::server(server.0.server(), address)?;
-        connection.give(curve_tun_connection::new(made, Some(server.0.clone())));
+        connection.give(of_server(server, address)?);
         Ok(())
     })
+}
+
+/// As `curve_tun_connection_new_server`, for an address of 4 bytes (IPv4) or 16 (IPv6, of which one
+/// that maps an IPv4 address is that), in the order of the network: those of `sin_addr` or
+/// `sin6_addr`.
+///
+/// May return `CURVE_TUN_ERR_BAD_ADDRESS` for another length, and else what that may. Threads: any,
+/// but not from an `evict`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_new_server_ip(
+    server: *const curve_tun_server,
+    peer_ip: *const u8,
+    peer_ip_len: usize,
+    connection: *mut *mut curve_tun_connection,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (server, ip, mut connection) =
+            unsafe { (object(server)?, bytes(peer_ip, peer_ip_len)?, out(connection)?) };
+        let address = match ip.len() {
+            4 => ip.first_chunk::<4>().map(|ip| IpAddr::from(*ip)),
+            CURVE_TUN_IP_BYTES_MAX => ip.first_chunk::<CURVE_TUN_IP_BYTES_MAX>().map(|ip| IpAddr::from(*ip)),
+            _ => None,
+        };
+        connection.give(of_server(server, address.ok_or(Error::BadAddress)?)?);
+        Ok(())
+    })
+}
+
+fn of_server(server: &curve_tun_server, address: IpAddr) -> Result<curve_tun_connection> {
+    let made = Connection::server(server.0.server(), address)?;
+    Ok(curve_tun_connection::new(made, Some(server.0.clone())))
 }
 
 /// Lets a server's handshake be evicted by another when as many are in flight as the server's
 /// options allow. It is then over, which every further call says with
 /// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `evict` is called, once, with `user_data`: from
 /// within the call that makes the other connection, on its thread. It is to have this connection's
-/// driver end it, which a
-/// `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library. It is not called once
-/// the handshake is over, nor after `curve_tun_connection_close` or `_free` has returned;
-/// `user_data` must last until then.
+/// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library.
+/// It is not called once the handshake is over, nor after `curve_tun_connection_close` or `_free`
+/// has returned; `user_data` must last until then. `evict` may be NULL: then the next call on this
+/// connection tells, be it the `curve_tun_connection_tick` at its deadline.
 ///
 /// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake;
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -168,8 +204,14 @@ pub unsafe extern "C" fn curve_tun_connection_on_evict(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let connection = unsafe { object(connection)? };
-        let host = Evict { call: evict.ok_or(Error::Null)?, user_data };
-        connection.get()?.on_evict(move || host.tell())
+        let mut connection = connection.get()?;
+        match evict {
+            Some(call) => {
+                let host = Evict { call, user_data };
+                connection.on_evict(move || host.tell())
+            }
+            None => connection.on_evict(|| {}),
+        }
     })
 }
 

@@ -1,9 +1,10 @@
 //! Structs that may grow: how one of another size than ours is read and filled. The only place that
 //! decides it.
 //!
-//! A struct begins with its `size`, which its program was built with. One that is smaller is read as
-//! if the rest were zero, down to the least that means anything; what is filled ends where it does.
-//! One that is larger is read only if what we do not know is zero; what is filled has zeros there.
+//! A struct begins with its `size`, which its program was built with. One that is smaller is read
+//! as if the rest were zero, down to the least that means anything; what is filled ends where it
+//! does. One that is larger is read only if what we do not know is zero; what is filled has zeros
+//! there.
 
 use super::boundary::bytes;
 use crate::error::{Error, Result};
@@ -43,14 +44,16 @@ macro_rules! growing {
 
 pub(super) use growing;
 
-/// The size that the program gave; `InvalidArgument` for less than the least.
+/// The size that the program gave; `InvalidArgument` for less than the least, and for what no
+/// struct of this alignment has, so that no pointer is cut in two.
 ///
 /// # Safety
 /// `place` is what [`read`] or [`out`] demands.
 unsafe fn size<T: Growing>(place: NonNull<T>) -> Result<usize> {
     // SAFETY: the caller's promise.
     let size = unsafe { place.cast::<usize>().read_unaligned() };
-    if size < T::LEAST || isize::try_from(size).is_err() { Err(Error::InvalidArgument) } else { Ok(size) }
+    let ok = size >= T::LEAST && size.is_multiple_of(align_of::<T>()) && isize::try_from(size).is_ok();
+    if ok { Ok(size) } else { Err(Error::InvalidArgument) }
 }
 
 /// Returns the struct as the caller filled it, with zeros for the fields that it lacks, and our own
@@ -70,8 +73,8 @@ pub(super) unsafe fn read<T: Given>(place: *const T) -> Result<T> {
         return Err(Error::InvalidArgument);
     }
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: the caller's promise, and `known` is at most the size of both. Whatever they are, these
-    // bytes and the zeros after them make a `T`.
+    // SAFETY: the caller's promise, and `known` is at most the size of both. Whatever these bytes
+    // are, they and the zeros after them make a `T`.
     unsafe {
         value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(place.cast::<u8>().as_ptr(), known);
         value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
@@ -133,7 +136,7 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq)]
     struct Later {
         known: Grown,
-        later: [u8; 9],
+        later: [u8; 16],
     }
 
     fn read_as<T>(given: &T) -> Result<Grown> {
@@ -152,17 +155,17 @@ mod tests {
     fn the_fields_that_an_older_program_lacks_are_zero() {
         let old = Old { size: size_of::<Old>(), old: 7 };
         assert_eq!(read_as(&old), Ok(Grown { size: 32, old: 7, new: [0; 2] }));
-        // And those of one between: half of a field is none of a version, and is zero beyond.
+        // And what one between lacks.
         assert_eq!(read_as(&Grown { size: 24, ..VALUE }), Ok(Grown { size: 32, old: 7, new: [8, 0] }));
         assert_eq!(read_as(&VALUE), Ok(VALUE));
     }
 
     #[test]
     fn a_later_program_may_set_nothing_that_is_unknown_here() {
-        let later = |later| Later { known: Grown { size: 32 + 9, ..VALUE }, later };
-        assert_eq!(read_as(&later([0; 9])), Ok(VALUE));
-        for byte in 0..9 {
-            let mut set = [0; 9];
+        let later = |later| Later { known: Grown { size: 32 + 16, ..VALUE }, later };
+        assert_eq!(read_as(&later([0; 16])), Ok(VALUE));
+        for byte in 0..16 {
+            let mut set = [0; 16];
             set[byte] = 1;
             assert_eq!(read_as(&later(set)), Err(Error::InvalidArgument));
         }
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_size_that_is_none_is_refused() {
-        for size in [0, 1, 8, 15, usize::MAX, isize::MAX as usize + 1] {
+        for size in [0, 1, 8, 15, 17, 31, 33, usize::MAX, isize::MAX as usize + 1] {
             assert_eq!(read_as(&Old { size, old: 0 }), Err(Error::InvalidArgument), "{size}");
             assert_eq!(fill(&mut Old { size, old: 0 }, VALUE), Err(Error::InvalidArgument), "{size}");
         }
@@ -181,8 +184,8 @@ mod tests {
         let mut old = [Old { size: size_of::<Old>(), old: 0 }, Old { size: 99, old: 99 }];
         fill(&mut old[0], VALUE).unwrap();
         assert_eq!(old, [Old { size: 16, old: 7 }, Old { size: 99, old: 99 }]);
-        let mut later = Later { known: Grown { size: 32 + 9, old: 0, new: [0; 2] }, later: [5; 9] };
+        let mut later = Later { known: Grown { size: 32 + 16, old: 0, new: [0; 2] }, later: [5; 16] };
         fill(&mut later, VALUE).unwrap();
-        assert_eq!(later, Later { known: Grown { size: 41, ..VALUE }, later: [0; 9] });
+        assert_eq!(later, Later { known: Grown { size: 48, ..VALUE }, later: [0; 16] });
     }
 }

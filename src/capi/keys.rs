@@ -28,6 +28,30 @@ pub extern "C" fn curve_tun_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
+/// The version of the binary interface of the library in use. A program or a binding that was built
+/// with a header of another `CURVE_TUN_ABI_VERSION` is not for this library; one that loads the
+/// library by itself looks once.
+///
+/// Until 1.0 each minor version has an interface of its own; from then on the major version alone
+/// counts. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn curve_tun_abi_version() -> u32 {
+    ABI_VERSION
+}
+
+/// The major version, and until 1.0 the minor one, in the high and the low 16 bits.
+const ABI_VERSION: u32 = {
+    let (major, minor) = (number(env!("CARGO_PKG_VERSION_MAJOR")), number(env!("CARGO_PKG_VERSION_MINOR")));
+    if major == 0 { minor } else { major << 16 }
+};
+
+const fn number(text: &str) -> u32 {
+    match u32::from_str_radix(text, 10) {
+        Ok(number) if number < 1 << 16 => number,
+        _ => panic!("the parts of a version are numbers"),
+    }
+}
+
 /// Whether all long-term and minute keys of this process so far are in memory that the system has
 /// locked, so that none reaches the swap.
 ///

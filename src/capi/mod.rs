@@ -37,8 +37,7 @@
 //! A program built with an older header so works with a newer library: a struct of its size is read
 //! as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
 //! library as long as it sets no field that this does not know: then it gets
-//! `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that is too small for any header's
-//! struct.
+//! `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that no header's struct has.
 //!
 //! Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 //! other calls on the same object run. "Threads: one at a time" means that it may be made from any
@@ -85,6 +84,7 @@ mod growing;
 mod kept;
 mod keys;
 mod known;
+mod listener;
 mod options;
 mod registry;
 mod registry_kept;

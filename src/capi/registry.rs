@@ -44,7 +44,8 @@ pub struct curve_tun_registry_callbacks {
     pub size: usize,
     /// Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
     /// it takes a while, and connections are to stop with a request
-    /// (`curve_tun_connection_request`).
+    /// (`curve_tun_connection_request`). If the program answers these itself, `verify` may be NULL;
+    /// whatever else needs it then gets `CURVE_TUN_ERR_REGISTRY_FAILED`.
     pub deferred: u32,
     /// 0.
     pub reserved: u32,
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn curve_tun_registry_new(registry: *mut *mut curve_tun_re
 ///
 /// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
 /// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
-/// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL. Threads: any.
+/// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_custom(
@@ -100,9 +101,11 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
         // be NULL.
         let (callbacks, mut registry) = unsafe { (growing::read(callbacks)?, out(registry)?) };
-        callbacks.verify.ok_or(Error::Null)?;
         zero(callbacks.reserved)?;
         let deferred = flag(callbacks.deferred)?;
+        if !deferred && callbacks.verify.is_none() {
+            return Err(Error::Null);
+        }
         let host = Arc::new(HostRegistry { callbacks, deferred, user_data });
         registry.give(curve_tun_registry(Kind::Host(host)));
         Ok(())
@@ -284,7 +287,7 @@ unsafe impl Sync for HostRegistry {}
 
 impl Registry for HostRegistry {
     fn verify(&self, candidate: &Candidate) -> Result<bool> {
-        let verify = self.callbacks.verify.ok_or(Error::Null)?;
+        let verify = self.callbacks.verify.ok_or(Error::RegistryFailed)?;
         let address = CString::new(candidate.address.to_string()).map_err(|_| Error::Internal)?;
         let listener = CString::new(&*candidate.listener).map_err(|_| Error::Internal)?;
         let key = candidate.key.0.as_ptr();

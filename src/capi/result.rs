@@ -63,7 +63,7 @@ pub extern "C" fn curve_tun_result_message(result: i32) -> *const c_char {
 }
 
 /// Whether the same call, made again after a while, may succeed though the program has changed
-/// nothing: then a loop that accepts, or that connects, goes on ("Sockets" has a table). true for
+/// nothing: then a loop that accepts, or that connects, goes on ("Listeners" has a table). true for
 /// `CURVE_TUN_ERR_TIMEOUT` or `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for
 /// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose vault is out looks the same; not for
 /// `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.

@@ -88,12 +88,13 @@ pub struct curve_tun_handshake_event {
 /// down, or is made on the connection or ends it; by several at once. No lock of the library's is
 /// held. It must not use the connection that is being served, nor accept or shake hands, nor let a
 /// C++ exception or a `longjmp` out; it may make any other call. As long as it runs that thread
-/// serves nobody, so it should not wait. `free` is called once, when nothing uses the server any
-/// more, from the thread that ended the last user; it may be NULL.
+/// serves nobody, so it should not wait. It costs a handshake one call and no more: nothing is kept
+/// of one that has been told, and a flood is told as it is turned away. `free` is called once, when
+/// nothing uses the server any more, from the thread that ended the last user; it may be NULL.
 ///
-/// On success the server owns `user_data`, and `free` is called for it; on failure it is not. May
-/// return `CURVE_TUN_ERR_NULL` also if `observe` is NULL; `CURVE_TUN_ERR_WRONG_STATE` if the server
-/// has an observer, which stays. Threads: any.
+/// `observe` may be NULL for an observer that is told nothing. On success the server owns
+/// `user_data`, and `free` is called for it; on failure it is not. May return
+/// `CURVE_TUN_ERR_WRONG_STATE` if the server has an observer, which stays. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_server_observe(
@@ -105,7 +106,6 @@ pub unsafe extern "C" fn curve_tun_server_observe(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let server = unsafe { object(server)? };
-        let observe = observe.ok_or(Error::Null)?;
         let host = Arc::new(HostObserver { observe, user_data, free: OnceLock::new() });
         let told = host.clone();
         server.0.server().observe(move |event| told.tell(event))?;
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn curve_tun_server_observe(
 
 /// An observer that a C program is.
 struct HostObserver {
-    observe: unsafe extern "C" fn(*mut c_void, *const curve_tun_handshake_event),
+    observe: Option<unsafe extern "C" fn(*mut c_void, *const curve_tun_handshake_event)>,
     user_data: *mut c_void,
     free: OnceLock<unsafe extern "C" fn(*mut c_void)>,
 }
@@ -128,6 +128,7 @@ unsafe impl Sync for HostObserver {}
 
 impl HostObserver {
     fn tell(&self, event: &HandshakeEvent) {
+        let Some(observe) = self.observe else { return };
         let (outcome, result) = match event.outcome {
             HandshakeOutcome::Accepted => (CURVE_TUN_HANDSHAKE_ACCEPTED, curve_tun_result::CURVE_TUN_OK),
             HandshakeOutcome::Refused(error) => (CURVE_TUN_HANDSHAKE_REFUSED, error.into()),
@@ -144,7 +145,7 @@ impl HostObserver {
         };
         // SAFETY: the function and its `user_data` are the host's promise; the event and what it
         // points to outlast the call.
-        unsafe { (self.observe)(self.user_data, &event) }
+        unsafe { observe(self.user_data, &event) }
     }
 }
 

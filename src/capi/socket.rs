@@ -8,39 +8,17 @@
 //! `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
 //! registry without `deferred` is called on the thread that runs the handshake, one with it on
 //! threads of this library's, 256 at most for each.
-//!
-//! Accepting. Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that
-//! stays away from it longer than the handshake's time in the options loses clients. What loops
-//! make of a result:
-//!
-//! | result | a loop that accepts | a client that connects |
-//! | --- | --- | --- |
-//! | `CURVE_TUN_OK` | serves the client | uses the tunnel |
-//! | `CURVE_TUN_ERR_TIMEOUT` | accepts again | tries again |
-//! | `CURVE_TUN_ERR_TOO_MANY_FILES` | reports it, accepts again | pauses, tries again |
-//! | `CURVE_TUN_ERR_NO_BUFFERS` | reports it, accepts again | pauses, tries again |
-//! | `CURVE_TUN_ERR_IO` | reports it, accepts again | pauses, tries again |
-//! | `CURVE_TUN_ERR_CLOSED` | ends: the listener was shut down | pauses, longer each time, tries again |
-//! | `CURVE_TUN_ERR_WRONG_SERVER_KEY` | does not meet it | reports it, pauses, longer each time, tries again |
-//! | others, if `curve_tun_result_is_transient` | accepts again | pauses, tries again |
-//! | others | ends | ends |
-//!
-//! A loop that accepts needs no pause of its own: when the system gives no connection, the listener
-//! asks it again after 100 milliseconds. A server asks its registry when the client has its tunnel
-//! already: a client that is not let in learns that by its first `curve_tun_socket_recv`, which
-//! returns `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is
-//! out for a while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try
-//! tells a server that has another key nothing.
 
 use super::boundary::{
-    array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, slice, string, timeout, write_text,
+    array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, string, timeout, write_text,
 };
+use super::connection::CURVE_TUN_IP_BYTES_MAX;
 use super::options::{curve_tun_options, read_options};
 use super::result::curve_tun_result;
-use super::server::curve_tun_server;
+use super::traffic::{curve_tun_message, slice_of_messages};
 use super::vault::curve_tun_vault;
 use crate::error::{Error, Result};
-use crate::net::{Connector, Listener, Socket};
+use crate::net::{Connector, Socket};
 use nix::net::if_::if_indextoname;
 use std::ffi::{CString, c_char, c_int};
 use std::net::SocketAddr;
@@ -49,24 +27,11 @@ use std::os::fd::AsRawFd;
 /// A tunnel over one TCP connection.
 pub struct curve_tun_socket(pub(super) Socket);
 
-/// A TCP port at which tunnels are accepted.
-pub struct curve_tun_listener(Listener);
-
-/// One message of `curve_tun_socket_send_many`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct curve_tun_message {
-    /// The message; may be NULL if it is empty.
-    pub bytes: *const u8,
-    /// Its length.
-    pub len: usize,
-}
-
 /// The most characters that a host name may have: more than DNS allows.
 pub(super) const HOST_MAX: usize = 255;
 
 /// Ends an object as a panic passes by.
-struct OnPanic<F: FnMut()>(F);
+pub(super) struct OnPanic<F: FnMut()>(pub(super) F);
 
 impl<F: FnMut()> Drop for OnPanic<F> {
     fn drop(&mut self) {
@@ -79,14 +44,6 @@ impl<F: FnMut()> Drop for OnPanic<F> {
 impl curve_tun_socket {
     /// Runs a call on the socket; a panic in it shuts the socket down.
     fn run<R>(&self, call: impl FnOnce(&Socket) -> Result<R>) -> Result<R> {
-        let _shutdown = OnPanic(|| self.0.shutdown());
-        call(&self.0)
-    }
-}
-
-impl curve_tun_listener {
-    /// Runs a call on the listener; a panic in it shuts the listener down.
-    fn run<R>(&self, call: impl FnOnce(&Listener) -> Result<R>) -> Result<R> {
         let _shutdown = OnPanic(|| self.0.shutdown());
         call(&self.0)
     }
@@ -138,86 +95,6 @@ pub unsafe extern "C" fn curve_tun_socket_connect(
     })
 }
 
-/// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one.
-/// `"::"` takes IPv4 connections too. The listener keeps the server alive.
-///
-/// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
-/// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
-/// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_TOO_MANY_THREADS` for the lookup of a name,
-/// `CURVE_TUN_ERR_NO_BUFFERS`, `CURVE_TUN_ERR_IO`. Threads: any. Blocks while a name is looked up.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_open(
-    host: *const c_char,
-    port: u16,
-    server: *const curve_tun_server,
-    listener: *mut *mut curve_tun_listener,
-) -> curve_tun_result {
-    catch_ok(|| {
-        // SAFETY: the header's demands on pointers.
-        let (host, server, mut listener) =
-            unsafe { (string(host, HOST_MAX, Error::NameNotFound)?, object(server)?, out(listener)?) };
-        listener.give(curve_tun_listener(Listener::bind(host, port, server.0.clone())?));
-        Ok(())
-    })
-}
-
-/// The port that a listener listens at.
-///
-/// 0 for NULL. Threads: any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_port(listener: *const curve_tun_listener) -> u16 {
-    // SAFETY: the header's demands on pointers.
-    catch(|| Ok(unsafe { object(listener)? }.0.port()))
-}
-
-/// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`,
-/// `[2001:db8::7]:4000` or `[fe80::7%eth0]:4000`.
-///
-/// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
-/// any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_address(
-    listener: *const curve_tun_listener,
-    buffer: *mut c_char,
-    capacity: usize,
-) -> curve_tun_result {
-    catch_ok(|| {
-        // SAFETY: the header's demands on pointers.
-        let (listener, buffer) = unsafe { (object(listener)?, bytes_mut(buffer.cast(), capacity)?) };
-        write_text(&address_text(listener.0.local_addr()), buffer)
-    })
-}
-
-/// Gives the next client that connects, before its handshake: `curve_tun_socket_handshake` is the
-/// caller's to run, on a thread of its own if others are not to wait for it. A client that has left
-/// already is closed and not given. When as many handshakes are in flight as the server's options
-/// allow, a new client evicts the oldest of the source that has most: its socket is closed. The
-/// next call then waits until that socket is freed by `curve_tun_socket_free`, at most 100 ms, so
-/// that a flood leaves no more sockets than there may be handshakes.
-///
-/// Not to be used on one listener beside `curve_tun_listener_accept`: each would wait for the
-/// other's turn. May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`,
-/// `CURVE_TUN_ERR_NO_BUFFERS` or `CURVE_TUN_ERR_IO` when the system gives no connection, at most
-/// ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
-/// `curve_tun_listener_shutdown`. Threads: any. Blocks until there is a client, at most for
-/// `timeout_ms`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_transport_accept(
-    listener: *const curve_tun_listener,
-    timeout_ms: i64,
-    socket: *mut *mut curve_tun_socket,
-) -> curve_tun_result {
-    catch_ok(|| {
-        // SAFETY: the header's demands on pointers.
-        let (listener, mut socket) = unsafe { (object(listener)?, out(socket)?) };
-        let accepted = listener.run(|listener| listener.transport_accept(timeout(timeout_ms)))?;
-        socket.give(curve_tun_socket(accepted));
-        Ok(())
-    })
-}
-
 /// Runs the handshake of a socket that `curve_tun_listener_transport_accept` gave.
 ///
 /// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
@@ -238,29 +115,6 @@ pub unsafe extern "C" fn curve_tun_socket_handshake(
         // SAFETY: the header's demands on pointers.
         let socket = unsafe { object(socket)? };
         socket.run(|socket| socket.handshake(timeout(timeout_ms)))
-    })
-}
-
-/// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
-/// silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
-/// when as many are in flight as the server's options allow, a new client evicts the oldest of the
-/// source that has most.
-///
-/// May return what `curve_tun_listener_transport_accept` may; no client is lost by
-/// `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks until there is a client, at most for `timeout_ms`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_accept(
-    listener: *const curve_tun_listener,
-    timeout_ms: i64,
-    socket: *mut *mut curve_tun_socket,
-) -> curve_tun_result {
-    catch_ok(|| {
-        // SAFETY: the header's demands on pointers.
-        let (listener, mut socket) = unsafe { (object(listener)?, out(socket)?) };
-        let accepted = listener.run(|listener| listener.accept(timeout(timeout_ms)))?;
-        socket.give(curve_tun_socket(accepted));
-        Ok(())
     })
 }
 
@@ -291,7 +145,7 @@ pub unsafe extern "C" fn curve_tun_socket_send(
 ///
 /// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
 /// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
-/// Blocks as `curve_tun_socket_send`.
+/// Blocks as `curve_tun_socket_send`. What is queued goes first.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_send_many(
@@ -302,14 +156,57 @@ pub unsafe extern "C" fn curve_tun_socket_send_many(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let (socket, messages) = unsafe { (object(socket)?, slice(messages, count)?) };
-        for message in messages {
-            // SAFETY: as above.
-            unsafe { bytes(message.bytes, message.len)? };
-        }
-        // SAFETY: as above. None fails here: each has just been looked at.
-        let messages = messages.iter().map(|m| unsafe { bytes(m.bytes, m.len) }.unwrap_or_default());
+        let (socket, messages) = unsafe { (object(socket)?, slice_of_messages(messages, count)?) };
         socket.run(|socket| socket.send_many(messages, timeout(timeout_ms)))
+    })
+}
+
+/// Seals one message of `len` bytes and lets it wait for others, for a program that sends many
+/// small messages one by one. What waits goes to the operating system, in order, when it is 64 KiB,
+/// by `curve_tun_socket_flush`, and with the next `curve_tun_socket_send` or `_send_many`; no other
+/// call writes it, `curve_tun_socket_recv` among them.
+///
+/// `CURVE_TUN_OK` means that the message is queued, not that it is sent: who awaits an answer
+/// flushes first. `message` is the caller's again when this returns. A socket that is freed gives
+/// the system as much of its queue as that takes at once, and one that is shut down drops it.
+///
+/// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WRONG_STATE`
+/// before the handshake, and `CURVE_TUN_ERR_TIMEOUT`: the message is not queued, what is stays so,
+/// and the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`: the
+/// socket is closed, and what was queued may be lost. `CURVE_TUN_ERR_FORKED`. Threads: any; two
+/// that queue, send or flush take turns. Blocks only while 64 KiB wait that the operating system
+/// does not take, or for its turn, at most for `timeout_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_socket_queue(
+    socket: *const curve_tun_socket,
+    message: *const u8,
+    len: usize,
+    timeout_ms: i64,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (socket, message) = unsafe { (object(socket)?, bytes(message, len)?) };
+        socket.run(|socket| socket.queue(message, timeout(timeout_ms)))
+    })
+}
+
+/// Gives the operating system all that is queued.
+///
+/// May return `CURVE_TUN_ERR_TIMEOUT`: what it has not taken stays queued, and the socket stays
+/// usable. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_CLOSED`: the socket is
+/// closed, and what was queued is lost. `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
+/// operating system has taken all of it, at most for `timeout_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_socket_flush(
+    socket: *const curve_tun_socket,
+    timeout_ms: i64,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let socket = unsafe { object(socket)? };
+        socket.run(|socket| socket.flush(timeout(timeout_ms)))
     })
 }
 
@@ -378,9 +275,46 @@ pub unsafe extern "C" fn curve_tun_socket_peer_address(
     })
 }
 
+/// Gives the peer's address in bytes: 4 in `ip` for IPv4, 16 for IPv6, in the order of the network,
+/// as `*len` says; its port; and the number of the interface of a link-local address, else 0. An
+/// IPv4 peer of an IPv6 socket is an IPv4 peer.
+///
+/// Threads: any.
+/// cbindgen:ptrs-as-arrays=[[ip;CURVE_TUN_IP_BYTES_MAX]]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_socket_peer_ip(
+    socket: *const curve_tun_socket,
+    ip: *mut u8,
+    len: *mut usize,
+    port: *mut u16,
+    scope: *mut u32,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (socket, ip, mut len, mut port, mut scope) = unsafe {
+            (object(socket)?, array_mut::<CURVE_TUN_IP_BYTES_MAX>(ip)?, out(len)?, out(port)?, out(scope)?)
+        };
+        let peer = socket.0.peer_addr();
+        match peer {
+            SocketAddr::V4(v4) => {
+                ip[..4].copy_from_slice(&v4.ip().octets());
+                len.set(4);
+                scope.set(0);
+            }
+            SocketAddr::V6(v6) => {
+                *ip = v6.ip().octets();
+                len.set(16);
+                scope.set(v6.scope_id());
+            }
+        }
+        port.set(peer.port());
+        Ok(())
+    })
+}
+
 /// The text of an address, with the name of its interface if it has one; its number where that has
 /// gone.
-fn address_text(address: SocketAddr) -> String {
+pub(super) fn address_text(address: SocketAddr) -> String {
     if let SocketAddr::V6(v6) = address
         && v6.scope_id() != 0
         && let Ok(Ok(name)) = if_indextoname(v6.scope_id()).map(CString::into_string)
@@ -402,7 +336,7 @@ pub unsafe extern "C" fn curve_tun_socket_fd(socket: *const curve_tun_socket) ->
 }
 
 /// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
-/// came can still be received. The socket has yet to be freed.
+/// came can still be received; those that are queued are lost. The socket has yet to be freed.
 ///
 /// Nothing is done for NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -422,29 +356,4 @@ pub unsafe extern "C" fn curve_tun_socket_shutdown(socket: *const curve_tun_sock
 pub unsafe extern "C" fn curve_tun_socket_free(socket: *mut curve_tun_socket) {
     // SAFETY: the header's demands on pointers.
     unsafe { end(socket) }
-}
-
-/// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
-/// and handshakes that are not done end, also those of `curve_tun_socket_handshake`. The listener
-/// has yet to be freed.
-///
-/// Nothing is done for NULL. Threads: any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_shutdown(listener: *const curve_tun_listener) {
-    catch(|| {
-        // SAFETY: the header's demands on pointers.
-        unsafe { object(listener)? }.0.shutdown();
-        Ok(())
-    })
-}
-
-/// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are
-/// closed. Sockets that it gave stay.
-///
-/// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it
-/// down, wait for the threads, then free it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn curve_tun_listener_free(listener: *mut curve_tun_listener) {
-    // SAFETY: the header's demands on pointers.
-    unsafe { end(listener) }
 }

@@ -1,12 +1,23 @@
 //! # Bytes, messages and requests of a connection
 
-use super::boundary::{self, bytes, bytes_mut, catch, catch_ok, object, out};
+use super::boundary::{self, bytes, bytes_mut, catch, catch_ok, object, out, slice};
 use super::connection::curve_tun_connection;
 use super::growing;
 use super::request::{curve_tun_answer, curve_tun_request};
 use super::result::curve_tun_result;
 use crate::connection::ConnectionState;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::protocol::MESSAGE_MAX;
+
+/// One message of several that are sent by one call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curve_tun_message {
+    /// The message; may be NULL if it is empty.
+    pub bytes: *const u8,
+    /// Its length.
+    pub len: usize,
+}
 
 /// Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
 ///
@@ -141,6 +152,15 @@ pub unsafe extern "C" fn curve_tun_connection_pending(
     })
 }
 
+/// How many bytes there are for the transport: those that `curve_tun_connection_pending` gives.
+///
+/// 0 for NULL. Threads: one at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_pending_len(connection: *const curve_tun_connection) -> usize {
+    // SAFETY: the header's demands on pointers.
+    catch(|| Ok(unsafe { object(connection)? }.get()?.send_buffer().len()))
+}
+
 /// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending`
 /// gives. A count of 0 does nothing.
 ///
@@ -189,6 +209,116 @@ pub unsafe extern "C" fn curve_tun_connection_send(
         // SAFETY: the header's demands on pointers.
         let (connection, message) = unsafe { (object(connection)?, bytes(message, len)?) };
         connection.get()?.send(message)
+    })
+}
+
+/// Seals `count` messages for the peer, in order, into the bytes for the transport, until it has
+/// sealed all or is at the send high-water mark, and gives how many it sealed in `*sent`.
+///
+/// May return `CURVE_TUN_ERR_TOO_LARGE` if one of them is, `CURVE_TUN_ERR_NULL` if one of them is
+/// NULL with a length, `CURVE_TUN_ERR_WOULD_BLOCK` if there are some and it is at the high-water
+/// mark before the first, `CURVE_TUN_ERR_WRONG_STATE` before connected: then none is sent, and the
+/// connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, with `*sent` given: it is closed,
+/// and only the bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`,
+/// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_send_many(
+    connection: *mut curve_tun_connection,
+    messages: *const curve_tun_message,
+    count: usize,
+    sent: *mut usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, messages, mut sent) =
+            unsafe { (object(connection)?, slice_of_messages(messages, count)?, out(sent)?) };
+        if messages.clone().any(|message| message.len() > MESSAGE_MAX) {
+            return Err(Error::TooLarge);
+        }
+        let mut connection = connection.get()?;
+        let mut sealed = 0;
+        for message in messages {
+            match connection.send(message) {
+                Ok(()) => sealed += 1,
+                Err(Error::WouldBlock) if sealed > 0 => break,
+                Err(error) => {
+                    if error == Error::CounterExhausted {
+                        sent.set(sealed);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        if count == 0 {
+            // Sending nothing says in what state it is.
+            match connection.state() {
+                ConnectionState::Connected => {}
+                ConnectionState::Closed => return Err(Error::Closed),
+                _ => return Err(Error::WrongState),
+            }
+        }
+        sent.set(sealed);
+        Ok(())
+    })
+}
+
+/// The messages of a call that sends several.
+///
+/// # Safety
+/// As [`slice`], for the messages and for the bytes of each.
+pub(super) unsafe fn slice_of_messages<'a>(
+    messages: *const curve_tun_message,
+    count: usize,
+) -> Result<impl Iterator<Item = &'a [u8]> + Clone> {
+    // SAFETY: the caller's promise.
+    let messages = unsafe { slice(messages, count)? };
+    for message in messages {
+        // SAFETY: as above.
+        unsafe { bytes(message.bytes, message.len)? };
+    }
+    // SAFETY: as above. None fails here: each has just been looked at.
+    Ok(messages.iter().map(|message| unsafe { bytes(message.bytes, message.len) }.unwrap_or_default()))
+}
+
+/// Gives the message that has waited longest, of `*len` bytes, where it was opened, to save a copy;
+/// `curve_tun_connection_consume` lets go of it. It belongs to the connection and lasts until the
+/// next call on it; `*message` is never NULL.
+///
+/// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
+/// will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_peek(
+    connection: *mut curve_tun_connection,
+    message: *mut *const u8,
+    len: *mut usize,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let (connection, mut place, mut len) = unsafe { (object(connection)?, out(message)?, out(len)?) };
+        let connection = connection.get()?;
+        let message = connection.peek()?;
+        place.set(message.as_ptr());
+        len.set(message.len());
+        Ok(())
+    })
+}
+
+/// Lets go of the message that `curve_tun_connection_peek` gives.
+///
+/// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
+/// will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn curve_tun_connection_consume(
+    connection: *mut curve_tun_connection,
+) -> curve_tun_result {
+    catch_ok(|| {
+        // SAFETY: the header's demands on pointers.
+        let mut connection = unsafe { object(connection)? }.get()?;
+        connection.peek()?;
+        connection.consume();
+        Ok(())
     })
 }
 

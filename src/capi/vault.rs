@@ -58,7 +58,8 @@ pub struct curve_tun_vault_callbacks {
     pub public_key: [u8; CURVE_TUN_KEY_BYTES],
     /// Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
     /// 1 if they take a while, and connections are to stop with a request
-    /// (`curve_tun_connection_request`).
+    /// (`curve_tun_connection_request`). If the program answers these itself, `box_seal` and
+    /// `box_open` may be NULL; whatever else needs them then gets `CURVE_TUN_ERR_VAULT_FAILED`.
     pub deferred: u32,
     /// 0.
     pub reserved: u32,
@@ -138,7 +139,8 @@ pub unsafe extern "C" fn curve_tun_vault_from_secret(
 ///
 /// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
 /// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
-/// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL. Threads: any.
+/// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`.
+/// Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_custom(
@@ -150,9 +152,11 @@ pub unsafe extern "C" fn curve_tun_vault_custom(
         // SAFETY: the header's demands on pointers; the struct has integers, and functions that may
         // be NULL.
         let (callbacks, mut vault) = unsafe { (growing::read(callbacks)?, out(vault)?) };
-        let (Some(_), Some(_)) = (callbacks.box_seal, callbacks.box_open) else { return Err(Error::Null) };
         zero(callbacks.reserved)?;
         let deferred = flag(callbacks.deferred)?;
+        if !deferred && (callbacks.box_seal.is_none() || callbacks.box_open.is_none()) {
+            return Err(Error::Null);
+        }
         vault.give(curve_tun_vault(Arc::new(HostVault { callbacks, deferred, user_data })));
         Ok(())
     })
@@ -294,7 +298,7 @@ impl Vault for HostVault {
         message: &[u8],
         sealed: &mut [u8],
     ) -> Result<LongTermNonce> {
-        let seal = self.callbacks.box_seal.ok_or(Error::Null)?;
+        let seal = self.callbacks.box_seal.ok_or(Error::VaultFailed)?;
         if purpose == Purpose::Hello || message.len() + TAG_BYTES != sealed.len() {
             return Err(Error::InvalidArgument);
         }
@@ -323,7 +327,7 @@ impl Vault for HostVault {
         sealed: &[u8],
         message: &mut [u8],
     ) -> Result<()> {
-        let open = self.callbacks.box_open.ok_or(Error::Null)?;
+        let open = self.callbacks.box_open.ok_or(Error::VaultFailed)?;
         if nonce.len() != purpose.nonce_len() || message.len() + TAG_BYTES != sealed.len() {
             return Err(Error::InvalidArgument);
         }

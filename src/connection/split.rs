@@ -39,7 +39,7 @@ impl Connection {
         Ok((
             SendHalf {
                 #[cfg(feature = "net")]
-                send_buffer: self.send_buffer,
+                send_buffer: self.send_buffer.without_high_water(),
                 sealer,
                 fork_guard,
             },

@@ -11,6 +11,7 @@ mod handshakes;
 mod io;
 mod listener;
 mod providers;
+mod sending;
 mod shake;
 mod socket;
 mod timer;

@@ -9,7 +9,6 @@ use super::{TimedServer, Timeout, dial, io};
 use crate::connection::{Connection, Options, RecvHalf, Reports, SendHalf, Server};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
-use crate::protocol::MESSAGE_MAX;
 use crate::sys::Deadline;
 use crate::sys::ForkGuard;
 use crate::vault::Vault;
@@ -21,10 +20,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
-/// [`Socket::send_many`] gives the system this many bytes at a time, or one message more.
-const BATCH: usize = 256 * 1024;
 /// How much a closing socket reads and drops, so that the system does not reset the connection
 /// under what was sent.
 const DRAIN_MAX: usize = 1 << 20;
@@ -39,19 +35,19 @@ const DRAIN_MAX: usize = 1 << 20;
 /// and from then on every call says `Closed`; messages that came before are
 /// received first. In a forked child every call says `Forked`.
 pub struct Socket {
-    stream: Arc<TcpStream>,
+    pub(super) stream: Arc<TcpStream>,
     local: SocketAddr,
     peer: SocketAddr,
     /// Until it is connected.
     handshake: Mutex<Option<Handshake>>,
     /// Ends the handshake while a thread runs it.
     line: Weak<Lifeline>,
-    sender: Mutex<Option<SendHalf>>,
+    pub(super) sender: Mutex<Option<SendHalf>>,
     receiver: Mutex<Option<Receiver>>,
     /// Set when connected, after the halves.
     peer_key: OnceLock<PublicKey>,
     closed: AtomicBool,
-    fork_guard: ForkGuard,
+    pub(super) fork_guard: ForkGuard,
     /// Of a handshake that the program runs; after the descriptor.
     held: Option<Arc<Held>>,
 }
@@ -204,80 +200,6 @@ impl Socket {
             .map_err(|error| self.abort(error))
     }
 
-    /// Sends one message of at most 65,503 bytes. Blocks until the operating system has taken all
-    /// of it.
-    ///
-    /// # Errors
-    /// `Timeout`: if any of it was sealed by then, the socket is closed, since half a packet cannot
-    /// be taken back; with a zero timeout and a full transport nothing was, and it stays usable.
-    /// `TooLarge`: nothing is sent and the socket stays usable. `WrongState` before the handshake.
-    /// `CounterExhausted`, `Closed`, `Forked`.
-    pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
-        self.send_many([message], timeout)
-    }
-
-    /// Sends messages, in order, in as few system calls as they need.
-    ///
-    /// # Errors
-    /// Those of [`Socket::send`]. `TooLarge` if one of them is: none is sent.
-    pub fn send_many<'a, I>(&self, messages: I, timeout: Timeout) -> Result<()>
-    where
-        I: IntoIterator<Item = &'a [u8]>,
-        I::IntoIter: Clone,
-    {
-        self.fork_guard.check()?;
-        let deadline = Deadline::after(timeout);
-        let messages = messages.into_iter();
-        if messages.clone().any(|message| message.len() > MESSAGE_MAX) {
-            return Err(Error::TooLarge);
-        }
-        let mut place = deadline.lock(&self.sender)?;
-        let half = self.connected(&mut place)?;
-        if timeout == Some(Duration::ZERO) && !self.wait(PollFlags::POLLOUT, deadline)? {
-            return Err(Error::Timeout);
-        }
-        let sent = self.seal_and_flush(half, messages, deadline);
-        sent.map_err(|error| {
-            // Nothing more is sealed: the key is wiped.
-            *place = None;
-            self.abort(error)
-        })
-    }
-
-    fn seal_and_flush<'a>(
-        &self,
-        half: &mut SendHalf,
-        messages: impl Iterator<Item = &'a [u8]>,
-        deadline: Deadline,
-    ) -> Result<()> {
-        for message in messages {
-            if let Err(error) = half.send(message) {
-                let _ = self.flush(half, deadline);
-                return Err(error);
-            }
-            if half.pending().len() >= BATCH {
-                self.flush(half, deadline)?;
-            }
-        }
-        self.flush(half, deadline)
-    }
-
-    fn flush(&self, half: &mut SendHalf, deadline: Deadline) -> Result<()> {
-        while !half.pending().is_empty() {
-            match io::write_now(&self.stream, half.pending()) {
-                Ok(count) => half.written(count),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    if !self.wait(PollFlags::POLLOUT, deadline)? {
-                        return Err(Error::Timeout);
-                    }
-                }
-                Err(e) => return Err(io::broken(&e)),
-            }
-        }
-        Ok(())
-    }
-
     /// Receives one message into `buffer`; gives its length. Blocks until there is one.
     ///
     /// # Errors
@@ -363,12 +285,12 @@ impl Socket {
         Ok(())
     }
 
-    fn wait(&self, events: PollFlags, deadline: Deadline) -> Result<bool> {
+    pub(super) fn wait(&self, events: PollFlags, deadline: Deadline) -> Result<bool> {
         deadline.wait(&mut [PollFd::new(self.stream.as_fd(), events)])
     }
 
     /// The half in its place, or why it is not there.
-    fn connected<'a, T>(&self, place: &'a mut Option<T>) -> Result<&'a mut T> {
+    pub(super) fn connected<'a, T>(&self, place: &'a mut Option<T>) -> Result<&'a mut T> {
         if self.is_closed() {
             *place = None;
         }
@@ -403,7 +325,7 @@ impl Socket {
     }
 
     /// Ends both directions from any thread; calls that wait are woken. Messages that came can
-    /// still be received.
+    /// still be received; those that are queued are lost.
     pub fn shutdown(&self) {
         // A forked child must not end its parent's connection.
         if self.fork_guard.check().is_ok() {
@@ -412,7 +334,7 @@ impl Socket {
     }
 
     /// Marks the socket closed, wakes whoever waits for it and wipes its keys; gives `error` back.
-    fn abort(&self, error: Error) -> Error {
+    pub(super) fn abort(&self, error: Error) -> Error {
         self.closed.store(true, Ordering::Release);
         // It fails if the peer has ended the connection already, which is as good.
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -431,7 +353,8 @@ impl Socket {
         error
     }
 
-    /// Closes the socket, at once. What was sent still arrives if the peer reads on.
+    /// Closes the socket, at once. What was sent still arrives if the peer reads on; of what is
+    /// queued, what the system takes at once.
     pub fn close(self) {}
 }
 
@@ -449,6 +372,7 @@ impl Drop for Socket {
         if self.is_closed() {
             return;
         }
+        self.write_last();
         // Bytes left unread would make the system reset the connection and drop what the peer has
         // yet to read.
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -52,6 +52,9 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     struct world own;
     const uint8_t *pending;
     uint8_t *place;
+    curve_tun_message message = {bytes, 1};
+    uint16_t port;
+    uint32_t scope;
     int64_t next;
     size_t len;
     int i;
@@ -61,6 +64,10 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     IS_FORKED(curve_tun_vault_box_open(w->client_vault, CURVE_TUN_PURPOSE_VOUCH, w->server_key, nonce, sealed,
                                        sizeof sealed, bytes));
     IS_FORKED(curve_tun_connection_send(c, bytes, 1));
+    IS_FORKED(curve_tun_connection_send_many(c, &message, 1, &len));
+    IS_FORKED(curve_tun_connection_peek(s, &pending, &len));
+    IS_FORKED(curve_tun_connection_consume(s));
+    CHECK(curve_tun_connection_pending_len(s) == 0);
     IS_FORKED(curve_tun_connection_read(c, bytes, 1, &len));
     IS_FORKED(curve_tun_connection_write(c, bytes, 1, &len));
     IS_FORKED(curve_tun_connection_pending(c, &pending, &len));
@@ -77,6 +84,7 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     CHECK(!curve_tun_connection_wants_read(s));
     CHECK(curve_tun_connection_state(s) == CURVE_TUN_STATE_CLOSED);
     IS_FORKED(curve_tun_connection_new_server(w->server, "192.0.2.7", &own_s));
+    IS_FORKED(curve_tun_connection_new_server_ip(w->server, bytes, 4, &own_s));
     IS_FORKED(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, &own_c));
     IS_FORKED(curve_tun_listener_open("127.0.0.1", 0, w->server, &own_listener));
     IS_FORKED(curve_tun_socket_connect("127.0.0.1", 1, w->client_vault, w->server_key, &w->options, 0, &none));
@@ -93,6 +101,9 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     IS_FORKED(curve_tun_listener_accept(listener, 0, &none));
     IS_FORKED(curve_tun_listener_transport_accept(listener, 0, &none));
     IS_FORKED(curve_tun_socket_send(client, bytes, 1, PATIENCE_MS));
+    IS_FORKED(curve_tun_socket_queue(client, bytes, 1, PATIENCE_MS));
+    IS_FORKED(curve_tun_socket_flush(client, PATIENCE_MS));
+    IS_FORKED(curve_tun_socket_peer_ip(client, bytes, &len, &port, &scope));
     IS_FORKED(curve_tun_socket_recv(client, bytes, sizeof bytes, &len, PATIENCE_MS));
     IS_FORKED(curve_tun_socket_handshake(server, PATIENCE_MS));
     IS_FORKED(curve_tun_socket_peer_key(client, bytes));
@@ -143,6 +154,8 @@ int main(void)
     OK(curve_tun_listener_accept(listener, PATIENCE_MS, &server));
     CHECK(pthread_join(thread, NULL) == 0);
 
+    /* What is queued goes once, and not by the child. */
+    OK(curve_tun_socket_queue(d.socket, (const uint8_t *)"q", 1, PATIENCE_MS));
     child = fork();
     CHECK(child >= 0);
     if (child == 0) {
@@ -156,6 +169,8 @@ int main(void)
     OK(carry(s, c));
     OK(curve_tun_connection_recv(c, &byte, 1, &len));
     OK(curve_tun_socket_send(d.socket, &byte, 1, PATIENCE_MS));
+    OK(curve_tun_socket_recv(server, &byte, 1, &len, PATIENCE_MS));
+    CHECK(byte == 'q');
     OK(curve_tun_socket_recv(server, &byte, 1, &len, PATIENCE_MS));
     CHECK(byte == 'x');
     curve_tun_socket_free(d.socket);

@@ -17,6 +17,7 @@ static size_t len;
 static void keys(void)
 {
     CHECK(curve_tun_version() != NULL);
+    CHECK(curve_tun_abi_version() == CURVE_TUN_ABI_VERSION);
     (void)curve_tun_memory_locked();
     CHECK(curve_tun_result_name(0) != NULL);
     CHECK(curve_tun_result_message(0) != NULL);
@@ -268,13 +269,13 @@ static void connections(struct world *w)
     curve_tun_answer answer;
     const uint8_t *pending;
     uint8_t *place;
+    curve_tun_message message = {NULL, 0};
     int64_t next;
 
     IS_NULL(curve_tun_server_new(NULL, w->registry, &w->options, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, NULL, &w->options, &server));
     IS_NULL(curve_tun_server_new(w->server_vault, w->registry, &w->options, NULL));
     IS_NULL(curve_tun_server_observe(NULL, never_observe, NULL, NULL));
-    IS_NULL(curve_tun_server_observe(w->server, NULL, NULL, NULL));
     curve_tun_server_free(NULL);
 
     IS_NULL(curve_tun_connection_new_client(NULL, w->server_key, &w->options, &none));
@@ -283,6 +284,9 @@ static void connections(struct world *w)
     IS_NULL(curve_tun_connection_new_server(NULL, "127.0.0.1", &none));
     IS_NULL(curve_tun_connection_new_server(w->server, NULL, &none));
     IS_NULL(curve_tun_connection_new_server(w->server, "127.0.0.1", NULL));
+    IS_NULL(curve_tun_connection_new_server_ip(NULL, bytes, 4, &none));
+    IS_NULL(curve_tun_connection_new_server_ip(w->server, NULL, 4, &none));
+    IS_NULL(curve_tun_connection_new_server_ip(w->server, bytes, 4, NULL));
     CHECK(none == NULL);
 
     connected_pair(w, &c, &s);
@@ -307,14 +311,26 @@ static void connections(struct world *w)
     IS_NULL(curve_tun_connection_pending(c, NULL, &len));
     IS_NULL(curve_tun_connection_pending(c, &pending, NULL));
     IS_NULL(curve_tun_connection_written(NULL, 0));
+    CHECK(curve_tun_connection_pending_len(NULL) == 0);
     CHECK(!curve_tun_connection_wants_write(NULL));
     IS_NULL(curve_tun_connection_send(NULL, bytes, 1));
     IS_NULL(curve_tun_connection_send(c, NULL, 1));
+    IS_NULL(curve_tun_connection_send_many(NULL, &message, 1, &len));
+    IS_NULL(curve_tun_connection_send_many(c, NULL, 1, &len));
+    IS_NULL(curve_tun_connection_send_many(c, &message, 1, NULL));
+    message.len = 1;
+    IS_NULL(curve_tun_connection_send_many(c, &message, 1, &len));
+    OK(curve_tun_connection_send_many(c, NULL, 0, &len));
+    CHECK(len == 0 && curve_tun_connection_pending_len(c) == 0);
     OK(curve_tun_connection_send(c, NULL, 0));
     OK(carry(c, s));
     IS_NULL(curve_tun_connection_recv(NULL, bytes, 1, &len));
     IS_NULL(curve_tun_connection_recv(s, NULL, 1, &len));
     IS_NULL(curve_tun_connection_recv(s, bytes, 1, NULL));
+    IS_NULL(curve_tun_connection_peek(NULL, &pending, &len));
+    IS_NULL(curve_tun_connection_peek(s, NULL, &len));
+    IS_NULL(curve_tun_connection_peek(s, &pending, NULL));
+    IS_NULL(curve_tun_connection_consume(NULL));
     /* The empty message has waited through all this, and needs no buffer. */
     OK(curve_tun_connection_recv(s, NULL, 0, &len));
     CHECK(len == 0);
@@ -322,7 +338,6 @@ static void connections(struct world *w)
     IS_NULL(curve_tun_connection_peer_key(NULL, key));
     IS_NULL(curve_tun_connection_peer_key(c, NULL));
     IS_NULL(curve_tun_connection_on_evict(NULL, evict, NULL));
-    IS_NULL(curve_tun_connection_on_evict(c, NULL, NULL));
     IS_NULL(curve_tun_connection_tick(NULL, 0, &next));
     IS_NULL(curve_tun_connection_tick(c, 0, NULL));
     IS_NULL(curve_tun_connection_request(NULL, &request));
@@ -343,6 +358,8 @@ static void sockets(struct world *w)
     curve_tun_socket *accepted, *none = NULL;
     curve_tun_message message;
     char address[CURVE_TUN_ADDRESS_TEXT_SIZE];
+    uint16_t port;
+    uint32_t scope;
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int client;
 
@@ -376,6 +393,9 @@ static void sockets(struct world *w)
     IS_NULL(curve_tun_socket_send_many(NULL, &message, 1, 0));
     IS_NULL(curve_tun_socket_send_many(accepted, NULL, 1, 0));
     IS_NULL(curve_tun_socket_send_many(accepted, &message, 1, 0));
+    IS_NULL(curve_tun_socket_queue(NULL, bytes, 1, 0));
+    IS_NULL(curve_tun_socket_queue(accepted, NULL, 1, 0));
+    IS_NULL(curve_tun_socket_flush(NULL, 0));
     IS_NULL(curve_tun_socket_recv(NULL, bytes, 1, &len, 0));
     IS_NULL(curve_tun_socket_recv(accepted, NULL, 1, &len, 0));
     IS_NULL(curve_tun_socket_recv(accepted, bytes, 1, NULL, 0));
@@ -383,6 +403,11 @@ static void sockets(struct world *w)
     IS_NULL(curve_tun_socket_peer_key(accepted, NULL));
     IS_NULL(curve_tun_socket_peer_address(NULL, address, sizeof address));
     IS_NULL(curve_tun_socket_peer_address(accepted, NULL, sizeof address));
+    IS_NULL(curve_tun_socket_peer_ip(NULL, bytes, &len, &port, &scope));
+    IS_NULL(curve_tun_socket_peer_ip(accepted, NULL, &len, &port, &scope));
+    IS_NULL(curve_tun_socket_peer_ip(accepted, bytes, NULL, &port, &scope));
+    IS_NULL(curve_tun_socket_peer_ip(accepted, bytes, &len, NULL, &scope));
+    IS_NULL(curve_tun_socket_peer_ip(accepted, bytes, &len, &port, NULL));
     CHECK(curve_tun_socket_fd(NULL) == -1);
     CHECK(curve_tun_socket_fd(accepted) >= 0);
     curve_tun_socket_shutdown(NULL);

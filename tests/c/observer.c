@@ -5,7 +5,9 @@
 
 #include "check.h"
 
+#include <netinet/in.h>
 #include <pthread.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* What an observer was told last, and how often. */
@@ -241,9 +243,77 @@ static void with_sockets(void)
     CHECK(told.freed == 1);
 }
 
+static int connect_raw(const curve_tun_listener *listener)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    to.sin_port = htons(curve_tun_listener_port(listener));
+    CHECK(fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) == 0);
+    return fd;
+}
+
+/* A listener's clients that are turned away are told of as well: one that is evicted, and one that is no client. */
+static void turned_away_by_sockets(void)
+{
+    struct world w = new_world();
+    curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
+    struct told told = {0};
+    curve_tun_server *server;
+    curve_tun_listener *listener;
+    curve_tun_socket *older, *newer;
+    int one, other;
+
+    options.handshakes_max = 1;
+    OK(curve_tun_server_new(w.server_vault, w.registry, &options, &server));
+    told.server = server;
+    OK(curve_tun_server_observe(server, observe, &told, freed));
+    OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));
+    one = connect_raw(listener);
+    OK(curve_tun_listener_transport_accept(listener, PATIENCE_MS, &older));
+    CHECK(told.times == 0);
+    other = connect_raw(listener);
+    OK(curve_tun_listener_transport_accept(listener, PATIENCE_MS, &newer));
+    GIVES(CURVE_TUN_ERR_TOO_MANY_HANDSHAKES, curve_tun_socket_handshake(older, PATIENCE_MS));
+    is_told(&told, CURVE_TUN_HANDSHAKE_EVICTED, CURVE_TUN_ERR_TOO_MANY_HANDSHAKES);
+    curve_tun_socket_free(older);
+
+    CHECK(write(other, "GET / HTTP/1.1\r\n", 16) == 16);
+    GIVES(CURVE_TUN_ERR_BAD_PACKET, curve_tun_socket_handshake(newer, PATIENCE_MS));
+    is_told(&told, CURVE_TUN_HANDSHAKE_REFUSED, CURVE_TUN_ERR_BAD_PACKET);
+    curve_tun_socket_free(newer);
+    close(one);
+    close(other);
+    told.server = NULL;
+    curve_tun_server_free(server);
+    CHECK(told.freed == 0);
+    curve_tun_listener_free(listener);
+    CHECK(told.freed == 1 && told.times == 0);
+    free_world(&w);
+}
+
+/* An observer that is no function is told nothing, and owns what it was given all the same. */
+static void nobody(void)
+{
+    struct world w = new_world();
+    struct told told = {0};
+    curve_tun_connection *c, *s;
+
+    OK(curve_tun_server_observe(w.server, NULL, &told, freed));
+    GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_server_observe(w.server, observe, &told, never));
+    connected_pair(&w, &c, &s);
+    curve_tun_connection_free(c);
+    curve_tun_connection_free(s);
+    CHECK(told.freed == 0);
+    free_world(&w);
+    CHECK(told.freed == 1 && told.times == 0);
+}
+
 int main(void)
 {
     in_memory();
+    turned_away_by_sockets();
+    nobody();
     a_vault_that_fails();
     eviction();
     with_sockets();

@@ -4,6 +4,8 @@
 
 #include "check.h"
 
+#include <arpa/inet.h>
+#include <net/if.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -26,6 +28,27 @@ static void *dial(void *argument)
     d->result = curve_tun_socket_connect(d->host, d->port, d->vault, d->server_key, &d->world->options, PATIENCE_MS,
                                          &d->socket);
     return NULL;
+}
+
+/* The peer's address in bytes is that of the text, as the system reads it. */
+static void is_at(curve_tun_socket *socket, const char *host)
+{
+    uint8_t ip[CURVE_TUN_IP_BYTES_MAX], expected[CURVE_TUN_IP_BYTES_MAX];
+    char address[CURVE_TUN_ADDRESS_TEXT_SIZE], *interface;
+    uint16_t port;
+    uint32_t scope;
+    size_t len;
+
+    OK(curve_tun_socket_peer_address(socket, address, sizeof address));
+    OK(curve_tun_socket_peer_ip(socket, ip, &len, &port, &scope));
+    CHECK(port == atoi(strrchr(address, ':') + 1));
+    strcpy(address, host);
+    interface = strchr(address, '%');
+    CHECK(scope == (interface == NULL ? 0 : if_nametoindex(interface + 1)));
+    if (interface != NULL)
+        *interface = '\0';
+    CHECK(inet_pton(len == 4 ? AF_INET : AF_INET6, address, expected) == 1);
+    CHECK((len == 4 || len == 16) && memcmp(ip, expected, len) == 0);
 }
 
 /* Both ends of a tunnel, by `accept` or by `transport_accept` and `handshake`. */
@@ -82,6 +105,7 @@ static void talk(struct world *w, const char *host, bool in_steps)
     OK(curve_tun_socket_peer_address(s, address, sizeof address));
     CHECK(strstr(address, host) != NULL);
     GIVES(CURVE_TUN_ERR_TOO_SMALL, curve_tun_socket_peer_address(s, address, 3));
+    is_at(s, host);
     CHECK(curve_tun_socket_fd(c) >= 0 && curve_tun_socket_fd(c) != curve_tun_socket_fd(s));
 
     GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_recv(s, received, sizeof received, &len, 0));

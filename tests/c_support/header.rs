@@ -21,6 +21,7 @@ const SECTIONS: &[&str] = &[
     "connection",
     "traffic",
     "socket",
+    "listener",
     "known",
 ];
 
@@ -134,11 +135,19 @@ fn versions() -> String {
          #define CURVE_TUN_VERSION \"{}\"\n\
          #define CURVE_TUN_VERSION_MAJOR {}\n\
          #define CURVE_TUN_VERSION_MINOR {}\n\
-         #define CURVE_TUN_VERSION_PATCH {}\n\n",
+         #define CURVE_TUN_VERSION_PATCH {}\n\n\
+         // The binary interface of this header: the major version in the high 16 bits, and until 1.0 the\n\
+         // minor one in the low 16; `curve_tun_abi_version` tells that of the library in use.\n\
+         #define CURVE_TUN_ABI_VERSION {}\n\n",
         env!("CARGO_PKG_VERSION"),
         env!("CARGO_PKG_VERSION_MAJOR"),
         env!("CARGO_PKG_VERSION_MINOR"),
         env!("CARGO_PKG_VERSION_PATCH"),
+        if env!("CARGO_PKG_VERSION_MAJOR") == "0" {
+            env!("CARGO_PKG_VERSION_MINOR").to_owned()
+        } else {
+            format!("({} << 16)", env!("CARGO_PKG_VERSION_MAJOR"))
+        },
     )
 }
 
