@@ -11,8 +11,8 @@
 
 -type watched() :: #{controller := pid(), socket := curve_tun:socket(), role := client | server,
                      peer := curve_tun_log:peer(), events := curve_tun_events:handler(), since := non_neg_integer()}.
-%% A connection: its controller, the socket by which that one knows it, which end it is of what, who is
-%% told of its end and has not been told, and when it began.
+%% A connection: its controller, the socket by which that one knows it, which end it is of what, who
+%% is told of its end and has not been told, and when it began.
 -type connections() :: #{pid() => watched()}.
 
 -spec start_link() -> {ok, pid()} | {error, term()}.

@@ -1,5 +1,5 @@
-%%% The application's environment: what in it cannot be used, or is misspelt, is named, and nothing is
-%%% started with it.
+%%% The application's environment: what in it cannot be used, or is misspelt, is named, and nothing
+%%% is started with it.
 -module(curve_tun_environment_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
