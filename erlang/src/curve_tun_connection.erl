@@ -653,8 +653,7 @@ set_controller(New, #data{controller = {_, Ref}} = D0) ->
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
 watch(#data{controller = {Controller, _}, self = Self, role = Role, peer = Peer, events = Events, since = Since}) ->
-    curve_tun_monitor:watch(#{controller => Controller, socket => Self, role => Role, peer => Peer, events => Events,
-                              since => Since}).
+    curve_tun_monitor:watch({Controller, Self, Role, Since, case Events of none -> none; _ -> {Events, Peer} end}).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).

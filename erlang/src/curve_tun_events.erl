@@ -87,8 +87,6 @@ closed(Handler, Reason, Role, Peer, Nif, Received, Since) ->
 %% @private
 %% The process of a connection has crashed: it has told nothing.
 -spec crashed(handler(), client | server, curve_tun_log:peer(), curve_tun_nif:connection(), non_neg_integer()) -> ok.
-crashed(none, _Role, _Peer, _Nif, _Since) ->
-    ok;
 crashed(Handler, Role, Peer, Nif, Since) ->
     About = (about(Role, Peer, Nif))#{reason => crashed},
     case {was_established(Nif), Role} of

@@ -533,13 +533,15 @@ met(Listener, Port, Count) ->
     counters:get(persistent_term:get(?MODULE), 2).
 
 a_provider_that_says_nonsense_is_refused(_) ->
+    Whole = ["public_key() -> <<9:256/little>>.", "box(_, _, _) -> <<>>.", "box_open(_, _, _) -> {error, failed_verification}.",
+             "safe_nonce() -> <<>>.", "verify(_, _) -> false."],
     [begin
-         Bad = provider(curve_tun_flood_bad, ["calls_at_once() -> " ++ Says ++ ".", "public_key() -> <<9:256/little>>."]),
+         Bad = provider(curve_tun_flood_bad, ["calls_at_once() -> " ++ Says ++ "." | Whole]),
          ?assertEqual({error, registry_failed}, curve_tun:listen(0, [{registry, Bad}])),
          ?assertEqual({error, vault_failed}, curve_tun:listen(0, [{vault, Bad}])),
          ?assertEqual({error, vault_failed}, connect(1, [{vault, Bad}]))
      end || Says <- ["0", "-1", "many", "1.0", "error(told_to)"]],
-    Slow = provider(curve_tun_flood_bad, ["calls_at_once() -> receive never -> ok end.", "public_key() -> <<9:256/little>>."]),
+    Slow = provider(curve_tun_flood_bad, ["calls_at_once() -> receive never -> ok end." | Whole]),
     ?assertEqual({error, timeout}, curve_tun:listen(0, [{registry, Slow}, {handshake_timeout, 100}])),
     ?assertEqual({error, timeout}, connect(1, [{vault, Slow}, {handshake_timeout, 100}])).
 

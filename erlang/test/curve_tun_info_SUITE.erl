@@ -172,7 +172,11 @@ reasons_with_something_in_them(_) ->
             [{{bad_option, {key, 5}}, ["{key,5}"]}, {{missing_option, key}, ["key"]}, {{bad_length, 5}, ["5"]},
              {{not_started, curve_tun}, ["curve_tun"]}, {{no_provider, vault}, ["vault"]}, {{no_provider, registry}, ["registry"]},
              {{key_changed, Key, Key}, [Text]}, {{key_denied, Key}, [Text]}, {{unknown_peer, Key}, [Text]},
-             {{bad_environment, vault_fil}, ["vault_fil"]}, {{bad_environment, {vault_providers, no_such}}, ["no_such"]}]],
+             {{bad_environment, vault_fil}, ["vault_fil"]},
+             {{{bad_environment, vault_fil}, {curve_tun_app, start, [normal, []]}}, ["vault_fil"]},
+             {{{shutdown, {failed_to_start_child, curve_tun_simple_registry, bad_registry_file}}, {curve_tun_app, start, []}},
+              ["curve_tun_simple_registry", "a line of the registry's file is wrong"]},
+             {{3, 10, <<"what">>}, ["line 3, column 10: what"]}, {{bad_environment, {vault_providers, no_such}}, ["no_such"]}]],
     %% Whatever it is given, it gives text.
     [?assert(is_list(curve_tun:format_error(What))) || What <- [1, "text", <<"text">>, {}, #{}, [a | b], self(), {error, {error, x}},
                                                                 {bad_option, [a | b]}, {key_changed, 1, 2}, '']].
