@@ -95,16 +95,16 @@
 %% most, 1,024 when not given; `handshakes_per_source': how many of these one source may have, an
 %% IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of the
 %% source that has most the oldest gives way. `buffer': bytes of one read of the socket at most,
-%% 131,072 when not given; a socket that has little to read has less. `event_handler': who is told of
-%% handshakes and connections, see `curve_tun_events'. All others go to `gen_tcp';
-%% not given, `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout'
-%% 5,000, and a listener's `backlog' 4,096.
+%% 131,072 when not given; a socket that has little to read has less. `event_handler': who is told
+%% of handshakes and connections, see `curve_tun_events'. All others go to `gen_tcp'; not given,
+%% `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a
+%% listener's `backlog' 4,096.
 %%
 %% What means nothing at an end is refused there: `key', `known_servers' and `first_use' at a
-%% listener; `listener', `handshakes_max', `handshakes_per_source' and `backlog' at a client; a vault,
-%% registry or event handler of which there is no module; of `gen_tcp''s, values of `packet' other
-%% than `raw' and 0, `list', addresses of Unix sockets, and `{inet_backend, socket}'. A client with
-%% `key' asks no registry for it.
+%% listener; `listener', `handshakes_max', `handshakes_per_source' and `backlog' at a client; a
+%% vault, registry or event handler of which there is no module; of `gen_tcp''s, values of `packet'
+%% other than `raw' and 0, `list', addresses of Unix sockets, and `{inet_backend, socket}'. A client
+%% with `key' asks no registry for it.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options: one that has to be there, or the first that cannot be used, as it
 %% was given.
@@ -146,8 +146,9 @@ connect(Host, Port, Options) ->
 %%
 %% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not
 %% hold the secret of the key, or its vault is out of order, `{error, closed}' or `{error,
-%% econnreset}' when it closed without reading, `{error, timeout}', or an error of `gen_tcp:connect/4'. A client whose key the
-%% server does not accept is connected at first, and sees the connection close.
+%% econnreset}' when it closed without reading, `{error, timeout}', or an error of
+%% `gen_tcp:connect/4'. A client whose key the server does not accept is connected at first, and
+%% sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
@@ -238,8 +239,8 @@ handshake(Socket) ->
 %% `{error, unknown_peer}' when the registry does not accept the client's key from its address;
 %% `{error, vault_failed}' and `{error, registry_failed}' when they cannot tell; `{error,
 %% too_many_handshakes}' when it had to give way to another client meanwhile; `{error, closed}' when
-%% the client has left, or had to give way before this was called, `{error, econnreset}' and the like
-%% when it has reset the transport, also before this was called, and `{error, timeout}'. With a
+%% the client has left, or had to give way before this was called, `{error, econnreset}' and the
+%% like when it has reset the transport, also before this was called, and `{error, timeout}'. With a
 %% `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
@@ -488,8 +489,8 @@ public_key_from_text(Text) ->
         error:badarg -> {error, bad_key_text}
     end.
 
-%% @doc What a reason means, in English: one that a function of this application gives, as it is or in
-%% `{error, Reason}', or with which the application does not start.
+%% @doc What a reason means, in English: one that a function of this application gives, as it is or
+%% in `{error, Reason}', or with which the application does not start.
 -spec format_error(Reason :: term()) -> string().
 format_error(Reason) ->
     curve_tun_reason:text(Reason).

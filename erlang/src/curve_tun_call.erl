@@ -9,8 +9,8 @@
 -export([call/2, call/3, wait/2, step/2]).
 -export_type([step/0]).
 
-%% What is done after the wait: an exported function, `fun Module:Name/N', of the arguments given and
-%% of what the step before gave.
+%% What is done after the wait: an exported function, `fun Module:Name/N', of the arguments given
+%% and of what the step before gave.
 -type step() :: wait | answer | {fun(), Arguments :: [term()]}.
 
 %% Asks a `gen_server' or `gen_statem'. One that is gone is closed.

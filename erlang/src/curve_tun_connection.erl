@@ -5,9 +5,11 @@
 %%% The states are the original's: `ready -> initiating -> connected' for a client, `ready ->
 %%% accepting -> connected' for a server, `closed' from anywhere. Every secret is on the Rust side
 %%% of the NIF; what this process holds may be shown, except messages, which `format_status/1'
-%%% leaves out.
+%%% leaves out. Up to `connected' they are in `curve_tun_connection_setup'.
 -module(curve_tun_connection).
 -behaviour(gen_statem).
+
+-include("curve_tun_connection.hrl").
 
 -export([start_link/1]).
 -export([init/1, callback_mode/0, handle_event/4, terminate/3, code_change/4, format_status/1]).
@@ -24,44 +26,6 @@
 %% would not on the heap of a process of others, which may keep it as garbage for as long as it
 %% likes.
 -type prepare() :: fun(() -> {ok, prepared()} | {error, term()}).
-
--record(data, {
-    controller :: {pid(), reference()},
-    %% The active mode that a listener's connection is to have, and who was offered it, until he has
-    %% taken it. The listener controls it until then, and no message goes to anybody.
-    offer = none :: none | {curve_tun:active(), nobody | {pid(), reference()}},
-    %% What programs hold: known once there is a TCP socket.
-    self :: curve_tun:socket() | undefined,
-    socket :: gen_tcp:socket() | undefined,
-    %% Who took it from the backlog, and is told when its handshake is over. Until then it ends with
-    %% the listener, which has the minute keys rotated.
-    listener = none :: none | {pid(), reference()},
-    nif :: curve_tun_nif:connection() | undefined,
-    prepared :: prepared() | undefined,
-    role :: client | server | undefined,
-    %% The peer's address, which its socket does not tell any more when it has left.
-    peer = unknown :: curve_tun_log:peer(),
-    %% Who is told of the end of the handshake, and of that of the connection, and is not told yet;
-    %% and when that has begun (`curve_tun_time:now_ms/0').
-    events = none :: curve_tun_events:handler(),
-    since = 0 :: non_neg_integer(),
-    handshake :: curve_tun_handshake:handshake() | undefined,
-    %% Whoever waits for the end of the handshake.
-    waiting :: gen_statem:from() | undefined,
-    %% There is one while several processes send at once, or one in quick succession; and how often
-    %% it was asked to send.
-    sender :: {pid(), Asked :: pos_integer()} | undefined,
-    receivers :: curve_tun_receivers:receivers(),
-    high_water = 1 :: pos_integer(),
-    reader :: curve_tun_reader:reader() | undefined,
-    %% Whether the idle timer runs, and whether anything came since it was set.
-    idle_timer = false :: boolean(),
-    moved = false :: boolean(),
-    %% What the socket has failed with.
-    failure = none :: none | atom(),
-    %% What is left to do when closing.
-    linger :: none | curve_tun_linger:linger()
-}).
 
 %% After this many idle milliseconds buffers and heap are given back.
 -define(IDLE, 1000).
@@ -91,9 +55,12 @@ handle_event(Type, Event, State, D) ->
     try
         case State of
             connected -> connected(Type, Event, D);
-            ready -> ready(Type, Event, D);
             closed -> closed(Type, Event, D);
-            _ -> shaking(Type, Event, State, D)
+            _ ->
+                case curve_tun_connection_setup:event(Type, Event, State, D) of
+                    unhandled -> common(Type, Event, State, D);
+                    Result -> Result
+                end
         end
     catch
         Class:Reason:Stack ->
@@ -112,19 +79,9 @@ init(Controller) ->
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(Reason, State, D) ->
     %% Whatever is wrong with the data, the report that follows shows nothing of it.
-    _ = try ended_by(Reason, State, D) catch _:_ -> failed end,
+    _ = try curve_tun_connection_told:ended(Reason, State, D) catch _:_ -> failed end,
     _ = try release(D) catch _:_ -> failed end,
     curve_tun_log:forget_mailbox().
-
-%% Tells of an end that was not told: the owner or the application has ended.
--spec ended_by(term(), atom(), #data{}) -> #data{}.
-ended_by(Reason, State, D) ->
-    case Reason =:= normal orelse Reason =:= shutdown of
-        true when State =:= connected; State =:= closed -> tell_closed(closed, D);
-        true -> tell_refused(closed, D);
-        %% `curve_tun_monitor' does for who has crashed.
-        false -> D
-    end.
 
 -spec release(#data{}) -> ok.
 release(#data{socket = Socket, nif = Nif, sender = Sender}) ->
@@ -147,215 +104,6 @@ format_status(Status) ->
 shown(#data{controller = Controller, socket = Socket, role = Role, receivers = Rx}) ->
     #{controller => Controller, socket => Socket, role => Role,
       active => curve_tun_receivers:active(Rx), waiting_bytes => curve_tun_receivers:bytes(Rx)}.
-
-%%% ready: the socket and the handshake are awaited; a server's end also waits here for the hello
-
--spec ready(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-%% A listener's: it is the controller for now.
-ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined, controller = {Listener, _}} = D0) ->
-    case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, #data{self = Self} = D} ->
-            Watched = D#data{listener = {Listener, monitor(process, Listener)}},
-            {keep_state, held(Watched), [{reply, From, {ok, Self}}]};
-        {{error, Reason}, D} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
-    end;
-%% To who accepts transports.
-ready({call, From}, {offer, New}, #data{offer = {Active, nobody}, prepared = Prepared} = D) when Prepared =/= undefined ->
-    {keep_state, D#data{offer = {Active, {New, monitor(process, New)}}}, [{reply, From, ok}, timer(Prepared)]};
-ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
-    case Prepare() of
-        {ok, Prepared} -> attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0);
-        {error, Reason} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D0#data{socket = Socket}}
-    end;
-ready({call, From}, {handshake, Timeout}, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    called(From, Timeout, Prepared, D, []);
-ready(cast, handshake, #data{prepared = Prepared} = D) when Prepared =/= undefined ->
-    begin_handshake(Prepared, D, [timer(Prepared)]);
-ready(Type, Event, D) ->
-    shaking(Type, Event, ready, D).
-
--spec attached(gen_tcp:socket(), [term()], prepared(), #data{}) -> {ok | {error, term()}, #data{}}.
-attached(Socket, TcpOptions, Prepared, D0) ->
-    #{role := Role, options := #{active := Active, receive_high_water := HighWater, buffer := Buffer} = Options} = Prepared,
-    Nif = curve_tun_nif:connection_new(),
-    D = D0#data{self = {curve_tun_socket, self(), Socket, Nif}, socket = Socket, nif = Nif, prepared = Prepared,
-                role = element(1, Role), peer = peer(Socket, Prepared), events = curve_tun_events:handler(Options),
-                since = curve_tun_time:now_ms(), receivers = curve_tun_receivers:new(Active), high_water = HighWater,
-                reader = curve_tun_reader:new(Socket, Buffer)},
-    ok = curve_tun_log:label({curve_tun_connection, D#data.role, D#data.peer}),
-    watch(D),
-    {inet:setopts(Socket, TcpOptions), D}.
-
-%% A client that waits for somebody to accept it spends none of its time.
--spec timer(prepared()) -> {{timeout, handshake}, timeout(), expired}.
-timer(#{options := #{handshake_timeout := Most}}) ->
-    {{timeout, handshake}, Most, expired}.
-
--spec peer(gen_tcp:socket(), prepared()) -> curve_tun_log:peer().
-peer(_Socket, #{peer := Peer}) ->
-    Peer;
-peer(Socket, _Prepared) ->
-    case inet:peername(Socket) of
-        {ok, Peer} -> Peer;
-        {error, _} -> unknown
-    end.
-
-%% A listener's connection is passive until somebody has accepted it.
--spec held(#data{}) -> #data{}.
-held(#data{receivers = Rx} = D) ->
-    D#data{offer = {curve_tun_receivers:active(Rx), nobody}, receivers = curve_tun_receivers:new(false)}.
-
--spec attach_and_shake(gen_statem:from(), gen_tcp:socket(), [term()], prepared(), curve_tun_time:deadline(), #data{}) ->
-          gen_statem:event_handler_result(atom()).
-attach_and_shake(From, Socket, TcpOptions, Prepared, Deadline, D0) ->
-    case attached(Socket, TcpOptions, Prepared, D0) of
-        {ok, D} -> called(From, curve_tun_time:left(Deadline), Prepared, D, [timer(Prepared)]);
-        {{error, Reason}, D} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
-    end.
-
--spec called(gen_statem:from(), timeout(), prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
-called(From, Timeout, Prepared, D, Actions) ->
-    Timer = {{timeout, call}, Timeout, expired},
-    begin_handshake(Prepared, D#data{waiting = From}, [Timer | Actions]).
-
--spec begin_handshake(prepared(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
-begin_handshake(#{role := Role, providers := Providers}, #data{socket = Socket, nif = Nif, peer = Peer} = D, Actions) ->
-    shaken(curve_tun_handshake:start(Role, Providers, Peer, Socket, Nif), D#data{prepared = undefined}, Actions).
-
--spec shaken(curve_tun_handshake:step(), #data{}, [term()]) -> gen_statem:event_handler_result(atom()).
-shaken({read, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
-shaken({wait, more, State, Handshake}, D, Actions) -> read_on(D#data{handshake = Handshake}, State, Actions);
-shaken({wait, enough, State, Handshake}, D, Actions) -> {next_state, State, D#data{handshake = Handshake}, Actions};
-shaken({connected, Came, Ended}, D, _Actions) -> established(Came, Ended, D);
-shaken({error, Reason}, D, _Actions) -> handshake_failed(Reason, D).
-
-%% The next bytes of the handshake.
--spec read_on(#data{}, atom(), [term()]) -> gen_statem:event_handler_result(atom()).
-read_on(#data{socket = Socket} = D, State, Actions) ->
-    %% The socket stays after the peer's end, to tell what that means.
-    case inet:setopts(Socket, [{exit_on_close, false}, {active, once}]) of
-        ok -> {next_state, State, D, Actions};
-        {error, _} -> ended_in_handshake(D#data{failure = failure(D)})
-    end.
-
-%% The transport ended before the handshake did.
--spec ended_in_handshake(#data{}) -> gen_statem:event_handler_result(atom()).
-ended_in_handshake(#data{handshake = Handshake, failure = Failure} = D) when Handshake =/= undefined ->
-    shaken(curve_tun_handshake:ended(Failure, Handshake), D, []);
-ended_in_handshake(#data{failure = none} = D) ->
-    handshake_failed(closed, D);
-ended_in_handshake(#data{failure = Failure} = D) ->
-    handshake_failed(Failure, D).
-
-%% What the transport has failed with, if it has not ended in order.
--spec failure(#data{}) -> none | atom().
-failure(#data{failure = none, socket = Socket}) ->
-    case curve_tun_handshake:transport_failure(Socket) of
-        closed -> none;
-        Reason -> Reason
-    end;
-failure(#data{failure = Failure}) ->
-    Failure.
-
--spec shaking(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-shaking(info, {tcp, Socket, Bytes}, _State, #data{socket = Socket, handshake = Handshake} = D) ->
-    shaken(curve_tun_handshake:bytes(Bytes, Handshake), D, []);
-shaking(info, {tcp_closed, Socket}, _State, #data{socket = Socket} = D) ->
-    ended_in_handshake(D);
-%% It ended without a word.
-shaking(info, {'EXIT', Socket, _}, _State, #data{socket = Socket} = D) ->
-    ended_in_handshake(D);
-shaking(info, {Ref, Answer}, _State, #data{handshake = Handshake} = D) when is_reference(Ref), Handshake =/= undefined ->
-    unless_ignored(curve_tun_handshake:answered(Ref, Answer, Handshake), D);
-shaking(info, {'EXIT', Pid, _}, _State, #data{handshake = Handshake} = D) when Handshake =/= undefined ->
-    unless_ignored(curve_tun_handshake:failed(Pid, Handshake), D);
-shaking({timeout, _}, expired, _State, D) ->
-    handshake_failed(timeout, D);
-shaking({call, From}, close, _State, D) ->
-    _ = report({error, closed}, D),
-    {stop_and_reply, normal, [{reply, From, ok}]};
-shaking({call, From}, {recv, _}, _State, _D) ->
-    {keep_state_and_data, [{reply, From, {error, wrong_state}}]};
-shaking(info, {'DOWN', Ref, process, _, _}, _State, #data{listener = {_, Ref}} = D) ->
-    handshake_failed(closed, D);
-shaking(cast, evict, _State, D) ->
-    handshake_failed(too_many_handshakes, D);
-shaking(Type, Event, State, D) ->
-    common(Type, Event, State, D).
-
--spec unless_ignored(curve_tun_handshake:step() | ignore, #data{}) -> gen_statem:event_handler_result(atom()).
-unless_ignored(ignore, _D) -> keep_state_and_data;
-unless_ignored(Step, D) -> shaken(Step, D, []).
-
--spec handshake_failed(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
-handshake_failed(Reason, D0) ->
-    refused(Reason, D0),
-    D = tell_refused(Reason, D0),
-    _ = report({error, Reason}, D),
-    {stop, normal, D#data{waiting = undefined}}.
-
-%% A server's log says whom it turned away; the client is told nothing.
--spec refused(atom(), #data{}) -> ok.
-%% The NIF that it was made with is gone, and what that knew of the client with it.
-refused(Reason, #data{role = server, peer = Peer, nif = undefined}) ->
-    curve_tun_log:handshake(Reason, Peer, none);
-refused(Reason, #data{role = server, peer = Peer, nif = Nif}) ->
-    _ = curve_tun_nif:ended(Nif, server, Reason),
-    curve_tun_log:handshake(Reason, Peer, curve_tun_nif:proven_public_key(Nif));
-refused(Reason, D) ->
-    noted(Reason, D).
-
-%% Tells a program's own handler of the end of a handshake. A client's end is the result of a call.
--spec tell_refused(atom(), #data{}) -> #data{}.
-tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Nif, since = Since} = D) ->
-    curve_tun_events:refused(Events, Reason, server, Peer, Nif, Since),
-    told_events(D);
-tell_refused(_Reason, D) ->
-    told_events(D).
-
-%% Nobody tells it again, whatever happens to us.
--spec told_events(#data{}) -> #data{}.
-told_events(#data{events = none} = D) ->
-    D;
-told_events(D0) ->
-    D = D0#data{events = none},
-    watch(D),
-    D.
-
--spec report(ok | {error, atom()}, #data{}) -> ok.
-report(_Result, #data{waiting = undefined}) -> ok;
-report(ok, #data{waiting = From, self = Self}) -> gen_statem:reply(From, {ok, Self});
-report(Error, #data{waiting = From}) -> gen_statem:reply(From, Error).
-
--spec established(binary(), Ended :: boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
-    _ = inet:setopts(Socket, [{exit_on_close, true}, {active, false}]),
-    case inet:getstat(Socket, [recv_oct, send_oct]) of
-        {ok, [{recv_oct, Read}, {send_oct, Taken}]} ->
-            Reader = curve_tun_reader:had(Read, D#data.reader),
-            established(curve_tun_nif:established(Nif, Taken), Came, Ended, D#data{reader = Reader});
-        {error, _} ->
-            ended_in_handshake(D#data{failure = failure(D), handshake = undefined})
-    end.
-
--spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> gen_statem:event_handler_result(atom()).
-established(ok, Came, Ended, #data{listener = Listener, role = Role, peer = Peer, nif = Nif} = D) ->
-    _ = Role =:= server andalso curve_tun_log:handshake(connected, Peer, curve_tun_nif:peer_public_key(Nif)),
-    curve_tun_events:established(D#data.events, Role, Peer, Nif, D#data.since),
-    ok = report(ok, D),
-    ok = handshake_over(Listener),
-    {next_state, connected,
-     D#data{waiting = undefined, handshake = undefined, listener = none, since = curve_tun_time:now_ms()},
-     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, internal, {early, Came, Ended}}]};
-established({error, Reason}, _Came, _Ended, D) ->
-    handshake_failed(Reason, D).
-
--spec handshake_over(none | {pid(), reference()}) -> ok.
-handshake_over(none) ->
-    ok;
-handshake_over({Listener, Ref}) ->
-    demonitor(Ref, [flush]),
-    curve_tun_request:handshake_over(Listener).
 
 %%% connected
 
@@ -478,18 +226,12 @@ over(Reason, D) ->
 %% Ends the connection at once, and tells why as far as somebody listens.
 -spec told(atom(), #data{}) -> #data{}.
 told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D0) ->
-    noted(Reason, D0),
-    D = tell_closed(Reason, D0),
+    curve_tun_connection_told:noted(Reason, D0),
+    D = curve_tun_connection_told:closed(Reason, D0),
     curve_tun_nif:close(Nif),
     curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(Reason, Rx),
     D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
-
-%% Tells a program's own handler of the end of a connection, once.
--spec tell_closed(atom(), #data{}) -> #data{}.
-tell_closed(Reason, #data{events = Events, role = Role, peer = Peer, nif = Nif, reader = Reader, since = Since} = D) ->
-    curve_tun_events:closed(Events, Reason, Role, Peer, Nif, curve_tun_reader:bytes(Reader), Since),
-    told_events(D).
 
 %% The NIF's module was deleted and loaded again: the connection, or what it needs for its
 %% handshake, is of the one before. Nothing of that can be saved but the messages that have come.
@@ -502,7 +244,7 @@ nif_is_gone(Type, _Event, State, #data{sender = Sender} = D) ->
 nif_is_gone(_Type, _State, #data{linger = Linger}) when Linger =/= none ->
     {stop, normal};
 nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D0) ->
-    D = case State of connected -> tell_closed(closed, D0); _ -> D0 end,
+    D = case State of connected -> curve_tun_connection_told:closed(closed, D0); _ -> D0 end,
     _ = [gen_statem:reply(From, {error, closed}) || {call, From} <- [Type]],
     %% What a listener has for its clients is of the one before, too.
     _ = [gen_server:cast(Pid, reloaded) || {Pid, _} <- [Listener]],
@@ -511,7 +253,7 @@ nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Liste
     Left = D#data{socket = undefined, nif = undefined},
     case State =:= connected orelse State =:= closed of
         true -> stay(Left#data{receivers = curve_tun_receivers:deliver([], controller(D), Ended)});
-        false -> handshake_failed(closed, Left)
+        false -> curve_tun_connection_setup:handshake_failed(closed, Left)
     end.
 
 -spec stay(#data{}) -> gen_statem:event_handler_result(atom()).
@@ -524,7 +266,7 @@ stay(#data{receivers = Rx} = D) ->
 %% Closing in order: see `curve_tun_linger'.
 -spec linger(#data{}) -> gen_statem:event_handler_result(atom()).
 linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D0) ->
-    D = tell_closed(closed, D0),
+    D = curve_tun_connection_told:closed(closed, D0),
     curve_tun_nif:close(Nif),
     Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx), linger = curve_tun_linger:start(Socket, Nif)},
     {next_state, closed, Ended, [{{timeout, idle}, cancel}, {state_timeout, 0, linger}]}.
@@ -606,7 +348,7 @@ common(cast, reloaded, State, #data{nif = Nif} = D) when Nif =/= undefined ->
         false -> nif_is_gone(cast, reloaded, State, D)
     end;
 common(cast, watch_again, _State, D) ->
-    watch(D),
+    curve_tun_connection_told:watch(D),
     keep_state_and_data;
 common(info, {timeout, Timer, recv}, _State, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:expired(Timer, Rx)}};
@@ -647,23 +389,11 @@ in_mode(Active, #data{receivers = Rx0} = D) ->
 set_controller(New, #data{controller = {_, Ref}} = D0) ->
     demonitor(Ref, [flush]),
     D = D0#data{controller = {New, monitor(process, New)}},
-    watch(D),
+    curve_tun_connection_told:watch(D),
     D.
-
--spec watch(#data{}) -> ok.
-watch(#data{self = undefined}) -> ok;
-watch(#data{controller = {Controller, _}, self = Self, role = Role, peer = Peer, events = Events, since = Since}) ->
-    curve_tun_monitor:watch(#{controller => Controller, socket => Self, role => Role, peer => Peer, events => Events,
-                              since => Since}).
 
 %% Nobody is left to speak to: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 controller_gone(connected, D) -> linger(D);
 controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_state_and_data;
 controller_gone(_State, D) -> {stop, normal, D}.
-
-%% Keeps why the connection has ended, for as long as somebody has its socket, and logs it.
--spec noted(atom(), #data{}) -> ok.
-noted(Reason, #data{role = Role, peer = Peer, nif = Nif}) ->
-    _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
-    curve_tun_log:closed(Reason, Role, Peer).

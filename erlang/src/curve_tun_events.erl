@@ -2,13 +2,14 @@
 %%% metrics.
 %%%
 %%% The option `{event_handler, {Module, Config}}' of a listener or a client, or the same in the
-%%% application's environment for all that have no such option, names the module. With the library
-%%% `telemetry' it has three lines:
+%%% application's environment for all that have no such option, names the module. For the library
+%%% `telemetry' it has these lines:
 %%%
 %%% ```
 %%% -behaviour(curve_tun_events).
 %%% -export([handle_event/4]).
-%%% handle_event(Event, Measurements, Metadata, _) -> telemetry:execute([curve_tun, Event], Measurements, Metadata).
+%%% handle_event(Event, Measurements, Metadata, _) ->
+%%%     telemetry:execute([curve_tun, Event], Measurements, Metadata).
 %%% '''
 %%%
 %%% Each handshake of a server ends in one of `accepted', `refused' and `evicted', each of a client
@@ -86,8 +87,6 @@ closed(Handler, Reason, Role, Peer, Nif, Received, Since) ->
 %% @private
 %% The process of a connection has crashed: it has told nothing.
 -spec crashed(handler(), client | server, curve_tun_log:peer(), curve_tun_nif:connection(), non_neg_integer()) -> ok.
-crashed(none, _Role, _Peer, _Nif, _Since) ->
-    ok;
 crashed(Handler, Role, Peer, Nif, Since) ->
     About = (about(Role, Peer, Nif))#{reason => crashed},
     case {was_established(Nif), Role} of

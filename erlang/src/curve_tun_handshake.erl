@@ -34,8 +34,8 @@
 %% Linux's number for the state of a transport that the peer has ended in order.
 -define(CLOSE_WAIT, 8).
 
-%% Begins over a transport whose other end is the peer's, if it is known: one that the peer has reset
-%% does not tell any more.
+%% Begins over a transport whose other end is the peer's, if it is known: one that the peer has
+%% reset does not tell any more.
 -spec start(role(), curve_tun_provider:providers(), curve_tun_log:peer(), gen_tcp:socket(), curve_tun_nif:connection()) ->
           step().
 start(Role, Providers, Peer, Socket, Nif) ->

@@ -45,20 +45,15 @@ of_all() ->
     lists:append([shown(Watched, Now) || Watched <- curve_tun_monitor:watched()]).
 
 -spec shown(curve_tun_monitor:watched(), {non_neg_integer(), integer()}) -> [connection()].
-shown(#{socket := {curve_tun_socket, _, Tcp, Nif}, role := Role, peer := Known, since := Since}, {NowMs, SystemMs}) ->
+shown({_, {curve_tun_socket, _, Tcp, Nif}, Role, Since, _}, {NowMs, SystemMs}) ->
     case {inet:peername(Tcp), inet:getstat(Tcp, [recv_oct, send_oct])} of
-        {Peer, {ok, [{recv_oct, Received}, {send_oct, Sent}]}} ->
+        {{ok, Peer}, {ok, [{recv_oct, Received}, {send_oct, Sent}]}} ->
             Began = calendar:system_time_to_universal_time(SystemMs - (NowMs - Since), millisecond),
-            [#{peer => peer(Peer, Known), key => key(Nif), role => Role, bytes_sent => Sent, bytes_received => Received,
-               since => Began}];
+            [#{peer => Peer, key => key(Nif), role => Role, bytes_sent => Sent, bytes_received => Received, since => Began}];
         %% Its transport has ended.
-        {_, {error, _}} ->
+        _ ->
             []
     end.
-
--spec peer({ok, term()} | {error, term()}, curve_tun_log:peer()) -> curve_tun_log:peer().
-peer({ok, Peer}, _Known) -> Peer;
-peer({error, _}, Known) -> Known.
 
 %% The peer's key as text, if it is proven.
 -spec key(curve_tun_nif:connection() | undefined) -> binary() | none.

@@ -42,6 +42,8 @@
 
 %% The pause after a failure to accept.
 -define(PAUSE, 100).
+%% Words of the heap of a process that accepts one client: enough for all of that.
+-define(HEAP, 987).
 
 %% Starts a listener of the caller's, over a gen_tcp socket of the caller's.
 -spec start(gen_tcp:socket(), curve_tun_options:options()) -> {ok, curve_tun:listen_socket()} | {error, term()}.
@@ -333,7 +335,7 @@ down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters
 -spec start_acceptor(gen_tcp:socket(), timeout(), all | present, curve_tun_connection:prepared()) -> pid().
 start_acceptor(Socket, Timeout, Whom, Prepared) ->
     Steps = [{accept, Socket, Timeout}, {arrived, self(), Whom, Prepared}],
-    spawn_link(lists, foldl, [fun ?MODULE:acceptor/2, none, Steps]).
+    spawn_opt(lists, foldl, [fun ?MODULE:acceptor/2, none, Steps], [link, {min_heap_size, ?HEAP}]).
 
 -spec acceptor(tuple(), none | {ok, gen_tcp:socket()} | {error, atom()}) -> term().
 acceptor({accept, Socket, Timeout}, none) ->

@@ -9,10 +9,10 @@
 
 -export_type([watched/0]).
 
--type watched() :: #{controller := pid(), socket := curve_tun:socket(), role := client | server,
-                     peer := curve_tun_log:peer(), events := curve_tun_events:handler(), since := non_neg_integer()}.
-%% A connection: its controller, the socket by which that one knows it, which end it is of what, who is
-%% told of its end and has not been told, and when it began.
+-type watched() :: {Controller :: pid(), curve_tun:socket(), client | server, Since :: non_neg_integer(),
+                    none | {curve_tun_events:handler(), curve_tun_log:peer()}}.
+%% A connection: its controller, the socket by which that one knows it, which end it is, when it
+%% began, and who is told of its end and has not been told.
 -type connections() :: #{pid() => watched()}.
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -65,14 +65,16 @@ in_order({shutdown, _}) -> true;
 in_order(Reason) -> Reason =:= normal orelse Reason =:= shutdown orelse Reason =:= noproc.
 
 -spec ended(watched(), InOrder :: boolean()) -> ok.
-ended(#{socket := {curve_tun_socket, _, _, Nif}}, true) ->
+ended({_, {curve_tun_socket, _, _, Nif}, _, _, _}, true) ->
     wiped(fun() -> curve_tun_nif:close(Nif) end);
-ended(#{controller := Controller, socket := {curve_tun_socket, _, _, Nif} = Socket, role := Role} = Connection, false) ->
+ended({Controller, {curve_tun_socket, _, _, Nif} = Socket, Role, Since, Events}, false) ->
     wiped(fun() -> ok = curve_tun_nif:ended(Nif, Role, crashed), curve_tun_nif:close(Nif) end),
     Controller ! {curve_tun_error, Socket, crashed},
     Controller ! {curve_tun_closed, Socket},
-    #{events := Events, peer := Peer, since := Since} = Connection,
-    curve_tun_events:crashed(Events, Role, Peer, Nif, Since).
+    case Events of
+        {Handler, Peer} -> curve_tun_events:crashed(Handler, Role, Peer, Nif, Since);
+        none -> ok
+    end.
 
 %% The keys of a connection are with a NIF that may be gone.
 -spec wiped(fun(() -> ok)) -> ok.

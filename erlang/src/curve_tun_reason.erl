@@ -9,6 +9,14 @@
 -spec text(term()) -> string().
 text({error, Reason}) ->
     text(Reason);
+%% What `application:start/1' gives.
+text({Reason, {curve_tun_app, start, _}}) ->
+    text(Reason);
+text({shutdown, {failed_to_start_child, Child, Reason}}) ->
+    format("~tp: ~ts", [Child, text(Reason)]);
+%% What curve_tun_simple_registry:problem/0 gives.
+text({Line, Column, What}) when is_integer(Line), is_integer(Column), is_binary(What) ->
+    format("line ~b, column ~b: ~ts", [Line, Column, What]);
 text({bad_option, Option}) ->
     format("this option is not known, or cannot be used here or with this value: ~tP", [Option, 12]);
 text({missing_option, Name}) ->

@@ -1,6 +1,6 @@
 %%% @private
-%%% What the TCP socket of a connection or a listener is asked, on the node that it is of: it is good
-%%% for nothing elsewhere, and neither is what the NIF has of a connection.
+%%% What the TCP socket of a connection or a listener is asked, on the node that it is of: it is
+%%% good for nothing elsewhere, and neither is what the NIF has of a connection.
 -module(curve_tun_tcp).
 
 -export([of_connection/3, of_listener/3, at/5]).

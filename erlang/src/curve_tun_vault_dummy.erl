@@ -19,7 +19,7 @@ start_link() ->
 %% @private
 -spec open() -> {ok, curve_tun_nif:vault()} | {error, atom()}.
 open() ->
-    ?LOG_WARNING("curve_tun_vault_dummy is in use: its secret key is public, and its connections are not secure",
+    ?LOG_WARNING("curve_tun_vault_dummy is in use: its secret key is public, and its connections are not secure", [],
                  #{domain => [curve_tun], reason => public_secret_key}),
     curve_tun_nif:vault_dummy().
 

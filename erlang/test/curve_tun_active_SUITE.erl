@@ -13,7 +13,7 @@ all() ->
      recv_is_refused_in_active_modes, messages_and_close_keep_their_order, five_messages_and_one_close_with_once,
      a_passive_socket_hears_of_the_close_when_set_active, a_bad_packet_is_an_error_and_a_close,
      a_bad_packet_is_noticed_without_recv, messages_before_a_bad_packet_are_delivered,
-     a_reset_is_told, switching_modes_loses_nothing].
+     a_reset_is_told, switching_modes_loses_nothing, a_flood_is_bounded_but_in_true].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -204,3 +204,47 @@ take_in_all_modes(Server, Next, Count) ->
             passive = message(Server),
             take_in_all_modes(Server, Next + N, Count)
     end.
+
+%% What the README says of a peer that sends as fast as it can: with `once', a number and `false' no
+%% more than was asked for is in the mailbox, the high-water mark and what has been read by then in
+%% the connection, and then the peer is made to wait, here for longer than it has patience. With
+%% `true' all of it is in the mailbox.
+a_flood_is_bounded_but_in_true(_) ->
+    {HighWater, Buffer, Size} = {65536, 16384, 1000},
+    [begin
+         {Client, {curve_tun_socket, Pid, _, _} = Server} = Pair =
+             pair([{sndbuf, 4096}, {high_watermark, 4096}, {low_watermark, 1024},
+                   {send_timeout, if Mode =:= true -> infinity; true -> 2000 end}],
+                  [{active, Mode}, {receive_high_water, HighWater}, {buffer, Buffer}, {recbuf, 4096}]),
+         Test = self(),
+         Flood = fun Flood(N) ->
+                     case N < 3000 andalso curve_tun:send(Client, <<N:32, 0:Size/unit:8>>) of
+                         ok -> Flood(N + 1);
+                         false -> Test ! {sent, N};
+                         {error, timeout} -> Test ! {waits, N}
+                     end
+                 end,
+         _ = spawn_link(fun() -> Flood(0) end),
+         case Mode of
+             true ->
+                 receive {sent, 3000} -> ok end,
+                 curve_tun_test:until(fun() -> arrived(Server) =:= lists:seq(0, 2999) end);
+             _ ->
+                 receive {waits, Sent} -> ok end,
+                 Asked = maps:get(Mode, #{false => 0, once => 1, 10 => 10}),
+                 ?assertEqual(lists:seq(0, Asked - 1), arrived(Server)),
+                 {_, Data} = sys:get_state(Pid),
+                 [Waiting] = [curve_tun_receivers:bytes(Rx) || Rx <- tuple_to_list(Data), is_tuple(Rx), element(1, Rx) =:= receivers],
+                 ?assert(Waiting >= HighWater),
+                 ?assert(Waiting =< HighWater + 8 * Buffer),
+                 ?assert(Sent < 3000)
+         end,
+         curve_tun_test:flush(),
+         stop_pair(Pair),
+         curve_tun_test:flush()
+     end || Mode <- [false, once, 10, true]].
+
+%% The numbers of a socket's messages in the mailbox.
+arrived(Socket) ->
+    {messages, Messages} = process_info(self(), messages),
+    [N || {curve_tun, S, <<N:32, _/binary>>} <- Messages, S =:= Socket].

@@ -1,5 +1,5 @@
-%%% The application's environment: what in it cannot be used, or is misspelt, is named, and nothing is
-%%% started with it.
+%%% The application's environment: what in it cannot be used, or is misspelt, is named, and nothing
+%%% is started with it.
 -module(curve_tun_environment_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -58,7 +58,7 @@ no_value_is_told(_) ->
     ?assertEqual(nomatch, string:find(Text, "74185296")).
 
 what_can_be_used_is_used(Config) ->
-    Peers = filename:join(proplists:get_value(priv_dir, Config), "peers"),
+    Peers = filename:join(proplists:get_value(priv_dir, Config), "environment-peers"),
     ok = file:write_file(Peers, <<>>),
     [begin
          ?assertEqual({Settings, ok}, {Settings, started(Settings)}),
@@ -69,7 +69,7 @@ what_can_be_used_is_used(Config) ->
                          [{event_handler, {curve_tun_test_events, []}}]]].
 
 a_wrong_line_at_the_start_is_named_in_the_log(Config) ->
-    Peers = filename:join(proplists:get_value(priv_dir, Config), "wrong"),
+    Peers = filename:join(proplists:get_value(priv_dir, Config), "environment-wrong"),
     ok = file:write_file(Peers, <<"# peers\n\n10.0.0.1 no-key\n">>),
     Log = curve_tun_test:forward_log(error),
     {error, {{shutdown, {failed_to_start_child, curve_tun_simple_registry, bad_registry_file}}, _}} =

@@ -25,7 +25,7 @@ all() ->
         a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked,
         what_was_sent_before_an_end_in_order_arrives, more_than_is_read_ahead_arrives,
         who_owns_a_waiting_handshake_ends_it, a_closed_listener_takes_its_questions_along,
-        a_call_that_hangs_keeps_half_the_places, calls_at_once_are_what_the_provider_says,
+        a_call_that_hangs_keeps_half_the_places, max_concurrency_are_what_the_provider_says,
         a_provider_that_says_nonsense_is_refused, turns_outlive_a_crash,
         the_application_stops_while_it_asks, a_transport_that_comes_late_waits_for_its_accept].
 
@@ -495,7 +495,7 @@ a_call_that_hangs_keeps_half_the_places(_) ->
     _ = [gen_tcp:close(Tcp) || Tcp <- [Honest, Honest2, Fourth]],
     settled(Before).
 
-calls_at_once_are_what_the_provider_says(_) ->
+max_concurrency_are_what_the_provider_says(_) ->
     {Listener, Port} = listen([{registry, provider(curve_tun_flood_three, ["max_concurrency() -> 3.",
                                     "verify(_, _) -> curve_tun_flood_SUITE:meet(3)."])}]),
     true = 3 =:= met(Listener, Port, 12),
@@ -533,13 +533,15 @@ met(Listener, Port, Count) ->
     counters:get(persistent_term:get(?MODULE), 2).
 
 a_provider_that_says_nonsense_is_refused(_) ->
+    Whole = ["public_key() -> <<9:256/little>>.", "box(_, _, _) -> <<>>.", "box_open(_, _, _) -> {error, failed_verification}.",
+             "safe_nonce() -> <<>>.", "verify(_, _) -> false."],
     [begin
-         Bad = provider(curve_tun_flood_bad, ["max_concurrency() -> " ++ Says ++ ".", "public_key() -> <<9:256/little>>."]),
+         Bad = provider(curve_tun_flood_bad, ["max_concurrency() -> " ++ Says ++ "." | Whole]),
          ?assertEqual({error, registry_failed}, curve_tun:listen(0, [{registry, Bad}])),
          ?assertEqual({error, vault_failed}, curve_tun:listen(0, [{vault, Bad}])),
          ?assertEqual({error, vault_failed}, connect(1, [{vault, Bad}]))
      end || Says <- ["0", "-1", "many", "1.0", "error(told_to)"]],
-    Slow = provider(curve_tun_flood_bad, ["max_concurrency() -> receive never -> ok end.", "public_key() -> <<9:256/little>>."]),
+    Slow = provider(curve_tun_flood_bad, ["max_concurrency() -> receive never -> ok end." | Whole]),
     ?assertEqual({error, timeout}, curve_tun:listen(0, [{registry, Slow}, {handshake_timeout, 100}])),
     ?assertEqual({error, timeout}, connect(1, [{vault, Slow}, {handshake_timeout, 100}])).
 

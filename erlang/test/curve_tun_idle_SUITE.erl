@@ -85,7 +85,8 @@ who_waits_is_in_no_code_of_ours(_) ->
     End(),
     [_ = said(Pid) || Pid <- Waiting].
 
-%% Reloaded twice, so that who were in the old code would be killed; then each gets what it waits for.
+%% Reloaded twice, so that who were in the old code would be killed; then each gets what it waits
+%% for.
 who_waits_goes_on_in_new_code(_) ->
     {Client, Server} = pair(),
     {Listener, Port} = listen(),
@@ -108,8 +109,8 @@ who_waits_is_told_of_the_end(_) ->
     [exit(Pid, kill) || Pid <- For],
     [?assertEqual({error, closed}, said(Pid)) || Pid <- Waiting].
 
-%% It is taken from the backlog for somebody who has gone, and waits for the next one, for longer than
-%% its handshake may take.
+%% It is taken from the backlog for somebody who has gone, and waits for the next one, for longer
+%% than its handshake may take.
 a_client_that_comes_when_nobody_waits_keeps_its_time(_) ->
     {Listener, Port} = listen([{handshake_timeout, 1000}]),
     Gone = waits(fun() -> curve_tun:accept(Listener, infinity) end),

@@ -13,7 +13,8 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [who_is_let_in, a_vault_that_fails_is_told_to_the_server_alone, an_unknown_peer_is_told_with_its_key,
      a_bad_packet, a_silent_client, a_client_that_leaves_is_one_line_at_debug_level, who_gives_way,
-     a_handshake_of_the_program_s_own, a_flood_is_a_few_lines, a_node_as_it_comes_shows_them].
+     a_handshake_of_the_program_s_own, a_flood_is_a_few_lines, a_node_as_it_comes_shows_them,
+     peer_and_reason_are_metadata, every_line_has_a_domain].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -182,3 +183,42 @@ a_node_as_it_comes_shows_them(_) ->
               "ok = logger_std_h:filesync(default), halt(0).",
     Said = os:cmd("erl -noinput -pa " ++ Ebin ++ " -eval '" ++ Program ++ "' 2>&1"),
     ?assertMatch({match, _}, re:run(Said, "curve_tun refused 127\\.0\\.0\\.1 [A-Za-z0-9+/=]{44}: unknown_peer"), Said).
+
+%% Of handshakes, and of connections that end otherwise than in order.
+peer_and_reason_are_metadata(_) ->
+    {Listener, Port} = listen([]),
+    Test = self(),
+    Accepting = spawn_link(fun() -> Test ! {self(), curve_tun:accept(Listener, infinity)}, receive never -> ok end end),
+    {Tcp, _, _} = curve_tun_test:raw_client(Port),
+    {ok, Peer} = inet:sockname(Tcp),
+    receive {Accepting, {ok, _}} -> ok end,
+    About = fun(Reason) -> receive {log, #{meta := #{domain := [curve_tun], reason := Reason} = Meta}} -> Meta
+                           after 10000 -> ct:fail({nothing_is_logged, Reason})
+                           end end,
+    Key = own_key(),
+    ?assertMatch(#{peer := Peer, address := ?HERE, key := Key, outcome := accepted}, About(connected)),
+    ok = inet:setopts(Tcp, [{linger, {true, 0}}]),
+    ok = gen_tcp:close(Tcp),
+    ?assertMatch(#{peer := Peer, role := server}, About(econnreset)),
+    ok = curve_tun:close(Listener).
+
+%% Each `?LOG_...' has metadata of its own.
+every_line_has_a_domain(_) ->
+    {ok, Modules} = application:get_key(curve_tun, modules),
+    Calls = lists:append([logs(Module) || Module <- Modules]),
+    ?assert(length(Calls) >= 8),
+    %% Location, level, format, arguments, metadata.
+    [?assertEqual({Module, 5}, {Module, length(Arguments)}) || {Module, Arguments} <- Calls].
+
+logs(Module) ->
+    {_, Beam, _} = code:get_object_code(Module),
+    {ok, {_, [{abstract_code, {_, Forms}}]}} = beam_lib:chunks(Beam, [abstract_code]),
+    [{Module, Arguments} || Arguments <- logs_in(Forms)].
+
+logs_in({call, _, {remote, _, _, {atom, _, apply}}, [{atom, _, logger}, {atom, _, macro_log}, Arguments]}) -> [listed(Arguments)];
+logs_in(Form) when is_tuple(Form) -> logs_in(tuple_to_list(Form));
+logs_in([Form | Forms]) -> logs_in(Form) ++ logs_in(Forms);
+logs_in(_) -> [].
+
+listed({cons, _, Head, Tail}) -> [Head | listed(Tail)];
+listed({nil, _}) -> [].

@@ -201,6 +201,8 @@ every_function_and_every_wrong_argument(_) ->
                                         controlling_process, setopts, getopts], W <- Wrong, V <- Wrong],
     Times = [curve_tun:F(Listener, W) || F <- [accept, transport_accept], W <- Wrong, W =/= 1],
     Calls = [curve_tun:F(Client, W) || F <- [recv, shutdown, controlling_process], W <- Wrong, W =/= 1, not is_pid(W)],
+    Lengths = [curve_tun:recv(W, V, 0) || W <- Wrong, V <- [0 | Wrong]] ++ [curve_tun:recv(Client, W, 0) || W <- Wrong]
+        ++ [curve_tun:recv(Client, 0, W) || W <- Wrong, W =/= 1],
     Messages = [curve_tun:send(Client, W) || W <- [atom, 1, -1, 1.0, {}, #{}, make_ref(), [a | b]]],
     Lists = [curve_tun:F(Client, W) || F <- [send_many, setopts, getopts], W <- Wrong, W =/= "text"],
     Ends = [curve_tun:connect(W, 1, [{key, ?KEY} | More], 1000)
@@ -218,8 +220,9 @@ every_function_and_every_wrong_argument(_) ->
         ++ [curve_tun_simple_registry:lookup(W) || W <- Wrong]
         ++ [curve_tun_vault_nif:create_file(W) || W <- [atom, 1, {}, [a | b]]]
         ++ [curve_tun:public_key_from_text(W) || W <- Wrong],
-    All = Sockets ++ Twice ++ Times ++ Calls ++ Messages ++ Lists ++ Ends ++ Registry,
+    All = Sockets ++ Twice ++ Times ++ Calls ++ Lengths ++ Messages ++ Lists ++ Ends ++ Registry,
     [?assertMatch({error, _}, Result) || Result <- All],
+    [?assert(is_list(curve_tun:format_error(Result))) || Result <- All ++ Wrong],
     [false = curve_tun_simple_registry:verify(W, V) || W <- Wrong, V <- [?KEY | Wrong]],
     [?assertError(badarg, curve_tun:public_key_to_text(W)) || W <- Wrong],
     settled(Before),

@@ -272,7 +272,7 @@ no_provider_is_an_error(_) ->
     {error, {no_provider, vault}} = curve_tun:listen(0, []),
     {error, {no_provider, vault}} = curve_tun:connect({127,0,0,1}, 1, [{key, <<9:256/little>>}]),
     ok = application:set_env(curve_tun, vault_providers, Old),
-    {error, vault_failed} = curve_tun:listen(0, [{vault, no_such_module}]).
+    {error, {bad_option, {vault, no_such_module}}} = curve_tun:listen(0, [{vault, no_such_module}]).
 
 the_dummy_warns_and_is_never_the_default(_) ->
     curve_tun_test:stop(),

@@ -8,7 +8,7 @@
 
 suite() -> [{timetrap, {seconds, 90}}].
 
-all() -> [the_shell_session, the_user_who_is_asked, every_block_is_run, the_chat].
+all() -> [the_shell_session, the_user_who_is_asked, the_lines_for_telemetry, every_block_is_run, the_chat].
 
 %% The folder of the application's source.
 root() ->
@@ -71,14 +71,34 @@ replace({Old, New}, Text) ->
 
 %% The README's module your_user, with this answer.
 user_says(Answer) ->
-    Forms = [begin
-                 {ok, Tokens, _} = erl_scan:string(Text),
-                 {ok, Form} = erl_parse:parse_form(Tokens),
-                 Form
-             end || Text <- ["-module(your_user).", "-export([says/3]).",
-                             "says(_, _, _) -> " ++ Answer ++ "."]],
-    {ok, your_user, Beam} = compile:forms(Forms),
-    {module, your_user} = code:load_binary(your_user, "your_user", Beam).
+    module(your_user, "says/3", "says(_, _, _) -> " ++ Answer ++ ".").
+
+module(Name, Exported, Function) ->
+    {ok, Tokens, _} = erl_scan:string("-module(" ++ atom_to_list(Name) ++ "). -export([" ++ Exported ++ "]). " ++ Function),
+    {ok, Name, Beam} = compile:forms(forms(Tokens, [])),
+    {module, Name} = code:load_binary(Name, atom_to_list(Name), Beam).
+
+%% In a module as they stand, with a library that tells this process.
+the_lines_for_telemetry(_) ->
+    module(telemetry, "execute/3", "execute(Name, Measurements, Metadata) -> sink ! {Name, Measurements, Metadata}."),
+    {ok, Tokens, _} = erl_scan:string("-module(your_metrics). " ++ block("erlang telemetry")),
+    {ok, your_metrics, Beam} = compile:forms(forms(Tokens, [])),
+    {module, your_metrics} = code:load_binary(your_metrics, "your_metrics", Beam),
+    register(sink, self()),
+    ok = curve_tun_test:start([{event_handler, {your_metrics, []}}]),
+    curve_tun_test:stop_pair(curve_tun_test:pair()),
+    [receive {[curve_tun, Event], #{duration_ms := _}, #{peer := _}} -> ok end
+     || Event <- [accepted, connected, closed, closed]],
+    unregister(sink),
+    curve_tun_test:stop().
+
+forms([], []) ->
+    [];
+forms([{dot, _} = Dot | Tokens], Form) ->
+    {ok, Parsed} = erl_parse:parse_form(lists:reverse([Dot | Form])),
+    [Parsed | forms(Tokens, [])];
+forms([Token | Tokens], Form) ->
+    forms(Tokens, [Token | Form]).
 
 %% By this suite; `sh tests' by scripts/test, and the dependencies by scripts/check-dependencies.
 every_block_is_run(Config) ->
@@ -89,7 +109,7 @@ every_block_is_run(Config) ->
                      [{args, [filename:join(root(), "README.md"), Folder]}, exit_status]),
     receive {Port, {exit_status, Status}} -> ?assertEqual(0, Status) end,
     {ok, Files} = file:list_dir(Folder),
-    Expected = ["ask.named", "mix.named", "named", "rebar.named", "session.named", "tests.named"],
+    Expected = ["ask.named", "mix.named", "named", "rebar.named", "session.named", "telemetry.named", "tests.named"],
     ?assertEqual(Expected, lists:sort(Files)).
 
 %% Evaluates one expression after the other, with the variables bound before.

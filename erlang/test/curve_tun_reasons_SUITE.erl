@@ -250,7 +250,8 @@ reset_arrives(Mine, Tcp) ->
     reset({Tcp, none, none}),
     until(fun() -> inet:peername(Mine) =:= {error, enotconn} end).
 
-%% The client has said nothing, or a part of its hello, or all of it: what matters is that it is gone.
+%% The client has said nothing, or a part of its hello, or all of it: what matters is that it is
+%% gone.
 a_reset_before_the_handshake(_) ->
     {Listener, Port} = curve_tun_test:listen(),
     {ok, Key} = curve_tun:public_key(),
@@ -266,8 +267,8 @@ a_reset_before_the_handshake(_) ->
      end || Sent <- [<<>>, <<0>>, Hello]],
     ok = curve_tun:close(Listener).
 
-%% Before its hello, in the middle of it, after it and before and after the cookie has come, and while
-%% a vault is asked.
+%% Before its hello, in the middle of it, after it and before and after the cookie has come, and
+%% while a vault is asked.
 a_reset_in_each_state_of_the_handshake(_) ->
     {Listener, Port} = curve_tun_test:listen([{vault, curve_tun_test_vault}]),
     curve_tun_test_vault:well(),

@@ -12,7 +12,9 @@ suite() -> [{timetrap, {seconds, 180}}].
 all() -> [up_and_down_under_traffic].
 
 -define(CHANGED, [curve_tun_connection, curve_tun_listener, curve_tun_cookie, curve_tun_provider_server, curve_tun_monitor,
-                  curve_tun_sender]).
+                  curve_tun_sender | ?SHARE]).
+%% Those that share the record of a connection.
+-define(SHARE, [curve_tun_connection_setup, curve_tun_connection_told]).
 
 up_and_down_under_traffic(Config) ->
     Folder = filename:absname(proplists:get_value(priv_dir, Config)),
@@ -34,6 +36,8 @@ version(Folder, Version, Change) ->
     {_, _, Beam} = code:get_object_code(curve_tun),
     Lib = filename:dirname(filename:dirname(filename:absname(Beam))),
     ok = file:make_symlink(filename:join(Lib, "priv"), filename:join(Out, "priv")),
+    {ok, Header} = file:read_file(filename:join(Source, "curve_tun_connection.hrl")),
+    ok = file:write_file(filename:join(Out, "curve_tun_connection.hrl"), Change(header, Header)),
     [begin
          {ok, Text} = file:read_file(File),
          Module = list_to_atom(filename:basename(File, ".erl")),
@@ -45,8 +49,9 @@ version(Folder, Version, Change) ->
     App = {application, curve_tun, lists:keyreplace(vsn, 1, Properties, {vsn, Version})},
     ok = file:write_file(filename:join(Ebin, "curve_tun.app"), io_lib:format("~p.~n", [App])),
     %% Soft: who waits in a call is in the old code for a moment yet.
-    Steps = [{update, M, {advanced, []}, soft_purge, soft_purge, []} || M <- ?CHANGED -- [curve_tun_sender]]
-        ++ [{load_module, curve_tun_sender, soft_purge, soft_purge, []}],
+    Steps = [{update, M, {advanced, []}, soft_purge, soft_purge, [Shares || M =:= curve_tun_connection, Shares <- ?SHARE]}
+             || M <- ?CHANGED -- [curve_tun_sender | ?SHARE]]
+        ++ [{load_module, M, soft_purge, soft_purge, []} || M <- [curve_tun_sender | ?SHARE]],
     ok = file:write_file(filename:join(Ebin, "curve_tun.appup"), io_lib:format("~p.~n", [{"0.1.1", [{"0.1.0", Steps}],
                                                                                          [{"0.1.0", Steps}]}])),
     Out.
@@ -54,11 +59,12 @@ version(Folder, Version, Change) ->
 %% The next version: one more field at the head of the records of connection and listener, which the
 %% code_change of that version brings in and takes away; and one more in the map of a sender, which
 %% nobody suspends.
+next(header, Text) ->
+    replaced(<<"-record(data, {">>, <<"-record(data, {added = added :: added,">>, Text);
 next(curve_tun_connection, Text) ->
     replaced(<<"code_change(_OldVsn, State, D, _Extra) ->\n    {ok, State, D}.">>,
              <<"code_change({down, _}, State, D, _Extra) -> {ok, State, erlang:delete_element(2, D)};\n"
-               "code_change(_OldVsn, State, D, _Extra) -> {ok, State, erlang:insert_element(2, D, added)}.">>,
-             replaced(<<"-record(data, {">>, <<"-record(data, {added = added :: added,">>, Text));
+               "code_change(_OldVsn, State, D, _Extra) -> {ok, State, erlang:insert_element(2, D, added)}.">>, Text);
 next(curve_tun_listener, Text) ->
     replaced(<<"code_change(_OldVsn, S, _Extra) ->\n    {ok, S}.">>,
              <<"code_change({down, _}, S, _Extra) -> {ok, erlang:delete_element(2, S)};\n"

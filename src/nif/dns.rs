@@ -9,6 +9,7 @@ use rustler::types::map::MapIterator;
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod names {
     rustler::atoms! {

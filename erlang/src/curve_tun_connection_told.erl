@@ -1,0 +1,76 @@
+%%% @private
+%%% What is told of a connection, and to whom: its end to the log and to who has its socket, what it
+%%% is to `curve_tun_monitor', and all of it to the program's handler of events.
+-module(curve_tun_connection_told).
+
+-include("curve_tun_connection.hrl").
+
+-export([watch/1, established/1, refused/2, noted/2, closed/2, ended/3]).
+
+%% Has the monitor know what this connection is.
+-spec watch(#data{}) -> ok.
+watch(#data{self = undefined}) -> ok;
+watch(#data{controller = {Controller, _}, self = Self, role = Role, peer = Peer, events = Events, since = Since}) ->
+    curve_tun_monitor:watch({Controller, Self, Role, Since, case Events of none -> none; _ -> {Events, Peer} end}).
+
+%% The handshake is done.
+-spec established(#data{}) -> ok.
+established(#data{events = Events, role = Role, peer = Peer, nif = Nif, since = Since}) ->
+    _ = Role =:= server andalso curve_tun_log:handshake(connected, Peer, curve_tun_nif:peer_public_key(Nif)),
+    curve_tun_events:established(Events, Role, Peer, Nif, Since).
+
+%% The handshake has failed. A server's log says whom it turned away; the client is told nothing.
+-spec refused(atom(), #data{}) -> #data{}.
+refused(Reason, #data{role = server, peer = Peer, nif = Nif} = D) ->
+    curve_tun_log:handshake(Reason, Peer, proven(Reason, Nif)),
+    tell_refused(Reason, D);
+refused(Reason, D) ->
+    noted(Reason, D),
+    tell_refused(Reason, D).
+
+%% The NIF that it was made with may be gone, and what that knew of the client with it.
+-spec proven(atom(), curve_tun_nif:connection() | undefined) -> {ok, curve_tun:public_key()} | none.
+proven(_Reason, undefined) ->
+    none;
+proven(Reason, Nif) ->
+    ok = curve_tun_nif:ended(Nif, server, Reason),
+    curve_tun_nif:proven_public_key(Nif).
+
+%% Tells a program's own handler of the end of a handshake. A client's end is the result of a call.
+-spec tell_refused(atom(), #data{}) -> #data{}.
+tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Nif, since = Since} = D) ->
+    curve_tun_events:refused(Events, Reason, server, Peer, Nif, Since),
+    told_events(D);
+tell_refused(_Reason, D) ->
+    told_events(D).
+
+%% Nobody tells it again, whatever happens to us.
+-spec told_events(#data{}) -> #data{}.
+told_events(#data{events = none} = D) ->
+    D;
+told_events(D0) ->
+    D = D0#data{events = none},
+    watch(D),
+    D.
+
+%% Keeps why the connection has ended, for as long as somebody has its socket, and logs it.
+-spec noted(atom(), #data{}) -> ok.
+noted(Reason, #data{role = Role, peer = Peer, nif = Nif}) ->
+    _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
+    curve_tun_log:closed(Reason, Role, Peer).
+
+%% Tells a program's own handler of the end of a connection, once.
+-spec closed(atom(), #data{}) -> #data{}.
+closed(Reason, #data{events = Events, role = Role, peer = Peer, nif = Nif, reader = Reader, since = Since} = D) ->
+    curve_tun_events:closed(Events, Reason, Role, Peer, Nif, curve_tun_reader:bytes(Reader), Since),
+    told_events(D).
+
+%% Tells of an end that was not told: the owner or the application has ended.
+-spec ended(term(), atom(), #data{}) -> #data{}.
+ended(Reason, State, D) ->
+    case Reason =:= normal orelse Reason =:= shutdown of
+        true when State =:= connected; State =:= closed -> closed(closed, D);
+        true -> tell_refused(closed, D);
+        %% `curve_tun_monitor' does for who has crashed.
+        false -> D
+    end.
