@@ -2,6 +2,54 @@
 //! CurveCP: mutual authentication by long-term keys, forward secrecy, no
 //! negotiation, no certificates.
 //!
+//! An end has a [`vault`], which holds its long-term secret key; a server has a [`registry`], which
+//! says whose keys may come in. With them `net::Listener` and `net::Connector` make tunnels, and a
+//! `net::Socket` sends and receives messages:
+//!
+#![cfg_attr(feature = "net", doc = "```")]
+#![cfg_attr(not(feature = "net"), doc = "```ignore")]
+//! use curve_tun::net::{Connector, Listener};
+//! use curve_tun::registry::MemoryRegistry;
+//! use curve_tun::vault::{MemoryVault, Vault};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), curve_tun::Error> {
+//! let server_vault = Arc::new(MemoryVault::generate()?);
+//! let client_vault = Arc::new(MemoryVault::generate()?);
+//! let server_key = server_vault.public_key();
+//!
+//! let registry = Arc::new(MemoryRegistry::new());
+//! registry.add("127.0.0.0/8".parse()?, client_vault.public_key());
+//! let listener = Listener::builder(server_vault, registry).bind("127.0.0.1", 0)?;
+//! let port = listener.port();
+//!
+//! let client = std::thread::spawn(move || {
+//!     let socket = Connector::new(client_vault).server_key(server_key).connect("127.0.0.1", port)?;
+//!     socket.send(b"hello", None)
+//! });
+//! let socket = listener.accept(None)?;
+//! assert_eq!(socket.recv_with(None, |message| Ok(message.to_vec()))?, b"hello");
+//! # client.join().unwrap()
+//! # }
+//! ```
+//!
+//! A driver of one's own, without sockets or with an event loop, moves the bytes of a
+//! [`connection::Connection`].
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `net` (default) | blocking sockets: the module `net` |
+//! | `dns` | registries in DNS, with DNSSEC: `registry::DnsRegistry` |
+//! | `pkcs11` | vaults in tokens: `vault::Pkcs11Vault` |
+//! | `system-sodium` | links the system's libsodium instead of our own build of it |
+//! | `cli` | the tool `curve-tun` |
+//! | `capi`, `nif` | the C library and the NIF, for `make lib` and rebar3 |
+//! | `test-util` | hooks for the tests of this crate; no part of its interface |
+//!
+//! # Layers
+//!
 //! Each module uses only those above it in this list: [`protocol`] over the
 //! cryptography, then [`vault`], [`registry`], [`connection`], and with the
 //! feature `net` [`net`]. `docs/ARCHITECTURE.md` is the map.

@@ -1,4 +1,4 @@
-//! The state machine of the seed, without I/O: bytes in, bytes out, messages in,
+//! The state machine of a connection, without I/O: bytes in, bytes out, messages in,
 //! messages out. A blocking program, an event loop, a process of the BEAM and a
 //! test are drivers of one and the same [`Connection`].
 
@@ -77,6 +77,37 @@ enum State {
 /// from then on every call says `Closed`, except that messages which came
 /// before are still there to be received. In a child of the process that made
 /// the connection, every call says `Forked`.
+///
+/// ```
+/// use curve_tun::connection::{Connection, ConnectionState, Options, Server};
+/// # use curve_tun::registry::MemoryRegistry;
+/// # use curve_tun::vault::{MemoryVault, Vault};
+/// # use std::{net::Ipv4Addr, sync::Arc};
+/// # let (vault, client_vault) = (Arc::new(MemoryVault::generate()?), Arc::new(MemoryVault::generate()?));
+/// # let registry = Arc::new(MemoryRegistry::new());
+/// # registry.add_anywhere(client_vault.public_key());
+/// # let server_key = vault.public_key();
+///
+/// let server = Server::new(vault, registry, Options::default(), 0)?;
+/// let mut client = Connection::client(client_vault, server_key, &Options::default())?;
+/// let mut served = Connection::server(&server, Ipv4Addr::LOCALHOST.into())?;
+///
+/// // In place of a transport: what one end has to say is fed to the other.
+/// let carry = |from: &mut Connection, to: &mut Connection| -> curve_tun::Result<()> {
+///     let count = to.feed(from.send_buffer())?;
+///     from.sent(count);
+///     Ok(())
+/// };
+/// while served.state() != ConnectionState::Connected {
+///     carry(&mut client, &mut served)?;
+///     carry(&mut served, &mut client)?;
+/// }
+/// client.send(b"hello")?;
+/// carry(&mut client, &mut served)?;
+/// assert_eq!(served.peek()?, b"hello");
+/// served.consume();
+/// # Ok::<(), curve_tun::Error>(())
+/// ```
 pub struct Connection {
     state: State,
     role: Role,

@@ -43,6 +43,7 @@ pub enum Request {
 
 /// What a vault or a registry says to a [`Request`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Answer {
     /// To [`Request::AnswerHello`]: the long-term nonce and the cookie's box.
     HelloAnswered(LongTermNonce, CookieBox),

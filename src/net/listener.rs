@@ -23,6 +23,28 @@ use std::sync::{Arc, Weak};
 /// Any thread may call any method, several may accept at once.
 /// [`Listener::shutdown`] wakes them. Handshakes that [`Listener::accept`] has
 /// begun go on whenever a thread is in it.
+///
+/// ```no_run
+/// # use curve_tun::{registry::MemoryRegistry, vault::MemoryVault};
+/// # use std::sync::Arc;
+/// use curve_tun::net::Listener;
+///
+/// # fn main() -> curve_tun::Result<()> {
+/// # let (vault, registry) = (Arc::new(MemoryVault::generate()?), Arc::new(MemoryRegistry::new()));
+/// let listener = Listener::builder(vault, registry)
+///     .observe(|event| eprintln!("{}: {:?}", event.address, event.outcome))
+///     .bind("::", 7000)?;
+/// loop {
+///     let socket = match listener.accept(None) {
+///         Ok(socket) => socket,
+///         // As if there are too few descriptors just now.
+///         Err(error) if error.is_transient() => continue,
+///         Err(error) => return Err(error),
+///     };
+///     std::thread::spawn(move || socket.send(b"Welcome", None));
+/// }
+/// # }
+/// ```
 pub struct Listener {
     port: Port,
     local: SocketAddr,

@@ -34,6 +34,20 @@ const DRAIN_MAX: usize = 1 << 20;
 /// An error that ends the connection is given once, by the call that met it,
 /// and from then on every call says `Closed`; messages that came before are
 /// received first. In a forked child every call says `Forked`.
+///
+/// ```no_run
+/// # fn main() -> curve_tun::Result<()> {
+/// # let socket: curve_tun::net::Socket = unimplemented!();
+/// use std::time::Duration;
+///
+/// let patience = Some(Duration::from_secs(5));
+/// socket.send(b"How many?", patience)?;
+/// let many: u64 = socket.recv_with(patience, |answer| {
+///     Ok(answer.iter().fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0')))
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Socket {
     pub(super) stream: Arc<TcpStream>,
     local: SocketAddr,

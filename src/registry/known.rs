@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// What to do with a server of which no key is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum FirstUse {
     /// Do not connect.
     Refuse = 0,
@@ -24,6 +25,7 @@ pub enum FirstUse {
 
 /// Why a server's key is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The server is known by another key: either it was given a new one, or someone is in its
     /// place.

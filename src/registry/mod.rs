@@ -59,6 +59,24 @@ impl Candidate {
 pub type TellVerdict = Box<dyn FnOnce(Result<bool>) + Send>;
 
 /// Decides who may come in. Shared by any number of threads.
+///
+/// One of a program's own, which lets certain keys in by day, from wherever they come:
+///
+/// ```
+/// # use curve_tun::{PublicKey, Result};
+/// use curve_tun::registry::{Candidate, Registry};
+///
+/// struct ByDay {
+///     keys: Vec<PublicKey>,
+///     is_day: fn() -> bool,
+/// }
+///
+/// impl Registry for ByDay {
+///     fn verify(&self, candidate: &Candidate) -> Result<bool> {
+///         Ok((self.is_day)() && self.keys.contains(&candidate.key))
+///     }
+/// }
+/// ```
 pub trait Registry: Send + Sync {
     /// Whether the candidate may come in.
     ///

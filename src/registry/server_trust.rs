@@ -56,6 +56,7 @@ pub enum TrustStep {
 
 /// What came of a [`TrustStep`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrustAnswer {
     /// The keys of the server, in the order in which to try them.
     Found(Vec<PublicKey>),

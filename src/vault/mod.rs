@@ -48,6 +48,7 @@ use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZER
 /// What a box under a long-term key is for; it decides the nonce's prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Purpose {
     /// The box in a hello, sealed by a short-term key: a vault only opens it. Nonce part: the
     /// 8-byte counter.
@@ -102,6 +103,19 @@ impl Purpose {
 ///
 /// Shared by any number of threads. Implementations must be exact: a nonce
 /// given out twice under one key breaks the connections of that key.
+///
+/// ```
+/// use curve_tun::vault::{MemoryVault, Purpose, Vault};
+///
+/// # fn main() -> curve_tun::Result<()> {
+/// let (ours, theirs) = (MemoryVault::generate()?, MemoryVault::generate()?);
+/// let (message, mut sealed, mut opened) = ([7; 32], [0; 48], [0; 32]);
+/// let nonce = ours.box_seal(Purpose::Vouch, &theirs.public_key(), &message, &mut sealed)?;
+/// theirs.box_open(Purpose::Vouch, &ours.public_key(), &nonce, &sealed, &mut opened)?;
+/// assert_eq!(opened, message);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Vault: Send + Sync {
     /// The public key whose secret this vault holds.
     fn public_key(&self) -> PublicKey;

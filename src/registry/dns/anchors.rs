@@ -96,6 +96,7 @@ impl Anchors {
 
 /// Why a text holds no trust anchors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WrongAnchors {
     /// It has no record.
     None,
