@@ -4,7 +4,7 @@
 
 -export([client/2, server/2, vault/2, server_keys/4]).
 
--type failure() :: {error, atom() | {no_provider, vault | registry}}.
+-type failure() :: {error, atom() | {no_provider, vault | registry} | curve_tun:option_error()}.
 
 %% A client's end.
 -spec client(curve_tun_options:options(), curve_tun_time:deadline()) ->
@@ -53,8 +53,11 @@ vault(Own, Deadline) ->
           {ok, [curve_tun:public_key(), ...]} | failure().
 server_keys(Own, Host, Port, Deadline) ->
     case curve_tun_provider:chosen(registry, Own) of
-        {ok, Module} -> curve_tun_provider:server_keys(Module, Host, Port, until(Own, Deadline));
-        {error, Reason} -> {error, Reason}
+        {ok, Module} ->
+            Found = curve_tun_provider:server_keys(Module, Host, Port, until(Own, Deadline)),
+            unless_it_runs(registry, Module, Found);
+        {error, Reason} ->
+            {error, Reason}
     end.
 
 -spec with_provider(vault | registry, map(), fun((module()) -> {ok, Handle} | {error, atom()}),
@@ -72,5 +75,17 @@ handled(Kind, Module, {ok, Found}, Deadline) ->
         {ok, AtOnce} -> {ok, {Module, AtOnce}, Found};
         {error, Reason} -> {error, Reason}
     end;
-handled(_Kind, _Module, {error, Reason}, _Deadline) ->
-    {error, Reason}.
+handled(Kind, Module, {error, Reason}, _Deadline) ->
+    unless_it_runs(Kind, Module, {error, Reason}).
+
+%% Names a vault or registry that has failed because it has no process: one of the NIF's has one
+%% where the environment names it.
+-spec unless_it_runs(vault | registry, module(), {ok, Value} | failure()) -> {ok, Value} | failure().
+unless_it_runs(Kind, Module, {error, Reason}) when Reason =:= vault_failed; Reason =:= registry_failed ->
+    Configured = curve_tun_provider:configured(case Kind of vault -> vault_providers; registry -> registry_providers end),
+    case curve_tun_provider:exports(Module, open, 0) andalso not lists:member(Module, Configured) of
+        true -> {error, {bad_option, {Kind, Module}}};
+        false -> {error, Reason}
+    end;
+unless_it_runs(_Kind, _Module, Result) ->
+    Result.

@@ -36,8 +36,9 @@
 
 -callback handle_event(event(), measurements(), metadata(), Config :: term()) -> term().
 %% Is told of an event, by the process of the connection, which serves nobody meanwhile: so it
-%% should not wait. What it returns is ignored. If it crashes the connection goes on, and a warning
-%% is logged, a few times a second at most. The configuration is copied for each connection.
+%% should not wait. For one whose process has crashed, another process does it. What it returns is
+%% ignored. If it crashes the connection goes on, and a warning is logged, a few times a second at
+%% most. The configuration is copied for each connection.
 
 %% @private
 -spec is_handler(term()) -> boolean().

@@ -71,10 +71,9 @@ ended({Controller, {curve_tun_socket, _, _, Nif} = Socket, Role, Since, Events},
     wiped(fun() -> ok = curve_tun_nif:ended(Nif, Role, crashed), curve_tun_nif:close(Nif) end),
     Controller ! {curve_tun_error, Socket, crashed},
     Controller ! {curve_tun_closed, Socket},
-    case Events of
-        {Handler, Peer} -> curve_tun_events:crashed(Handler, Role, Peer, Nif, Since);
-        none -> ok
-    end.
+    %% Whatever the program's handler does, we go on.
+    _ = [spawn(curve_tun_events, crashed, [Handler, Role, Peer, Nif, Since]) || {Handler, Peer} <- [Events]],
+    ok.
 
 %% The keys of a connection are with a NIF that may be gone.
 -spec wiped(fun(() -> ok)) -> ok.

@@ -92,6 +92,8 @@ what_has_no_effect_or_no_module_is_named(_) ->
             %% It knows servers, and lets nobody in.
             ++ [{{registry, curve_tun_test_keys}, [listen, server]}]
             ++ [{{vault, Module}, [listen, connect, by_name, client, server]} || Module <- [no_such, lists, curve_tun_test_registry]]
+            %% They are there, and do not run.
+            ++ [{{vault, curve_tun_vault_dummy}, [listen, connect]}, {{registry, curve_tun_dns_registry}, [listen, by_name]}]
             ++ [{{event_handler, Handler}, [listen, connect, by_name, client, server]}
                 || Handler <- [no_such, {no_such, 1}, {lists, 1}, {"text", 1}]]
             ++ [{{backlog, 5}, [connect, by_name, client, server]}],

@@ -164,8 +164,11 @@ opened_again_from_files(Folder) ->
 
 trusted(Key, Known, FirstUse) ->
     {Listener, Port} = listen(),
-    spawn_link(fun() -> {ok, _} = curve_tun:accept(Listener, infinity), receive never -> ok end end),
+    Test = self(),
+    spawn_link(fun() -> {ok, _} = curve_tun:accept(Listener, infinity), Test ! {accepted, Listener}, receive never -> ok end end),
     {ok, Client} = curve_tun:connect({127,0,0,1}, Port, [{key, Key}, {known_servers, Known}, {first_use, FirstUse}], 10000),
+    %% The server's end may be connected a little later.
+    receive {accepted, Listener} -> ok end,
     ok = curve_tun:close(Client),
     ok = curve_tun:close(Listener).
 
