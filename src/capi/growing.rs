@@ -112,7 +112,7 @@ impl<T: Growing> Out<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capi::growing::{self, growing};
+    use crate::capi::growing;
 
     /// As a later version has it: `old` is what there was at first.
     #[repr(C)]
