@@ -13,6 +13,7 @@ const OK: i32 = 0;
 const NULL: i32 = 1;
 const WOULD_BLOCK: i32 = 6;
 const CLOSED: i32 = 8;
+const VAULT_FAILED: i32 = 18;
 const INTERNAL: i32 = 32;
 
 #[derive(Arbitrary, Debug)]
@@ -363,7 +364,8 @@ impl Objects {
                     let to = pick(&self.vaults, peer);
                     let out = opened.as_mut_ptr();
                     let result = curve_tun_vault_box_open(to, purpose, own.as_ptr(), n, s, sealed.len(), out);
-                    assert_eq!((checked(result), opened), (OK, message));
+                    // A custom vault may lack the function that opens.
+                    assert!(checked(result) == VAULT_FAILED || (result, opened) == (OK, message));
                 }
                 Call::RegistryNew => {
                     let mut registry = null_mut();

@@ -89,8 +89,32 @@ fn a_panic_closes_the_connection_that_met_it() {
     }
 }
 
+/// Sends one message, and then one that the counter does not suffice for.
+type SendTwo = unsafe fn(*mut curve_tun_connection) -> curve_tun_result;
+
 #[test]
 fn what_was_sealed_before_the_counters_end_remains_for_the_transport() {
+    let one_by_one: SendTwo = |connection| {
+        // SAFETY: the test's pointer is valid.
+        unsafe {
+            ok(curve_tun_connection_send(connection, [7].as_ptr(), 1));
+            curve_tun_connection_send(connection, [7].as_ptr(), 1)
+        }
+    };
+    let together: SendTwo = |connection| {
+        let messages = [curve_tun_message { bytes: [7].as_ptr(), len: 1 }; 2];
+        let mut sent = 77;
+        // SAFETY: as above.
+        let result = unsafe { curve_tun_connection_send_many(connection, messages.as_ptr(), 2, &mut sent) };
+        assert_eq!(sent, 1, "it is said how many went");
+        result
+    };
+    for send_two in [one_by_one, together] {
+        remains_after(send_two);
+    }
+}
+
+fn remains_after(send_two: SendTwo) {
     let vault = |secret| Arc::new(MemoryVault::from_secret(secret).unwrap());
     let (near, far) = (vault(&[1; 32]), vault(&[2; 32]));
     let registry = Arc::new(MemoryRegistry::new());
@@ -109,9 +133,7 @@ fn what_was_sealed_before_the_counters_end_remains_for_the_transport() {
     let (mut bytes, mut len) = (null(), 0);
     // SAFETY: every pointer is valid, as the header demands.
     unsafe {
-        ok(curve_tun_connection_send(near_end, [7].as_ptr(), 1));
-        let exhausted = curve_tun_connection_send(near_end, [7].as_ptr(), 1);
-        assert_eq!(exhausted, CURVE_TUN_ERR_COUNTER_EXHAUSTED);
+        assert_eq!(send_two(near_end), CURVE_TUN_ERR_COUNTER_EXHAUSTED);
         assert_eq!(curve_tun_connection_send(near_end, [7].as_ptr(), 1), CURVE_TUN_ERR_CLOSED);
         assert!(curve_tun_connection_wants_write(near_end));
         ok(curve_tun_connection_pending(near_end, &mut bytes, &mut len));

@@ -102,11 +102,10 @@ static void goes_by_a_flush_a_send_or_enough(struct world *w)
     curve_tun_socket_free(server);
 }
 
-/* Queues messages until the transport is full; gives how many. */
-static uint32_t fill(curve_tun_socket *socket)
+/* Queues messages, from this number on, until the transport is full; gives the next number. */
+static uint32_t fill(curve_tun_socket *socket, uint32_t count)
 {
     curve_tun_result result;
-    uint32_t count = 0;
 
     while ((result = curve_tun_socket_queue(socket, numbered(count), 1000, 0)) == CURVE_TUN_OK)
         count++;
@@ -126,13 +125,21 @@ static void a_full_transport(struct world *w)
     curve_tun_socket *client, *server;
     pthread_t thread;
     uint32_t i, count;
+    curve_tun_result result;
 
     connect_pair(w, &client, &server);
-    count = fill(client);
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_queue(client, numbered(count), 1000, 1));
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_flush(client, 0));
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_flush(client, 1));
-    GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_send(client, numbered(count), 1000, 0));
+    count = fill(client, 0);
+    /* The system may find room once more, but not for ever. */
+#define TIMES_OUT(call, messages)                      \
+    do {                                               \
+        while ((result = (call)) == CURVE_TUN_OK)      \
+            count = fill(client, count + (messages));  \
+        GIVES(CURVE_TUN_ERR_TIMEOUT, result);          \
+    } while (0)
+    TIMES_OUT(curve_tun_socket_queue(client, numbered(count), 1000, 1), 1);
+    TIMES_OUT(curve_tun_socket_flush(client, 0), 0);
+    TIMES_OUT(curve_tun_socket_flush(client, 1), 0);
+    TIMES_OUT(curve_tun_socket_send(client, numbered(count), 1000, 0), 1);
     CHECK(pthread_create(&thread, NULL, flush, client) == 0);
     for (i = 0; i < count; i++)
         is_next(server, i, 1000);
@@ -162,13 +169,13 @@ static void freed(struct world *w)
     curve_tun_socket_free(server);
 
     connect_pair(w, &client, &server);
-    count = fill(client);
+    count = fill(client, 0);
     curve_tun_socket_free(client);
     for (i = 0; (result = curve_tun_socket_recv(server, received, sizeof received, &len, PATIENCE_MS)) == CURVE_TUN_OK;
          i++)
         CHECK(len == 1000 && memcmp(received, numbered(i), len) == 0);
     GIVES(CURVE_TUN_ERR_CLOSED, result);
-    CHECK(i > 0 && i < count);
+    CHECK(i > 0 && i <= count);
     curve_tun_socket_free(server);
 }
 
@@ -199,7 +206,7 @@ static void shut_down(struct world *w)
     curve_tun_socket_free(server);
 
     connect_pair(w, &client, &server);
-    fill(client);
+    fill(client, 0);
     CHECK(pthread_create(&thread, NULL, queue_until_closed, client) == 0);
     curve_tun_socket_shutdown(client);
     CHECK(pthread_join(thread, NULL) == 0);
