@@ -37,7 +37,8 @@
 // A program built with an older header so works with a newer library: a struct of its size is read
 // as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
 // library as long as it sets no field that this does not know: then it gets
-// `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that no header's struct has.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a wrong size: one below that of the fields
+// without which the struct means nothing, above 4,096, or that cuts a field in two.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 // other calls on the same object run. "Threads: one at a time" means that it may be made from any
@@ -459,7 +460,7 @@ curve_tun_result curve_tun_vault_from_secret(const uint8_t secret_key[CURVE_TUN_
 // function as it is.
 //
 // On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
-// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
 // that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`.
 // Threads: any.
 CURVE_TUN_MUST_USE
@@ -674,7 +675,7 @@ CURVE_TUN_MUST_USE curve_tun_result curve_tun_registry_new(curve_tun_registry **
 // each function as it is.
 //
 // On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
-// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
 // that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_custom(const curve_tun_registry_callbacks *callbacks,
@@ -807,7 +808,7 @@ curve_tun_result curve_tun_registry_open_file(const char *file,
 // the problem is filled in.
 //
 // May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT`
-// for a size that is none of the struct's. Threads: any. Blocks as long as it takes to read the
+// for a wrong size. Threads: any. Blocks as long as it takes to read the
 // file.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_file_check(const char *file,
@@ -829,7 +830,7 @@ curve_tun_result curve_tun_registry_file_problem(const curve_tun_registry *regis
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
-// or for a size that is none of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if
+// or for a wrong size; `CURVE_TUN_ERR_REGISTRY_FAILED` if
 // `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_TOO_MANY_THREADS`,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 CURVE_TUN_MUST_USE
@@ -1026,7 +1027,7 @@ typedef struct {
 // Has a vault answer a request to a vault: for a thread on which blocking is fine.
 //
 // Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
 // is none or is to a registry. Threads: any. Blocks as long as a custom vault's functions do.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_answer(const curve_tun_vault *vault,
@@ -1036,7 +1037,7 @@ curve_tun_result curve_tun_vault_answer(const curve_tun_vault *vault,
 // Has a registry answer a request to a registry: for a thread on which blocking is fine.
 //
 // Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
 // is none or is to a vault. Threads: any. Blocks as long as a custom registry's function does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
@@ -1336,7 +1337,7 @@ curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
 // be set.
 //
 // May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-// a size that is none of the struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+// a wrong size, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
                                               curve_tun_request *request);
@@ -1345,7 +1346,7 @@ curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
 // set.
 //
 // May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-// an answer to another kind of request, for a size that is none of the struct's or a flag that is
+// an answer to another kind of request, for a wrong size or a flag that is
 // none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
 // Threads: one at a time.
 CURVE_TUN_MUST_USE
@@ -1732,7 +1733,7 @@ curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers 
 //
 // May return `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED`,
 // `CURVE_TUN_ERR_UNKNOWN_PEER`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for neither a key nor a registry,
-// for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
+// for a `first_use` that is none, for wrong sizes, and, where registry or
 // known servers are asked, for a host that is no address or name and for port 0;
 // `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
 // of `curve_tun_socket_connect_by_name` and `curve_tun_socket_connect_known`. `outcome` is filled

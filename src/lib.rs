@@ -24,7 +24,8 @@
 //! let port = listener.port();
 //!
 //! let client = std::thread::spawn(move || {
-//!     let socket = Connector::new(client_vault).server_key(server_key).connect("127.0.0.1", port)?;
+//!     let connector = Connector::new(client_vault).server_key(server_key);
+//!     let socket = connector.connect("127.0.0.1", port)?;
 //!     socket.send(b"hello", None)
 //! });
 //! let socket = listener.accept(None)?;

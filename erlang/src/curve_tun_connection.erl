@@ -227,11 +227,13 @@ over(Reason, D) ->
 -spec told(atom(), #data{}) -> #data{}.
 told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D0) ->
     curve_tun_connection_told:noted(Reason, D0),
-    D = curve_tun_connection_told:closed(Reason, D0),
+    {Tell, D} = curve_tun_connection_told:closing(Reason, D0),
     curve_tun_nif:close(Nif),
     curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(Reason, Rx),
-    D#data{socket = undefined, receivers = curve_tun_receivers:deliver([], controller(D), Ended)}.
+    Left = curve_tun_receivers:deliver([], controller(D), Ended),
+    Tell(),
+    D#data{socket = undefined, receivers = Left}.
 
 %% The NIF's module was deleted and loaded again: the connection, or what it needs for its
 %% handshake, is of the one before. Nothing of that can be saved but the messages that have come.
@@ -266,9 +268,10 @@ stay(#data{receivers = Rx} = D) ->
 %% Closing in order: see `curve_tun_linger'.
 -spec linger(#data{}) -> gen_statem:event_handler_result(atom()).
 linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D0) ->
-    D = curve_tun_connection_told:closed(closed, D0),
+    {Tell, D} = curve_tun_connection_told:closing(closed, D0),
     curve_tun_nif:close(Nif),
     Ended = D#data{receivers = curve_tun_receivers:end_with(closed, Rx), linger = curve_tun_linger:start(Socket, Nif)},
+    Tell(),
     {next_state, closed, Ended, [{{timeout, idle}, cancel}, {state_timeout, 0, linger}]}.
 
 -spec closed(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).

@@ -168,18 +168,27 @@ established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
     case inet:getstat(Socket, [recv_oct, send_oct]) of
         {ok, [{recv_oct, Read}, {send_oct, Taken}]} ->
             Reader = curve_tun_reader:had(Read, D#data.reader),
-            established(curve_tun_nif:established(Nif, Taken), Came, Ended, D#data{reader = Reader});
+            All = <<Came/binary, (on_its_way(Socket))/binary>>,
+            established(curve_tun_nif:established(Nif, Taken), All, Ended, D#data{reader = Reader});
         {error, _} ->
             ended_in_handshake(D#data{failure = failure(D), handshake = undefined})
     end.
 
+%% What the socket has given meanwhile, and counted: it is the last, for the socket is passive now.
+-spec on_its_way(gen_tcp:socket()) -> binary().
+on_its_way(Socket) ->
+    receive {tcp, Socket, Bytes} -> Bytes
+    after 0 -> <<>>
+    end.
+
 -spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> result().
-established(ok, Came, Ended, #data{listener = Listener} = D) ->
-    curve_tun_connection_told:established(D),
-    ok = report(ok, D),
+established(ok, Came, Ended, #data{listener = Listener} = D0) ->
+    D = D0#data{waiting = undefined, handshake = undefined, listener = none, since = curve_tun_time:now_ms()},
+    curve_tun_connection_told:watch(D),
+    curve_tun_connection_told:established(D0),
+    ok = report(ok, D0),
     ok = handshake_over(Listener),
-    {next_state, connected,
-     D#data{waiting = undefined, handshake = undefined, listener = none, since = curve_tun_time:now_ms()},
+    {next_state, connected, D,
      [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, internal, {early, Came, Ended}}]};
 established({error, Reason}, _Came, _Ended, D) ->
     handshake_failed(Reason, D).

@@ -5,7 +5,7 @@
 
 -include("curve_tun_connection.hrl").
 
--export([watch/1, established/1, refused/2, noted/2, closed/2, ended/3]).
+-export([watch/1, established/1, refused/2, noted/2, closing/2, closed/2, ended/3]).
 
 %% Has the monitor know what this connection is.
 -spec watch(#data{}) -> ok.
@@ -38,9 +38,10 @@ proven(Reason, Nif) ->
 
 %% Tells a program's own handler of the end of a handshake. A client's end is the result of a call.
 -spec tell_refused(atom(), #data{}) -> #data{}.
-tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Nif, since = Since} = D) ->
+tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Nif, since = Since} = D0) ->
+    D = told_events(D0),
     curve_tun_events:refused(Events, Reason, server, Peer, Nif, Since),
-    told_events(D);
+    D;
 tell_refused(_Reason, D) ->
     told_events(D).
 
@@ -59,11 +60,18 @@ noted(Reason, #data{role = Role, peer = Peer, nif = Nif}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
     curve_tun_log:closed(Reason, Role, Peer).
 
-%% Tells a program's own handler of the end of a connection, once.
+%% What tells a program's own handler of the end of a connection, once: to be called when the
+%% connection has nothing more to do, for the handler may take its time.
+-spec closing(atom(), #data{}) -> {fun(() -> ok), #data{}}.
+closing(Reason, #data{events = Events, role = Role, peer = Peer, nif = Nif, reader = Reader, since = Since} = D) ->
+    {curve_tun_events:closed(Events, Reason, Role, Peer, Nif, curve_tun_reader:bytes(Reader), Since), told_events(D)}.
+
+%% Tells it at once.
 -spec closed(atom(), #data{}) -> #data{}.
-closed(Reason, #data{events = Events, role = Role, peer = Peer, nif = Nif, reader = Reader, since = Since} = D) ->
-    curve_tun_events:closed(Events, Reason, Role, Peer, Nif, curve_tun_reader:bytes(Reader), Since),
-    told_events(D).
+closed(Reason, D0) ->
+    {Tell, D} = closing(Reason, D0),
+    Tell(),
+    D.
 
 %% Tells of an end that was not told: the owner or the application has ended.
 -spec ended(term(), atom(), #data{}) -> #data{}.

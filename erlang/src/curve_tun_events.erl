@@ -35,10 +35,11 @@
 -type handler() :: none | {module(), Config :: term(), Listener :: binary()}.
 
 -callback handle_event(event(), measurements(), metadata(), Config :: term()) -> term().
-%% Is told of an event, by the process of the connection, which serves nobody meanwhile: so it
-%% should not wait. For one whose process has crashed, another process does it. What it returns is
-%% ignored. If it crashes the connection goes on, and a warning is logged, a few times a second at
-%% most. The configuration is copied for each connection.
+%% Is told of an event, by the process of the connection, which serves nobody meanwhile: so it must
+%% neither wait nor call functions of this application for that connection or its listener. For one
+%% whose process has crashed, another process does it. What it returns is ignored. If it crashes the
+%% connection goes on, and a warning is logged, a few times a second at most. The configuration is
+%% copied for each connection.
 
 %% @private
 -spec is_handler(term()) -> boolean().
@@ -77,13 +78,15 @@ established(Handler, Role, Peer, Nif, Since) ->
     tell(Handler, Event, duration(Since), about(Role, Peer, Nif)).
 
 %% @private
+%% What tells it. What it says is as it is now, before the connection is closed.
 -spec closed(handler(), atom(), client | server, curve_tun_log:peer(), curve_tun_nif:connection(), non_neg_integer(),
-             non_neg_integer()) -> ok.
+             non_neg_integer()) -> fun(() -> ok).
 closed(none, _Reason, _Role, _Peer, _Nif, _Received, _Since) ->
-    ok;
+    fun() -> ok end;
 closed(Handler, Reason, Role, Peer, Nif, Received, Since) ->
-    Measured = maps:merge(duration(Since), sent(Nif)),
-    tell(Handler, closed, Measured#{bytes_received => Received}, (about(Role, Peer, Nif))#{reason => Reason}).
+    Measured = (maps:merge(duration(Since), sent(Nif)))#{bytes_received => Received},
+    About = (about(Role, Peer, Nif))#{reason => Reason},
+    fun() -> tell(Handler, closed, Measured, About) end.
 
 %% @private
 %% The process of a connection has crashed: it has told nothing.

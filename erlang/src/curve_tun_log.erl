@@ -98,6 +98,8 @@ closed(Reason, Role, Peer) ->
 %% Where they are counted: the second, the lines in it, and those that were left out since the last
 %% one.
 -define(COUNTS, {?MODULE, counts}).
+%% The same for warnings of a program's own handler of events.
+-define(WARNINGS, {?MODULE, warnings}).
 -define(SECOND, 1).
 -define(LINES, 2).
 -define(LEFT_OUT, 3).
@@ -105,10 +107,9 @@ closed(Reason, Role, Peer) ->
 %% Makes the counts, unless there are some. They outlast the application.
 -spec start() -> ok.
 start() ->
-    case persistent_term:get(?COUNTS, none) of
-        none -> persistent_term:put(?COUNTS, atomics:new(3, []));
-        _ -> ok
-    end.
+    _ = [persistent_term:put(Counts, atomics:new(3, []))
+         || Counts <- [?COUNTS, ?WARNINGS], persistent_term:get(Counts, none) =:= none],
+    ok.
 
 %% Has the default handler show what is logged here. As it comes with OTP it shows events of OTP and
 %% those that have no domain; ours have one, so that a program can choose.
@@ -146,7 +147,7 @@ has_left(Reason) ->
 -spec turned_away(refused | evicted, atom(), peer(), known()) -> ok.
 turned_away(Outcome, Reason, Peer, Key) ->
     Now = erlang:monotonic_time(second),
-    case logger:allow(notice, ?MODULE) andalso may_say(counts(), Now) of
+    case logger:allow(notice, ?MODULE) andalso may_say(counts(?COUNTS), Now) of
         false ->
             ok;
         {true, LeftOut} ->
@@ -155,10 +156,10 @@ turned_away(Outcome, Reason, Peer, Key) ->
             ?LOG_NOTICE("curve_tun ~ts ~ts ~ts: ~ts~ts", Values, About#{left_out => LeftOut})
     end.
 
--spec counts() -> atomics:atomics_ref().
-counts() ->
+-spec counts(term()) -> atomics:atomics_ref().
+counts(Which) ->
     ok = start(),
-    persistent_term:get(?COUNTS).
+    persistent_term:get(Which).
 
 %% Whether there may be a line in this second; and how many were left out before it.
 -spec may_say(atomics:atomics_ref(), integer()) -> {true, non_neg_integer()} | false.
@@ -216,7 +217,7 @@ registry_file(Path, Reason, _) ->
 %% Logs that a program's handler of events has crashed, without the values in that.
 -spec handler_failed(module(), atom(), error | exit | throw, term(), stack()) -> ok.
 handler_failed(Module, Event, Class, Reason, Stack) ->
-    case logger:allow(warning, ?MODULE) andalso may_say(counts(), erlang:monotonic_time(second)) of
+    case logger:allow(warning, ?MODULE) andalso may_say(counts(?WARNINGS), erlang:monotonic_time(second)) of
         false ->
             ok;
         {true, LeftOut} ->

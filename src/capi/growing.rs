@@ -44,15 +44,19 @@ macro_rules! growing {
 
 pub(super) use growing;
 
-/// The size that the program gave; `InvalidArgument` for less than the least, and for what no
-/// struct of this alignment has, so that no pointer is cut in two.
+/// The most bytes that a struct of a later version may have: one page, as for the system calls of
+/// Linux. A size that was never set is refused, before memory behind the struct is touched.
+const MOST: usize = 4096;
+
+/// The size that the program gave; `InvalidArgument` for less than the least or more than the most,
+/// and for what no struct of this alignment has, so that no pointer is cut in two.
 ///
 /// # Safety
 /// `place` is what [`read`] or [`out`] demands.
 unsafe fn size<T: Growing>(place: NonNull<T>) -> Result<usize> {
     // SAFETY: the caller's promise.
     let size = unsafe { place.cast::<usize>().read_unaligned() };
-    let ok = size >= T::LEAST && size.is_multiple_of(align_of::<T>()) && isize::try_from(size).is_ok();
+    let ok = (T::LEAST..=MOST).contains(&size) && size.is_multiple_of(align_of::<T>());
     if ok { Ok(size) } else { Err(Error::InvalidArgument) }
 }
 

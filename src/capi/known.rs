@@ -128,7 +128,7 @@ pub struct curve_tun_trust {
     pub reserved: u32,
 }
 
-growing!(given curve_tun_trust, offset_of!(curve_tun_trust, known_servers));
+growing!(given curve_tun_trust, size_of::<curve_tun_trust>());
 
 /// What `curve_tun_socket_connect_trusted` gives beside its result: `CURVE_TUN_TRUST_OUTCOME_INIT`.
 #[repr(C)]
@@ -159,7 +159,7 @@ growing!(filled curve_tun_trust_outcome, offset_of!(curve_tun_trust_outcome, rem
 ///
 /// May return `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED`,
 /// `CURVE_TUN_ERR_UNKNOWN_PEER`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for neither a key nor a registry,
-/// for a `first_use` that is none, for sizes that are none of the structs', and, where registry or
+/// for a `first_use` that is none, for wrong sizes, and, where registry or
 /// known servers are asked, for a host that is no address or name and for port 0;
 /// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
 /// of `curve_tun_socket_connect_by_name` and `curve_tun_socket_connect_known`. `outcome` is filled

@@ -37,7 +37,8 @@
 //! A program built with an older header so works with a newer library: a struct of its size is read
 //! as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
 //! library as long as it sets no field that this does not know: then it gets
-//! `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a size that no header's struct has.
+//! `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a wrong size: one below that of the fields
+//! without which the struct means nothing, above 4,096, or that cuts a field in two.
 //!
 //! Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 //! other calls on the same object run. "Threads: one at a time" means that it may be made from any

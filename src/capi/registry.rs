@@ -88,7 +88,7 @@ pub unsafe extern "C" fn curve_tun_registry_new(registry: *mut *mut curve_tun_re
 /// each function as it is.
 ///
 /// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
-/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
 /// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]

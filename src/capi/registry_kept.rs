@@ -60,7 +60,7 @@ pub unsafe extern "C" fn curve_tun_registry_open_file(
 /// the problem is filled in.
 ///
 /// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT`
-/// for a size that is none of the struct's. Threads: any. Blocks as long as it takes to read the
+/// for a wrong size. Threads: any. Blocks as long as it takes to read the
 /// file.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -145,7 +145,7 @@ growing!(given curve_tun_dns_options, size_of::<usize>());
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
-/// or for a size that is none of the struct's; `CURVE_TUN_ERR_REGISTRY_FAILED` if
+/// or for a wrong size; `CURVE_TUN_ERR_REGISTRY_FAILED` if
 /// `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_TOO_MANY_THREADS`,
 /// `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 #[must_use]

@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HelloBox};
 use crate::registry::Candidate;
 use std::ffi::c_char;
-use std::mem::offset_of;
 
 /// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64
 /// zeros; then seal `message` with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and
@@ -75,7 +74,7 @@ pub struct curve_tun_request {
     pub listener: [c_char; CURVE_TUN_LISTENER_SIZE],
 }
 
-growing!(given curve_tun_request, offset_of!(curve_tun_request, listener));
+growing!(given curve_tun_request, size_of::<curve_tun_request>());
 
 /// What a vault or a registry says to a request.
 #[repr(C)]
@@ -106,7 +105,7 @@ growing!(given curve_tun_answer, size_of::<curve_tun_answer>());
 /// Has a vault answer a request to a vault: for a thread on which blocking is fine.
 ///
 /// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
 /// is none or is to a registry. Threads: any. Blocks as long as a custom vault's functions do.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -132,7 +131,7 @@ pub unsafe extern "C" fn curve_tun_vault_answer(
 /// Has a registry answer a request to a registry: for a thread on which blocking is fine.
 ///
 /// Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a request that
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
 /// is none or is to a vault. Threads: any. Blocks as long as a custom registry's function does.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -87,7 +87,7 @@ pub unsafe extern "C" fn curve_tun_socket_connect(
         };
         let made = Connector::new(vault.0.clone())
             .server_key(server)
-            .options(options.clone())
+            .options(options)
             .timeout(timeout(timeout_ms))
             .connect(host, port)?;
         socket.give(curve_tun_socket(made));

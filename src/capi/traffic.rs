@@ -349,7 +349,7 @@ pub unsafe extern "C" fn curve_tun_connection_recv(
 /// be set.
 ///
 /// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-/// a size that is none of the struct's, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+/// a wrong size, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_request(
@@ -373,7 +373,7 @@ pub unsafe extern "C" fn curve_tun_connection_request(
 /// set.
 ///
 /// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-/// an answer to another kind of request, for a size that is none of the struct's or a flag that is
+/// an answer to another kind of request, for a wrong size or a flag that is
 /// none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
 /// Threads: one at a time.
 #[must_use]

@@ -138,7 +138,7 @@ pub unsafe extern "C" fn curve_tun_vault_from_secret(
 /// function as it is.
 ///
 /// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
-/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a size that is none of the struct's, or for a flag
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
 /// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`.
 /// Threads: any.
 #[must_use]

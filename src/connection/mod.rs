@@ -83,7 +83,8 @@ enum State {
 /// # use curve_tun::registry::MemoryRegistry;
 /// # use curve_tun::vault::{MemoryVault, Vault};
 /// # use std::{net::Ipv4Addr, sync::Arc};
-/// # let (vault, client_vault) = (Arc::new(MemoryVault::generate()?), Arc::new(MemoryVault::generate()?));
+/// # let vault = Arc::new(MemoryVault::generate()?);
+/// # let client_vault = Arc::new(MemoryVault::generate()?);
 /// # let registry = Arc::new(MemoryRegistry::new());
 /// # registry.add_anywhere(client_vault.public_key());
 /// # let server_key = vault.public_key();

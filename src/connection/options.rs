@@ -29,7 +29,7 @@ pub struct Options {
     pub handshakes_max: u32,
     /// How many of these one source may have: an IPv4 address, or the /64 of an IPv6 address. 0,
     /// the default, sets no limit beside [`Options::handshakes_max`]. At either limit, of the
-    /// source that has most the oldest handshake gives way to a newcomer.
+    /// source that has most the oldest handshake is evicted for the new one.
     pub handshakes_per_source: u32,
     /// TCP_NODELAY: send small messages at once. Default true.
     pub no_delay: bool,

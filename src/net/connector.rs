@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 /// Connects to servers: as whom, with which trust in their keys, and for how long it may take.
 ///
-/// A server's key is given ([`Connector::server_key`]), or known by name ([`Connector::server_keys`]);
-/// known servers may have something against it ([`Connector::known_servers`]). [`ServerTrust`]
-/// decides. One connector makes any number of connections.
+/// A server's key is given ([`Connector::server_key`]), or known by name
+/// ([`Connector::server_keys`]); known servers may have something against it
+/// ([`Connector::known_servers`]). [`ServerTrust`] decides. One connector makes any number of
+/// connections.
 ///
 /// ```
 /// # use curve_tun::net::{Connector, Listener};
@@ -118,7 +119,7 @@ impl<'a> Connector<'a> {
     /// secret of a trusted key.
     ///
     /// All addresses of a name are tried, slow ones side by side (RFC 8305). Blocks until
-    /// connected, at most for the timeout and [`Options::handshake_timeout`].
+    /// connected, at most for the timeout and, with each key, for [`Options::handshake_timeout`].
     ///
     /// # Errors
     /// `NameNotFound`, `ConnectionRefused`, `Unreachable` and other errors of the operating system;
@@ -133,7 +134,8 @@ impl<'a> Connector<'a> {
         self.connect_known(host, port).map(|made| made.socket).map_err(Refusal::error)
     }
 
-    /// As [`Connector::connect`], and tells the keys of a refusal, and whether a key was remembered.
+    /// As [`Connector::connect`], and tells the keys of a refusal, and whether a key was
+    /// remembered.
     ///
     /// A file of known servers that cannot be written costs the memory and not the tunnel:
     /// [`KnownSocket::remembered`]. For other writers of the file it waits at most ten seconds

@@ -76,7 +76,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// Has `observer` told of each handshake of a client when it ends, as [`Server::observe`](crate::connection::Server::observe) says.
+    /// Tells `observer` of each handshake of a client when it ends, as
+    /// [`Server::observe`](crate::connection::Server::observe) says.
     pub fn observe(mut self, observer: impl Fn(&HandshakeEvent) + Send + Sync + 'static) -> ListenerBuilder {
         self.observer = Some(Box::new(observer));
         self
@@ -121,7 +122,7 @@ impl Listener {
     ///
     /// # Errors
     /// `NameNotFound`, `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `TooManyFiles`,
-    /// `Io`, `Forked`.
+    /// `TooManyThreads` for the lookup of a name, `NoBuffers`, `Io`, `Forked`.
     pub fn bind(host: &str, port: u16, server: Arc<TimedServer>) -> Result<Listener> {
         server.server().check()?;
         let addresses = dial::resolve(host, port, Deadline::after(None))?;
@@ -162,7 +163,7 @@ impl Listener {
     /// not reported. At the limits of
     /// [`Options::handshakes_max`](crate::connection::Options::handshakes_max) and
     /// [`Options::handshakes_per_source`](crate::connection::Options::handshakes_per_source), of
-    /// the source that has most the oldest handshake gives way to a new client.
+    /// the source that has most the oldest handshake is evicted for a new client.
     ///
     /// # Errors
     /// `Timeout`, and no client is lost by it; `TooManyFiles`, `NoBuffers` or `Io` when the system
@@ -216,7 +217,7 @@ impl Listener {
 
     /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of
     /// its own if others are not to wait for it. One that has left already is closed and not given.
-    /// At the limits a handshake gives way as it does in [`Listener::accept`]; then the next call
+    /// At the limits a handshake is evicted as in [`Listener::accept`]; then the next call
     /// waits until its socket is dropped, at most 100 ms, so that a flood leaves no more sockets
     /// than there may be handshakes.
     ///
@@ -305,8 +306,8 @@ impl Listener {
         }
     }
 
-    /// Ends the handshakes in flight; whoever drives them does so himself, as soon as he finds the
-    /// listener closed.
+    /// Ends the handshakes in flight; whoever drives them does so as soon as it finds the listener
+    /// closed.
     fn end_handshakes(&self) {
         if let Some(mut handshakes) = self.handshakes.try_lock() {
             handshakes.clear();
@@ -360,7 +361,8 @@ impl fmt::Debug for Listener {
 }
 
 impl AsFd for Listener {
-    /// The descriptor, to wait on beside others.
+    /// The descriptor, to wait on beside others for [`Listener::transport_accept`]. Handshakes that
+    /// [`Listener::accept`] drives have descriptors of their own, which this one tells nothing of.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.port.listener.as_fd()
     }

@@ -175,10 +175,10 @@ pub trait Vault: Send + Sync {
 
     /// Returns whether it takes a while to answer.
     ///
-    /// If not, as here, it answers within the call, in microseconds, and a connection calls it on the
-    /// spot. If so, a connection stops with a [`Request`](crate::connection::Request), and its driver
-    /// has it answered: on another thread, by another process, or by a call of this vault where
-    /// blocking is fine.
+    /// If not, as here, it answers within the call, in microseconds, and a connection calls it on
+    /// the spot. If so, a connection stops with a [`Request`](crate::connection::Request), and its
+    /// driver has it answered: on another thread, by another process, or by a call of this vault
+    /// where blocking is fine.
     fn deferred(&self) -> bool {
         false
     }

@@ -299,7 +299,7 @@ static void *accept_all(void *argument)
 
 static void trust(struct world *w)
 {
-    struct least_trust least = {sizeof least, w->server_key, NULL};
+    struct least_trust least = {sizeof least, w->server_key, NULL, NULL, 0, 0};
     struct least_trust_outcome least_outcome = {sizeof least_outcome, {1}, {1}}, *outcome;
     curve_tun_trust whole = CURVE_TUN_TRUST_INIT;
     curve_tun_trust_outcome whole_outcome = CURVE_TUN_TRUST_OUTCOME_INIT, *later_outcome;
@@ -313,6 +313,14 @@ static void trust(struct world *w)
     OK(curve_tun_listener_open("127.0.0.1", 0, w->server, &accepting.listener));
     port = curve_tun_listener_port(accepting.listener);
     CHECK(pthread_create(&thread, NULL, accept_all, &accepting) == 0);
+    /* A size that nobody has set: nothing behind the struct is read. */
+    least.size = SIZE_MAX / 2 + 1 - sizeof(size_t);
+    p = alone(&least, sizeof least);
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT,
+          curve_tun_socket_connect_trusted("127.0.0.1", port, w->client_vault, p, NULL, PATIENCE_MS, &whole_outcome,
+                                           &socket));
+    free(p);
+    least.size = sizeof least;
     p = alone(&least, sizeof least);
     outcome = alone(&least_outcome, sizeof least_outcome);
     OK(curve_tun_socket_connect_trusted("127.0.0.1", port, w->client_vault, p, NULL, PATIENCE_MS,

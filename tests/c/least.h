@@ -44,6 +44,7 @@ struct least_request {
     uint8_t sealed[80];
     uint8_t message[128];
     char address[64];
+    char listener[256];
 };
 
 struct least_answer {
@@ -60,6 +61,9 @@ struct least_trust {
     size_t size;
     const uint8_t *server_public_key;
     const void *registry;
+    const void *known_servers;
+    uint32_t first_use;
+    uint32_t reserved;
 };
 
 struct least_trust_outcome {

@@ -132,8 +132,8 @@ pub struct CheckArgs {
     /// /etc/resolv.conf; may be repeated.
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT", requires = "dns")]
     servers: Vec<SocketAddr>,
-    /// A file of DNSKEY or DS records, as keymgr and dig print them, that are trusted instead of the
-    /// keys of the root zone.
+    /// A file of DNSKEY or DS records, as keymgr and dig print them, that are trusted instead of
+    /// the keys of the root zone.
     #[arg(long, value_name = "FILE", requires = "dns")]
     trust_anchors: Option<PathBuf>,
     /// An address, or '[host]:port'.

@@ -44,8 +44,8 @@ impl Anchors {
         Anchors(keys.map(|key| (Name::root(), Anchor::Key(DNSKEY::with_flags(KSK, key)))).collect())
     }
 
-    /// Reads DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them: what
-    /// is signed there, too, whose signatures are passed over.
+    /// Reads DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them.
+    /// Signatures of theirs are passed over.
     pub(super) fn parse(text: &str) -> Result<Anchors, WrongAnchors> {
         let mut anchors = Vec::new();
         for (line, words) in records(text)? {

@@ -46,9 +46,9 @@ pub struct DnsOptions {
     /// `/etc/resolv.conf` names at the time, at port 53. They must hand DNSSEC's records on.
     /// Default none.
     pub servers: Vec<SocketAddr>,
-    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one; `None`
-    /// means the keys of the root zone. One key of a zone, that which signs its keys, is enough.
-    /// Default `None`.
+    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one;
+    /// `None` means the keys of the root zone. One key of a zone, that which signs its keys, is
+    /// enough. Default `None`.
     pub trust_anchors: Option<String>,
     /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way
     /// to the name server then decides who may come in. Default false.
@@ -113,7 +113,8 @@ impl DnsRegistry {
     ///
     /// # Errors
     /// `InvalidArgument` for what is no name, for trust anchors that [`check_trust_anchors`]
-    /// refuses, or for options out of their range; `RegistryFailed` if `/etc/resolv.conf` names no server;
+    /// refuses, or for options out of their range; `RegistryFailed` if `/etc/resolv.conf` names no
+    /// server;
     /// `TooManyThreads`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
         if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&options.timeout) {
