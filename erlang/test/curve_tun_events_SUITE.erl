@@ -14,7 +14,8 @@ suite() -> [{timetrap, {seconds, 90}}].
 all() ->
     [a_connection_from_beginning_to_end, bytes_are_those_of_the_transport, who_is_refused, who_is_evicted,
      each_end_has_its_reason, a_connection_that_is_killed, a_handler_that_crashes_harms_nobody,
-     the_environment_names_one_for_all, the_owner_ends, nobody_is_told_twice].
+     the_environment_names_one_for_all, the_owner_ends, nobody_is_told_twice,
+     who_receives_does_not_wait_for_a_handler, bytes_that_come_early_count_once].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
 end_per_suite(_) -> curve_tun_test:stop().
@@ -220,3 +221,53 @@ nobody_is_told_twice(_) ->
     _ = curve_tun:connections(),
     receive {event, _, _, _} = Again -> ct:fail(Again) after 50 -> ok end,
     ok = curve_tun:close(Server).
+
+%% A connection has closed its socket, and answered whoever waits, when its handler is told.
+who_receives_does_not_wait_for_a_handler(_) ->
+    Self = self(),
+    Handler = handler(#{then => fun() -> Self ! {handler, self()}, receive go_on -> ok end end}),
+    {Listener, Port} = listen([Handler]),
+    Receiver = spawn_link(fun() ->
+                       {ok, Server} = curve_tun:accept(Listener, infinity),
+                       Self ! accepted,
+                       Self ! {received, curve_tun:recv(Server)}
+                   end),
+    {ok, Client} = connect(Port),
+    {accepted, _, _} = next(),
+    Pid = receive {handler, Told} -> Told end,
+    Pid ! go_on,
+    receive accepted -> ok end,
+    %% It has asked by then.
+    until(fun() -> process_info(Receiver, status) =:= {status, waiting} end),
+    ok = curve_tun:close(Client),
+    {closed, _, _} = next(),
+    receive {handler, Pid} -> ok end,
+    ?assertEqual({error, closed}, receive {received, Got} -> Got after 10000 -> still_waits end),
+    Pid ! go_on,
+    ok = curve_tun:close(Listener).
+
+%% What a client sends at once is on its way to the connection when the registry has decided.
+bytes_that_come_early_count_once(_) ->
+    Self = self(),
+    ok = curve_tun_test_registry:behave({ask, Self}),
+    {Listener, Port} = listen([handler(), {registry, curve_tun_test_registry}]),
+    _ = spawn_link(fun() ->
+                       {ok, Server} = curve_tun:accept(Listener, infinity),
+                       Self ! {received, curve_tun:recv(Server), curve_tun:recv(Server)}
+                   end),
+    {ok, {curve_tun_socket, Ours, _, _} = Client} = connect(Port),
+    Registry = receive {verify, Asked} -> Asked end,
+    [Pid] = curve_tun_connection_sup:children() -- [Ours],
+    ok = sys:suspend(Pid),
+    Registry ! {verdict, true},
+    until(fun() -> process_info(Pid, message_queue_len) =/= {message_queue_len, 0} end),
+    Message = binary:copy(<<1>>, 1000),
+    ok = curve_tun:send(Client, Message),
+    {ok, [{send_oct, Sent}]} = inet:getstat(curve_tun_test:tcp_socket(Client), [send_oct]),
+    until(fun() -> [N || #{role := server, bytes_received := N} <- curve_tun:connections()] =:= [Sent] end),
+    ok = sys:resume(Pid),
+    {accepted, _, _} = next(),
+    ok = curve_tun:close(Client),
+    ?assertMatch({closed, #{bytes_received := Sent}, _}, next()),
+    ?assertEqual({received, Message, {error, closed}}, receive {received, _, _} = Got -> Got end),
+    ok = curve_tun:close(Listener).

@@ -21,5 +21,6 @@ verify(Socket, Key) ->
         hang -> timer:sleep(infinity);
         {slow, Ms} -> timer:sleep(Ms), curve_tun_simple_registry:verify(Socket, Key);
         dead -> gen_server:call(no_such_process, verify);
-        {say, What} -> What
+        {say, What} -> What;
+        {ask, Pid} -> Pid ! {verify, self()}, receive {verdict, What} -> What end
     end.
