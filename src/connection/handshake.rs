@@ -94,7 +94,7 @@ impl Connection {
 
     /// The server of a server's end.
     fn own_server(&self) -> Result<Arc<Server>> {
-        self.slot.as_ref().map(|slot| slot.server().clone()).ok_or(Error::Internal)
+        self.permit.as_ref().map(|permit| permit.server().clone()).ok_or(Error::Internal)
     }
 
     /// Consumes the packet that the state awaits, if all of it is there: gives what it makes us
@@ -207,9 +207,9 @@ impl Connection {
             }
             (State::Accepting(Accepting::Vouch(initiated)), Answer::VouchOpened(vouched)) => {
                 let proven = initiated.prove(&vouched)?;
-                let slot = self.slot.as_mut().ok_or(Error::Internal)?;
-                let (server, address) = (slot.server().clone(), slot.address());
-                slot.key = Some(proven.client);
+                let permit = self.permit.as_mut().ok_or(Error::Internal)?;
+                let (server, address) = (permit.server().clone(), permit.address());
+                permit.key = Some(proven.client);
                 self.key = Some(proven.client);
                 let candidate = Candidate::new(address, proven.client).at(server.options().listener.clone());
                 self.state = State::Accepting(Accepting::Verdict(proven));
@@ -220,7 +220,7 @@ impl Connection {
                     return Err(Error::UnknownPeer);
                 }
                 self.connected(proven.sealer, proven.opener);
-                self.slot.take().ok_or(Error::Internal)?.end(HandshakeOutcome::Accepted);
+                self.permit.take().ok_or(Error::Internal)?.end(HandshakeOutcome::Accepted);
                 Ok(None)
             }
             _ => Err(Error::Internal),

@@ -3,24 +3,24 @@
 //! test are drivers of one and the same [`Connection`].
 
 mod handshake;
+mod limiter;
 mod observer;
 mod options;
 mod recv_buffer;
 mod request;
 mod send_buffer;
 mod server;
-mod shares;
 #[cfg(any(feature = "net", feature = "nif"))]
 mod split;
 
+#[cfg(any(feature = "net", feature = "nif"))]
+pub(crate) use limiter::Source;
 #[cfg(feature = "net")]
 pub(crate) use observer::Reports;
 pub use observer::{HandshakeEvent, HandshakeOutcome};
 pub use options::Options;
 pub use request::{Answer, Request};
 pub use server::Server;
-#[cfg(any(feature = "net", feature = "nif"))]
-pub(crate) use shares::Source;
 #[cfg(any(feature = "net", feature = "nif"))]
 pub(crate) use split::{RecvHalf, SendHalf};
 
@@ -115,8 +115,8 @@ pub struct Connection {
     recv_buffer: RecvBuffer,
     send_buffer: SendBuffer,
     request: Option<Box<Request>>,
-    /// A server's place among the handshakes in flight, until it is connected.
-    slot: Option<Box<server::Slot>>,
+    /// A server's permit for a handshake in flight, until it is connected.
+    permit: Option<Box<server::Permit>>,
     /// The peer's long-term key: a client's from connected on, a server's once it is proven.
     key: Option<PublicKey>,
     was_connected: bool,
@@ -157,15 +157,15 @@ impl Connection {
     /// A server's end for a client that came from `address`.
     ///
     /// At the limits of [`Options::handshakes_max`] and [`Options::handshakes_per_source`], of the
-    /// source that has most the oldest handshake gives way, if it can
+    /// source that has most the oldest handshake is evicted, if it can be
     /// ([`Connection::on_evict`]).
     ///
     /// # Errors
-    /// `TooManyHandshakes` if none can give way, `CryptoUnavailable`, `Forked`.
+    /// `TooManyHandshakes` if none can be evicted, `CryptoUnavailable`, `Forked`.
     pub fn server(server: &Arc<Server>, address: IpAddr) -> Result<Connection> {
         crate::crypto::init()?;
-        let slot = server::Slot::take(server, address, None)?;
-        Ok(Connection::of_server(slot))
+        let permit = server::Permit::take(server, address, None)?;
+        Ok(Connection::of_server(permit))
     }
 
     /// As [`Connection::server`], for a driver that has locks: it has `reports` told when it holds
@@ -177,13 +177,13 @@ impl Connection {
         reports: &Arc<Reports>,
     ) -> Result<Connection> {
         crate::crypto::init()?;
-        let slot = server::Slot::take(server, address, Some(reports.clone()))?;
-        Ok(Connection::of_server(slot))
+        let permit = server::Permit::take(server, address, Some(reports.clone()))?;
+        Ok(Connection::of_server(permit))
     }
 
-    fn of_server(slot: Box<server::Slot>) -> Connection {
-        let connection = Connection::new(Role::Server, Ready::Server, slot.server().options());
-        Connection { slot: Some(slot), ..connection }
+    fn of_server(permit: Box<server::Permit>) -> Connection {
+        let connection = Connection::new(Role::Server, Ready::Server, permit.server().options());
+        Connection { permit: Some(permit), ..connection }
     }
 
     fn new(role: Role, ready: Ready, options: &Options) -> Connection {
@@ -193,7 +193,7 @@ impl Connection {
             recv_buffer: RecvBuffer::new(options.receive_high_water, options.recv_buffer_max()),
             send_buffer: SendBuffer::new(options.send_high_water),
             request: None,
-            slot: None,
+            permit: None,
             key: None,
             was_connected: false,
             handshake_timeout_ms: options.handshake_timeout_ms(),
@@ -239,7 +239,7 @@ impl Connection {
     ///
     /// # Errors
     /// What ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`,
-    /// `UnknownPeer`, `CounterExhausted`, `TooManyHandshakes` for one that has given way, or an
+    /// `UnknownPeer`, `CounterExhausted`, `TooManyHandshakes` for one that was evicted, or an
     /// error of the vault or the registry. Then `Closed`. `Forked`.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize> {
         self.check_open()?;
@@ -411,7 +411,7 @@ impl Connection {
     /// by it.
     ///
     /// # Errors
-    /// `Timeout`: the handshake was not over in time, or `TooManyHandshakes`: it has given way; the
+    /// `Timeout`: the handshake was not over in time, or `TooManyHandshakes`: it was evicted; the
     /// connection is closed. `Closed`, `Forked`.
     pub fn tick(&mut self, now_ms: u64) -> Result<Option<u64>> {
         self.check_open()?;
@@ -445,7 +445,7 @@ impl Connection {
     ///
     /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read
     /// and answered by the end alone, which is what a server does that cannot open it, having
-    /// another key, or a vault that fails; or `TooManyHandshakes` for one that has given way; or
+    /// another key, or a vault that fails; or `TooManyHandshakes` for one that was evicted; or
     /// `Forked`. A transport that broke is told by [`Connection::close`].
     pub fn transport_ended(&mut self) -> Error {
         if let Err(error) = self.fork_guard.check().and_then(|()| self.check_place()) {
@@ -458,17 +458,17 @@ impl Connection {
         if unanswered { Error::WrongServerKey } else { Error::Closed }
     }
 
-    /// Lets a server's handshake give way to another at the limits of the options. When it does,
-    /// every further call says so, and `tell` is called, once: on the thread of the newcomer, which
-    /// it is not to hold up, and without a call to this crate. It is to have the driver drop the
-    /// connection; shutting the transport down does. It is not called once the handshake or the
-    /// connection is over.
+    /// Lets a server's handshake be evicted at the limits of the options. When it is, every further
+    /// call says so, and `tell` is called, once: on the thread of the new handshake, which it must
+    /// not hold up, and where it must not call this crate. It has the driver drop the connection;
+    /// shutting the transport down does that. It is not called once the handshake or the connection
+    /// is over.
     ///
     /// # Errors
     /// `WrongState` for a client's end, and after the handshake; `Forked`.
     pub fn on_evict(&mut self, tell: impl FnOnce() + Send + 'static) -> Result<()> {
         self.fork_guard.check()?;
-        self.slot.as_ref().ok_or(Error::WrongState)?.may_give_way(Box::new(tell));
+        self.permit.as_ref().ok_or(Error::WrongState)?.on_evict(Box::new(tell));
         Ok(())
     }
 
@@ -493,11 +493,11 @@ impl Connection {
     /// client's end.
     #[cfg(any(feature = "net", feature = "nif"))]
     pub(crate) fn source(&self) -> Option<Source> {
-        self.slot.as_ref().map(|slot| slot.source())
+        self.permit.as_ref().map(|permit| permit.source())
     }
 
     fn check_place(&mut self) -> Result<()> {
-        let checked = self.slot.as_ref().map_or(Ok(()), |slot| slot.check());
+        let checked = self.permit.as_ref().map_or(Ok(()), |permit| permit.check());
         checked.map_err(|error| self.fail(error))
     }
 
@@ -513,8 +513,8 @@ impl Connection {
     /// Ends the connection because of `error`.
     pub(crate) fn fail(&mut self, error: Error) -> Error {
         self.clear();
-        if let Some(slot) = self.slot.take() {
-            slot.end(HandshakeOutcome::Refused(error));
+        if let Some(permit) = self.permit.take() {
+            permit.end(HandshakeOutcome::Refused(error));
         }
         error
     }

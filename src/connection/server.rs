@@ -1,7 +1,7 @@
 //! What all connections of a server share.
 
+use super::limiter::{Limiter, OnEvict, Source};
 use super::observer::{Observer, Reports};
-use super::shares::{GiveWay, Shares, Source};
 use super::{HandshakeEvent, HandshakeOutcome, Options};
 use crate::contain::contain;
 use crate::cookie::MinuteKeys;
@@ -21,7 +21,7 @@ pub struct Server {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) minute_keys: MinuteKeys,
     options: Options,
-    in_flight: Mutex<Shares>,
+    limiter: Mutex<Limiter>,
     observer: OnceLock<Observer>,
     fork_guard: ForkGuard,
 }
@@ -46,9 +46,9 @@ impl Server {
     ) -> Result<Arc<Server>> {
         options.check()?;
         let minute_keys = MinuteKeys::new(now_ms)?;
-        let in_flight = Mutex::new(Shares::new(options.handshakes_max, options.share()));
+        let limiter = Mutex::new(Limiter::new(options.handshakes_max, options.share()));
         let (observer, fork_guard) = (OnceLock::new(), ForkGuard::here());
-        Ok(Arc::new(Server { vault, registry, minute_keys, options, in_flight, observer, fork_guard }))
+        Ok(Arc::new(Server { vault, registry, minute_keys, options, limiter, observer, fork_guard }))
     }
 
     /// Rotates the minute keys that are due at `now_ms`, and gives the time of the next rotation.
@@ -104,7 +104,7 @@ impl Server {
     /// How many handshakes are in flight; none in a forked child.
     pub fn handshakes_in_flight(&self) -> usize {
         // A thread of the parent may hold the lock for ever.
-        self.fork_guard.check().map_or(0, |()| self.shares().taken())
+        self.fork_guard.check().map_or(0, |()| self.limiter().taken())
     }
 
     /// `Forked` in a child of the process that made it.
@@ -119,14 +119,14 @@ impl Server {
         }
     }
 
-    fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    fn limiter(&self) -> MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place among the handshakes in flight, given back when dropped; then the server's observer is
-/// told why.
-pub(super) struct Slot {
+/// A permit for a handshake in flight, given back when dropped; then the server's observer is told
+/// why.
+pub(super) struct Permit {
     server: Arc<Server>,
     address: IpAddr,
     source: Source,
@@ -138,21 +138,21 @@ pub(super) struct Slot {
     reports: Option<Arc<Reports>>,
 }
 
-impl Slot {
-    /// A place for a client from `address`; another may have to give way.
+impl Permit {
+    /// Takes a permit for a client from `address`; another handshake may be evicted for it.
     pub(super) fn take(
         server: &Arc<Server>,
         address: IpAddr,
         reports: Option<Arc<Reports>>,
-    ) -> Result<Box<Slot>> {
+    ) -> Result<Box<Permit>> {
         server.fork_guard.check()?;
         let (address, source) = (address.to_canonical(), address.into());
-        let taken = server.shares().take(source);
+        let taken = server.limiter().take(source);
         let outcome = HandshakeOutcome::Refused(Error::Closed);
         match taken {
             Ok(number) => {
                 let (server, key) = (server.clone(), None);
-                Ok(Box::new(Slot { server, address, source, number, key, outcome, reports }))
+                Ok(Box::new(Permit { server, address, source, number, key, outcome, reports }))
             }
             Err(error) => {
                 let outcome = HandshakeOutcome::Refused(error);
@@ -176,29 +176,29 @@ impl Slot {
         self.source
     }
 
-    /// `TooManyHandshakes` once it has given way.
+    /// `TooManyHandshakes` once it was evicted.
     pub(super) fn check(&self) -> Result<()> {
-        let has = self.server.shares().has(self.source, self.number);
+        let has = self.server.limiter().has(self.source, self.number);
         if has { Ok(()) } else { Err(Error::TooManyHandshakes) }
     }
 
-    /// Lets it give way: `tell` is called once when it does, and never after this is dropped.
-    pub(super) fn may_give_way(&self, tell: GiveWay) {
-        self.server.shares().may_give_way(self.source, self.number, tell);
+    /// Lets it be evicted: `tell` is called once when it is, and never after this is dropped.
+    pub(super) fn on_evict(&self, tell: OnEvict) {
+        self.server.limiter().on_evict(self.source, self.number, tell);
     }
 
-    /// Gives the place back, for the client is connected or refused. One that has given way was
-    /// evicted, whatever else befell it.
+    /// Gives the permit back, for the client is connected or refused. One that was evicted stays
+    /// so, whatever else befell it.
     pub(super) fn end(mut self, outcome: HandshakeOutcome) {
         self.outcome = outcome;
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         // In a forked child another thread of the parent may hold the lock for ever.
         if self.server.fork_guard.check().is_ok() {
-            let left = self.server.shares().leave(self.source, self.number);
+            let left = self.server.limiter().leave(self.source, self.number);
             let outcome = if left.is_some() { self.outcome } else { HandshakeOutcome::Evicted };
             // What it holds may itself use the server when it goes: not under the lock.
             let _ = contain(|| drop(left));

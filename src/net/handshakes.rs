@@ -84,7 +84,7 @@ pub(super) struct Handshakes {
 #[derive(Default)]
 struct Shared {
     answers: Mutex<Vec<(u64, Answer)>>,
-    given_way: Mutex<Vec<u64>>,
+    evicted: Mutex<Vec<u64>>,
 }
 
 struct Shaking {
@@ -160,7 +160,7 @@ impl Handshakes {
     /// Waits once, then moves every handshake that can move.
     pub(super) fn round(&mut self, port: &Port, deadline: Deadline) -> Round {
         let mut round = Round::default();
-        self.drop_what_gave_way();
+        self.drop_evicted();
         let (accepting, woken, mut moving) = match self.await_events(port, deadline) {
             Ok(ready) => ready,
             Err(error) => return Round { error: Some(error), ..round },
@@ -254,7 +254,7 @@ impl Handshakes {
                 Err(error) => return Err(error),
             };
             // It has the place of another, whose descriptor is not to stay.
-            self.drop_what_gave_way();
+            self.drop_evicted();
             let deadline = Deadline::after_ms(server.options().handshake_timeout_ms());
             let events = PollFlags::POLLIN;
             self.shaking.insert(id, Shaking { stream, peer, connection, deadline, events, asked: None });
@@ -271,15 +271,15 @@ impl Handshakes {
             // Whoever waits for it finds it shut down. It fails if the peer has gone, which is as
             // good.
             let _ = stream.shutdown(Shutdown::Both);
-            shared.given_way.lock().push(id);
+            shared.evicted.lock().push(id);
         })?;
         Ok(connection)
     }
 
-    /// Drops the handshakes that have given way to others.
-    pub(super) fn drop_what_gave_way(&mut self) {
-        let given_way = std::mem::take(&mut *self.shared.given_way.lock());
-        for id in given_way {
+    /// Drops the handshakes that were evicted.
+    pub(super) fn drop_evicted(&mut self) {
+        let evicted = std::mem::take(&mut *self.shared.evicted.lock());
+        for id in evicted {
             self.shaking.remove(&id);
         }
     }

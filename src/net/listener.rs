@@ -264,7 +264,7 @@ impl Listener {
             }
             match Socket::accepted(stream, peer, &self.port) {
                 Ok((socket, line)) => {
-                    handshakes.drop_what_gave_way();
+                    handshakes.drop_evicted();
                     self.give(&line)?;
                     return Ok(socket);
                 }

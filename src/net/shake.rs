@@ -23,7 +23,7 @@ pub(super) enum Step {
     /// The socket to be ready for these.
     Wait(PollFlags),
     /// An answer to the connection's request. Meanwhile these show that the peer has left, or that
-    /// the handshake has given way, beside what is shown unasked: that the transport is broken, or
+    /// the handshake was evicted, beside what is shown unasked: that the transport is broken, or
     /// shut down.
     Ask(PollFlags),
 }

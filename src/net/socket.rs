@@ -127,12 +127,12 @@ impl Socket {
         let line = Lifeline::new(Arc::new(stream));
         let (server, reports) = (port.server.clone(), port.reports.clone());
         let mut connection = Connection::server_reporting(server.server(), peer.ip(), &reports)?;
-        let given_way = line.clone();
+        let evicted_line = line.clone();
         let held = Held::new(&port.evicted);
         let evicted = held.clone();
         connection.on_evict(move || {
             evicted.evict();
-            given_way.cut();
+            evicted_line.cut();
         })?;
         let deadline = Deadline::after_ms(server.server().options().handshake_timeout_ms());
         let handshake = Handshake { line: line.clone(), connection, server, deadline, reports };
@@ -185,7 +185,7 @@ impl Socket {
     ///
     /// # Errors
     /// `WrongState` if it is connected already; `Timeout`, `BadPacket`, `CookieExpired`,
-    /// `UnknownPeer`, `TooManyHandshakes` if it has given way to another, `Closed`, or an error of
+    /// `UnknownPeer`, `TooManyHandshakes` if it was evicted, `Closed`, or an error of
     /// the vault or the registry: the socket is closed. `Forked`.
     pub fn handshake(&self, timeout: Timeout) -> Result<()> {
         self.fork_guard.check()?;
