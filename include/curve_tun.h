@@ -4,12 +4,12 @@
 //
 // # Conventions
 //
-// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_generate`,
-// `_from_`, `_create_`, `_open`, `_custom`, `_connect` or `_accept` makes one and gives it through
-// its last pointer; the `_free` of its type ends it, once. Ending NULL does nothing. An object
-// keeps alive what it was made from: a vault, a registry or a server may be freed as soon as
-// nothing more is to be made from it. Nothing has to be initialised, and nothing global has to be
-// freed.
+// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_create_`,
+// `_open`, `_custom`, `_connect` or `_accept`, and `curve_tun_vault_from_secret`, makes one and
+// gives it through its last pointer; the `_free` of its type ends it, once. Ending NULL does
+// nothing. An object keeps alive what it was made from: a vault, a registry or a server may be
+// freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing
+// global has to be freed.
 //
 // Results. What can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success, and gives
 // its values through pointers, which point to memory of the caller's. On failure that memory is
