@@ -1,24 +1,56 @@
-/* Makes a key pair and prints it: "public TEXT" and "secret TEXT", each 44 characters of base64. */
+/* Makes a key pair: keygen [FILE]
+ *
+ * With FILE the secret key is kept in a new vault there, which only you can read, and "public TEXT" is printed: 44
+ * characters of base64. Without, "public TEXT" and "secret TEXT" are printed, and nothing is kept. */
 
 #include "common.h"
 
 #include <stdio.h>
 
-int main(void)
+static void print_public(const uint8_t key[CURVE_TUN_KEY_BYTES])
+{
+    char text[CURVE_TUN_KEY_TEXT_SIZE];
+
+    check("public key", curve_tun_public_key_to_text(key, text));
+    printf("public %s\n", text);
+}
+
+static void print_pair(void)
 {
     uint8_t public_key[CURVE_TUN_KEY_BYTES], secret_key[CURVE_TUN_KEY_BYTES];
-    char public_text[CURVE_TUN_KEY_TEXT_SIZE], secret_text[CURVE_TUN_KEY_TEXT_SIZE];
+    char secret_text[CURVE_TUN_KEY_TEXT_SIZE];
 
     check("key pair", curve_tun_keypair_generate(public_key, secret_key));
-    check("public key", curve_tun_public_key_to_text(public_key, public_text));
     check("secret key", curve_tun_secret_key_to_text(secret_key, secret_text));
     curve_tun_wipe(secret_key, sizeof secret_key);
-
-    /* Unbuffered, so that no copy of the secret is left behind. */
-    setvbuf(stdout, NULL, _IONBF, 0);
-    printf("public %s\n", public_text);
+    print_public(public_key);
     printf("secret %s\n", secret_text);
     curve_tun_wipe(secret_text, sizeof secret_text);
+}
+
+static void make_vault(const char *file)
+{
+    uint8_t public_key[CURVE_TUN_KEY_BYTES];
+    curve_tun_vault *vault;
+
+    check(file, curve_tun_vault_create_file(file, NULL, 0, &vault));
+    check("public key", curve_tun_vault_public_key(vault, public_key));
+    curve_tun_vault_free(vault);
+    print_public(public_key);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2) {
+        fprintf(stderr, "usage: keygen [FILE]\n");
+        return 2;
+    }
+    /* Unbuffered, so that no copy of the secret is left behind. */
+    setvbuf(stdout, NULL, _IONBF, 0);
+    if (argc == 2)
+        make_vault(argv[1]);
+    else
+        print_pair();
     if (ferror(stdout))
         fail("keygen", "standard output cannot be written");
     return 0;

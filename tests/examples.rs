@@ -69,6 +69,20 @@ fn keygen_prints_a_pair_in_the_text_form() {
 }
 
 #[test]
+fn keygen_makes_a_vault_and_prints_its_public_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("vault");
+    let text = printed(Command::new(examples().join("keygen")).arg(&file));
+    let public: PublicKey = text.strip_prefix("public ").unwrap().trim_end().parse().unwrap();
+    assert_eq!(FileVault::open(&file, None).unwrap().public_key(), public);
+    let again = Command::new(examples().join("keygen")).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.code() == Some(1) && again.stdout.is_empty() && said.contains("already"), "{said}");
+    let many = Command::new(examples().join("keygen")).args(["a", "b"]).output().unwrap();
+    assert_eq!(many.status.code(), Some(2));
+}
+
+#[test]
 fn the_examples_please_clang_too() {
     let folder = c_support::workshop("examples-clang");
     let mut make = Command::new("make");
