@@ -110,6 +110,18 @@ impl Terminal {
         self.sees(".")
     }
 
+    /// Waits until the shell knows that its job has stopped: one that takes it for running does not
+    /// have it go on when it is told to bring it to the front.
+    fn knows_of_a_stop(&mut self) {
+        let end = Instant::now() + SOON;
+        let mut jobs = String::new();
+        while !jobs.contains("Stopped") {
+            assert!(Instant::now() < end, "it does not stop: {jobs}");
+            self.types("jobs\n");
+            jobs = self.sees("READY");
+        }
+    }
+
     /// The process that has the terminal.
     fn in_front(&self) -> Pid {
         tcgetpgrp(&self.keyboard).unwrap()
@@ -193,6 +205,7 @@ fn a_tool_that_is_stopped_at_the_prompt_gives_the_terminal_back_and_asks_again()
             // In the background it does not touch the terminal, and stops when it would read.
             terminal.types("bg\n");
             terminal.sees("READY");
+            terminal.knows_of_a_stop();
             assert_eq!(terminal.settings(), before, "{shell:?}");
             terminal.types("fg\n");
         }
@@ -214,11 +227,7 @@ fn a_tool_that_starts_in_the_background_asks_when_it_is_its_turn() {
     let before = terminal.settings();
     terminal.types(format!("\"$TOOL\" {MAKE} &\n"));
     terminal.sees("READY");
-    let mut jobs = String::new();
-    while !jobs.contains("Stopped") {
-        terminal.types("jobs\n");
-        jobs = terminal.sees("READY");
-    }
+    terminal.knows_of_a_stop();
     assert_eq!(terminal.settings(), before);
     terminal.types("fg\n");
     for prompt in ["New passphrase: ", "The same again: "] {
