@@ -47,7 +47,7 @@ attached(Socket, TcpOptions, Prepared, D0) ->
                 since = curve_tun_time:now_ms(), receivers = curve_tun_receivers:new(Active), high_water = HighWater,
                 reader = curve_tun_reader:new(Socket, Buffer)},
     ok = curve_tun_log:label({curve_tun_connection, D#data.role, D#data.peer}),
-    curve_tun_connection_told:watch(D),
+    curve_tun_connection_told:begin_watch(D),
     {inet:setopts(Socket, TcpOptions), D}.
 
 %% A client that waits for somebody to accept it spends none of its time.

@@ -5,13 +5,20 @@
 
 -include("curve_tun_connection.hrl").
 
--export([watch/1, established/1, refused/2, noted/2, closing/2, closed/2, ended/3]).
+-export([begin_watch/1, watch/1, established/1, refused/2, noted/2, closing/2, closed/2, ended/3]).
+
+%% Has the monitor watch this connection, before anybody has its socket.
+-spec begin_watch(#data{}) -> ok.
+begin_watch(D) -> curve_tun_monitor:begin_with(watched(D)).
 
 %% Has the monitor know what this connection is.
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
-watch(#data{controller = {Controller, _}, self = Self, role = Role, peer = Peer, events = Events, since = Since}) ->
-    curve_tun_monitor:watch({Controller, Self, Role, Since, case Events of none -> none; _ -> {Events, Peer} end}).
+watch(D) -> curve_tun_monitor:watch(watched(D)).
+
+-spec watched(#data{}) -> curve_tun_monitor:watched().
+watched(#data{controller = {Controller, _}, self = Self, role = Role, peer = Peer, events = Events, since = Since}) ->
+    {Controller, Self, Role, Since, case Events of none -> none; _ -> {Events, Peer} end}.
 
 %% The handshake is done.
 -spec established(#data{}) -> ok.

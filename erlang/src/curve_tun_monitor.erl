@@ -4,7 +4,7 @@
 -module(curve_tun_monitor).
 -behaviour(gen_server).
 
--export([start_link/0, watch/1, watched/0]).
+-export([start_link/0, begin_with/1, watch/1, watched/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
 
 -export_type([watched/0]).
@@ -23,7 +23,15 @@ start_link() ->
         ignore -> {error, ignore}
     end.
 
-%% Watches the calling connection, or takes note of what has changed.
+%% Watches the calling connection from here on, so that nobody has its socket before. If this
+%% process is not there, it asks as soon as it is (`init/1').
+-spec begin_with(watched()) -> ok.
+begin_with(Connection) ->
+    try gen_server:call(?MODULE, {watch, Connection})
+    catch exit:_ -> ok
+    end.
+
+%% Takes note of what has changed with the calling connection.
 -spec watch(watched()) -> ok.
 watch(Connection) ->
     gen_server:cast(?MODULE, {watch, self(), Connection}).
@@ -41,7 +49,9 @@ init([]) ->
     _ = [curve_tun_request:watch_again(Pid) || Pid <- curve_tun_connection_sup:children()],
     {ok, #{}}.
 
--spec handle_call(term(), gen_server:from(), connections()) -> {reply, [watched()] | {error, badarg}, connections()}.
+-spec handle_call(term(), gen_server:from(), connections()) -> {reply, ok | [watched()] | {error, badarg}, connections()}.
+handle_call({watch, Connection}, {Pid, _}, Connections) ->
+    {reply, ok, noted(Pid, Connection, Connections)};
 handle_call(watched, _From, Connections) ->
     {reply, maps:values(Connections), Connections};
 handle_call(_Call, _From, Connections) ->
@@ -49,8 +59,12 @@ handle_call(_Call, _From, Connections) ->
 
 -spec handle_cast(term(), connections()) -> {noreply, connections()}.
 handle_cast({watch, Pid, Connection}, Connections) ->
+    {noreply, noted(Pid, Connection, Connections)}.
+
+-spec noted(pid(), watched(), connections()) -> connections().
+noted(Pid, Connection, Connections) ->
     _ = is_map_key(Pid, Connections) orelse monitor(process, Pid),
-    {noreply, Connections#{Pid => Connection}}.
+    Connections#{Pid => Connection}.
 
 -spec handle_info(term(), connections()) -> {noreply, connections()}.
 handle_info({'DOWN', _Ref, process, Pid, Reason}, Connections) ->

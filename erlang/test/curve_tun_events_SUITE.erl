@@ -13,7 +13,7 @@ suite() -> [{timetrap, {seconds, 90}}].
 
 all() ->
     [a_connection_from_beginning_to_end, bytes_are_those_of_the_transport, who_is_refused, who_is_evicted,
-     each_end_has_its_reason, a_connection_that_is_killed, a_handler_that_crashes_harms_nobody,
+     each_end_has_its_reason, a_connection_that_is_killed, a_connection_that_is_killed_at_once, a_handler_that_crashes_harms_nobody,
      the_environment_names_one_for_all, the_owner_ends, nobody_is_told_twice,
      who_receives_does_not_wait_for_a_handler, bytes_that_come_early_count_once].
 
@@ -158,6 +158,24 @@ a_connection_that_is_killed(_) ->
     ?assertMatch({refused, _, #{reason := crashed, role := server}}, next()),
     gen_tcp:close(Tcp),
     [ok = curve_tun:close(S) || S <- [Client, Server, Listener]].
+
+%% Nobody has its socket before it is watched.
+a_connection_that_is_killed_at_once(_) ->
+    Self = self(),
+    {Listener, Port} = listen([handler()]),
+    ok = sys:suspend(curve_tun_monitor),
+    _ = spawn_link(fun() ->
+                       {ok, {curve_tun_socket, Begun, _, _}} = curve_tun:transport_accept(Listener),
+                       exit(Begun, kill),
+                       Self ! killed
+                   end),
+    Tcp = raw_connect(Port),
+    %% One that is accepted before would be killed by then.
+    receive killed -> ok after 300 -> ok end,
+    ok = sys:resume(curve_tun_monitor),
+    ?assertMatch({refused, _, #{reason := crashed, role := server}}, next()),
+    gen_tcp:close(Tcp),
+    ok = curve_tun:close(Listener).
 
 a_handler_that_crashes_harms_nobody(_) ->
     Log = curve_tun_test:forward_log(warning),
