@@ -35,18 +35,19 @@ const DRAIN_MAX: usize = 1 << 20;
 /// and from then on every call says `Closed`; messages that came before are
 /// received first. In a forked child every call says `Forked`.
 ///
-/// ```no_run
-/// # fn main() -> curve_tun::Result<()> {
-/// # let socket: curve_tun::net::Socket = unimplemented!();
+/// ```
+/// use curve_tun::net::Socket;
 /// use std::time::Duration;
 ///
-/// let patience = Some(Duration::from_secs(5));
-/// socket.send(b"How many?", patience)?;
-/// let many: u64 = socket.recv_with(patience, |answer| {
-///     Ok(answer.iter().fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0')))
-/// })?;
-/// # Ok(())
-/// # }
+/// /// Asks for a number, and waits for it as long as that may take.
+/// fn ask(socket: &Socket) -> curve_tun::Result<u64> {
+///     let patience = Some(Duration::from_secs(5));
+///     socket.send(b"How many?", patience)?;
+///     socket.recv_with(patience, |answer| {
+///         let answer = std::str::from_utf8(answer).ok().and_then(|text| text.parse().ok());
+///         answer.ok_or(curve_tun::Error::BadPacket)
+///     })
+/// }
 /// ```
 pub struct Socket {
     pub(super) stream: Arc<TcpStream>,
