@@ -783,7 +783,7 @@ typedef struct {
     // 5,000.
     int64_t timeout_ms;
     // Milliseconds for which an answer is held at most, however long its TTL: so long may a key
-    // that was taken out of DNS come in. Whole seconds count. 0 for 300,000.
+    // that was taken out of DNS come in. 0 for 300,000.
     int64_t ttl_max_ms;
 } curve_tun_dns_options;
 

@@ -4,8 +4,7 @@
 mod c_support;
 
 use c_support::examples::{Keys, PATIENCE, Server, examples, keygen};
-use curve_tun::connection::Options;
-use curve_tun::net::{Connector, Socket};
+use curve_tun::net::Socket;
 use curve_tun::registry::{Entry, FileRegistry, Subject};
 use curve_tun::vault::{Cost, FileVault, Vault};
 use curve_tun::{Error, PublicKey, Result};
@@ -16,8 +15,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
 use tempfile::TempDir;
 
 const PASSPHRASE: &[u8] = b"correct horse";
@@ -93,12 +90,7 @@ impl Relay {
     }
 
     fn connect(&self, client: &Keys) -> Result<Socket> {
-        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
-        Connector::new(Arc::new(client.vault()))
-            .server_key(self.key)
-            .options(options.clone())
-            .timeout(PATIENCE)
-            .connect("127.0.0.1", self.port)
+        client.connect(self.key, self.port)
     }
 
     /// The next line that it says on standard error.

@@ -65,7 +65,7 @@ impl Site {
     }
 
     fn connect(&self, vault: Arc<dyn Vault>) -> Result<Socket> {
-        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
+        let options = Options::default().handshake_timeout(Duration::from_secs(60));
         Connector::new(vault)
             .server_key(self.key)
             .options(options.clone())

@@ -330,7 +330,7 @@ fn a_silent_name_server_is_asked_about_many_clients_at_once_and_takes_no_thread(
     assert_eq!(quick, Err(Error::Timeout));
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let key = vault.public_key();
-    let options = Options::default().handshake_timeout(Duration::from_millis(3_600_000));
+    let options = Options::default().handshake_timeout(Duration::from_secs(3600));
     let server = TimedServer::new(vault, registry, options.clone()).unwrap();
     let listener = Listener::bind("127.0.0.1", 0, server).unwrap();
     let client = Arc::new(MemoryVault::generate().unwrap());

@@ -96,7 +96,7 @@ impl Times {
 
     fn add(&mut self, server: &Process, vault: &Arc<MemoryVault>) {
         let began = Instant::now();
-        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
+        let options = Options::default().handshake_timeout(Duration::from_secs(60));
         let served = || {
             let vault = vault.clone();
             let socket = Connector::new(vault)

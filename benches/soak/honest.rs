@@ -52,7 +52,7 @@ struct Client {
 impl Client {
     fn connect(field: &Field, name: u64) -> Client {
         let vault = field.friends[name as usize % field.friends.len()].clone();
-        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
+        let options = Options::default().handshake_timeout(Duration::from_secs(60));
         let socket = Connector::new(vault)
             .server_key(field.server_key)
             .options(options.clone())

@@ -133,7 +133,7 @@ pub struct curve_tun_dns_options {
     /// 5,000.
     pub timeout_ms: i64,
     /// Milliseconds for which an answer is held at most, however long its TTL: so long may a key
-    /// that was taken out of DNS come in. Whole seconds count. 0 for 300,000.
+    /// that was taken out of DNS come in. 0 for 300,000.
     pub ttl_max_ms: i64,
 }
 

@@ -47,6 +47,13 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// A tunnel to who listens at the port and has this key.
+    pub fn connect(&self, server: PublicKey, port: u16) -> curve_tun::Result<Socket> {
+        let options = Options::default().handshake_timeout(Duration::from_secs(60));
+        let connector = Connector::new(Arc::new(self.vault())).server_key(server);
+        connector.options(options).timeout(PATIENCE).connect("127.0.0.1", port)
+    }
+
     pub fn vault(&self) -> MemoryVault {
         // Public and secret keys have the same text form.
         MemoryVault::from_secret(&self.secret.parse::<PublicKey>().unwrap().0).unwrap()
@@ -104,13 +111,7 @@ impl Server {
 
     /// A tunnel to it.
     pub fn connect(&self, client: &Keys) -> Socket {
-        let options = Options::default().handshake_timeout(Duration::from_millis(60_000));
-        Connector::new(Arc::new(client.vault()))
-            .server_key(self.key)
-            .options(options.clone())
-            .timeout(PATIENCE)
-            .connect("127.0.0.1", self.port)
-            .unwrap()
+        client.connect(self.key, self.port).unwrap()
     }
 
     /// A TCP connection to it that says nothing.
