@@ -39,16 +39,19 @@ forms(Secret) ->
 %% Everything of the node that can be put into bytes. The backtraces are text.
 dump() ->
     Self = self(),
-    Processes = [begin
-                     State = try sys:get_state(P, 200) catch _:_ -> none end,
-                     Status = try sys:get_status(P, 200) catch _:_ -> none end,
-                     {erlang:process_info(P), erlang:process_info(P, [dictionary, messages, backtrace, current_stacktrace,
-                                                                       links, monitors, binary]),
-                      State, Status}
-                 end || P <- processes(), P =/= Self],
+    %% Each by a process of its own: many know no system messages, and let them wait.
+    Lookers = [spawn_monitor(fun() -> exit({seen, seen_of(P)}) end) || P <- processes(), P =/= Self],
+    Processes = [receive {'DOWN', Ref, process, _, {seen, Seen}} -> Seen end || {_, Ref} <- Lookers],
     Tables = [try {T, ets:info(T), ets:tab2list(T)} catch _:_ -> T end || T <- ets:all()],
     Environment = [{A, application:get_all_env(A)} || {A, _, _} <- application:loaded_applications()],
     [flat([Processes, Tables, Environment, persistent_term:get()])].
+
+seen_of(P) ->
+    State = try sys:get_state(P, 1000) catch _:_ -> none end,
+    Status = try sys:get_status(P, 1000) catch _:_ -> none end,
+    {erlang:process_info(P), erlang:process_info(P, [dictionary, messages, backtrace, current_stacktrace, links, monitors,
+                                                     binary]),
+     State, Status}.
 
 %% Every binary and every list of bytes in a term, one after the other; what prints is not enough
 %% for those.

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use strace::{FOLDER, Place, Program, errnos, places, wait_for_strace};
 
 /// What a failure with this error may be told as.
@@ -41,6 +41,9 @@ fn meaning(errno: &str) -> &'static [Error] {
     }
 }
 
+/// How many programs run at once: most of their time they wait.
+const AT_ONCE: usize = 4;
+
 /// Tells of a test that fails what was to fail in it.
 struct Case<'a>(&'a str);
 
@@ -52,10 +55,37 @@ impl Drop for Case<'_> {
     }
 }
 
+/// What has become of the faults.
+#[derive(Default)]
+struct Seen {
+    /// How many were met, by system call.
+    met: BTreeMap<String, usize>,
+    /// Those whose system call did not come in that run.
+    missed: Vec<String>,
+    /// Those that did harm, or were told as something else.
+    wrong: Vec<String>,
+}
+
+impl Seen {
+    fn and(mut self, other: Seen) -> Seen {
+        for (name, count) in other.met {
+            *self.met.entry(name).or_insert(0) += count;
+        }
+        self.missed.extend(other.missed);
+        self.wrong.extend(other.wrong);
+        self
+    }
+}
+
+/// Runs the other end beside the program that it is given to start, and gives that back.
+trait Beside: Fn(&Path, &mut dyn FnMut() -> Program) -> Program + Sync {}
+
+impl<F: Fn(&Path, &mut dyn FnMut() -> Program) -> Program + Sync> Beside for F {}
+
 /// Runs `test` as `program` if this is the process that strace watches; else sees to it that each place may fail.
 ///
 /// `beside` is what the other end does while the program runs, in a new folder each time.
-fn faults(test: &str, program: fn(&Path), beside: impl Fn(&Path, &mut dyn FnMut() -> Program) -> Program) {
+fn faults(test: &str, program: fn(&Path), beside: impl Beside) {
     let program = |folder: &Path| {
         wait_for_strace(nix::unistd::gettid());
         program(folder);
@@ -68,7 +98,7 @@ fn faults_meaning(
     meaning: fn(&str) -> &'static [Error],
     test: &str,
     program: impl Fn(&Path),
-    beside: impl Fn(&Path, &mut dyn FnMut() -> Program) -> Program,
+    beside: impl Beside,
 ) {
     if let Some(folder) = std::env::var_os(FOLDER) {
         return program(Path::new(&folder));
@@ -82,29 +112,43 @@ fn faults_meaning(
     let whole = whole.unwrap();
     let failures = |said: &[String]| said.iter().filter(|line| line.contains(": ")).count();
     assert_eq!(failures(&whole.said), 0, "{:?}", whole.said);
-    let (mut met, mut missed, mut wrong) = (BTreeMap::new(), Vec::new(), Vec::new());
-    for place in places(&folder.path().join("strace")) {
-        for errno in errnos(&place.name) {
+    let faults: Vec<_> = places(&folder.path().join("strace"))
+        .into_iter()
+        .flat_map(|place| errnos(&place.name).iter().map(move |errno| (place.clone(), *errno)))
+        .collect();
+    let left = Mutex::new(faults.iter());
+    let worker = || {
+        let mut seen = Seen::default();
+        loop {
+            // The lock is not held while the program runs.
+            let Some((place, errno)) = left.lock().unwrap().next() else { return seen };
             let what = format!("{} {} fails with {errno}", place.name, place.number);
-            let ended = match run(Some((&place, errno)), &what).0 {
+            let ended = match run(Some((place, errno)), &what).0 {
                 Ok(ended) if ended.injected => ended,
                 Ok(_) => {
-                    missed.push(what);
+                    seen.missed.push(what);
                     continue;
                 }
                 Err(error) => {
-                    wrong.push(error);
+                    seen.wrong.push(error);
                     continue;
                 }
             };
             let told = ended.said.iter().filter_map(|line| line.split_once(": "));
             let odd = |(_, name): (&str, &str)| meaning(errno).iter().all(|error| error.name() != name);
             if told.clone().any(odd) {
-                wrong.push(format!("{what}: {:?}", ended.said));
+                seen.wrong.push(format!("{what}: {:?}", ended.said));
             }
-            *met.entry(place.name.clone()).or_insert(0) += 1;
+            *seen.met.entry(place.name.clone()).or_insert(0) += 1;
         }
-    }
+    };
+    let Seen { met, missed, wrong } = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().fold(Seen::default(), |all, worker| match worker.join() {
+            Ok(seen) => all.and(seen),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    });
     println!("{test}: {met:?}; not met again: {missed:?}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let count: usize = met.values().sum();
