@@ -94,7 +94,7 @@
 %% reads of `buffer' bytes at most. `handshakes_max': handshakes that a listener has in flight at
 %% most, 1,024 when not given; `handshakes_per_source': how many of these one source may have, an
 %% IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of the
-%% source that has most the oldest gives way. `buffer': bytes of one read of the socket at most,
+%% source that has most the oldest is evicted. `buffer': bytes of one read of the socket at most,
 %% 131,072 when not given; a socket that has little to read has less. `event_handler': who is told
 %% of handshakes and connections, see `curve_tun_events'. All others go to `gen_tcp'; not given,
 %% `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a
@@ -218,10 +218,10 @@ transport_accept(ListenSocket) ->
 %% @doc Gives the next client that has connected by TCP. {@link handshake/2} does the rest, before
 %% the listener's `handshake_timeout' is over.
 %%
-%% Until its handshake is done the client has one of the places that `handshakes_max' and
-%% `handshakes_per_source' limit, as those that {@link accept/2} waits for have. When it has to give
-%% way to another it is closed, whether its handshake was begun or not, and also when the listener
-%% ends.
+%% Until its handshake is done the client has one of the permits that `handshakes_max' and
+%% `handshakes_per_source' limit, as those that {@link accept/2} waits for have. When it is evicted
+%% for another client it is closed, whether its handshake was begun or not, and also when the
+%% listener ends.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);
@@ -238,9 +238,9 @@ handshake(Socket) ->
 %%
 %% `{error, unknown_peer}' when the registry does not accept the client's key from its address;
 %% `{error, vault_failed}' and `{error, registry_failed}' when they cannot tell; `{error,
-%% too_many_handshakes}' when it had to give way to another client meanwhile; `{error, closed}' when
-%% the client has left, or had to give way before this was called, `{error, econnreset}' and the
-%% like when it has reset the transport, also before this was called, and `{error, timeout}'. With a
+%% too_many_handshakes}' when it was evicted for another client meanwhile; `{error, closed}' when
+%% the client has left, or was evicted before this was called, `{error, econnreset}' and the like
+%% when it has reset the transport, also before this was called, and `{error, timeout}'. With a
 %% `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.

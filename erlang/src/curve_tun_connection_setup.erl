@@ -142,8 +142,8 @@ shaking({call, From}, {recv, _}, _State, _D) ->
     {keep_state_and_data, [{reply, From, {error, wrong_state}}]};
 shaking(info, {'DOWN', Ref, process, _, _}, _State, #data{listener = {_, Ref}} = D) ->
     handshake_failed(closed, D);
-shaking(cast, evict, _State, D) ->
-    handshake_failed(too_many_handshakes, D);
+shaking(cast, {refuse, Reason}, _State, D) ->
+    handshake_failed(Reason, D);
 shaking(_Type, _Event, _State, _D) ->
     unhandled.
 

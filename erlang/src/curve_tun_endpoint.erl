@@ -31,8 +31,9 @@ server(Own, Deadline) ->
 
 -spec server(curve_tun_nif:vault(), curve_tun_nif:registry(), curve_tun_provider:providers(),
              curve_tun_options:options()) -> {ok, curve_tun_connection:prepared()} | failure().
-server(Vault, Registry, Providers, #{handshakes_max := Max, listener := Listener} = Own) ->
-    case curve_tun_nif:server_new(Vault, Registry, Max, Listener, curve_tun_time:now_ms()) of
+server(Vault, Registry, Providers, #{handshakes_max := Max, handshakes_per_source := PerSource, listener := Listener} = Own) ->
+    OfOne = case PerSource of infinity -> 0; _ -> min(PerSource, Max) end,
+    case curve_tun_nif:server_new(Vault, Registry, Max, OfOne, Listener, curve_tun_time:now_ms()) of
         {ok, Server} -> {ok, #{role => {server, Server}, providers => Providers, options => Own}};
         {error, Reason} -> {error, Reason}
     end.

@@ -17,7 +17,7 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 -export_type([turn/0, source/0]).
 
--type source() :: curve_tun_limiter:source() | local.
+-type source() :: curve_tun_nif:source() | local.
 %% Who asks: a peer's address, or this node itself.
 -type turn() :: #{connection := pid(), source := source(), provider := module(), at_once := pos_integer()}.
 

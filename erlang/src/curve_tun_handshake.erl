@@ -22,7 +22,8 @@
 }).
 -opaque handshake() :: #handshake{}.
 
--type role() :: {client, curve_tun_nif:vault(), curve_tun:public_key()} | {server, curve_tun_nif:server()}.
+%% A listener takes the permits for its clients' handshakes itself.
+-type role() :: {client, curve_tun_nif:vault(), curve_tun:public_key()} | {server, curve_tun_nif:server() | permitted}.
 %% What comes next: more bytes, an answer of a provider, messages (the first ones may have come
 %% already, and their end). While an answer is awaited the socket is read as well, so that a peer's
 %% leaving is seen, unless it has `enough'.
@@ -42,6 +43,7 @@ start(Role, Providers, Peer, Socket, Nif) ->
     H = #handshake{socket = Socket, nif = Nif, providers = Providers#{socket => Socket, source => local}},
     case Role of
         {client, Vault, Key} -> said_hello(curve_tun_nif:begin_client(Nif, Vault, Key), H);
+        {server, permitted} -> permitted({ok, []}, H);
         {server, Server} -> heard_of(Peer, Server, H)
     end.
 
@@ -50,13 +52,21 @@ said_hello({ok, Hello}, H) -> sent(transmit(Hello, H), {read, initiating, H});
 said_hello({error, Reason}, _H) -> {error, Reason}.
 
 -spec heard_of(curve_tun_log:peer(), curve_tun_nif:server(), handshake()) -> step().
-heard_of({Address, _Port}, Server, #handshake{nif = Nif, providers = Providers} = H) ->
-    case curve_tun_nif:begin_server(Nif, Server, Address) of
-        ok -> {read, ready, H#handshake{providers = Providers#{source := curve_tun_limiter:source(Address)}}};
-        {error, Reason} -> {error, Reason}
-    end;
+heard_of({Address, _Port}, Server, #handshake{nif = Nif} = H) ->
+    permitted(curve_tun_nif:begin_server(Nif, Server, self(), Address), H);
 heard_of(unknown, _Server, #handshake{socket = Socket}) ->
     {error, transport_failure(Socket)}.
+
+%% A server of one handshake's own has nobody to evict.
+-spec permitted({ok, []} | {error, atom()}, handshake()) -> step().
+permitted({ok, []}, #handshake{nif = Nif, providers = Providers} = H) ->
+    case curve_tun_nif:source(Nif) of
+        %% It was evicted.
+        none -> {error, too_many_handshakes};
+        Source -> {read, ready, H#handshake{providers = Providers#{source := Source}}}
+    end;
+permitted({error, Reason}, _H) ->
+    {error, Reason}.
 
 %% Goes on with bytes of the transport.
 -spec bytes(binary(), handshake()) -> step().

@@ -3,9 +3,9 @@
 %%%
 %%% While somebody waits, clients are taken from the backlog and their handshakes run side by side,
 %%% so that a slow or silent client keeps nobody waiting; the first to finish goes to the one who
-%%% has waited longest. A client has a place among the handshakes in flight from then on until its
-%%% handshake is over, also one that went to `transport_accept'. At their limits one gives way
-%%% (curve_tun_limiter), and the next client waits until that one is gone.
+%%% has waited longest. A client has a permit for its handshake from then on until the handshake is
+%%% over, also one that went to `transport_accept'. The NIF gives the permits out. At its limits it
+%%% evicts a handshake for the new one, which waits until the evicted connection is gone.
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
@@ -30,12 +30,11 @@
     %% Set after a failure such as emfile: the next try is not before it is over.
     paused = false :: boolean(),
     waiters = queue:new() :: queue:queue(#waiter{}),
-    %% Handshakes under way, and their places: for those who accept, or for the one who took the
-    %% transport.
+    %% Handshakes under way: for those who accept, or for the one who took the transport.
     in_flight = #{} :: #{pid() => curve_tun:socket() | transport},
-    shares :: curve_tun_limiter:shares(),
-    %% A client that waits for a place.
-    held = none :: {pid(), curve_tun:socket(), curve_tun_limiter:source()} | none,
+    %% A client whose handshake has not begun: it has no permit yet, or waits for those that were
+    %% evicted for it.
+    held = none :: {pid(), curve_tun:socket(), inet:ip_address() | {evicted, [pid()]}} | none,
     %% Connected, and not yet accepted by anybody.
     done = queue:new() :: queue:queue({pid(), curve_tun:socket()})
 }).
@@ -97,9 +96,9 @@ call(Listener, Request) ->
     curve_tun_call:call(Listener, Request).
 
 -spec init(start()) -> {ok, #listener{}}.
-init(#{owner := Owner, options := #{handshakes_max := Most, handshakes_per_source := MostOfOne}} = Start) ->
+init(#{owner := Owner} = Start) ->
     process_flag(trap_exit, true),
-    {ok, #listener{start = Start, owner = monitor(process, Owner), shares = curve_tun_limiter:new(Most, MostOfOne)}}.
+    {ok, #listener{start = Start, owner = monitor(process, Owner)}}.
 
 -spec terminate(term(), #listener{}) -> ok.
 terminate(_Reason, #listener{start = #{socket := Socket}, waiters = Waiters, acceptor = Acceptor}) ->
@@ -161,9 +160,9 @@ handle_cast(_Cast, S) ->
     {noreply, S}.
 
 -spec handle_info(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
-handle_info({accepted, Pid, Socket, Source}, S) ->
+handle_info({accepted, Pid, Socket, Address}, S) ->
     _ = monitor(process, Pid),
-    {noreply, work(S#listener{acceptor = undefined, held = {Pid, Socket, Source}})};
+    {noreply, work(S#listener{acceptor = undefined, held = {Pid, Socket, Address}})};
 handle_info({accept_failed, Reason}, S) ->
     not_accepted(Reason, S#listener{acceptor = undefined});
 handle_info({handshake_over, Pid}, S) ->
@@ -245,21 +244,37 @@ drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
            end,
     S#listener{waiters = queue:filter(Keep, Waiters)}.
 
-%% The client that is held gets a place, if somebody waits: it goes to who does the handshake
-%% himself, or its handshake begins.
+%% The client that is held gets a permit, if somebody waits: it goes to the process that does the
+%% handshake itself, or its handshake begins.
 -spec start_held(#listener{}) -> #listener{}.
-start_held(#listener{held = {Pid, Socket, Source}, shares = Shares, waiters = Waiters} = S) ->
-    case queue:is_empty(Waiters) orelse curve_tun_limiter:take(Pid, Source, Shares) of
+start_held(#listener{held = none} = S) ->
+    S;
+start_held(#listener{held = {Pid, Socket, {evicted, Others}}, in_flight = InFlight, waiters = Waiters} = S) ->
+    case queue:is_empty(Waiters) orelse lists:any(fun(Other) -> is_map_key(Other, InFlight) end, Others) of
+        true -> S;
+        false -> start(Pid, Socket, take_waiter(transport, S), S#listener{held = none})
+    end;
+start_held(#listener{held = {Pid, Socket, Address}, waiters = Waiters} = S) ->
+    case queue:is_empty(Waiters) orelse permit(Pid, Socket, Address, S) of
         true ->
             S;
-        {ok, Taken} ->
-            start(Pid, Socket, take_waiter(transport, S), S#listener{held = none, shares = Taken});
-        {gives_way, Other} ->
-            gen_statem:cast(Other, evict),
-            S
-    end;
-start_held(#listener{held = none} = S) ->
-    S.
+        {ok, Evicted} ->
+            lists:foreach(fun(Other) -> curve_tun_request:refuse(Other, too_many_handshakes) end, Evicted),
+            start_held(S#listener{held = {Pid, Socket, {evicted, Evicted}}});
+        {error, Reason} ->
+            curve_tun_request:refuse(Pid, Reason),
+            S#listener{held = none}
+    end.
+
+%% The NIF may be another by now, or none: then we are about to end, and so is the client.
+-spec permit(pid(), curve_tun:socket(), inet:ip_address(), #listener{}) -> {ok, [pid()]} | {error, atom()}.
+permit(Pid, {curve_tun_socket, _, _, Nif}, Address, #listener{prepared = #{role := {server, Server}}}) ->
+    try curve_tun_nif:begin_server(Nif, Server, Pid, Address)
+    catch
+        error:Reason when Reason =:= badarg; Reason =:= undef ->
+            gen_server:cast(self(), reloaded),
+            {error, closed}
+    end.
 
 -spec start(pid(), curve_tun:socket(), none | {#waiter{}, #listener{}}, #listener{}) -> #listener{}.
 start(Pid, Socket, none, #listener{in_flight = InFlight} = S) ->
@@ -308,24 +323,18 @@ not_accepted(Reason, #listener{waiters = Waiters} = S) ->
     _ = erlang:start_timer(?PAUSE, self(), resume),
     {noreply, S#listener{waiters = Rest, paused = true}}.
 
-%% A client that was refused is nobody's affair: those who accept get the next one. Its place is
-%% free when its process is gone.
+%% A client that was refused is nobody's affair: those who accept get the next one.
 -spec handshake_over(pid(), #listener{}) -> #listener{}.
-handshake_over(Pid, #listener{in_flight = InFlight, shares = Shares, done = Done} = S) ->
+handshake_over(Pid, #listener{in_flight = InFlight, done = Done} = S) ->
     case maps:take(Pid, InFlight) of
-        {transport, Rest} ->
-            S#listener{in_flight = Rest, shares = curve_tun_limiter:leave(Pid, Shares)};
-        {Socket, Rest} ->
-            Left = curve_tun_limiter:leave(Pid, Shares),
-            S#listener{in_flight = Rest, shares = Left, done = queue:in({Pid, Socket}, Done)};
-        error ->
-            S
+        {transport, Rest} -> S#listener{in_flight = Rest};
+        {Socket, Rest} -> S#listener{in_flight = Rest, done = queue:in({Pid, Socket}, Done)};
+        error -> S
     end.
 
 -spec down(reference(), pid(), #listener{}) -> #listener{}.
 down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters = Waiters} = S) ->
     S#listener{in_flight = maps:remove(Pid, InFlight),
-               shares = curve_tun_limiter:leave(Pid, S#listener.shares),
                held = case Held of {Pid, _, _} -> none; _ -> Held end,
                done = queue:filter(fun({P, _}) -> P =/= Pid end, Done),
                waiters = queue:filter(fun(#waiter{monitor = M}) -> M =/= Ref end, Waiters)}.
@@ -349,8 +358,7 @@ acceptor({arrived, Listener, _, _}, {error, Reason}) ->
 arrived(Listener, Client, Whom, Prepared) ->
     case (Whom =:= present andalso has_left(Client)) orelse inet:peername(Client) of
         {ok, {Address, _} = Peer} ->
-            Source = curve_tun_limiter:source(Address),
-            attached(Listener, Client, Prepared#{peer => Peer}, Source);
+            attached(Listener, Client, Prepared#{peer => Peer, role := {server, permitted}}, Address);
         _ -> left(Client)
     end.
 
@@ -365,13 +373,13 @@ has_left(Client) ->
         _ -> false
     end.
 
--spec attached(pid(), gen_tcp:socket(), curve_tun_connection:prepared(), curve_tun_limiter:source()) -> tuple().
-attached(Listener, Client, Prepared, Source) ->
+-spec attached(pid(), gen_tcp:socket(), curve_tun_connection:prepared(), inet:ip_address()) -> tuple().
+attached(Listener, Client, Prepared, Address) ->
     case curve_tun_connection_sup:start_child(Listener) of
         {ok, Pid} ->
             case curve_tun_request:attach(Pid, Client, curve_tun_options:accepted_socket([]), Prepared) of
                 {ok, Socket} ->
-                    {accepted, Pid, Socket, Source};
+                    {accepted, Pid, Socket, Address};
                 {error, _} ->
                     left(Client)
             end;

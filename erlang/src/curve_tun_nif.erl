@@ -17,15 +17,15 @@
 -export([registry_file_problem/1]).
 -export([registry_add/3, registry_remove/3, registry_lookup/3, registry_verify/4, registry_server_keys/4]).
 -export([known_open/1, known_look_up/4, known_remember/4, trust_new/3, trust_answer/2]).
--export([server_new/5, server_tick/2, is_listener_name/1]).
--export([connection_new/0, begin_client/3, begin_server/3, handshake/2, ask/2, answer/2, transport_ended/1]).
+-export([server_new/6, server_tick/2, is_listener_name/1]).
+-export([connection_new/0, begin_client/3, begin_server/4, source/1, handshake/2, ask/2, answer/2, transport_ended/1]).
 -export([established/2, peer_public_key/1, proven_public_key/1]).
 -export([close/1, ended/3, end_of/1, is_current/1]).
 -export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 -export([bytes_sent/1]).
 
 -export_type([vault/0, registry/0, known/0, known_keys/0, trust/0, trust_step/0, trust_answer/0, server/0,
-              connection/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0, dns_options/0, refusal/0]).
+              connection/0, source/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0, dns_options/0, refusal/0]).
 
 -on_load(load/0).
 
@@ -42,6 +42,8 @@
 -opaque server() :: reference().
 %% A server's vault, registry and minute keys.
 -opaque connection() :: reference().
+%% What a client counts as, where clients have their turns.
+-type source() :: binary().
 %% One end of a connection.
 -type state() :: ready | initiating | accepting | connected.
 %% Where a connection stands.
@@ -210,9 +212,10 @@ trust_new(_Given, _ByName, _KnownServers) -> erlang:nif_error(not_loaded).
 -spec trust_answer(trust(), trust_answer()) -> trust_step() | {error, wrong_state}.
 trust_answer(_Trust, _Answer) -> erlang:nif_error(not_loaded).
 
--spec server_new(vault(), registry(), HandshakesMax :: 1..16#ffffffff, Listener :: binary(), NowMs :: non_neg_integer()) ->
-          {ok, server()} | {error, atom()}.
-server_new(_Vault, _Registry, _HandshakesMax, _Listener, _NowMs) -> erlang:nif_error(not_loaded).
+%% One source has at most so many of the handshakes, or all for 0.
+-spec server_new(vault(), registry(), HandshakesMax :: 1..16#ffffffff, PerSource :: 0..16#ffffffff, Listener :: binary(),
+                 NowMs :: non_neg_integer()) -> {ok, server()} | {error, atom()}.
+server_new(_Vault, _Registry, _HandshakesMax, _PerSource, _Listener, _NowMs) -> erlang:nif_error(not_loaded).
 
 %% Whether a listener may have this name.
 -spec is_listener_name(binary()) -> boolean().
@@ -227,8 +230,15 @@ connection_new() -> erlang:nif_error(not_loaded).
 -spec begin_client(connection(), vault(), curve_tun:public_key()) -> {ok, Hello :: binary()} | {error, atom()}.
 begin_client(_Connection, _Vault, _ServerKey) -> erlang:nif_error(not_loaded).
 
--spec begin_server(connection(), server(), inet:ip_address()) -> ok | {error, atom()}.
-begin_server(_Connection, _Server, _Address) -> erlang:nif_error(not_loaded).
+%% Takes a permit for a client's handshake, which a process runs. The caller tells the processes of
+%% the handshakes that were evicted for it.
+-spec begin_server(connection(), server(), pid(), inet:ip_address()) -> {ok, Evicted :: [pid()]} | {error, atom()}.
+begin_server(_Connection, _Server, _Process, _Address) -> erlang:nif_error(not_loaded).
+
+%% Its IPv4 address, or the /64 of its IPv6 address; `none' for a client's end, and once the
+%% handshake is over.
+-spec source(connection()) -> source() | none.
+source(_Connection) -> erlang:nif_error(not_loaded).
 
 -spec handshake(connection(), binary()) -> step().
 handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).

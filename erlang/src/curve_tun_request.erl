@@ -2,7 +2,7 @@
 %%% What a connection's process is asked and told.
 -module(curve_tun_request).
 
--export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, offer/2, take/1]).
+-export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, refuse/2, offer/2, take/1]).
 -export([recv/2, recv_tagged/2, tagged/1, call/2]).
 -export([send_failed/2, sender_idle/3, watch_again/1, reloaded/1]).
 
@@ -44,6 +44,11 @@ handshake_for(Connection) ->
 handshake_over(Listener) ->
     Listener ! {handshake_over, self()},
     ok.
+
+%% Ends the handshake of a connection that has no permit for it, or not any more.
+-spec refuse(pid(), atom()) -> ok.
+refuse(Connection, Reason) ->
+    gen_statem:cast(Connection, {refuse, Reason}).
 
 %% A listener offers a connection to the one who accepts it.
 -spec offer(pid(), pid()) -> ok | {error, closed}.

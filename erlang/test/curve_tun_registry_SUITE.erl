@@ -154,12 +154,12 @@ a_registry_file_is_read_by_nobody_who_waits(Config) ->
     ok = file:write_file(File, Large),
     {ok, Registry} = curve_tun_nif:registry_open_file(list_to_binary(File)),
     {ok, Vault} = curve_tun_nif:vault_generate(),
-    {ok, Server} = curve_tun_nif:server_new(Vault, Registry, 10, <<>>, 0),
+    {ok, Server} = curve_tun_nif:server_new(Vault, Registry, 10, 0, <<>>, 0),
     Key = curve_tun_nif:vault_public_key(Vault),
     Ref = make_ref(),
     Verdict = fun() ->
                   [Ours, Theirs] = [curve_tun_nif:connection_new() || _ <- [1, 2]],
-                  ok = curve_tun_nif:begin_server(Ours, Server, {10,0,0,1}),
+                  {ok, []} = curve_tun_nif:begin_server(Ours, Server, self(), {10,0,0,1}),
                   {ok, Hello} = curve_tun_nif:begin_client(Theirs, Vault, Key),
                   {ok, accepting, Cookie, <<>>, none} = curve_tun_nif:handshake(Ours, Hello),
                   {ok, connected, Initiate, <<>>, none} = curve_tun_nif:handshake(Theirs, Cookie),
@@ -174,5 +174,5 @@ a_registry_file_is_read_by_nobody_who_waits(Config) ->
     %% Nothing to ask, and nobody to ask it.
     End = curve_tun_nif:connection_new(),
     {error, closed} = curve_tun_nif:ask(End, Ref),
-    ok = curve_tun_nif:begin_server(End, Server, {10,0,0,1}),
+    {ok, []} = curve_tun_nif:begin_server(End, Server, self(), {10,0,0,1}),
     {error, wrong_state} = curve_tun_nif:ask(End, Ref).

@@ -140,56 +140,66 @@ served_while([{Flooder, Monitor} | Others] = Flooders, BeServed, Served) ->
         served_while(Flooders, BeServed, Served + 1)
     end.
 
+%% A server with so many permits.
+limits(Most, Share) ->
+    {ok, Vault} = curve_tun_nif:vault_dummy(),
+    {ok, Server} = curve_tun_nif:server_new(Vault, curve_tun_nif:registry_new(), Most, Share, <<>>, 0),
+    Server.
+
 what_one_source_is(_) ->
-    Same = fun(A, B) -> curve_tun_limiter:source(A) =:= curve_tun_limiter:source(B) end,
+    Server = limits(10, 0),
+    Source = fun(Address) ->
+                 End = curve_tun_nif:connection_new(),
+                 {ok, []} = curve_tun_nif:begin_server(End, Server, self(), Address),
+                 Source = curve_tun_nif:source(End),
+                 ok = curve_tun_nif:close(End),
+                 none = curve_tun_nif:source(End),
+                 Source
+             end,
+    Same = fun(A, B) -> Source(A) =:= Source(B) end,
     ?assert(Same({192,0,2,1}, {0,0,0,0,0,16#ffff,16#c000,16#0201})),
     ?assertNot(Same({192,0,2,1}, {192,0,2,2})),
     ?assert(Same({16#2001,16#db8,0,1,0,0,0,1}, {16#2001,16#db8,0,1,9,9,9,9})),
     ?assertNot(Same({16#2001,16#db8,0,1,0,0,0,1}, {16#2001,16#db8,0,2,0,0,0,1})).
 
-%% Newcomers and leavers in any order, against a search through all that are there.
+%% Handshakes that begin and end in any order, against a search through all that are there.
 places_go_as_a_plain_search_says(_) ->
     _ = rand:seed(exsss, {1, 2, 3}),
     Pids = [spawn_link(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 60)],
     [begin
          Most = rand:uniform(8),
-         Share = lists:nth(rand:uniform(4), [1, 2, 3, infinity]),
-         lists:foldl(fun(Pid, Acc) -> step(Pid, Most, Share, Acc) end, {curve_tun_limiter:new(Most, Share), []}, Pids)
+         Share = lists:nth(rand:uniform(4), [1, 2, 3, 0]),
+         Server = limits(Most, Share),
+         lists:foldl(fun(Pid, Held) -> step(Pid, Server, Most, Share, Held) end, [], Pids)
      end || _ <- lists:seq(1, 300)],
     [Pid ! stop || Pid <- Pids],
     ok.
 
-%% Held: who has a place, the oldest first.
-step(Pid, Most, Share, {Shares, Held}) ->
+%% Held: the handshakes in flight, the oldest first.
+step(Pid, Server, Most, Share, Held) ->
     case rand:uniform(4) of
         1 when Held =/= [] ->
-            {Leaver, _} = lists:nth(rand:uniform(length(Held)), Held),
-            {curve_tun_limiter:leave(Leaver, Shares), lists:keydelete(Leaver, 1, Held)};
+            {Leaver, _, End} = lists:nth(rand:uniform(length(Held)), Held),
+            ok = curve_tun_nif:close(End),
+            lists:keydelete(Leaver, 1, Held);
         _ ->
-            Source = curve_tun_limiter:source({10, 0, 0, rand:uniform(5)}),
-            Expected = gives_way(Source, Most, Share, Held),
-            {Room, Left} = case Expected of
-                               none ->
-                                   {Shares, Held};
-                               Other ->
-                                   ?assertEqual({gives_way, Other}, curve_tun_limiter:take(Pid, Source, Shares)),
-                                   {curve_tun_limiter:leave(Other, Shares), lists:keydelete(Other, 1, Held)}
-                           end,
-            {ok, Taken} = curve_tun_limiter:take(Pid, Source, Room),
-            ?assertEqual(length(Left) + 1, curve_tun_limiter:taken(Taken)),
-            {Taken, Left ++ [{Pid, Source}]}
+            Source = {10, 0, 0, rand:uniform(5)},
+            Expected = evicted(Source, Most, Share, Held),
+            End = curve_tun_nif:connection_new(),
+            ?assertEqual({ok, Expected}, curve_tun_nif:begin_server(End, Server, Pid, Source)),
+            lists:foldl(fun(Other, Left) -> lists:keydelete(Other, 1, Left) end, Held, Expected) ++ [{Pid, Source, End}]
     end.
 
-gives_way(Source, Most, Share, Held) ->
-    Count = fun(S) -> length([P || {P, T} <- Held, T =:= S]) + case S of Source -> 1; _ -> 0 end end,
-    case Count(Source) > Share of
+evicted(Source, Most, Share, Held) ->
+    Count = fun(S) -> length([P || {P, T, _} <- Held, T =:= S]) + case S of Source -> 1; _ -> 0 end end,
+    case Share > 0 andalso Count(Source) > Share of
         true ->
-            {Oldest, _} = lists:keyfind(Source, 2, Held),
-            Oldest;
+            {Oldest, _, _} = lists:keyfind(Source, 2, Held),
+            [Oldest];
         false when length(Held) < Most ->
-            none;
+            [];
         false ->
-            Largest = lists:max([Count(S) || {_, S} <- Held]),
-            {value, {Oldest, _}} = lists:search(fun({_, S}) -> Count(S) =:= Largest end, Held),
-            Oldest
+            Largest = lists:max([Count(S) || {_, S, _} <- Held]),
+            {value, {Oldest, _, _}} = lists:search(fun({_, S, _}) -> Count(S) =:= Largest end, Held),
+            [Oldest]
     end.

@@ -341,9 +341,9 @@ a_handshake_tells_why_its_agent_failed(Config) ->
 do_lonely_client() ->
     {ok, Server} = curve_tun_nif:vault_generate(),
     Registry = curve_tun_nif:registry_later(),
-    {ok, Context} = curve_tun_nif:server_new(Server, Registry, 10, <<>>, 0),
+    {ok, Context} = curve_tun_nif:server_new(Server, Registry, 10, 0, <<>>, 0),
     [End, Client] = [curve_tun_nif:connection_new() || _ <- [1, 2]],
-    ok = curve_tun_nif:begin_server(End, Context, {127,0,0,1}),
+    {ok, []} = curve_tun_nif:begin_server(End, Context, self(), {127,0,0,1}),
     {ok, Vault} = curve_tun_vault_nif:handle(),
     {ok, Hello} = curve_tun_nif:begin_client(Client, Vault, curve_tun_nif:vault_public_key(Server)),
     {ok, accepting, Cookie, <<>>, none} = curve_tun_nif:handshake(End, Hello),

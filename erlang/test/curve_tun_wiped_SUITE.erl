@@ -222,7 +222,7 @@ do({open_sealed, File, PassphraseFile}, State) ->
     State#{sealed => Sealed};
 do(server, State) ->
     {ok, Vault} = curve_tun_vault_nif:handle(),
-    {ok, Server} = curve_tun_nif:server_new(Vault, curve_tun_nif:registry_new(), 10, <<>>, 0),
+    {ok, Server} = curve_tun_nif:server_new(Vault, curve_tun_nif:registry_new(), 10, 0, <<>>, 0),
     State#{server => Server};
 do({tick, Ms}, #{server := Server} = State) ->
     {ok, _} = curve_tun_nif:server_tick(Server, Ms),

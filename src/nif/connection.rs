@@ -8,11 +8,11 @@ use super::term::{self, address, address_term, binary, done, exactly, failure, p
 use super::vault::VaultResource;
 use super::waiting::Waiting;
 use crate::blocking::TaskHandle;
-use crate::connection::{Answer, Connection, ConnectionState, Options, RecvHalf, Request};
+use crate::connection::{Answer, Connection, ConnectionState, Options, RecvHalf, Request, Source};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::vault::Purpose;
-use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Encoder, Env, LocalPid, NewBinary, NifResult, Resource, ResourceArc, Term};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -76,16 +76,37 @@ fn begin_client<'a>(
     Ok(reply(env, hello))
 }
 
-/// Begins as a server's end for a client from an address: `ok | {error, Reason}`.
+/// Begins as a server's end for a client from an address, with a permit of the server's:
+/// `{ok, Evicted} | {error, Reason}`.
+///
+/// `process` runs the handshake. `Evicted` are the processes whose handshakes lose their permits
+/// for it: the caller tells them.
 #[rustler::nif]
 fn begin_server<'a>(
     env: Env<'a>,
     handle: Handle,
     server: ResourceArc<ServerResource>,
+    process: LocalPid,
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let connection = Connection::server(&server.server, address(from)?);
-    Ok(done(env, connection.and_then(|connection| begin(&handle, connection, server.providers.clone()))))
+    let accepted = server.accept(address(from)?, process);
+    let begun = accepted.and_then(|(connection, evicted)| {
+        begin(&handle, connection, server.providers.clone())?;
+        Ok(evicted)
+    });
+    Ok(reply(env, begun))
+}
+
+/// What a server's handshake counts as, where clients have their turns; `none` for a client's, and
+/// when it is over.
+#[rustler::nif]
+fn source<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
+    let source = lock(&handle.handshake).ok().and_then(|part| part.as_ref()?.connection.source());
+    match source {
+        Some(Source::V4(address)) => binary(env, &address),
+        Some(Source::V6(network)) => binary(env, &network),
+        None => term::none().encode(env),
+    }
 }
 
 /// `WrongState` if it has begun before.
