@@ -218,6 +218,12 @@ enum curve_tun_result
     CURVE_TUN_ERR_TOO_MANY_THREADS = 49,
     // The system has no memory for buffers of sockets or for other objects of its own.
     CURVE_TUN_ERR_NO_BUFFERS = 50,
+    // The peer does not speak the stream layer: its first message opens no stream.
+    CURVE_TUN_ERR_NOT_A_STREAM = 51,
+    // The transport ended before the end of the stream: it was cut, by whomever.
+    CURVE_TUN_ERR_TRUNCATED = 52,
+    // The peer has given the stream up.
+    CURVE_TUN_ERR_ABORTED = 53,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

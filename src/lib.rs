@@ -79,6 +79,7 @@ mod nif;
 pub mod protocol;
 pub mod registry;
 mod setters;
+pub mod stream;
 mod sys;
 pub mod vault;
 

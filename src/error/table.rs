@@ -171,6 +171,15 @@ order";
         /// The system has no memory for buffers of sockets or for other objects of its own.
         50 NoBuffers CURVE_TUN_ERR_NO_BUFFERS enobufs transient [ENOBUFS ENOMEM]
             "the system has no memory for its buffers";
+        /// The peer does not speak the stream layer: its first message opens no stream.
+        51 NotAStream CURVE_TUN_ERR_NOT_A_STREAM not_a_stream permanent []
+            "the peer does not speak the stream layer";
+        /// The transport ended before the end of the stream: it was cut, by whomever.
+        52 Truncated CURVE_TUN_ERR_TRUNCATED truncated permanent []
+            "the transport ended before the end of the stream";
+        /// The peer has given the stream up.
+        53 Aborted CURVE_TUN_ERR_ABORTED aborted permanent []
+            "the peer has given the stream up";
         }
     };
 }
