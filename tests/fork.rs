@@ -8,11 +8,13 @@ mod support;
 
 use agent::AgentProcess;
 use curve_tun::connection::{Answer, Connection, Options};
-use curve_tun::net::{Connector, Listener, TimedServer};
+use curve_tun::net::{Connector, Listener, Stream, TimedServer};
 use curve_tun::registry::MemoryRegistry;
+use curve_tun::stream::{self, AbortCode};
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Purpose, Vault};
 use curve_tun::{Error, Result};
 use softhsm::SoftHsm;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -80,6 +82,50 @@ fn a_childs_every_call_on_its_parents_connection_says_forked() {
     settle(&mut client, &mut server).unwrap();
     assert_eq!(recv(&mut client).unwrap(), b"waiting");
     assert_eq!(recv(&mut server).unwrap(), b"pending");
+}
+
+#[test]
+fn a_childs_calls_on_its_parents_stream_say_forked_and_abort_nothing() {
+    let (vault, client) =
+        (Arc::new(MemoryVault::generate().unwrap()), Arc::new(MemoryVault::generate().unwrap()));
+    let registry = Arc::new(MemoryRegistry::new());
+    registry.add_anywhere(client.public_key());
+    let key = vault.public_key();
+    let listener = Listener::builder(vault, registry).bind("127.0.0.1", 0).unwrap();
+    let port = listener.port();
+    let connecting =
+        thread::spawn(move || Connector::new(client).server_key(key).connect("127.0.0.1", port).unwrap());
+    let served = listener.accept(Some(Duration::from_secs(20))).unwrap();
+    let client = Stream::client(connecting.join().unwrap(), &stream::Options::stream());
+    (&client).write_all(b"before").unwrap();
+    let pending = Stream::server(served, &stream::Options::stream(), Some(Duration::from_secs(20))).unwrap();
+    let mut server = Some(pending.accept().unwrap());
+    let failed = first_failed_in_child(|| {
+        // As it says to whoever awaits nothing of `std::io`.
+        let said = |error: std::io::Error| error.get_ref().and_then(|e| e.downcast_ref()).copied();
+        let forked_io = |result: std::io::Result<usize>| result.err().and_then(said) == Some(Error::Forked);
+        let results = vec![
+            forked_io((&client).read(&mut [0; 9])),
+            forked_io((&client).write(b"x")),
+            (&client).flush().err().and_then(said) == Some(Error::Forked),
+            forked(client.finish_write()),
+            forked(client.send_message(b"x")),
+            forked(client.recv_message(&mut Vec::new())),
+            client.peer().is_none() && client.abort_received().is_none(),
+        ];
+        client.abort(AbortCode::Internal);
+        // Its end says nothing to the peer.
+        server = None;
+        results
+    });
+    assert_eq!(failed, None);
+    let mut server = server.unwrap();
+    client.finish_write().unwrap();
+    let mut got = Vec::new();
+    server.read_to_end(&mut got).unwrap();
+    assert_eq!(got, b"before");
+    server.finish_write().unwrap();
+    assert_eq!((&client).read(&mut [0; 9]).unwrap(), 0);
 }
 
 #[test]

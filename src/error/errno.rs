@@ -79,7 +79,11 @@ fn kind(error: Error) -> ErrorKind {
         Error::Null | Error::TooLarge | Error::TooSmall | Error::BadKeyText | Error::BadAddress => {
             ErrorKind::InvalidInput
         }
-        Error::BadPacket | Error::VaultCorrupt | Error::BadRegistryFile => ErrorKind::InvalidData,
+        Error::BadPacket | Error::NotAStream | Error::VaultCorrupt | Error::BadRegistryFile => {
+            ErrorKind::InvalidData
+        }
+        Error::Truncated => ErrorKind::UnexpectedEof,
+        Error::Aborted => ErrorKind::ConnectionAborted,
         Error::NameNotFound | Error::NotFound => ErrorKind::NotFound,
         Error::OutOfMemory => ErrorKind::OutOfMemory,
         Error::Unsupported | Error::VaultVersion => ErrorKind::Unsupported,

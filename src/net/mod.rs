@@ -14,11 +14,13 @@ mod providers;
 mod sending;
 mod shake;
 mod socket;
+mod stream;
 mod timer;
 
 pub use connector::{Connector, KnownSocket};
 pub use listener::{Listener, ListenerBuilder};
 pub use socket::Socket;
+pub use stream::{PendingStream, ReadHalf, Stream, WriteHalf};
 pub use timer::TimedServer;
 
 /// How long a call may take: `None` for ever, zero to see what can be done at once.

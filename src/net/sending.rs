@@ -118,6 +118,15 @@ impl Socket {
         flushed.map_err(|error| self.unless_timeout(&mut place, error))
     }
 
+    /// Waits until a message can be queued without a wait.
+    pub(super) fn await_room(&self, deadline: Deadline) -> Result<()> {
+        self.fork_guard.check()?;
+        let mut place = deadline.lock(&self.sender)?;
+        let half = self.connected(&mut place)?;
+        let written = self.write_until(half, QUEUE - 1, deadline);
+        written.map_err(|error| self.unless_timeout(&mut place, error))
+    }
+
     /// Writes until at most `rest` bytes wait.
     fn write_until(&self, half: &mut SendHalf, rest: usize, deadline: Deadline) -> Result<()> {
         while half.pending().len() > rest {

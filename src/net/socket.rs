@@ -88,6 +88,12 @@ impl Handshake {
     }
 }
 
+/// What a look at a message gave, and whether the message stays.
+pub(super) enum Look<R> {
+    Keep(R),
+    Consume(R),
+}
+
 struct Receiver {
     half: RecvHalf,
     /// What ended the connection and has yet to be told.
@@ -234,8 +240,15 @@ impl Socket {
     /// # Errors
     /// Those of `take`, after which the message stays, and those of [`Socket::recv`].
     pub fn recv_with<R>(&self, timeout: Timeout, take: impl FnOnce(&[u8]) -> Result<R>) -> Result<R> {
+        self.look(Deadline::after(timeout), |message| match take(message) {
+            Ok(taken) => Look::Consume(Ok(taken)),
+            Err(error) => Look::Keep(Err(error)),
+        })?
+    }
+
+    /// Shows the next message to `see`, which says whether it stays. Blocks until there is one.
+    pub(super) fn look<R>(&self, deadline: Deadline, see: impl FnOnce(&[u8]) -> Look<R>) -> Result<R> {
         self.fork_guard.check()?;
-        let deadline = Deadline::after(timeout);
         let mut place = deadline.lock(&self.receiver)?;
         let Some(receiver) = place.as_mut() else { return Err(self.not_connected()) };
         while receiver.half.message().is_none() {
@@ -248,9 +261,13 @@ impl Socket {
             }
             self.receive_more(receiver, deadline)?;
         }
-        let taken = take(receiver.half.message().ok_or(Error::Internal)?)?;
-        receiver.half.consume();
-        Ok(taken)
+        Ok(match see(receiver.half.message().ok_or(Error::Internal)?) {
+            Look::Keep(seen) => seen,
+            Look::Consume(seen) => {
+                receiver.half.consume();
+                seen
+            }
+        })
     }
 
     /// Waits for bytes and opens what they complete.
@@ -337,6 +354,17 @@ impl Socket {
     /// Where this end is.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Has the peer see the end of what this end writes.
+    pub(super) fn end_writing(&self) {
+        // It fails if the transport has ended already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Wakes whoever waits for bytes of the peer, as if it had ended.
+    pub(super) fn end_reading(&self) {
+        let _ = self.stream.shutdown(Shutdown::Read);
     }
 
     /// Ends both directions from any thread; calls that wait are woken. Messages that came can

@@ -15,6 +15,7 @@ pub use sender::Piece;
 
 use crate::error::{Error, Result};
 use crate::protocol::channel::Role;
+use crate::setters::setters;
 use message::PIECE_MAX;
 use receiver::{Received, Receiver, Refusal};
 use sender::Sender;
@@ -52,6 +53,12 @@ impl Options {
         Options { mode: Mode::Messages, ..Options::stream() }
     }
 }
+
+setters!(Options {
+    message_max: u32,
+    service: Option<ServiceName>,
+    client_address: Option<SocketAddr>,
+});
 
 /// What a message of the peer means to the program.
 #[derive(Debug, PartialEq, Eq)]
@@ -148,6 +155,18 @@ impl Machine {
     #[must_use]
     pub fn peer(&self) -> Option<&Open> {
         self.receiver.open()
+    }
+
+    /// Returns what the stream carries.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.open.mode
+    }
+
+    /// Says whether [`Machine::finish`] was called.
+    #[must_use]
+    pub fn has_finished(&self) -> bool {
+        self.sender.finished()
     }
 
     /// Takes the stream that a client has opened: the server's OPEN is to be sent.

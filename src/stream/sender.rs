@@ -97,6 +97,11 @@ impl Sender {
         self.failure.map_or(Ok(()), Err)
     }
 
+    /// Whether the program has finished.
+    pub(super) fn finished(&self) -> bool {
+        self.finished
+    }
+
     /// Whether END was taken.
     pub(super) fn ended(&self) -> bool {
         self.finished && !self.end && self.failure.is_none()
