@@ -1,42 +1,42 @@
 %%% @doc Message-oriented tunnels over TCP, secured by Curve25519 in the manner of CurveCP.
 %%%
-%%% Both ends prove their long-term keys to each other; messages of 0 to 65,503 bytes arrive whole,
-%%% in order, once. The calls are those of `gen_tcp' and `ssl' as far as they go.
+%%% Both ends prove their long-term keys to each other. Messages of 0 to 65,503 bytes arrive whole,
+%%% in order and exactly once. The functions follow `gen_tcp' and `ssl' where the protocol allows.
 %%%
-%%% A process, the <em>controller</em>, owns each socket: at first the one that connected or
-%%% accepted. When it dies the connection closes. In the active modes it gets
+%%% Each socket is owned by a process, its <em>controller</em>: initially the process that connected
+%%% or accepted. The connection closes when its controller dies. In the active modes the controller
+%%% receives
 %%% <ul>
 %%% <li>`{curve_tun, Socket, Message}' for each message,</li>
-%%% <li>`{curve_tun_passive, Socket}' when a count that was set by `{active, N}' is used up,</li>
-%%% <li>`{curve_tun_error, Socket, Reason}' when the connection ends otherwise than by the peer's
-%%% closing it, and after it</li>
+%%% <li>`{curve_tun_passive, Socket}' when a count set with `{active, N}' is used up,</li>
+%%% <li>`{curve_tun_error, Socket, Reason}' when the connection ends for any reason other than the
+%%% peer closing it, followed by</li>
 %%% <li>`{curve_tun_closed, Socket}', once, after the last message.</li>
-%%% </ul> In the passive mode {@link recv/2} tells the reason, once, after the last message; from
-%%% then on everything says `{error, closed}'. Either way {@link connection_information/1} has it
-%%% afterwards. Reasons are:
+%%% </ul> In passive mode {@link recv/2} returns the reason, once, after the last message; from then
+%%% on every call returns `{error, closed}'. In both modes {@link connection_information/1} still
+%%% reports the reason afterwards. Reasons are:
 %%% <ul>
-%%% <li>`closed': the peer has closed, or its system did it for a process that ended, also by a
-%%% kill;</li>
-%%% <li>`econnreset': the peer has reset the transport, as its system does for a process that ends
-%%% with something unread; `etimedout' and the like of `inet:posix()': the transport has
-%%% failed;</li>
-%%% <li>`bad_packet': what came was forged, replayed or broken; `counter_exhausted': one side has
-%%% sent all the messages that it may;</li>
-%%% <li>`send_timeout': the peer has not read for as long as the socket's option of this name
-%%% says;</li>
-%%% <li>`crashed' or `internal': a fault of this application, which its log tells more of.</li>
-%%% </ul> Timeouts are milliseconds, at most 4,294,967,295, or `infinity'. Any process may send and
-%%% receive; calls on a closed socket say `{error, closed}'.
+%%% <li>`closed': the peer closed the connection, or its system did so for a process that ended or
+%%% was killed;</li>
+%%% <li>`econnreset': the peer reset the transport, as its system does for a process that ends with
+%%% unread data; `etimedout' and other values of `inet:posix()': the transport failed;</li>
+%%% <li>`bad_packet': a packet was forged, replayed or malformed; `counter_exhausted': one side has
+%%% sent as many messages as it may;</li>
+%%% <li>`send_timeout': the peer has not read for as long as the socket option of this name
+%%% allows;</li>
+%%% <li>`crashed' or `internal': a fault of this application; its log has the details.</li>
+%%% </ul> Timeouts are in milliseconds, at most 4,294,967,295, or `infinity'. Any process may send
+%%% and receive. Calls on a closed socket return `{error, closed}'.
 %%%
-%%% An argument of the wrong kind is `{error, badarg}', and options that cannot be used are `{error,
-%%% {bad_option, Option}}' with the first of them, or `{error, {missing_option, Name}}'; nothing is
-%%% done then, and nothing is left behind. While the application does not run, what opens a socket
-%%% says `{error, {not_started, curve_tun}}'.
+%%% An argument of the wrong type gives `{error, badarg}'. Unusable options give
+%%% `{error, {bad_option, Option}}', naming the first of them, or `{error, {missing_option, Name}}';
+%%% nothing is done in that case, and nothing is left behind. While the application is not running,
+%%% functions that open a socket return `{error, {not_started, curve_tun}}'.
 %%%
-%%% A process on another node may have a socket or a listener and call everything here with it,
-%%% except {@link handshake/3} with a socket of `gen_tcp': it is asked on its own node, and the time
-%%% of a call runs there. When the connection between the nodes is lost, calls say `{error,
-%%% closed}', and a controller on the other node counts as gone.
+%%% A process on another node may hold a socket or a listener and call every function here with it,
+%%% except {@link handshake/3} with a `gen_tcp' socket. The call runs on the socket's own node, and
+%%% its timeout is measured there. If the connection between the nodes is lost, calls return
+%%% `{error, closed}', and a controller on the other node counts as dead.
 %%% @end
 -module(curve_tun).
 
@@ -50,23 +50,23 @@
 -export_type([socket/0, listen_socket/0, public_key/0, active/0, first_use/0, option/0, option_error/0]).
 
 -type socket() :: {curve_tun_socket, Connection :: pid(), gen_tcp:socket(), curve_tun_nif:connection()}.
-%% One end of a tunnel. What it consists of may change.
+%% One end of a tunnel. Its structure may change.
 -type listen_socket() :: {curve_tun_listen_socket, pid()}.
-%% A listening socket. What it consists of may change.
+%% A listening socket. Its structure may change.
 -type public_key() :: <<_:256>>.
 %% A public key: 32 bytes.
 -type active() :: boolean() | once | -32768..32767.
-%% How messages reach the controller, as with `gen_tcp'. `false' is the default. With `true' nothing
-%% bounds the controller's mailbox but memory: a peer that sends faster than the controller takes
-%% fills it. With `once' and a number no more than so many wait there, `receive_high_water' bytes
-%% here, and beyond that the peer is made to wait.
+%% How messages reach the controller, as in `gen_tcp'. The default is `false'. With `true' only
+%% memory bounds the controller's mailbox: a peer that sends faster than the controller reads fills
+%% it. With `once' or a number, at most that many messages wait in the mailbox and
+%% `receive_high_water' bytes here; beyond that the peer has to wait.
 -type first_use() ::
     refuse | once | remember
   | fun((Host :: binary(), inet:port_number(), public_key()) -> refuse | once | remember).
-%% What becomes of a server of which no key is known, when this one is offered: it is not connected
-%% to, or this once, or its key is remembered, once it has proven to hold the secret. A function may
-%% ask its user, for as long as `connect' may take; one that crashes, hangs or says anything else
-%% refuses.
+%% What to do when a server without a known key offers this one: refuse to connect, connect this
+%% once, or remember the key once the server has proven that it holds the secret key. A function may
+%% ask its user, for as long as `connect' may take. A function that crashes, hangs or returns
+%% anything else refuses.
 -type option() ::
     {key, public_key()}
   | {vault, module()}
@@ -82,40 +82,40 @@
   | {handshakes_per_source, pos_integer() | infinity}
   | {event_handler, {module(), Config :: term()}}
   | gen_tcp:option() | gen_tcp:connect_option() | gen_tcp:listen_option().
-%% `key': the server's public key; without it `connect' takes those that the registry knows. `vault'
-%% and `registry': providers other than the first ones of the application's environment.
-%% `known_servers': for `connect', the registry file of the servers that this client knows, made if
-%% it is not there; a server is then taken by no other key than a known one, and `first_use',
-%% `refuse' when not given, decides of the others. `listener': for `listen', a name that the
-%% registry is told of each client, at most 255 bytes without control characters.
-%% `handshake_timeout': from TCP connected, or accepted, to the end of the handshake; 10,000 when
-%% not given. `receive_high_water': bytes of messages that wait for a receiver, above which nothing
-%% more is read from the peer; 262,144 when not given. What has been read by then comes on top: 8
-%% reads of `buffer' bytes at most. `handshakes_max': handshakes that a listener has in flight at
-%% most, 1,024 when not given; `handshakes_per_source': how many of these one source may have, an
-%% IPv4 address or the /64 of an IPv6 address, `infinity' when not given; at either limit, of the
-%% source that has most the oldest is evicted. `buffer': bytes of one read of the socket at most,
-%% 131,072 when not given; a socket that has little to read has less. `event_handler': who is told
-%% of handshakes and connections, see `curve_tun_events'. All others go to `gen_tcp'; not given,
+%% `key': the server's public key; without it `connect' uses the keys that the registry knows.
+%% `vault' and `registry': providers to use instead of the first ones in the application's
+%% environment. `known_servers': for `connect', the registry file of the servers that this client
+%% knows, created if it does not exist; a known server is then accepted only with a known key, and
+%% `first_use', `refuse' by default, decides about the others. `listener': for `listen', a name that
+%% the registry is given for each client, at most 255 bytes without control characters.
+%% `handshake_timeout': from TCP connected, or accepted, to the end of the handshake; 10,000 by
+%% default. `receive_high_water': bytes of messages waiting for a receiver, above which nothing more
+%% is read from the peer; 262,144 by default. Data already read by then comes on top: at most 8
+%% reads of `buffer' bytes. `handshakes_max': handshakes that a listener has in flight at most,
+%% 1,024 by default; `handshakes_per_source': how many of these one source may have, an IPv4 address
+%% or the /64 of an IPv6 address, `infinity' by default; at either limit the oldest handshake of the
+%% source that has most is evicted. `buffer': maximum bytes of one read of the socket, 131,072 by
+%% default; a socket with little to read uses less. `event_handler': a module that is told of
+%% handshakes and connections, see `curve_tun_events'. All other options go to `gen_tcp'; by default
 %% `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a
 %% listener's `backlog' 4,096.
 %%
-%% What means nothing at an end is refused there: `key', `known_servers' and `first_use' at a
-%% listener; `listener', `handshakes_max', `handshakes_per_source' and `backlog' at a client; a
-%% vault, registry or event handler of which there is no module; of `gen_tcp''s, values of `packet'
-%% other than `raw' and 0, `list', addresses of Unix sockets, and `{inet_backend, socket}'. A client
-%% with `key' asks no registry for it.
+%% Options that mean nothing at an end are refused there: `key', `known_servers' and `first_use' at
+%% a listener; `listener', `handshakes_max', `handshakes_per_source' and `backlog' at a client; a
+%% vault, registry or event handler whose module does not exist; of the options of `gen_tcp', values
+%% of `packet' other than `raw' and 0, `list', addresses of Unix sockets, and
+%% `{inet_backend, socket}'. A client with `key' does not ask a registry for it.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
-%% What is wrong with the options: one that has to be there, or the first that cannot be used, as it
+%% What is wrong with the options: a required one that is missing, or the first unusable one, as it
 %% was given.
 -type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
                 | {not_started, curve_tun}.
-%% {@link format_error/1} has them in words.
+%% {@link format_error/1} describes them in words.
 
 -define(TIMEOUT, 5000).
-%% The longest time that the BEAM waits, 49 days, is the longest that can be asked for.
+%% The longest timeout accepted is the longest that the BEAM can wait, 49 days.
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
-%% A socket by its form. Whose it was and whether it is open its process says.
+%% Checks a socket by its form. Whose it is, and whether it is open, only its process knows.
 -define(IS_SOCKET(S), (tuple_size(S) =:= 4 andalso element(1, S) =:= curve_tun_socket andalso is_pid(element(2, S))
                        andalso is_reference(element(4, S)))).
 -define(IS_LISTENER(L), (tuple_size(L) =:= 2 andalso element(1, L) =:= curve_tun_listen_socket
@@ -127,28 +127,28 @@
 connect(Host, Port, Options) ->
     connect(Host, Port, Options, infinity).
 
-%% @doc Connects to the holder of `{key, PublicKey}' at a host and does the handshake, both within
-%% the timeout.
+%% @doc Connects to the holder of `{key, PublicKey}' at a host and performs the handshake, both
+%% within the timeout.
 %%
 %% Without `key' the registry says which keys the server at this host and port has
-%% (`curve_tun_registry:server_keys/2'), and they are tried in turn, each on a connection of its
-%% own. `{error, not_found}' when it knows none, `not_validated', `registry_failed'; `{error,
-%% {missing_option, key}}' when the registry is of a kind that knows no servers.
+%% (`curve_tun_registry:server_keys/2'), and they are tried in turn, each on its own connection.
+%% Returns `{error, not_found}' when the registry knows none, `not_validated', `registry_failed';
+%% `{error, {missing_option, key}}' when the registry is of a kind that knows no servers.
 %%
-%% With `{known_servers, File}' a key that is not trusted is refused before anything is sent:
-%% `{error, {key_changed, Known, Offered}}' when the server is known by another key, `{error,
-%% {key_denied, Offered}}', and `{error, {unknown_peer, Offered}}' when it is not known and
-%% `first_use' refuses. While the file cannot be used no server is trusted; the reason says why. In
-%% both cases the host has to be an address or a name, else it is `badarg'. A key that was to be
-%% remembered and cannot be written down costs the memory and not the tunnel: it is `{ok, Socket}'
-%% all the same, a warning is logged with the reason, and the next use of that server is a first use
-%% again.
+%% With `{known_servers, File}' an untrusted key is refused before anything is sent:
+%% `{error, {key_changed, Known, Offered}}' when the server is known by another key,
+%% `{error, {key_denied, Offered}}', and `{error, {unknown_peer, Offered}}' when it is not known and
+%% `first_use' refuses. While the file cannot be used no server is trusted; the reason says why.
+%% Without `key', and with `known_servers', the host has to be an address or a name; anything else
+%% is `badarg'. If a key that was to be remembered cannot be written down, the tunnel is still
+%% opened: the result is `{ok, Socket}', a warning with the reason is logged, and the next use of
+%% that server is a first use again.
 %%
-%% `{error, eafnosupport}' for a Unix socket. `{error, wrong_server_key}' when the server does not
-%% hold the secret of the key, or its vault is out of order, `{error, closed}' or `{error,
-%% econnreset}' when it closed without reading, `{error, timeout}', or an error of
+%% Returns `{error, eafnosupport}' for a Unix socket, `{error, wrong_server_key}' when the server
+%% does not hold the secret of the key, or its vault is out of order, `{error, closed}' or
+%% `{error, econnreset}' when it closed without reading, `{error, timeout}', or an error of
 %% `gen_tcp:connect/4'. A client whose key the server does not accept is connected at first, and
-%% sees the connection close.
+%% then sees the connection close.
 -spec connect(inet:socket_address() | inet:hostname(), inet:port_number(), [option()], timeout()) ->
           {ok, socket()} | {error, reason()}.
 connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
@@ -158,7 +158,7 @@ connect(Host, Port, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
 connect(_Host, _Port, _Options, _Timeout) ->
     {error, badarg}.
 
-%% The options of one side; they cannot be put to use while the application does not run.
+%% Parses the options of one side. They are unusable while the application is not running.
 -spec options(client | server | accepted, term()) -> {ok, curve_tun_options:options(), [term()]} | {error, reason()}.
 options(Side, Options) ->
     case {curve_tun_options:parse(Side, Options), curve_tun_app:check()} of
@@ -172,11 +172,11 @@ options(Side, Options) ->
 maybe_with({ok, A, B}, Go) -> Go(A, B);
 maybe_with({error, Reason}, _Go) -> {error, Reason}.
 
-%% @doc Listens at a TCP port; 0 picks a free one, which {@link sockname/1} tells. The calling
+%% @doc Listens on a TCP port; 0 picks a free one, which {@link sockname/1} returns. The calling
 %% process owns the listener.
 %%
-%% An error of `gen_tcp:listen/2', or what a vault or a registry cannot do: `vault_failed',
-%% `registry_failed', `timeout' after `handshake_timeout'.
+%% Returns an error of `gen_tcp:listen/2', or the failure of a vault or a registry: `vault_failed',
+%% `registry_failed', or `timeout' after `handshake_timeout'.
 -spec listen(inet:port_number(), [option()]) -> {ok, listen_socket()} | {error, reason()}.
 listen(Port, Options) ->
     maybe_with(options(server, Options), fun(Own, Tcp) -> listen(Port, Own, Tcp) end).
@@ -196,14 +196,15 @@ listen(Port, Own, Tcp) ->
 accept(ListenSocket) ->
     accept(ListenSocket, ?TIMEOUT).
 
-%% @doc Gives the next client whose handshake is done.
+%% @doc Returns the next client whose handshake is complete.
 %%
-%% While somebody waits here, the handshakes of all clients that come run side by side, so a slow or
-%% silent one keeps nobody waiting. A client that is refused, because the registry does not know it
-%% or for another reason, is nobody's affair: accept goes on to the next one. Several who accept are
-%% served in the order of their calls. In a listener's active mode the first messages go to who
-%% accepts, as all others do; until somebody does they wait. `{error, emfile}' when the node is out
-%% of descriptors; the client waits in the backlog, and a later call tries again.
+%% While a process waits here, the handshakes of all incoming clients run side by side, so a slow or
+%% silent client delays nobody else. A client that is refused, because the registry does not know it
+%% or for any other reason, is skipped: accept goes on to the next one. Processes waiting in accept
+%% are served in the order of their calls. In a listener's active mode the first messages wait until
+%% the connection is accepted, and go to the accepting process like all later ones. Returns
+%% `{error, emfile}' when the node is out of descriptors; the client waits in the backlog, and a
+%% later call tries again.
 -spec accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, accept, Timeout);
@@ -215,13 +216,13 @@ accept(_ListenSocket, _Timeout) ->
 transport_accept(ListenSocket) ->
     transport_accept(ListenSocket, ?TIMEOUT).
 
-%% @doc Gives the next client that has connected by TCP. {@link handshake/2} does the rest, before
-%% the listener's `handshake_timeout' is over.
+%% @doc Returns the next client that has connected by TCP. {@link handshake/2} does the rest, before
+%% the listener's `handshake_timeout' expires.
 %%
-%% Until its handshake is done the client has one of the permits that `handshakes_max' and
-%% `handshakes_per_source' limit, as those that {@link accept/2} waits for have. When it is evicted
-%% for another client it is closed, whether its handshake was begun or not, and also when the
-%% listener ends.
+%% Until its handshake is complete the client holds one of the permits that `handshakes_max' and
+%% `handshakes_per_source' limit, as do the clients that {@link accept/2} waits for. It is closed
+%% when it is evicted in favour of another client, whether or not its handshake has begun, and when
+%% the listener ends.
 -spec transport_accept(listen_socket(), timeout()) -> {ok, socket()} | {error, reason()}.
 transport_accept({_, Listener} = ListenSocket, Timeout) when ?IS_LISTENER(ListenSocket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_listener:accept(Listener, transport, Timeout);
@@ -233,15 +234,16 @@ transport_accept(_ListenSocket, _Timeout) ->
 handshake(Socket) ->
     handshake(Socket, infinity).
 
-%% @doc Does the handshake with a client from {@link transport_accept/2}. On an error the socket is
-%% closed.
+%% @doc Performs the handshake with a client from {@link transport_accept/2}. On an error the socket
+%% is closed.
 %%
-%% `{error, unknown_peer}' when the registry does not accept the client's key from its address;
-%% `{error, vault_failed}' and `{error, registry_failed}' when they cannot tell; `{error,
-%% too_many_handshakes}' when it was evicted for another client meanwhile; `{error, closed}' when
-%% the client has left, or was evicted before this was called, `{error, econnreset}' and the like
-%% when it has reset the transport, also before this was called, and `{error, timeout}'. With a
-%% `gen_tcp' socket and options it is `handshake(TcpSocket, Options, infinity)'.
+%% Returns `{error, unknown_peer}' when the registry does not accept the client's key from its
+%% address; `{error, vault_failed}' and `{error, registry_failed}' when they cannot tell;
+%% `{error, too_many_handshakes}' when it was evicted in favour of another client meanwhile;
+%% `{error, closed}' when the client has left, or was evicted before this call;
+%% `{error, econnreset}' and similar errors when the client reset the transport, also before this
+%% call; and `{error, timeout}'. With a `gen_tcp' socket and options this is
+%% `handshake(TcpSocket, Options, infinity)'.
 -spec handshake(socket(), timeout()) -> {ok, socket()} | {error, reason()};
                (gen_tcp:socket(), [option()]) -> {ok, socket()} | {error, reason()}.
 handshake({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
@@ -251,18 +253,19 @@ handshake(TcpSocket, Options) when is_list(Options) ->
 handshake(_Socket, _Timeout) ->
     {error, badarg}.
 
-%% @doc Turns a connected `gen_tcp' socket of the calling process into a tunnel: its client's end if
-%% the options have the server's `key', else its server's end.
+%% @doc Turns a connected `gen_tcp' socket of the calling process into a tunnel: the client's end if
+%% the options have the server's `key', otherwise the server's end.
 %%
-%% Nothing must have been read of what the peer sends for the tunnel, so the socket has to be
-%% passive. On an error of the handshake the socket is closed.
+%% The socket has to be passive, since nothing that the peer sends for the tunnel may have been
+%% read. On an error of the handshake the socket is closed.
 %%
-%% What cannot become one is left as it is: `{error, badarg}' for what is no TCP socket of this
-%% node's, `{error, not_owner}' for another process's, `{error, closed}', `{error, enotconn}',
-%% `{error, eafnosupport}' for a Unix socket, and `{error, {bad_option, {inet_backend, socket}}}'
-%% for one that is no port but of `gen_tcp''s other backend, as all are that a node makes which runs
-%% with `-kernel inet_backend socket' unless `{inet_backend, inet}' is their first option. What
-%% {@link connect/4} and {@link listen/2} open is of the right kind anywhere.
+%% A socket that cannot become a tunnel is left as it is: `{error, badarg}' for anything but a TCP
+%% socket of this node, `{error, not_owner}' for another process's socket, `{error, closed}',
+%% `{error, enotconn}', `{error, eafnosupport}' for a Unix socket, and
+%% `{error, {bad_option, {inet_backend, socket}}}' for a socket that is not a port but belongs to
+%% the other backend of `gen_tcp'. A node started with `-kernel inet_backend socket' makes only
+%% sockets of that backend, unless `{inet_backend, inet}' is their first option. {@link connect/4}
+%% and {@link listen/2} open sockets of the right kind on any node.
 -spec handshake(gen_tcp:socket(), [option()], timeout()) -> {ok, socket()} | {error, reason()}.
 handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
@@ -273,32 +276,32 @@ handshake(TcpSocket, Options, Timeout) when ?IS_TIMEOUT(Timeout) ->
 handshake(_TcpSocket, _Options, _Timeout) ->
     {error, badarg}.
 
-%% A server's minute key serves this connection alone and ends with it, so nothing has to rotate it.
+%% A server's minute key serves only this connection and ends with it, so nothing has to rotate it.
 -spec own_end(curve_tun_options:options(), curve_tun_time:deadline()) ->
           {ok, curve_tun_connection:prepared()} | {error, reason()}.
 own_end(#{key := _} = Own, Deadline) -> curve_tun_endpoint:client(Own, Deadline);
 own_end(Own, Deadline) -> curve_tun_endpoint:server(Own, Deadline).
 
-%% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way; any process
-%% may call it, and messages of one process arrive in the order of its calls.
+%% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way. Any process
+%% may call it; messages of one process arrive in the order of its calls.
 %%
-%% A message now and then is in the TCP socket's queue by then. Of those that are sent in quick
-%% succession up to 128 KiB may wait in the connection, which writes them together: they follow at
-%% once, also when the connection is closed or its owner ends. As with TCP, `ok' is no word of the
-%% peer's: what is on its way when a connection fails is lost.
+%% A single message is in the TCP socket's queue on return. When messages are sent in quick
+%% succession, up to 128 KiB of them may wait in the connection, which writes them together: they
+%% follow at once, even if the connection is closed or its owner ends. As with TCP, `ok' is not an
+%% acknowledgement by the peer: data in flight when a connection fails is lost.
 %%
-%% `{error, emsgsize}' for a larger one, `{error, badarg}' for what is not iodata: nothing is sent
-%% then, and the connection stays usable. `{error, timeout}' when the peer has not read for the
-%% socket's `send_timeout' and `high_watermark' bytes wait: the connection is closed then. `{error,
-%% closed}'.
+%% Returns `{error, emsgsize}' for a larger message and `{error, badarg}' for anything but iodata:
+%% nothing is sent then, and the connection stays usable. Returns `{error, timeout}' when the peer
+%% has not read for the socket's `send_timeout' while `high_watermark' bytes wait: the connection is
+%% closed then. Otherwise `{error, closed}'.
 -spec send(socket(), iodata()) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
 send(Socket, Message) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, [Message]);
 send(_Socket, _Message) ->
     {error, badarg}.
 
-%% @doc Sends many messages in order, in one go: much faster than one by one. Either all are valid
-%% or none is sent; the results are those of {@link send/2}.
+%% @doc Sends many messages in order, in one call: much faster than one by one. Either all are valid
+%% or none is sent. The results are those of {@link send/2}.
 -spec send_many(socket(), [iodata()]) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
 send_many(Socket, Messages) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, Messages);
@@ -310,20 +313,21 @@ send_many(_Socket, _Messages) ->
 recv(Socket) ->
     recv(Socket, ?TIMEOUT).
 
-%% @doc Gives the next message, the binary itself. Several receivers are served in the order of
-%% their calls; one whose time is over leaves the queue and takes no message with it.
+%% @doc Returns the next message as a bare binary. Several receivers are served in the order of
+%% their calls; a receiver that times out leaves the queue and takes no message with it.
 %%
-%% After the connection has ended, the messages that had come are still given, then its reason as
-%% `{error, Reason}' to one call, of several that wait to the first, and `{error, closed}' to all
-%% others. `{error, einval}' in an active mode.
+%% After the connection has ended, messages already received are still returned. Then one call, the
+%% first of those waiting, gets the reason as `{error, Reason}', and all others get
+%% `{error, closed}'. Returns `{error, einval}' in an active mode.
 -spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
 recv({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_request:recv(Connection, Timeout);
 recv(_Socket, _Timeout) ->
     {error, badarg}.
 
-%% @doc The same as `gen_tcp:recv/3' has it: `{ok, Message}'. The length is 0, for messages have
-%% their own; any other is `{error, {bad_length, Length}}', and no message is taken then.
+%% @doc The same in the form of `gen_tcp:recv/3': returns `{ok, Message}'. The length has to be 0,
+%% since messages have their own; any other gives `{error, {bad_length, Length}}', and no message is
+%% taken.
 -spec recv(socket(), Length :: non_neg_integer(), timeout()) ->
           {ok, binary()} | {error, timeout | closed | einval | wrong_state | badarg | {bad_length, integer()} | atom()}.
 recv({_, Connection, _, _} = Socket, 0, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
@@ -333,8 +337,8 @@ recv(Socket, Length, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout), is_
 recv(_Socket, _Length, _Timeout) ->
     {error, badarg}.
 
-%% @doc Closes a connection or a listener; always `ok', and at once. What was sent before is still
-%% handed over, for as long as the peer takes it, at most 5 seconds without any progress.
+%% @doc Closes a connection or a listener. Returns `ok' at once, always. Data sent before is still
+%% delivered as long as the peer reads it, for at most 5 seconds without progress.
 -spec close(socket() | listen_socket()) -> ok | {error, badarg}.
 close({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket) ->
     _ = curve_tun_request:call(Connection, close),
@@ -346,8 +350,8 @@ close(_Socket) ->
     {error, badarg}.
 
 %% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open
-%% connections: a peer of this kind closes when it sees the end, and has all that was sent before
-%% it.
+%% connections: a peer of this implementation closes when it sees the end, after receiving all that
+%% was sent before it.
 -spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
 shutdown({_, Connection, _, _} = Socket, How)
   when ?IS_SOCKET(Socket) andalso (How =:= read orelse How =:= write orelse How =:= read_write) ->
@@ -355,9 +359,9 @@ shutdown({_, Connection, _, _} = Socket, How)
 shutdown(_Socket, _How) ->
     {error, badarg}.
 
-%% @doc Makes another process the controller. Only the controller can: `{error, not_owner}' for
-%% others. Messages that it has got in its mailbox go on to the new one, in order, also when the
-%% connection has ended by then.
+%% @doc Makes another process the controller. Only the controller may call it: others get
+%% `{error, not_owner}'. Messages already in its mailbox are passed on to the new controller, in
+%% order, even if the connection has ended by then.
 -spec controlling_process(socket() | listen_socket(), pid()) -> ok | {error, not_owner | closed | badarg}.
 controlling_process(Socket, Pid) when ?IS_SOCKET(Socket), is_pid(Pid) ->
     curve_tun_controller:hand_over(Socket, Pid);
@@ -367,8 +371,8 @@ controlling_process(_Socket, _Pid) ->
     {error, badarg}.
 
 %% @doc Sets options of an open socket: `{active, _}' and those of `inet:setopts/2' that do not
-%% touch the tunnel. One that cannot be set is named, and nothing is set then, unless the system
-%% refuses it; `{active, _}' is set last.
+%% affect the tunnel. An option that cannot be set is named in the error, and then none is set,
+%% unless it was the system that refused it. `{active, _}' is set last.
 -spec setopts(socket(), [option()]) -> ok | {error, closed | einval | wrong_state | badarg | option_error() | inet:posix()}.
 setopts({_, Connection, _, _} = Socket, Options) when ?IS_SOCKET(Socket) ->
     maybe_with(curve_tun_options:check_settable(Options),
@@ -382,7 +386,7 @@ setopts({_, Connection, _, _} = Socket, Options) when ?IS_SOCKET(Socket) ->
 setopts(_Socket, _Options) ->
     {error, badarg}.
 
-%% @doc Gets options: `active' and those of `inet:getopts/2'.
+%% @doc Returns options: `active' and those of `inet:getopts/2'.
 -spec getopts(socket(), [atom()]) -> {ok, [term()]} | {error, closed | wrong_state | badarg | inet:posix()}.
 getopts({_, Connection, _, _} = Socket, Names) when ?IS_SOCKET(Socket), length(Names) >= 0 ->
     Active = case lists:member(active, Names) of
@@ -398,20 +402,20 @@ getopts({_, Connection, _, _} = Socket, Names) when ?IS_SOCKET(Socket), length(N
 getopts(_Socket, _Names) ->
     {error, badarg}.
 
-%% @doc The peer's address and port.
+%% @doc Returns the peer's address and port.
 -spec peername(socket()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | badarg | inet:posix()}.
 peername(Socket) when ?IS_SOCKET(Socket) ->
     with_tcp(Socket, peername, []);
 peername(_Socket) ->
     {error, badarg}.
 
-%% @doc The local address and port of a connection or a listener.
+%% @doc Returns the local address and port of a connection or a listener.
 -spec sockname(socket() | listen_socket()) ->
           {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | badarg | inet:posix()}.
 sockname(Socket) ->
     with_tcp(Socket, sockname, []).
 
-%% @doc Counters of the TCP socket, as `inet:getstat/1' gives them.
+%% @doc Returns counters of the TCP socket, as `inet:getstat/1' does.
 -spec getstat(socket() | listen_socket()) -> {ok, [{inet:stat_option(), integer()}]} | {error, closed | badarg | inet:posix()}.
 getstat(Socket) ->
     with_tcp(Socket, getstat, []).
@@ -424,7 +428,7 @@ with_tcp({_, Listener} = ListenSocket, Function, Arguments) when ?IS_LISTENER(Li
 with_tcp(_Socket, _Function, _Arguments) ->
     {error, badarg}.
 
-%% @doc The peer's long-term public key, which it has proven to hold the secret of.
+%% @doc Returns the peer's long-term public key. The peer has proven that it holds the secret key.
 -spec peer_public_key(socket()) -> {ok, public_key()} | {error, closed | wrong_state | badarg}.
 peer_public_key(Socket) ->
     case connection_information(Socket) of
@@ -438,21 +442,21 @@ peer_public_key(Socket) ->
             {error, Reason}
     end.
 
-%% @doc What is known of a connection: `protocol', `role' (`client' or `server'), `state', and once
-%% connected `peer_public_key'.
+%% @doc Returns what is known of a connection: `protocol', `role' (`client' or `server'), `state',
+%% and once connected `peer_public_key'.
 %%
-%% Of one that has ended otherwise than by {@link close/1} here, the `state' is `closed' and
-%% `reason' says why, for as long as somebody has the socket; of any other closed one nothing,
-%% `{error, closed}'.
+%% For a connection that ended other than by {@link close/1} on this side, the `state' is `closed'
+%% and `reason' says why, for as long as anybody holds the socket. For any other closed connection
+%% the result is `{error, closed}'.
 -spec connection_information(socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state | badarg}.
 connection_information({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket) ->
     curve_tun_tcp:at(node(Connection), curve_tun_info, of_socket, [Socket], closed);
 connection_information(_Socket) ->
     {error, badarg}.
 
-%% @doc All connections of this node whose transport is open, for an operator: the peer's address,
-%% its key as text, `none' until it is proven, which end this is, the bytes of the TCP connection
-%% each way, and when it began, in UTC. No connection is woken for it.
+%% @doc Returns all connections of this node whose transport is open, for operators: the peer's
+%% address, its key as text, or `none' until it is proven, which end this is, the bytes of the TCP
+%% connection in each direction, and when it began, in UTC. No connection is woken for it.
 -spec connections() -> [curve_tun_info:connection()].
 connections() ->
     curve_tun_info:of_all().
@@ -462,7 +466,7 @@ connections() ->
 i() ->
     curve_tun_info:print(connections()).
 
-%% @doc The public key of the default vault, by which peers know this node.
+%% @doc Returns the public key of the default vault, by which peers know this node.
 -spec public_key() -> {ok, public_key()} | {error, reason()}.
 public_key() ->
     maybe_with(options(client, []), fun(Own, _Tcp) -> public_key(Own) end).
@@ -474,13 +478,13 @@ public_key(Own) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% @doc A public key in its printable form, 44 characters of base64: that of the C library and the
-%% tools, too. What is no public key is an error of reason `badarg'.
+%% @doc Returns a public key in its printable form, 44 characters of base64, which the C library and
+%% the tools also use. Anything but a public key raises an error of reason `badarg'.
 -spec public_key_to_text(public_key()) -> binary().
 public_key_to_text(Key) ->
     curve_tun_nif:public_key_to_text(Key).
 
-%% @doc Reads the printable form of a public key; anything else is `{error, bad_key_text}'.
+%% @doc Reads the printable form of a public key. Anything else gives `{error, bad_key_text}'.
 -spec public_key_from_text(binary() | string()) -> {ok, public_key()} | {error, bad_key_text}.
 public_key_from_text(Text) ->
     try iolist_to_binary(Text) of
@@ -489,8 +493,8 @@ public_key_from_text(Text) ->
         error:badarg -> {error, bad_key_text}
     end.
 
-%% @doc What a reason means, in English: one that a function of this application gives, as it is or
-%% in `{error, Reason}', or with which the application does not start.
+%% @doc Describes a reason in English: one that a function of this application returns, bare or in
+%% `{error, Reason}', or with which the application fails to start.
 -spec format_error(Reason :: term()) -> string().
 format_error(Reason) ->
     curve_tun_reason:text(Reason).

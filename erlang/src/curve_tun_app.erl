@@ -13,7 +13,7 @@ start(_Type, _Args) ->
 
 -spec start() -> {ok, pid()} | {error, term()}.
 start() ->
-    %% Later there may be no descriptor left to load a module with.
+    %% Later there may be no descriptor left for loading a module.
     {ok, Modules} = application:get_key(curve_tun, modules),
     ok = code:ensure_modules_loaded([inet_db, gen_tcp, inet_tcp | Modules]),
     ok = curve_tun_log:start(),
@@ -25,7 +25,7 @@ stop(_State) ->
     ok = curve_tun_log:hide(),
     curve_tun_handles:forget_all().
 
-%% Whether the application runs, or is about to.
+%% Says whether the application is running or about to run.
 -spec check() -> ok | {error, {not_started, curve_tun}}.
 check() ->
     case whereis(curve_tun_sup) of

@@ -1,11 +1,11 @@
 %%% @private
-%%% One connection: it owns the socket and the connection of the NIF, and moves bytes between them.
-%%% What it is asked and told is in `curve_tun_request'.
+%%% One connection: owns the socket and the connection of the NIF, and moves bytes between them. Its
+%%% requests and casts are listed in `curve_tun_request'.
 %%%
-%%% The states are the original's: `ready -> initiating -> connected' for a client, `ready ->
-%%% accepting -> connected' for a server, `closed' from anywhere. Every secret is on the Rust side
-%%% of the NIF; what this process holds may be shown, except messages, which `format_status/1'
-%%% leaves out. Up to `connected' they are in `curve_tun_connection_setup'.
+%%% The states are the original's: `ready -> initiating -> connected' for a client,
+%%% `ready -> accepting -> connected' for a server, `closed' from any of them. Every secret is on
+%%% the Rust side of the NIF; the data of this process may be shown, except for messages, which
+%%% `format_status/1' leaves out. The states before `connected' are in `curve_tun_connection_setup'.
 -module(curve_tun_connection).
 -behaviour(gen_statem).
 
@@ -16,23 +16,22 @@
 
 -export_type([prepared/0, prepare/0]).
 
-%% What a handshake needs, and what the connection is like afterwards.
+%% What a handshake needs, and the properties of the connection afterwards.
 -type prepared() :: #{role := curve_tun_handshake:role(),
                       providers := curve_tun_provider:providers(),
                       options := curve_tun_options:options(),
-                      %% Where a listener's client is from.
+                      %% Where a listener's client connects from.
                       peer => curve_tun_log:peer()}.
-%% Makes it, in the connection's process: what the NIF gives is to end with the application, and
-%% would not on the heap of a process of others, which may keep it as garbage for as long as it
-%% likes.
+%% Prepares it in the connection's process, since what the NIF returns has to end with the
+%% application. On the heap of another process it might stay as garbage indefinitely.
 -type prepare() :: fun(() -> {ok, prepared()} | {error, term()}).
 
-%% After this many idle milliseconds buffers and heap are given back.
+%% Buffers and heap are given back after this many idle milliseconds.
 -define(IDLE, 1000).
-%% The end of writing waits for what was sent before it, and looks for it so often.
+%% The end of writing waits for all earlier data to go out, polling at this interval.
 -define(FLUSH_STEP, 10).
-%% Words of a new process's heap: enough for a handshake without a collection. What is idle gives
-%% them back.
+%% Words of a new process's heap: enough for a handshake without a garbage collection. An idle
+%% process gives them back.
 -define(HEAP, 1598).
 
 -spec start_link(pid()) -> {ok, pid()} | {error, term()}.
@@ -48,7 +47,7 @@ start_link(Controller) ->
 -spec callback_mode() -> handle_event_function.
 callback_mode() -> handle_event_function.
 
-%% A failure is passed on without the arguments and values in it: they go into reports, and can hold
+%% Re-raises a failure without the arguments and values in it: they end up in reports, and may hold
 %% messages.
 -spec handle_event(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 handle_event(Type, Event, State, D) ->
@@ -78,7 +77,7 @@ init(Controller) ->
 
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(Reason, State, D) ->
-    %% Whatever is wrong with the data, the report that follows shows nothing of it.
+    %% Whatever is wrong with the data, the crash report must not show it.
     _ = try curve_tun_connection_told:ended(Reason, State, D) catch _:_ -> failed end,
     _ = try release(D) catch _:_ -> failed end,
     curve_tun_log:forget_mailbox().
@@ -90,12 +89,12 @@ release(#data{socket = Socket, nif = Nif, sender = Sender}) ->
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     ok.
 
-%% What a version before has left is brought up to date here.
+%% A state left by an earlier version is upgraded here.
 -spec code_change(term(), atom(), #data{}, term()) -> {ok, atom(), #data{}}.
 code_change(_OldVsn, State, D, _Extra) ->
     {ok, State, D}.
 
-%% Leaves out messages and what is on its way.
+%% Leaves out messages and data in flight.
 -spec format_status(gen_statem:format_status()) -> gen_statem:format_status().
 format_status(Status) ->
     curve_tun_log:status(data, fun shown/1, Status).
@@ -108,7 +107,8 @@ shown(#data{controller = Controller, socket = Socket, role = Role, receivers = R
 %%% connected
 
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
-%% Messages may have come with the last packet of the handshake, and the peer's end after them.
+%% Messages may have come with the last packet of the handshake, and the peer's end of stream after
+%% them.
 connected(internal, {early, Bytes, Ended}, #data{nif = Nif} = D) ->
     case opened(open(Bytes, Nif, []), D) of
         {keep_state, NewD} when Ended -> peer_ended(NewD);
@@ -121,14 +121,14 @@ connected(info, {tcp_passive, Socket}, #data{socket = Socket, reader = Reader} =
     {keep_state, read_more(D#data{reader = curve_tun_reader:passive(Reader)})};
 connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
     peer_ended(D);
-%% It ended without a word.
+%% The socket ended without a message.
 connected(info, {'EXIT', Socket, _}, #data{socket = Socket} = D) ->
     over(closed, D);
-%% Those whom the sender has not answered wait for it no longer.
+%% Callers that the sender has not answered must not wait any longer.
 connected(info, {'EXIT', Sender, _}, #data{sender = {Sender, _}} = D) ->
     {stop, normal, told(crashed, D#data{sender = undefined})};
-%% The peer takes no more, but what it has sent before may still wait in the socket, which then
-%% tells of its end.
+%% The peer reads no more, but data it sent earlier may still wait in the socket, which then reports
+%% its end.
 connected(cast, {send_failed, closed}, _D) ->
     keep_state_and_data;
 connected(cast, {send_failed, timeout}, D) ->
@@ -146,7 +146,7 @@ connected({timeout, idle}, idle, #data{nif = Nif, reader = Reader} = D) ->
     curve_tun_nif:release(Nif),
     {keep_state, D#data{idle_timer = false, reader = curve_tun_reader:idle(Reader)}, [hibernate]};
 connected({call, From}, {recv, Timeout}, #data{receivers = Rx, nif = Nif} = D) ->
-    %% Nobody is to wait for what cannot come.
+    %% No receiver may wait for messages that cannot come.
     _ = curve_tun_receivers:bytes(Rx) =/= 0 orelse curve_tun_handles:is_current(Nif) orelse curve_tun_request:reloaded(self()),
     {keep_state, resume(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)})};
 connected({call, From}, {send, Messages}, #data{sender = undefined, socket = Socket, nif = Nif} = D) ->
@@ -168,7 +168,7 @@ connected(Type, Event, D) ->
 peer_ended(#data{failure = none} = D) -> over(closed, D);
 peer_ended(#data{failure = Failure} = D) -> over(Failure, D).
 
-%% Opens all that came, in portions.
+%% Opens all bytes received, in portions.
 -spec open(binary(), curve_tun_nif:connection(), [[binary()]]) -> {[binary()], ok | atom()}.
 open(Bytes, Nif, Acc) ->
     case curve_tun_nif:open(Nif, Bytes) of
@@ -198,7 +198,7 @@ controller(#data{controller = {Pid, _}, self = Self}) -> {Pid, Self}.
 read_more(#data{reader = Reader, receivers = Rx, high_water = HighWater} = D) ->
     D#data{reader = curve_tun_reader:read_more(curve_tun_receivers:bytes(Rx) >= HighWater, Reader)}.
 
-%% Reads on once half of what waited is gone.
+%% Resumes reading once the waiting messages have dropped to half of the mark.
 -spec resume(#data{}) -> #data{}.
 resume(#data{reader = Reader, receivers = Rx, high_water = HighWater} = D) ->
     D#data{reader = curve_tun_reader:resume(curve_tun_receivers:bytes(Rx) =< HighWater div 2, Reader)}.
@@ -209,21 +209,21 @@ shut_down(read, From, #data{receivers = Rx} = D) ->
     {keep_state, D#data{receivers = curve_tun_receivers:end_with(closed, Rx)}};
 shut_down(write, From, #data{nif = Nif}) ->
     curve_tun_nif:end_sending(Nif),
-    %% The end goes out after all that was sent. Waiting for that here would keep us from receiving.
+    %% The end goes out after all data sent before. Waiting for that here would block receiving.
     {keep_state_and_data, [{reply, From, ok}, {{timeout, end_writing}, 0, flush}]};
 shut_down(read_write, From, D) ->
     gen_statem:reply(From, ok),
     linger(D#data{receivers = curve_tun_receivers:end_with(closed, D#data.receivers)}).
 
-%%% closed: what came before can still be had; the socket may still be handing over what was sent
+%%% closed: earlier messages can still be received; the socket may still be delivering data
 
-%% The connection is over, for `closed' in order. It stays for as long as there is something to
-%% tell.
+%% Ends the connection, with reason `closed' for an orderly end. The process stays while there is
+%% anything left to deliver.
 -spec over(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 over(Reason, D) ->
     stay(told(Reason, D)).
 
-%% Ends the connection at once, and tells why as far as somebody listens.
+%% Ends the connection at once, and reports the reason to whoever listens.
 -spec told(atom(), #data{}) -> #data{}.
 told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D0) ->
     curve_tun_connection_told:noted(Reason, D0),
@@ -236,7 +236,8 @@ told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D0) ->
     D#data{socket = undefined, receivers = Left}.
 
 %% The NIF's module was deleted and loaded again: the connection, or what it needs for its
-%% handshake, is of the one before. Nothing of that can be saved but the messages that have come.
+%% handshake, belongs to the previous instance. Nothing can be saved but the messages already
+%% received.
 -spec nif_is_gone(gen_statem:event_type(), term(), atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 nif_is_gone(Type, _Event, State, #data{sender = Sender} = D) ->
     _ = [curve_tun_sender:look_again(Pid) || {Pid, _} <- [Sender]],
@@ -248,7 +249,7 @@ nif_is_gone(_Type, _State, #data{linger = Linger}) when Linger =/= none ->
 nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D0) ->
     D = case State of connected -> curve_tun_connection_told:closed(closed, D0); _ -> D0 end,
     _ = [gen_statem:reply(From, {error, closed}) || {call, From} <- [Type]],
-    %% What a listener has for its clients is of the one before, too.
+    %% A listener's resources for its clients belong to the previous instance, too.
     _ = [gen_server:cast(Pid, reloaded) || {Pid, _} <- [Listener]],
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(closed, Rx),
@@ -265,7 +266,7 @@ stay(#data{receivers = Rx} = D) ->
         false -> {next_state, closed, D, [{{timeout, idle}, cancel}]}
     end.
 
-%% Closing in order: see `curve_tun_linger'.
+%% Closes in order: see `curve_tun_linger'.
 -spec linger(#data{}) -> gen_statem:event_handler_result(atom()).
 linger(#data{nif = Nif, receivers = Rx, socket = Socket} = D0) ->
     {Tell, D} = curve_tun_connection_told:closing(closed, D0),
@@ -319,8 +320,8 @@ common({call, From}, {set_active, Active}, State, #data{receivers = Rx0} = D) ->
     end;
 common({call, From}, get_active, _State, #data{receivers = Rx}) ->
     {keep_state_and_data, [{reply, From, {ok, curve_tun_receivers:active(Rx)}}]};
-%% A hand-over has two steps: the mode is made passive, so that the old controller can pass on what
-%% it has got.
+%% A hand-over has two steps. First the mode becomes passive, so that the old controller can pass on
+%% what is already in its mailbox.
 common({call, {Pid, _} = From}, pause, State, #data{controller = {Pid, _}, receivers = Rx0} = D) ->
     {ok, Rx} = curve_tun_receivers:set_active(false, Rx0),
     Reply = {ok, curve_tun_receivers:active(Rx0)},
@@ -368,13 +369,14 @@ common(info, {'EXIT', Sender, _}, _State, #data{sender = {Sender, _}}) ->
 common(_Type, _Event, _State, _D) ->
     keep_state_and_data.
 
-%% After a change of the active mode: an ended connection may now be over, a full one may read on.
+%% After a change of the active mode: an ended connection may now be finished, a full one may resume
+%% reading.
 -spec settled(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 settled(closed, D) -> stay(D);
 settled(connected, D) -> {keep_state, resume(D)};
 settled(_State, D) -> {keep_state, D}.
 
-%% Sets an active mode for a new controller. Whoever has set another meanwhile may have it.
+%% Sets an active mode for a new controller, unless another has been set meanwhile.
 -spec in_mode(curve_tun:active(), #data{}) -> #data{}.
 in_mode(false, D) ->
     D;
@@ -395,7 +397,7 @@ set_controller(New, #data{controller = {_, Ref}} = D0) ->
     curve_tun_connection_told:watch(D),
     D.
 
-%% Nobody is left to speak to: the connection ends, and the peer sees it.
+%% The controller is gone: the connection ends, and the peer sees it.
 -spec controller_gone(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
 controller_gone(connected, D) -> linger(D);
 controller_gone(closed, #data{linger = Linger}) when Linger =/= none -> keep_state_and_data;

@@ -1,6 +1,6 @@
 %%% @private
-%%% A connection until it is connected: in `ready' it waits for its socket and the handshake, and a
-%%% server's end for the hello; then the handshake is under way.
+%%% A connection until it is connected. In `ready' it waits for its socket and the handshake, and at
+%%% a server's end for the hello; then the handshake is in progress.
 -module(curve_tun_connection_setup).
 
 -include("curve_tun_connection.hrl").
@@ -9,13 +9,14 @@
 
 -type result() :: gen_statem:event_handler_result(atom()).
 
-%% An event of a state before `connected'; `unhandled' is what means the same in every state.
+%% Handles an event in a state before `connected'. Returns `unhandled' for events that mean the same
+%% in every state.
 -spec event(gen_statem:event_type(), term(), atom(), #data{}) -> result() | unhandled.
 event(Type, Event, ready, D) -> ready(Type, Event, D);
 event(Type, Event, State, D) -> shaking(Type, Event, State, D).
 
 -spec ready(gen_statem:event_type(), term(), #data{}) -> result() | unhandled.
-%% A listener's: it is the controller for now.
+%% From a listener, which is the controller for now.
 ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undefined, controller = {Listener, _}} = D0) ->
     case attached(Socket, TcpOptions, Prepared, D0) of
         {ok, #data{self = Self} = D} ->
@@ -23,7 +24,7 @@ ready({call, From}, {attach, Socket, TcpOptions, Prepared}, #data{socket = undef
             {keep_state, held(Watched), [{reply, From, {ok, Self}}]};
         {{error, Reason}, D} -> {stop_and_reply, normal, [{reply, From, {error, Reason}}], D}
     end;
-%% To who accepts transports.
+%% To a process that accepts transports.
 ready({call, From}, {offer, New}, #data{offer = {Active, nobody}, prepared = Prepared} = D) when Prepared =/= undefined ->
     {keep_state, D#data{offer = {Active, {New, monitor(process, New)}}}, [{reply, From, ok}, timer(Prepared)]};
 ready({call, From}, {handshake, Socket, TcpOptions, Prepare, Deadline}, #data{socket = undefined} = D0) ->
@@ -50,7 +51,7 @@ attached(Socket, TcpOptions, Prepared, D0) ->
     curve_tun_connection_told:begin_watch(D),
     {inet:setopts(Socket, TcpOptions), D}.
 
-%% A client that waits for somebody to accept it spends none of its time.
+%% The time that a client waits to be accepted does not count towards its timeout.
 -spec timer(curve_tun_connection:prepared()) -> {{timeout, handshake}, timeout(), expired}.
 timer(#{options := #{handshake_timeout := Most}}) ->
     {{timeout, handshake}, Most, expired}.
@@ -64,7 +65,7 @@ peer(Socket, _Prepared) ->
         {error, _} -> unknown
     end.
 
-%% A listener's connection is passive until somebody has accepted it.
+%% A listener's connection is passive until a process has accepted it.
 -spec held(#data{}) -> #data{}.
 held(#data{receivers = Rx} = D) ->
     D#data{offer = {curve_tun_receivers:active(Rx), nobody}, receivers = curve_tun_receivers:new(false)}.
@@ -93,16 +94,16 @@ shaken({wait, enough, State, Handshake}, D, Actions) -> {next_state, State, D#da
 shaken({connected, Came, Ended}, D, _Actions) -> established(Came, Ended, D);
 shaken({error, Reason}, D, _Actions) -> handshake_failed(Reason, D).
 
-%% The next bytes of the handshake.
+%% Asks for the next bytes of the handshake.
 -spec read_on(#data{}, atom(), [term()]) -> result().
 read_on(#data{socket = Socket} = D, State, Actions) ->
-    %% The socket stays after the peer's end, to tell what that means.
+    %% The socket outlives the peer's end of stream, so that its cause can be determined.
     case inet:setopts(Socket, [{exit_on_close, false}, {active, once}]) of
         ok -> {next_state, State, D, Actions};
         {error, _} -> ended_in_handshake(D#data{failure = failure(D)})
     end.
 
-%% The transport ended before the handshake did.
+%% Handles a transport that ended before the handshake did.
 -spec ended_in_handshake(#data{}) -> result().
 ended_in_handshake(#data{handshake = Handshake, failure = Failure} = D) when Handshake =/= undefined ->
     shaken(curve_tun_handshake:ended(Failure, Handshake), D, []);
@@ -111,7 +112,7 @@ ended_in_handshake(#data{failure = none} = D) ->
 ended_in_handshake(#data{failure = Failure} = D) ->
     handshake_failed(Failure, D).
 
-%% What the transport has failed with, if it has not ended in order.
+%% Returns the error that the transport failed with, or `none' if it ended in order.
 -spec failure(#data{}) -> none | atom().
 failure(#data{failure = none, socket = Socket}) ->
     case curve_tun_handshake:transport_failure(Socket) of
@@ -126,7 +127,7 @@ shaking(info, {tcp, Socket, Bytes}, _State, #data{socket = Socket, handshake = H
     shaken(curve_tun_handshake:bytes(Bytes, Handshake), D, []);
 shaking(info, {tcp_closed, Socket}, _State, #data{socket = Socket} = D) ->
     ended_in_handshake(D);
-%% It ended without a word.
+%% The socket ended without a message.
 shaking(info, {'EXIT', Socket, _}, _State, #data{socket = Socket} = D) ->
     ended_in_handshake(D);
 shaking(info, {Ref, Answer}, _State, #data{handshake = Handshake} = D) when is_reference(Ref), Handshake =/= undefined ->
@@ -174,7 +175,8 @@ established(Came, Ended, #data{socket = Socket, nif = Nif} = D) ->
             ended_in_handshake(D#data{failure = failure(D), handshake = undefined})
     end.
 
-%% What the socket has given meanwhile, and counted: it is the last, for the socket is passive now.
+%% Bytes that the socket delivered, and counted, meanwhile. They are the last, since the socket is
+%% passive now.
 -spec on_its_way(gen_tcp:socket()) -> binary().
 on_its_way(Socket) ->
     receive {tcp, Socket, Bytes} -> Bytes

@@ -1,5 +1,5 @@
 %%% @private
-%%% Supervises the connections. None is restarted: its peer would know nothing of it.
+%%% Supervises the connections. None is restarted, since its peer would know nothing of the new one.
 -module(curve_tun_connection_sup).
 -behaviour(supervisor).
 
@@ -19,7 +19,7 @@ start_child(Controller) ->
         exit:_ -> {error, closed}
     end.
 
-%% All connections; none when there is no supervisor.
+%% Returns all connections; none if the supervisor is not running.
 -spec children() -> [pid()].
 children() ->
     try [Pid || {_, Pid, _, _} <- supervisor:which_children(?MODULE), is_pid(Pid)]

@@ -1,17 +1,17 @@
 %%% @private
-%%% What is told of a connection, and to whom: its end to the log and to who has its socket, what it
-%%% is to `curve_tun_monitor', and all of it to the program's handler of events.
+%%% Reports on a connection: its end to the log and to holders of its socket, its identity to
+%%% `curve_tun_monitor', and everything to the program's event handler.
 -module(curve_tun_connection_told).
 
 -include("curve_tun_connection.hrl").
 
 -export([begin_watch/1, watch/1, established/1, refused/2, noted/2, closing/2, closed/2, ended/3]).
 
-%% Has the monitor watch this connection, before anybody has its socket.
+%% Has the monitor watch this connection before any process has its socket.
 -spec begin_watch(#data{}) -> ok.
 begin_watch(D) -> curve_tun_monitor:begin_with(watched(D)).
 
-%% Has the monitor know what this connection is.
+%% Tells the monitor what this connection is.
 -spec watch(#data{}) -> ok.
 watch(#data{self = undefined}) -> ok;
 watch(D) -> curve_tun_monitor:watch(watched(D)).
@@ -20,13 +20,14 @@ watch(D) -> curve_tun_monitor:watch(watched(D)).
 watched(#data{controller = {Controller, _}, self = Self, role = Role, peer = Peer, events = Events, since = Since}) ->
     {Controller, Self, Role, Since, case Events of none -> none; _ -> {Events, Peer} end}.
 
-%% The handshake is done.
+%% Reports that the handshake is complete.
 -spec established(#data{}) -> ok.
 established(#data{events = Events, role = Role, peer = Peer, nif = Nif, since = Since}) ->
     _ = Role =:= server andalso curve_tun_log:handshake(connected, Peer, curve_tun_nif:peer_public_key(Nif)),
     curve_tun_events:established(Events, Role, Peer, Nif, Since).
 
-%% The handshake has failed. A server's log says whom it turned away; the client is told nothing.
+%% Reports that the handshake failed. A server logs which client it turned away; the client is told
+%% nothing.
 -spec refused(atom(), #data{}) -> #data{}.
 refused(Reason, #data{role = server, peer = Peer, nif = Nif} = D) ->
     curve_tun_log:handshake(Reason, Peer, proven(Reason, Nif)),
@@ -35,7 +36,7 @@ refused(Reason, D) ->
     noted(Reason, D),
     tell_refused(Reason, D).
 
-%% The NIF that it was made with may be gone, and what that knew of the client with it.
+%% The NIF it was made with may be gone, and with it what that knew of the client.
 -spec proven(atom(), curve_tun_nif:connection() | undefined) -> {ok, curve_tun:public_key()} | none.
 proven(_Reason, undefined) ->
     none;
@@ -43,7 +44,8 @@ proven(Reason, Nif) ->
     ok = curve_tun_nif:ended(Nif, server, Reason),
     curve_tun_nif:proven_public_key(Nif).
 
-%% Tells a program's own handler of the end of a handshake. A client's end is the result of a call.
+%% Tells the program's event handler of a failed handshake. At a client this is the result of a
+%% call.
 -spec tell_refused(atom(), #data{}) -> #data{}.
 tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Nif, since = Since} = D0) ->
     D = told_events(D0),
@@ -52,7 +54,7 @@ tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Ni
 tell_refused(_Reason, D) ->
     told_events(D).
 
-%% Nobody tells it again, whatever happens to us.
+%% From here on nobody tells the handler again, whatever happens to this process.
 -spec told_events(#data{}) -> #data{}.
 told_events(#data{events = none} = D) ->
     D;
@@ -61,31 +63,31 @@ told_events(D0) ->
     watch(D),
     D.
 
-%% Keeps why the connection has ended, for as long as somebody has its socket, and logs it.
+%% Records why the connection ended, for as long as anybody holds its socket, and logs it.
 -spec noted(atom(), #data{}) -> ok.
 noted(Reason, #data{role = Role, peer = Peer, nif = Nif}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
     curve_tun_log:closed(Reason, Role, Peer).
 
-%% What tells a program's own handler of the end of a connection, once: to be called when the
-%% connection has nothing more to do, for the handler may take its time.
+%% Returns a function that tells the program's event handler of the end of a connection, once. It is
+%% to be called when the connection has nothing else to do, since the handler may take its time.
 -spec closing(atom(), #data{}) -> {fun(() -> ok), #data{}}.
 closing(Reason, #data{events = Events, role = Role, peer = Peer, nif = Nif, reader = Reader, since = Since} = D) ->
     {curve_tun_events:closed(Events, Reason, Role, Peer, Nif, curve_tun_reader:bytes(Reader), Since), told_events(D)}.
 
-%% Tells it at once.
+%% Tells the handler at once.
 -spec closed(atom(), #data{}) -> #data{}.
 closed(Reason, D0) ->
     {Tell, D} = closing(Reason, D0),
     Tell(),
     D.
 
-%% Tells of an end that was not told: the owner or the application has ended.
+%% Reports an end that has not been reported: the owner or the application has ended.
 -spec ended(term(), atom(), #data{}) -> #data{}.
 ended(Reason, State, D) ->
     case Reason =:= normal orelse Reason =:= shutdown of
         true when State =:= connected; State =:= closed -> closed(closed, D);
         true -> tell_refused(closed, D);
-        %% `curve_tun_monitor' does for who has crashed.
+        %% For a crashed connection `curve_tun_monitor' reports it.
         false -> D
     end.

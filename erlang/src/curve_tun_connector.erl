@@ -1,6 +1,6 @@
 %%% @private
-%%% Connecting: the transport, the handshake, and what it takes to find out which key of a
-%%% server to trust, which the NIF decides (curve_tun_nif:trust_new/3).
+%%% Connects: the transport, the handshake, and finding out which key of a server to trust, which
+%%% the NIF decides (curve_tun_nif:trust_new/3).
 -module(curve_tun_connector).
 
 -export([connect/5, over/4, over_given/4]).
@@ -13,8 +13,8 @@
 -record(way, {
     host :: host(),
     port :: inet:port_number(),
-    %% The same as registries have it; unless the key is given and nothing else is asked, it needs
-    %% no such name.
+    %% Host and port as registries know them. Not needed if the key is given and nothing else is
+    %% asked.
     server :: curve_tun_known_servers:server() | undefined,
     own :: curve_tun_options:options(),
     tcp :: [term()],
@@ -38,13 +38,13 @@ connect(Host, Port, Own, Tcp, Deadline) ->
             {error, Reason}
     end.
 
-%% Without a key, it is found by the server's name.
+%% Without a key, one is found by the server's name.
 -spec decide(curve_tun:public_key() | none, #way{}) -> connected().
 decide(Key, #way{own = Own} = Way) ->
     {Trust, Step} = curve_tun_nif:trust_new(Key, Key =:= none, is_map_key(known_servers, Own)),
     step(Step, Trust, none, Way).
 
-%% Does what is to be done next, until it is clear whether the server's key is trusted.
+%% Performs the steps, until it is decided whether the server's key is trusted.
 -spec step(curve_tun_nif:trust_step(), curve_tun_nif:trust(), none | curve_tun:socket(), #way{}) -> connected().
 step({use, Remembered}, _Trust, Socket, #way{server = Server}) ->
     case Remembered of
@@ -65,12 +65,12 @@ step({connect, Key}, Trust, none, Way) ->
 step(Step, Trust, Socket, Way) ->
     step(curve_tun_nif:trust_answer(Trust, answer(Step, Way)), Trust, Socket, Way).
 
-%% What comes of a step that needs no connection.
+%% Returns the answer to a step that needs no connection.
 -spec answer(curve_tun_nif:trust_step(), #way{}) -> curve_tun_nif:trust_answer().
 answer(find, #way{server = {Host, Port}, own = Own, deadline = Deadline}) ->
     case curve_tun_endpoint:server_keys(Own, Host, Port, Deadline) of
         {ok, Keys} -> {found, Keys};
-        %% Nobody knows servers: the program was to say the key.
+        %% No registry here knows servers: the program had to give the key.
         {error, enotsup} -> {failed, {missing_option, key}};
         {error, Reason} -> {failed, Reason}
     end;
@@ -101,7 +101,7 @@ connect_to(Key, #way{host = Host, port = Port, own = Own, tcp = Tcp, deadline = 
             {error, Reason}
     end.
 
-%% Starts a connection over a gen_tcp socket of the caller's and does the handshake.
+%% Starts a connection over a gen_tcp socket of the caller and performs the handshake.
 -spec over(gen_tcp:socket(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) -> connected().
 over(TcpSocket, Tcp, Prepare, Deadline) ->
     case curve_tun_connection_sup:start_child(self()) of
@@ -112,8 +112,8 @@ over(TcpSocket, Tcp, Prepare, Deadline) ->
             {error, Reason}
     end.
 
-%% The same over what a program has given, if that is a connected TCP socket of its own; anything
-%% else is left as it is.
+%% The same over a socket given by a program, if that is a connected TCP socket of the caller.
+%% Anything else is left as it is.
 -spec over_given(term(), [term()], curve_tun_connection:prepare(), curve_tun_time:deadline()) -> connected().
 over_given(TcpSocket, Tcp, Prepare, Deadline) ->
     case check(TcpSocket) of

@@ -1,5 +1,5 @@
 %%% @private
-%%% Handing a connection over to another controller, with what the old one has got of it.
+%%% Hands a connection over to another controller, with what is in the old one's mailbox.
 -module(curve_tun_controller).
 
 -export([hand_over/2]).
@@ -19,7 +19,7 @@ hand_over({curve_tun_socket, Connection, _, _} = Socket, Pid) ->
             {error, Reason}
     end.
 
-%% All that is left of a connection that is over may be in the mailbox of its controller.
+%% Everything left of a finished connection may be in the mailbox of its controller.
 -spec over(curve_tun:socket(), pid()) -> ok | {error, closed}.
 over(Socket, Pid) ->
     case pass_on(Socket, Pid, open) of
