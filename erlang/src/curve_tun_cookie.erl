@@ -1,8 +1,8 @@
 %%% @doc Rotates the minute keys under which servers seal their cookies.
 %%%
 %%% Each listener's keys live on the Rust side. This process has every key replaced when its minute
-%%% is over, also when no traffic comes, and so each is overwritten on time. No key enters the heap
-%%% of a process, and there is no call that gives one.
+%%% is over, even without traffic, so each is overwritten on time. No key enters the heap of a
+%%% process, and no call returns one.
 %%% @end
 -module(curve_tun_cookie).
 -behaviour(gen_server).
@@ -16,8 +16,8 @@ start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% @private
-%% Has the server's minute keys rotated for as long as the calling process lives. That process
-%% watches this one, and calls again when it was restarted.
+%% Has the server's minute keys rotated for as long as the calling process lives. The caller
+%% monitors this process, and calls again if it was restarted.
 -spec watch(curve_tun_nif:server()) -> {ok, pid()} | {error, closed}.
 watch(Server) ->
     try {ok, gen_server:call(?MODULE, {watch, Server})}
@@ -46,7 +46,7 @@ handle_cast(_Cast, Servers) ->
 handle_info({tick, Monitor}, Servers) when is_map_key(Monitor, Servers) ->
     {noreply, tick(Monitor, map_get(Monitor, Servers), Servers)};
 handle_info({'DOWN', Monitor, process, _, _}, Servers) ->
-    %% What is left of the server in our memory would keep its vault open.
+    %% A server left in this process's memory would keep its vault open.
     {noreply, maps:remove(Monitor, Servers), hibernate};
 handle_info(_Info, Servers) ->
     {noreply, Servers}.
@@ -56,8 +56,8 @@ handle_info(_Info, Servers) ->
 code_change(_OldVsn, Servers, _Extra) ->
     {ok, Servers}.
 
-%% Rotates what is due and asks to be called when the next is. Without memory for a new key the old
-%% one stays for now. A server of a NIF that is gone has no more keys.
+%% Rotates the keys that are due, and schedules the next rotation. If there is no memory for a new
+%% key, the old one stays for now. A server of an unloaded NIF has no keys left.
 -spec tick(reference(), curve_tun_nif:server(), map()) -> map().
 tick(Monitor, Server, Servers) ->
     Now = curve_tun_time:now_ms(),

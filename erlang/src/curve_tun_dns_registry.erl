@@ -1,35 +1,35 @@
 %%% @doc The registry in DNS: which public keys may come in from which addresses, and which keys
-%%% servers have, in TXT records under a zone. `docs/REGISTRIES.md' of the crate has their names and
-%%% their form.
+%%% servers have, in TXT records under a zone. `docs/REGISTRIES.md' of the crate describes their
+%%% names and format.
 %%%
 %%% It is used where `registry_providers' or the option `{registry, curve_tun_dns_registry}' names
-%%% it, and takes its settings from `registry_dns' in the application's environment, a list.
-%%% `registry_providers' has to name it in any case, as the first or a further one, so that it is
-%%% there:
+%%% it. Its settings are a list under `registry_dns' in the application's environment.
+%%% `registry_providers' has to name it in any case, first or later in the list, so that it is
+%%% started:
 %%%
 %%% <dl>
-%%% <dt>`{zone, Name}'</dt><dd>the zone, a string or a binary: the one setting that must be
-%%% there</dd>
-%%% <dt>`{servers, [{Address, Port}]}'</dt><dd>the name servers to ask, which must hand DNSSEC's
-%%% records on; not given, those that `/etc/resolv.conf' names at the time</dd>
-%%% <dt>`{trust_anchors, Text}'</dt><dd>DNSKEY and DS records that are trusted, as `keymgr' and
-%%% `dig' print them, one a line; one key of a zone, that which signs its keys, is enough; not
-%%% given, the keys of the root zone</dd>
-%%% <dt>`{allow_unvalidated, true}'</dt><dd>takes answers that DNSSEC does not prove: then whoever
-%%% is on the way to the name server decides who comes in</dd>
-%%% <dt>`{timeout_ms, N}'</dt><dd>milliseconds for an answer, with all that proves it: 1 to
-%%% 3,600,000; 5,000 when not given</dd>
-%%% <dt>`{ttl_max, N}'</dt><dd>seconds for which an answer is held at most; 300 when not given</dd>
-%%% <dt>`{cache_max, N}'</dt><dd>names whose answers are held at most; 65,536 when not given</dd>
+%%% <dt>`{zone, Name}'</dt><dd>the zone, a string or a binary: the only mandatory setting</dd>
+%%% <dt>`{servers, [{Address, Port}]}'</dt><dd>the name servers to ask, which must pass on DNSSEC
+%%% records; by default those currently in `/etc/resolv.conf'</dd>
+%%% <dt>`{trust_anchors, Text}'</dt><dd>trusted DNSKEY and DS records, as `keymgr' and `dig' print
+%%% them, one a line; one key of a zone, the one that signs its keys, is enough; by default the keys
+%%% of the root zone</dd>
+%%% <dt>`{allow_unvalidated, true}'</dt><dd>accepts answers that DNSSEC does not prove: then anybody
+%%% on the path to the name server decides who comes in</dd>
+%%% <dt>`{timeout_ms, N}'</dt><dd>milliseconds for an answer, with everything that proves it: 1 to
+%%% 3,600,000; 5,000 by default</dd>
+%%% <dt>`{ttl_max, N}'</dt><dd>maximum seconds for which an answer is cached; 300 by default</dd>
+%%% <dt>`{cache_max, N}'</dt><dd>maximum number of names whose answers are cached; 65,536 by
+%%% default</dd>
 %%% </dl>
 %%%
-%%% The application does not start with settings that cannot be used: `{bad_option, Setting}',
-%%% `{missing_option, zone}', `badarg' for what is no zone, no DNSKEY or DS record or out of its
+%%% The application does not start with unusable settings: `{bad_option, Setting}',
+%%% `{missing_option, zone}', `badarg' for an invalid zone, DNSKEY or DS record or a value out of
 %%% range, `registry_failed' if `/etc/resolv.conf' names no server.
 %%%
-%%% Answers are awaited by the connections that asked, and by nobody else: 256 names are asked for
-%%% at once and 1,024 wait; beyond that a client is refused. A name that is asked for is not asked
-%%% for again, and takes one place: up to 1,024 wait for its answer together.
+%%% Only the connections that asked wait for answers. Up to 256 names are looked up at once and
+%%% 1,024 wait; beyond that a client is refused. Lookups of the same name share one query and one
+%%% place: up to 1,024 wait for its answer together.
 %%% @end
 -module(curve_tun_dns_registry).
 -behaviour(curve_tun_registry).
@@ -94,21 +94,21 @@ is_server(_) ->
 handle() ->
     curve_tun_native_registry:handle(?MODULE).
 
-%% @doc The key that may come in from an address; the least one, byte by byte, if there are several.
-%% Waits for DNS, at most for `timeout_ms', as the calls below do.
+%% @doc Returns the key that may come in from an address; if there are several, the smallest in byte
+%% order. Waits for DNS, for at most `timeout_ms', as do the functions below.
 -spec lookup(inet:ip_address()) ->
           {ok, curve_tun:public_key()} | {error, not_found | not_validated | timeout | registry_failed | badarg
                                                   | {not_started, curve_tun}}.
 lookup(Address) ->
     curve_tun_native_registry:lookup(?MODULE, Address).
 
-%% @doc Whether the holder of a key may come in over a socket, or from an address. Without a proven
-%% answer, nobody may.
+%% @doc Says whether the holder of a key may come in over a socket, or from an address. Without a
+%% proven answer, nobody may.
 -spec verify(gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
 verify(From, Key) ->
     curve_tun_native_registry:verify(?MODULE, From, Key).
 
-%% @doc The keys of a server, an address or a name in the zone.
+%% @doc Returns the keys of a server, given as an address or a name in the zone.
 -spec server_keys(Host :: binary(), inet:port_number()) ->
           {ok, [curve_tun:public_key(), ...]}
         | {error, not_found | not_validated | timeout | registry_failed | badarg

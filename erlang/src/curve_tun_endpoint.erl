@@ -1,12 +1,13 @@
 %%% @private
-%%% What the ends of tunnels are made of: providers, what they say, and what the NIF makes of them.
+%%% Builds the ends of tunnels: from the providers, their answers, and the objects that the NIF
+%%% makes of them.
 -module(curve_tun_endpoint).
 
 -export([client/2, server/2, vault/2, server_keys/4]).
 
 -type failure() :: {error, atom() | {no_provider, vault | registry} | curve_tun:option_error()}.
 
-%% A client's end.
+%% Makes a client's end.
 -spec client(curve_tun_options:options(), curve_tun_time:deadline()) ->
           {ok, curve_tun_connection:prepared()} | failure().
 client(#{key := Key} = Own, Deadline) ->
@@ -15,7 +16,7 @@ client(#{key := Key} = Own, Deadline) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% The server's ends of a listener.
+%% Makes the server's end for the connections of a listener.
 -spec server(curve_tun_options:options(), curve_tun_time:deadline()) ->
           {ok, curve_tun_connection:prepared()} | failure().
 server(Own, Deadline) ->
@@ -42,14 +43,14 @@ server(Vault, Registry, Providers, #{handshakes_max := Max, handshakes_per_sourc
 until(#{handshake_timeout := Most}, Deadline) ->
     curve_tun_time:earlier(Deadline, curve_tun_time:deadline(Most)).
 
-%% The vault that the options or the environment choose.
+%% Returns the vault chosen by the options or the environment.
 -spec vault(#{vault => module(), _ => _}, curve_tun_time:deadline()) ->
           {ok, curve_tun_provider:provider(), curve_tun_nif:vault()} | failure().
 vault(Own, Deadline) ->
     with_provider(vault, Own, fun(Module) -> curve_tun_provider:vault_handle(Module, Deadline) end, Deadline).
 
-%% The keys that a server may have, as the registry knows that the options or the environment
-%% choose.
+%% Returns the keys that a server may have, according to the registry chosen by the options or the
+%% environment.
 -spec server_keys(curve_tun_options:options(), Host :: binary(), inet:port_number(), curve_tun_time:deadline()) ->
           {ok, [curve_tun:public_key(), ...]} | failure().
 server_keys(Own, Host, Port, Deadline) ->
@@ -79,8 +80,8 @@ handled(Kind, Module, {ok, Found}, Deadline) ->
 handled(Kind, Module, {error, Reason}, _Deadline) ->
     unless_it_runs(Kind, Module, {error, Reason}).
 
-%% Names a vault or registry that has failed because it has no process: one of the NIF's has one
-%% where the environment names it.
+%% Names a vault or registry that failed because it has no process: a native one has a process only
+%% if the environment names it.
 -spec unless_it_runs(vault | registry, module(), {ok, Value} | failure()) -> {ok, Value} | failure().
 unless_it_runs(Kind, Module, {error, Reason}) when Reason =:= vault_failed; Reason =:= registry_failed ->
     Configured = curve_tun_provider:configured(case Kind of vault -> vault_providers; registry -> registry_providers end),

@@ -1,16 +1,16 @@
 %%% @private
-%%% The application's environment, looked through before anything is started with it.
+%%% Checks the application's environment before anything is started.
 %%%
-%%% A setting that is misspelt would otherwise be none: a node whose `vault_file' is not read has
-%%% another key than its peers know, and says nothing of it. So the application does not start. Only
-%%% the name of what is wrong is told: the value may hold what is nobody's.
+%%% A misspelt setting would otherwise be ignored: a node whose `vault_file' is not read has a
+%%% different key from the one its peers know, and reports nothing. So the application does not
+%%% start. The error gives only the name of the setting, since its value may be secret.
 -module(curve_tun_environment).
 
 -export([check/0]).
 -export_type([fault/0]).
 
 -type fault() :: {bad_environment, Key :: atom() | {vault_providers | registry_providers, Module :: term()}}.
-%% A key that is not known, or whose value cannot be used; or a module that is no provider.
+%% An unknown key, a key whose value cannot be used, or a module that is no provider.
 
 -spec check() -> ok | {error, fault()}.
 check() ->
@@ -28,12 +28,12 @@ check({Key, Text}, Env) when Key =:= vault_file; Key =:= vault_agent; Key =:= va
     usable(is_text(Text) andalso is_named(curve_tun_vault_nif, vault_providers, Env), Key);
 check({registry_file, Text}, Env) ->
     usable(is_text(Text) andalso is_named(curve_tun_simple_registry, registry_providers, Env), registry_file);
-%% The registry looks at the settings itself.
+%% The registry itself checks its settings.
 check({registry_dns, _Settings}, Env) ->
     usable(is_named(curve_tun_dns_registry, registry_providers, Env), registry_dns);
 check({event_handler, Handler}, _Env) ->
     usable(curve_tun_events:is_handler(Handler), event_handler);
-%% OTP's own.
+%% Set by OTP.
 check({included_applications, _}, _Env) ->
     ok;
 check({Key, _}, _Env) ->
@@ -52,7 +52,7 @@ is_text(Text) ->
         error:badarg -> false
     end.
 
-%% What is said for a provider that is not used has no effect.
+%% Settings of a provider that is not used have no effect.
 -spec is_named(module(), atom(), [{atom(), term()}]) -> boolean().
 is_named(Module, Key, Env) ->
     case lists:keyfind(Key, 1, Env) of

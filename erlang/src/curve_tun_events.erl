@@ -1,9 +1,8 @@
-%%% @doc What happens to handshakes and connections, told to a module of the program's own: for
-%%% metrics.
+%%% @doc Reports handshakes and connections to a module of the program, for metrics.
 %%%
-%%% The option `{event_handler, {Module, Config}}' of a listener or a client, or the same in the
-%%% application's environment for all that have no such option, names the module. For the library
-%%% `telemetry' it has these lines:
+%%% The module is named by the option `{event_handler, {Module, Config}}' of a listener or a client,
+%%% or by the same setting in the application's environment for those without the option. For the
+%%% library `telemetry' the module is:
 %%%
 %%% ```
 %%% -behaviour(curve_tun_events).
@@ -12,9 +11,9 @@
 %%%     telemetry:execute([curve_tun, Event], Measurements, Metadata).
 %%% '''
 %%%
-%%% Each handshake of a server ends in one of `accepted', `refused' and `evicted', each of a client
-%%% that succeeds in `connected', and each connection in `closed'. Clients that leave before their
-%%% handshake has begun are nobody's.
+%%% Each handshake of a server ends in one of `accepted', `refused' and `evicted', each successful
+%%% handshake of a client in `connected', and each connection in `closed'. Clients that leave before
+%%% their handshake has begun are not reported.
 %%% @end
 -module(curve_tun_events).
 
@@ -24,22 +23,22 @@
 -type event() :: accepted | refused | evicted | connected | closed.
 -type measurements() :: #{duration_ms := non_neg_integer(), bytes_sent => non_neg_integer(),
                           bytes_received => non_neg_integer()}.
-%% How long it took, from TCP connected or accepted to the end of the handshake, or of `closed' from
-%% there to the end of the connection. `closed' also has the bytes of the TCP connection each way,
-%% with those of the handshake: what was sealed, or is known to have come. What nobody knows of a
-%% connection whose process was killed is left out.
+%% The duration: from TCP connected or accepted to the end of the handshake, or for `closed' from
+%% there to the end of the connection. `closed' also has the bytes of the TCP connection in each
+%% direction, including those of the handshake: bytes sealed, and bytes known to have been received.
+%% Values that are unknown because the connection's process was killed are left out.
 -type metadata() :: #{role := client | server, peer := {inet:ip_address(), inet:port_number()} | unknown,
                       key := binary() | none, listener := binary(), reason => atom()}.
 %% The peer's address; its key as text, once it is proven; the name of the listener, empty at a
-%% client; and for `refused', `evicted' and `closed' why, as in {@link curve_tun:recv/2}.
+%% client; and for `refused', `evicted' and `closed' the reason, as in {@link curve_tun:recv/2}.
 -type handler() :: none | {module(), Config :: term(), Listener :: binary()}.
 
 -callback handle_event(event(), measurements(), metadata(), Config :: term()) -> term().
-%% Is told of an event, by the process of the connection, which serves nobody meanwhile: so it must
-%% neither wait nor call functions of this application for that connection or its listener. For one
-%% whose process has crashed, another process does it. What it returns is ignored. If it crashes the
-%% connection goes on, and a warning is logged, a few times a second at most. The configuration is
-%% copied for each connection.
+%% Handles an event. It runs in the process of the connection, which serves nobody meanwhile, so it
+%% must neither wait nor call functions of this application for that connection or its listener. If
+%% that process has crashed, another one calls it. The return value is ignored. If the handler
+%% crashes, the connection goes on and a warning is logged, at most a few times a second. The
+%% configuration is copied for each connection.
 
 %% @private
 -spec is_handler(term()) -> boolean().
@@ -47,7 +46,7 @@ is_handler({Module, _Config}) -> is_atom(Module) andalso curve_tun_provider:expo
 is_handler(_) -> false.
 
 %% @private
-%% Who is to be told, as the options or the environment say.
+%% Returns the handler that the options or the environment name.
 -spec handler(curve_tun_options:options()) -> handler().
 handler(#{listener := Listener} = Options) ->
     case Options of
@@ -60,7 +59,7 @@ configured({ok, {Module, Config}}, Listener) -> {Module, Config, Listener};
 configured(_, _Listener) -> none.
 
 %% @private
-%% A handshake has failed, that began at `Since'.
+%% Reports a failed handshake that began at `Since'.
 -spec refused(handler(), atom(), client | server, curve_tun_log:peer(), curve_tun_nif:connection() | undefined,
               non_neg_integer()) -> ok.
 refused(none, _Reason, _Role, _Peer, _Nif, _Since) ->
@@ -78,7 +77,8 @@ established(Handler, Role, Peer, Nif, Since) ->
     tell(Handler, Event, duration(Since), about(Role, Peer, Nif)).
 
 %% @private
-%% What tells it. What it says is as it is now, before the connection is closed.
+%% Returns a function that reports the end. The report has the values of now, before the connection
+%% is closed.
 -spec closed(handler(), atom(), client | server, curve_tun_log:peer(), curve_tun_nif:connection(), non_neg_integer(),
              non_neg_integer()) -> fun(() -> ok).
 closed(none, _Reason, _Role, _Peer, _Nif, _Received, _Since) ->
@@ -89,7 +89,7 @@ closed(Handler, Reason, Role, Peer, Nif, Received, Since) ->
     fun() -> tell(Handler, closed, Measured, About) end.
 
 %% @private
-%% The process of a connection has crashed: it has told nothing.
+%% Reports for a connection whose process crashed before it could.
 -spec crashed(handler(), client | server, curve_tun_log:peer(), curve_tun_nif:connection(), non_neg_integer()) -> ok.
 crashed(Handler, Role, Peer, Nif, Since) ->
     About = (about(Role, Peer, Nif))#{reason => crashed},
@@ -112,7 +112,7 @@ was_established(Nif) ->
 duration(Since) ->
     #{duration_ms => max(0, curve_tun_time:now_ms() - Since)}.
 
-%% The NIF that it was made with may be gone, here and below.
+%% Here and below: the NIF that the connection was made with may be gone.
 -spec sent(curve_tun_nif:connection()) -> #{bytes_sent => non_neg_integer()}.
 sent(Nif) ->
     try #{bytes_sent => curve_tun_nif:bytes_sent(Nif)}

@@ -1,15 +1,16 @@
 %%% @private
-%%% Whose turn it is to call a provider that is written in Erlang.
+%%% Decides which process may call a provider written in Erlang next.
 %%%
-%%% A provider is called so many times at once and no more. Whoever waits, waits here, where he can
-%%% leave, and not in the mailbox of the provider's process, where he cannot. Sources take turns:
-%%% the next call is of the one that has the fewest under way, and of several, of the one whose last
-%%% returned longest ago. So the questions of one address stand before its own alone.
+%%% The number of concurrent calls of a provider is limited. Callers wait here, where they can
+%%% leave, and not in the mailbox of the provider's process, where they cannot. Sources take turns:
+%%% the next call goes to the source with the fewest calls in progress and, among several of those,
+%%% to the one whose last call returned longest ago. So the requests of one address delay only its
+%%% own.
 %%%
-%%% A call that has begun keeps its place until it returns, also when nobody waits for what it says
-%%% any more: the provider works on it all the same. With half of the places in such calls of its
-%%% own a peer's address has no turn. So does src/blocking.rs of the crate with those that live in
-%%% the NIF.
+%%% A call that has begun counts until it returns, even if nobody waits for its answer any more,
+%%% because the provider is still working on it. A peer's address has no turn while such abandoned
+%%% calls of its own make up half of the limit. src/blocking.rs of the crate does the same for the
+%%% providers of the NIF.
 -module(curve_tun_fair_queue).
 -behaviour(gen_server).
 
@@ -18,7 +19,7 @@
 -export_type([turn/0, source/0]).
 
 -type source() :: curve_tun_nif:source() | local.
-%% Who asks: a peer's address, or this node itself.
+%% The source is a peer's address, or this node itself.
 -type turn() :: #{connection := pid(), source := source(), provider := module(), at_once := pos_integer()}.
 
 %% A process that calls a provider for a connection, once or several times.
@@ -26,12 +27,12 @@
     turn :: turn(),
     monitor :: reference(),
     connection :: reference(),
-    %% `Tag' is what it waits for.
+    %% The caller waits for a message with `Tag'.
     state :: {waiting, non_neg_integer(), Tag :: reference()} | calling | between,
     abandoned = false :: boolean()
 }).
 
-%% What is asked for one source of a provider.
+%% The requests for one source at one provider.
 -record(source, {calling = 0 :: non_neg_integer(), abandoned = 0 :: non_neg_integer(), since :: non_neg_integer(),
                  waiting = gb_sets:empty() :: gb_sets:set({non_neg_integer(), pid()})}).
 
@@ -46,7 +47,7 @@
 -record(turns, {next = 0 :: non_neg_integer(), callers = #{} :: #{pid() => #caller{}},
                 providers = #{} :: #{module() => #provider{}}}).
 
-%% How long a call may go on that nobody waits for: as long as `gen_server:call/2' waits.
+%% How long an abandoned call may continue: as long as `gen_server:call/2' waits.
 -define(ABANDONED, 5000).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -57,8 +58,8 @@ start_link() ->
         ignore -> {error, ignore}
     end.
 
-%% Calls a provider when it is the calling process's turn. That process is there for one
-%% connection's question, and is killed when the connection is gone and it is not calling.
+%% Calls a provider when it is the calling process's turn. That process exists for one connection's
+%% request, and is killed if the connection ends while it is not calling.
 -spec call(turn(), fun(() -> Value)) -> Value.
 call(Turn, Fun) ->
     Tag = monitor(process, ?MODULE),
@@ -81,7 +82,7 @@ init([]) ->
     process_flag(trap_exit, true),
     {ok, #turns{}}.
 
-%% Whoever waits sees us go.
+%% Callers that wait see this process exit.
 -spec terminate(term(), #turns{}) -> ok.
 terminate(_Reason, #turns{callers = Callers}) ->
     _ = [exit(Pid, kill) || Pid <- maps:keys(Callers)],
@@ -107,7 +108,7 @@ handle_cast({done, Pid}, #turns{callers = Callers} = T) ->
             _ = Abandoned andalso exit(Pid, kill),
             Between = T#turns{callers = Callers#{Pid := Caller#caller{state = between}}},
             {noreply, next(Turn, left(Turn, Abandoned, Between))};
-        %% It was called before a crash of ours.
+        %% It was called before this process crashed and restarted.
         #{} ->
             {noreply, T}
     end;
@@ -140,7 +141,7 @@ caller(Pid, #{connection := Connection} = Turn, Callers) ->
             #caller{turn = Turn, monitor = monitor(process, Pid), connection = Watched, state = between}
     end.
 
-%% Nobody waits any more for what the caller brings.
+%% Marks a caller whose result nobody waits for any more.
 -spec abandon(pid(), #turns{}) -> #turns{}.
 abandon(Pid, #turns{callers = Callers} = T) ->
     case Callers of
@@ -167,7 +168,7 @@ gone(_Pid, #caller{state = between}, T) ->
 enqueue(Pid, Number, Turn, T) ->
     change(Turn, fun(#source{waiting = Waiting} = S) -> S#source{waiting = gb_sets:add_element({Number, Pid}, Waiting)} end, T).
 
-%% Lets those call whose turn it is.
+%% Admits the callers whose turn it is.
 -spec next(turn(), #turns{}) -> #turns{}.
 next(#{provider := Module, at_once := AtOnce} = Turn, #turns{providers = Providers} = T) ->
     case Providers of
@@ -194,22 +195,22 @@ let_call(#{provider := Module, source := Source} = Turn, #turns{providers = Prov
             Calling = Callers#{Pid := Caller#caller{state = calling}},
             change(Turn, fun(#source{calling = N} = S) -> S#source{calling = N + 1, waiting = Rest} end,
                    T#turns{callers = Calling});
-        %% We are about to be told.
+        %% Its exit will be reported shortly.
         false ->
             exit(Pid, kill),
             Gone = Callers#{Pid := Caller#caller{state = between}},
             change(Turn, fun(S) -> S#source{waiting = Rest} end, T#turns{callers = Gone})
     end.
 
-%% A call has returned: its source stands behind those that have come meanwhile.
+%% Records that a call has returned: its source now ranks behind those that came meanwhile.
 -spec left(turn(), Abandoned :: boolean(), #turns{}) -> #turns{}.
 left(Turn, Abandoned, #turns{next = Next} = T) ->
     change(Turn, fun(#source{calling = N, abandoned = M} = S) ->
                      S#source{calling = N - 1, abandoned = M - if Abandoned -> 1; true -> 0 end, since = Next}
                  end, T#turns{next = Next + 1}).
 
-%% Changes what there is of a source at a provider, and with it the source's rank and the provider's
-%% count.
+%% Changes a source's entry at a provider, and updates the source's rank and the provider's count
+%% with it.
 -spec change(turn(), fun((#source{}) -> #source{}), #turns{}) -> #turns{}.
 change(#{provider := Module, source := Source} = Turn, Change, #turns{next = Next, providers = Providers} = T) ->
     #provider{calling = Calling, sources = Sources, ranks = Ranks} = maps:get(Module, Providers, #provider{}),

@@ -1,7 +1,7 @@
 %%% @private
 %%% References to NIF objects that outlive their process: a vault or registry process that crashes
-%%% comes back with the key or the entries that it had, and a client's file of known servers is
-%%% opened once. They end with the application.
+%%% comes back with its previous key or entries, and a client's file of known servers is opened only
+%%% once. They end with the application.
 -module(curve_tun_handles).
 
 -export([get_or_make/2, find/1, is_current/1, forget_all/0]).
@@ -9,7 +9,7 @@
 %% A provider, or a file of known servers.
 -type user() :: module() | {known_servers, file:filename_all()}.
 
-%% Gives what is kept for its user, or keeps what `Make' makes.
+%% Returns the object stored for a user, or stores the one that `Make' makes.
 -spec get_or_make(user(), fun(() -> {ok, Value} | {error, Reason})) -> {ok, Value} | {error, Reason}.
 get_or_make(User, Make) ->
     case kept(User) of
@@ -29,7 +29,8 @@ maybe_keep(User, {ok, Value}) ->
 maybe_keep(_User, {error, Reason}) ->
     {error, Reason}.
 
-%% Gives what is kept for a provider. Its process makes it anew if the NIF is another by now.
+%% Returns the object stored for a provider. If the NIF has been replaced, the provider's process
+%% makes a new one.
 -spec find(module()) -> {ok, term()} | error.
 find(Module) ->
     case kept(Module) of
@@ -50,12 +51,12 @@ kept(User) ->
             end
     end.
 
-%% Whether an object was made by the NIF that is loaded. When its module was deleted and loaded
-%% again, those made before are of no use to it.
+%% Says whether an object was made by the NIF that is loaded. Once its module has been deleted and
+%% loaded again, objects made before are unusable.
 -spec is_current(term()) -> boolean().
 is_current(Object) ->
-    %% Not by a call that would load the module: while its old code is in the way, such a call may
-    %% never return.
+    %% Not by a call that would load the module: while its old code is still being purged, such a
+    %% call may never return.
     erlang:function_exported(curve_tun_nif, is_current, 1) andalso curve_tun_nif:is_current(Object).
 
 -spec forget_all() -> ok.

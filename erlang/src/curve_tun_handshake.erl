@@ -1,5 +1,6 @@
 %%% @private
-%%% The handshake of a connection, between its bytes and the NIF: a value of the connection process.
+%%% The handshake of a connection, between its bytes and the NIF. It is a value held by the
+%%% connection process.
 -module(curve_tun_handshake).
 
 -export([start/5, bytes/2, answered/3, failed/2, ended/2, transport_failure/1]).
@@ -9,34 +10,35 @@
     socket :: gen_tcp:socket(),
     nif :: curve_tun_nif:connection(),
     providers :: curve_tun_provider:providers(),
-    %% Who has the request answered: a process, or the NIF's own threads.
+    %% Obtains the answer to the request: a process, or the NIF's own threads.
     helper :: {pid() | nif, reference()} | undefined,
-    %% Whose failure it is if nothing comes of it.
+    %% The provider at fault if no answer comes.
     asked = vault :: vault | registry,
-    %% Where it stands while an answer is awaited.
+    %% The state while an answer is awaited.
     state = ready :: curve_tun_nif:state(),
-    %% Bytes that the NIF takes when it has its answer.
+    %% Bytes for the NIF once it has its answer.
     rest = <<>> :: binary(),
-    %% Whether the peer has ended the transport after them.
+    %% Whether the peer ended the transport after those bytes.
     ended = false :: boolean()
 }).
 -opaque handshake() :: #handshake{}.
 
 %% A listener takes the permits for its clients' handshakes itself.
 -type role() :: {client, curve_tun_nif:vault(), curve_tun:public_key()} | {server, curve_tun_nif:server() | permitted}.
-%% What comes next: more bytes, an answer of a provider, messages (the first ones may have come
-%% already, and their end). While an answer is awaited the socket is read as well, so that a peer's
-%% leaving is seen, unless it has `enough'.
+%% What comes next: more bytes, a provider's answer, or messages (the first ones, and the end after
+%% them, may have been received already). While an answer is awaited the socket is read as well, to
+%% notice a peer that leaves, unless there is `enough'.
 -type step() :: {read, curve_tun_nif:state(), handshake()} | {wait, more | enough, curve_tun_nif:state(), handshake()}
               | {connected, Came :: binary(), Ended :: boolean()} | {error, atom()}.
 
-%% What a peer may send ahead while it waits for us: more is not read before the answer is there.
+%% How much a peer may send ahead while it waits for this end. More is not read before the answer
+%% arrives.
 -define(ENOUGH, 65536).
-%% Linux's number for the state of a transport that the peer has ended in order.
+%% Linux's number for the TCP state after an orderly end by the peer.
 -define(CLOSE_WAIT, 8).
 
-%% Begins over a transport whose other end is the peer's, if it is known: one that the peer has
-%% reset does not tell any more.
+%% Begins over a transport. The peer's address is passed in if it is known, since a transport that
+%% the peer has reset no longer returns it.
 -spec start(role(), curve_tun_provider:providers(), curve_tun_log:peer(), gen_tcp:socket(), curve_tun_nif:connection()) ->
           step().
 start(Role, Providers, Peer, Socket, Nif) ->
@@ -57,7 +59,7 @@ heard_of({Address, _Port}, Server, #handshake{nif = Nif} = H) ->
 heard_of(unknown, _Server, #handshake{socket = Socket}) ->
     {error, transport_failure(Socket)}.
 
-%% A server of one handshake's own has nobody to evict.
+%% The server of a single handshake has no other handshake to evict.
 -spec permitted({ok, []} | {error, atom()}, handshake()) -> step().
 permitted({ok, []}, #handshake{nif = Nif, providers = Providers} = H) ->
     case curve_tun_nif:source(Nif) of
@@ -68,7 +70,7 @@ permitted({ok, []}, #handshake{nif = Nif, providers = Providers} = H) ->
 permitted({error, Reason}, _H) ->
     {error, Reason}.
 
-%% Goes on with bytes of the transport.
+%% Continues with bytes of the transport.
 -spec bytes(binary(), handshake()) -> step().
 bytes(Bytes, #handshake{nif = Nif, helper = undefined} = H) ->
     step(curve_tun_nif:handshake(Nif, Bytes), H);
@@ -97,7 +99,7 @@ step({ok, State, ToSend, Rest, Request}, H) ->
 step({error, Reason}, _H) ->
     {error, Reason}.
 
-%% Has a request answered; an answer that is not known at once comes as a message.
+%% Has a request answered. An answer that is not available at once arrives as a message.
 -spec ask(curve_tun_nif:request() | ask, handshake()) -> step().
 ask(ask, #handshake{nif = Nif} = H0) ->
     Ref = make_ref(),
@@ -129,8 +131,8 @@ transmit(Bytes, #handshake{socket = Socket}) ->
         {error, {timeout, _}} -> {error, timeout}
     end.
 
-%% Why a transport does not go on: what its driver has told already, or tells who reads. `closed' if
-%% it has ended in order.
+%% Returns why a transport has stopped: the error that its driver has already reported or reports to
+%% a reader, or `closed' if it ended in order.
 -spec transport_failure(gen_tcp:socket()) -> closed | inet:posix().
 transport_failure(Socket) ->
     receive
@@ -143,8 +145,8 @@ transport_failure(Socket) ->
         end
     end.
 
-%% A message `{Ref, Answer}': goes on if it is the provider's answer. A provider may answer
-%% nonsense: that is its failure.
+%% Handles a message `{Ref, Answer}': continues if it is the provider's answer. A malformed answer
+%% is a failure of the provider.
 -spec answered(reference(), term(), handshake()) -> step() | ignore.
 answered(Ref, Answer, #handshake{nif = Nif, helper = {_, Ref}, rest = Rest} = H0) ->
     H = H0#handshake{helper = undefined, rest = <<>>},
@@ -157,7 +159,7 @@ answered(Ref, Answer, #handshake{nif = Nif, helper = {_, Ref}, rest = Rest} = H0
 answered(_Ref, _Answer, _H) ->
     ignore.
 
-%% The provider's process has ended without an answer.
+%% Handles the exit of the provider's process without an answer.
 -spec failed(pid(), handshake()) -> step() | ignore.
 failed(Pid, #handshake{helper = {Pid, _}} = H) -> failure(H);
 failed(_Pid, _H) -> ignore.
@@ -166,14 +168,14 @@ failed(_Pid, _H) -> ignore.
 failure(#handshake{asked = vault}) -> {error, vault_failed};
 failure(#handshake{asked = registry}) -> {error, registry_failed}.
 
-%% The transport has ended, in order (`none') or by a failure: then that is the reason. The peer has
-%% left, and its question goes with it; but a client that ends in order after its initiate may have
-%% said all that it had to say, and that is handed over should the answer let it in.
+%% Handles the end of the transport, in order (`none') or by a failure, which is then the reason.
+%% The peer has left, and its request is dropped. But a client that ends in order after its initiate
+%% may simply have sent everything it had; that is delivered if the answer lets it in.
 -spec ended(Failure :: none | atom(), handshake()) -> step().
 ended(none, #handshake{helper = Helper, state = accepting} = H) when Helper =/= undefined ->
     {wait, enough, accepting, H#handshake{ended = true}};
 ended(none, #handshake{nif = Nif, socket = Socket}) ->
-    %% Only an end by a peer that has read what we sent says anything about the server's key.
+    %% The end says something about the server's key only if the peer has read what was sent.
     case was_read(Socket) of
         true -> {error, curve_tun_nif:transport_ended(Nif)};
         false -> {error, closed}
@@ -181,10 +183,10 @@ ended(none, #handshake{nif = Nif, socket = Socket}) ->
 ended(Failure, _H) ->
     {error, Failure}.
 
-%% Whether a peer that has ended the transport had read all that we sent. One that closes without is
-%% at first seen to end in order, too: but then its kernel has not acknowledged our bytes, or has
-%% reset the transport. Linux says so (TCP_INFO: the state, then at offset 24 the packets that are
-%% not acknowledged); elsewhere the end counts as in order.
+%% Says whether a peer that has ended the transport had read everything sent to it. A peer that
+%% closes without reading also appears to end in order at first, but then its kernel has not
+%% acknowledged the bytes, or has reset the transport. Linux reports this in TCP_INFO: the state,
+%% and at offset 24 the number of unacknowledged packets. Elsewhere the end counts as orderly.
 -spec was_read(gen_tcp:socket()) -> boolean().
 was_read(Socket) ->
     case os:type() =:= {unix, linux} andalso inet:getopts(Socket, [{raw, 6, 11, 32}]) of

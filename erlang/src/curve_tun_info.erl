@@ -1,5 +1,5 @@
 %%% @private
-%%% What is to be known of connections: of one for who has its socket, of all for an operator.
+%%% Information on connections: on one for a process that has its socket, on all for an operator.
 -module(curve_tun_info).
 
 -export([of_socket/1, of_all/0, print/1, key/1]).
@@ -9,7 +9,7 @@
                         bytes_sent := non_neg_integer(), bytes_received := non_neg_integer(),
                         since := calendar:datetime()}.
 
-%% See curve_tun:connection_information/1; the socket is of this node.
+%% See curve_tun:connection_information/1; the socket belongs to this node.
 -spec of_socket(curve_tun:socket()) -> {ok, [{atom(), term()}]} | {error, closed | wrong_state}.
 of_socket({curve_tun_socket, Connection, _, Nif}) ->
     try
@@ -38,7 +38,7 @@ information(Nif, State, Role) ->
            end,
     [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer].
 
-%% See curve_tun:connections/0. No connection is asked, or woken.
+%% See curve_tun:connections/0. No connection is called or woken.
 -spec of_all() -> [connection()].
 of_all() ->
     Now = {curve_tun_time:now_ms(), erlang:system_time(millisecond)},
@@ -55,7 +55,7 @@ shown({_, {curve_tun_socket, _, Tcp, Nif}, Role, Since, _}, {NowMs, SystemMs}) -
             []
     end.
 
-%% The peer's key as text, if it is proven.
+%% Returns the peer's key as text, if it is proven.
 -spec key(curve_tun_nif:connection() | undefined) -> binary() | none.
 key(undefined) ->
     none;
@@ -69,7 +69,7 @@ proven({ok, Key}, _Nif) -> curve_tun_nif:public_key_to_text(Key);
 proven({error, wrong_state}, Nif) -> proven(curve_tun_nif:proven_public_key(Nif), Nif);
 proven(none, _Nif) -> none.
 
-%% A table of them, as inet:i/0 prints one.
+%% Prints them as a table, like inet:i/0.
 -spec print([connection()]) -> ok.
 print(Connections) ->
     Rows = [["Role", "Peer", "Sent", "Received", "Since (UTC)", "Key"] | [row(C) || C <- Connections]],

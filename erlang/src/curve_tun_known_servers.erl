@@ -1,18 +1,18 @@
 %%% @private
-%%% Trust on first use: the file of the servers that a client knows. What is made of it the
-%%% NIF decides (curve_tun_connector).
+%%% Trust on first use: the file of the servers that a client knows. The NIF decides what follows
+%%% from it (curve_tun_connector).
 %%%
-%%% What touches the file, and the program's own function, run in a process of their own: the
-%%% caller's time is kept whatever they do.
+%%% Access to the file, and the program's own function, run in a process of their own, so that the
+%%% caller's timeout holds whatever they do.
 -module(curve_tun_known_servers).
 
 -export([server/2, look_up/4, first_use/4, remember/4]).
 -export_type([server/0]).
 
-%% A server as registries have it.
+%% A server as registries name it.
 -type server() :: {Host :: binary(), inet:port_number()}.
 
-%% The name of a server, of the address or name by which a program connects.
+%% Returns the name of a server, from the address or name by which a program connects.
 -spec server(term(), term()) -> {ok, server()} | {error, badarg}.
 server(Host, Port) ->
     try curve_tun_nif:server_host(text(Host), Port) of
@@ -27,14 +27,13 @@ text(Host) when is_tuple(Host) -> list_to_binary(inet:ntoa(Host));
 text(Host) when is_list(Host) -> list_to_binary(Host);
 text(Host) when is_atom(Host), Host =/= any, Host =/= loopback -> atom_to_binary(Host).
 
-%% What is known of a server and a key that is offered for it.
+%% Returns what is known of a server and a key that it offers.
 -spec look_up(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
           {ok, curve_tun_nif:known_keys()} | {error, atom()}.
 look_up(#{known_servers := Path}, {Host, Port}, Key, Deadline) ->
     with_file(Path, fun(Known) -> curve_tun_nif:known_look_up(Known, Host, Port, Key) end, Deadline).
 
-%% What becomes of a server that is not known. A function that crashes, hangs or says anything else
-%% refuses.
+%% Decides about an unknown server. A function that crashes, hangs or returns anything else refuses.
 -spec first_use(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
           refuse | once | remember.
 first_use(#{first_use := Decide}, {Host, Port}, Key, Deadline) when is_function(Decide) ->
@@ -48,14 +47,14 @@ first_use(#{first_use := FirstUse}, _Server, _Key, _Deadline) ->
 first_use(_Own, _Server, _Key, _Deadline) ->
     refuse.
 
-%% Writes down the key that a server has proven.
+%% Writes down a key that a server has proven.
 -spec remember(curve_tun_options:options(), server(), curve_tun:public_key(), curve_tun_time:deadline()) ->
           ok | {error, curve_tun_nif:refusal()}.
 remember(#{known_servers := Path}, {Host, Port}, Key, Deadline) ->
     with_file(Path, fun(Known) -> curve_tun_nif:known_remember(Known, Host, Port, Key) end, Deadline).
 
-%% The file stays open for as long as the application runs: so one that disappears is noticed, and
-%% not made anew.
+%% The file stays open while the application runs, so that a file that disappears is noticed and not
+%% created again.
 -spec with_file(binary(), fun((curve_tun_nif:known()) -> Done | {error, Reason}), curve_tun_time:deadline()) ->
           Done | {error, Reason | atom()}.
 with_file(Path, Do, Deadline) ->

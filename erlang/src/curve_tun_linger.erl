@@ -1,8 +1,8 @@
 %%% @private
-%%% Closing in order: a value of the connection process.
+%%% Closes in order. It is a value held by the connection process.
 %%%
-%%% What was sent is handed to the kernel, then the peer's own end is awaited, for closing with
-%%% unread bytes would reset the connection and could take away what the peer has not read. Both
+%%% All data sent is handed to the kernel, then the peer's end of stream is awaited: closing with
+%%% unread bytes would reset the connection and could discard data the peer has not read yet. Both
 %%% waits are bounded.
 -module(curve_tun_linger).
 
@@ -16,16 +16,17 @@
 }).
 -opaque linger() :: #linger{}.
 
-%% A close waits this long for the kernel to take more of what was sent, and then this long for the
-%% peer's end.
+%% A close waits this long for the kernel to take more of the data sent, and `?DRAIN' milliseconds
+%% for the peer's end.
 -define(FLUSH, 5000).
 -define(FLUSH_STEP, 10).
-%% Steps without progress after which a sender is given up when its connection has to end at once.
+%% Steps without progress after which the sender is abandoned when its connection has to end at
+%% once.
 -define(STALLS, 10).
 -define(DRAIN, 500).
 -define(READS, 8).
 
-%% Begins; `due/1' is to be called at once.
+%% Begins. `due/1' has to be called at once.
 -spec start(gen_tcp:socket(), curve_tun_nif:connection()) -> linger().
 start(Socket, Nif) ->
     #linger{socket = Socket, nif = Nif, left = flush(pending(Socket, Nif))}.
@@ -33,7 +34,7 @@ start(Socket, Nif) ->
 -spec flush(non_neg_integer()) -> {flush, non_neg_integer(), curve_tun_time:deadline()}.
 flush(Pending) -> {flush, Pending, curve_tun_time:deadline(?FLUSH)}.
 
-%% Goes on after a wait: in how many milliseconds it is due again, or `over'.
+%% Continues after a wait: returns in how many milliseconds it is due again, or `over'.
 -spec due(linger()) -> {wait, pos_integer(), linger()} | over.
 due(#linger{left = drain}) ->
     over;
@@ -56,7 +57,7 @@ drain(#linger{socket = Socket} = L) ->
         {error, _} -> over
     end.
 
-%% The socket says that it is passive: what still comes is dropped.
+%% Handles a socket that has become passive: whatever still arrives is dropped.
 -spec passive(linger()) -> ok.
 passive(#linger{socket = Socket, left = drain}) ->
     _ = inet:setopts(Socket, [{active, ?READS}]),
@@ -64,7 +65,7 @@ passive(#linger{socket = Socket, left = drain}) ->
 passive(#linger{}) ->
     ok.
 
-%% Bytes of the socket, and of the sender, that the kernel has not taken.
+%% Returns the bytes in the socket and the sender that the kernel has not taken.
 -spec pending(gen_tcp:socket(), curve_tun_nif:connection()) -> non_neg_integer().
 pending(Socket, Nif) ->
     case inet:getstat(Socket, [send_pend, send_oct]) of
@@ -72,8 +73,8 @@ pending(Socket, Nif) ->
         {error, _} -> 0
     end.
 
-%% Waits for what the sender still has to write, for as long as it gets on with it: those it writes
-%% for know that it is sent.
+%% Waits for the sender to write what it still has, as long as it makes progress: its callers have
+%% been told that the data is sent.
 -spec await_sender(gen_tcp:socket(), curve_tun_nif:connection()) -> ok.
 await_sender(Socket, Nif) ->
     await_sender(infinity, ?STALLS, Socket, Nif).
@@ -95,8 +96,8 @@ unsent(Socket, Nif) ->
         {error, _} -> 0
     end.
 
-%% Closes at once. `gen_tcp:close/1' alone would wait for what the kernel has not taken; who comes
-%% here has waited for that or gives it up.
+%% Closes at once. `gen_tcp:close/1' alone would wait for the data that the kernel has not taken;
+%% callers have already waited for that, or have given it up.
 -spec close(gen_tcp:socket()) -> ok.
 close(Socket) ->
     _ = inet:getstat(Socket, [send_pend]) =:= {ok, [{send_pend, 0}]} orelse inet:setopts(Socket, [{linger, {true, 0}}]),

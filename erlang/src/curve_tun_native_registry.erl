@@ -1,5 +1,5 @@
 %%% @private
-%%% What a registry is asked that lives in the NIF, under the name of its module;
+%%% The calls of a registry that lives in the NIF, under the name of its module;
 %%% `curve_tun_provider_server' is its process.
 -module(curve_tun_native_registry).
 
@@ -26,7 +26,7 @@ with_registry(Module, Do) ->
             {error, Reason}
     end.
 
-%% The least key that may come in from an address.
+%% Returns the smallest key that may come in from an address.
 -spec lookup(module(), inet:ip_address()) -> {ok, curve_tun:public_key()} | {error, atom()} | failure().
 lookup(Module, Address) ->
     case ask(Module, fun(Registry, Ref) -> curve_tun_nif:registry_lookup(Registry, Address, Ref) end) of
@@ -35,7 +35,7 @@ lookup(Module, Address) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% A registry that cannot tell lets nobody in.
+%% A registry that cannot decide lets nobody in.
 -spec verify(module(), gen_tcp:socket() | inet:ip_address(), curve_tun:public_key()) -> boolean().
 verify(Module, Address, Key) when is_tuple(Address), tuple_size(Address) =:= 4; tuple_size(Address) =:= 8 ->
     {ok, true} =:= ask(Module, fun(Registry, Ref) -> curve_tun_nif:registry_verify(Registry, Address, Key, Ref) end);
@@ -52,7 +52,7 @@ verify(Module, Socket, Key) ->
 server_keys(Module, Host, Port) ->
     ask(Module, fun(Registry, Ref) -> curve_tun_nif:registry_server_keys(Registry, Host, Port, Ref) end).
 
-%% What the registry says, at once or later. It always says something, also when it ends.
+%% Asks the registry, which answers at once or later. It always answers, even if it ends.
 -spec ask(module(), fun((curve_tun_nif:registry(), reference()) -> {ok, Value} | {error, atom()} | later)) ->
           {ok, Value} | {error, atom()} | failure().
 ask(Module, Ask) ->

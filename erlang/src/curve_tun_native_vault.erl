@@ -1,5 +1,5 @@
 %%% @private
-%%% What a vault is asked whose key lives in the NIF, under the name of its module;
+%%% The calls of a vault whose key lives in the NIF, under the name of its module;
 %%% `curve_tun_provider_server' is its process.
 -module(curve_tun_native_vault).
 

@@ -1,10 +1,10 @@
 %%% @doc The NIF, and nothing else.
 %%%
-%%% Vaults, registries, servers and connections are references here: what is secret about them stays
-%%% outside of the BEAM's heap. The other modules call this one; programs have no need to.
+%%% Vaults, registries, servers and connections are references here: their secrets stay outside the
+%%% BEAM's heap. The other modules call this one; programs do not need to.
 %%%
 %%% A NIF with resources cannot be upgraded in place: reloading this module fails and leaves the old
-%%% one at work. A new version of it needs a restart of the node; every other module can be reloaded
+%%% one in use. A new version of it needs a restart of the node. Every other module can be reloaded
 %%% at any time.
 %%% @end
 -module(curve_tun_nif).
@@ -36,7 +36,7 @@
 -opaque known() :: reference().
 %% The servers that a client knows.
 -type known_keys() :: {known, {[curve_tun:public_key()], Denied :: boolean()}}.
-%% What they have of one server, and of one key that is offered for it.
+%% What the file says of one server, and of one key offered for it.
 -opaque trust() :: reference().
 %% Decides which key of a server is trusted.
 -opaque server() :: reference().
@@ -46,27 +46,27 @@
 -type source() :: binary().
 %% One end of a connection.
 -type state() :: ready | initiating | accepting | connected.
-%% Where a connection stands.
+%% The state of a connection's handshake.
 -type request() ::
     {answer_hello, ClientShort :: binary(), Hello :: binary(), HelloNonce :: binary(), Cookie :: binary(),
      CookiePrefix :: binary()}
   | {seal_vouch, Server :: binary(), Message :: binary(), VouchPrefix :: binary()}
   | {open_vouch, Client :: binary(), Vouch :: binary(), VouchNonce :: binary()}
   | {verify, inet:ip_address(), Key :: binary(), Listener :: binary()}.
-%% What a connection asks of a provider that is written in Erlang.
+%% What a connection asks of a provider written in Erlang.
 -type secret_file() :: binary() | none.
-%% A file whose first line is a passphrase or a PIN. It is read outside of the BEAM's heap.
+%% A file whose first line is a passphrase or a PIN. It is read outside the BEAM's heap.
 -type answer() ::
     {hello_answered, Nonce :: binary(), CookieBox :: binary()}
   | {vouch_sealed, Nonce :: binary(), Vouch :: binary()}
   | {vouch_opened, Message :: binary()}
   | {verdict, boolean()}
   | {failed, vault | verify}.
-%% What the provider says.
+%% The provider's answer.
 -type place() :: inet:ip_address() | {inet:ip_address(), PrefixLength :: 0..128} | unicode:latin1_binary().
-%% One address, or all that share a prefix; as text also `<<"*">>', which is from anywhere whatever
-%% networks have entries of their own, and `<<"!">>', which is from nowhere, whatever else is said
-%% of the key.
+%% One address, or all that share a prefix. The text form also allows `<<"*">>', which matches any
+%% address, even those of networks with entries of their own, and `<<"!">>', which denies the key
+%% whatever other entries it has.
 -type dns_options() :: #{servers => [{inet:ip_address(), inet:port_number()}], trust_anchors => binary(),
                          allow_unvalidated => boolean(), timeout_ms => non_neg_integer(), ttl_max => non_neg_integer(),
                          cache_max => non_neg_integer()}.
@@ -77,16 +77,17 @@
 %% Why a server's key is not trusted.
 -type trust_step() :: find | {look_up | first_use | connect | remember, curve_tun:public_key()}
                     | {use, Remembered :: boolean() | {error, atom()}} | {refuse, term()}.
-%% What is to be done to find out which key of a server to trust, or the end of that. What is
-%% refused because something failed has the reason that was told.
+%% The next step in finding out which key of a server to trust, or the final result. When a failure
+%% causes a refusal, the reason is that of the failure.
 -type trust_answer() :: {found, [curve_tun:public_key()]} | known_keys() | {first_use, refuse | once | remember}
                       | connected | remembered | {failed, term()}.
-%% What came of a step.
+%% The outcome of a step.
 -type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask | none} | {error, atom()}.
-%% How a handshake goes on. `ask' is a request to a vault or a registry of the NIF's that takes its
+%% How a handshake continues. `ask' is a request to a vault or a registry of the NIF that takes
 %% time: see `ask/2'.
 
-%% From the file that the environment names, for programs in an archive, or from priv/.
+%% Loads the file that the environment variable names, for programs in an archive, or the one in
+%% priv/.
 -spec load() -> ok | {error, {atom(), string()}}.
 load() ->
     File = case os:getenv("CURVE_TUN_NIF") of
@@ -108,15 +109,15 @@ public_key_to_text(_Key) -> erlang:nif_error(not_loaded).
 -spec public_key_from_text(binary()) -> {ok, curve_tun:public_key()} | {error, bad_key_text}.
 public_key_from_text(_Text) -> erlang:nif_error(not_loaded).
 
-%% A host as registries have it: an address, or a name in lower case.
+%% Returns a host as registries name it: an address, or a name in lower case.
 -spec server_host(binary(), inet:port_number()) -> {ok, binary()} | {error, badarg}.
 server_host(_Host, _Port) -> erlang:nif_error(not_loaded).
 
-%% The sentence of the table of errors for a reason, without a final stop.
+%% Returns the sentence for a reason from the table of errors, without a full stop.
 -spec error_message(atom()) -> binary() | none.
 error_message(_Reason) -> erlang:nif_error(not_loaded).
 
-%% The reason of each error of that table. Some have the same.
+%% Returns the reason of each error in that table. Some errors share a reason.
 -spec error_reasons() -> [atom()].
 error_reasons() -> erlang:nif_error(not_loaded).
 
@@ -167,7 +168,7 @@ registry_open_dns(_Zone, _Options) -> erlang:nif_error(not_loaded).
 -spec registry_problem(registry()) -> none | {Line :: pos_integer(), Column :: pos_integer(), binary()} | atom().
 registry_problem(_Registry) -> erlang:nif_error(not_loaded).
 
-%% Why a registry file could not be opened now.
+%% Says why a registry file could not be opened just now.
 -spec registry_file_problem(binary()) -> none | {Line :: pos_integer(), Column :: pos_integer(), binary()} | atom().
 registry_file_problem(_Path) -> erlang:nif_error(not_loaded).
 
@@ -180,7 +181,7 @@ registry_add(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 -spec registry_remove(registry(), place(), curve_tun:public_key()) -> ok | {error, atom()}.
 registry_remove(_Registry, _Place, _Key) -> erlang:nif_error(not_loaded).
 
-%% After `later', `{Reference, {ok, _} | {error, _}}' comes, here and below.
+%% Here and below: `later' is followed by a message `{Reference, {ok, _} | {error, _}}'.
 -spec registry_lookup(registry(), inet:ip_address(), reference()) ->
           {ok, [curve_tun:public_key()]} | {error, atom()} | later.
 registry_lookup(_Registry, _Address, _Reference) -> erlang:nif_error(not_loaded).
@@ -203,12 +204,13 @@ known_look_up(_Known, _Host, _Port, _Key) -> erlang:nif_error(not_loaded).
 -spec known_remember(known(), Host :: binary(), inet:port_number(), curve_tun:public_key()) -> ok | {error, refusal()}.
 known_remember(_Known, _Host, _Port, _Key) -> erlang:nif_error(not_loaded).
 
-%% Decides which key of a server is trusted: what is to be done first, and then after each answer.
+%% Decides which key of a server is trusted. Returns the first step; `trust_answer/2' returns the
+%% following ones.
 -spec trust_new(curve_tun:public_key() | none, ByName :: boolean(), KnownServers :: boolean()) ->
           {trust(), trust_step()}.
 trust_new(_Given, _ByName, _KnownServers) -> erlang:nif_error(not_loaded).
 
-%% An answer to something else than the step is `{error, wrong_state}'.
+%% An answer that does not match the step gives `{error, wrong_state}'.
 -spec trust_answer(trust(), trust_answer()) -> trust_step() | {error, wrong_state}.
 trust_answer(_Trust, _Answer) -> erlang:nif_error(not_loaded).
 
@@ -217,7 +219,7 @@ trust_answer(_Trust, _Answer) -> erlang:nif_error(not_loaded).
                  NowMs :: non_neg_integer()) -> {ok, server()} | {error, atom()}.
 server_new(_Vault, _Registry, _HandshakesMax, _PerSource, _Listener, _NowMs) -> erlang:nif_error(not_loaded).
 
-%% Whether a listener may have this name.
+%% Says whether a listener may have this name.
 -spec is_listener_name(binary()) -> boolean().
 is_listener_name(_Name) -> erlang:nif_error(not_loaded).
 
@@ -243,8 +245,8 @@ source(_Connection) -> erlang:nif_error(not_loaded).
 -spec handshake(connection(), binary()) -> step().
 handshake(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
 
-%% Has the request `ask' answered; `answered' is then what `answer/2' is to be given. After `later'
-%% that is when `{Reference, answered}' has come.
+%% Has the request `ask' answered. `answer/2' is then to be called with `answered': at once, or
+%% after `later' when the message `{Reference, answered}' has arrived.
 -spec ask(connection(), reference()) -> answered | later | {error, atom()}.
 ask(_Connection, _Reference) -> erlang:nif_error(not_loaded).
 
@@ -254,64 +256,65 @@ answer(_Connection, _Answer) -> erlang:nif_error(not_loaded).
 -spec transport_ended(connection()) -> closed | wrong_server_key | atom().
 transport_ended(_Connection) -> erlang:nif_error(not_loaded).
 
-%% `Taken' is how many bytes the socket has taken by now.
+%% `Taken' is the number of bytes that the socket has taken so far.
 -spec established(connection(), Taken :: non_neg_integer()) -> ok | {error, atom()}.
 established(_Connection, _Taken) -> erlang:nif_error(not_loaded).
 
 -spec peer_public_key(connection()) -> {ok, curve_tun:public_key()} | {error, wrong_state}.
 peer_public_key(_Connection) -> erlang:nif_error(not_loaded).
 
-%% The peer's key from its proof on, also if it is refused then.
+%% Returns the peer's key once it is proven, even if the peer is refused afterwards.
 -spec proven_public_key(connection()) -> {ok, curve_tun:public_key()} | none.
 proven_public_key(_Connection) -> erlang:nif_error(not_loaded).
 
 -spec close(connection()) -> ok.
 close(_Connection) -> erlang:nif_error(not_loaded).
 
-%% Keeps why a connection has ended: the first reason stays.
+%% Records why a connection ended. The first reason stays.
 -spec ended(connection(), client | server, Reason :: atom()) -> ok.
 ended(_Connection, _Role, _Reason) -> erlang:nif_error(not_loaded).
 
 -spec end_of(connection()) -> {client | server, Reason :: atom()} | none.
 end_of(_Connection) -> erlang:nif_error(not_loaded).
 
-%% Whether an object is one that this NIF can use: those made before its module was deleted, purged
-%% and loaded again are not.
+%% Says whether this NIF can use an object. It cannot use those made before its module was deleted,
+%% purged and loaded again.
 -spec is_current(vault() | registry() | known() | server() | connection()) -> boolean().
 is_current(_Object) -> erlang:nif_error(not_loaded).
 
-%% Seals in the caller's turn, which begins with its first seal and ends with `written/1'; `ok' when
-%% the messages are on the pile of a sender that has the turn, `busy' when somebody else has it, or
-%% the caller is to leave it to the sender.
+%% Seals under the writer lock, which the caller takes with its first seal and releases with
+%% `written/1'. Returns `ok' when the messages are in the write queue of a sender that holds the
+%% lock, and `busy' when another process holds it, or the caller has to leave the messages to the
+%% sender.
 -spec seal(connection(), [binary()]) ->
           ok | {ok, Frames :: binary(), Rest :: [binary()]} | busy | {error, atom()} | {error, atom(), Frames :: binary()}.
 seal(_Connection, _Messages) -> erlang:nif_error(not_loaded).
 
-%% Ends the caller's turn, but for a sender with a pile; a process that waits for the turn has it
-%% then, and is to be told.
+%% Releases the writer lock, unless the caller is a sender with queued messages. If a process is
+%% waiting for the lock, it holds it from then on and has to be told.
 -spec written(connection()) -> ok | {next, pid()} | piled.
 written(_Connection) -> erlang:nif_error(not_loaded).
 
-%% What has piled up for a sender in its turn. After `none' it is sent `piled' once there is
-%% something; `ok': its turn is over.
+%% Returns what has been queued for a sender that holds the writer lock. After `none' the sender is
+%% sent `piled' once there is something. After `ok' it no longer holds the lock.
 -spec pile(connection()) -> {ok, Frames :: binary()} | {error, atom(), Frames :: binary()} | none | ok.
 pile(_Connection) -> erlang:nif_error(not_loaded).
 
-%% How many bytes a sender still has to write, if the socket has taken so many in all.
+%% Returns how many bytes a sender still has to write, given how many the socket has taken in all.
 -spec unsent(connection(), Taken :: non_neg_integer()) -> non_neg_integer().
 unsent(_Connection, _Taken) -> erlang:nif_error(not_loaded).
 
-%% How many bytes the socket has taken, or will have when all that is sealed is written. It stays
-%% when the connection is closed; 0 before the handshake is done.
+%% Returns how many bytes the socket has taken, or will have taken once everything sealed is
+%% written. The count outlives the connection; it is 0 before the handshake is complete.
 -spec bytes_sent(connection()) -> non_neg_integer().
 bytes_sent(_Connection) -> erlang:nif_error(not_loaded).
 
-%% Takes the turn, or waits for it.
+%% Takes the writer lock, or waits for it.
 -spec await_turn(connection()) -> ok | {busy, Writer :: pid()} | {error, atom()}.
 await_turn(_Connection) -> erlang:nif_error(not_loaded).
 
-%% Takes the turn of a dead process, and what it has left unwritten. `Taken' is how many bytes the
-%% socket has taken.
+%% Takes the writer lock of a dead process, with the frames it left unwritten. `Taken' is the number
+%% of bytes that the socket has taken.
 -spec take_turn(connection(), Taken :: non_neg_integer()) -> {ok, Frames :: binary()} | {error, atom()}.
 take_turn(_Connection, _Taken) -> erlang:nif_error(not_loaded).
 

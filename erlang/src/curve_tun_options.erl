@@ -1,5 +1,6 @@
 %%% @private
-%%% The options of connect, listen and handshake: the tunnel's own, and those that go on to gen_tcp.
+%%% The options of connect, listen and handshake: those of the tunnel, and those passed on to
+%%% gen_tcp.
 -module(curve_tun_options).
 
 -export([parse/2, check_settable/1, accepted_socket/1, refused/2]).
@@ -15,23 +16,24 @@
 -define(ACTIVE_MIN, -32768).
 -define(ACTIVE_MAX, 32767).
 
-%% One read of the socket takes up to this much when much comes: OTP's default of 1460 bytes costs a
-%% multiple of the time. A busy socket may keep a whole buffer ready, so one that has little to read
-%% has a small one.
+%% Maximum size of one read of a busy socket: OTP's default of 1460 bytes takes several times as
+%% long. A socket may keep a whole buffer ready, so one with little to read gets a small one.
 -define(BUFFER, 131072).
 -define(SMALL_BUFFER, 4096).
-%% What is sealed and not taken by the kernel: both peers can say this much before either reads.
+%% Limits data that is sealed and not taken by the kernel: each peer can send this much before
+%% either reads.
 -define(HIGH_WATERMARK, 67108864).
-%% As many as Linux allows by default: a client that finds no place tries again after a second.
+%% The default maximum of Linux. A client that finds the backlog full tries again after a second.
 -define(BACKLOG, 4096).
 -define(SEND_TIMEOUT, 5000).
-%% The longest time, and the largest size, that the BEAM and the system take.
+%% The longest time, and the largest size, that the BEAM and the system accept.
 -define(TIME_MAX, 16#ffffffff).
 -define(SIZE_MAX, 16#7fffffff).
-%% gen_tcp's options that a socket gets when it is made, and only then.
+%% Options of gen_tcp that can only be set when a socket is created.
 -define(AT_THE_START, [ip, ifaddr, port, fd, backlog, netns, bind_to_device, tcp_module, inet, inet6]).
 
-%% Takes the tunnel's options out; gives the rest with what the tunnel needs of a gen_tcp socket.
+%% Extracts the tunnel's options. Returns the rest together with what the tunnel needs of a gen_tcp
+%% socket.
 -spec parse(client | server | accepted, [curve_tun:option()]) ->
           {ok, options(), [term()]} | {error, curve_tun:option_error()}.
 parse(Side, Given) ->
@@ -45,13 +47,13 @@ parse(Side, Given) ->
         throw:Reason -> {error, Reason}
     end.
 
-%% Nobody may believe that a key is checked, or a limit kept, when it is not: what means nothing at
-%% an end is refused there. Only a client that connects by a name checks a key that it knows.
+%% Refuses options that mean nothing at an end, so that nobody believes that a key is checked, or a
+%% limit enforced, when it is not. Only a client that connects by name checks a key that it knows.
 -spec check_side(client | server | accepted, map(), [term()]) -> ok.
 check_side(Side, Options, Given) ->
     Strange = strange(Side, Options),
     _ = [throw({bad_option, Option}) || Option <- Given, lists:member(name(Option), Strange)],
-    %% Both ends would only find out when they are about to let somebody in.
+    %% Otherwise both ends would only notice when they are about to let a peer in.
     _ = [throw({bad_option, {Kind, Module}})
          || {Kind, Module} <- maps:to_list(maps:with([vault, registry], Options)),
             not curve_tun_provider:is_provider(asked(Side, Kind), Module)],
@@ -60,7 +62,7 @@ check_side(Side, Options, Given) ->
         #{} -> ok
     end.
 
-%% A client asks a registry for servers alone.
+%% A client asks a registry only for servers.
 -spec asked(client | server | accepted, vault | registry) -> vault | registry | servers.
 asked(client, registry) -> servers;
 asked(_Side, Kind) -> Kind.
@@ -113,22 +115,23 @@ option({active, Active} = Option, {Own, Tcp}) ->
 option(binary, Acc) -> Acc;
 option({mode, binary}, Acc) -> Acc;
 option({packet, Packet}, Acc) when Packet =:= raw; Packet =:= 0 -> Acc;
-%% The tunnel is made for this one; see `tcp_options/2'.
+%% The tunnel is built for this backend; see `tcp_options/2'.
 option({inet_backend, inet}, Acc) -> Acc;
-%% gen_tcp would leave a socket behind.
+%% gen_tcp would leak a socket.
 option({backlog, N} = Option, _Acc) when not is_integer(N); N < 0 -> throw({bad_option, Option});
 option(Option, {Own, Tcp}) ->
     (is_ours(Option) orelse is_local(Option)) andalso throw({bad_option, Option}),
     {Own, [Option | Tcp]}.
 
-%% Unix sockets: their peers have no address that a registry or the fair shares could go by.
+%% Says whether an option is about Unix sockets: their peers have no address for a registry or the
+%% handshake limiter to go by.
 -spec is_local(term()) -> boolean().
 is_local(local) -> true;
 is_local({Name, {local, _}}) -> Name =:= ip orelse Name =:= ifaddr;
 is_local({ifaddr, #{family := local}}) -> true;
 is_local(_) -> false.
 
-%% Options whose other values would break the tunnel, or that are its own.
+%% Says whether an option belongs to the tunnel, or would break it with another value.
 -spec is_ours(term()) -> boolean().
 is_ours(list) -> true;
 is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
@@ -141,7 +144,7 @@ is_ours(Option) -> not is_atom(Option).
 -spec is_listener_name(binary()) -> boolean().
 is_listener_name(Name) ->
     try curve_tun_nif:is_listener_name(Name)
-    %% While the NIF is away, which whoever makes a listener of this finds out.
+    %% The NIF is not loaded, which making the listener will report.
     catch error:_ -> true
     end.
 
@@ -154,7 +157,7 @@ text(Text, Option) ->
         error:badarg -> throw({bad_option, Option})
     end.
 
-%% A path as bytes, and from the root: the folder that a node runs in may change.
+%% Returns an absolute path as bytes, since the working directory of a node may change.
 -spec path(term(), term()) -> binary().
 path(Path, Option) when Path =/= <<>>, Path =/= [], is_binary(Path) orelse is_list(Path) ->
     Name = case is_binary(Path) of
@@ -169,8 +172,8 @@ path(_Path, Option) ->
 is_active(N) when is_integer(N) -> N >= ?ACTIVE_MIN andalso N =< ?ACTIVE_MAX;
 is_active(Active) -> lists:member(Active, [true, false, once]).
 
-%% What setopts may set on an open socket: `{active, _}' alone is the tunnel's, the rest is
-%% gen_tcp's.
+%% Checks what setopts may set on an open socket: only `{active, _}' belongs to the tunnel, the rest
+%% to gen_tcp.
 -spec check_settable(term()) -> {ok, curve_tun:active() | undefined, [term()]} | {error, curve_tun:option_error()}.
 check_settable(Given) ->
     try lists:foldl(fun settable/2, {undefined, []}, proper(Given)) of
@@ -198,12 +201,12 @@ tcp_options(Side, Given) ->
     Defaults = [{nodelay, true}, {keepalive, true}, {buffer, ?SMALL_BUFFER}, {send_timeout, ?SEND_TIMEOUT}
                 | [{backlog, ?BACKLOG} || Side =:= server]],
     Missing = [Default || {Key, _} = Default <- Defaults, not lists:keymember(Key, 1, Given)],
-    %% A node may have another backend for its sockets by default (`-kernel inet_backend socket'),
+    %% A node may use another backend for its sockets by default (`-kernel inet_backend socket'),
     %% whose sockets are not ports.
     [{inet_backend, inet}, binary, {packet, raw}, {active, false}, {show_econnreset, true}]
         ++ Missing ++ watermarks(Given) ++ Given.
 
-%% A waiting sender goes on as soon as the kernel has taken some, not only when all is gone.
+%% A waiting sender continues as soon as the kernel has taken some data, not only when all is gone.
 -spec watermarks([term()]) -> [term()].
 watermarks(Given) ->
     High = case lists:keyfind(high_watermark, 1, Given) of
@@ -213,13 +216,13 @@ watermarks(Given) ->
     [{high_watermark, High} || not lists:keymember(high_watermark, 1, Given)]
         ++ [{low_watermark, High - min(High div 2, ?BUFFER)} || not lists:keymember(low_watermark, 1, Given)].
 
-%% What an accepted socket, or one that a program hands over, is set to.
+%% The options for an accepted socket, or one that a program hands over.
 -spec accepted_socket([term()]) -> [term()].
 accepted_socket(Given) ->
     [{mode, binary}, {packet, raw}, {active, false}, {show_econnreset, true}, {buffer, ?SMALL_BUFFER} | Given].
 
-%% What a socket of gen_tcp's was refused for, which says no more than `badarg' or `einval': the
-%% option that it would not have by itself either, if it is one.
+%% Finds the option for which gen_tcp refused a socket with just `badarg' or `einval': one that a
+%% socket refuses by itself too, if there is any.
 -spec refused(atom(), [term()]) -> {error, atom() | curve_tun:option_error()}.
 refused(Reason, Tcp) when Reason =:= badarg; Reason =:= einval ->
     case lists:search(fun(Option) -> not is_taken(Option) end, Tcp) of
@@ -231,7 +234,7 @@ refused(Reason, _Tcp) ->
 
 -spec is_taken(term()) -> boolean().
 is_taken({inet_backend, _}) -> true;
-%% It would be somebody's.
+%% Not tried: the descriptor would be in use elsewhere.
 is_taken({fd, Fd}) -> is_integer(Fd) andalso Fd >= 0;
 is_taken(Option) -> is_taken(inet, Option) orelse is_taken(inet6, Option).
 
@@ -239,7 +242,7 @@ is_taken(Option) -> is_taken(inet, Option) orelse is_taken(inet6, Option).
 is_taken(Family, Option) ->
     try gen_tcp:listen(0, [{inet_backend, inet}, Family, Option]) of
         {ok, Socket} -> ok = gen_tcp:close(Socket), true;
-        %% Other reasons are the system's.
+        %% Other errors come from the system.
         {error, Reason} -> Reason =/= einval
     catch
         _:_ -> false

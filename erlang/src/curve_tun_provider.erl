@@ -1,9 +1,9 @@
 %%% @private
-%%% Vaults and registries: which one is used, and asking one that is written in Erlang.
+%%% Vaults and registries: choosing one, and calling one written in Erlang.
 %%%
-%%% A provider of the user's may crash, hang or answer nonsense. So it is only ever called from a
-%%% process of its own, and whatever it does refuses one client at most. For peers it is called in
-%%% turn (curve_tun_fair_queue).
+%%% A provider of the user may crash, hang or return garbage. So it is only ever called from a
+%%% separate process, and whatever it does refuses at most one client. Calls for peers take turns
+%%% (curve_tun_fair_queue).
 -module(curve_tun_provider).
 
 -export([configured/1, chosen/2, is_provider/2, exports/3, has_process/1, vault_handle/2, registry_handle/1, server_keys/4]).
@@ -11,20 +11,19 @@
 -export_type([provider/0, providers/0]).
 
 -type provider() :: {module(), AtOnce :: pos_integer()}.
-%% A provider, and how many calls it works on at once; those that live in the NIF have that from
-%% there.
+%% A provider, and how many calls it works on at once. Native providers have that limit in the NIF.
 -type providers() :: #{vault => provider(), registry => provider(), socket => gen_tcp:socket(),
                        source => curve_tun_fair_queue:source()}.
 
-%% What a module is called at once that says nothing of it and has no process.
+%% The number of concurrent calls for a module that does not name one and has no process.
 -define(AT_ONCE, 256).
 
-%% The providers named in the application's environment.
+%% Returns the providers named in the application's environment.
 -spec configured(vault_providers | registry_providers) -> [module()].
 configured(Key) ->
     application:get_env(curve_tun, Key, []).
 
-%% The provider that the options name, or the first configured one.
+%% Returns the provider that the options name, or the first configured one.
 -spec chosen(vault | registry, map()) -> {ok, module()} | {error, {no_provider, vault | registry}}.
 chosen(Kind, Options) ->
     Key = case Kind of vault -> vault_providers; registry -> registry_providers end,
@@ -34,13 +33,13 @@ chosen(Kind, Options) ->
         {_, []} -> {error, {no_provider, Kind}}
     end.
 
-%% Whether there is such a module, and it is one of this kind: a registry that only knows servers
-%% lets nobody in.
+%% Says whether the module exists and is of this kind: a registry that only knows servers lets
+%% nobody in.
 -spec is_provider(vault | registry | servers, term()) -> boolean().
 is_provider(_Kind, Module) when not is_atom(Module) -> false;
 is_provider(Kind, Module) -> lists:any(fun(Of) -> lists:all(fun({F, A}) -> exports(Module, F, A) end, Of) end, callbacks(Kind)).
 
-%% Each of these lists is enough.
+%% Each of these lists is sufficient.
 -spec callbacks(vault | registry | servers) -> [[{atom(), arity()}]].
 callbacks(vault) -> [[{handle, 0}], [{public_key, 0}, {box, 3}, {box_open, 3}, {safe_nonce, 0}]];
 callbacks(registry) -> [[{handle, 0}], [{verify, 2}], [{verify, 3}]];
@@ -50,7 +49,8 @@ callbacks(servers) -> [[{server_keys, 2}] | callbacks(registry)].
 has_process(Module) ->
     exports(Module, start_link, 0).
 
-%% The vault as the NIF knows it. The public key of a vault that is written in Erlang is asked here.
+%% Returns the vault's handle for the NIF. For a vault written in Erlang this asks it for its public
+%% key.
 -spec vault_handle(module(), curve_tun_time:deadline()) -> {ok, curve_tun_nif:vault()} | {error, atom()}.
 vault_handle(Module, Deadline) ->
     case exports(Module, handle, 0) of
@@ -71,8 +71,8 @@ registry_handle(Module) ->
         false -> {ok, curve_tun_nif:registry_later()}
     end.
 
-%% How many calls a provider works on at once. It may say so; one with a process of its own, which
-%% answers one after another, has 1. What the NIF answers is not asked here.
+%% Returns how many calls a provider works on at once. It may name the number; one with a process of
+%% its own, which answers one call after another, has 1. Native providers are not asked here.
 -spec max_concurrency(vault | registry, module(), curve_tun_time:deadline()) -> {ok, pos_integer()} | {error, atom()}.
 max_concurrency(Kind, Module, Deadline) ->
     case {exports(Module, handle, 0), exports(Module, max_concurrency, 0), has_process(Module)} of
@@ -88,7 +88,7 @@ said_at_once(_Kind, {error, timeout}) -> {error, timeout};
 said_at_once(vault, _) -> {error, vault_failed};
 said_at_once(registry, _) -> {error, registry_failed}.
 
-%% The keys that a server may have; `enotsup' from a registry that knows no servers.
+%% Returns the keys that a server may have, or `enotsup' from a registry that knows no servers.
 -spec server_keys(module(), Host :: binary(), inet:port_number(), curve_tun_time:deadline()) ->
           {ok, [curve_tun:public_key(), ...]} | {error, atom()}.
 server_keys(Module, Host, Port, Deadline) ->
@@ -118,8 +118,8 @@ exports(Module, Function, Arity) ->
     _ = code:ensure_loaded(Module),
     erlang:function_exported(Module, Function, Arity).
 
-%% Runs `Fun' in a process of its own, which ends with its caller and without a crash report: what
-%% the provider did is its own affair, and so is what becomes of processes that it links to.
+%% Runs `Fun' in a separate process, which ends with its caller and leaves no crash report: failures
+%% of the provider stay its own, as does the fate of processes that it links to.
 -spec call(fun(() -> Value), curve_tun_time:deadline()) -> {ok, Value} | {error, timeout | failed}.
 call(Fun, Deadline) ->
     Tag = make_ref(),
@@ -139,7 +139,7 @@ run(Caller, Tag, Fun) ->
     _ = spawn(?MODULE, end_with, [Caller, self()]),
     exit({Tag, attempt(Fun)}).
 
-%% Ends the helper of a caller that ends.
+%% Ends the helper when its caller ends.
 -spec end_with(pid(), pid()) -> true.
 end_with(Caller, Helper) ->
     [OfCaller, _] = [monitor(process, Pid) || Pid <- [Caller, Helper]],
@@ -154,8 +154,8 @@ attempt(Fun) ->
     catch _:_ -> {error, failed}
     end.
 
-%% Has a request answered by a process that is linked to the caller; it says `{Ref, Answer}' and
-%% exits. When the caller ends first, `curve_tun_fair_queue' ends it.
+%% Has a request answered by a process linked to the caller, which sends `{Ref, Answer}' and exits.
+%% If the caller ends first, `curve_tun_fair_queue' ends that process.
 -spec start(curve_tun_nif:request(), providers()) -> {pid(), reference()}.
 start(Request, Providers) ->
     Connection = self(),
@@ -175,7 +175,7 @@ answer_of({Connection, Ref}, Request, Providers) ->
 failed({verify, _, _, _}) -> {failed, verify};
 failed(_) -> {failed, vault}.
 
-%% Anything but the documented results is a failed match here, and so a failure.
+%% Any result that is not documented fails to match here, and so is a failure.
 -spec ask(curve_tun_nif:request(), pid(), providers()) -> curve_tun_nif:answer().
 ask({answer_hello, ClientShort, Hello, HelloNonce, Cookie, Prefix}, Connection, Providers) ->
     Vault = turn(vault, Connection, Providers),
@@ -209,8 +209,8 @@ turn(Kind, Connection, #{source := Source} = Providers) ->
     {Module, AtOnce} = maps:get(Kind, Providers),
     #{connection => Connection, source => Source, provider => Module, at_once => AtOnce}.
 
-%% One call is one turn: who needs several takes several, and keeps nobody waiting for more than
-%% one.
+%% One call is one turn: a request that needs several calls takes several turns, and delays others
+%% by no more than one.
 -spec in_turn(curve_tun_fair_queue:turn(), atom(), [term()]) -> term().
 in_turn(#{provider := Module} = Turn, Function, Arguments) ->
     curve_tun_fair_queue:call(Turn, fun() -> apply(Module, Function, Arguments) end).

@@ -1,7 +1,7 @@
 %%% @private
-%%% The process of a vault or registry that lives in the NIF. It is registered under the name of the
-%%% provider's module. What it has made outlives it (see `curve_tun_handles'), so that it comes back
-%%% with the same key or entries.
+%%% The process of a vault or registry that lives in the NIF, registered under the name of the
+%%% provider's module. The objects it makes outlive it (see `curve_tun_handles'), so that it comes
+%%% back with the same key or entries.
 -module(curve_tun_provider_server).
 -behaviour(gen_server).
 
@@ -20,7 +20,7 @@ start_link(Module) ->
         ignore -> {error, ignore}
     end.
 
-%% Has a vault or registry of a NIF that is gone opened again.
+%% Has a vault or registry opened again after its NIF was unloaded.
 -spec again(module()) -> {ok, curve_tun_nif:vault() | curve_tun_nif:registry()} | error.
 again(Module) ->
     try gen_server:call(Module, again, infinity)
@@ -40,7 +40,8 @@ handle_call(again, _From, Module) ->
 handle_call(_Call, _From, Module) ->
     {reply, {error, badarg}, Module}.
 
-%% What the other NIF has made is let go by those who hold it, for a vault is opened once at a time.
+%% Makes the holders of objects of the other NIF release them, since a vault can be open only once
+%% at a time.
 -spec reopened(module()) -> {ok, curve_tun_nif:vault() | curve_tun_nif:registry()} | error.
 reopened(Module) ->
     _ = [curve_tun_request:reloaded(Pid) || Pid <- curve_tun_connection_sup:children()],

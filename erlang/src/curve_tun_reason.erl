@@ -1,6 +1,6 @@
 %%% @private
-%%% What the reasons of this application mean, in words. Those of the crate's table of errors have
-%%% its sentences; here are Erlang's own.
+%%% Describes the reasons of this application. Those in the crate's table of errors have its
+%%% sentences; the ones specific to Erlang are here.
 -module(curve_tun_reason).
 
 -export([text/1]).
@@ -9,12 +9,12 @@
 -spec text(term()) -> string().
 text({error, Reason}) ->
     text(Reason);
-%% What `application:start/1' gives.
+%% From `application:start/1'.
 text({Reason, {curve_tun_app, start, _}}) ->
     text(Reason);
 text({shutdown, {failed_to_start_child, Child, Reason}}) ->
     format("~tp: ~ts", [Child, text(Reason)]);
-%% What curve_tun_simple_registry:problem/0 gives.
+%% From curve_tun_simple_registry:problem/0.
 text({Line, Column, What}) when is_integer(Line), is_integer(Column), is_binary(What) ->
     format("line ~b, column ~b: ~ts", [Line, Column, What]);
 text({bad_option, Option}) ->

@@ -1,8 +1,8 @@
 %%% @private
-%%% The receiving end of a connection: messages that wait, receivers that wait, and the active mode.
+%%% The receiving end of a connection: waiting messages, waiting receivers, and the active mode.
 %%%
-%%% At most one of the two queues has members: a message goes to the receiver that has waited
-%%% longest, or to the controller when the mode is active, or waits.
+%%% At most one of the two queues is non-empty: a message goes to the receiver that has waited
+%%% longest, or to the controller in an active mode, or waits.
 -module(curve_tun_receivers).
 
 -export([new/1, arrived/2, recv/3, expired/2, gone/2, set_active/2, active/1]).
@@ -24,18 +24,18 @@
 
 -spec new(curve_tun:active()) -> receivers().
 new(Active) ->
-    %% A count that is used up before it begins is told as such with the first delivery.
+    %% A count that starts used up is reported with the first delivery.
     #receivers{active = if is_integer(Active) -> max(0, Active); true -> Active end}.
 
 -spec active(receivers()) -> curve_tun:active().
 active(#receivers{active = Active}) -> Active.
 
-%% Bytes that wait for a receiver; each message counts a little more, for empty ones take memory
-%% too.
+%% Returns the bytes that wait for a receiver. Each message counts slightly more than its size,
+%% since empty ones take memory too.
 -spec bytes(receivers()) -> non_neg_integer().
 bytes(#receivers{bytes = Bytes}) -> Bytes.
 
-%% Messages that came, in order. `deliver/3' has them go on to the controller.
+%% Adds received messages, in order. `deliver/3' passes them on to the controller.
 -spec arrived([binary()], receivers()) -> receivers().
 arrived([], Rx) ->
     Rx;
@@ -55,8 +55,8 @@ keep(Message, #receivers{messages = Queue, bytes = Bytes} = Rx) ->
 -spec weight(binary()) -> pos_integer().
 weight(Message) -> byte_size(Message) + 64.
 
-%% Delivers messages to the controller as far as the active mode goes: those that wait, then those
-%% that just came.
+%% Delivers messages to the controller as far as the active mode allows: first those that wait, then
+%% those just received.
 -spec deliver([binary()], controller(), receivers()) -> receivers().
 deliver(Arrived, {Pid, Socket} = Controller, #receivers{active = true, bytes = 0, ended = no} = Rx) ->
     case queue:is_empty(Rx#receivers.waiting) of
@@ -85,14 +85,14 @@ feed({Pid, Socket} = Controller, #receivers{messages = Queue, bytes = Bytes, act
             feed(Controller, Next#receivers{active = used(Active, Controller)})
     end.
 
-%% The active mode after one message.
+%% Returns the active mode after one message.
 -spec used(curve_tun:active(), controller()) -> curve_tun:active().
 used(true, _) -> true;
 used(once, _) -> false;
 used(1, {Pid, Socket}) -> Pid ! {curve_tun_passive, Socket}, false;
 used(N, _) -> N - 1.
 
-%% Sets the active mode as gen_tcp does: a number is added to what is left of the one before.
+%% Sets the active mode as gen_tcp does: a number is added to what is left of the previous one.
 -spec set_active(curve_tun:active(), receivers()) -> {ok | passive, receivers()} | {error, einval}.
 set_active(N, #receivers{active = Active} = Rx) when is_integer(N) ->
     Left = if is_integer(Active) -> Active + N; true -> N end,
@@ -104,7 +104,7 @@ set_active(N, #receivers{active = Active} = Rx) when is_integer(N) ->
 set_active(Active, Rx) ->
     {ok, Rx#receivers{active = Active}}.
 
-%% A call to recv: it is answered here, now or later.
+%% Handles a call of recv, and replies now or later.
 -spec recv(gen_statem:from(), timeout(), receivers()) -> receivers().
 recv(From, _Timeout, #receivers{active = Active} = Rx) when Active =/= false ->
     gen_statem:reply(From, {error, einval}),
@@ -126,7 +126,7 @@ recv(From, Timeout, #receivers{messages = Queue, bytes = Bytes, waiting = Waitin
             Rx#receivers{waiting = queue:in({From, monitor(process, Pid), Timer}, Waiting)}
     end.
 
-%% What is still to be said of the end: its reason, once.
+%% Returns what is still to be reported of the end: its reason, the first time.
 -spec untold({closed, Reason :: atom()} | told) -> Reason :: atom().
 untold({closed, Reason}) -> Reason;
 untold(told) -> closed.
@@ -137,7 +137,7 @@ reply({From, Monitor, Timer}, Reply) ->
     _ = Timer =:= none orelse erlang:cancel_timer(Timer, [{async, true}, {info, false}]),
     gen_statem:reply(From, Reply).
 
-%% A receiver's time is over: it leaves the queue and takes nothing with it.
+%% Handles a receiver's timeout: it leaves the queue and takes no message with it.
 -spec expired(reference(), receivers()) -> receivers().
 expired(Timer, #receivers{waiting = Waiting} = Rx) ->
     Keep = fun({_, _, T} = Receiver) when T =:= Timer -> reply(Receiver, {error, timeout}), false;
@@ -145,13 +145,13 @@ expired(Timer, #receivers{waiting = Waiting} = Rx) ->
            end,
     Rx#receivers{waiting = queue:filter(Keep, Waiting)}.
 
-%% A receiver died.
+%% Handles the death of a receiver.
 -spec gone(reference(), receivers()) -> receivers().
 gone(Monitor, #receivers{waiting = Waiting} = Rx) ->
     Rx#receivers{waiting = queue:filter(fun({_, M, _}) -> M =/= Monitor end, Waiting)}.
 
-%% No more messages will come. Those that wait can still be had. The receiver that has waited
-%% longest is told why.
+%% Handles the end of messages. Those that wait can still be received. The receiver that has waited
+%% longest gets the reason.
 -spec end_with(atom(), receivers()) -> receivers().
 end_with(Reason, #receivers{waiting = Waiting, ended = no} = Rx) ->
     Tell = fun(Receiver, Ended) -> reply(Receiver, {error, untold(Ended)}), told end,
@@ -159,7 +159,7 @@ end_with(Reason, #receivers{waiting = Waiting, ended = no} = Rx) ->
 end_with(_Reason, Rx) ->
     Rx.
 
-%% Tells an active controller of the end, once it has all messages.
+%% Tells an active controller of the end, once it has received all messages.
 -spec tell_end(controller(), receivers()) -> receivers().
 tell_end({Pid, Socket}, #receivers{active = Active, bytes = 0, ended = {closed, Reason}} = Rx) when Active =/= false ->
     _ = [Pid ! {curve_tun_error, Socket, Reason} || Reason =/= closed],
@@ -168,7 +168,7 @@ tell_end({Pid, Socket}, #receivers{active = Active, bytes = 0, ended = {closed, 
 tell_end(_Controller, Rx) ->
     Rx.
 
-%% Whether the connection has ended, nothing waits, and the controller knows.
+%% Says whether the connection has ended, nothing waits, and the controller knows.
 -spec is_over(receivers()) -> boolean().
 is_over(#receivers{ended = told, bytes = 0}) -> true;
 is_over(#receivers{}) -> false.

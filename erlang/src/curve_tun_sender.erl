@@ -1,47 +1,47 @@
 %%% @private
 %%% Sending.
 %%%
-%%% Whoever sends seals his messages and writes the frames to the socket himself. While he does he
-%%% has the turn (see `curve_tun_nif:seal/2'). Those who find it taken, and who send one message
-%%% after another, have their messages written by a process of the connection, the sender. In its
-%%% turn they seal onto its pile and go on: it writes at once what has piled up meanwhile. Only when
-%%% the pile is full do they wait. The sender is started when it is needed, and ends when it has
-%%% nothing to do. The connection process itself never writes messages, so a peer that does not read
-%%% keeps nobody from receiving.
+%%% The calling process seals its messages and writes the frames to the socket itself. Meanwhile it
+%%% holds the writer lock (see `curve_tun_nif:seal/2'). Processes that find the lock taken, or send
+%%% one message after another, have their messages written by a process of the connection, the
+%%% sender. While the sender holds the lock they seal into its write queue and return; it writes at
+%%% once whatever has been queued meanwhile. They wait only when the queue is full. The sender is
+%%% started on demand, and ends when it is idle. The connection process itself never writes
+%%% messages, so a peer that does not read never blocks receiving.
 -module(curve_tun_sender).
 
 -export([send_many/2, start_link/3, enqueue/3, stop/1, look_again/1]).
 -export([init/1, loop/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
-%% What whoever writes needs to know.
+%% What a writer needs to know.
 -type writer() :: #{connection := pid(), tcp := gen_tcp:socket(),
                     nif := curve_tun_nif:connection(), _ => _}.
 
-%% A map, for nobody suspends a sender while its release is changed: in the middle of its work it
-%% goes on with the code of another version, whose state has other fields.
+%% A map, since a sender is not suspended during a release upgrade: in the middle of its work it
+%% continues with the code of another version, whose state has other fields.
 -type sender() :: #{connection := pid(), tcp := gen_tcp:socket(),
                     nif := curve_tun_nif:connection(),
-                    %% Requests of the connection that it has had, and what its pile failed with:
-                    %% nobody has been told that yet.
+                    %% Requests of the connection so far, and the error that its write queue failed
+                    %% with and nobody has been told of yet.
                     had := non_neg_integer(), result := ok | {error, atom()}, _ => _}.
 
-%% What a sender begins with beside its connection.
+%% A sender's initial state, apart from its connection.
 -define(FRESH, #{had => 0, result => ok}).
 
 -define(MESSAGE_MAX, 65503).
-%% How much is collected at most before it is sealed, in messages and in bytes.
+%% Limits of a batch before it is sealed, in messages and in bytes.
 -define(BATCH_MESSAGES, 512).
 -define(BATCH_BYTES, 131072).
 %% After this many idle milliseconds the sender ends.
 -define(IDLE, 1000).
-%% The turn is kept for so long after the last message, for the next one to need no more than a
-%% place on the pile.
+%% The writer lock is held for this long after the last message, so that the next one only has to be
+%% queued.
 -define(KEEP, 2).
 
 %%% For those who send
 
-%% Sends messages in order, if all of them are valid.
+%% Sends messages in order if all of them are valid.
 -spec send_many(curve_tun:socket(), [iodata()]) -> ok | {error, atom()}.
 send_many(Socket, Messages) ->
     try messages(Messages) of
@@ -55,7 +55,7 @@ messages([]) -> [];
 messages([Message | Rest]) -> [message(Message) | messages(Rest)];
 messages(_) -> throw(badarg).
 
-%% One binary of valid size: larger ones are passed to the sender by reference, and iodata is
+%% Makes one binary of valid size: larger ones are passed to the sender by reference, and iodata is
 %% flattened once.
 -spec message(iodata()) -> binary().
 message(Message) when is_binary(Message), byte_size(Message) =< ?MESSAGE_MAX ->
@@ -80,7 +80,8 @@ send({curve_tun_socket, Connection, Tcp, Nif}, Messages) when node(Connection) =
     catch
         error:Reason:Stack when Reason =:= badarg; Reason =:= undef ->
             case Stack of
-                %% Another NIF was loaded meanwhile, or none: the connection was of the one before.
+                %% Another NIF was loaded meanwhile, or none: the connection belonged to the
+                %% previous one.
                 [{curve_tun_nif, _, _, _} | _] ->
                     curve_tun_request:reloaded(Connection),
                     {error, closed};
@@ -102,7 +103,7 @@ seal_and_write(Messages, #{nif := Nif} = S) ->
 
 -type sealed() :: {ok, Frames :: binary(), Rest :: [binary()]} | {error, atom(), Frames :: binary()}.
 
-%% What is done in a turn, from the first seal on.
+%% Writes under the writer lock, from the first seal on.
 -spec turn(sealed(), writer()) -> ok | {error, atom()}.
 turn(Sealed, S) ->
     Result = write(Sealed, S),
@@ -133,7 +134,7 @@ write({error, Reason, Frames}, #{tcp := Tcp} = S) ->
     _ = gen_tcp:send(Tcp, Frames),
     fail(Reason, S).
 
-%% A packet that was sent in part cannot be resumed, so every failure ends the connection.
+%% A partly sent packet cannot be resumed, so every failure ends the connection.
 -spec fail(atom(), writer()) -> {error, atom()}.
 fail(Reason, #{nif := Nif, connection := Connection}) ->
     ok = curve_tun_nif:end_sending(Nif),
@@ -142,12 +143,12 @@ fail(Reason, #{nif := Nif, connection := Connection}) ->
 
 %%% The sender
 
-%% Starts the sender of a connection, which is the caller.
+%% Starts the sender of the calling connection.
 -spec start_link(pid(), gen_tcp:socket(), curve_tun_nif:connection()) -> pid().
 start_link(Connection, Tcp, Nif) ->
     proc_lib:spawn_link(?MODULE, init, [?FRESH#{connection => Connection, tcp => Tcp, nif => Nif}]).
 
-%% Has messages sent for a caller of the connection, who gets the reply.
+%% Has messages sent for a caller of the connection, which gets the reply.
 -spec enqueue(pid(), gen_statem:from(), [binary()]) -> ok.
 enqueue(Sender, From, Messages) ->
     Sender ! {send, From, Messages},
@@ -159,8 +160,8 @@ stop(Sender) ->
     Sender ! stop,
     ok.
 
-%% Has the sender of the connection that calls look anew whose turn it is. Who has it, of a NIF that
-%% is not loaded any more, would never give it away.
+%% Has the sender of the calling connection check again who holds the writer lock. A holder from an
+%% unloaded NIF would never release it.
 -spec look_again(pid()) -> ok.
 look_again(Sender) ->
     Sender ! {turn, self()},
@@ -172,12 +173,12 @@ init(S) ->
     ok = curve_tun_log:label({curve_tun_sender, maps:get(connection, S)}),
     loop(idle, S).
 
-%% What is to be done next: wait, write what is on the pile, or keep the turn for a moment.
+%% What to do next: wait, write the queued messages, or hold the writer lock for a moment.
 -type next() :: idle | work | keep.
 
-%% A failure is passed on without the arguments and values in it, and without the mailbox: see
-%% `curve_tun_log'. The state of another version comes in here: what it lacks it gets, and what
-%% is unknown to this one stays in it, for the way back.
+%% Re-raises a failure without the arguments and values in it, and without the mailbox: see
+%% `curve_tun_log'. The state of another version enters here: missing fields are added, and unknown
+%% ones stay, for the way back.
 -spec loop(next(), map()) -> no_return().
 loop(Next, #{connection := Connection, had := _, result := _} = S) ->
     try step(Next, S) of
@@ -196,8 +197,8 @@ loop(Next, #{connection := Connection, had := _, result := _} = S) ->
 loop(Next, #{connection := _} = S) ->
     loop(Next, maps:merge(?FRESH, S)).
 
-%% Another NIF was loaded, or none: the connection was of the one before. Whoever waits for us is
-%% told so.
+%% Handles a NIF that was replaced or unloaded: the connection belonged to the previous one.
+%% Processes that wait for the sender are told.
 -spec nif_is_gone(sender()) -> sender().
 nif_is_gone(#{connection := Connection} = S) ->
     curve_tun_request:reloaded(Connection),
@@ -210,11 +211,11 @@ step(idle, #{connection := Connection, had := Had} = S) ->
     receive
         Message -> handle(Message, S)
     after ?IDLE ->
-        %% Told to stop if that is all it was asked.
+        %% The connection stops this process if these were all of its requests.
         curve_tun_request:sender_idle(Connection, self(), Had),
         {idle, S}
     end;
-%% Writes what is on the pile, for as long as it has the turn.
+%% Writes the queued messages while it holds the writer lock.
 step(work, #{nif := Nif} = S) ->
     receive
         Message -> handle(Message, S)
@@ -260,12 +261,12 @@ handle(_Message, S) ->
 reply(Froms, Reply) ->
     lists:foreach(fun(From) -> gen_statem:reply(From, Reply) end, Froms).
 
-%% What is left on the pile after a failure fails as fast.
+%% Messages still queued after a failure fail at once.
 -spec piled(ok | {error, atom()}, sender()) -> sender().
 piled(Result, #{result := ok} = S) -> S#{result := Result};
 piled(_Result, S) -> S.
 
-%% Takes what others have asked for in the meantime.
+%% Collects what other processes have requested meanwhile.
 -spec collect([gen_statem:from()], [[binary()]], non_neg_integer(), non_neg_integer()) ->
           {[gen_statem:from()], [binary()]}.
 collect(Froms, Lists, Count, Bytes) when Count < ?BATCH_MESSAGES, Bytes < ?BATCH_BYTES ->
@@ -295,7 +296,7 @@ served(Messages, #{nif := Nif} = S) ->
             {error, Reason}
     end.
 
-%% Takes the turn, which `work/1' gives back. A writer that dies leaves it to us.
+%% Takes the writer lock, which `work/1' releases. If its holder dies, this process inherits it.
 -spec get_turn(sender()) -> ok | {error, atom()}.
 get_turn(#{nif := Nif, connection := Connection} = S) ->
     case curve_tun_nif:await_turn(Nif) of
@@ -320,7 +321,7 @@ turn_comes(Connection, Ref) ->
         {'DOWN', Ref, process, _, _} -> down
     end.
 
-%% Writes what a dead writer has sealed and the socket has not got.
+%% Writes what a dead writer sealed and the socket did not get.
 -spec inherit(sender()) -> ok | {error, atom()}.
 inherit(#{nif := Nif, tcp := Tcp} = S) ->
     case inet:getstat(Tcp, [send_oct]) of
@@ -328,7 +329,7 @@ inherit(#{nif := Nif, tcp := Tcp} = S) ->
             case curve_tun_nif:take_turn(Nif, Taken) of
                 {ok, <<>>} -> ok;
                 {ok, Frames} -> write({ok, Frames, []}, S);
-                %% He gave the turn away before he died.
+                %% The writer released the lock before it died.
                 {error, wrong_state} -> get_turn(S);
                 {error, Reason} -> fail(Reason, S)
             end;

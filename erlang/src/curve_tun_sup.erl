@@ -1,6 +1,6 @@
 %%% @private
-%%% The top supervisor. Its children fail alone: connections hold what they use of a vault or a
-%%% registry.
+%%% The top supervisor. Its children fail independently: connections hold what they use of a vault
+%%% or a registry.
 -module(curve_tun_sup).
 -behaviour(supervisor).
 
@@ -26,8 +26,8 @@ init([]) ->
 worker(Module) ->
     #{id => Module, start => {Module, start_link, []}, shutdown => 2000}.
 
-%% A release upgrade looks for processes by their modules: a vault or registry of the NIF's is in
-%% curve_tun_provider_server.
+%% A release upgrade finds processes by their modules: the process of a native vault or registry
+%% runs curve_tun_provider_server.
 -spec provider(module()) -> supervisor:child_spec().
 provider(Module) ->
     (worker(Module))#{modules => [Module, curve_tun_provider_server]}.

@@ -1,6 +1,6 @@
 %%% @private
 %%% Deadlines: points in monotonic time that hold from the start to the end of a call. Each node has
-%%% its own time, so what crosses from one to another is the time that is left.
+%%% its own clock, so what passes from one node to another is the time left.
 -module(curve_tun_time).
 
 -export([now_ms/0, deadline/1, left/1, earlier/2]).
@@ -8,7 +8,7 @@
 
 -type deadline() :: integer() | infinity.
 
-%% Monotonic milliseconds, from the start of the node on.
+%% Returns monotonic milliseconds since the start of the node.
 -spec now_ms() -> non_neg_integer().
 now_ms() ->
     Native = erlang:monotonic_time() - erlang:system_info(start_time),
@@ -18,7 +18,7 @@ now_ms() ->
 deadline(infinity) -> infinity;
 deadline(Timeout) -> now_ms() + Timeout.
 
-%% The time that is left, as a timeout.
+%% Returns the time left, as a timeout.
 -spec left(deadline()) -> timeout().
 left(infinity) -> infinity;
 left(Deadline) -> max(0, Deadline - now_ms()).

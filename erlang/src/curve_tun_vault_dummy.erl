@@ -1,5 +1,5 @@
-%%% @doc The vault with the key pair that the original ships: for tests only, for everybody knows
-%%% its secret.
+%%% @doc The vault with the key pair that the original ships: for tests only, since its secret key
+%%% is public.
 %%%
 %%% It is used only where a configuration names it, and says so in the log when it starts.
 %%% @end
@@ -27,13 +27,13 @@ open() ->
 -spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
 handle() -> curve_tun_native_vault:handle(?MODULE).
 
-%% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started,
-%% curve_tun}' when the application does not run, as of the calls below.
+%% @doc Returns the public key whose secret key the vault holds: 32 bytes. Like the functions below,
+%% it raises an error of reason `{not_started, curve_tun}' when the application is not running.
 -spec public_key() -> curve_tun:public_key().
 public_key() -> curve_tun_native_vault:public_key(?MODULE).
 
-%% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of
-%% `safe_nonce/0', each of which serves once; any other is an error of reason `badarg'.
+%% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' followed by 16 bytes from
+%% `safe_nonce/0', each of which can be used once; any other raises an error of reason `badarg'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
 box(Message, Nonce, Peer) -> curve_tun_native_vault:box(?MODULE, Message, Nonce, Peer).
 
@@ -41,6 +41,6 @@ box(Message, Nonce, Peer) -> curve_tun_native_vault:box(?MODULE, Message, Nonce,
 -spec box_open(binary(), binary(), curve_tun:public_key()) -> {ok, binary()} | {error, failed_verification}.
 box_open(Box, Nonce, Peer) -> curve_tun_native_vault:box_open(?MODULE, Box, Nonce, Peer).
 
-%% @doc A long-term nonce for one later {@link box/3}: 16 bytes.
+%% @doc Returns a long-term nonce for one later {@link box/3}: 16 bytes.
 -spec safe_nonce() -> binary().
 safe_nonce() -> curve_tun_native_vault:safe_nonce(?MODULE).

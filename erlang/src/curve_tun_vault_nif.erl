@@ -1,11 +1,11 @@
-%%% @doc The default vault: its key lives outside of the BEAM's heap.
+%%% @doc The default vault: its key lives outside the BEAM's heap.
 %%%
-%%% Which vault it is, the application's environment says:
+%%% The application's environment chooses the vault:
 %%%
 %%% <dl>
 %%% <dt>`{vault_file, Path}'</dt><dd>the vault in that file, which {@link create_file/1} or the tool
-%%% `curve-tun' makes</dd>
-%%% <dt>`{vault_agent, SocketPath}'</dt><dd>the one that `curve-tun agent' serves at that Unix
+%%% `curve-tun' creates</dd>
+%%% <dt>`{vault_agent, SocketPath}'</dt><dd>the vault that `curve-tun agent' serves at that Unix
 %%% socket</dd>
 %%% <dt>`{vault_pkcs11, Uri}'</dt><dd>the key in the token that the URI (RFC 7512) names; the URI
 %%% must not hold the PIN (`pin-value'), which would then be in the BEAM</dd>
@@ -16,12 +16,12 @@
 %%% The passphrase of a sealed file, or the PIN of a token, is the first line of the file that
 %%% `{vault_passphrase_file, Path}' names, at most 1024 bytes. It never enters the BEAM's heap. A
 %%% path or URI is a string or a binary. The application does not start if the vault cannot be
-%%% opened; with the reason `vault_permissions' also if others than its owner and group can read
-%%% that file, or others than its owner can write it, and so with the file that a URI's `pin-source'
-%%% names; with the reason `ambiguous_vault' if the environment names two, or a passphrase for one
+%%% opened. The reason is `vault_permissions' if anybody but its owner and group can read that file,
+%%% or anybody but its owner can write it, and likewise for the file that a URI's `pin-source'
+%%% names. It is `ambiguous_vault' if the environment names two vaults, or a passphrase for a vault
 %%% that has none.
 %%%
-%%% Agents and tokens take their time: handshakes wait for them, and nothing else does.
+%%% Agents and tokens take time: handshakes wait for them, and nothing else does.
 %%% @end
 -module(curve_tun_vault_nif).
 -behaviour(curve_tun_vault).
@@ -30,9 +30,9 @@
 -export([create_file/1]).
 -export([start_link/0, open/0, handle/0, public_key/0, box/3, box_open/3, safe_nonce/0]).
 
-%% @doc Makes a vault with a new key in a new file that only its owner can read, and gives the
-%% public key. The file is on the disk when this returns; what is already at the path is never
-%% overwritten. The application need not run.
+%% @doc Makes a vault with a new key in a new file that only its owner can read, and returns the
+%% public key. The file is on disk when this returns. An existing file is never overwritten. The
+%% application need not be running.
 -spec create_file(file:filename_all()) -> {ok, curve_tun:public_key()} | {error, atom()}.
 create_file(Path) ->
     try curve_tun_nif:vault_create_file(text(Path))
@@ -66,7 +66,8 @@ open_file(Path, PassphraseFile) ->
 open_pkcs11(Uri, PinFile) ->
     when_free(fun() -> curve_tun_nif:vault_open_pkcs11(Uri, PinFile) end, 40).
 
-%% A vault that was open when the application stopped is let go a moment later.
+%% Retries the opening: a vault that was open when the application stopped is released a moment
+%% later.
 -spec when_free(fun(() -> {ok, curve_tun_nif:vault()} | {error, atom()}), non_neg_integer()) ->
           {ok, curve_tun_nif:vault()} | {error, atom()}.
 when_free(Open, Tries) ->
@@ -83,14 +84,14 @@ text(Path) ->
 -spec handle() -> {ok, curve_tun_nif:vault()} | {error, vault_failed | {not_started, curve_tun}}.
 handle() -> curve_tun_native_vault:handle(?MODULE).
 
-%% @doc The public key whose secret the vault holds: 32 bytes. An error of reason `{not_started,
-%% curve_tun}' when the application does not run, as of the calls below.
+%% @doc Returns the public key whose secret key the vault holds: 32 bytes. Like the functions below,
+%% it raises an error of reason `{not_started, curve_tun}' when the application is not running.
 -spec public_key() -> curve_tun:public_key().
 public_key() -> curve_tun_native_vault:public_key(?MODULE).
 
-%% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' and then 16 bytes of
-%% `safe_nonce/0', each of which serves once; any other is an error of reason `badarg'. With an
-%% agent, which makes its nonces itself, it is `enotsup'.
+%% @doc Seals a message for a peer. The nonce is `CurveCPK' or `CurveCPV' followed by 16 bytes from
+%% `safe_nonce/0', each of which can be used once; any other raises an error of reason `badarg'.
+%% With an agent, which makes its nonces itself, the reason is `enotsup'.
 -spec box(binary(), binary(), curve_tun:public_key()) -> binary().
 box(Message, Nonce, Peer) -> curve_tun_native_vault:box(?MODULE, Message, Nonce, Peer).
 
@@ -98,7 +99,7 @@ box(Message, Nonce, Peer) -> curve_tun_native_vault:box(?MODULE, Message, Nonce,
 -spec box_open(binary(), binary(), curve_tun:public_key()) -> {ok, binary()} | {error, failed_verification}.
 box_open(Box, Nonce, Peer) -> curve_tun_native_vault:box_open(?MODULE, Box, Nonce, Peer).
 
-%% @doc A long-term nonce for one later {@link box/3}: 16 bytes. With an agent it is an error of
-%% reason `enotsup'.
+%% @doc Returns a long-term nonce for one later {@link box/3}: 16 bytes. With an agent it raises an
+%% error of reason `enotsup'.
 -spec safe_nonce() -> binary().
 safe_nonce() -> curve_tun_native_vault:safe_nonce(?MODULE).
