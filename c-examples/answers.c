@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many questions of a loop are asked at once. */
+/* How many questions of a loop are put to the vault at once. */
 #define THREADS 4
 
 struct answers {
@@ -19,12 +19,12 @@ struct answers {
     pthread_t threads[THREADS];
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    struct question *waiting;       /* By their turns. */
-    struct question *put[THREADS];  /* Those that are with the vault. */
+    struct question *waiting;       /* In the order of their turns. */
+    struct question *put[THREADS];  /* With the vault. */
     struct question *answered, **last_answered;
-    uint64_t turn;                  /* That of the question that was put last. */
+    uint64_t turn;                  /* The turn of the question that was put last. */
     bool ending;
-    /* A byte is in this pipe while there may be answers. */
+    /* The pipe holds a byte while there may be answers. */
     int bell[2];
 };
 
@@ -33,8 +33,8 @@ static bool same(const struct source *a, const struct source *b)
     return a->ipv6 == b->ipv6 && memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
 
-/* Each source has one question in each turn: a new one has the present turn, or the one after that
- * source's last. */
+/* Each source has one question in each turn: a new question gets the present turn, or the one after
+ * its source's last. */
 static void wait_for_turn(struct answers *answers, struct question *question)
 {
     struct question **place;
@@ -49,8 +49,8 @@ static void wait_for_turn(struct answers *answers, struct question *question)
     *place = question;
 }
 
-/* Whether half of the threads are with questions of this source that nobody waits for. A call
- * cannot be taken back; so this is what keeps the other half for others. */
+/* Whether half of the threads are busy with abandoned questions of this source. A call cannot be
+ * taken back, so this keeps the other half for other sources. */
 static bool has_its_share(const struct answers *answers, const struct source *source)
 {
     int i, abandoned = 0;
@@ -61,7 +61,7 @@ static bool has_its_share(const struct answers *answers, const struct source *so
     return abandoned >= THREADS / 2;
 }
 
-/* Takes the question whose turn it is, or NULL. */
+/* Takes the question whose turn it is. NULL if there is none. */
 static struct question *take_waiting(struct answers *answers)
 {
     struct question **place = &answers->waiting, *question;
@@ -85,7 +85,7 @@ static void give_back(struct answers *answers, struct question *question)
     question->next = NULL;
     *answers->last_answered = question;
     answers->last_answered = &question->next;
-    /* A full pipe rings, too. */
+    /* A full pipe wakes the reader, too. */
     if (write(answers->bell[1], "", 1) < 0 && errno != EAGAIN)
         fail("pipe", strerror(errno));
 }
@@ -164,7 +164,7 @@ bool answers_ask(struct answers *answers, curve_tun_connection *connection, void
     return true;
 }
 
-/* Takes a question out of a list. False if it is not there. */
+/* Removes a question from a list. False if it is not there. */
 static bool unlink_from(struct question **list, struct question *question)
 {
     while (*list != NULL && *list != question)

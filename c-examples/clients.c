@@ -11,20 +11,20 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How often one client is read from before others have their turn. */
+/* How often one client is read from before the others have their turn. */
 #define BATCH 16
-/* A client that has not taken this much is not read from until it has. */
+/* A client with this much output pending is not read from until it has been written. */
 #define OUTPUT_MAX (256 * 1024)
 
 struct client {
     int fd;
     curve_tun_connection *connection;
-    uint32_t events;     /* What epoll watches. */
-    bool ended;          /* The peer has said all that it will say. */
+    uint32_t events;     /* Events that epoll watches for. */
+    bool ended;          /* The peer has sent all that it will send. */
     struct source source;
-    struct question *question; /* What its vault is asked, on another thread. */
-    int64_t deadline_ms; /* When its connection wants to be told the time. */
-    struct queue *queue; /* The one that it is in. */
+    struct question *question; /* For the vault, on another thread. */
+    int64_t deadline_ms; /* When its connection's next tick is due. */
+    struct queue *queue; /* The queue that it is in. */
     struct client *previous, *next;
 };
 
@@ -57,7 +57,8 @@ bool address_text(const struct sockaddr_storage *address, char text[CURVE_TUN_AD
     return inet_ntop(address->ss_family, bytes, text, CURVE_TUN_ADDRESS_TEXT_SIZE) != NULL;
 }
 
-/* What the library counts a client by, too. An IPv4 client of an IPv6 socket is an IPv4 client. */
+/* The source by which the library counts a client, too. An IPv4 client of an IPv6 socket is an IPv4
+ * client. */
 static struct source source_of(const struct sockaddr_storage *address)
 {
     const struct in6_addr *ipv6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
@@ -93,7 +94,7 @@ static void leave_queue(struct client *client)
     client->queue = NULL;
 }
 
-/* Deadlines mostly come in order, so the place is looked for from the end. */
+/* Deadlines mostly come in order, so the search for the place begins at the end. */
 static void enter_queue(struct queue *queue, struct client *client)
 {
     struct client *before = queue->last;
@@ -140,7 +141,7 @@ bool clients_free_gone(struct clients *clients)
         free(client);
     }
 #ifdef __GLIBC__
-    /* After a crowd, its memory goes back to the system. */
+    /* After a burst of clients, its memory goes back to the system. */
     if (left && clients->handshakes.first == NULL && clients->established.first == NULL &&
         clients->idle.first == NULL)
         malloc_trim(0);
@@ -148,7 +149,7 @@ bool clients_free_gone(struct clients *clients)
     return left;
 }
 
-/* Tells a connection the time, and queues its client for the next time. False if the connection is
+/* Tells a connection the time, and queues its client for the next tick. False if the connection is
  * over. */
 static bool tick(struct clients *clients, struct client *client)
 {
@@ -166,7 +167,7 @@ static bool tick(struct clients *clients, struct client *client)
     return true;
 }
 
-/* How many bytes wait for the transport. */
+/* Returns how many bytes wait for the transport. */
 static size_t output(struct client *client)
 {
     const uint8_t *bytes;
@@ -177,7 +178,7 @@ static size_t output(struct client *client)
     return len;
 }
 
-/* Puts on the transport what it takes. False if the transport broke. */
+/* Writes as much as the transport takes. False if the transport broke. */
 static bool write_out(struct client *client)
 {
     const uint8_t *bytes;
@@ -195,8 +196,7 @@ static bool write_out(struct client *client)
     return true;
 }
 
-/* Sends messages back, unless too much waits for the transport already. False if the connection is
- * over. */
+/* Echoes messages, unless too much output is pending already. False if the connection is over. */
 static bool echo(struct clients *clients, struct client *client)
 {
     uint8_t *message = clients->message;
@@ -215,7 +215,7 @@ static bool echo(struct clients *clients, struct client *client)
 
 enum came { NOTHING, BYTES, BROKEN };
 
-/* Takes bytes from the transport once. */
+/* Reads from the transport once. */
 static enum came read_in(struct client *client)
 {
     uint8_t *buffer;
@@ -238,7 +238,7 @@ static enum came read_in(struct client *client)
     return curve_tun_connection_read_commit(client->connection, (size_t)count) == CURVE_TUN_OK ? BYTES : BROKEN;
 }
 
-/* Sends messages back and puts them on the transport, until it or the messages are exhausted. */
+/* Echoes messages and writes them, until the transport is full or the messages are exhausted. */
 static bool move_messages(struct clients *clients, struct client *client)
 {
     bool held_back;
@@ -253,15 +253,16 @@ static bool move_messages(struct clients *clients, struct client *client)
     return true;
 }
 
-/* Whether the peer has ended its side because it has sent all that it had to send, and an answer
- * decides about that. One that has not even seen the cookie has left. */
+/* Whether the peer may have ended its side because it has sent everything, while an answer is
+ * awaited that decides. A peer that has not even seen the cookie has left. */
 static bool may_have_said_all(struct client *client)
 {
     return client->question != NULL &&
            curve_tun_connection_state(client->connection) == CURVE_TUN_STATE_ACCEPTING;
 }
 
-/* Moves what can be moved, and says what to watch for. False if the client is done with. */
+/* Moves all bytes that can be moved, and sets the events to watch for. False if the client is
+ * done. */
 static bool serve(struct clients *clients, struct client *client)
 {
     enum came came = NOTHING;
@@ -283,7 +284,7 @@ static bool serve(struct clients *clients, struct client *client)
     if (client->ended && output(client) == 0 && !may_have_said_all(client))
         return false;
 
-    /* The clock of a handshake runs; that of an established connection starts again with
+    /* The clock of a handshake keeps running; that of an established connection restarts with
      * traffic. */
     if (client->queue != &clients->established && !tick(clients, client))
         return false;
@@ -300,11 +301,11 @@ static bool serve(struct clients *clients, struct client *client)
 
 void clients_serve(struct clients *clients, struct client *client, uint32_t events)
 {
-    /* While an answer is awaited, nothing else shows that it was evicted, or that its transport
-     * broke. */
+    /* While an answer is awaited, nothing else shows that the handshake was evicted, or that its
+     * transport broke. */
     bool over = client->question != NULL && (events & (EPOLLHUP | EPOLLERR)) != 0;
 
-    /* An event before this one may have closed it. */
+    /* An earlier event may have closed it. */
     if (client->connection != NULL && (over || !serve(clients, client)))
         close_client(clients, client);
 }
@@ -324,8 +325,8 @@ void clients_give_answers(struct clients *clients)
     }
 }
 
-/* Another handshake needs the place of this one, whichever thread has it: epoll finds the transport
- * shut down, and `serve` closes the client. */
+/* Another handshake needs this one's permit, on whichever thread it is: epoll reports that the
+ * transport is shut down, and `serve` closes the client. */
 static void evict(void *user_data)
 {
     struct client *client = user_data;

@@ -20,7 +20,7 @@ void check(const char *what, curve_tun_result result)
     if (result == CURVE_TUN_OK)
         return;
     fprintf(stderr, "%s: %s\n", what, curve_tun_result_message(result));
-    /* Another try with the same passphrase or PIN is as wrong, and locks a token. */
+    /* Another try with the same passphrase or PIN would fail again, and would lock a token. */
     exit(result == CURVE_TUN_ERR_WRONG_PASSPHRASE || result == CURVE_TUN_ERR_PIN_LOCKED ? PASSPHRASE_REFUSED
                                                                                         : EXIT_FAILURE);
 }
@@ -56,11 +56,11 @@ size_t read_secret_line(const char *path, void *line, size_t size)
 
     if (file == NULL || fstat(fileno(file), &status) != 0)
         fail(path, strerror(errno));
-    /* As the tool does. Its group may read it: so service managers hand secrets to a service's
-     * user. */
+    /* The same rule as in the tool. The group may read it, since that is how service managers hand
+     * secrets to a service's user. */
     if (S_ISREG(status.st_mode) && (status.st_mode & 027) != 0)
         fail(path, "others can read or change it");
-    /* No copy of the secret is to stay behind in the stream's buffer. */
+    /* No copy of the secret may stay behind in the stream's buffer. */
     setvbuf(file, NULL, _IONBF, 0);
     len = fread(line, 1, size, file);
     fclose(file);
@@ -70,7 +70,7 @@ size_t read_secret_line(const char *path, void *line, size_t size)
     return end == NULL ? len : (size_t)(end - (char *)line);
 }
 
-/* Opens a vault that is kept, or returns false for a text that names none. */
+/* Opens a stored vault. Returns false if the text does not name one. */
 static bool open_kept_vault(const char *text, const uint8_t *passphrase, size_t len, curve_tun_vault **vault)
 {
     if (strncmp(text, "vault:", 6) == 0)
@@ -78,7 +78,7 @@ static bool open_kept_vault(const char *text, const uint8_t *passphrase, size_t 
     else if (strncmp(text, "agent:", 6) == 0)
         check(text, curve_tun_vault_open_agent(text + 6, vault));
     else if (strncmp(text, "pkcs11:", 7) == 0)
-        /* Not the URI, which may have a PIN. */
+        /* The URI is not printed, since it may have a PIN. */
         check("pkcs11", curve_tun_vault_open_pkcs11(text, passphrase, len, vault));
     else
         return false;
@@ -91,7 +91,7 @@ curve_tun_vault *kept_vault_argument(const char *text, const char *passphrase_fi
     curve_tun_vault *vault;
     size_t len = 0;
 
-    /* A call that fails ends the program, and its memory with it. */
+    /* A failing call ends the program, and its memory with it. */
     if (passphrase_file != NULL)
         len = read_secret_line(passphrase_file, passphrase, sizeof passphrase);
     if (!open_kept_vault(text, len == 0 ? NULL : passphrase, len, &vault))
@@ -116,7 +116,7 @@ curve_tun_vault *vault_argument(const char *text)
     }
     result = curve_tun_secret_key_from_text(text, len, secret_key);
     curve_tun_wipe(file_text, sizeof file_text);
-    /* Not the text, which is secret. */
+    /* The text is not printed, since it is secret. */
     check("secret key", result);
     result = curve_tun_vault_from_secret(secret_key, &vault);
     curve_tun_wipe(secret_key, sizeof secret_key);
@@ -165,7 +165,7 @@ struct service service_arguments(int argc, char **argv)
         check("registry", curve_tun_registry_add(registry, "*", peer));
     }
     check("server", curve_tun_server_new(service.vault, registry, &options, &service.server));
-    /* The server keeps it. */
+    /* The server holds a reference to it. */
     curve_tun_registry_free(registry);
     return service;
 }

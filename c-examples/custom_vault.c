@@ -1,10 +1,9 @@
 /*
  * custom_vault
  *
- * A vault and a registry that the program answers for. The server's secret key lives in a process
- * of its own, which knows nothing of the network; the process that talks to clients never sees it.
- * A client connects, one message is echoed, and everything that vault and registry are asked is
- * printed.
+ * A vault and a registry implemented by the program. The server's secret key lives in a separate
+ * process, which does not use the network; the process that talks to clients never sees the key. A
+ * client connects, one message is echoed, and every call of the vault and the registry is printed.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -22,7 +21,7 @@
 
 #define TIMEOUT_MS 10000
 
-/* What is asked of the key process, and what it answers. The handshake's boxes are small. */
+/* A question to the key process, and its answer. The handshake's boxes are small. */
 struct question {
     uint32_t opens; /* 0: seal bytes. 1: open them. */
     uint32_t purpose;
@@ -38,7 +37,7 @@ struct answer {
     uint8_t bytes[256 + CURVE_TUN_BOX_OVERHEAD];
 };
 
-/* The way to the key process. The library may ask from several threads at once. */
+/* The connection to the key process. The library may ask from several threads at once. */
 struct key_process {
     int fd;
     pid_t pid;
@@ -79,7 +78,7 @@ static bool write_all(int fd, const void *buffer, size_t len)
     return true;
 }
 
-/* The key process: tells its public key, then answers questions until the other end is closed. */
+/* The key process: sends its public key, then answers questions until the other end is closed. */
 static void hold_key(int fd)
 {
     uint8_t public_key[CURVE_TUN_KEY_BYTES];
@@ -165,7 +164,7 @@ static int32_t vault_box_open(void *user_data, uint32_t purpose, const uint8_t *
     return result;
 }
 
-/* Nothing uses the vault any more: the key process ends, and with it the key. */
+/* Nothing uses the vault any more: ends the key process, and the key with it. */
 static void vault_free(void *user_data)
 {
     struct key_process *keys = user_data;
@@ -177,7 +176,7 @@ static void vault_free(void *user_data)
     printf("vault: freed\n");
 }
 
-/* Starts the key process, before this one has any thread, and makes a vault of it. */
+/* Starts the key process, before this process has any threads, and makes a vault of it. */
 static curve_tun_vault *vault_of_key_process(void)
 {
     struct key_process *keys = malloc(sizeof *keys);
@@ -200,7 +199,7 @@ static curve_tun_vault *vault_of_key_process(void)
     keys->fd = ends[0];
     pthread_mutex_init(&keys->lock, NULL);
 
-    /* Another process may take its time, so no connection is to wait for it in a call. */
+    /* Another process may be slow, so no connection may wait for it inside a call. */
     callbacks.deferred = 1;
     callbacks.box_seal = vault_box_seal;
     callbacks.box_open = vault_box_open;
@@ -211,7 +210,7 @@ static curve_tun_vault *vault_of_key_process(void)
     return vault;
 }
 
-/* The registry: one client, known by its key, from this machine only. */
+/* The registry: allows one client, identified by its key, from this machine only. */
 static int32_t registry_verify(void *user_data, const char *address, const uint8_t *public_key,
                                const char *listener, uint32_t *accepted)
 {
@@ -268,7 +267,7 @@ int main(void)
     check("vault", curve_tun_vault_public_key(server_vault, client.server_public_key));
 
     callbacks.verify = registry_verify;
-    /* It outlives the registry, so there is nothing to free. */
+    /* The key outlives the registry, so there is nothing to free. */
     check("registry", curve_tun_registry_custom(&callbacks, client_public_key, &registry));
 
     check("server", curve_tun_server_new(server_vault, registry, NULL, &server));

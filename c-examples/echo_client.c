@@ -2,8 +2,8 @@
  * echo_client HOST PORT SECRET SERVER_PUBLIC [--file PATH]
  *
  * Sends each line of standard input as a message to an echo server and prints each answer as a
- * line. With --file, sends a file in messages of 60,000 bytes, compares what comes back, and prints
- * how many bytes and seconds it was.
+ * line. With --file, sends a file in messages of 60,000 bytes, compares the answers with it, and
+ * prints the number of bytes and seconds.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -56,7 +56,7 @@ static FILE *open_file(const char *path)
     return file;
 }
 
-/* Reads the next piece; 0 at the end of the file. */
+/* Reads the next piece. Returns 0 at the end of the file. */
 static size_t read_piece(const char *path, FILE *file, uint8_t piece[PIECE])
 {
     size_t len = fread(piece, 1, PIECE, file);
@@ -79,8 +79,7 @@ static void *send_file(void *argument)
     return NULL;
 }
 
-/* One thread sends while this one receives: otherwise both ends could wait for the other to
- * read. */
+/* One thread sends while this one receives: otherwise each end could wait for the other to read. */
 static void echo_file(curve_tun_socket *socket, const char *path)
 {
     static uint8_t expected[PIECE], answer[CURVE_TUN_MESSAGE_MAX];

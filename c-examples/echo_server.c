@@ -1,12 +1,12 @@
 /*
  * echo_server [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC
  * [PEER_PUBLIC...]
- *
  * Sends each message back, to any number of clients at once, with a thread for each. The peers
  * whose keys are given may come from anywhere. Prints "listening on HOST:PORT" when it is ready;
- * port 0 picks one. SIGTERM or SIGINT ends it.
+ * port 0 picks a free one. SIGTERM or SIGINT ends it.
  *
- * SECRET is a secret key's text or "@FILE", a file that begins with it; or a vault that is kept:
+ * SECRET is the text of a secret key or "@FILE", a file that begins with it; or a stored vault:
+ * "vault:FILE", "agent:SOCKET" or "pkcs11:...".
  * "vault:FILE", "agent:SOCKET" or "pkcs11:...".
  */
 
@@ -16,7 +16,7 @@
 
 #include <stdlib.h>
 
-/* A client that takes nothing for this long is given up. */
+/* A client that reads nothing for this long is closed. */
 #define SEND_TIMEOUT_MS 30000
 
 static void echo(curve_tun_socket *socket, void *context)
@@ -41,7 +41,7 @@ int main(int argc, char **argv)
     if (service.verbose)
         say_refusals(service.server);
     check(service.host, curve_tun_listener_open(service.host, service.port, service.server, &listener));
-    /* The listener keeps it. */
+    /* The listener holds a reference to it. */
     curve_tun_server_free(service.server);
     curve_tun_vault_free(service.vault);
     serve_on_threads(listener, echo, NULL, NULL);

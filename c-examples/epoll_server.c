@@ -3,10 +3,10 @@
  * PEER_PUBLIC [PEER_PUBLIC...]
  *
  * The service of echo_server for thousands of clients, on one thread or on N, each with an event
- * loop and clients of its own: the system spreads them over the loops. epoll says when bytes can
- * move; clients.c moves them, and has a connection without I/O make messages of them. A vault that
- * takes a while is asked on threads beside the loops (answers.c). Prints "listening on HOST:PORT"
- * when it is ready. SIGTERM or SIGINT ends it.
+ * loop and clients of its own: the system spreads clients over the loops. epoll reports when bytes
+ * can move; clients.c moves them, and a connection without I/O turns them into messages. A slow
+ * vault is called on threads beside the loops (answers.c). Prints "listening on HOST:PORT" when it
+ * is ready. SIGTERM or SIGINT ends it.
  */
 
 #define _GNU_SOURCE
@@ -30,23 +30,23 @@
 #include <unistd.h>
 
 #define EVENTS 256
-/* How many clients are accepted before others have their turn. */
+/* How many clients are accepted before the others have their turn. */
 #define BATCH 16
 /* After running out of descriptors or memory, no client is accepted for this long, or until one
  * leaves. */
 #define ACCEPT_PAUSE_MS 100
 #define THREADS_MAX 1024
 
-/* What one thread does. */
+/* The state of one thread. */
 struct loop {
     pthread_t thread;
     int listener;
-    int answered;            /* Can be read when the vault has answered. */
+    int answered;            /* Readable when the vault has answered. */
     int64_t accept_again_ms; /* When to accept again; -1 while accepting. */
     struct clients clients;
 };
 
-/* Can be read, by every loop, as soon as the program is to end. */
+/* Readable, by every loop, as soon as the program has to end. */
 static int end_signal;
 
 static void pause_accepting(struct loop *loop)
@@ -80,15 +80,15 @@ static void accept_clients(struct loop *loop)
         else if (errno == EAGAIN || errno == EWOULDBLOCK)
             return;
         else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            /* The client stays in the system's queue, and would wake us for ever. */
+            /* The client stays in the system's queue, and would wake the loop for ever. */
             pause_accepting(loop);
             return;
         }
-        /* Other errors are those of one client that has gone (accept(2)). */
+        /* Other errors concern a single client that has gone (accept(2)). */
     }
 }
 
-/* Milliseconds until the next deadline, for epoll_wait; -1 if there is none. */
+/* Returns the milliseconds until the next deadline, for epoll_wait; -1 if there is none. */
 static int time_to_wait(const struct loop *loop)
 {
     int64_t next = clients_deadline_ms(&loop->clients), left;
@@ -164,7 +164,7 @@ static void free_loop(struct loop *loop)
     free(loop);
 }
 
-/* Listens, with TCP_NODELAY, which accepted sockets inherit. -1 on failure. */
+/* Listens, with TCP_NODELAY, which accepted sockets inherit. Returns -1 on failure. */
 static int listen_at(const struct sockaddr *address, socklen_t len, bool shared)
 {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1, off = 0;
@@ -186,7 +186,7 @@ static int listen_at(const struct sockaddr *address, socklen_t len, bool shared)
     return fd;
 }
 
-/* Listens at the first address of `host` that allows it. */
+/* Listens on the first address of `host` that works. */
 static int listen_first(const char *host, uint16_t port, bool shared)
 {
     struct addrinfo hints, *addresses, *a;
@@ -209,7 +209,7 @@ static int listen_first(const char *host, uint16_t port, bool shared)
     return fd;
 }
 
-/* Listens where another socket of ours does. */
+/* Listens on the same address as another socket of the program. */
 static int listen_again(int listener)
 {
     struct sockaddr_storage local;
@@ -239,7 +239,7 @@ static void print_address(int listener)
     fflush(stdout);
 }
 
-/* As many descriptors as the system allows us. */
+/* Raises the limit of descriptors as far as the system allows. */
 static void raise_limit(void)
 {
     struct rlimit limit;
@@ -258,7 +258,7 @@ static void watch_end_signals(void)
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
-    /* Nobody reads it, so that it wakes every loop. */
+    /* Nobody reads it, so it wakes every loop. */
     end_signal = signalfd(-1, &signals, SFD_CLOEXEC);
     if (end_signal < 0)
         fail("signalfd", strerror(errno));

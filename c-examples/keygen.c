@@ -1,8 +1,8 @@
 /* Makes a key pair: keygen [FILE]
  *
- * With FILE the secret key is kept in a new vault there, which only you can read, and "public TEXT"
- * is printed: 44 characters of base64. Without, "public TEXT" and "secret TEXT" are printed, and
- * nothing is kept. */
+ * With FILE the secret key is stored in a new vault there, which only you can read, and "public
+ * TEXT" is printed: 44 characters of base64. Without FILE, "public TEXT" and "secret TEXT" are
+ * printed, and nothing is stored. */
 
 #include "common.h"
 

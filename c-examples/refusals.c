@@ -10,14 +10,13 @@
 
 #define LINES_MAX 10
 
-/* The lines of this second, and those that were left out since the last one. */
+/* The number of lines in this second, and how many were left out since the last one. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static time_t second = -1;
 static unsigned lines;
 static unsigned long left_out;
 
-/* Whether there may be a line now; and how many are to be owned up to before
- * it. */
+/* Whether a line may be printed now; and how many omitted lines are to be reported before it. */
 static bool may_say(unsigned long *owed)
 {
     struct timespec now = {0, 0};

@@ -1,4 +1,4 @@
-/* Says on standard error whom a server turns away. */
+/* Reports on standard error which clients a server turns away. */
 
 #ifndef REFUSALS_H
 #define REFUSALS_H
@@ -6,14 +6,13 @@
 #include "curve_tun.h"
 
 /*
- * From now on, one line for each client of the server's that is not let in:
+ * From now on, prints one line for each client of the server that is not let in:
  *
  *     refused ADDRESS KEY: REASON
  *     evicted ADDRESS KEY: REASON
  *
- * KEY is "-" for a client that has proven none. There are at most ten lines a
- * second, for strangers decide how many clients there are; a line "N more
- * turned away" counts the others.
+ * KEY is "-" for a client that has proven none. At most ten lines a second are printed, since
+ * strangers decide how many clients there are; a line "N more turned away" counts the others.
  */
 void say_refusals(curve_tun_server *server);
 

@@ -1,18 +1,18 @@
 /*
  * relay [--passphrase-file FILE] VAULT REGISTRY KNOWN_SERVERS HOST PORT SERVER_HOST SERVER_PORT
  *
- * Relays messages between clients and one server, as a service does that an operator looks after:
- * its key is in VAULT, "vault:FILE", "agent:SOCKET" or "pkcs11:..."; the first line of the
- * passphrase file unseals the vault, or is the token's PIN. REGISTRY is the registry file of those
- * who may come in; KNOWN_SERVERS is one with the key of the server, in an entry
- * "[SERVER_HOST]:SERVER_PORT KEY". It trusts no server at first use, for nobody is there to be
- * asked.
+ * Relays messages between clients and one server, as a service run by an operator: its key is in
+ * VAULT, "vault:FILE", "agent:SOCKET" or "pkcs11:..."; the first line of the passphrase file
+ * unseals the vault, or is the token's PIN. REGISTRY is the registry file of the clients that may
+ * come in; KNOWN_SERVERS is one with the key of the server, in an entry "[SERVER_HOST]:SERVER_PORT
+ * KEY". No server is trusted on first use, since there is no user to ask.
  *
- * It says on standard error whom it turns away, and why (refusals.h), for a client is told little.
+ * It reports on standard error which clients it turns away, and why (refusals.h), since a client is
+ * told little.
  *
- * Both registry files may be changed while it runs (curve-tun peers). SIGHUP has it say on standard
- * error whether it could use them, and whether the vault works. Prints "listening on HOST:PORT"
- * when it is ready; port 0 picks one. SIGTERM or SIGINT ends it.
+ * Both registry files may be changed while it runs (curve-tun peers). On SIGHUP it reports on
+ * standard error whether it could use them, and whether the vault works. Prints "listening on
+ * HOST:PORT" when it is ready; port 0 picks a free one. SIGTERM or SIGINT ends it.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -28,7 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How long a server may take to be connected, and a peer to take a message. */
+/* Timeout for connecting to the server, and for a peer to take a message. */
 #define TIMEOUT_MS 30000
 
 struct relay {
@@ -44,7 +44,7 @@ struct direction {
     curve_tun_socket *from, *to;
 };
 
-/* Passes messages on until either end is done, and then ends both. */
+/* Passes messages on until either end is finished, and then ends both. */
 static void *pass_on(void *argument)
 {
     struct direction *direction = argument;
@@ -84,7 +84,7 @@ static void relay_client(curve_tun_socket *client, void *context)
     curve_tun_socket_free(server);
 }
 
-/* Says whether the entries in force are those of a registry's file, and if not, why. */
+/* Reports whether the entries in force are those of a registry's file, and if not, why. */
 static void say_registry(const char *file, const curve_tun_registry *registry)
 {
     curve_tun_registry_problem problem = CURVE_TUN_REGISTRY_PROBLEM_INIT;
@@ -99,7 +99,7 @@ static void say_registry(const char *file, const curve_tun_registry *registry)
         fprintf(stderr, "%s: %s; the entries from before are in force\n", file, curve_tun_result_message(result));
 }
 
-/* Says whether the vault can use its key: it seals a box for itself, of which nobody is told. */
+/* Reports whether the vault can use its key: it seals a box for itself, which goes nowhere. */
 static void say_vault(const curve_tun_vault *vault)
 {
     uint8_t own_key[CURVE_TUN_KEY_BYTES], nonce[CURVE_TUN_NONCE_BYTES], sealed[CURVE_TUN_BOX_OVERHEAD];

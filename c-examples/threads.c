@@ -17,7 +17,7 @@ struct client {
     struct client *previous, *next;
 };
 
-/* The clients being served, for the end to find them. */
+/* The clients being served, to be shut down at the end. */
 static struct client *clients;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t client_left = PTHREAD_COND_INITIALIZER;
@@ -42,7 +42,7 @@ static void remove_client(struct client *client)
         clients = client->next;
     if (client->next != NULL)
         client->next->previous = client->previous;
-    /* Within the lock, so that nobody shuts a closed socket down. */
+    /* Under the lock, so that no other thread shuts down a closed socket. */
     curve_tun_socket_free(client->socket);
     pthread_cond_signal(&client_left);
     pthread_mutex_unlock(&lock);
@@ -58,7 +58,7 @@ static void *serve_on_thread(void *argument)
     return NULL;
 }
 
-/* Serves a client on a thread of its own, or closes it if there is none to be had. */
+/* Serves a client on its own thread, or closes it if no thread can be started. */
 static void start(curve_tun_socket *socket, serve_client *serve, void *context)
 {
     struct client *client = malloc(sizeof *client);
@@ -84,7 +84,7 @@ struct signals {
     void *context;
 };
 
-/* Reports at each SIGHUP; at a signal to end, wakes the thread that accepts. */
+/* Reports at each SIGHUP. On a signal to end, wakes the thread that accepts. */
 static void *wait_for_signals(void *argument)
 {
     const struct signals *what = argument;
@@ -123,7 +123,7 @@ void serve_on_threads(curve_tun_listener *listener, serve_client *serve, report_
         if (result == CURVE_TUN_OK)
             start(socket, serve, context);
         else if (curve_tun_result_is_transient(result))
-            /* The listener waits a little and goes on. */
+            /* The listener waits a little and continues. */
             fprintf(stderr, "accept: %s\n", curve_tun_result_message(result));
         else
             check("accept", result);

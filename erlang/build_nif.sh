@@ -1,10 +1,11 @@
 #!/bin/sh
-# Builds the NIF with cargo and puts it into the folder given, or into priv/ beside this script.
+# Builds the NIF with cargo and puts it into the given folder, or into priv/ beside this script.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 priv=${1:-$here/priv}
 crate=$here/..
-# A git dependency of Mix on this folder alone (sparse) has the rest of the repository at hand but not checked out.
+# A sparse git dependency of Mix on this folder has the rest of the repository available but not
+# checked out.
 if [ ! -f "$crate/Cargo.toml" ]; then
     git -C "$crate" sparse-checkout disable >/dev/null 2>&1 || true
 fi
@@ -14,13 +15,14 @@ case $(uname -s) in
     Darwin) built=libcurve_tun.dylib ;;
     *) built=libcurve_tun.so ;;
 esac
-# The first time cargo says what it is at, line by line, for it takes long; later it is silent unless it fails.
+# The first build takes long, so cargo reports its progress. Later builds are silent unless they
+# fail.
 quiet=--quiet
 if [ ! -f "$priv/curve_tun_nif.so" ]; then
     echo "curve_tun: cargo builds the NIF, which takes some minutes the first time"
     quiet=
 fi
-# A library that is mapped into a running node does not change under it: a new file takes the name.
+# A library mapped into a running node must not change in place: a new file takes over the name.
 # shellcheck disable=SC2086 # No argument at all, if it is empty.
 sh "$crate/scripts/cargo-build" "$built=$priv/curve_tun_nif.so" -- \
     $quiet --release --lib --no-default-features --features nif,pkcs11

@@ -1,5 +1,5 @@
 #!/usr/bin/env escript
-%% Says each line of standard input in the chat room, and prints what others say.
+%% Sends each line of standard input to the chat room, and prints what others send.
 %%
 %%   escript examples/chat_client.escript HOST PORT SERVER_KEY
 %%

@@ -1,5 +1,5 @@
 #!/usr/bin/env escript
-%% A chat room: whatever one client says, all others hear.
+%% A chat room: each client's messages go to all other clients.
 %%
 %%   escript examples/chat_server.escript [PORT [CLIENT_KEY ...]]
 %%

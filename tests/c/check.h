@@ -1,4 +1,4 @@
-/* What the C tests share: checks that end the program, and a world of keys, vaults and servers. */
+/* Shared by the C tests: checks that end the program, and a world of keys, vaults and servers. */
 
 #ifndef CHECK_H
 #define CHECK_H
@@ -11,7 +11,7 @@
 
 #define UNUSED_BY_SOME __attribute__((unused))
 
-/* How long anything may take before a test calls it hung. */
+/* How long anything may take before a test considers it hung. */
 #define PATIENCE_MS 60000
 
 #define CHECK(condition)                                                             \
@@ -22,7 +22,7 @@
         }                                                                            \
     } while (0)
 
-/* That a call returns a result. */
+/* Checks that a call returns a result. */
 #define GIVES(expected, call)                                                                 \
     do {                                                                                      \
         curve_tun_result given = (call);                                                      \
@@ -66,14 +66,14 @@ UNUSED_BY_SOME static void free_world(struct world *w)
     curve_tun_vault_free(w->server_vault);
 }
 
-/* Both ends of a connection in memory, before the first byte. */
+/* Makes both ends of a connection in memory, before the first byte. */
 UNUSED_BY_SOME static void new_pair(struct world *w, curve_tun_connection **client, curve_tun_connection **server)
 {
     OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, client));
     OK(curve_tun_connection_new_server(w->server, "127.0.0.1", server));
 }
 
-/* Moves what one end has to say to the other; gives what the reading end says. */
+/* Moves pending bytes from one end to the other; returns the result of the reading end. */
 UNUSED_BY_SOME static curve_tun_result carry(curve_tun_connection *from, curve_tun_connection *to)
 {
     const uint8_t *bytes;
@@ -83,7 +83,7 @@ UNUSED_BY_SOME static curve_tun_result carry(curve_tun_connection *from, curve_t
     while (curve_tun_connection_pending(from, &bytes, &len) == CURVE_TUN_OK && len > 0) {
         result = curve_tun_connection_read(to, bytes, len, &consumed);
         if (result != CURVE_TUN_OK) {
-            /* A transport would have taken them. */
+            /* As if a transport had taken them. */
             OK(curve_tun_connection_written(from, len));
             return result;
         }
@@ -94,7 +94,7 @@ UNUSED_BY_SOME static curve_tun_result carry(curve_tun_connection *from, curve_t
     return CURVE_TUN_OK;
 }
 
-/* Both ends of an established connection in memory. */
+/* Makes both ends of an established connection in memory. */
 UNUSED_BY_SOME static void connected_pair(struct world *w, curve_tun_connection **client,
                                           curve_tun_connection **server)
 {

@@ -1,4 +1,5 @@
-/* A tunnel from keys in DNS alone, by a library that has it: dns NAME_SERVER TRUST_ANCHORS SERVER_VAULT CLIENT_VAULT. */
+/* A tunnel with all keys from DNS, with a library that supports it: dns NAME_SERVER TRUST_ANCHORS
+ * SERVER_VAULT CLIENT_VAULT. */
 
 #include "check.h"
 
@@ -12,7 +13,7 @@ static curve_tun_registry *open_registry(const char *name_server, const char *tr
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
     options.servers = name_server;
-    /* An empty text is not NULL: the root's keys are not taken in its place, nor other name servers. */
+    /* An empty text is not NULL: it selects neither the root's keys nor other name servers. */
     options.trust_anchors = "";
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_registry_open_dns("test", &options, &registry));
     options.trust_anchors = trust_anchors;
@@ -29,7 +30,7 @@ struct end {
     curve_tun_registry *registry;
 };
 
-/* A client that knows its server by name. */
+/* A client that finds its server's key by name. */
 static void *client(void *argument)
 {
     struct end *end = argument;
@@ -64,7 +65,7 @@ static void sockets(curve_tun_server *server, curve_tun_vault *vault, curve_tun_
     curve_tun_listener_free(listener);
 }
 
-/* A client from an address, over a connection without I/O; gives what the server says of it. */
+/* A client from an address, over a connection without I/O; returns the server's verdict. */
 static curve_tun_result verdict(curve_tun_server *server, curve_tun_vault *vault, const uint8_t *server_key,
                                 curve_tun_registry *registry, const char *address)
 {
@@ -109,7 +110,7 @@ int main(int count, char **arguments)
     OK(verdict(server, client_vault, server_key, registry, "127.0.0.1"));
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, verdict(server, client_vault, server_key, registry, "127.0.0.2"));
 
-    /* Without the keys of the zone nothing of it is proven: the root's do not lead there. */
+    /* Without the zone's keys nothing in it is proven: there is no chain from the root's keys. */
     untrusting = open_registry(arguments[1], NULL);
     GIVES(CURVE_TUN_ERR_NOT_VALIDATED, curve_tun_socket_connect_by_name("127.0.0.1", 1, client_vault, untrusting, &options,
                                                                         PATIENCE_MS, &none));

@@ -1,4 +1,5 @@
-/* After fork(), a child is refused the objects of its parent, can end them, and can make its own. */
+/* After fork(), a child cannot use its parent's objects, but can free them, and can make its
+ * own. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -31,7 +32,7 @@ static void never(void *user_data)
     CHECK(false);
 }
 
-/* A child tells nothing of handshakes that its parent began. */
+/* A child does not report handshakes that its parent began. */
 static void parents_observer(void *user_data, const curve_tun_handshake_event *event)
 {
     CHECK(getpid() == *(pid_t *)user_data);
@@ -107,7 +108,7 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     IS_FORKED(curve_tun_socket_recv(client, bytes, sizeof bytes, &len, PATIENCE_MS));
     IS_FORKED(curve_tun_socket_handshake(server, PATIENCE_MS));
     IS_FORKED(curve_tun_socket_peer_key(client, bytes));
-    /* None of these may reach the parent. */
+    /* None of these calls may affect the parent. */
     curve_tun_socket_shutdown(client);
     curve_tun_listener_shutdown(listener);
     curve_tun_socket_free(client);
@@ -118,7 +119,7 @@ static void in_child(struct world *w, curve_tun_connection *c, curve_tun_connect
     curve_tun_connection_free(in_flight);
     free_world(w);
 
-    /* Threads of these get the memory of threads that are in the parent alone. */
+    /* Threads of these get the memory of threads that exist only in the parent. */
     for (i = 0; i < 50; i++) {
         own = new_world();
         connected_pair(&own, &own_c, &own_s);
@@ -154,7 +155,7 @@ int main(void)
     OK(curve_tun_listener_accept(listener, PATIENCE_MS, &server));
     CHECK(pthread_join(thread, NULL) == 0);
 
-    /* What is queued goes once, and not by the child. */
+    /* Queued messages are sent once, and not by the child. */
     OK(curve_tun_socket_queue(d.socket, (const uint8_t *)"q", 1, PATIENCE_MS));
     child = fork();
     CHECK(child >= 0);
@@ -165,7 +166,7 @@ int main(void)
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 
-    /* The parent's objects are as they were. */
+    /* The parent's objects are unchanged. */
     OK(carry(s, c));
     OK(curve_tun_connection_recv(c, &byte, 1, &len));
     OK(curve_tun_socket_send(d.socket, &byte, 1, PATIENCE_MS));

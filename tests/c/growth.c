@@ -1,5 +1,6 @@
-/* Structs that may grow: a program of the first header, whose structs end early, and one of a later header, whose
- * structs are longer than the library knows. Its argument is a folder for its files. */
+/* Structs that may grow: a program built with the first header, whose structs are shorter, and one
+ * built with a later header, whose structs are longer than the library knows. The argument is a
+ * folder for its files. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -11,7 +12,8 @@
 
 #define LATER 24
 
-/* A copy of a struct alone in its memory, so that valgrind and the sanitizers see what goes beyond. */
+/* A copy of a struct in its own allocation, so that valgrind and the sanitizers detect accesses
+ * beyond it. */
 static void *alone(const void *from, size_t size)
 {
     void *copy = malloc(size);
@@ -21,7 +23,7 @@ static void *alone(const void *from, size_t size)
     return copy;
 }
 
-/* The struct as a later header has it, with fields behind: `set` is one of their bytes. */
+/* The struct as a later header has it, with more fields at the end: `set` is one of their bytes. */
 static void *later(const void *from, size_t size, uint8_t set)
 {
     uint8_t *copy = calloc(1, size + LATER);
@@ -34,7 +36,7 @@ static void *later(const void *from, size_t size, uint8_t set)
     return copy;
 }
 
-/* The struct with a size that is none. */
+/* The struct with an invalid size. */
 static void *resized(const void *from, size_t size, size_t claimed)
 {
     void *copy = alone(from, size);
@@ -43,7 +45,8 @@ static void *resized(const void *from, size_t size, size_t claimed)
     return copy;
 }
 
-/* What `call` returns with a struct `p`: as it is, one byte less than the least, and as a later program has it. */
+/* Checks what `call` returns with a struct `p`: as it is, one byte shorter than the minimum, and as
+ * a later program has it. */
 #define EACH(expected, type, value, least, call)                                                  \
     do {                                                                                          \
         type *p = alone(&(value), (value).size);                                                  \
@@ -104,7 +107,7 @@ static void options(struct world *w)
     OK(made_server(w, p));
     OK(curve_tun_connection_new_client(w->client_vault, w->server_key, p, &c));
     free(p);
-    /* What the struct lacks is the default. */
+    /* Fields that the struct lacks have their defaults. */
     OK(curve_tun_connection_tick(c, 0, &next));
     CHECK(next == 10000);
     curve_tun_connection_free(c);
@@ -153,7 +156,7 @@ static void dns_options(void)
     curve_tun_registry_free(registry);
 }
 
-/* A handshake whose vault and registry the program answers for, without any function of its own. */
+/* A handshake whose vault and registry the program answers for, without any callbacks. */
 static void requests(struct world *w)
 {
     struct least_vault_callbacks least_vault = {sizeof least_vault, {0}, 1, 0};
@@ -200,7 +203,7 @@ static void requests(struct world *w)
             continue;
         }
         CHECK(request->size == sizeof *request);
-        /* The same as a later program sees it: what it has beyond is zero. */
+        /* The same as a later program sees it: the fields beyond are zero. */
         later_request = later(&whole, sizeof whole, 1);
         OK(curve_tun_connection_request(s, later_request));
         CHECK(memcmp(&later_request->kind, &request->kind, sizeof *request - sizeof(size_t)) == 0);
@@ -241,7 +244,7 @@ static void requests(struct world *w)
     OK(curve_tun_connection_answer(s, p));
     free(p);
 
-    /* Whatever else needs functions that are not there fails, and says so. */
+    /* Everything else that needs missing callbacks fails with an error. */
     GIVES(CURVE_TUN_ERR_VAULT_FAILED, curve_tun_vault_box(vault, CURVE_TUN_PURPOSE_VOUCH, w->client_key, whole.sealed,
                                                           1, whole.nonce, whole.message));
     GIVES(CURVE_TUN_ERR_REGISTRY_FAILED,
@@ -313,7 +316,7 @@ static void trust(struct world *w)
     OK(curve_tun_listener_open("127.0.0.1", 0, w->server, &accepting.listener));
     port = curve_tun_listener_port(accepting.listener);
     CHECK(pthread_create(&thread, NULL, accept_all, &accepting) == 0);
-    /* A size that nobody has set: nothing behind the struct is read. */
+    /* An uninitialised size: nothing behind the struct is read. */
     least.size = SIZE_MAX / 2 + 1 - sizeof(size_t);
     p = alone(&least, sizeof least);
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT,
@@ -355,7 +358,7 @@ static void trust(struct world *w)
     curve_tun_listener_free(accepting.listener);
 }
 
-/* A field that comes later must not lie where an older program has padding, which may hold anything. */
+/* A later field must not lie where an older program has padding, which may hold anything. */
 static void no_padding_at_the_end(void)
 {
 #define ENDS_WITH(type, last) CHECK(offsetof(type, last) + sizeof(((type *)NULL)->last) == sizeof(type))

@@ -1,4 +1,4 @@
-/* Vaults that are kept: kept FOLDER AGENT_SOCKET [TOKEN_URI PIN]. */
+/* Stored vaults: kept FOLDER AGENT_SOCKET [TOKEN_URI PIN]. */
 
 #define _XOPEN_SOURCE 700
 
@@ -11,7 +11,7 @@
 static const uint8_t passphrase[] = "correct horse";
 #define PASSPHRASE passphrase, sizeof passphrase - 1
 
-/* FOLDER/NAME, in a buffer of its own for each call in one expression. */
+/* FOLDER/NAME, in a separate buffer for each call in one expression. */
 static char *in(const char *folder, const char *name)
 {
     static char paths[4][512];
@@ -121,7 +121,7 @@ static void tunnel(curve_tun_vault *here, curve_tun_vault *there)
     curve_tun_registry_free(registry);
 }
 
-/* The same over a connection without I/O, whose requests are answered by hand. */
+/* The same over a connection without I/O, whose requests the test answers itself. */
 static void by_hand(curve_tun_vault *here, curve_tun_vault *there)
 {
     curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
@@ -166,7 +166,7 @@ static void by_hand(curve_tun_vault *here, curve_tun_vault *there)
     curve_tun_registry_free(registry);
 }
 
-/* A key in a token, by a library that has such vaults. */
+/* A key in a token, with a library that supports such vaults. */
 static void token(const char *uri, const char *pin, curve_tun_vault *file)
 {
     curve_tun_vault *vault, *again = NULL;
@@ -201,7 +201,7 @@ int main(int argc, char **argv)
         token(argv[3], argv[4], file);
     curve_tun_vault_free(file);
     curve_tun_vault_free(agent);
-    /* What the library was built without, it says; with it, there is no such module. */
+    /* Without support for tokens the library says so; with it, there is no such module. */
     result = curve_tun_vault_open_pkcs11("pkcs11:?module-path=/nowhere/module.so", NULL, 0, &none);
     CHECK(result == (argc == 3 ? CURVE_TUN_ERR_UNSUPPORTED : CURVE_TUN_ERR_FILE_NOT_FOUND));
     CHECK(none == NULL);

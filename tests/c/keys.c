@@ -62,7 +62,7 @@ static void bad_characters(void)
         GIVES(letter ? CURVE_TUN_OK : CURVE_TUN_ERR_BAD_KEY_TEXT,
               curve_tun_public_key_from_text(text, 44, key));
     }
-    /* Padding elsewhere, none, too much, and bits that belong to no byte. */
+    /* Padding elsewhere, missing or too long, and bits that belong to no byte. */
     for (i = 0; i < 43; i++) {
         memcpy(text, good, sizeof good);
         text[i] = '=';

@@ -1,5 +1,5 @@
-/* The smallest structs of any header, each up to the last field without which it means nothing. They are frozen:
- * programs are built with them, and run with whatever library comes. Nobody edits them. */
+/* The smallest structs of any header, each up to the last field that it cannot do without. They are
+ * frozen, since programs built with them run with any later library. Do not edit them. */
 #ifndef LEAST_H
 #define LEAST_H
 

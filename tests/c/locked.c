@@ -1,4 +1,4 @@
-/* Where the system refuses to lock memory, everything works, and a query says so. */
+/* Where the system refuses to lock memory, everything works, and a query reports it. */
 
 #define _GNU_SOURCE
 
@@ -12,7 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* Has every call of mlock and mlock2 refused from here on. */
+/* Makes every later call of mlock and mlock2 fail. */
 static void refuse_locks(void)
 {
     struct sock_filter rules[] = {

@@ -1,10 +1,11 @@
-/* What event loops and bindings use: messages where they are, many at once, no function that is not needed. */
+/* For event loops and bindings: messages read in place, many at once, and callbacks left out. */
 
 #include "check.h"
 
 static uint8_t buffer[CURVE_TUN_MESSAGE_MAX];
 
-/* Has `count` messages carried: the first byte of each is its number, its length that and one. */
+/* Carries `count` messages: the first byte of each is its number, and its length is that plus
+ * one. */
 static void send_numbered(curve_tun_connection *from, curve_tun_connection *to, size_t count)
 {
     curve_tun_message messages[200];
@@ -34,7 +35,7 @@ static void in_place(struct world *w)
     for (i = 0; i < 200; i++) {
         OK(curve_tun_connection_peek(s, &message, &len));
         CHECK(len == i + 1 && message[0] == i && message[i] == i);
-        /* It stays until it is let go. */
+        /* It stays until it is consumed. */
         OK(curve_tun_connection_peek(s, &again, &len));
         CHECK(again == message);
         if (i % 3 == 0) {
@@ -46,7 +47,8 @@ static void in_place(struct world *w)
     }
     GIVES(CURVE_TUN_ERR_WOULD_BLOCK, curve_tun_connection_peek(s, &message, &len));
 
-    /* An empty one has a place, too; and what came before the end is still there after it. */
+    /* An empty message takes a place, too; and messages before the end can still be read after
+     * it. */
     OK(curve_tun_connection_send(c, NULL, 0));
     OK(curve_tun_connection_send(c, (const uint8_t *)"last", 4));
     OK(carry(c, s));
@@ -85,7 +87,7 @@ static void many(struct world *w)
     OK(carry(s, c));
     OK(carry(c, s));
 
-    /* What does not go as a whole is not sent in part. */
+    /* If not all can be sent, none is. */
     messages[4].len = CURVE_TUN_MESSAGE_MAX + 1;
     messages[4].bytes = calloc(1, messages[4].len);
     CHECK(messages[4].bytes != NULL);
@@ -97,7 +99,7 @@ static void many(struct world *w)
     messages[4].bytes = buffer;
     messages[4].len = 1000;
 
-    /* As many as there is room for; the rest is to be given again. */
+    /* As many as there is room for; the rest has to be passed again. */
     OK(curve_tun_connection_send_many(c, messages, 5, &sent));
     CHECK(sent == 3);
     sent = 99;
@@ -124,7 +126,7 @@ static void many(struct world *w)
     curve_tun_connection_free(s);
 }
 
-/* An evicted handshake whose program gave no function finds out by its next call. */
+/* An evicted handshake without a callback learns of it from its next call. */
 static void eviction(struct world *w)
 {
     curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
@@ -145,7 +147,8 @@ static void eviction(struct world *w)
     curve_tun_server_free(server);
 }
 
-/* An address in bytes is the one in text: the registry of `w` lets 127.0.0.1 in, and nobody else. */
+/* An address in bytes equals the same one in text: the registry of `w` lets in 127.0.0.1 and nobody
+ * else. */
 static void addresses(struct world *w)
 {
     static const uint8_t v4[4] = {127, 0, 0, 1}, other[4] = {127, 0, 0, 2},

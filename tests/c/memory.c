@@ -1,4 +1,5 @@
-/* Memory runs out: what the header calls an error is one, and what it says to abort aborts. */
+/* Out of memory: what the header calls an error returns an error, and what it says aborts does
+ * abort. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -12,7 +13,7 @@
 
 #define VAULTS_MAX 100000
 
-/* The process may have this many more bytes than it has. */
+/* Limits the process to this many bytes more than it has now. */
 static void limit_memory(size_t more)
 {
     unsigned long pages;
@@ -25,7 +26,7 @@ static void limit_memory(size_t more)
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
 }
 
-/* Ordinary memory that is there already, however little the system has left. */
+/* Allocates ordinary memory, which then stays available however little the system has left. */
 static void hoard(size_t size)
 {
     void *memory;
@@ -50,14 +51,14 @@ static void keys(void)
     GIVES(CURVE_TUN_ERR_OUT_OF_MEMORY, result);
     CHECK(made > 10);
     CHECK(vaults[made] == NULL);
-    /* When there is some again, it goes on. */
+    /* When memory is available again, calls succeed. */
     curve_tun_vault_free(vaults[0]);
     OK(curve_tun_vault_generate(&vaults[0]));
     while (made > 0)
         curve_tun_vault_free(vaults[--made]);
 }
 
-/* What a passphrase costs. */
+/* The memory that a passphrase costs. */
 static void passphrase(const char *path)
 {
     static const uint8_t words[] = "correct horse";
@@ -98,7 +99,7 @@ static void messages(void)
         OK(curve_tun_connection_send(c, message, sizeof message));
 }
 
-/* How a child ends that runs one of them. */
+/* Returns how a child ends that runs one of them. */
 static int in_child(void (*run)(void))
 {
     pid_t child = fork();

@@ -1,10 +1,10 @@
 /*
- * A server's minute keys rotate as long as anything that was made with the server may need them,
- * whoever has freed the server itself: a connection without I/O, a listener, a socket that has not
- * shaken hands.
+ * A server's minute keys rotate as long as anything made with the server may need them, even if the
+ * server itself has been freed: a connection without I/O, a listener, a socket whose handshake is
+ * pending.
  *
- * The library's clock is this program's: a test moves it a minute ahead, and waits until the timer
- * has seen that.
+ * The program replaces the library's clock: a test moves it a minute ahead, and waits until the
+ * timer has noticed.
  */
 
 #define _GNU_SOURCE
@@ -22,7 +22,7 @@
 #define LOOK_NS (5 * 1000 * 1000)
 #define LOOKS (PATIENCE_MS / 5)
 
-/* How far ahead the monotonic clock is, and how often timers have begun to wait. */
+/* How far ahead the monotonic clock is, and how many times timers have begun to wait. */
 static long moved_s;
 static unsigned long waits;
 
@@ -34,7 +34,7 @@ static void *of_system(const char *name)
     return function;
 }
 
-/* In the place of the system's, for the library too. */
+/* Replaces the system's function, for the library too. */
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
     int (*real)(clockid_t, struct timespec *);
@@ -63,7 +63,7 @@ static struct timespec system_time(void)
     return now;
 }
 
-/* Likewise: a timer looks at the clock every few milliseconds, instead of once a minute. It waits
+/* Likewise: a timer checks the clock every few milliseconds, instead of once a minute. It waits
  * until a time of the system's clock. */
 long syscall(long number, ...)
 {
@@ -101,8 +101,8 @@ static void look_again(void)
     nanosleep(&pause, NULL);
 }
 
-/* Moves the clock, and waits until what is due then has been done: of two waits that begin
- * afterwards, the second one comes after a look at the clock. There is one timer. */
+/* Moves the clock, and waits until everything due by then is done: of two waits that begin
+ * afterwards, the second follows a check of the clock. There is one timer. */
 static void pass_a_minute(void)
 {
     unsigned long begun;
@@ -128,7 +128,7 @@ static int timers(void)
 
         snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
         file = fopen(path, "r");
-        /* It may have ended since. */
+        /* It may have ended meanwhile. */
         if (file != NULL) {
             count += fgets(name, sizeof name, file) != NULL && is_timer(name);
             fclose(file);
@@ -138,7 +138,7 @@ static int timers(void)
     return count;
 }
 
-/* A thread begins, gets its name and ends in its own time. */
+/* A thread takes its time to begin, to get its name and to end. */
 static void wait_for_timers(int count)
 {
     int i;
@@ -173,7 +173,7 @@ static void connections(struct world *w)
     curve_tun_server_free(w->server);
     w->server = NULL;
 
-    /* A cookie is good for the minute of its key, and for the next one. */
+    /* A cookie is valid for the minute of its key, and for the next one. */
     pass_a_minute();
     OK(carry(client[0], server[0]));
     CHECK(curve_tun_connection_state(server[0]) == CURVE_TUN_STATE_CONNECTED);
@@ -203,7 +203,8 @@ static void *dial(void *argument)
     return NULL;
 }
 
-/* A listener, and then a socket that has not shaken hands, whose server and listener are gone. */
+/* A listener, and then a socket whose handshake is pending while its server and listener are
+ * gone. */
 static void sockets(struct world *w)
 {
     curve_tun_server *server = new_server(w);
@@ -231,11 +232,11 @@ int main(void)
 {
     struct world w = new_world();
 
-    /* That of the world has a timer, too. */
+    /* The server of the world has a timer, too. */
     curve_tun_server_free(w.server);
     w.server = NULL;
     wait_for_timers(0);
-    /* No deadline but that of the cookies ends a handshake here. */
+    /* Only the lifetime of the cookies ends a handshake here. */
     w.options.handshake_timeout_ms = INT64_MAX;
     connections(&w);
     sockets(&w);

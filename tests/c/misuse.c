@@ -1,4 +1,4 @@
-/* Calls in the wrong state, after the close, and with integers, sizes and texts that are out of range. */
+/* Calls in the wrong state, after the close, and with integers, sizes and texts out of range. */
 
 #include "check.h"
 
@@ -67,7 +67,7 @@ static void vaults(struct world *w)
     GIVES(CURVE_TUN_ERR_WEAK_KEY, curve_tun_vault_box(v, CURVE_TUN_PURPOSE_VOUCH, weak, bytes, 20, nonce, sealed));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT,
           curve_tun_vault_box(v, CURVE_TUN_PURPOSE_VOUCH, w->server_key, bytes, SIZE_MAX, nonce, sealed));
-    /* In place is not offered, and said so. */
+    /* Sealing in place is not supported, and the call says so. */
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT,
           curve_tun_vault_box(v, CURVE_TUN_PURPOSE_VOUCH, w->server_key, bytes, 20, nonce, bytes + 10));
 
@@ -113,7 +113,7 @@ static void registries(struct world *w)
     size_t i;
 
     OK(curve_tun_registry_new(&r));
-    /* Empty: it lets nobody in. */
+    /* An empty registry lets nobody in. */
     OK(curve_tun_registry_verify(r, "192.0.2.7", key, &accepted));
     CHECK(!accepted);
     GIVES(CURVE_TUN_ERR_NOT_FOUND, curve_tun_registry_lookup(r, "192.0.2.7", found));
@@ -140,11 +140,11 @@ static void registries(struct world *w)
     OK(curve_tun_registry_add(r, "*", key));
     OK(curve_tun_registry_verify(r, "2001:db8::7", key, &accepted));
     CHECK(accepted);
-    /* Of several keys the least is given. */
+    /* Of several keys the smallest is returned. */
     OK(curve_tun_registry_add(r, "::/0", w->client_key));
     OK(curve_tun_registry_lookup(r, "2001:db8::7", found));
     CHECK(memcmp(found, memcmp(key, w->client_key, sizeof key) < 0 ? key : w->client_key, sizeof key) == 0);
-    /* Denied: whatever else is said of it. */
+    /* Denied, whatever other entries the key has. */
     OK(curve_tun_registry_add(r, "!", key));
     OK(curve_tun_registry_verify(r, "2001:db8::7", key, &accepted));
     CHECK(!accepted);
@@ -182,7 +182,7 @@ static void wrong_states(struct world *w)
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_answer(s, &answer));
     CHECK(len == 77 && next == 77);
 
-    /* Counts of bytes that nobody offered. */
+    /* Counts of bytes that were never offered. */
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_read_commit(s, 1));
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_connection_written(s, 1));
     OK(curve_tun_connection_written(s, 0));
@@ -230,7 +230,7 @@ static void after_close(struct world *w)
     OK(curve_tun_connection_send(c, (const uint8_t *)"last words", 10));
     OK(carry(c, s));
     GIVES(CURVE_TUN_ERR_CLOSED, curve_tun_connection_transport_ended(s));
-    /* What came before the end is still there, too small a buffer or not. */
+    /* Messages before the end can still be read, even after a buffer that was too small. */
     GIVES(CURVE_TUN_ERR_TOO_SMALL, curve_tun_connection_recv(s, buffer, 9, &len));
     CHECK(len == 10);
     OK(curve_tun_connection_recv(s, buffer, 10, &len));

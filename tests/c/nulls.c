@@ -1,4 +1,5 @@
-/* Each exported function with each of its pointers NULL: an error each time, and nothing written or lost. */
+/* Each exported function with each of its pointers NULL: always an error, and nothing is written or
+ * leaked. */
 
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
@@ -90,7 +91,7 @@ static void vaults(struct world *w)
     callbacks.box_seal = box_seal;
     callbacks.box_open = NULL;
     IS_NULL(curve_tun_vault_custom(&callbacks, NULL, &none));
-    /* All that may be NULL. */
+    /* Every field that may be NULL. */
     callbacks.box_open = box_open;
     callbacks.free = NULL;
     OK(curve_tun_vault_custom(&callbacks, NULL, &none));
@@ -331,7 +332,7 @@ static void connections(struct world *w)
     IS_NULL(curve_tun_connection_peek(s, NULL, &len));
     IS_NULL(curve_tun_connection_peek(s, &pending, NULL));
     IS_NULL(curve_tun_connection_consume(NULL));
-    /* The empty message has waited through all this, and needs no buffer. */
+    /* The empty message has been waiting all along, and needs no buffer. */
     OK(curve_tun_connection_recv(s, NULL, 0, &len));
     CHECK(len == 0);
     CHECK(curve_tun_connection_state(NULL) == CURVE_TUN_STATE_CLOSED);
@@ -381,7 +382,7 @@ static void sockets(struct world *w)
     IS_NULL(curve_tun_listener_accept(listener, 0, NULL));
     CHECK(none == NULL && no_listener == NULL);
 
-    /* A client whose handshake is not done is enough: no call here gets as far as to ask. */
+    /* A client whose handshake is pending is enough: no call here gets far enough to need more. */
     client = socket(AF_INET, SOCK_STREAM, 0);
     to.sin_port = htons(curve_tun_listener_port(listener));
     CHECK(connect(client, (const struct sockaddr *)&to, sizeof to) == 0);

@@ -1,5 +1,5 @@
-/* A server's observer: whom it let in, whom it turned away and why, and who
- * owns what it was given. */
+/* A server's observer: which clients it let in, which it turned away and why, and who owns the
+ * observer's data. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What an observer was told last, and how often. */
+/* The observer's last report, and the number of reports. */
 struct told {
     curve_tun_server *server;
     curve_tun_listener *to_shut_down;
@@ -35,7 +35,7 @@ static void observe(void *user_data, const curve_tun_handshake_event *event)
     if (told->proven)
         memcpy(told->key, event->public_key, sizeof told->key);
     told->times++;
-    /* Calls on the server from within do not wait for themselves. */
+    /* Calls on the server from inside the observer do not deadlock. */
     if (told->server != NULL)
         GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_server_observe(told->server, observe, NULL, NULL));
     if (told->to_shut_down != NULL)
@@ -53,7 +53,7 @@ static void never(void *user_data)
     CHECK(false);
 }
 
-/* That it was told once more, of a client without a proven key. */
+/* Checks that there was one more report, of a client without a proven key. */
 static void is_told(struct told *told, curve_tun_handshake_outcome outcome, curve_tun_result result)
 {
     CHECK(told->times == 1);
@@ -89,7 +89,7 @@ static void in_memory(void)
     size_t len;
 
     OK(curve_tun_server_observe(w.server, observe, &told, freed));
-    /* Who is not wanted keeps what is his. */
+    /* A caller whose observer is refused keeps its data. */
     GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_server_observe(w.server, observe, &other, never));
 
     connected_pair(&w, &c, &s);
@@ -124,7 +124,7 @@ static void in_memory(void)
     curve_tun_server_free(w.server);
     w.server = NULL;
     CHECK(told.freed == 0);
-    /* The program's own hold is gone, and so is its pointer. */
+    /* The program's own reference is gone, and so is its pointer. */
     told.server = NULL;
     curve_tun_connection_close(s);
     curve_tun_connection_free(s);
@@ -147,8 +147,7 @@ static int32_t fails_to_open(void *user_data, uint32_t purpose, const uint8_t *p
     return CURVE_TUN_ERR_VAULT_FAILED;
 }
 
-/* The client takes it for another server, and the server's program knows
- * better. */
+/* The client takes it for another server, while the server's program knows the real reason. */
 static void a_vault_that_fails(void)
 {
     struct world w = new_world();
@@ -217,8 +216,8 @@ static void *dial(void *argument)
     return NULL;
 }
 
-/* The observer ends the listener that is just accepting: a lock that it held
- * would never be had. */
+/* The observer ends the listener that is accepting: if the listener held a lock, this would
+ * deadlock. */
 static void with_sockets(void)
 {
     struct world w = new_world();
@@ -253,7 +252,8 @@ static int connect_raw(const curve_tun_listener *listener)
     return fd;
 }
 
-/* A listener's clients that are turned away are told of as well: one that is evicted, and one that is no client. */
+/* A listener's clients that are turned away are reported as well: one that is evicted, and one that
+ * does not speak the protocol. */
 static void turned_away_by_sockets(void)
 {
     struct world w = new_world();
@@ -292,7 +292,7 @@ static void turned_away_by_sockets(void)
     free_world(&w);
 }
 
-/* An observer that is no function is told nothing, and owns what it was given all the same. */
+/* An observer without a function gets no reports, and still owns its data. */
 static void nobody(void)
 {
     struct world w = new_world();

@@ -1,10 +1,12 @@
-/* Both ends of a tunnel in memory: messages, vaults and registries of the program's own, and requests answered later. */
+/* Both ends of a tunnel in memory: messages, custom vaults and registries, and requests answered
+ * later. */
 
 #include "check.h"
 
 static uint8_t message[CURVE_TUN_MESSAGE_MAX], received[CURVE_TUN_MESSAGE_MAX];
 
-/* Sends a message of each size and receives it, with the bytes moved by copies of `piece` at most. */
+/* Sends a message of each size and receives it, with the bytes moved in copies of at most
+ * `piece`. */
 static void messages(struct world *w, size_t piece)
 {
     static const size_t sizes[] = {0, 1, 15, 16, 17, 1000, 4096, 65502, 65503};
@@ -59,7 +61,8 @@ static void without_copies(struct world *w)
     curve_tun_connection_free(s);
 }
 
-/* A receiver that does not receive takes no more than its mark and a packet; then the sender is told. */
+/* A receiver that does not read takes no more than its mark and a packet; then the sender is
+ * told. */
 static void high_water(struct world *w)
 {
     curve_tun_options options = CURVE_TUN_OPTIONS_INIT;
@@ -104,11 +107,11 @@ static void high_water(struct world *w)
     curve_tun_server_free(server);
 }
 
-/* A vault and a registry of the program's own, in front of ones of the library's. */
+/* A custom vault and registry, in front of those of the library. */
 struct host {
     curve_tun_vault *vault;
     curve_tun_registry *registry;
-    curve_tun_connection *calling; /* To be misused from within a call. */
+    curve_tun_connection *calling; /* To be misused from within a callback. */
     int sealed, opened, verified, freed;
     int32_t fails_with;
 };
@@ -160,7 +163,7 @@ static void host_free(void *user_data)
     ((struct host *)user_data)->freed++;
 }
 
-/* A server whose vault and registry are the host's. */
+/* A server with the vault and registry of the host. */
 static curve_tun_server *host_server(struct world *w, struct host *host, uint32_t later, curve_tun_vault **vault,
                                      curve_tun_registry **registry)
 {
@@ -223,7 +226,7 @@ static void answers_now(struct world *w)
     GIVES(CURVE_TUN_ERR_WRONG_STATE, curve_tun_registry_add(registry, "*", key));
     OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, &c));
     OK(curve_tun_connection_new_server(server, "127.0.0.1", &s));
-    /* The connection is not to be used by whom it calls; it goes on undisturbed. */
+    /* A callback cannot use the connection that calls it; the connection continues undisturbed. */
     host.calling = s;
     OK(carry(c, s));
     OK(carry(s, c));
@@ -232,7 +235,7 @@ static void answers_now(struct world *w)
     talk(c, s);
     curve_tun_connection_free(c);
 
-    /* Nobody is let in from elsewhere, nor when the vault fails; the error says which. */
+    /* Nobody is let in from elsewhere, or when the vault fails; the error says which. */
     host.calling = NULL;
     curve_tun_connection_free(s);
     OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, &c));
@@ -270,7 +273,7 @@ static void answers_now(struct world *w)
         }
     }
 
-    /* The server outlives the caller's hold on both, and frees them. */
+    /* The server outlives the caller's references to both, and frees them. */
     curve_tun_vault_free(vault);
     curve_tun_registry_free(registry);
     CHECK(host.freed == 0);
@@ -319,7 +322,7 @@ static void deferred(struct world *w)
         }
         CHECK(answer.result == CURVE_TUN_OK);
         OK(curve_tun_connection_answer(s, &answer));
-        /* The vouch is followed by a request at once, which this answer is none to. */
+        /* The vouch is followed at once by another request, which this answer does not match. */
         GIVES(kinds[i] == CURVE_TUN_REQUEST_OPEN_VOUCH ? CURVE_TUN_ERR_INVALID_ARGUMENT : CURVE_TUN_ERR_WRONG_STATE,
               curve_tun_connection_answer(s, &answer));
         OK(carry(s, c));
@@ -330,7 +333,7 @@ static void deferred(struct world *w)
     curve_tun_connection_free(c);
     curve_tun_connection_free(s);
 
-    /* An answer that failed, with an error of the vault's and with a number that is none. */
+    /* A failed answer, with an error of a vault and with a number that is not an error. */
     for (i = 0; i < 2; i++) {
         OK(curve_tun_connection_new_client(w->client_vault, w->server_key, &w->options, &c));
         OK(curve_tun_connection_new_server(server, "127.0.0.1", &s));
@@ -342,7 +345,7 @@ static void deferred(struct world *w)
         curve_tun_connection_free(c);
         curve_tun_connection_free(s);
     }
-    /* Requests that are none. */
+    /* Invalid requests. */
     memset(&request, 0, sizeof request);
     request.size = sizeof request;
     for (i = 0; i < 100; i += 33) {
@@ -418,7 +421,8 @@ static void count_call(void *user_data)
     ++*(int *)user_data;
 }
 
-/* The oldest of the source that has most, the one that comes counted in, is evicted, and told so once. */
+/* The oldest handshake of the source that has most, with the new one counted in, is evicted, and
+ * told so once. */
 static void fair_shares(struct world *w)
 {
     const char *from[] = {"127.0.0.2", "127.0.0.3", "127.0.0.3", "2001:db8::1", "2001:db8::2"};

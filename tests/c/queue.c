@@ -1,4 +1,5 @@
-/* Queued sends: when they go, and what becomes of them when a timeout, an error or an end comes between. */
+/* Queued sends: when they are written, and what happens to them on a timeout, an error or an
+ * end. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -31,14 +32,14 @@ static void connect_pair(struct world *w, curve_tun_socket **client, curve_tun_s
     *client = socket;
 }
 
-/* The message of this number. */
+/* Makes the message of this number. */
 static const uint8_t *numbered(uint32_t number)
 {
     memcpy(message, &number, sizeof number);
     return message;
 }
 
-/* Receives the message of this number. */
+/* Receives a message and checks its number. */
 static void is_next(curve_tun_socket *from, uint32_t number, size_t len)
 {
     size_t got;
@@ -80,7 +81,8 @@ static void goes_by_a_flush_a_send_or_enough(struct world *w)
     is_next(server, 5, 4);
     is_next(server, 6, 4);
 
-    /* 64 KiB go by themselves: 64 frames of 1,024 bytes, the last of which brings it about. */
+    /* 64 KiB are written without a flush: 64 frames of 1,024 bytes, the last of which triggers
+     * it. */
     for (i = 0; i < 63; i++)
         OK(curve_tun_socket_queue(client, numbered(i), 1024 - 34, 0));
     nothing_comes(server);
@@ -88,7 +90,7 @@ static void goes_by_a_flush_a_send_or_enough(struct world *w)
     for (i = 0; i < 64; i++)
         is_next(server, i, 1024 - 34);
 
-    /* What cannot be sent is not queued, and harms nothing that is. */
+    /* A message that cannot be sent is not queued, and does not harm the queued ones. */
     OK(curve_tun_socket_queue(client, numbered(7), 64, 0));
     GIVES(CURVE_TUN_ERR_TOO_LARGE, curve_tun_socket_queue(client, message, CURVE_TUN_MESSAGE_MAX + 1, 0));
     OK(curve_tun_socket_queue(client, numbered(8), CURVE_TUN_MESSAGE_MAX, 0));
@@ -102,7 +104,7 @@ static void goes_by_a_flush_a_send_or_enough(struct world *w)
     curve_tun_socket_free(server);
 }
 
-/* Queues messages, from this number on, until the transport is full; gives the next number. */
+/* Queues messages, from this number on, until the transport is full; returns the next number. */
 static uint32_t fill(curve_tun_socket *socket, uint32_t count)
 {
     curve_tun_result result;
@@ -119,7 +121,7 @@ static void *flush(void *socket)
     return NULL;
 }
 
-/* A timeout takes nothing from the queue, and adds nothing to it. */
+/* A timeout neither removes anything from the queue nor adds anything to it. */
 static void a_full_transport(struct world *w)
 {
     curve_tun_socket *client, *server;
@@ -151,7 +153,7 @@ static void a_full_transport(struct world *w)
     curve_tun_socket_free(server);
 }
 
-/* A socket that is freed gives the system what that takes at once, in order, and waits for nothing. */
+/* A socket that is freed writes what the system takes at once, in order, and waits for nothing. */
 static void freed(struct world *w)
 {
     curve_tun_socket *client, *server;
@@ -189,7 +191,7 @@ static void *queue_until_closed(void *socket)
     return NULL;
 }
 
-/* A socket that is shut down drops its queue, and wakes who waits to add to it. */
+/* A socket that is shut down drops its queue, and wakes threads that wait to add to it. */
 static void shut_down(struct world *w)
 {
     curve_tun_socket *client, *server;
@@ -213,7 +215,7 @@ static void shut_down(struct world *w)
     curve_tun_socket_free(client);
     curve_tun_socket_free(server);
 
-    /* So does the peer's end, once the system knows of it. */
+    /* So does the end of the peer, once the system knows of it. */
     connect_pair(w, &client, &server);
     curve_tun_socket_free(server);
     queue_until_closed(client);
@@ -293,7 +295,7 @@ static void before_the_handshake(struct world *w)
     CHECK(pthread_join(thread, NULL) == 0);
 }
 
-/* The high-water mark of sending is none of a socket's. */
+/* The send high-water mark does not apply to sockets. */
 static void low_marks(struct world *w)
 {
     curve_tun_options options = CURVE_TUN_OPTIONS_INIT;

@@ -1,4 +1,4 @@
-/* Registries in a file, servers that are known, and DNS that this build has not: registries FOLDER. */
+/* Registries in a file, known servers, and DNS, which this build lacks: registries FOLDER. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -59,14 +59,14 @@ static void files(const char *path)
     OK(curve_tun_registry_remove(registry, "!", other));
     GIVES(CURVE_TUN_ERR_NOT_FOUND, curve_tun_registry_remove(registry, "!", other));
 
-    /* A bad new file keeps the old entries in force and is told. */
+    /* A bad new file leaves the old entries in force and is reported. */
     write_file(path, "* no key\n");
     OK(curve_tun_registry_verify(registry, "10.0.0.1", other, &accepted));
     CHECK(accepted);
     GIVES(CURVE_TUN_ERR_BAD_REGISTRY_FILE, curve_tun_registry_file_problem(registry, &problem));
     CHECK(problem.line == 1 && problem.column == 3);
     GIVES(CURVE_TUN_ERR_BAD_REGISTRY_FILE, curve_tun_registry_add(registry, "10.0.0.1", key));
-    /* Only the denial of a key is possible in a file with a wrong line, and it counts. */
+    /* In a file with an invalid line, only the denial of a key is possible, and it takes effect. */
     OK(curve_tun_registry_add(registry, "!", other));
     OK(curve_tun_registry_verify(registry, "10.0.0.1", other, &accepted));
     CHECK(!accepted);
@@ -121,7 +121,7 @@ static void known_servers(struct world *w, const char *path)
     OK(CONNECT(key, CURVE_TUN_FIRST_USE_ONCE));
     curve_tun_socket_free(socket);
     GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, curve_tun_known_servers_check(known, "127.0.0.1", port, key, known_key));
-    /* A file that cannot be written costs the memory and not the tunnel. */
+    /* If the file cannot be written the key is not remembered, but the tunnel is opened. */
     OK(remembered);
     snprintf(lock, sizeof lock, "%s.lock", path);
     CHECK(mkdir(lock, 0700) == 0);

@@ -1,6 +1,7 @@
 /*
- * Makes secrets and ends them, step by step, for a test that searches this process's memory at each:
- * secrets FOLDER PASSPHRASE_FILE. It names the step on standard output, and goes on when a line comes in.
+ * Makes and ends secrets step by step, for a test that searches this process's memory after each
+ * step: secrets FOLDER PASSPHRASE_FILE. It prints the step on standard output, and continues when
+ * it reads a line.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -17,7 +18,7 @@ static void step(const char *name)
 
     printf("%s\n", name);
     CHECK(fflush(stdout) == 0);
-    /* Not by a stream, whose buffer would be one more place. */
+    /* Not through a stream, whose buffer would be one more copy. */
     CHECK(read(STDIN_FILENO, line, 1) == 1);
 }
 
@@ -49,7 +50,7 @@ static void aborted(struct world *w)
         if (at == 3)
             GIVES(CURVE_TUN_ERR_BAD_PACKET, curve_tun_connection_read(s, nothing, sizeof nothing, &consumed));
         if (at == 4) {
-            /* Connected as the client sees it, and refused. */
+            /* Connected in the client's view, but refused. */
             OK(carry(s, c));
             OK(curve_tun_registry_add(w->registry, "!", w->client_key));
             GIVES(CURVE_TUN_ERR_UNKNOWN_PEER, carry(c, s));
@@ -79,7 +80,7 @@ static void errors(struct world *w, const char *folder)
     OK(curve_tun_vault_from_secret(secret_key, &none));
     curve_tun_wipe(secret_key, sizeof secret_key);
     curve_tun_vault_free(none);
-    /* A client with another server's key in mind. */
+    /* A client that expects another server's key. */
     OK(curve_tun_connection_new_client(w->client_vault, w->client_key, &w->options, &c));
     OK(curve_tun_connection_new_server(w->server, "127.0.0.1", &s));
     GIVES(CURVE_TUN_ERR_BAD_PACKET, carry(c, s));
@@ -175,7 +176,7 @@ int main(int argc, char **argv)
     step("sockets");
     passphrases(argv[1], argv[2]);
     step("sealed vault freed");
-    /* The minute passes meanwhile. */
+    /* The minute passes during this step. */
     step("minute");
     free_world(&w);
     step("freed");

@@ -1,4 +1,4 @@
-/* Signals: one that interrupts cuts no wait short, and a broken connection or pipe raises none. */
+/* Signals: an interruption cuts no wait short, and a broken connection or pipe raises no signal. */
 
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE
@@ -15,7 +15,7 @@
 
 #define MESSAGES 200
 
-/* Threads may be interrupted at the same time. */
+/* Several threads may be interrupted at the same time. */
 static int alarms;
 
 static void count(int number)
@@ -24,7 +24,7 @@ static void count(int number)
     __atomic_add_fetch(&alarms, 1, __ATOMIC_RELAXED);
 }
 
-/* An alarm each half millisecond, whose handler does not have system calls made again. */
+/* Sets an alarm each half millisecond, whose handler does not restart system calls. */
 static void set_alarms(int microseconds)
 {
     struct sigaction action;
@@ -53,7 +53,7 @@ static void *dial(void *argument)
     return NULL;
 }
 
-/* The alarms go to any thread: two that talk are interrupted wherever they wait. */
+/* The alarms go to any thread: two threads that talk are interrupted wherever they wait. */
 static void *echo(void *socket)
 {
     uint8_t *buffer = malloc(CURVE_TUN_MESSAGE_MAX);
@@ -104,7 +104,7 @@ static void interrupted(struct world *w)
     talk(end.socket);
     CHECK(pthread_join(thread, NULL) == 0);
 
-    /* A wait of nothing but alarms ends at its own time, and not before. */
+    /* A wait interrupted by nothing but alarms ends at its own deadline, and not before. */
     CHECK(clock_gettime(CLOCK_MONOTONIC, &before) == 0);
     GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_listener_accept(listener, 100, &none));
     GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_socket_recv(server, &byte, 1, &len, 100));
@@ -114,7 +114,7 @@ static void interrupted(struct world *w)
     CHECK(__atomic_load_n(&alarms, __ATOMIC_RELAXED) > 100);
     set_alarms(0);
 
-    /* The client is gone: to send to it is an error and no signal. */
+    /* The client is gone: sending to it returns an error and raises no signal. */
     curve_tun_socket_free(end.socket);
     while (curve_tun_socket_send(server, &byte, 1, PATIENCE_MS) == CURVE_TUN_OK)
         ;
@@ -147,7 +147,7 @@ static int threads(void)
     return count;
 }
 
-/* An answer that comes when its listener is gone finds nobody to wake. */
+/* An answer that comes after its listener is gone has nobody to wake. */
 static void late(struct world *w)
 {
     static const struct timespec moment = {0, 1000000};

@@ -1,7 +1,7 @@
 /*
- * A vault of the program's own of which each call takes 50 ms, under 100 handshakes at once: over blocking sockets, and
- * over connections that the program drives and whose requests it answers. No hello is answered before all are asked, so
- * each test ends only if the calls run side by side.
+ * A custom vault whose calls take 50 ms each, under 100 handshakes at once: over blocking sockets,
+ * and over connections that the program drives and whose requests it answers. No hello is answered
+ * before all have been asked, so each test ends only if the calls run concurrently.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -27,7 +27,7 @@ static void take_a_while(void)
     nanosleep(&duration, NULL);
 }
 
-/* Waits until all clients are being served at once, if that has not been so yet. */
+/* Waits until all clients are being served at once, unless that has happened before. */
 static void meet(struct slow *slow)
 {
     struct timespec end;
@@ -64,7 +64,7 @@ static int32_t slow_open(void *user_data, uint32_t purpose, const uint8_t *peer,
     return curve_tun_vault_box_open(slow->key, purpose, peer, nonce, sealed, len, message);
 }
 
-/* A server over such a vault, which knows the client of the world. */
+/* A server with such a vault, which knows the client of the world. */
 static curve_tun_server *slow_server(struct world *w, struct slow *slow)
 {
     curve_tun_vault_callbacks callbacks;
@@ -121,7 +121,7 @@ static void blocking_sockets(struct world *w, struct slow *slow)
         ends[i].port = curve_tun_listener_port(listener);
         CHECK(pthread_create(&ends[i].thread, NULL, client, &ends[i]) == 0);
     }
-    /* One thread accepts them all. */
+    /* One thread accepts all of them. */
     for (i = 0; i < CLIENTS; i++) {
         OK(curve_tun_listener_accept(listener, PATIENCE_MS, &sock));
         OK(curve_tun_socket_send(sock, (const uint8_t *)"hello", 5, PATIENCE_MS));
@@ -150,7 +150,8 @@ static void *answer(void *argument)
     return NULL;
 }
 
-/* Has the requests of all connections answered, a thread each, while this thread could serve others. */
+/* Answers the requests of all connections, on a thread each, while this thread could serve
+ * others. */
 static void answer_all(struct question *questions)
 {
     int i;
@@ -209,7 +210,8 @@ int main(void)
 
     w.options.handshake_timeout_ms = PATIENCE_MS;
     w.options.handshakes_max = CLIENTS;
-    /* Threads of the library read it that no lock of this program orders: it is written before them. */
+    /* Threads of the library read it, and no lock of this program orders that: so it is written
+     * before they start. */
     slow.key = w.server_vault;
     CHECK(pthread_mutex_init(&slow.mutex, NULL) == 0 && pthread_cond_init(&slow.changed, NULL) == 0);
     blocking_sockets(&w, &slow);

@@ -30,7 +30,7 @@ static void *dial(void *argument)
     return NULL;
 }
 
-/* The peer's address in bytes is that of the text, as the system reads it. */
+/* Checks that the peer's address in bytes is that of the text, as the system reads it. */
 static void is_at(curve_tun_socket *socket, const char *host)
 {
     uint8_t ip[CURVE_TUN_IP_BYTES_MAX], expected[CURVE_TUN_IP_BYTES_MAX];
@@ -51,7 +51,7 @@ static void is_at(curve_tun_socket *socket, const char *host)
     CHECK((len == 4 || len == 16) && memcmp(ip, expected, len) == 0);
 }
 
-/* Both ends of a tunnel, by `accept` or by `transport_accept` and `handshake`. */
+/* Makes both ends of a tunnel, with `accept` or with `transport_accept` and `handshake`. */
 static void connect_pair(struct world *w, const char *host, curve_tun_listener *listener, bool in_steps,
                          curve_tun_socket **client, curve_tun_socket **server)
 {
@@ -134,7 +134,7 @@ static void talk(struct world *w, const char *host, bool in_steps)
     OK(curve_tun_socket_recv(s, received, sizeof received, &len, PATIENCE_MS));
     CHECK(len == 2000 && memcmp(received, message + 2, len) == 0);
 
-    /* What was sent before the close arrives; then closed, each time. */
+    /* Messages sent before the close arrive; then each call returns closed. */
     OK(curve_tun_socket_send(s, message, CURVE_TUN_MESSAGE_MAX, PATIENCE_MS));
     OK(curve_tun_socket_send(s, message, 5, PATIENCE_MS));
     curve_tun_socket_free(s);
@@ -192,7 +192,7 @@ static void refusals(struct world *w)
     CHECK(pthread_join(thread, NULL) == 0);
     GIVES(CURVE_TUN_ERR_WRONG_SERVER_KEY, d.result);
 
-    /* A client that is not known learns of it from the close; the server says why. */
+    /* An unknown client learns of it only from the close; the server reports why. */
     d.server_key = w->server_key;
     d.vault = stranger;
     CHECK(pthread_create(&thread, NULL, dial, &d) == 0);
@@ -212,7 +212,7 @@ static void refusals(struct world *w)
     curve_tun_vault_free(stranger);
 }
 
-/* Sockets and listeners live on when what they were made from is freed. */
+/* Sockets and listeners stay usable when the objects that they were made from are freed. */
 static void lifetimes(void)
 {
     struct world w = new_world();
@@ -234,7 +234,7 @@ static void lifetimes(void)
     curve_tun_socket_free(s);
 }
 
-/* With a link-local address and its interface, `fe80::1%eth0`, only that is tried. */
+/* With a link-local address and its interface, `fe80::1%eth0`, only that address is tested. */
 int main(int argc, char **argv)
 {
     struct world w = new_world();

@@ -1,4 +1,5 @@
-/* What may run at once: first calls, one that sends while another receives, and a shutdown that wakes both. */
+/* Concurrent calls: first calls, one thread that sends while another receives, and a shutdown that
+ * wakes both. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -10,7 +11,7 @@
 #define MESSAGES 400
 
 #ifdef SODIUM_FIRST
-/* The static library holds libsodium, which another user of it may have initialised already. */
+/* The static library includes libsodium, which another user of it may have initialised already. */
 int sodium_init(void);
 #endif
 

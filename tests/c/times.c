@@ -1,4 +1,4 @@
-/* Every function that takes a time takes each that its type can hold. */
+/* Every function that takes a time accepts every value of its type. */
 
 #include "check.h"
 
@@ -51,7 +51,7 @@ static void sockets(struct world *w, curve_tun_listener *listener, int64_t timeo
     curve_tun_socket_free(server);
 }
 
-/* A connection's clock, from its beginning to its end. */
+/* A connection's clock, from beginning to end. */
 static void clocks(struct world *w)
 {
     static const int64_t times[] = {0, 1, INT64_MAX - 1, INT64_MAX, 0};
@@ -92,7 +92,7 @@ int main(void)
     GIVES(CURVE_TUN_ERR_TIMEOUT, curve_tun_listener_transport_accept(listener, 0, &none));
     curve_tun_listener_free(listener);
     clocks(&w);
-    /* The same where the handshake has all the time there is. */
+    /* The same with a handshake that has unlimited time. */
     w.options.handshake_timeout_ms = INT64_MAX;
     OK(curve_tun_server_new(w.server_vault, w.registry, &w.options, &server));
     OK(curve_tun_listener_open("127.0.0.1", 0, server, &listener));

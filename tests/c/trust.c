@@ -44,7 +44,7 @@ static void key_of(const char *name, uint8_t key[CURVE_TUN_KEY_BYTES])
         CHECK(is(name, "-"));
 }
 
-/* Adds to a text what a file has for keys of the server, and for keys that are denied. */
+/* Adds to a text the lines that a file has for keys of the server, and for denied keys. */
 static void entries(const char *words, char *text)
 {
     char copy[WORD_SIZE], key_text[CURVE_TUN_KEY_TEXT_SIZE], *rest = copy, *word;
@@ -73,7 +73,7 @@ static void write_file(const char *path, const char *words)
     CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
-/* The file has what it had, and the key that was to be added. */
+/* Checks that the file has its previous contents, and the key that was to be added. */
 static void check_file(const char *path, const char *before, const char *added)
 {
     char text[TEXT_SIZE], expected[TEXT_SIZE] = "";
@@ -138,7 +138,7 @@ static void row(char words[WORDS][WORD_SIZE], const char *named, const char *kno
     trust.registry = registry;
     trust.known_servers = known_servers;
     trust.first_use = first_use(words[FIRST_USE]);
-    /* Each field is written. */
+    /* Checks that each field is written. */
     memset(&outcome, 0xff, sizeof outcome);
     outcome.size = sizeof outcome;
     result = curve_tun_socket_connect_trusted("127.0.0.1", port, w.client_vault, &trust, &w.options, PATIENCE_MS,
@@ -163,7 +163,7 @@ static void row(char words[WORDS][WORD_SIZE], const char *named, const char *kno
         check_file(known, words[KNOWN], words[WRITTEN]);
 }
 
-/* What is wrong with the call is outcome before anything is asked. */
+/* An invalid call is reported before anything is asked. */
 static void arguments(void)
 {
     curve_tun_trust trust = {0};
@@ -186,7 +186,7 @@ static void arguments(void)
     outcome.size = 3;
     GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, CONNECT());
     outcome.size = sizeof outcome;
-    /* In memory: it knows no servers. */
+    /* A registry in memory knows no servers. */
     trust.registry = w.registry;
     GIVES(CURVE_TUN_ERR_WRONG_STATE, CONNECT());
 }
@@ -217,7 +217,7 @@ int main(int count, char **arguments_given)
         snprintf(path[1], sizeof path[1], "%s/known-%d", arguments_given[2], rows);
         row(words, path[0], path[1]);
     }
-    /* tests/trust.rs sees that none is missing. */
+    /* tests/trust.rs checks that no row is missing. */
     CHECK(rows > 200);
     fclose(table);
     curve_tun_listener_shutdown(listener);

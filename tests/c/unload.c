@@ -1,4 +1,5 @@
-/* The shared library is loaded, used and unloaded, over and over: nothing of it stays, and nothing that stays is called. */
+/* Loads, uses and unloads the shared library repeatedly: nothing of it stays behind, and no remains
+ * of it are called. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -16,7 +17,7 @@
 
 #define ROUNDS 20
 
-/* check.h is for programs that are linked with the library. */
+/* check.h is for programs linked with the library. */
 #define CHECK(condition)                                                             \
     do {                                                                             \
         if (!(condition)) {                                                          \
@@ -25,7 +26,7 @@
         }                                                                            \
     } while (0)
 
-/* The functions, by their names. */
+/* The functions, looked up by name. */
 static struct {
     curve_tun_result (*vault_generate)(curve_tun_vault **);
     curve_tun_result (*vault_public_key)(const curve_tun_vault *, uint8_t *);
@@ -120,7 +121,7 @@ static bool is_mapped(const char *name)
     return found;
 }
 
-/* A child runs what was left for a fork to run. */
+/* A child runs any handlers left behind for fork. */
 static void fork_once(void)
 {
     int status;
@@ -146,7 +147,7 @@ int main(int argument_count, char **arguments)
         library = load(arguments[1]);
         CHECK(pthread_create(&user, NULL, use, NULL) == 0 && pthread_join(user, NULL) == 0);
         fork_once();
-        /* A thread that has ended for us may still be on its way out. */
+        /* A joined thread may still be exiting. */
         while (count("/proc/self/task") > threads)
             nanosleep(&moment, NULL);
         CHECK(dlclose(library) == 0);
@@ -154,7 +155,7 @@ int main(int argument_count, char **arguments)
         fork_once();
         CHECK(count("/proc/self/fd") == descriptors);
     }
-    /* The thread that used it goes on: what it left for its end stays with it. */
+    /* The thread that used it continues: whatever it left for the thread's end stays with it. */
     library = load(arguments[1]);
     use(NULL);
     CHECK(dlclose(library) == 0);
