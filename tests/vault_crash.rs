@@ -13,11 +13,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -101,14 +101,22 @@ fn a_file_vaults_process_killed_five_hundred_times_repeats_no_counter() {
     for round in 0..KILLS {
         let mut giver = nonce_giver::command(None, &ledger.path, None);
         let mut giver = giver.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (mut stdout, mut said) = (giver.stdout.take().unwrap(), Vec::new());
+        // Every other one is killed at its start, or where it got to on a busy machine.
+        while round % 2 == 1 && nonce_giver::nonces(&said).len() < 16 {
+            let mut piece = [0; 512];
+            let count = stdout.read(&mut piece).unwrap();
+            assert!(count > 0, "it ended before it gave anything");
+            said.extend_from_slice(&piece[..count]);
+        }
         thread::sleep(moment(round));
         giver.kill().unwrap();
-        let output = giver.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), None, "it ran until it was killed");
-        ledger.note(nonce_giver::nonces(&output.stdout));
+        stdout.read_to_end(&mut said).unwrap();
+        assert_eq!(giver.wait().unwrap().code(), None, "it ran until it was killed");
+        ledger.note(nonce_giver::nonces(&said));
     }
     let counters = ledger.check();
-    assert!(counters.len() > 500, "{} nonces are too few to tell", counters.len());
+    assert!(counters.len() as u64 >= KILLS / 2, "{} nonces are too few to tell", counters.len());
     let steps = counters.iter().max().unwrap() / STEP;
     println!("{} nonces over {steps} bounds, none twice", counters.len());
 }
@@ -119,11 +127,12 @@ fn an_agent_killed_five_hundred_times_repeats_no_counter_and_its_clients_see_no_
     let socket = ledger.folder.path().join("socket");
     let first = AgentProcess::start(&ledger.path, &socket);
     let vault = AgentVault::open_with_timeout(&socket, Duration::from_secs(60)).unwrap();
-    let done = AtomicBool::new(false);
+    let (done, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let draw = || {
         let mut drawn = Vec::new();
         while !done.load(Ordering::Relaxed) {
             drawn.push(vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16]).unwrap());
+            count.fetch_add(1, Ordering::Relaxed);
         }
         drawn
     };
@@ -131,7 +140,14 @@ fn an_agent_killed_five_hundred_times_repeats_no_counter_and_its_clients_see_no_
         let threads = [(); 2].map(|()| scope.spawn(draw));
         first.kill();
         for round in 0..KILLS {
+            let before = count.load(Ordering::Relaxed);
             let agent = AgentProcess::spawn(&ledger.path, &socket);
+            let end = Instant::now() + Duration::from_secs(60);
+            // Those between are killed at their start, or where they got to on a busy machine.
+            while round % 10 == 1 && count.load(Ordering::Relaxed) == before {
+                assert!(Instant::now() < end, "nobody gets anything from an agent that runs");
+                thread::sleep(Duration::from_millis(1));
+            }
             thread::sleep(moment(round));
             agent.kill();
         }
@@ -141,7 +157,7 @@ fn an_agent_killed_five_hundred_times_repeats_no_counter_and_its_clients_see_no_
     });
     ledger.given.extend(drawn);
     let counters = ledger.check();
-    assert!(counters.len() > 100, "{} nonces are too few to tell", counters.len());
+    assert!(counters.len() as u64 >= KILLS / 10, "{} nonces are too few to tell", counters.len());
     println!("{} nonces, none twice", counters.len());
 }
 
