@@ -12,10 +12,11 @@ use crate::vault::Vault;
 use std::fmt;
 use std::sync::Arc;
 
-/// Connects to servers: as whom, with which trust in their keys, and for how long it may take.
+/// Connects to servers: holds the client's identity, which keys of servers it trusts, and how long
+/// connecting may take.
 ///
-/// A server's key is given ([`Connector::server_key`]), or known by name
-/// ([`Connector::server_keys`]); known servers may have something against it
+/// A server's key is given ([`Connector::server_key`]), or looked up by name
+/// ([`Connector::server_keys`]); a file of known servers may veto it
 /// ([`Connector::known_servers`]). [`ServerTrust`] decides. One connector makes any number of
 /// connections.
 ///
@@ -49,50 +50,50 @@ pub struct Connector<'a> {
     timeout: Timeout,
 }
 
-/// The servers that a client knows, and what it does at a first use.
+/// The servers that a client knows, and what decides about a server used for the first time.
 struct Known<'a> {
     servers: &'a KnownServers,
     first_use: Box<dyn Fn(&PublicKey) -> FirstUse + Send + Sync + 'a>,
 }
 
-/// A tunnel to a server that is known, or was used for the first time.
+/// A tunnel to a server that is known, or is used for the first time.
 #[derive(Debug)]
 pub struct KnownSocket {
     /// The tunnel.
     pub socket: Socket,
-    /// Whether the server's key was written down by this call. If it was to be and could not, the
-    /// tunnel stands all the same, since the server has proven the key; the next use of that server
-    /// is a first use again. The error is that of the registry file: `ReadOnly`,
-    /// `PermissionDenied`, `DiskFull`, `Timeout`, `BadRegistryFile`, ...
+    /// Whether this call wrote the server's key down. If writing it failed, the tunnel stands all
+    /// the same, since the server has proven the key; the next use of that server is a first use
+    /// again. The error is that of the registry file: `ReadOnly`, `PermissionDenied`, `DiskFull`,
+    /// `Timeout`, `BadRegistryFile`, ...
     pub remembered: Result<bool>,
 }
 
 impl<'a> Connector<'a> {
-    /// Returns a connector that speaks as the holder of `vault`'s secret, with the default options
-    /// and no time limit beside [`Options::handshake_timeout`].
+    /// Returns a connector whose identity is the key in `vault`, with the default options and no
+    /// time limit other than [`Options::handshake_timeout`].
     pub fn new(vault: Arc<dyn Vault>) -> Connector<'a> {
         let options = Options::default();
         Connector { vault, key: None, names: None, known: None, options, timeout: None }
     }
 
-    /// Gives the server's key. Keys by name are not asked for then.
+    /// Sets the server's key. No keys are looked up by name then.
     pub fn server_key(mut self, key: PublicKey) -> Connector<'a> {
         self.key = Some(key);
         self
     }
 
-    /// Finds the server's keys by its name: a registry file, or DNS. Of several, as while a key is
-    /// being replaced, each is tried in turn.
+    /// Looks the server's keys up by its name, in a registry file or in DNS. Of several, as while a
+    /// key is being replaced, each is tried in turn.
     pub fn server_keys(mut self, keys: &'a dyn ServerKeys) -> Connector<'a> {
         self.names = Some(keys);
         self
     }
 
-    /// Refuses a key that is not one that the server is known by in `servers`.
+    /// Refuses a key that differs from those that `servers` lists for the server.
     ///
-    /// Of a server that they do not have, `first_use` decides by the key that is offered, before
-    /// anything is sent with that key. A key to be remembered is written down once the server has
-    /// proven to hold its secret.
+    /// If `servers` does not list the server at all, `first_use` decides about the key that is
+    /// offered, before anything is sent with that key. A key to be remembered is written down once
+    /// the server has proven that it holds the secret.
     pub fn known_servers(
         mut self,
         servers: &'a KnownServers,
@@ -108,15 +109,15 @@ impl<'a> Connector<'a> {
         self
     }
 
-    /// Sets the longest that connecting may take, with the search for keys and each trial of one;
-    /// `None` for ever, but for [`Options::handshake_timeout`].
+    /// Sets how long connecting may take, the look-up of keys and the trial of each included;
+    /// `None` sets no limit other than [`Options::handshake_timeout`].
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Connector<'a> {
         self.timeout = timeout.into();
         self
     }
 
-    /// Connects to `host`, an address or a name, at `port`, and makes a tunnel to the holder of the
-    /// secret of a trusted key.
+    /// Connects to `host`, an address or a name, at `port`, and opens a tunnel to a server that
+    /// proves to hold the secret of a trusted key.
     ///
     /// All addresses of a name are tried, slow ones side by side (RFC 8305). Blocks until
     /// connected, at most for the timeout and, with each key, for [`Options::handshake_timeout`].
@@ -124,26 +125,26 @@ impl<'a> Connector<'a> {
     /// # Errors
     /// `NameNotFound`, `ConnectionRefused`, `Unreachable` and other errors of the operating system;
     /// `Timeout`; `WrongServerKey`, `BadPacket`, `Closed`, `WeakKey`, or an error of the vault;
-    /// `NotFound` if no key is known by the server's name, and other errors of
+    /// `NotFound` if no key is known for the server's name, and other errors of
     /// [`ServerKeys::server_keys`]; `KeyChanged`, `KeyDenied`, `UnknownPeer` if the known servers
-    /// have something against the key ([`Connector::connect_known`] says more), and errors of
-    /// reading their file; `InvalidArgument` for options out of their range, if there is neither a
-    /// key nor keys by name, and where a name is needed for a host that is no address or name, or
+    /// speak against the key ([`Connector::connect_known`] says more), and errors of reading their
+    /// file; `InvalidArgument` for options out of range, if neither a key nor keys by name are set,
+    /// and, where the server's name is needed, for a host that is neither an address nor a name and
     /// for port 0.
     pub fn connect(&self, host: &str, port: u16) -> Result<Socket> {
         self.connect_known(host, port).map(|made| made.socket).map_err(Refusal::error)
     }
 
-    /// As [`Connector::connect`], and tells the keys of a refusal, and whether a key was
-    /// remembered.
+    /// Connects as [`Connector::connect`] does, and also returns the keys of a refusal, or whether
+    /// the key was remembered.
     ///
-    /// A file of known servers that cannot be written costs the memory and not the tunnel:
-    /// [`KnownSocket::remembered`]. For other writers of the file it waits at most ten seconds
-    /// more.
+    /// If the file of known servers cannot be written, the key is not remembered, but the tunnel
+    /// stands: [`KnownSocket::remembered`]. Waits up to ten seconds more for other writers of the
+    /// file.
     ///
     /// # Errors
     /// A [`Refusal`]; `Failed` with the errors of [`Connector::connect`]. `Changed` and `Denied`
-    /// also if another program has remembered another key for the server meanwhile, or denied the
+    /// also if another program meanwhile remembered a different key for the server, or denied the
     /// key; the connection is closed then.
     pub fn connect_known(&self, host: &str, port: u16) -> std::result::Result<KnownSocket, Refusal> {
         let name = || ServerName::new(host, port);

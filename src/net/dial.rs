@@ -1,4 +1,4 @@
-//! Names to addresses, and addresses to an open TCP connection.
+//! Resolving a name to addresses, and opening a TCP connection to one of them.
 
 use crate::error::{Error, Result};
 use crate::sys::Deadline;
@@ -13,10 +13,10 @@ use std::time::Duration;
 /// How long an address is tried before the next one is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The addresses of `host`, which may be an address itself.
+/// Returns the addresses of `host`, which may be an address itself.
 ///
-/// The system's resolver has no deadline of its own, so it runs on a thread that is left behind if
-/// it is late.
+/// The system's resolver has no deadline, so it runs on a thread of its own, which is left behind
+/// if it is late.
 pub(super) fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -38,8 +38,8 @@ pub(super) fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<S
     }
 }
 
-/// Connects to the first of `addresses` that answers, trying further ones beside those that are
-/// slow.
+/// Connects to the first of `addresses` that answers. While one is slow, the next ones are tried
+/// beside it.
 ///
 /// On failure the error is that of the first address that failed.
 pub(super) fn dial(addresses: &[SocketAddr], deadline: Deadline) -> Result<TcpStream> {

@@ -1,5 +1,5 @@
-//! Handshakes that were evicted, and whose sockets the program holds: their descriptors are the
-//! program's to close.
+//! Sockets of evicted handshakes that the program still holds. Only the program can close their
+//! descriptors.
 
 use crate::error::Result;
 use crate::sys::Deadline;
@@ -22,13 +22,13 @@ pub(super) struct Evicted {
 #[derive(Default)]
 struct State {
     held: usize,
-    /// The end of the grace, which begins when there is one to be dropped, however often somebody
-    /// waits. After it nobody waits until all are dropped.
+    /// When the grace ends. It begins with the first socket that is to be dropped, and is not
+    /// extended by those that wait. Once it is over, nobody waits again until all are dropped.
     grace: Option<Deadline>,
 }
 
 impl State {
-    /// Until when they are waited for; `None` if they are not.
+    /// Returns until when to wait for them; `None` if there is nothing to wait for.
     fn awaited(&self) -> Option<Deadline> {
         self.grace.filter(|grace| self.held > 0 && !grace.has_passed())
     }
@@ -36,7 +36,8 @@ impl State {
 
 impl Evicted {
     /// Waits until the program has dropped them all, so that a flood leaves no more descriptors
-    /// than handshakes; but no longer than [`GRACE`], since a program may keep what it likes.
+    /// open than there are handshakes. Waits no longer than [`GRACE`], since a program may keep its
+    /// sockets as long as it likes.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.state.lock();
         while let Some(end) = state.awaited().and_then(|grace| grace.min(deadline).instant()) {
@@ -48,7 +49,7 @@ impl Evicted {
     }
 }
 
-/// One socket that the program holds, from its accept on. It is dropped after the descriptor.
+/// One socket that the program holds, from its accept on. Dropped after the descriptor is closed.
 pub(super) struct Held {
     of: Arc<Evicted>,
     evicted: AtomicBool,

@@ -21,25 +21,25 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Connections that the system keeps for us until they are accepted: as many as Linux allows by
-/// default. A client that finds no place among them tries again after a second.
+/// How many connections the system holds for us until they are accepted: as many as Linux allows by
+/// default. A client for which there is no room tries again after a second.
 const BACKLOG: i32 = 4096;
-/// How many connections are taken before the handshakes in flight get their turn.
+/// How many connections are accepted before the handshakes in flight get their turn.
 const ACCEPT_BATCH: usize = 64;
-/// The same of connections whose peers have left already.
+/// The same for connections whose peers have left already.
 pub(super) const LEFT_BATCH: usize = 1024;
-/// How long no connection is taken after the system has refused one.
+/// How long accepting pauses after the system has failed to give a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What all threads that accept share, and need no lock for.
+/// What all accepting threads share and use without a lock.
 pub(super) struct Port {
     pub listener: TcpListener,
     pub server: Arc<TimedServer>,
     wake: Arc<UnixStream>,
     pub woken: UnixStream,
-    /// Of handshakes that have ended, for the server's observer.
+    /// Handshakes that have ended, for the server's observer.
     pub reports: Arc<Reports>,
-    /// Of the handshakes that the program runs.
+    /// Evicted sockets among those whose handshakes the program runs.
     pub evicted: Arc<Evicted>,
 }
 
@@ -61,7 +61,7 @@ impl Port {
         let _ = (&*self.wake).write(&[1]);
     }
 
-    /// Takes what woke it.
+    /// Empties the pipe after a wake-up.
     pub(super) fn hear(&self) {
         // The pipe only wakes; its bytes mean nothing.
         while matches!((&self.woken).read(&mut [0; 64]), Ok(count) if count > 0) {}
@@ -70,17 +70,17 @@ impl Port {
 
 /// The handshakes in flight.
 pub(super) struct Handshakes {
-    /// By their age, the oldest first, which is the order of their deadlines.
+    /// The oldest first, which is also the order of their deadlines.
     shaking: BTreeMap<u64, Shaking>,
     next_id: u64,
     shared: Arc<Shared>,
-    /// Connections in a row that the system refused to give.
+    /// How many accepts have failed in a row.
     refused: usize,
-    /// No connection is taken before.
+    /// When accepting may resume.
     paused_until: Option<Deadline>,
 }
 
-/// What other threads have to say of handshakes, by their numbers.
+/// What other threads report about handshakes, by their ids.
 #[derive(Default)]
 struct Shared {
     answers: Mutex<Vec<(u64, Answer)>>,
@@ -92,10 +92,9 @@ struct Shaking {
     peer: SocketAddr,
     connection: Connection,
     deadline: Deadline,
-    /// What the socket is to be ready for; while an answer is awaited, what shows that nobody waits
-    /// for it any more.
+    /// The events to wait for; while an answer is awaited, those that show that the peer has left.
     events: PollFlags,
-    /// The question whose answer is awaited.
+    /// The request whose answer is awaited.
     asked: Option<Pending>,
 }
 
@@ -117,13 +116,13 @@ impl Handshakes {
         self.shaking.clear();
     }
 
-    /// Until when no connection is to be taken, if that is not over.
+    /// Returns when accepting may resume, if it is paused.
     pub(super) fn pause(&self) -> Option<Deadline> {
         self.paused_until.filter(|pause| !pause.has_passed())
     }
 
-    /// One connection from the system and where it is from, if there is one; errors of the
-    /// connection alone are its own affair.
+    /// Accepts one connection, if there is one, and returns it with its peer's address. Errors that
+    /// concern only that connection are not reported.
     pub(super) fn take(&mut self, port: &Port) -> Result<Option<(TcpStream, SocketAddr)>> {
         let error = match port.listener.accept() {
             Ok((stream, peer)) => {
@@ -141,14 +140,14 @@ impl Handshakes {
         if io::is_of_one_connection(&error) && self.refused < ACCEPT_BATCH {
             return Ok(None);
         }
-        // What fails will fail again, and the port would wake us for ever.
+        // It would fail again at once, and the port stays readable: without a pause this spins.
         self.refused = 0;
         self.paused_until = Some(Deadline::after(Some(PAUSE)));
         Err(io::refused(&error))
     }
 
-    /// Waits until `deadline` or until one of `fds` is ready. Where not even that can be done, time
-    /// passes.
+    /// Waits until `deadline` or until one of `fds` is ready. If `poll` itself fails, sleeps a
+    /// little first, so that callers that try again do not spin.
     pub(super) fn wait(deadline: Deadline, fds: &mut [PollFd]) -> Result<bool> {
         let waited = deadline.wait(fds);
         if waited.is_err() {
@@ -169,7 +168,7 @@ impl Handshakes {
             port.hear();
         }
         moving.extend(self.take_answers());
-        // One may have its answer and have left, too.
+        // A handshake may both have its answer and be ready in `poll`.
         moving.sort_unstable();
         moving.dedup();
         while let Some(late) = self.shaking.first_entry().filter(|s| s.get().deadline.has_passed()) {
@@ -184,8 +183,8 @@ impl Handshakes {
         round
     }
 
-    /// Waits until there is something to do: gives whether there are connections to accept, whether
-    /// somebody woke us, and which handshakes can move.
+    /// Waits until there is something to do. Returns whether there are connections to accept,
+    /// whether the pipe woke us, and which handshakes can move.
     fn await_events(&self, port: &Port, deadline: Deadline) -> Result<(bool, bool, Vec<u64>)> {
         let paused = self.pause();
         let oldest = self.shaking.values().next();
@@ -206,8 +205,8 @@ impl Handshakes {
         Ok((accepting, ready(&fds[0]), moving.collect()))
     }
 
-    /// Moves one handshake on, unless it has ended; and ends it if it fails, or if nobody waits for
-    /// its answer any more.
+    /// Moves one handshake on, unless it has ended. Ends it if it fails, or if its peer has left
+    /// while an answer is awaited.
     fn go_on(&mut self, id: u64, port: &Port, established: &mut Vec<Socket>) {
         let Some(shaking) = self.shaking.get_mut(&id) else { return };
         let moved =
@@ -222,12 +221,12 @@ impl Handshakes {
         }
     }
 
-    /// Takes connections and begins their handshakes.
+    /// Accepts connections and begins their handshakes.
     fn accept_some(&mut self, port: &Port, established: &mut Vec<Socket>) -> Result<()> {
         let first = self.next_id;
         let taken = self.take_some(port);
-        // Only now is anything read: those of a flood have evicted each other meanwhile, and cost
-        // no more.
+        // Only now is anything read: the connections of a flood have evicted each other meanwhile,
+        // and cost no more than their accept.
         for id in first..self.next_id {
             self.go_on(id, port, established);
         }
@@ -240,7 +239,7 @@ impl Handshakes {
         while begun < ACCEPT_BATCH && left < LEFT_BATCH {
             let Some((stream, peer)) = self.take(port)? else { return Ok(()) };
             if io::has_left(&stream) {
-                // It costs no more than this, so that a flood of such clients is soon behind us.
+                // It costs no more than this, so that a flood of such clients is soon over.
                 left += 1;
                 continue;
             }
@@ -253,7 +252,7 @@ impl Handshakes {
                 Err(Error::TooManyHandshakes) => continue,
                 Err(error) => return Err(error),
             };
-            // It has the place of another, whose descriptor is not to stay.
+            // It may have evicted another handshake, whose descriptor must not stay open.
             self.drop_evicted();
             let deadline = Deadline::after_ms(server.options().handshake_timeout_ms());
             let events = PollFlags::POLLIN;
@@ -262,14 +261,14 @@ impl Handshakes {
         Ok(())
     }
 
-    /// The server's end of a connection that was just accepted.
+    /// Makes the server's end of a connection that was just accepted.
     fn begin(&self, id: u64, port: &Port, stream: &Arc<TcpStream>, peer: SocketAddr) -> Result<Connection> {
         let server = port.server.server();
         let mut connection = Connection::server_reporting(server, peer.ip(), &port.reports)?;
         let (stream, shared) = (stream.clone(), self.shared.clone());
         connection.on_evict(move || {
-            // Whoever waits for it finds it shut down. It fails if the peer has gone, which is as
-            // good.
+            // A thread that polls it finds it shut down. This fails only if the peer has gone,
+            // which is just as good.
             let _ = stream.shutdown(Shutdown::Both);
             shared.evicted.lock().push(id);
         })?;
@@ -284,12 +283,12 @@ impl Handshakes {
         }
     }
 
-    /// Takes the answers that have come: gives whose.
+    /// Takes the answers that have come; returns the ids of their handshakes.
     fn take_answers(&mut self) -> Vec<u64> {
         let answers = std::mem::take(&mut *self.shared.answers.lock());
         let taken = answers.into_iter().filter_map(|(id, answer)| {
-            // A handshake that is no longer there needs no answer; one that the answer ends is seen
-            // when it goes on.
+            // A handshake that is gone needs no answer. If an answer ends its handshake, the next
+            // step of that handshake says so.
             let shaking = self.shaking.get_mut(&id)?;
             shaking.asked = None;
             let _ = take_answer(&mut shaking.connection, answer);
@@ -300,7 +299,7 @@ impl Handshakes {
 }
 
 impl Shaking {
-    /// Goes as far as it can without waiting; gives whether it is connected.
+    /// Goes as far as it can without waiting; returns whether it is connected.
     fn go_on(&mut self, id: u64, port: &Port, shared: &Arc<Shared>) -> Result<bool> {
         match step(&self.stream, &mut self.connection)? {
             Step::Done => Ok(true),
@@ -311,7 +310,7 @@ impl Shaking {
             Step::Ask(leaving) => {
                 let (shared, wake) = (shared.clone(), port.wake.clone());
                 let done = move |answer| {
-                    // The listener may be gone by now; then nobody is to be told.
+                    // The listener may be gone by now; then there is nobody to tell.
                     shared.answers.lock().push((id, answer));
                     let _ = (&*wake).write(&[1]);
                 };
@@ -323,7 +322,7 @@ impl Shaking {
     }
 
     fn establish(self) -> Option<Socket> {
-        // It fails only if the peer is gone already.
+        // This fails only if the peer is gone already.
         Socket::established(self.stream, self.peer, self.connection).ok()
     }
 }

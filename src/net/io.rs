@@ -17,15 +17,15 @@ const KEEP_ALIVE_TIME: Duration = Duration::from_secs(60);
 /// Further probes come after each of these.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What `poll` says when the peer has ended its side, whatever waits to be read; where there is no
-/// such flag, nothing.
+/// The event by which `poll` reports that the peer has ended its side, even while bytes wait to be
+/// read. Empty on systems without it.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 pub(super) const PEER_ENDED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 pub(super) const PEER_ENDED: PollFlags = PollFlags::empty();
 
-/// Whether a failed accept concerns the connection that was to be accepted alone: Linux reports
-/// errors of its network there, and those of a firewall (accept(2)).
+/// Says whether a failed accept concerns only the connection that was being accepted: Linux reports
+/// network and firewall errors of the new connection there (accept(2)).
 pub(super) fn is_of_one_connection(failure: &io::Error) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if failure.raw_os_error() == Some(libc::ENONET) {
@@ -49,8 +49,7 @@ pub(super) fn is_of_one_connection(failure: &io::Error) -> bool {
     )
 }
 
-/// What a refusal of the system to give a connection means to a listener: nothing that would end
-/// it.
+/// Returns what a failed accept means to a listener: never an error that would end it.
 pub(super) fn refused(failure: &io::Error) -> Error {
     match Error::of_socket(failure) {
         error @ (Error::TooManyFiles | Error::NoBuffers) => error,
@@ -58,7 +57,7 @@ pub(super) fn refused(failure: &io::Error) -> Error {
     }
 }
 
-/// What a failed read or write means to a connection that was there.
+/// Returns what a failed read or write means to an established connection.
 pub(super) fn broken(failure: &io::Error) -> Error {
     match Error::of_socket(failure) {
         // Keep-alive or the network gave up: not a deadline of ours.
@@ -67,29 +66,29 @@ pub(super) fn broken(failure: &io::Error) -> Error {
     }
 }
 
-/// Whether this system hands a listener's settings on to the sockets that it accepts, other than
-/// being non-blocking.
+/// Whether accepted sockets inherit the listener's settings on this system, all but being
+/// non-blocking.
 const HANDED_ON: bool = cfg!(target_os = "linux");
 
-/// Sets a socket to what the options say, and to wait, in reads at most for `IDLE`. Handshakes
-/// never wait in it.
+/// Applies the options to a socket and makes it blocking, with reads that wait at most for `IDLE`.
+/// Handshakes never block in it.
 pub(super) fn configure(stream: &TcpStream, options: &Options) -> Result<()> {
     let socket = SockRef::from(stream);
     socket.set_nonblocking(false).and_then(|()| settings(&socket, options)).map_err(|e| Error::of_socket(&e))
 }
 
-/// Has `listener` accept sockets that are as [`configure`] makes them, where systems do that.
+/// Applies the options to `listener`, where accepted sockets inherit them.
 pub(super) fn configure_listener(listener: &TcpListener, options: &Options) -> io::Result<()> {
     if HANDED_ON { settings(&SockRef::from(listener), options) } else { Ok(()) }
 }
 
-/// Sees to what the listener could not see to.
+/// Applies the options to an accepted socket that has not inherited them from its listener.
 pub(super) fn configure_accepted(stream: &TcpStream, options: &Options) -> Result<()> {
     if HANDED_ON { Ok(()) } else { configure(stream, options) }
 }
 
-/// Whether the peer of a connection that was just accepted has left already. It cannot have said
-/// more than its hello, so nobody is there for the cookie.
+/// Says whether the peer of a connection that was just accepted has left already. It can have sent
+/// no more than its hello, so nobody would read the cookie.
 pub(super) fn has_left(stream: &TcpStream) -> bool {
     let mut fds = [PollFd::new(stream.as_fd(), PEER_ENDED)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -105,25 +104,25 @@ fn settings(socket: &SockRef, options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads what is there, or `WouldBlock`.
+/// Reads the bytes that have arrived; `WouldBlock` if there are none.
 pub(super) fn read_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
 }
 
-/// Writes what the system takes at once, or `WouldBlock`.
+/// Writes what the system takes at once; `WouldBlock` if it takes nothing.
 pub(super) fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | NO_SIGNAL)?)
 }
 
-/// A broken connection is an error of the write and not SIGPIPE. Where there is no such flag, the
-/// standard library has set an option to that effect.
+/// Makes a write to a broken connection fail instead of raising SIGPIPE. Where the flag does not
+/// exist, the standard library has set a socket option to the same effect.
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 
-/// An IPv4 peer of an IPv6 socket, as the IPv4 peer that it is. A link-local address keeps its
-/// interface.
+/// Returns the IPv4 address of an IPv4 peer on an IPv6 socket, and any other address as it is: a
+/// link-local one keeps its interface.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(mapped) => SocketAddr::new(mapped.into(), address.port()),

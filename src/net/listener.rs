@@ -1,4 +1,4 @@
-//! Accepting: many handshakes at once, so that no client waits for another.
+//! Accepting. Many handshakes run at once, so that no client waits for another.
 
 use super::handshakes::{Handshakes, LEFT_BATCH, Port};
 use super::shake::Lifeline;
@@ -20,9 +20,9 @@ use std::sync::{Arc, Weak};
 
 /// A TCP port at which tunnels are accepted.
 ///
-/// Any thread may call any method, several may accept at once.
+/// Any thread may call any method, and several may accept at once;
 /// [`Listener::shutdown`] wakes them. Handshakes that [`Listener::accept`] has
-/// begun go on whenever a thread is in it.
+/// begun make progress whenever a thread is in that call.
 ///
 /// ```no_run
 /// # use curve_tun::{registry::MemoryRegistry, vault::MemoryVault};
@@ -51,7 +51,7 @@ pub struct Listener {
     queue: Mutex<Queue>,
     changed: Condvar,
     handshakes: Mutex<Handshakes>,
-    /// The handshakes that [`Listener::transport_accept`] has given to others, as long as they
+    /// The handshakes that [`Listener::transport_accept`] has left to its callers, as long as they
     /// last.
     given: Mutex<Vec<Weak<Lifeline>>>,
     closed: AtomicBool,
@@ -76,8 +76,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// Tells `observer` of each handshake of a client when it ends, as
-    /// [`Server::observe`](crate::connection::Server::observe) says.
+    /// Calls `observer` when a client's handshake ends, as described at
+    /// [`Server::observe`](crate::connection::Server::observe).
     pub fn observe(mut self, observer: impl Fn(&HandshakeEvent) + Send + Sync + 'static) -> ListenerBuilder {
         self.observer = Some(Box::new(observer));
         self
@@ -102,23 +102,23 @@ impl fmt::Debug for ListenerBuilder {
     }
 }
 
-/// What threads in [`Listener::accept`] share.
+/// What the threads in [`Listener::accept`] share.
 #[derive(Default)]
 struct Queue {
     ready: VecDeque<Socket>,
-    /// Whether one of them drives the handshakes; the others wait for what it brings.
+    /// Whether one of them drives the handshakes; the others wait for the sockets it makes ready.
     driven: bool,
 }
 
 impl Listener {
-    /// Returns what sets up a listener with a server of its own, over `vault` and `registry`.
+    /// Returns a builder for a listener with a server of its own, over `vault` and `registry`.
     pub fn builder(vault: Arc<dyn Vault>, registry: Arc<dyn Registry>) -> ListenerBuilder {
         ListenerBuilder { vault, registry, options: Options::default(), observer: None }
     }
 
     /// Listens at `host`, an address or a name of this machine, and `port`; port 0 picks a free
     /// one. `::` takes IPv4 connections too. Several listeners may share a server, with its limits
-    /// and its minute keys; for a server of its own there is [`Listener::builder`].
+    /// and its minute keys; [`Listener::builder`] makes one for a single listener.
     ///
     /// # Errors
     /// `NameNotFound`, `AddressInUse`, `AddressNotAvailable`, `PermissionDenied`, `TooManyFiles`,
@@ -147,28 +147,28 @@ impl Listener {
         })
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.local.port()
     }
 
-    /// The address and port.
+    /// Returns the address and port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// The next client whose handshake is done. Blocks until there is one.
+    /// Returns the next client whose handshake is done. Blocks until there is one.
     ///
     /// All handshakes in flight go on meanwhile. A client that fails its handshake is closed and
     /// not reported. At the limits of
     /// [`Options::handshakes_max`](crate::connection::Options::handshakes_max) and
-    /// [`Options::handshakes_per_source`](crate::connection::Options::handshakes_per_source), of
-    /// the source that has most the oldest handshake is evicted for a new client.
+    /// [`Options::handshakes_per_source`](crate::connection::Options::handshakes_per_source), a new
+    /// client evicts the oldest handshake of the source that has the most.
     ///
     /// # Errors
-    /// `Timeout`, and no client is lost by it; `TooManyFiles`, `NoBuffers` or `Io` when the system
-    /// gives no connection, at most ten times a second, and the listener goes on; `Closed` after
-    /// [`Listener::shutdown`]; `Forked`.
+    /// `Timeout`, by which no client is lost; `TooManyFiles`, `NoBuffers` or `Io` when the system
+    /// gives no connection, at most ten times a second, and the listener stays usable; `Closed`
+    /// after [`Listener::shutdown`]; `Forked`.
     pub fn accept(&self, timeout: Timeout) -> Result<Socket> {
         self.check()?;
         let deadline = Deadline::after(timeout);
@@ -207,7 +207,7 @@ impl Listener {
         }
     }
 
-    /// Drives the handshakes for one round, and puts what it brings into the queue.
+    /// Drives the handshakes for one round, and puts the sockets that are ready into the queue.
     fn drive(&self, deadline: Deadline) -> Result<()> {
         let mut driving = Driving { listener: self, ready: Vec::new() };
         let round = deadline.lock(&self.handshakes)?.round(&self.port, deadline);
@@ -215,15 +215,17 @@ impl Listener {
         round.error.map_or(Ok(()), Err)
     }
 
-    /// The next client that connects; [`Socket::handshake`] is the caller's to run, on a thread of
-    /// its own if others are not to wait for it. One that has left already is closed and not given.
-    /// At the limits a handshake is evicted as in [`Listener::accept`]; then the next call
-    /// waits until its socket is dropped, at most 100 ms, so that a flood leaves no more sockets
-    /// than there may be handshakes.
+    /// Returns the next client that connects, before its handshake. The caller runs
+    /// [`Socket::handshake`], on a thread of its own if other clients are not to wait for it. A
+    /// client that has left already is closed and not returned. At the limits a handshake is
+    /// evicted as in [`Listener::accept`]; the next call then waits until its socket is dropped, at
+    /// most 100 ms, so that a flood leaves no more sockets than there may be handshakes.
+    ///
+    /// Do not use it beside [`Listener::accept`] on one listener: each call would wait for the
+    /// other to end.
     ///
     /// # Errors
-    /// Those of [`Listener::accept`]. Not to be used beside it on one listener: each would wait for
-    /// the other's turn.
+    /// Those of [`Listener::accept`].
     pub fn transport_accept(&self, timeout: Timeout) -> Result<Socket> {
         let accepted = self.accept_transport(timeout);
         self.port.reports.tell();
@@ -278,7 +280,7 @@ impl Listener {
         }
     }
 
-    /// Remembers a handshake that another is to run, so that [`Listener::shutdown`] finds it.
+    /// Remembers a handshake that its caller will run, so that [`Listener::shutdown`] finds it.
     fn give(&self, line: &Arc<Lifeline>) -> Result<()> {
         let mut given = self.given.lock();
         if given.len() == given.capacity() {
@@ -289,14 +291,13 @@ impl Listener {
         self.check()
     }
 
-    /// Ends it from any thread: every accept, now and later, says `Closed`, and handshakes that are
-    /// not done end. The port is free when it is dropped.
+    /// Ends the listener, from any thread: every accept, now and later, says `Closed`, and
+    /// handshakes in flight end. The port is free once the listener is dropped.
     pub fn shutdown(&self) {
         if self.fork_guard.check().is_ok() {
             self.closed.store(true, Ordering::Release);
             self.port.wake();
-            // Taking the lock makes sure that a thread between its check and its wait is not
-            // missed.
+            // Taking the lock makes sure that no thread between its check and its wait is missed.
             let ready = std::mem::take(&mut self.queue.lock().ready);
             self.changed.notify_all();
             drop(ready);
@@ -306,8 +307,8 @@ impl Listener {
         }
     }
 
-    /// Ends the handshakes in flight; whoever drives them does so as soon as it finds the listener
-    /// closed.
+    /// Ends the handshakes in flight. If a thread is driving them, it does so itself as soon as it
+    /// finds the listener closed.
     fn end_handshakes(&self) {
         if let Some(mut handshakes) = self.handshakes.try_lock() {
             handshakes.clear();
@@ -322,7 +323,7 @@ impl Listener {
     }
 }
 
-/// A thread that drives the handshakes. When it ends, also by a panic, another may.
+/// Marks the thread that drives the handshakes. When it stops, even by a panic, another one may.
 struct Driving<'a> {
     listener: &'a Listener,
     ready: Vec<Socket>,
@@ -346,8 +347,8 @@ impl Drop for Listener {
     }
 }
 
-/// In a forked child: leaves alone what another thread of the parent was using, in whatever state
-/// that is.
+/// In a forked child, leaves alone a value that another thread of the parent was using, since it
+/// may be in any state.
 pub(super) fn forget_if_in_use<T>(place: &mut Mutex<T>, instead: T) {
     if place.is_locked() {
         std::mem::forget(std::mem::replace(place.get_mut(), instead));
@@ -361,8 +362,9 @@ impl fmt::Debug for Listener {
 }
 
 impl AsFd for Listener {
-    /// The descriptor, to wait on beside others for [`Listener::transport_accept`]. Handshakes that
-    /// [`Listener::accept`] drives have descriptors of their own, which this one tells nothing of.
+    /// Returns the descriptor, to poll beside others before [`Listener::transport_accept`]. It says
+    /// nothing about the handshakes that [`Listener::accept`] drives, which have descriptors of
+    /// their own.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.port.listener.as_fd()
     }

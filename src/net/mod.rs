@@ -1,8 +1,8 @@
 //! Blocking TCP for programs that want sockets.
 //!
-//! Every wait has a deadline that holds from the start of a call to its end:
-//! [`Timeout`]. Interrupting signals do not cut a wait short, and none of these
-//! calls raises SIGPIPE. The protocol is not here but in [`crate::connection`].
+//! Each call has one deadline from start to end, however many waits it consists of:
+//! [`Timeout`]. Signals do not cut a wait short, and no call raises SIGPIPE. The
+//! protocol itself is in [`crate::connection`].
 
 mod connector;
 mod dial;
@@ -23,5 +23,5 @@ pub use socket::Socket;
 pub use stream::{PendingStream, ReadHalf, Stream, WriteHalf};
 pub use timer::TimedServer;
 
-/// How long a call may take: `None` for ever, zero to see what can be done at once.
+/// How long a call may take: with `None` it may wait for ever, with zero it does not wait.
 pub type Timeout = Option<std::time::Duration>;

@@ -1,5 +1,5 @@
-//! Questions to vaults and registries that take their time: put to them by threads of their own
-//! ([`blocking`]), or, where nobody has to wait for the answer, on the spot.
+//! Requests to vaults and registries that take their time: performed on the blocking pool
+//! ([`blocking`]), or on the spot if the provider does not block.
 
 use crate::blocking::{self, TaskHandle};
 use crate::connection::{Answer, Request, Source};
@@ -11,20 +11,20 @@ use crate::vault::Vault;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 
-/// Who answers a connection's requests.
+/// The vault and registry that answer a connection's requests.
 #[derive(Clone)]
 pub(super) struct Providers {
     pub vault: Arc<dyn Vault>,
-    /// A server's; a client asks none.
+    /// A server's registry; a client has none.
     pub registry: Option<Arc<dyn Registry>>,
 }
 
-/// A question that was put. If it still waits for its turn when this is dropped, it is taken back.
+/// A request in progress. Dropping this cancels it if it is still waiting for its turn.
 pub(super) struct Pending(#[expect(dead_code, reason = "it is there to be dropped")] Option<TaskHandle>);
 
 impl Providers {
-    /// Has `request` answered, and the answer handed to `done`, here or on another thread. `source`
-    /// is the client that a server asks for.
+    /// Puts `request` to its provider, and passes the answer to `done`, here or on another thread.
+    /// `source` is that of the client on whose behalf a server asks.
     pub(super) fn ask(
         &self,
         source: Option<Source>,
@@ -56,7 +56,8 @@ impl Providers {
     }
 }
 
-/// Who waits for an answer: gets one, and one only, also if the question is lost on its way.
+/// The callback that waits for an answer. It gets exactly one, even if the request is lost on its
+/// way: then the answer is a failure.
 struct Reply<D: FnOnce(Answer)>(Arc<Once<D>>);
 
 struct Once<D: FnOnce(Answer)>(Mutex<Option<D>>);
@@ -74,8 +75,8 @@ impl<D: FnOnce(Answer)> Reply<D> {
         self.0.give(answer);
     }
 
-    /// Gives what `whom` says, and lets go of it before: who gets the answer may free the vault
-    /// next, and is to see it go then.
+    /// Gives the answer of `whom`, after dropping `whom`: the program that gets the answer may drop
+    /// its own reference next, and expects that to free the provider.
     fn give_what<W: ?Sized>(self, whom: Arc<W>, says: impl FnOnce(&W) -> Answer) {
         let answer = contain(|| says(&whom)).unwrap_or_else(Answer::Failed);
         drop(whom);
@@ -98,7 +99,7 @@ impl<D: FnOnce(Answer)> Drop for Once<D> {
     }
 }
 
-/// Where a thread waits for an answer, and can be woken.
+/// A place where a thread waits for an answer, and from which it can be woken.
 #[derive(Default)]
 pub(super) struct Waiter {
     state: Mutex<Waiting>,
@@ -117,7 +118,7 @@ impl Waiter {
         self.changed.notify_all();
     }
 
-    /// Ends every wait, now and later.
+    /// Ends the current wait, and any later one at once.
     pub(super) fn wake(&self) {
         self.state.lock().woken = true;
         self.changed.notify_all();

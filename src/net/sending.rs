@@ -1,4 +1,4 @@
-//! Sending: at once, many at once, or queued until there is enough for one system call.
+//! Sending: one message, many in one go, or queued until there is enough for one system call.
 
 use super::{Socket, Timeout, io};
 use crate::connection::SendHalf;
@@ -9,20 +9,20 @@ use nix::poll::PollFlags;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// [`Socket::send_many`] gives the system this many bytes at a time, or one message more.
+/// [`Socket::send_many`] writes this many bytes at a time, or up to one message more.
 const BATCH: usize = 256 * 1024;
-/// [`Socket::queue`] gives the system what waits when it is this many bytes.
+/// [`Socket::queue`] writes the queued bytes once there are this many.
 const QUEUE: usize = 64 * 1024;
 
 impl Socket {
     /// Sends one message of at most 65,503 bytes. Blocks until the operating system has taken all
-    /// of it, and what was queued before it.
+    /// of it, and all that was queued before it.
     ///
     /// # Errors
-    /// `Timeout`: if any of it was sealed by then, the socket is closed, since half a packet cannot
-    /// be taken back; with a zero timeout and a full transport nothing was, and it stays usable.
-    /// `TooLarge`: nothing is sent and the socket stays usable. `WrongState` before the handshake.
-    /// `CounterExhausted`, `Closed`, `Forked`.
+    /// `Timeout`: if any message was sealed by then, the socket is closed, since half a packet
+    /// cannot be taken back; with a zero timeout and a full transport nothing was sealed, and the
+    /// socket stays usable. `TooLarge`: nothing is sent and the socket stays usable. `WrongState`
+    /// before the handshake. `CounterExhausted`, `Closed`, `Forked`.
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         self.send_many([message], timeout)
     }
@@ -30,7 +30,7 @@ impl Socket {
     /// Sends messages, in order, in as few system calls as they need.
     ///
     /// # Errors
-    /// Those of [`Socket::send`]. `TooLarge` if one of them is: none is sent.
+    /// Those of [`Socket::send`]. `TooLarge` if any message is too large: none is sent.
     pub fn send_many<'a, I>(&self, messages: I, timeout: Timeout) -> Result<()>
     where
         I: IntoIterator<Item = &'a [u8]>,
@@ -69,17 +69,17 @@ impl Socket {
         self.write_until(half, 0, deadline)
     }
 
-    /// Seals one message of at most 65,503 bytes and lets it wait for others: for a program that
-    /// sends many small messages one by one. What waits goes to the operating system, in order,
-    /// when it is 64 KiB, by [`Socket::flush`], and with the next [`Socket::send`].
+    /// Seals one message of at most 65,503 bytes and queues it, for a program that sends many small
+    /// messages one by one. The queue goes to the operating system, in order, when it reaches
+    /// 64 KiB, on [`Socket::flush`], and before the next [`Socket::send`].
     ///
-    /// `Ok` means that the message is queued, not that it is sent: who awaits an answer has to
-    /// flush. Blocks only while 64 KiB wait that the operating system does not take.
+    /// `Ok` means that the message is queued, not that it is sent: flush before waiting for an
+    /// answer. Blocks only while 64 KiB are queued that the operating system does not take.
     ///
     /// # Errors
-    /// `Timeout` and `TooLarge`: the message is not queued; what is stays so, and the socket stays
-    /// usable. `WrongState` before the handshake. `CounterExhausted`, `Closed`, `Forked`, also for
-    /// what was queued before.
+    /// `Timeout` and `TooLarge`: the message is not queued; earlier ones stay queued, and the
+    /// socket stays usable. `WrongState` before the handshake. `CounterExhausted`, `Closed`,
+    /// `Forked`, also for messages queued before.
     pub fn queue(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         self.fork_guard.check()?;
         if message.len() > MESSAGE_MAX {
@@ -104,10 +104,10 @@ impl Socket {
         Ok(())
     }
 
-    /// Gives the operating system all that is queued. Blocks until it has taken it.
+    /// Writes all that is queued. Blocks until the operating system has taken it.
     ///
     /// # Errors
-    /// `Timeout`: what it has not taken stays queued, and the socket stays usable. `WrongState`
+    /// `Timeout`: what was not taken stays queued, and the socket stays usable. `WrongState`
     /// before the handshake. `Closed`, `Forked`.
     pub fn flush(&self, timeout: Timeout) -> Result<()> {
         self.fork_guard.check()?;
@@ -127,7 +127,7 @@ impl Socket {
         written.map_err(|error| self.unless_timeout(&mut place, error))
     }
 
-    /// Writes until at most `rest` bytes wait.
+    /// Writes until at most `rest` bytes are left in the queue.
     fn write_until(&self, half: &mut SendHalf, rest: usize, deadline: Deadline) -> Result<()> {
         while half.pending().len() > rest {
             if !self.write_now(half)? && !self.wait(PollFlags::POLLOUT, deadline)? {
@@ -148,19 +148,19 @@ impl Socket {
         Ok(true)
     }
 
-    /// Writes what is queued as a socket is dropped, as far as that needs no waiting.
+    /// Writes what is queued when a socket is dropped, as far as that is possible without waiting.
     pub(super) fn write_last(&mut self) {
         if let Some(mut half) = self.sender.get_mut().take() {
             while !half.pending().is_empty() && self.write_now(&mut half) == Ok(true) {}
         }
     }
 
-    /// A timeout leaves whole what is queued; every other error ends the socket.
+    /// Ends the socket on every error but a timeout, which leaves the queue intact.
     fn unless_timeout(&self, place: &mut Option<SendHalf>, error: Error) -> Error {
         if error == Error::Timeout { error } else { self.end_sending(place, error) }
     }
 
-    /// Ends the socket. Nothing more is sealed: the key is wiped.
+    /// Ends the socket and wipes the sending key, so that nothing more is sealed.
     fn end_sending(&self, place: &mut Option<SendHalf>, error: Error) -> Error {
         *place = None;
         self.abort(error)

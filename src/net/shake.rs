@@ -1,4 +1,4 @@
-//! Drives one handshake over one socket, without waiting in it.
+//! Drives one handshake over one socket.
 
 use super::io;
 use super::providers::{Pending, Providers, Waiter};
@@ -13,18 +13,18 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a thread that waits for an answer looks whether the peer has left.
+/// How often a thread that waits for an answer checks whether the peer has left.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What a handshake needs next.
 pub(super) enum Step {
-    /// Nothing: it is connected, and all it had to say has been said.
+    /// Nothing: it is connected, and everything has been written.
     Done,
-    /// The socket to be ready for these.
+    /// The socket to be ready for these events.
     Wait(PollFlags),
-    /// An answer to the connection's request. Meanwhile these show that the peer has left, or that
-    /// the handshake was evicted, beside what is shown unasked: that the transport is broken, or
-    /// shut down.
+    /// An answer to the connection's request. Meanwhile these events show that the peer has left.
+    /// `poll` reports unasked that the transport is broken or shut down, as that of an evicted
+    /// handshake is.
     Ask(PollFlags),
 }
 
@@ -59,9 +59,9 @@ fn advance(stream: &TcpStream, connection: &mut Connection) -> Result<Step> {
     }
 }
 
-/// What shows that the peer has left while `request` is answered. One that ends its side before it
-/// has heard what the answer will have us say has left. A client that has sent its initiate may
-/// have said all that it had to say.
+/// Returns the events that show, while `request` is answered, that the peer has left. A peer that
+/// ends its side while it still needs our reply has left. A client that has sent its initiate may
+/// simply have nothing more to say.
 fn leaving(request: &Request) -> PollFlags {
     match request {
         Request::AnswerHello { .. } | Request::SealVouch { .. } => io::PEER_ENDED,
@@ -69,7 +69,7 @@ fn leaving(request: &Request) -> PollFlags {
     }
 }
 
-/// Has the connection's request answered, and the answer handed to `done`.
+/// Puts the connection's request to its provider, and passes the answer to `done`.
 pub(super) fn ask(
     providers: &Providers,
     connection: &Connection,
@@ -79,12 +79,12 @@ pub(super) fn ask(
     contain(|| providers.ask(connection.source(), request, done)).flatten()
 }
 
-/// Goes on with an answer.
+/// Continues the handshake with an answer.
 pub(super) fn take_answer(connection: &mut Connection, answer: Answer) -> Result<()> {
     contain(|| connection.answer(answer)).flatten()
 }
 
-/// A handshake on a thread of its own, for those who end it from another.
+/// A handle on a handshake that one thread runs, by which other threads can end it.
 pub(super) struct Lifeline {
     pub stream: Arc<TcpStream>,
     waiter: Waiter,
@@ -97,13 +97,13 @@ impl Lifeline {
 
     /// Ends the handshake: the thread that runs it finds its transport shut down.
     pub(super) fn cut(&self) {
-        // It fails if the peer has gone, which is as good.
+        // This fails only if the peer has gone, which is just as good.
         let _ = self.stream.shutdown(Shutdown::Both);
         self.waiter.wake();
     }
 }
 
-/// Sees a handshake through; `Timeout` at the deadline.
+/// Runs a handshake to its end; `Timeout` at the deadline.
 pub(super) fn run(
     line: &Arc<Lifeline>,
     connection: &mut Connection,
@@ -129,7 +129,7 @@ pub(super) fn run(
     }
 }
 
-/// Waits for an answer as long as anybody wants it.
+/// Waits for an answer until the deadline, and no longer than the peer stays.
 fn await_answer(
     line: &Lifeline,
     connection: &mut Connection,

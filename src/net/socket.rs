@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// How much a closing socket reads and drops, so that the system does not reset the connection
-/// under what was sent.
+/// before the peer has read what was sent.
 const DRAIN_MAX: usize = 1 << 20;
 
 /// One end of a tunnel over TCP.
@@ -31,9 +31,9 @@ const DRAIN_MAX: usize = 1 << 20;
 /// [`Socket::shutdown`] from a third wakes both. Two that send, or two that
 /// receive, take turns; each keeps its own deadline while it waits for its turn.
 ///
-/// An error that ends the connection is given once, by the call that met it,
-/// and from then on every call says `Closed`; messages that came before are
-/// received first. In a forked child every call says `Forked`.
+/// An error that ends the connection is returned once, by the call that met it;
+/// from then on every call says `Closed`. Messages that arrived before can still
+/// be received. In a forked child every call says `Forked`.
 ///
 /// ```
 /// use curve_tun::net::Socket;
@@ -53,7 +53,7 @@ pub struct Socket {
     pub(super) stream: Arc<TcpStream>,
     local: SocketAddr,
     peer: SocketAddr,
-    /// Until it is connected.
+    /// Present until it is connected.
     handshake: Mutex<Option<Handshake>>,
     /// Ends the handshake while a thread runs it.
     line: Weak<Lifeline>,
@@ -63,23 +63,23 @@ pub struct Socket {
     peer_key: OnceLock<PublicKey>,
     closed: AtomicBool,
     pub(super) fork_guard: ForkGuard,
-    /// Of a handshake that the program runs; after the descriptor.
+    /// For a handshake that the program runs. Declared, and so dropped, after the descriptor.
     held: Option<Arc<Held>>,
 }
 
 struct Handshake {
     line: Arc<Lifeline>,
     connection: Connection,
-    /// Its minute keys rotate as long as the handshake may need them.
+    /// Held so that its minute keys rotate as long as the handshake may need them.
     server: Arc<TimedServer>,
-    /// From accept on.
+    /// Counted from the accept.
     deadline: Deadline,
-    /// What its end is told to, outlasting it.
+    /// Where its end is reported; outlasts the handshake.
     reports: Arc<Reports>,
 }
 
 impl Handshake {
-    /// Ends one that nobody runs. The caller holds no lock.
+    /// Ends a handshake that no thread runs. The caller holds no lock.
     fn give_up(handshake: Option<Handshake>) {
         if let Some(Handshake { connection, reports, .. }) = handshake {
             drop(connection);
@@ -96,14 +96,15 @@ pub(super) enum Look<R> {
 
 struct Receiver {
     half: RecvHalf,
-    /// What ended the connection and has yet to be told.
+    /// The error that ended the connection, until it is returned.
     failure: Option<Error>,
-    /// Whether the last read took all that there was.
+    /// Whether the last read took all bytes that had arrived.
     drained: bool,
 }
 
 impl Socket {
-    /// Connects to `host` and `port`, with the key that is trusted.
+    /// Connects to `host` and `port`, and runs the handshake with the server whose key is
+    /// `server_key`.
     pub(super) fn connect_to(
         host: &str,
         port: u16,
@@ -115,7 +116,7 @@ impl Socket {
         let mut connection = Connection::client(vault.clone(), server_key, options)?;
         let deadline = Deadline::after(timeout).min(Deadline::after_ms(options.handshake_timeout_ms()));
         let stream = Arc::new(dial::dial(&dial::resolve(host, port, deadline)?, deadline)?);
-        // While the server answers the hello there is time for what is left to be set.
+        // The socket is configured while the server answers the hello.
         shake::step(&stream, &mut connection)?;
         io::configure(&stream, options)?;
         let line = Lifeline::new(stream.clone());
@@ -124,8 +125,8 @@ impl Socket {
         Socket::established(stream, peer, connection)
     }
 
-    /// A socket whose handshake is the caller's to run ([`Socket::handshake`]), and what ends that
-    /// handshake.
+    /// Makes a socket whose handshake the caller runs ([`Socket::handshake`]), and the handle that
+    /// ends that handshake.
     pub(super) fn accepted(
         stream: TcpStream,
         peer: SocketAddr,
@@ -148,7 +149,7 @@ impl Socket {
         Ok((socket, line))
     }
 
-    /// A socket whose handshake is over.
+    /// Makes a socket whose handshake is over.
     pub(super) fn established(
         stream: Arc<TcpStream>,
         peer: SocketAddr,
@@ -185,10 +186,10 @@ impl Socket {
     }
 
     /// Runs the handshake of a socket that
-    /// [`Listener::transport_accept`](super::Listener::transport_accept) gave.
+    /// [`Listener::transport_accept`](super::Listener::transport_accept) returned.
     ///
-    /// Blocks until connected, at most for `timeout`, and until [`Options::handshake_timeout`]
-    /// after the accept.
+    /// Blocks until connected, at most for `timeout`, and no longer than
+    /// [`Options::handshake_timeout`] after the accept.
     ///
     /// # Errors
     /// `WrongState` if it is connected already; `Timeout`, `BadPacket`, `CookieExpired`,
@@ -204,8 +205,8 @@ impl Socket {
         shaken
     }
 
-    /// Has one thread run the handshake while others wait for it; gives who is to be told of its
-    /// end.
+    /// Runs the handshake on one thread while others wait for it. Puts into `reports` where its end
+    /// is to be reported.
     fn shake(&self, timeout: Timeout, reports: &mut Option<Arc<Reports>>) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let mut place = deadline.lock(&self.handshake)?;
@@ -221,11 +222,11 @@ impl Socket {
             .map_err(|error| self.abort(error))
     }
 
-    /// Receives one message into `buffer`; gives its length. Blocks until there is one.
+    /// Receives one message into `buffer` and returns its length. Blocks until there is one.
     ///
     /// # Errors
-    /// `TooSmall` if it is longer than `buffer`: it stays ([`Socket::recv_with`] tells its length).
-    /// `Timeout`: nothing is lost. `WrongState` before the handshake. `BadPacket`,
+    /// `TooSmall` if the message is longer than `buffer`: it stays ([`Socket::recv_with`] tells its
+    /// length). `Timeout`: nothing is lost. `WrongState` before the handshake. `BadPacket`,
     /// `CounterExhausted`: the socket is closed. `Closed`, `Forked`.
     pub fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<usize> {
         self.recv_with(timeout, |message| {
@@ -234,7 +235,7 @@ impl Socket {
         })
     }
 
-    /// Shows the next message to `take`, where it was opened; lets go of it if that succeeds.
+    /// Passes the next message to `take`, without copying it, and consumes it if `take` succeeds.
     /// Blocks until there is one.
     ///
     /// # Errors
@@ -270,9 +271,9 @@ impl Socket {
         })
     }
 
-    /// Waits for bytes and opens what they complete.
+    /// Waits for bytes and opens the packets that they complete.
     fn receive_more(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<()> {
-        // A read that waits saves the call to `poll`, but knows no deadline other than `io::IDLE`.
+        // A blocking read saves the call to `poll`, but its only deadline is `io::IDLE`.
         let waits = receiver.drained && !deadline.is_before(io::IDLE);
         if receiver.drained && !waits && !self.wait(PollFlags::POLLIN, deadline)? {
             return Err(Error::Timeout);
@@ -304,7 +305,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Nothing has come for a while: gives idle buffers back and waits on.
+    /// Frees idle buffers after a while without bytes, and waits on.
     fn idle(&self, receiver: &mut Receiver, deadline: Deadline) -> Result<()> {
         receiver.half.release();
         if let Some(mut sender) = self.sender.try_lock() {
@@ -321,7 +322,7 @@ impl Socket {
         deadline.wait(&mut [PollFd::new(self.stream.as_fd(), events)])
     }
 
-    /// The half in its place, or why it is not there.
+    /// Returns the half in `place`, or the reason why there is none.
     pub(super) fn connected<'a, T>(&self, place: &'a mut Option<T>) -> Result<&'a mut T> {
         if self.is_closed() {
             *place = None;
@@ -337,7 +338,7 @@ impl Socket {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The peer's proven long-term key.
+    /// Returns the peer's proven long-term key.
     ///
     /// # Errors
     /// `WrongState` before the handshake, `Closed` if it failed, `Forked`.
@@ -346,12 +347,12 @@ impl Socket {
         self.peer_key.get().copied().ok_or_else(|| self.not_connected())
     }
 
-    /// Where the peer is. An IPv4 peer of an IPv6 socket is an IPv4 peer.
+    /// Returns the peer's address. That of an IPv4 peer is an IPv4 address, even on an IPv6 socket.
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Where this end is.
+    /// Returns the address of this end.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
@@ -367,8 +368,8 @@ impl Socket {
         let _ = self.stream.shutdown(Shutdown::Read);
     }
 
-    /// Ends both directions from any thread; calls that wait are woken. Messages that came can
-    /// still be received; those that are queued are lost.
+    /// Ends both directions, from any thread, and wakes calls that wait. Messages that have arrived
+    /// can still be received; queued ones are lost.
     pub fn shutdown(&self) {
         // A forked child must not end its parent's connection.
         if self.fork_guard.check().is_ok() {
@@ -376,17 +377,18 @@ impl Socket {
         }
     }
 
-    /// Marks the socket closed, wakes whoever waits for it and wipes its keys; gives `error` back.
+    /// Marks the socket closed, wakes the threads that wait for it and wipes its keys. Returns
+    /// `error`.
     pub(super) fn abort(&self, error: Error) -> Error {
         self.closed.store(true, Ordering::Release);
-        // It fails if the peer has ended the connection already, which is as good.
+        // This fails only if the peer has ended the connection already, which is just as good.
         let _ = self.stream.shutdown(Shutdown::Both);
         if let Some(line) = self.line.upgrade() {
             line.cut();
         }
         let handshake = self.handshake.try_lock().and_then(|mut handshake| handshake.take());
         Handshake::give_up(handshake);
-        // A half in use is seen to by the call that uses it, as soon as it finds the socket closed.
+        // A half in use is ended by the call that uses it, as soon as it finds the socket closed.
         if let Some(mut sender) = self.sender.try_lock() {
             *sender = None;
         }
@@ -396,8 +398,8 @@ impl Socket {
         error
     }
 
-    /// Closes the socket, at once. What was sent still arrives if the peer reads on; of what is
-    /// queued, what the system takes at once.
+    /// Closes the socket without waiting. What was sent still arrives if the peer keeps reading; of
+    /// what is queued, only what the system takes at once is sent.
     pub fn close(self) {}
 }
 
@@ -407,7 +409,7 @@ impl Drop for Socket {
             forget_if_in_use(&mut self.handshake, None);
             forget_if_in_use(&mut self.sender, None);
             forget_if_in_use(&mut self.receiver, None);
-            // Its end takes a lock that may be in use.
+            // Dropping it takes a lock that may be in use.
             std::mem::forget(self.held.take());
             return;
         }
@@ -430,7 +432,7 @@ impl Drop for Socket {
 }
 
 impl fmt::Debug for Socket {
-    /// Shows addresses and the peer's key, which no secret is.
+    /// Shows the addresses and the peer's public key, none of which is secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Socket")
             .field("local_addr", &self.local)
@@ -441,8 +443,8 @@ impl fmt::Debug for Socket {
 }
 
 impl AsFd for Socket {
-    /// The descriptor, to wait on beside others. That it is not readable does not mean that no
-    /// message waits.
+    /// Returns the descriptor, to poll beside others. A message may be waiting although it is not
+    /// readable.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
@@ -454,7 +456,7 @@ impl AsRawFd for Socket {
     }
 }
 
-/// Who answers the requests of a server's connections.
+/// Returns the vault and registry that answer the requests of a server's connections.
 pub(super) fn providers(server: &Server) -> Providers {
     Providers { vault: server.vault().clone(), registry: Some(server.registry().clone()) }
 }

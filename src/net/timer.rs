@@ -10,12 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How soon a rotation that failed is tried again.
+/// How long after a failed rotation the next attempt is made.
 const RETRY_MS: u64 = 1000;
 
-/// Those of the standard library: parking_lot's have a table of the threads that wait, and the
-/// timer of a parent always waits. In a forked child that table names threads whose memory new ones
-/// get.
+/// What stops the timer. It uses the standard library's lock and condition variable: parking_lot
+/// keeps a table of waiting threads, and a parent's timer thread is always waiting. In a forked
+/// child that table would name threads that are gone, and whose memory new threads may get.
 #[derive(Default)]
 struct Stop {
     stopped: Mutex<bool>,
@@ -28,7 +28,7 @@ impl Stop {
     }
 }
 
-/// A [`Server`] whose minute keys rotate by a thread of its own; the thread ends when this is
+/// A [`Server`] with a thread of its own that rotates its minute keys; the thread ends when this is
 /// dropped.
 pub struct TimedServer {
     server: Arc<Server>,
@@ -44,10 +44,10 @@ impl fmt::Debug for TimedServer {
 }
 
 impl TimedServer {
-    /// A server over `vault` and `registry` with its timer running.
+    /// Makes a server over `vault` and `registry`, and starts its timer.
     ///
     /// # Errors
-    /// Those of [`Server::new`]; `TooManyThreads` if the thread cannot be had.
+    /// Those of [`Server::new`]; `TooManyThreads` if the thread cannot be started.
     pub fn new(
         vault: Arc<dyn Vault>,
         registry: Arc<dyn Registry>,
@@ -61,7 +61,7 @@ impl TimedServer {
         Ok(Arc::new(TimedServer { server, stop, thread: Some(thread), fork_guard: ForkGuard::here() }))
     }
 
-    /// The server itself, for connections without sockets.
+    /// Returns the server itself, for connections without sockets.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
     }
@@ -71,12 +71,12 @@ impl Drop for TimedServer {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.fork_guard.check().is_err() {
-            // A forked child has no such thread: to wait for it would be to wait for ever.
+            // A forked child has no such thread: joining it would wait for ever.
             return std::mem::forget(thread);
         }
         *self.stop.lock() = true;
         self.stop.changed.notify_all();
-        // It can only have failed by a panic, which it has reported.
+        // This fails only if the thread panicked, which has been reported already.
         let _ = thread.join();
     }
 }
