@@ -11,9 +11,9 @@ use crate::registry::{Candidate, Registry};
 use crate::vault::Vault;
 use std::sync::Arc;
 
-/// Before the hello is said, or answered.
+/// Before the hello is sent, or answered.
 pub(super) enum Ready {
-    /// The hello waits for the transport.
+    /// The hello waits to be written to the transport.
     Client(Initiating),
     /// The hello is awaited.
     Server,
@@ -39,15 +39,15 @@ pub(super) enum Accepting {
     Verdict(Proven),
 }
 
-/// What a handshake cannot go on without.
+/// What a provider must answer before the handshake can go on.
 pub(super) enum Asked {
-    /// Of the server's vault.
+    /// For the server's vault.
     Hello(Hello),
     Vault(Arc<dyn Vault>, Request),
     Registry(Arc<dyn Registry>, Candidate),
 }
 
-/// Whether an answer is of the kind that the request asks for.
+/// Says whether an answer is of the kind that the request asks for.
 pub(super) fn fits(request: &Request, answer: &Answer) -> bool {
     matches!(
         (request, answer),
@@ -60,7 +60,7 @@ pub(super) fn fits(request: &Request, answer: &Answer) -> bool {
 }
 
 impl Connection {
-    /// The transport has the first bytes of the hello: a client is initiating from here on.
+    /// Makes a client initiating, once the transport has taken the first bytes of its hello.
     pub(super) fn hello_said(&mut self) {
         if let State::Ready(Ready::Client(_)) = self.state
             && let State::Ready(Ready::Client(next)) = self.leave()
@@ -69,12 +69,12 @@ impl Connection {
         }
     }
 
-    /// Goes as far as bytes and providers allow: performs what is asked, else consumes the next
-    /// packet, else returns.
+    /// Goes as far as bytes and providers allow: performs what is asked, or else consumes the next
+    /// packet, until there is neither.
     pub(super) fn step(&mut self, mut asked: Option<Asked>) -> Result<()> {
         loop {
             asked = if let Some(asked) = asked {
-                // A provider that answers later is asked by the connection's driver.
+                // For a provider that answers later, the driver takes the request from here.
                 let Some(answer) = self.perform(asked)? else { return Ok(()) };
                 self.consume_answer(answer)?
             } else {
@@ -87,18 +87,18 @@ impl Connection {
         }
     }
 
-    /// Takes the state out, for a step to put the next one in; until then it is closed.
+    /// Takes the state out, for a step to put in the next one; until then the connection is closed.
     fn leave(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Closed)
     }
 
-    /// The server of a server's end.
+    /// Returns the server of a server's end.
     fn own_server(&self) -> Result<Arc<Server>> {
         self.permit.as_ref().map(|permit| permit.server().clone()).ok_or(Error::Internal)
     }
 
-    /// Consumes the packet that the state awaits, if all of it is there: gives what it makes us
-    /// ask. Once connected, opens every message.
+    /// Consumes the packet that the state awaits, if all of it is there, and returns what to ask
+    /// because of it. Once connected, opens every message instead.
     fn consume_packet(&mut self) -> Result<Option<Asked>> {
         match &mut self.state {
             State::Connected(_, opener) => self.recv_buffer.open_all(opener).map(|()| None),
@@ -116,12 +116,12 @@ impl Connection {
             }
             // A server that speaks before our hello has reached it cannot be answering it.
             State::Ready(Ready::Client(_)) if !self.recv_buffer.is_empty() => Err(Error::BadPacket),
-            // An answer is awaited; what came early waits with it.
+            // An answer is awaited; bytes that come early wait in the buffer.
             _ => Ok(None),
         }
     }
 
-    /// Client: the vouch is asked of its vault.
+    /// Client: consumes the cookie, and asks the vault to seal the vouch.
     fn consume_cookie(&mut self, packet: &[u8]) -> Result<Asked> {
         let State::Initiating(Initiating::Cookie { vault, server, next }) = self.leave() else {
             return Err(Error::Internal);
@@ -132,7 +132,7 @@ impl Connection {
         Ok(Asked::Vault(vault, request))
     }
 
-    /// Server: the vouch's opening is asked of its vault.
+    /// Server: consumes the initiate, and asks the vault to open the vouch.
     fn consume_initiate(&mut self, packet: &[u8]) -> Result<Asked> {
         let State::Accepting(Accepting::Initiate(next)) = self.leave() else { return Err(Error::Internal) };
         let server = self.own_server()?;
@@ -142,8 +142,8 @@ impl Connection {
         Ok(Asked::Vault(server.vault.clone(), Request::OpenVouch { client, nonce, vouch }))
     }
 
-    /// Has it answered on the spot; or has it wait as the connection's request, if it is answered
-    /// later.
+    /// Returns the answer of a provider that answers on the spot. For one that answers later, makes
+    /// this the connection's request.
     fn perform(&mut self, asked: Asked) -> Result<Option<Answer>> {
         let request = match asked {
             Asked::Hello(hello) => return self.perform_hello(&hello),
@@ -156,8 +156,8 @@ impl Connection {
         Ok(None)
     }
 
-    /// Server: its vault opens the hello and seals the cookie, which is made only for a hello that
-    /// opens, if the vault answers on the spot.
+    /// Server: has its vault open the hello and seal the cookie. If the vault answers on the spot,
+    /// the cookie is made only for a hello that opens.
     fn perform_hello(&mut self, hello: &Hello) -> Result<Option<Answer>> {
         let State::Ready(Ready::Server) = self.leave() else { return Err(Error::Internal) };
         let server = self.own_server()?;
@@ -178,12 +178,12 @@ impl Connection {
             let (nonce, sealed) = answered.map_err(|error| blame(error, Error::VaultFailed))?;
             Some(Answer::HelloAnswered(nonce, sealed))
         };
-        // A vault that has sealed what it never asked for has failed.
+        // A vault that succeeds without asking for the cookie has failed: it sealed something else.
         self.state = State::Ready(Ready::Answering(made.ok_or(Error::VaultFailed)?));
         Ok(answer)
     }
 
-    /// Consumes what a provider has said: makes the next packet, or gives what is to be asked next.
+    /// Consumes a provider's answer: makes the next packet, or returns what to ask next.
     pub(super) fn consume_answer(&mut self, answer: Answer) -> Result<Option<Asked>> {
         match (self.leave(), answer) {
             (State::Accepting(Accepting::Verdict(..)), Answer::Failed(error)) => {
@@ -233,10 +233,10 @@ impl Connection {
     }
 }
 
-/// What a failure of a vault or a registry means to the connection that it ends.
+/// Returns what a failure of a vault or a registry means to the connection that it ends.
 ///
-/// A key of low order in a handshake came from the peer: its packet is refused. An error that
-/// speaks of calls, and would look as if the connection went on, becomes `failed`.
+/// A key of low order in a handshake came from the peer: its packet is refused. An error that is
+/// about a call, and would look as if the connection went on, becomes `failed`.
 fn blame(error: Error, failed: Error) -> Error {
     match error {
         Error::WeakKey => Error::BadPacket,

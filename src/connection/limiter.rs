@@ -1,10 +1,11 @@
 //! The limit of handshakes in flight, shared fairly among the sources that they come from.
 //!
-//! There are at most so many permits, and at most so many of one source. When none is left, a new
-//! handshake gets that of another, which is evicted: of the source that holds most permits, the new
-//! one counted in, the oldest handshake; of several such sources, the one whose oldest is the
-//! oldest. So whoever floods from few addresses evicts only its own. Against a flood from more
-//! addresses than there are permits, a handshake has as long as that many new ones take to come.
+//! There is a limit on all permits, and one on those of a single source. When no permit is left, a
+//! new handshake takes that of another, which is evicted: the oldest handshake of the source that
+//! holds the most permits, counting the new one. Of several such sources, it is the one whose
+//! oldest handshake is the oldest. So a flood from few addresses evicts only its own handshakes. In
+//! a flood from more addresses than there are permits, a handshake has as long as it takes for that
+//! many new ones to arrive.
 
 use crate::contain::contain;
 use crate::error::{Error, Result};
@@ -12,8 +13,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// What permits are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one
-/// subscriber has.
+/// What permits are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what a
+/// subscriber is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     V4([u8; 4]),
@@ -37,18 +38,18 @@ pub(super) type OnEvict = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Holder {
-    /// Its handshakes, the oldest first, and how those that can be evicted are told.
+    /// Its handshakes, the oldest first, with the callbacks of those that can be evicted.
     permits: BTreeMap<u64, Option<OnEvict>>,
 }
 
 impl Holder {
-    /// The oldest that can be evicted.
+    /// Returns the oldest handshake that can be evicted.
     fn oldest(&self) -> Option<u64> {
         self.permits.iter().find(|(_, tell)| tell.is_some()).map(|(number, _)| *number)
     }
 }
 
-/// How a source stands when a permit is looked for: the last of all loses one.
+/// The rank of a source when a permit is needed: the highest of all loses one.
 type Rank = (usize, Reverse<u64>);
 
 pub(super) struct Limiter {
@@ -75,15 +76,15 @@ impl Limiter {
     }
 
     /// Takes a permit for a new handshake, and returns its number. Another handshake may be evicted
-    /// for it, and is told.
+    /// for it, whose driver is told.
     ///
     /// # Errors
-    /// `TooManyHandshakes`: the one that should be evicted cannot be.
+    /// `TooManyHandshakes`: the handshake that should be evicted cannot be.
     pub(super) fn take(&mut self, source: Source) -> Result<u64> {
         if let Some((source, number)) = self.to_evict(source)?
             && let Some(tell) = self.leave(source, number).flatten()
         {
-            // A panic in it is not the new handshake's affair.
+            // A panic in it must not fail the new handshake.
             let _ = contain(tell);
         }
         let number = self.next;
@@ -93,7 +94,7 @@ impl Limiter {
         Ok(number)
     }
 
-    /// Returns who is to be evicted for a new handshake, if anybody.
+    /// Returns the handshake to evict for a new one, if any.
     fn to_evict(&self, source: Source) -> Result<Option<(Source, u64)>> {
         let own = self.holders.get(&source);
         let held = own.map_or(0, |own| own.permits.len());
@@ -105,15 +106,15 @@ impl Limiter {
         let others = self.ranks.iter().rfind(|(_, other)| *other != source).copied();
         let last = match others {
             Some(other) if !full && other.0.0 > held => own_oldest.max(Some(other)),
-            // The new handshake's source is at its own limit, or holds most.
+            // The new handshake's source is at its own limit, or holds the most.
             _ => own_oldest,
         };
         let ((_, Reverse(number)), source) = last.ok_or(Error::TooManyHandshakes)?;
         Ok(Some((source, number)))
     }
 
-    /// Lets a handshake be evicted from now on: `tell` is called once when it is, while the limiter
-    /// is locked.
+    /// Lets a handshake be evicted from now on: when it is, `tell` is called once, with the limiter
+    /// locked.
     pub(super) fn on_evict(&mut self, source: Source, number: u64, tell: OnEvict) {
         self.change(source, |holder| {
             if let Some(permit) = holder.permits.get_mut(&number) {
@@ -127,15 +128,15 @@ impl Limiter {
         self.holders.get(&source).is_some_and(|holder| holder.permits.contains_key(&number))
     }
 
-    /// Gives a permit back, and returns how its handshake would have been told; `None` if it was
-    /// evicted.
+    /// Gives a permit back, and returns its handshake's callback, if it had one; `None` if the
+    /// handshake was evicted.
     pub(super) fn leave(&mut self, source: Source, number: u64) -> Option<Option<OnEvict>> {
         let left = self.change(source, |holder| holder.permits.remove(&number))?;
         self.taken -= 1;
         Some(left)
     }
 
-    /// Changes what a source holds, and its rank with it.
+    /// Changes what a source holds, and updates its rank.
     fn change<R>(&mut self, source: Source, change: impl FnOnce(&mut Holder) -> R) -> R {
         let rank = |holder: &Holder| holder.oldest().map(|n| ((holder.permits.len(), Reverse(n)), source));
         let holder = self.holders.entry(source).or_default();

@@ -1,6 +1,6 @@
 //! The state machine of a connection, without I/O: bytes in, bytes out, messages in,
-//! messages out. A blocking program, an event loop, a process of the BEAM and a
-//! test are drivers of one and the same [`Connection`].
+//! messages out. Blocking programs, event loops, processes of the BEAM and tests all
+//! drive the same [`Connection`].
 
 mod handshake;
 mod limiter;
@@ -38,18 +38,18 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A connection that has been idle for this long, by its ticks, gives its buffers back.
+/// A connection that has been idle for this long, by its ticks, frees its buffers.
 const IDLE_MS: u64 = 1000;
 
-/// Where a connection stands (the original's states).
+/// The state of a connection (the original's states).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum ConnectionState {
-    /// A client that has not said hello, a server that has not answered one.
+    /// A client that has not sent its hello, or a server that has not answered one.
     Ready = 0,
-    /// A client that awaits the cookie, or its vault's vouch.
+    /// A client that waits for the cookie, or for the vouch from its vault.
     Initiating = 1,
-    /// A server that awaits the initiate, or word of its vault or registry.
+    /// A server that waits for the initiate, or for its vault or registry.
     Accepting = 2,
     /// Messages go both ways.
     Connected = 3,
@@ -57,7 +57,7 @@ pub enum ConnectionState {
     Closed = 4,
 }
 
-/// Each variant holds the secrets of that state and no others, so leaving it wipes them.
+/// Each variant holds the secrets of its state and no others, so leaving the state wipes them.
 enum State {
     Ready(Ready),
     Initiating(Initiating),
@@ -68,15 +68,15 @@ enum State {
 
 /// One end of a tunnel, for a driver that moves its bytes.
 ///
-/// The driver gives it what the transport brought ([`Connection::feed`]), puts
-/// on the transport what it has to say ([`Connection::transmit`]), answers its
-/// [`Connection::request`]s, calls [`Connection::tick`] when that asks for it,
-/// and says when the transport has ended.
+/// The driver passes it the bytes that arrive ([`Connection::feed`]), writes the
+/// bytes that it wants sent to the transport ([`Connection::transmit`]), answers
+/// each [`Connection::request`], calls [`Connection::tick`] when that is due, and
+/// reports the end of the transport ([`Connection::transport_ended`]).
 ///
-/// An error that ends the connection is given once, by the call that met it;
-/// from then on every call says `Closed`, except that messages which came
-/// before are still there to be received. In a child of the process that made
-/// the connection, every call says `Forked`.
+/// An error that ends the connection is returned once, by the call that met it;
+/// from then on every call says `Closed`, except that messages which arrived
+/// before can still be received. In a child of the process that made the
+/// connection, every call says `Forked`.
 ///
 /// ```
 /// use curve_tun::connection::{Connection, ConnectionState, Options, Server};
@@ -115,9 +115,9 @@ pub struct Connection {
     recv_buffer: RecvBuffer,
     send_buffer: SendBuffer,
     request: Option<Box<Request>>,
-    /// A server's permit for a handshake in flight, until it is connected.
+    /// A server's permit for a handshake in flight, held until it is connected.
     permit: Option<Box<server::Permit>>,
-    /// The peer's long-term key: a client's from connected on, a server's once it is proven.
+    /// The peer's long-term key: set when a client is connected, and at a server once it is proven.
     key: Option<PublicKey>,
     was_connected: bool,
     handshake_timeout_ms: u64,
@@ -139,11 +139,11 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A client's end: it will speak to the holder of `server`'s secret, as the holder of
-    /// `vault`'s.
+    /// Makes a client's end of a connection to the server whose key is `server`. The client's own
+    /// key is the one in `vault`.
     ///
     /// # Errors
-    /// `WeakKey` for a server key of low order, `InvalidArgument` for options out of their range,
+    /// `WeakKey` for a server key of low order, `InvalidArgument` for options out of range,
     /// `OutOfMemory`, `CryptoUnavailable`.
     pub fn client(vault: Arc<dyn Vault>, server: PublicKey, options: &Options) -> Result<Connection> {
         options.check()?;
@@ -154,22 +154,22 @@ impl Connection {
         Ok(connection)
     }
 
-    /// A server's end for a client that came from `address`.
+    /// Makes a server's end of a connection to a client that came from `address`.
     ///
-    /// At the limits of [`Options::handshakes_max`] and [`Options::handshakes_per_source`], of the
-    /// source that has most the oldest handshake is evicted, if it can be
+    /// At the limits of [`Options::handshakes_max`] and [`Options::handshakes_per_source`], the
+    /// oldest handshake of the source that has the most is evicted, if it allows that
     /// ([`Connection::on_evict`]).
     ///
     /// # Errors
-    /// `TooManyHandshakes` if none can be evicted, `CryptoUnavailable`, `Forked`.
+    /// `TooManyHandshakes` if no handshake can be evicted, `CryptoUnavailable`, `Forked`.
     pub fn server(server: &Arc<Server>, address: IpAddr) -> Result<Connection> {
         crate::crypto::init()?;
         let permit = server::Permit::take(server, address, None)?;
         Ok(Connection::of_server(permit))
     }
 
-    /// As [`Connection::server`], for a driver that has locks: it has `reports` told when it holds
-    /// none.
+    /// As [`Connection::server`], for a driver that uses locks: events are collected in `reports`,
+    /// and the driver has them told when it holds no lock.
     #[cfg(feature = "net")]
     pub(crate) fn server_reporting(
         server: &Arc<Server>,
@@ -204,7 +204,7 @@ impl Connection {
         }
     }
 
-    /// Where it stands.
+    /// Returns the state.
     pub fn state(&self) -> ConnectionState {
         match &self.state {
             State::Ready(_) => ConnectionState::Ready,
@@ -215,32 +215,32 @@ impl Connection {
         }
     }
 
-    /// Which end it is.
+    /// Returns which end this is.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// The peer's proven long-term key, from connected on, also when closed after that.
+    /// Returns the peer's proven long-term key once connected, even if closed since.
     pub fn peer_key(&self) -> Option<PublicKey> {
         self.key.filter(|_| self.was_connected)
     }
 
-    /// As [`Connection::peer_key`], but from the proof on, also when the client is refused then.
+    /// As [`Connection::peer_key`], but from the proof on, even if the client is then refused.
     #[cfg(feature = "nif")]
     pub(crate) fn proven_key(&self) -> Option<PublicKey> {
         self.key
     }
 
-    /// Takes bytes that came from the transport, in pieces of any size; gives how many it took.
+    /// Takes bytes from the transport, in pieces of any size, and returns how many it took.
     ///
-    /// It takes fewer than all at the receive high-water mark; the rest is to be given again once
-    /// messages have been received, and meanwhile nothing is to be read from the transport
+    /// It takes only some of them at the receive high-water mark. Pass the rest again once messages
+    /// have been received, and read nothing more from the transport until then
     /// ([`Connection::wants_read`]).
     ///
     /// # Errors
-    /// What ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`,
-    /// `UnknownPeer`, `CounterExhausted`, `TooManyHandshakes` for one that was evicted, or an
-    /// error of the vault or the registry. Then `Closed`. `Forked`.
+    /// The error that ended the connection, once: `BadPacket`, `WrongServerKey`, `CookieExpired`,
+    /// `UnknownPeer`, `CounterExhausted`, `TooManyHandshakes` if it was evicted, or an error of the
+    /// vault or the registry. Then `Closed`. `Forked`.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize> {
         self.check_open()?;
         let mut taken = 0;
@@ -254,8 +254,8 @@ impl Connection {
         }
     }
 
-    /// Room into which the driver may have the transport read directly, to save a copy; then
-    /// [`Connection::received`]. Empty at the receive high-water mark.
+    /// Returns space into which the driver may read from the transport directly, to save a copy;
+    /// call [`Connection::received`] afterwards. Empty at the receive high-water mark.
     ///
     /// # Errors
     /// `Closed`, `Forked`.
@@ -264,7 +264,7 @@ impl Connection {
         Ok(self.recv_buffer.room())
     }
 
-    /// The transport has read this many bytes into [`Connection::recv_buffer`].
+    /// Reports that `count` bytes were read into [`Connection::recv_buffer`].
     ///
     /// # Errors
     /// Those of [`Connection::feed`].
@@ -280,20 +280,21 @@ impl Connection {
         self.go_on(|_| Ok(None))
     }
 
-    /// Whether it takes bytes from the transport now.
+    /// Says whether it takes bytes from the transport now.
     pub fn wants_read(&self) -> bool {
         !matches!(self.state, State::Closed) && self.recv_buffer.allowance() > 0
     }
 
-    /// The bytes to put on the transport, in order; [`Connection::sent`] says how many it took.
+    /// Returns the bytes to write to the transport, in order; report with [`Connection::sent`] how
+    /// many it took.
     ///
-    /// They stay when the connection closes because its send counter is exhausted, and go in every
-    /// other case.
+    /// They are kept when the connection closes because its send counter is exhausted, and dropped
+    /// when it closes for any other reason.
     pub fn send_buffer(&self) -> &[u8] {
         if self.fork_guard.check().is_err() { &[] } else { self.send_buffer.bytes() }
     }
 
-    /// The transport has taken the first `count` of [`Connection::send_buffer`].
+    /// Reports that the transport took the first `count` bytes of [`Connection::send_buffer`].
     pub fn sent(&mut self, count: usize) {
         if count > 0 {
             self.send_buffer.taken(count);
@@ -302,9 +303,9 @@ impl Connection {
         }
     }
 
-    /// Copies bytes for the transport into `buffer`; gives how many.
+    /// Copies bytes for the transport into `buffer` and returns how many.
     ///
-    /// The driver puts all of them on the transport, in order. 0 means that there are none.
+    /// The driver writes all of them to the transport, in order. 0 means that there are none.
     ///
     /// # Errors
     /// `Closed`, `Forked`.
@@ -319,18 +320,18 @@ impl Connection {
         Ok(count)
     }
 
-    /// Whether there are bytes for the transport.
+    /// Says whether there are bytes for the transport.
     pub fn wants_write(&self) -> bool {
         !self.send_buffer().is_empty()
     }
 
-    /// Seals a message for the peer, straight into the bytes for the transport.
+    /// Seals a message for the peer, directly into the send buffer.
     ///
     /// # Errors
     /// `TooLarge` for more than [`MESSAGE_MAX`](crate::protocol::MESSAGE_MAX) bytes, `WouldBlock`
-    /// at the send high-water mark, `WrongState` before connected: nothing is sent, and the
-    /// connection stays as it is. `CounterExhausted`: it is closed, and only what is pending
-    /// remains to be written. `Closed`, `Forked`.
+    /// at the send high-water mark, `WrongState` before it is connected: nothing is sent, and the
+    /// connection stays as it is. `CounterExhausted`: it is closed, and only pending bytes remain
+    /// to be written. `Closed`, `Forked`.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<()> {
         self.check_open()?;
@@ -345,11 +346,11 @@ impl Connection {
         }
     }
 
-    /// The message that has waited longest, where it was opened; [`Connection::consume`] lets go of
-    /// it.
+    /// Returns the next message, in the buffer in which it was opened. [`Connection::consume`]
+    /// removes it.
     ///
     /// # Errors
-    /// `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
+    /// `WouldBlock` if there is no message now, `Closed` if there will be none, `Forked`.
     pub fn peek(&self) -> Result<&[u8]> {
         self.fork_guard.check()?;
         match (self.recv_buffer.message(), &self.state) {
@@ -359,18 +360,17 @@ impl Connection {
         }
     }
 
-    /// Lets go of the message that [`Connection::peek`] gives, if there is one.
+    /// Removes the message that [`Connection::peek`] returns, if there is one.
     pub fn consume(&mut self) {
         self.recv_buffer.consume();
         self.touched = true;
     }
 
-    /// Copies the message that has waited longest into `buffer` and lets go of it; gives its
-    /// length.
+    /// Copies the next message into `buffer`, removes it, and returns its length.
     ///
     /// # Errors
-    /// `TooSmall` if it is longer than `buffer` ([`Connection::peek`] tells its length): it
-    /// stays. `WouldBlock` if there is none now, `Closed` if there will be none, `Forked`.
+    /// `TooSmall` if the message is longer than `buffer` ([`Connection::peek`] tells its length):
+    /// it stays. `WouldBlock` if there is no message now, `Closed` if there will be none, `Forked`.
     pub fn recv(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let message = self.peek()?;
         let len = message.len();
@@ -379,17 +379,17 @@ impl Connection {
         Ok(len)
     }
 
-    /// What a vault or registry that answers later is asked; the connection waits for
-    /// [`Connection::answer`].
+    /// Returns the request to a vault or registry that answers later, if one is open; the
+    /// connection then waits for [`Connection::answer`].
     pub fn request(&self) -> Option<&Request> {
         self.request.as_deref()
     }
 
-    /// Goes on with the answer to [`Connection::request`].
+    /// Continues the handshake with the answer to [`Connection::request`].
     ///
     /// # Errors
-    /// `WrongState` if nothing is asked, `InvalidArgument` if the answer is of another kind than
-    /// the question, which stays; both leave the connection as it is. Otherwise those of
+    /// `WrongState` if there is no request, `InvalidArgument` if the answer does not fit the
+    /// request, which stays open; both leave the connection as it is. Otherwise those of
     /// [`Connection::feed`].
     pub fn answer(&mut self, answer: Answer) -> Result<()> {
         self.check_open()?;
@@ -403,16 +403,17 @@ impl Connection {
         self.go_on(|connection| connection.consume_answer(answer))
     }
 
-    /// Tells the connection the time: monotonic milliseconds from any origin. Gives the time at
-    /// which to call again at the latest, or `None` if only other calls can change that.
+    /// Tells the connection the time, in monotonic milliseconds from any origin. Returns the time
+    /// by which to call it again, or `None` if no further call is due until another method was
+    /// called.
     ///
-    /// The handshake's time runs from the first call. Call it when the connection is made, when
-    /// that time has come, and after a handshake: an established connection gives idle buffers back
-    /// by it.
+    /// The handshake's time runs from the first call. Call it when the connection is made, whenever
+    /// the returned time comes, and after the handshake: an established connection frees its idle
+    /// buffers in this call.
     ///
     /// # Errors
-    /// `Timeout`: the handshake was not over in time, or `TooManyHandshakes`: it was evicted; the
-    /// connection is closed. `Closed`, `Forked`.
+    /// `Timeout` if the handshake was not over in time, or `TooManyHandshakes` if it was evicted;
+    /// the connection is closed. `Closed`, `Forked`.
     pub fn tick(&mut self, now_ms: u64) -> Result<Option<u64>> {
         self.check_open()?;
         if !matches!(self.state, State::Connected(..)) {
@@ -440,13 +441,13 @@ impl Connection {
         Ok(Some(since.saturating_add(IDLE_MS)))
     }
 
-    /// The transport has come to its end in order (the peer closed its side); messages that came
-    /// stay.
+    /// Reports the orderly end of the transport (the peer closed its side). Messages that have
+    /// arrived stay. Report a broken transport with [`Connection::close`].
     ///
-    /// Gives what the end means: `Closed`; or `WrongServerKey` for a client whose hello was read
-    /// and answered by the end alone, which is what a server does that cannot open it, having
-    /// another key, or a vault that fails; or `TooManyHandshakes` for one that was evicted; or
-    /// `Forked`. A transport that broke is told by [`Connection::close`].
+    /// Returns what the end means: `Closed`; or `WrongServerKey` for a client whose hello was
+    /// written and answered by nothing but the end, as a server does that cannot open it because it
+    /// has another key or its vault fails; or `TooManyHandshakes` if the handshake was evicted; or
+    /// `Forked`.
     pub fn transport_ended(&mut self) -> Error {
         if let Err(error) = self.fork_guard.check().and_then(|()| self.check_place()) {
             return error;
@@ -458,11 +459,11 @@ impl Connection {
         if unanswered { Error::WrongServerKey } else { Error::Closed }
     }
 
-    /// Lets a server's handshake be evicted at the limits of the options. When it is, every further
-    /// call says so, and `tell` is called, once: on the thread of the new handshake, which it must
-    /// not hold up, and where it must not call this crate. It has the driver drop the connection;
-    /// shutting the transport down does that. It is not called once the handshake or the connection
-    /// is over.
+    /// Lets a server's handshake be evicted at the limits of the options. When that happens, every
+    /// further call on the connection says so, and `tell` is called once. It runs on the thread of
+    /// the new handshake, must not hold that thread up, and must not call this crate. It makes the
+    /// driver drop the connection, for instance by shutting the transport down. It is not called
+    /// once the handshake or the connection is over.
     ///
     /// # Errors
     /// `WrongState` for a client's end, and after the handshake; `Forked`.
@@ -472,7 +473,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends it. Secrets are wiped and pending bytes dropped; messages that came stay.
+    /// Ends the connection. Secrets are wiped and pending bytes dropped; messages that have arrived
+    /// stay.
     pub fn close(&mut self) {
         self.fail(Error::Closed);
     }
@@ -489,8 +491,8 @@ impl Connection {
         if matches!(self.state, State::Closed) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// What a server's handshake counts as, where clients have shares and take turns; `None` for a
-    /// client's end.
+    /// Returns the source by which a server's handshake is limited and takes turns; `None` for a
+    /// client's end, and for a server's once the handshake is over.
     #[cfg(any(feature = "net", feature = "nif"))]
     pub(crate) fn source(&self) -> Option<Source> {
         self.permit.as_ref().map(|permit| permit.source())
@@ -501,8 +503,8 @@ impl Connection {
         checked.map_err(|error| self.fail(error))
     }
 
-    /// Goes on after `begin`, as far as it can; an error ends the connection, and so does a panic
-    /// in a vault or registry of the program's.
+    /// Runs `begin`, then goes as far as it can. An error ends the connection, and so does a panic
+    /// in the program's own vault or registry.
     fn go_on(&mut self, begin: impl FnOnce(&mut Connection) -> Result<Option<Asked>>) -> Result<()> {
         let mut going = Going { connection: self, over: false };
         let result = begin(going.connection).and_then(|asked| going.connection.step(asked));
@@ -520,7 +522,7 @@ impl Connection {
     }
 }
 
-/// A connection in a step.
+/// A connection in the middle of a step; a panic that unwinds through it ends the connection.
 struct Going<'a> {
     connection: &'a mut Connection,
     over: bool,
@@ -536,8 +538,8 @@ impl Drop for Going<'_> {
 
 #[cfg(feature = "test-util")]
 impl Connection {
-    /// Sets the counters of the next message sent and received, for the project's tests of their
-    /// end.
+    /// Sets the counters of the next message sent and received, for the project's tests of
+    /// exhausted counters.
     pub fn set_counters(&mut self, send: u64, receive: u64) {
         if let State::Connected(sealer, opener) = &mut self.state {
             sealer.set_counter(send);

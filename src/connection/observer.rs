@@ -1,4 +1,4 @@
-//! Who a server let in, and whom it turned away: for a program that wants to log or count them.
+//! Which clients a server let in and which it turned away, for a program that logs or counts them.
 
 use super::Server;
 use crate::crypto::PublicKey;
@@ -6,36 +6,37 @@ use crate::error::Error;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How the handshake of one client ended: what [`Server::observe`] tells.
+/// How the handshake of one client ended, as reported by [`Server::observe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeEvent {
-    /// Where the client came from. An IPv4 address is one, also where the socket takes both kinds.
+    /// Where the client came from. That of an IPv4 client is an IPv4 address, even on a socket that
+    /// takes both kinds.
     pub address: IpAddr,
-    /// The client's long-term key, if it came so far as to prove it.
+    /// The client's long-term key, if it got so far as to prove it.
     pub key: Option<PublicKey>,
-    /// What became of it.
+    /// How the handshake ended.
     pub outcome: HandshakeOutcome,
 }
 
-/// What became of a handshake.
+/// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeOutcome {
     /// The client is connected.
     Accepted,
-    /// The handshake failed: the error is the one that ended the server's end, so that of the vault
-    /// or the registry if it was theirs. `Closed` if the client left, or if the server's end was
+    /// The handshake failed with the error that closed the server's end: that of the vault or the
+    /// registry, if one of them failed; `Closed` if the client left, or if the server's end was
     /// closed or dropped before.
     Refused(Error),
-    /// It gave way to another at the limits of the options.
+    /// It was evicted for another handshake at the limits of the options.
     Evicted,
 }
 
-/// What is told of each handshake.
+/// The callback that gets the end of each handshake.
 pub(super) type Observer = Box<dyn Fn(&HandshakeEvent) + Send + Sync>;
 
-/// Events that happen where a driver holds a lock, until it has let go of it and has them told.
+/// Events that happen while a driver holds a lock, collected until it holds none and tells them.
 #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "only sockets have locks"))]
 pub(crate) struct Reports {
     server: Arc<Server>,
@@ -48,7 +49,7 @@ impl Reports {
         Arc::new(Reports { server: server.clone(), events: Mutex::default() })
     }
 
-    /// Tells what has happened. The caller holds no lock.
+    /// Tells the observer the collected events. The caller holds no lock.
     pub(crate) fn tell(&self) {
         if self.server.check().is_ok() {
             let events = std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner));

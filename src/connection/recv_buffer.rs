@@ -1,18 +1,18 @@
-//! Bytes that came from the transport: opened in place, kept for the receiver.
+//! The receive buffer: bytes from the transport, opened in place and kept for the receiver.
 //!
 //! ```text
 //! 0 ...... head ........ opened ........ filled ...... buffer.len()
 //!          | messages,   | not yet      | room for
 //!          | opened      | opened       | more bytes
 //! ```
-//! A frame keeps its two length bytes when its packet has been opened, so the
-//! buffer is its own index: no list of messages, no allocation for one.
+//! A frame keeps its two length bytes after its packet is opened, so the buffer is
+//! its own index: there is no list of messages, and no allocation for one.
 
 use crate::error::{Error, Result};
 use crate::protocol::channel::Opener;
 use crate::protocol::{LENGTH_BYTES, MESSAGE_OVERHEAD, frame_length};
 
-/// The room that the first bytes get, and the least that is asked of the transport at a time.
+/// The size of the first allocation, and the least space that is offered to the transport.
 const ROOM_MIN: usize = 4096;
 
 pub(super) struct RecvBuffer {
@@ -21,9 +21,9 @@ pub(super) struct RecvBuffer {
     opened: usize,
     filled: usize,
     high_water: usize,
-    /// The most bytes that `buffer` ever has.
+    /// The most bytes that `buffer` may ever have.
     max: usize,
-    /// How much room to offer: doubled when the transport fills it.
+    /// How much space to offer to the transport: doubled whenever the transport fills it.
     appetite: usize,
 }
 
@@ -32,19 +32,19 @@ impl RecvBuffer {
         RecvBuffer { buffer: Vec::new(), head: 0, opened: 0, filled: 0, high_water, max, appetite: ROOM_MIN }
     }
 
-    /// How many bytes may still come before the receiver takes some: none from the high-water mark
-    /// on.
+    /// Returns how many more bytes may come before the receiver takes messages: none at the
+    /// high-water mark.
     pub(super) fn allowance(&self) -> usize {
         if self.opened - self.head >= self.high_water { 0 } else { self.max - (self.filled - self.head) }
     }
 
-    /// Room for bytes from the transport, to be read into directly; empty at the high-water mark.
+    /// Returns space to read bytes from the transport into; empty at the high-water mark.
     pub(super) fn room(&mut self) -> &mut [u8] {
         let room = self.make_room(self.appetite);
         &mut self.buffer[self.filled..self.filled + room]
     }
 
-    /// The first `count` bytes of [`RecvBuffer::room`] have been filled.
+    /// Reports that the first `count` bytes of [`RecvBuffer::room`] were filled.
     pub(super) fn filled(&mut self, count: usize) {
         if count == self.appetite {
             self.appetite = (2 * self.appetite).min(self.max);
@@ -52,7 +52,7 @@ impl RecvBuffer {
         self.filled = self.filled.saturating_add(count).min(self.buffer.len());
     }
 
-    /// Copies as many of `bytes` as are allowed; gives their number.
+    /// Copies as many of `bytes` as are allowed, and returns how many.
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
         let count = self.make_room(bytes.len());
         self.buffer[self.filled..self.filled + count].copy_from_slice(&bytes[..count]);
@@ -60,7 +60,7 @@ impl RecvBuffer {
         count
     }
 
-    /// Has room for `wanted` bytes, or as many as are allowed; gives their number.
+    /// Makes room for `wanted` bytes, or as many as are allowed, and returns how many.
     fn make_room(&mut self, wanted: usize) -> usize {
         let wanted = wanted.min(self.allowance());
         if self.buffer.len() - self.filled < wanted && self.head > 0 {
@@ -78,9 +78,9 @@ impl RecvBuffer {
         wanted
     }
 
-    /// The packet of the next frame that is complete and not opened. `check` sees its announced
-    /// length as soon as the length field is there, so that a hopeless frame is refused before its
-    /// bytes come.
+    /// Returns the packet of the next frame, if that frame is complete. `check` sees the announced
+    /// length as soon as the length field is there, so that a bad frame is refused before its bytes
+    /// come.
     fn next_packet(&mut self, check: impl Fn(usize) -> bool) -> Result<Option<&mut [u8]>> {
         let waiting = &mut self.buffer[self.opened..self.filled];
         let Some((field, rest)) = waiting.split_first_chunk_mut::<LENGTH_BYTES>() else { return Ok(None) };
@@ -103,8 +103,8 @@ impl RecvBuffer {
         Ok(Some(packet))
     }
 
-    /// Opens every complete message packet. At the first bad one it stops for good, with those
-    /// before it opened.
+    /// Opens every complete message packet. The first bad one is an error; those before it are
+    /// opened.
     pub(super) fn open_all(&mut self, opener: &mut Opener) -> Result<()> {
         while let Some(packet) = self.next_packet(|len| len >= MESSAGE_OVERHEAD)? {
             opener.open(packet)?;
@@ -114,8 +114,8 @@ impl RecvBuffer {
         Ok(())
     }
 
-    /// How many bytes the frame after the opened ones lacks, as far as is known: of its length
-    /// field, then of it all.
+    /// Returns how many bytes the frame after the opened ones still lacks: first of its length
+    /// field, then, once that is known, of the whole frame.
     #[cfg(feature = "nif")]
     pub(super) fn lacks(&self) -> usize {
         let waiting = &self.buffer[self.opened..self.filled];
@@ -125,7 +125,7 @@ impl RecvBuffer {
         }
     }
 
-    /// The message that has waited longest.
+    /// Returns the next message.
     #[inline]
     pub(super) fn message(&self) -> Option<&[u8]> {
         let waiting = &self.buffer[self.head..self.opened];
@@ -133,7 +133,7 @@ impl RecvBuffer {
         rest.get(MESSAGE_OVERHEAD..frame_length(*field))
     }
 
-    /// Forgets the message that has waited longest, if there is one.
+    /// Removes the next message, if there is one.
     #[inline]
     pub(super) fn consume(&mut self) {
         if let Some(message) = self.message() {
@@ -148,7 +148,7 @@ impl RecvBuffer {
         }
     }
 
-    /// Forgets the bytes that have not been opened: nothing more will be.
+    /// Drops the bytes that have not been opened, since nothing more will be.
     pub(super) fn stop(&mut self) {
         self.filled = self.opened;
         self.rewind();
@@ -157,17 +157,17 @@ impl RecvBuffer {
         }
     }
 
-    /// Whether nothing has come that is not delivered.
+    /// Says whether all that has come is delivered.
     pub(super) fn is_empty(&self) -> bool {
         self.filled == self.head
     }
 
-    /// Whether it holds memory.
+    /// Says whether it holds memory.
     pub(super) fn is_allocated(&self) -> bool {
         self.buffer.capacity() > 0
     }
 
-    /// Gives an empty buffer back to the allocator.
+    /// Frees the buffer if it is empty.
     pub(super) fn release(&mut self) {
         if self.is_empty() {
             self.buffer = Vec::new();

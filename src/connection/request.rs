@@ -1,4 +1,4 @@
-//! What a connection asks of a vault or a registry that answers later.
+//! Requests of a connection to a vault or registry that answers later.
 
 use crate::crypto::{KEY_BYTES, PublicKey};
 use crate::error::{Error, Result};
@@ -6,15 +6,15 @@ use crate::protocol::packet::{CookieBox, CookieMessage, HelloBox, Vouch};
 use crate::registry::{Candidate, Registry};
 use crate::vault::{LongTermNonce, Purpose, Vault};
 
-/// One question of a handshake; it goes on with the [`Answer`].
+/// A request of a handshake, which goes on with the [`Answer`].
 ///
 /// Nothing in it is secret. It may be copied to another thread or process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Request {
-    /// To the server's vault: open this hello; it must hold 64 zeros; then seal the cookie.
+    /// To the server's vault: open this hello, which must hold 64 zeros, then seal the cookie.
     AnswerHello {
-        /// The client's short-term key, peer of both boxes.
+        /// The client's short-term key, the peer's key of both boxes.
         client_short: PublicKey,
         /// A box of purpose [`Purpose::Hello`] under counter 0.
         hello: HelloBox,
@@ -23,14 +23,14 @@ pub enum Request {
     },
     /// To the client's vault: seal the vouch.
     SealVouch {
-        /// The server's long-term key, peer of the box.
+        /// The server's long-term key, the peer's key of the box.
         server: PublicKey,
         /// To be sealed with purpose [`Purpose::Vouch`].
         message: [u8; KEY_BYTES],
     },
     /// To the server's vault: open the vouch.
     OpenVouch {
-        /// The long-term key that the client claims, peer of the box.
+        /// The long-term key that the client claims, the peer's key of the box.
         client: PublicKey,
         /// The client's long-term nonce.
         nonce: LongTermNonce,
@@ -41,7 +41,7 @@ pub enum Request {
     Verify(Candidate),
 }
 
-/// What a vault or a registry says to a [`Request`].
+/// The answer of a vault or a registry to a [`Request`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Answer {
@@ -51,20 +51,20 @@ pub enum Answer {
     VouchSealed(LongTermNonce, Vouch),
     /// To [`Request::OpenVouch`]: what the vouch holds.
     VouchOpened([u8; KEY_BYTES]),
-    /// To [`Request::Verify`].
+    /// To [`Request::Verify`]: whether the client may come in.
     Verdict(bool),
-    /// To any: it failed, and the connection closes with this error.
+    /// To any request: it failed, and the connection closes with this error.
     Failed(Error),
 }
 
 impl Request {
-    /// Has the request answered by `vault` or `registry`, whichever it is for. Blocks as long as
-    /// they do.
+    /// Calls `vault` or `registry`, whichever the request is for, and returns the answer. Blocks as
+    /// long as that call does.
     pub fn perform(&self, vault: &dyn Vault, registry: &dyn Registry) -> Answer {
         self.try_perform(vault, Some(registry)).unwrap_or_else(Answer::Failed)
     }
 
-    /// As [`Request::perform`], for a request that is not [`Request::Verify`]; that one fails with
+    /// As [`Request::perform`], for any request but [`Request::Verify`], which fails with
     /// `RegistryFailed`.
     pub fn perform_by_vault(&self, vault: &dyn Vault) -> Answer {
         self.try_perform(vault, None).unwrap_or_else(Answer::Failed)
@@ -94,7 +94,7 @@ impl Request {
 }
 
 impl From<Result<bool>> for Answer {
-    /// What a registry says, as the answer to [`Request::Verify`].
+    /// Turns a registry's decision into the answer to [`Request::Verify`].
     fn from(said: Result<bool>) -> Answer {
         said.map_or_else(Answer::Failed, Answer::Verdict)
     }

@@ -1,4 +1,4 @@
-//! Bytes for the transport: framed and sealed in place.
+//! The send buffer: bytes for the transport, framed and sealed in place.
 
 use crate::error::{Error, Result};
 use crate::protocol::channel::Sealer;
@@ -6,7 +6,7 @@ use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD, length_field}
 
 pub(super) struct SendBuffer {
     buffer: Vec<u8>,
-    /// What the transport has taken.
+    /// How many bytes of `buffer` the transport has taken.
     head: usize,
     high_water: usize,
 }
@@ -16,7 +16,7 @@ impl SendBuffer {
         SendBuffer { buffer: Vec::new(), head: 0, high_water }
     }
 
-    /// The same for a driver that itself writes before much waits.
+    /// Removes the high-water mark, for a driver that writes before much is queued.
     #[cfg(feature = "net")]
     pub(super) fn without_high_water(self) -> SendBuffer {
         SendBuffer { high_water: usize::MAX, ..self }
@@ -29,7 +29,7 @@ impl SendBuffer {
         parts.iter().for_each(|part| self.buffer.extend_from_slice(part));
     }
 
-    /// Frames and seals a message. Nothing is added, and no counter used, on failure.
+    /// Frames and seals a message. On failure nothing is added and no counter is used.
     #[inline]
     pub(super) fn push_message(&mut self, sealer: &mut Sealer, message: &[u8]) -> Result<()> {
         if message.len() <= MESSAGE_MAX && self.bytes().len() >= self.high_water {
@@ -38,13 +38,13 @@ impl SendBuffer {
         seal_frame(sealer, message, &mut self.buffer)
     }
 
-    /// What waits for the transport.
+    /// Returns the bytes that wait for the transport.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.head..]
     }
 
-    /// The transport has taken the first `count` of [`SendBuffer::bytes`].
+    /// Reports that the transport took the first `count` of [`SendBuffer::bytes`].
     pub(super) fn taken(&mut self, count: usize) {
         self.head = self.head.saturating_add(count).min(self.buffer.len());
         if self.head == self.buffer.len() {
@@ -57,27 +57,27 @@ impl SendBuffer {
         }
     }
 
-    /// Whether it holds memory.
+    /// Says whether it holds memory.
     pub(super) fn is_allocated(&self) -> bool {
         self.buffer.capacity() > 0
     }
 
-    /// Gives an empty buffer back to the allocator.
+    /// Frees the buffer if it is empty.
     pub(super) fn release(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = Vec::new();
         }
     }
 
-    /// Drops what the transport has not taken.
+    /// Drops the bytes that the transport has not taken.
     pub(super) fn clear(&mut self) {
         self.buffer = Vec::new();
         self.head = 0;
     }
 }
 
-/// Appends a message, framed and sealed, to `out`. Nothing is added, and no counter used, on
-/// failure.
+/// Appends a message, framed and sealed, to `out`. On failure nothing is added and no counter is
+/// used.
 #[inline]
 pub(super) fn seal_frame(sealer: &mut Sealer, message: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if message.len() > MESSAGE_MAX {

@@ -1,4 +1,4 @@
-//! What all connections of a server share.
+//! The server: what all its connections share.
 
 use super::limiter::{Limiter, OnEvict, Source};
 use super::observer::{Observer, Reports};
@@ -33,11 +33,11 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// A server over `vault` and `registry`. `now_ms` is its clock: monotonic milliseconds from any
-    /// origin, the same as [`Server::tick`]'s.
+    /// Makes a server over `vault` and `registry`. `now_ms` is the time in monotonic milliseconds,
+    /// from any origin that [`Server::tick`] also uses.
     ///
     /// # Errors
-    /// `InvalidArgument` for options out of their range, `OutOfMemory`, `CryptoUnavailable`.
+    /// `InvalidArgument` for options out of range, `OutOfMemory`, `CryptoUnavailable`.
     pub fn new(
         vault: Arc<dyn Vault>,
         registry: Arc<dyn Registry>,
@@ -51,63 +51,64 @@ impl Server {
         Ok(Arc::new(Server { vault, registry, minute_keys, options, limiter, observer, fork_guard }))
     }
 
-    /// Rotates the minute keys that are due at `now_ms`, and gives the time of the next rotation.
+    /// Rotates the minute keys that are due at `now_ms`, and returns the time of the next rotation.
     ///
-    /// Whoever drives a server calls this at those times, also when no traffic comes: then an old
-    /// key is gone on time. [`net::Listener`](crate::net::Listener) and the C API do so by a timer
-    /// of their own.
+    /// The driver of a server calls this at those times, even without traffic, so that an old key
+    /// is wiped on time. [`net::Listener`](crate::net::Listener) and the C API have a timer of
+    /// their own for it.
     ///
     /// # Errors
-    /// `OutOfMemory`: no new key could be had; the current one stays, the previous one is wiped.
+    /// `OutOfMemory`: no new key could be made; the current one stays, the previous one is wiped.
     /// `Forked`.
     pub fn tick(&self, now_ms: u64) -> Result<u64> {
         self.fork_guard.check()?;
         self.minute_keys.tick(now_ms)
     }
 
-    /// Has `observer` told of each handshake of a client, once, when it ends: with the client
-    /// connected, refused or evicted. To be called before the first client comes: of a handshake
-    /// that has ended nothing is told.
+    /// Calls `observer` once for each client's handshake, when it ends: with the client connected,
+    /// refused or evicted. Set it before the first client comes: handshakes that have ended by then
+    /// are not reported.
     ///
-    /// The wire says nothing of a failure, so a client takes a server whose vault fails for one
-    /// with another key; here the server's own program learns better. A client that has left before
-    /// [`net`](crate::net) took it had no handshake.
+    /// Nothing on the wire tells of a failure, so to a client, a server whose vault fails looks
+    /// like one with another key; the observer tells the server's own program the truth. A client
+    /// that left before [`net`](crate::net) accepted it had no handshake.
     ///
-    /// It is called on the thread that drives the handshake, without a lock of this crate's: by the
-    /// call on the connection that ends it, or that drops it; under [`net`](crate::net) by those
-    /// who accept, shake hands or shut down, after the fact. It may call this server, but not the
-    /// connection that is being served. As long as it runs, that thread serves nobody, so it should
-    /// not wait. A panic in it is contained. A forked child tells nothing.
+    /// The observer runs on the thread that drives the handshake, with no lock of this crate held:
+    /// in the call on the connection that ends it, or in the drop of the connection; under
+    /// [`net`](crate::net) in the calls that accept, run the handshake or shut down, after the
+    /// fact. It may call this server, but not the connection that is being served. While it runs,
+    /// that thread serves nobody, so it should not wait. A panic in it is contained. A forked child
+    /// reports nothing.
     ///
     /// # Errors
-    /// `WrongState` if the server has an observer; the first one stays. `Forked`.
+    /// `WrongState` if the server has an observer already, which stays. `Forked`.
     pub fn observe(&self, observer: impl Fn(&HandshakeEvent) + Send + Sync + 'static) -> Result<()> {
         self.fork_guard.check()?;
         self.observer.set(Box::new(observer)).map_err(|_| Error::WrongState)
     }
 
-    /// The options that it was made with.
+    /// Returns the options that it was made with.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// The vault that it was made with.
+    /// Returns the vault that it was made with.
     pub fn vault(&self) -> &Arc<dyn Vault> {
         &self.vault
     }
 
-    /// The registry that it was made with.
+    /// Returns the registry that it was made with.
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.registry
     }
 
-    /// How many handshakes are in flight; none in a forked child.
+    /// Returns how many handshakes are in flight; 0 in a forked child.
     pub fn handshakes_in_flight(&self) -> usize {
-        // A thread of the parent may hold the lock for ever.
+        // In a forked child, the lock may be held for ever by a thread that only the parent has.
         self.fork_guard.check().map_or(0, |()| self.limiter().taken())
     }
 
-    /// `Forked` in a child of the process that made it.
+    /// Returns `Forked` in a child of the process that made it.
     #[cfg(feature = "net")]
     pub(crate) fn check(&self) -> Result<()> {
         self.fork_guard.check()
@@ -124,17 +125,17 @@ impl Server {
     }
 }
 
-/// A permit for a handshake in flight, given back when dropped; then the server's observer is told
-/// why.
+/// A permit for a handshake in flight. Dropping it gives it back and tells the server's observer
+/// how the handshake ended.
 pub(super) struct Permit {
     server: Arc<Server>,
     address: IpAddr,
     source: Source,
     number: u64,
-    /// What the client has proven.
+    /// The key that the client has proven.
     pub(super) key: Option<PublicKey>,
     outcome: HandshakeOutcome,
-    /// Takes the event, where it cannot be told at once.
+    /// Collects the event where it cannot be told at once.
     reports: Option<Arc<Reports>>,
 }
 
@@ -166,7 +167,7 @@ impl Permit {
         &self.server
     }
 
-    /// Where the client comes from.
+    /// Returns the address that the client comes from.
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
@@ -176,19 +177,20 @@ impl Permit {
         self.source
     }
 
-    /// `TooManyHandshakes` once it was evicted.
+    /// Returns `TooManyHandshakes` once the handshake is evicted.
     pub(super) fn check(&self) -> Result<()> {
         let has = self.server.limiter().has(self.source, self.number);
         if has { Ok(()) } else { Err(Error::TooManyHandshakes) }
     }
 
-    /// Lets it be evicted: `tell` is called once when it is, and never after this is dropped.
+    /// Lets the handshake be evicted: `tell` is called once when it is, and never after this permit
+    /// is dropped.
     pub(super) fn on_evict(&self, tell: OnEvict) {
         self.server.limiter().on_evict(self.source, self.number, tell);
     }
 
-    /// Gives the permit back, for the client is connected or refused. One that was evicted stays
-    /// so, whatever else befell it.
+    /// Gives the permit back, since the client is connected or refused. If the handshake was
+    /// evicted, that is reported instead of `outcome`.
     pub(super) fn end(mut self, outcome: HandshakeOutcome) {
         self.outcome = outcome;
     }
@@ -200,7 +202,7 @@ impl Drop for Permit {
         if self.server.fork_guard.check().is_ok() {
             let left = self.server.limiter().leave(self.source, self.number);
             let outcome = if left.is_some() { self.outcome } else { HandshakeOutcome::Evicted };
-            // What it holds may itself use the server when it goes: not under the lock.
+            // What the callback holds may use the server when dropped, so it is dropped unlocked.
             let _ = contain(|| drop(left));
             let event = HandshakeEvent { address: self.address, key: self.key, outcome };
             report(&self.server, self.reports.as_deref(), event);
@@ -208,7 +210,8 @@ impl Drop for Permit {
     }
 }
 
-/// Tells the observer, or leaves it to whoever holds a lock. No lock of the server's is held.
+/// Tells the observer, or leaves that to a driver that holds locks of its own. The caller holds no
+/// lock of the server's.
 fn report(server: &Server, reports: Option<&Reports>, event: HandshakeEvent) {
     match reports {
         Some(reports) if server.observer.get().is_some() => reports.push(event),

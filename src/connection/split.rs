@@ -1,4 +1,4 @@
-//! An established connection as two halves, for two threads.
+//! An established connection split into two halves, for two threads.
 
 use super::recv_buffer::RecvBuffer;
 #[cfg(feature = "net")]
@@ -14,7 +14,7 @@ use crate::sys::ForkGuard;
 #[cfg(feature = "nif")]
 use std::ops::DerefMut;
 
-/// What sends: see the methods of [`Connection`] of the same names.
+/// The half that sends: see the methods of [`Connection`] of the same names.
 pub(crate) struct SendHalf {
     #[cfg(feature = "net")]
     send_buffer: SendBuffer,
@@ -22,7 +22,7 @@ pub(crate) struct SendHalf {
     fork_guard: ForkGuard,
 }
 
-/// What receives: see the methods of [`Connection`] of the same names.
+/// The half that receives: see the methods of [`Connection`] of the same names.
 pub(crate) struct RecvHalf {
     recv_buffer: RecvBuffer,
     /// `None` once nothing more will be opened.
@@ -32,7 +32,7 @@ pub(crate) struct RecvHalf {
 }
 
 impl Connection {
-    /// Takes an established connection apart; `WrongState` in any other state.
+    /// Splits an established connection; `WrongState` in any other state.
     pub(crate) fn split(self) -> Result<(SendHalf, RecvHalf)> {
         let State::Connected(sealer, opener) = self.state else { return Err(Error::WrongState) };
         let fork_guard = self.fork_guard;
@@ -75,8 +75,8 @@ impl SendHalf {
 
 #[cfg(feature = "nif")]
 impl SendHalf {
-    /// Appends a message, as it goes over the wire, to `frames`: for a driver that hands bytes to
-    /// the transport itself.
+    /// Appends a message to `frames`, in its wire format, for a driver that hands bytes to the
+    /// transport itself.
     pub(crate) fn seal_onto(&mut self, message: &[u8], frames: &mut Vec<u8>) -> Result<()> {
         self.fork_guard.check()?;
         seal_frame(&mut self.sealer, message, frames)
@@ -94,7 +94,8 @@ impl RecvHalf {
         self.recv_buffer.room()
     }
 
-    /// Opens what came. On an error nothing more is to be read; messages before it stay.
+    /// Reports `count` bytes read into the room, and opens the packets that they complete. After an
+    /// error nothing more is to be read; messages before it stay.
     pub(crate) fn filled(&mut self, count: usize) -> Result<()> {
         self.recv_buffer.filled(count);
         let opener = self.opener.as_mut().ok_or(Error::Closed)?;
@@ -105,23 +106,23 @@ impl RecvHalf {
         opened
     }
 
-    /// Wipes the key and forgets what has not been opened; messages that came stay.
+    /// Wipes the key and drops bytes that have not been opened; opened messages stay.
     pub(crate) fn stop(&mut self) {
         self.opener = None;
         self.recv_buffer.stop();
     }
 
-    /// Opens the next frame of what came, straight from `bytes` into a place that `make` gives for
-    /// the length of its message, and takes it off `bytes`. `None` when what there is has been
-    /// taken and is not a whole frame.
+    /// Opens the next frame, directly from `bytes` into memory that `make` returns for the length
+    /// of its message, and advances `bytes` past it. `None` when the rest of `bytes` has been taken
+    /// and does not complete a frame.
     #[cfg(feature = "nif")]
     pub(crate) fn open_next<M: DerefMut<Target = [u8]>>(
         &mut self,
         bytes: &mut &[u8],
         make: impl FnOnce(usize) -> M,
     ) -> Result<Option<M>> {
-        // A frame that came in pieces is put together in the receive buffer; messages of the
-        // handshake's last read are there.
+        // The receive buffer holds the messages that came with the end of the handshake, and frames
+        // that come in pieces are put together there.
         while !self.recv_buffer.is_empty() || bytes.len() < LENGTH_BYTES {
             if let Some(message) = self.recv_buffer.message() {
                 let mut made = make(message.len());
