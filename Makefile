@@ -1,4 +1,4 @@
-# What one does with this repository. `make help` lists it.
+# The commands of this repository. `make help` lists them.
 
 CARGO ?= cargo
 LD ?= ld
@@ -14,10 +14,11 @@ JOBS ?= 1
 MINUTES ?= 30
 HELLOS ?= 100000
 
-# The C library gets a place of its own: a build for Erlang replaces the one in the target folder.
+# The C library has a separate place, since a build for Erlang replaces the one in the target
+# folder.
 LIB := build/lib
 export CARGO
-# Only where somebody has chosen one: cargo builds libsodium anew for whoever has it set, and for whoever has not.
+# Only if the user has chosen one, since cargo rebuilds libsodium whenever it is set or unset.
 ifneq ($(origin CC),default)
 export CC
 endif
@@ -49,10 +50,10 @@ install uninstall: export INCLUDEDIR := $(INCLUDEDIR)
 install uninstall: export BINDIR := $(BINDIR)
 install uninstall: export DESTDIR := $(DESTDIR)
 
-header: ## write include/curve_tun.h anew, from the sources of the C face
+header: ## regenerate include/curve_tun.h from the sources of the C face
 	@$(CARGO) run --quiet --example header
 
-api: ## write docs/public-api.txt anew, the public API of the crate; needs cargo-public-api
+api: ## regenerate docs/public-api.txt, the public API of the crate; needs cargo-public-api
 	@scripts/public-api
 
 lib: ## build the C library into build/lib (FEATURES: of dns, pkcs11, system-sodium)
@@ -71,7 +72,7 @@ examples: lib ## build the programs of c-examples into build
 sanitize: lib ## run the C tests and examples under clang's sanitizers
 	@scripts/sanitize $(LIB)
 
-miri: ## run under Miri the tests that it can; needs a nightly Rust with Miri
+miri: ## run the tests that Miri can run under it; needs a nightly Rust with Miri
 	scripts/miri
 
 fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once
@@ -80,25 +81,25 @@ fuzz: ## run each fuzz target for SECONDS (60), JOBS (1) at once
 deny: ## check licences, sources, duplicates and advisories of all packages; needs cargo-deny and, for advisories, a network
 	$(CARGO) deny --locked check
 
-cargo-c: ## see that cargo-c installs the same C library as `make install`; needs cargo-c
+cargo-c: ## check that cargo-c installs the same C library as `make install`; needs cargo-c
 	@scripts/check-cargo-c
 
-sbom: ## write what a build is made of to build/curve_tun.cdx.json (CycloneDX)
+sbom: ## write the components of a build to build/curve_tun.cdx.json (CycloneDX)
 	@mkdir -p build
 	scripts/sbom >build/curve_tun.cdx.json.new
 	@mv build/curve_tun.cdx.json.new build/curve_tun.cdx.json
 
-floods: lib ## flood the example servers with HELLOS (100,000) hellos of each kind, and print what one costs, and what honest clients wait
+floods: lib ## flood the example servers with HELLOS (100,000) hellos of each kind; print the cost of one, and how long honest clients wait
 	FLOOD_HELLOS=$(HELLOS) $(CARGO) test --test floods -- --nocapture --test-threads=1
 	ulimit -n 4096 && $(CARGO) bench --bench floods
 
 soak: ## run a server under mixed traffic, a tenth of it hostile, for MINUTES (30)
 	$(CARGO) bench --bench soak -- $(MINUTES)
 
-coverage: ## line and branch coverage of what decides what is secure, and of the Erlang modules; needs cargo-llvm-cov
+coverage: ## measure coverage of the security-critical code, lines and branches, and of the Erlang modules; needs cargo-llvm-cov
 	scripts/coverage
 
-mutants: ## change the code in small ways and see the tests notice; takes hours, goes on where it was; needs cargo-mutants
+mutants: ## change the code in small ways and check that the tests notice; takes hours, resumes where it stopped; needs cargo-mutants
 	scripts/mutants
 
 bench: ## measure beside other systems; writes docs/PERFORMANCE.md and its picture (RUNS, STREAM_SECONDS, ECHOES, SETUPS)
@@ -113,7 +114,7 @@ bench-erlang: ## measure the Erlang application beside ssl and gen_tcp
 	@scripts/bootstrap bench
 	cd erlang && rebar3 compile && escript bench/curve_tun_bench.escript
 
-baseline: ## count instructions anew, for tests/instructions.rs to compare with
+baseline: ## count instructions again, for tests/instructions.rs to compare with
 	@scripts/bootstrap test
 	@mkdir -p build
 	scripts/count-instructions >build/instructions.txt

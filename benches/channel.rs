@@ -20,8 +20,9 @@ const FIRST: u64 = 2;
 
 const PAGE: usize = 4096;
 
-/// Bytes that a transport brings, kept at the same place in a page as where they are copied to: some processors copy
-/// large blocks twenty times slower when the destination is a little ahead of the source in its page.
+/// Bytes that a transport brings, kept at the same offset in a page as the place they are copied
+/// to: some processors copy large blocks twenty times slower when the destination is slightly ahead
+/// of the source in its page.
 struct Incoming {
     memory: Vec<u8>,
     start: usize,
@@ -33,7 +34,8 @@ impl Incoming {
         Incoming { memory: [bytes, &[0; PAGE]].concat(), start: 0, len: bytes.len() }
     }
 
-    /// Copies what follows the first `given` bytes to `room`, as much as fits; gives how much.
+    /// Copies what follows the first `given` bytes to `room`, as much as fits, and returns how
+    /// much.
     fn copy(&mut self, given: usize, room: &mut [u8]) -> usize {
         let place = |bytes: &[u8]| bytes.as_ptr() as usize % PAGE;
         let wanted = place(room).wrapping_sub(given).wrapping_sub(place(&self.memory)) % PAGE;
@@ -53,13 +55,13 @@ struct Sides {
     size: usize,
     sender: Connection,
     receiver: Connection,
-    /// What `sender` says for `message` under the first counter.
+    /// The output of `sender` for `message` under the first counter.
     frame: Incoming,
     message: Vec<u8>,
     reference: BoxKey,
     nonce: [u8; NONCE_BYTES],
     sealed: Incoming,
-    /// Where the reference seals to, and where its transport reads to.
+    /// The buffers that the reference seals to, and that its transport reads to.
     scratch: Vec<u8>,
     opened: Vec<u8>,
 }
@@ -91,7 +93,7 @@ impl Sides {
         black_box(&self.scratch);
     }
 
-    /// The one frame is opened again and again: its counter is set back before each.
+    /// Opens the same frame again and again: its counter is set back each time.
     fn open(&mut self) {
         self.receiver.set_counters(FIRST, FIRST);
         let mut given = 0;
@@ -104,8 +106,8 @@ impl Sides {
         self.receiver.consume();
     }
 
-    /// The copy stands for the transport's reading, as it does in [`Sides::open`]. Not opened in place: a box's tag
-    /// stands before its ciphertext, and libsodium would move all of it.
+    /// The copy stands for the transport's reading, as in [`Sides::open`]. Not opened in place: a
+    /// box's tag precedes its ciphertext, and libsodium would move all of it.
     fn open_reference(&mut self) {
         assert_eq!(self.sealed.copy(0, &mut self.scratch), self.sealed.len);
         let nonce = [7; NONCE_BYTES];
@@ -132,7 +134,7 @@ fn statistics(criterion: &mut Criterion) {
     }
 }
 
-/// Nanoseconds of one `step`, from enough of them to fill about a millisecond.
+/// Returns the nanoseconds of one `step`, averaged over about a millisecond of them.
 fn time(sides: &mut Sides, step: Step) -> f64 {
     let count = 1 + 1_000_000 / (300 + sides.size);
     let start = Instant::now();
@@ -159,7 +161,8 @@ fn table(as_rows: bool) {
             let b = median(rounds.iter().map(|r| r.1).collect());
             let ratio = median(rounds.iter().map(|r| r.0 / r.1).collect());
             if as_rows {
-                // The reference's figure is given by the ratio, which is steadier than the two medians.
+                // The reference's figure is derived from the ratio, which is steadier than the two
+                // medians.
                 println!(
                     "curve_tun,{operation},{size},{a:.1},ns\nlibsodium,{operation},{size},{:.1},ns",
                     a / ratio
@@ -182,7 +185,7 @@ fn main() {
         .configure_from_args();
     statistics(&mut criterion);
     criterion.final_summary();
-    // Not under `cargo test`, which runs each benchmark once to see that it works.
+    // Not under `cargo test`, which only runs each benchmark once to check that it works.
     if std::env::args().any(|arg| arg == "--bench") {
         table(false);
     }

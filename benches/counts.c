@@ -1,7 +1,8 @@
 /*
- * One operation of the library, a fixed number of times, for callgrind to count the instructions of `measured` alone.
- * Bytes move in memory; there are no sockets and no clocks. What the cryptography does is the same for all keys and
- * messages of one size, so random keys give equal counts.
+ * Runs one operation of the library a fixed number of times, so that callgrind counts the
+ * instructions of `measured` alone. Bytes move in memory; there are no sockets and no clocks. The
+ * cryptography does the same for all keys and messages of one size, so random keys give equal
+ * counts.
  *
  *     counts seal SIZE | open SIZE | handshake
  */
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How often `measured` does its operation. */
+/* How often `measured` runs its operation. */
 #define MESSAGES 64
 #define HANDSHAKES 4
 
@@ -49,7 +50,7 @@ static void set_up(void)
     curve_tun_registry_free(registry);
 }
 
-/* Moves all that one end has to say to the other. */
+/* Moves all pending bytes from one end to the other. */
 static void carry(curve_tun_connection *from, curve_tun_connection *to)
 {
     const uint8_t *bytes;
@@ -98,7 +99,7 @@ static void send_messages(struct pair pair, size_t size)
         check("send", curve_tun_connection_send(pair.client, message, size));
 }
 
-/* Takes what the client has sent, a batch at a time, as from a transport. */
+/* Receives what the client has sent, a batch at a time, as from a transport. */
 static void receive_messages(struct pair pair)
 {
     static uint8_t buffer[CURVE_TUN_MESSAGE_MAX];
@@ -115,7 +116,7 @@ static void receive_messages(struct pair pair)
     }
 }
 
-/* What is counted; nothing else is. */
+/* The only function whose instructions are counted. */
 __attribute__((noinline)) static void measured(const char *operation, struct pair pair, size_t size)
 {
     int i;
@@ -155,7 +156,7 @@ int main(int argc, char **argv)
     }
     set_up();
     pair = connect_pair();
-    /* The buffers have their size, and the peer is known, before anything is counted. */
+    /* The buffers have their size, and the peer is known, before counting begins. */
     send_messages(pair, size);
     if (strcmp(operation, "open") == 0) {
         receive_messages(pair);

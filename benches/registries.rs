@@ -1,4 +1,5 @@
-//! A million entries: how long they take to load, to be decided by, and to be changed. Prints a table.
+//! A million entries: how long it takes to load them, to decide by them, and to change them. Prints
+//! a table.
 
 use curve_tun::PublicKey;
 use curve_tun::registry::{Candidate, Entry, FileRegistry, MemoryRegistry, Place, Registry, Subject};
@@ -21,7 +22,7 @@ fn key(number: u32) -> PublicKey {
     PublicKey(bytes)
 }
 
-/// Addresses mostly, a network of some length now and then.
+/// Returns mostly addresses, with an occasional network of some length.
 fn entry(number: u32) -> (Place, PublicKey) {
     let address = Ipv4Addr::from(mix(number) >> 1);
     let place = match number % 16 {

@@ -1,5 +1,5 @@
 /*
- * curve_tun through its C ABI, measured as the programs in `reference` are.
+ * curve_tun through its C ABI, measured in the same way as the programs in `reference`.
  *
  *     tunnel SECONDS ECHOES SETUPS
  *     tunnel seal SECONDS          sealing in memory, beside reference/sodium.c
@@ -24,7 +24,7 @@
 struct end {
     curve_tun_socket *socket;
     uint8_t *buffer;
-    /* The batch that this end sends again and again. */
+    /* The batch that this end sends repeatedly. */
     curve_tun_message *batch;
 };
 
@@ -145,7 +145,7 @@ static void tunnel_queue(struct end *end, uint8_t *message, size_t size)
     check("queue", curve_tun_socket_queue(end->socket, message, size, FOR_EVER));
 }
 
-/* Who awaits an answer flushes first. */
+/* An end that waits for an answer flushes first. */
 static const uint8_t *tunnel_flush_and_receive(struct end *end, size_t *size)
 {
     curve_tun_result result = curve_tun_socket_flush(end->socket, FOR_EVER);
@@ -161,13 +161,13 @@ static const struct transport tunnel = {
     tunnel_send, tunnel_send_many, tunnel_receive, tunnel_close, 1,
 };
 
-/* The same with messages that are queued. */
+/* The same with queued messages. */
 static const struct transport queued = {
     "curve_tun", tunnel_listen, tunnel_unlisten, tunnel_accept, tunnel_connect,
     tunnel_queue, NULL, tunnel_flush_and_receive, tunnel_close, 0,
 };
 
-/* Moves all that one end has to say to the other. */
+/* Moves all pending bytes from one end to the other. */
 static void carry(curve_tun_connection *from, curve_tun_connection *to)
 {
     const uint8_t *bytes;
@@ -256,7 +256,7 @@ static void close_idle(struct idle *idle)
     free(idle->accepted);
 }
 
-/* Whether this process may have both ends of so many connections open. */
+/* Whether this process may open both ends of this many connections. */
 static int descriptors_allow(size_t count)
 {
     struct rlimit limit;

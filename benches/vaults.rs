@@ -1,6 +1,7 @@
-//! Handshakes per second with each kind of vault, the same kind at both ends, each with a key and process of its own
-//! where the kind has one: one handshake after another on one thread, of strangers and of peers that the vaults remember,
-//! without sockets. Tokens are SoftHSM's, if it is installed.
+//! Handshakes per second with each kind of vault, the same kind at both ends, each with its own
+//! key, and its own process where the kind has one: one handshake after another on one thread, of
+//! strangers and of peers that the vaults remember, without sockets. Tokens are SoftHSM's, if it is
+//! installed.
 //!
 //! Prints rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`; `make bench` collects them.
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// How long each row is measured; once, and briefly, by `cargo test`.
+/// How long each row is measured: briefly and once under `cargo test`.
 fn extent() -> Duration {
     let measured = std::env::args().any(|argument| argument == "--bench");
     Duration::from_millis(if measured { 400 } else { 0 })
@@ -27,7 +28,7 @@ fn extent() -> Duration {
 /// Both ends of a kind of vault.
 type Ends = (Arc<dyn Vault>, Arc<dyn Vault>);
 
-/// Moves what one end has to say to the other.
+/// Moves all pending bytes from one end to the other.
 fn carry(from: &mut Connection, to: &mut Connection) {
     let bytes = from.send_buffer().to_vec();
     assert_eq!(to.feed(&bytes).unwrap(), bytes.len());
@@ -73,7 +74,7 @@ impl World {
         self.ends.1.forget_shared_keys();
     }
 
-    /// Handshakes per second, after `before` each.
+    /// Returns handshakes per second, running `before` ahead of each.
     fn rate(&self, before: impl Fn()) -> f64 {
         self.handshake();
         let (extent, start, mut count) = (extent(), Instant::now(), 0);

@@ -1,5 +1,5 @@
 # Sourced by the scripts that run checks one after another.
-# Each `step NAME COMMAND…` runs, is timed, and is counted; `closing_line` ends the script.
+# Each `step NAME COMMAND…` is run, timed and counted; `closing_line` ends the script.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 steps_passed=0

@@ -1,5 +1,5 @@
-//! Handshakes per second beside idle connections of the same server, and with a registry of many entries: addresses that
-//! each have a key, or keys that may come from anywhere.
+//! Handshakes per second beside idle connections of the same server, and with a registry of many
+//! entries: addresses that each have a key, or keys that may come in from anywhere.
 
 use super::support::{HOME, World};
 use super::{Extent, rates, row};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 const IDLE: [usize; 3] = [0, 1000, 20_000];
 const ENTRIES: [usize; 2] = [1, 1_000_000];
 
-/// Established connections of `world`, both ends counted.
+/// Makes established connections of `world`; `count` includes both ends.
 fn idle(world: &World, count: usize) -> Vec<(Connection, Connection)> {
     let mut pairs: Vec<_> = (0..count / 2).map(|_| world.connected()).collect();
     for connection in pairs.iter_mut().flat_map(|(client, server)| [client, server]) {
@@ -24,7 +24,7 @@ fn idle(world: &World, count: usize) -> Vec<(Connection, Connection)> {
     pairs
 }
 
-/// An address of its own for each.
+/// Returns a different address for each.
 fn from_home(i: usize) -> Place {
     if i == 0 { HOME.into() } else { IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i as u32)).into() }
 }
@@ -33,7 +33,7 @@ fn from_anywhere(_: usize) -> Place {
     Place::Anywhere
 }
 
-/// A world whose registry has `entries`, of which the client's is the one at 0.
+/// Makes a world whose registry has `entries`; the client's is number 0.
 fn world(entries: usize, place: fn(usize) -> Place) -> World {
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let key = |i: usize| {

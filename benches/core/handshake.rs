@@ -1,17 +1,17 @@
-//! Whole handshakes, both ends on one thread, beside the scalar multiplications in them done in a loop.
+//! Whole handshakes, both ends on one thread, beside their scalar multiplications alone in a loop.
 
 use super::support::World;
 use super::support::sodium::{BoxKey, keypair};
 use super::{Extent, rates, row};
 use std::hint::black_box;
 
-/// Scalar multiplications of both ends together, key pairs aside: hello and cookie share one, the ephemeral keys have
-/// one, the vouch has one; at each end.
+/// Scalar multiplications of both ends together, without those of key pairs: each end needs one for
+/// hello and cookie, one for the short-term keys, and one for the vouch.
 const AGREEMENTS_FIRST: usize = 6;
-/// A peer that comes again has its vouch's in the vault.
+/// For a returning peer the vouch's agreement is already in the vault.
 pub const AGREEMENTS_AGAIN: usize = 4;
 
-/// The operations of one handshake and nothing else.
+/// Performs the operations of one handshake and nothing else.
 pub fn operations(agreements: usize, secret: &[u8; 32], public: &[u8; 32]) {
     black_box(keypair());
     black_box(keypair());

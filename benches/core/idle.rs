@@ -7,7 +7,8 @@ const CONNECTIONS: usize = 100_000;
 /// Bytes in a page, on the machines that this is measured on.
 const PAGE: f64 = 4096.0;
 
-/// Bytes of memory that the system has given this process, by /proc/self/statm; `None` where there is no such file.
+/// Returns the bytes of memory that this process has from the system, by /proc/self/statm; `None`
+/// where there is no such file.
 fn resident() -> Option<f64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: f64 = statm.split(' ').nth(1)?.parse().ok()?;
@@ -17,7 +18,7 @@ fn resident() -> Option<f64> {
 pub fn run(extent: Extent) {
     let world = World::new();
     let count = CONNECTIONS / extent.divisor;
-    // Touched before, so that the list itself is not counted.
+    // Allocated before, so that the list itself is not counted.
     let mut pairs = Vec::with_capacity(count / 2);
     let before = resident();
     for _ in 0..count / 2 {

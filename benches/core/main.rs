@@ -1,9 +1,9 @@
-//! What the core costs without sockets: handshakes beside the operations that they are made of, handshakes as the work
-//! around them grows, threads that share one server, the memory of idle connections.
+//! What the core costs without sockets: handshakes beside the operations in them, handshakes as the
+//! work around them grows, threads that share one server, the memory of idle connections.
 //!
-//! Prints rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`; `make bench` collects them. Arguments choose from the parts: idle,
-//! handshake, growth, threads. Things that are compared take turns within one run, so that a busy machine slows all
-//! alike.
+//! Prints rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`, which `make bench` collects. Arguments select
+//! parts: idle, handshake, growth, threads. Compared measurements take turns within one run, so
+//! that a busy machine slows all alike.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -20,7 +20,7 @@ fn row(system: &str, metric: &str, size: usize, value: f64, unit: &str) {
     println!("{system},{metric},{size},{value:.2},{unit}");
 }
 
-/// How often per second `work` can be done, from at least `time` of it.
+/// Returns how often per second `work` can be done, over at least `time`.
 fn rate(time: Duration, mut work: impl FnMut()) -> f64 {
     let (start, mut count) = (Instant::now(), 0);
     while start.elapsed() < time {
@@ -30,7 +30,7 @@ fn rate(time: Duration, mut work: impl FnMut()) -> f64 {
     f64::from(count) / start.elapsed().as_secs_f64()
 }
 
-/// The median rate of each of these, which take turns of `time` each in `rounds` rounds.
+/// Returns the median rate of each, with turns of `time` each in `rounds` rounds.
 fn rates(rounds: usize, time: Duration, work: &mut [&mut dyn FnMut()]) -> Vec<f64> {
     let mut all = vec![Vec::with_capacity(rounds); work.len()];
     for _ in 0..rounds {
@@ -51,10 +51,10 @@ type Part = (&'static str, fn(Extent));
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test` runs benches too, to see that they work: once, and briefly.
+    // `cargo test` runs benches too, to check that they work: once, and briefly.
     let measured = arguments.iter().any(|argument| argument == "--bench");
     let extent = if measured { Extent::FULL } else { Extent::BRIEF };
-    // The memory of idle connections first, since what others have given back would count as free.
+    // Idle connections come first, since memory given back by the other parts would count as free.
     let parts: [Part; 4] = [
         ("idle", idle::run),
         ("handshake", handshake::run),
@@ -72,9 +72,9 @@ fn main() {
 #[derive(Clone, Copy)]
 struct Extent {
     rounds: usize,
-    /// Of each turn.
+    /// The time of each turn.
     time: Duration,
-    /// By what counts of connections and entries are divided.
+    /// Divides the counts of connections and entries.
     divisor: usize,
 }
 

@@ -1,6 +1,7 @@
-//! Threads that share one server, its vault, minute keys and registry: what one does beside another. Beside handshakes
-//! their scalar multiplications alone, and beside messages their boxes: these share nothing, so that what two threads of
-//! them do, and one, is what the machine's processors give at the time.
+//! Threads that share one server, its vault, minute keys and registry: what several threads achieve
+//! compared with one. Handshakes are measured beside their scalar multiplications alone, and
+//! messages beside their boxes alone: those share nothing, so they show what the machine's
+//! processors can give at the time.
 
 use super::handshake::{AGREEMENTS_AGAIN, operations};
 use super::support::World;
@@ -12,10 +13,10 @@ use std::sync::Barrier;
 
 /// Bytes of a message that is sent and sent back.
 const SIZE: usize = 1024;
-/// How many of them make one turn.
+/// The number of echoes in one turn.
 const ECHOES: usize = 64;
 
-/// The rates of `threads` threads together.
+/// Returns the combined rate of `threads` threads.
 fn together<F: FnMut()>(threads: usize, extent: Extent, make: impl Fn() -> F + Sync) -> f64 {
     let barrier = Barrier::new(threads);
     std::thread::scope(|scope| {
@@ -72,7 +73,7 @@ pub fn run(extent: Extent) {
     }
 }
 
-/// One message from end to end.
+/// Passes one message from end to end.
 fn pass(from: &mut Connection, to: &mut Connection, message: &mut [u8]) {
     from.send(message).unwrap();
     let count = to.feed(from.send_buffer()).unwrap();

@@ -1,10 +1,12 @@
-//! How long an honest client takes while one who knows nothing floods the server with hellos, beside its time on the same
-//! server when that is idle; and how many descriptors the server has meanwhile. `make floods` runs it.
+//! How long an honest client takes while a client without a key floods the server with hellos,
+//! compared with its time on the same server when idle; and how many descriptors the server has
+//! meanwhile. `make floods` runs it.
 //!
-//! `cargo bench --bench floods -- [HELLOS] [ROUNDS]`. A round is some honest clients on the idle server, then a flood of
-//! HELLOS from one address with honest clients from another, one after the other. Each client's time is that from its first
-//! packet to its echo. Beside them goes a plain TCP connection with as many round trips to a port of the server that nobody
-//! floods: what it takes longer under the flood, the machine takes and not the server.
+//! `cargo bench --bench floods -- [HELLOS] [ROUNDS]`. A round consists of some honest clients on
+//! the idle server, then a flood of HELLOS from one address with honest clients from another, one
+//! after the other. Each client's time is that from its first packet to its echo. For comparison a
+//! plain TCP connection makes as many round trips to a port of the server that nobody floods: any
+//! extra time of it under the flood is due to the machine and not the server.
 
 mod server;
 
@@ -25,13 +27,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const FLOODER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Different hellos that are sent again and again.
+/// Distinct hellos, which are sent again and again.
 const MADE: usize = 500;
 /// Honest clients of a round before the flood.
 const IDLE: usize = 5;
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
-/// What becomes of a flooder's connection when its hello is sent.
+/// What happens to a flooder's connection after its hello.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Closed,
@@ -67,12 +69,13 @@ fn flood(port: u16, hellos: &[Vec<u8>], count: usize, fate: Fate) {
     let mut kept = VecDeque::new();
     for n in 0..count {
         let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        // Ports of connections that have ended serve again; without this those of many floods use them all up.
+        // Allows ports of closed connections to be reused; without it many floods would use them
+        // all up.
         setsockopt(&socket, IpBindAddressNoPort, &true).unwrap();
         socket.bind(&SocketAddr::from((FLOODER, 0)).into()).unwrap();
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
         let mut stream = TcpStream::from(socket);
-        // The server may have given it up before it has said anything.
+        // The server may have closed it already.
         let _ = stream.write_all(&hellos[n % hellos.len()]);
         kept.push_back(stream);
         if kept.len() > fate.keeps() {
@@ -81,11 +84,11 @@ fn flood(port: u16, hellos: &[Vec<u8>], count: usize, fate: Fate) {
     }
 }
 
-/// The time of one honest client, and that of one without a tunnel.
+/// The times of honest clients, and of connections without a tunnel.
 struct Times {
     tunnel: Vec<Duration>,
     plain: Vec<Duration>,
-    /// How often one was refused, and tried again.
+    /// How often a client was refused, and tried again.
     refused: usize,
 }
 
@@ -130,7 +133,8 @@ fn median(times: &mut [Duration]) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1000.0
 }
 
-/// Connections that the system had no place for, so that their clients tried again after a second.
+/// Returns how many connections the system had no place for, so that their clients tried again
+/// after a second.
 fn overflows() -> u64 {
     let text = std::fs::read_to_string("/proc/net/netstat").unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
@@ -164,7 +168,7 @@ fn measure(driver: Driver, slow: Slow, fate: Fate, count: usize, rounds: usize) 
                     thread::sleep(Duration::from_millis(2));
                 }
             });
-            // It begins while the flood is under way.
+            // It begins while the flood is in progress.
             thread::sleep(Duration::from_millis(20));
             let begun = flooded.tunnel.len();
             while flooded.tunnel.len() == begun || !flooding.is_finished() {

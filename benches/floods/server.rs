@@ -1,4 +1,4 @@
-//! The server's process: an echo on a thread for each client, over a vault or a registry that takes its time.
+//! The server's process: an echo on a thread for each client, with a slow vault or registry.
 
 use curve_tun::connection::Options;
 use curve_tun::net::{Listener, Socket, TimedServer};
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Has this program be the server.
+/// Makes this program the server.
 pub const ARGUMENT: &str = "--as-server";
-/// How many calls the vault or the registry works on.
+/// How many calls the vault or the registry works on at once.
 const AT_ONCE: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Driver {
     pub const ALL: [Driver; 2] = [Driver::Accept, Driver::TransportAccept];
 }
 
-/// How long a call takes, in milliseconds.
+/// The provider that is slow, with the milliseconds of a call.
 #[derive(Clone, Copy)]
 pub enum Slow {
     Vault(u64),
@@ -51,7 +51,7 @@ impl fmt::Display for Slow {
     }
 }
 
-/// The server's process, ended with this.
+/// The server's process, which ends when this is dropped.
 pub struct Process {
     child: Child,
     pub port: u16,
@@ -76,7 +76,7 @@ impl Process {
         Process { child, port, plain_port, key: key.parse().unwrap() }
     }
 
-    /// How many files it has open.
+    /// Returns how many files it has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
@@ -91,7 +91,7 @@ impl Drop for Process {
 
 struct SlowVault {
     inner: MemoryVault,
-    /// None: it answers at once.
+    /// `None`: it answers at once.
     each: Option<Duration>,
 }
 
@@ -118,7 +118,8 @@ impl Vault for SlowVault {
         sealed: &[u8],
         message: &mut [u8],
     ) -> Result<()> {
-        // A hello and a vouch are opened; sealing the cookie after that belongs to the same call.
+        // Opening a hello and a vouch takes time; sealing the cookie afterwards belongs to the same
+        // call.
         self.each.into_iter().for_each(thread::sleep);
         self.inner.box_open(purpose, peer, nonce, sealed, message)
     }

@@ -10,7 +10,7 @@
 
 const size_t sizes[SIZES] = {64, 256, 1024, 4096, 16384, MESSAGE_MAX};
 
-/* A message of this size ends a stream; the answer is how many came before it. */
+/* A message of this size ends a stream; the answer is the number of messages before it. */
 #define END_SIZE 1
 
 double now(void)
@@ -51,7 +51,7 @@ struct extent extent_arguments(int argc, char **argv)
     return extent;
 }
 
-/* A message with room for a head before it. */
+/* Makes a message with room for a header before it. */
 static uint8_t *new_message(size_t size)
 {
     uint8_t *memory = calloc(1, HEAD_ROOM + size);
@@ -66,13 +66,14 @@ static void free_message(uint8_t *message)
     free(message - HEAD_ROOM);
 }
 
-/* The first two processors that this process may run on, alike if there is one only. */
+/* Finds the first two processors that this process may run on; both are the same if there is only
+ * one. */
 static void two_processors(cpu_set_t processors[2])
 {
     static cpu_set_t allowed;
     int i, found = 0;
 
-    /* Asked once: afterwards the thread that asks has one alone. */
+    /* Asked only once: afterwards the calling thread is bound to one. */
     if (CPU_COUNT(&allowed) == 0 && sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         die("sched_getaffinity");
     for (i = 0; i < CPU_SETSIZE && found < 2; i++) {
@@ -87,8 +88,9 @@ static void two_processors(cpu_set_t processors[2])
 }
 
 /*
- * Starts the thread at the other end. Each end keeps to a processor of its own: left to the scheduler, they share one in
- * some runs and not in others, which changes the figures of a run by more than a half.
+ * Starts the thread at the other end. Each end is bound to its own processor: left to the
+ * scheduler, they share one in some runs and not in others, which changes the figures by more than
+ * half.
  */
 static void start(pthread_t *thread, void *(*run)(void *), void *argument)
 {
@@ -144,7 +146,7 @@ void measure_stream(const struct transport *transport, const char *metric, size_
     transport->listen(JOB_STREAM);
     start(&thread, count_messages, (void *)transport);
     end = transport->connect();
-    /* The first message waits for all that setting up still does. */
+    /* The first message waits for the rest of the setup. */
     transport->send(end, message, size);
     began = now();
     do {
@@ -178,7 +180,7 @@ struct echo {
     int connections;
 };
 
-/* Sends back what comes, until a message of END_SIZE, which it sends back too; for each connection. */
+/* Echoes messages until one of END_SIZE, which it echoes too; for each connection. */
 static void *send_back(void *argument)
 {
     const struct echo *echo = argument;

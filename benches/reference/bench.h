@@ -1,8 +1,9 @@
 /*
- * What the programs of `make bench` share: one measurement for every transport.
+ * Shared by the programs of `make bench`: one measurement for every transport.
  *
- * A transport moves messages over loopback between a thread that serves and the thread that measures. Each program
- * describes one by a `struct transport` and hands it to `measure`, which prints rows:
+ * A transport moves messages over loopback between a thread that serves and the thread that
+ * measures. Each program describes its transport in a `struct transport` and hands it to `measure`,
+ * which prints rows:
  *
  *     SYSTEM,METRIC,SIZE,VALUE,UNIT
  *
@@ -20,9 +21,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The largest message that every system here can carry: curve_tun's limit. */
+/* The largest message that every system here can carry: the limit of curve_tun. */
 #define MESSAGE_MAX 65503
-/* Bytes before a message that a transport may use for its head. */
+/* Bytes before a message that a transport may use for its header. */
 #define HEAD_ROOM 2
 /* How much is sent in one batch, and read at a time. */
 #define BATCH_BYTES (256 * 1024)
@@ -33,24 +34,26 @@ extern const size_t sizes[SIZES];
 
 enum job { JOB_STREAM, JOB_ECHO, JOB_SETUP };
 
-/* One end of a connection: each program's own. */
+/* One end of a connection, which each program defines. */
 struct end;
 
 struct transport {
     const char *name;
-    /* Begins to listen, for connections with this job; called before each measurement, as `unlisten` is after it. */
+    /* Begins to listen for connections with this job. Called before each measurement; `unlisten` is
+     * called after it. */
     void (*listen)(enum job job);
     void (*unlisten)(void);
     struct end *(*accept)(void);
     struct end *(*connect)(void);
-    /* Sends one message, at once. HEAD_ROOM bytes before it may be written to. */
+    /* Sends one message at once. HEAD_ROOM bytes before it may be written to. */
     void (*send)(struct end *end, uint8_t *message, size_t size);
     /* Sends the same message `count` times, in batches; NULL if the system cannot. */
     void (*send_many)(struct end *end, uint8_t *message, size_t size, size_t count);
-    /* Waits for a message, which stays until the next call on this end; NULL when there will be none. */
+    /* Waits for a message, which stays valid until the next call on this end; NULL when there are
+     * no more. */
     const uint8_t *(*receive)(struct end *end, size_t *size);
     void (*close)(struct end *end);
-    /* Whether making a connection is part of what it does. */
+    /* Whether the setup of connections can be measured. */
     int has_setup;
 };
 
@@ -65,17 +68,17 @@ struct extent extent_arguments(int argc, char **argv);
 
 void measure(const struct transport *transport, struct extent extent);
 
-/* Messages sent one way, `per_batch` to a call, as a row of this metric. */
+/* Measures messages sent one way, `per_batch` to a call, and prints a row of this metric. */
 void measure_stream(const struct transport *transport, const char *metric, size_t size, size_t per_batch,
                     double seconds);
 
-/* Connections made and closed per second, one after the other. */
+/* Returns connections made and closed per second, one after the other. */
 double measure_setups(const struct transport *transport, int count);
 
 /* Prints a row. */
 void row(const char *name, const char *metric, size_t size, double value, const char *unit);
 
-/* Seconds of a monotonic clock. */
+/* Returns the seconds of a monotonic clock. */
 double now(void);
 
 /* Says what failed and why, and exits with 1. */

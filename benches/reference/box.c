@@ -1,6 +1,7 @@
 /*
- * What a program that calls libsodium itself would do: each message a `crypto_box` under a counting nonce, framed and
- * sent over TCP. There is no handshake; both ends begin with the shared key.
+ * What a program that calls libsodium directly would do: each message is a `crypto_box` under a
+ * counting nonce, framed and sent over TCP. There is no handshake; both ends start with the shared
+ * key.
  */
 
 #include "bench.h"
@@ -70,7 +71,7 @@ static void count_up(uint8_t nonce[crypto_box_NONCEBYTES])
     memcpy(nonce + 16, &counter, sizeof counter);
 }
 
-/* Writes the frame of a sealed message; gives its size. */
+/* Writes the frame of a sealed message; returns its size. */
 static size_t seal(struct end *end, uint8_t *frame, const uint8_t *message, size_t size)
 {
     count_up(end->nonce_out);

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes an authority and certificates (ECDSA, P-256) of a server and a client, for the TLS programs.
+# Makes an authority and certificates (ECDSA, P-256) for a server and a client, for the TLS
+# programs.
 #
 #   certificates.sh FOLDER
 set -eu

@@ -1,5 +1,5 @@
 /*
- * Messages over TCP and nothing else: what a tunnel cannot beat.
+ * Messages over plain TCP: the upper bound for any tunnel.
  *
  *     plain SECONDS ECHOES SETUPS          from end to end
  *     plain SECONDS ECHOES SETUPS FOLDER   through a pair of spiped, whose key and pids are kept in FOLDER
@@ -78,7 +78,8 @@ static void plain_close(struct end *end)
     free(end);
 }
 
-/* spiped listens at `ends` in turn: clients connect to the first, which encrypts to the second, which decrypts to us. */
+/* spiped listens at `ends` in turn: clients connect to the first, which encrypts to the second,
+ * which decrypts to this program. */
 static uint16_t ends[2];
 static char key_file[512];
 static char pid_files[2][512];
@@ -121,7 +122,7 @@ static void spiped_start(const char *mode, uint16_t from, uint16_t to, const cha
         perror("spiped");
         _exit(EXIT_FAILURE);
     }
-    /* It goes on in the background as soon as it listens. */
+    /* It moves to the background as soon as it listens. */
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
         fprintf(stderr, "spiped did not start\n");
         exit(EXIT_FAILURE);
@@ -153,7 +154,7 @@ static struct end *spiped_connect(void)
     return new_end(tcp_connect(ends[0]));
 }
 
-/* The listener stays: spiped knows its port. */
+/* The listener stays open, since spiped knows its port. */
 static void spiped_listen(enum job job)
 {
     (void)job;

@@ -1,5 +1,5 @@
 /*
- * libsodium's box in a loop: what sealing a message costs when nothing else is done.
+ * libsodium's box in a loop: the cost of sealing messages alone.
  *
  *     sodium SECONDS
  */

@@ -1,4 +1,4 @@
-/* Loopback TCP, and messages with their length over a stream of bytes. */
+/* Loopback TCP, and length-prefixed messages over a byte stream. */
 
 #include "bench.h"
 
@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What fills a batch may exceed it by one frame. */
+/* A batch may exceed its size by one frame. */
 #define BUFFER_BYTES (BATCH_BYTES + HEAD_ROOM + MESSAGE_MAX)
 
 static int no_delay(int descriptor)

@@ -1,6 +1,6 @@
 /*
- * TLS 1.3 by OpenSSL: X25519, AES-256-GCM, certificates on both sides, no session tickets, so that every connection is
- * a full handshake as every one of curve_tun is.
+ * TLS 1.3 with OpenSSL: X25519, AES-256-GCM, certificates on both sides, no session tickets, so
+ * that every connection makes a full handshake, as with curve_tun.
  *
  *     tls SECONDS ECHOES SETUPS CERTIFICATES     the folder that certificates.sh fills
  */

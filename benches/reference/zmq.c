@@ -1,9 +1,9 @@
 /*
- * libzmq with CURVE, the other message-oriented tunnel of the family. It hands messages to a thread of its own, which
- * gathers them: its single sends are batched.
+ * libzmq with CURVE, the other message-oriented tunnel of the family. It hands messages to its own
+ * thread, which gathers them: its single sends are batched.
  *
- * A bound socket serves all its peers, so `accept` gives that socket; the server is a ROUTER where connections come and
- * go, and a DEALER where there is one.
+ * A bound socket serves all its peers, so `accept` returns that socket. The server is a ROUTER
+ * where connections come and go, and a DEALER where there is only one.
  */
 
 #include "bench.h"

@@ -1,4 +1,4 @@
-//! docs/PERFORMANCE.md: the table goes between two marks, the words around it stay as they are written there.
+//! docs/PERFORMANCE.md: the table goes between two marks; the text around it is kept.
 
 use super::programs::Extent;
 use std::error::Error;
@@ -10,10 +10,10 @@ const PATH: &str = "docs/PERFORMANCE.md";
 const BEGIN: &str = "<!-- made by `make bench`: begin -->\n";
 const END: &str = "<!-- made by `make bench`: end -->\n";
 
-/// A machine that is busier than this before the bench begins does other work, too.
+/// A machine that is busier than this before the bench begins is doing other work, too.
 const QUIET: f64 = 0.1;
 
-/// The share of the processors' time that is in use, over two seconds.
+/// Returns the share of the processors' time in use, over two seconds.
 pub fn busy_share() -> Option<f64> {
     let before = processor_times()?;
     std::thread::sleep(Duration::from_secs(2));
@@ -21,7 +21,8 @@ pub fn busy_share() -> Option<f64> {
     Some(1.0 - (idle - before.0) / (all - before.1))
 }
 
-/// The time that the processors were idle or waited for disks, and all their time (/proc/stat).
+/// Returns the time that the processors were idle or waited for disks, and their total time
+/// (/proc/stat).
 fn processor_times() -> Option<(f64, f64)> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let times: Vec<f64> =
@@ -38,7 +39,7 @@ pub fn write(table: &str, extent: &Extent, busy: Option<f64>) -> Result<(), Box<
     Ok(())
 }
 
-/// Machine, versions, command.
+/// Describes machine, versions and command.
 fn circumstances(extent: &Extent, busy: Option<f64>) -> String {
     let Extent { runs, seconds, echoes, setups } = extent;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

@@ -1,15 +1,15 @@
-//! What the project has set itself: bounds of figures, most of them of ratios between figures of one run.
+//! The project's goals: bounds of figures, most of them ratios between figures of one run.
 
 use super::Figures;
 use Bound::{AtLeast, AtMost};
 
-/// A bound of a figure divided by another, or of a figure alone.
+/// A bound of the ratio of two figures, or of a single figure.
 struct Goal {
     metric: &'static str,
     sizes: &'static [usize],
     bound: Bound,
     by: By,
-    /// What it is divided by, or its unit.
+    /// The divisor's name, or the figure's unit.
     name: &'static str,
 }
 
@@ -23,10 +23,11 @@ enum By {
     System(&'static str),
     /// The same system's figure at this size.
     Size(usize),
-    /// What is divided is the gain over the same system's figure at this size, and by the gain of that other system, in
-    /// the same run: what the processors give is shared out to both alike, on a busy machine too.
+    /// The dividend becomes the gain over the same system's figure at this size, and the divisor
+    /// that other system's gain in the same run: both get the same share of the processors, even on
+    /// a busy machine.
     Gain(&'static str, usize),
-    /// One of its unit.
+    /// One unit.
     One,
 }
 
@@ -95,14 +96,14 @@ const GOALS: &[Goal] = &[
     alone("idle_connection", AtMost(600.0), "bytes"),
 ];
 
-/// The goals in Erlang, whose own figures have a system of their own.
+/// The goals in Erlang, whose figures have a system name of their own.
 const ERLANG_GOALS: &[Goal] = &[
     beside("gen_tcp", "single", &[64, 1024], AtLeast(0.5), "gen_tcp"),
     beside("gen_tcp", "single", &[16384, 65503], AtLeast(0.4), "gen_tcp"),
     alone("idle_connection", AtMost(6144.0), "bytes"),
 ];
 
-/// What is wanted of a figure of `system`, and whether it is met; empty if nothing is.
+/// Returns the goal of a figure of `system`, and whether it is met; empty if there is none.
 pub fn verdict(figures: &Figures, system: &str, metric: &str, size: usize) -> String {
     let goals = if system == "curve_tun" { GOALS } else { ERLANG_GOALS };
     let fitting = goals.iter().filter(|goal| goal.metric == metric && goal.sizes.contains(&size));

@@ -1,5 +1,6 @@
-//! `make bench`: runs every program that measures, curve_tun's and the references', in turns; prints one table of
-//! medians; writes it to docs/PERFORMANCE.md, and a picture of throughput to docs/throughput.svg.
+//! `make bench`: runs every benchmark program, those of curve_tun and the references, in turns;
+//! prints one table of medians; writes it to docs/PERFORMANCE.md, and a chart of throughput to
+//! docs/throughput.svg.
 //!
 //! The programs print rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`. Environment: RUNS (5) of each, STREAM_SECONDS (0.4) of each
 //! stream, ECHOES (3000), SETUPS (1000).
@@ -13,7 +14,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-/// What was measured: system, metric, size.
+/// The key of a measurement: system, metric, size.
 type What = (String, String, usize);
 
 /// All values of each measurement, in the order of the runs.
@@ -21,7 +22,7 @@ type What = (String, String, usize);
 pub struct Figures(BTreeMap<What, Vec<f64>>);
 
 impl Figures {
-    /// Takes the rows that a program printed.
+    /// Reads the rows that a program printed.
     fn read(&mut self, rows: &str) -> Result<(), Box<dyn Error>> {
         for row in rows.lines() {
             let [system, metric, size, value, _unit] = row.split(',').collect::<Vec<_>>()[..] else {
@@ -33,14 +34,15 @@ impl Figures {
         Ok(())
     }
 
-    /// The median of what was measured.
+    /// Returns the median of a measurement.
     pub fn median(&self, system: &str, metric: &str, size: usize) -> Option<f64> {
         let mut values = self.0.get(&(system.to_owned(), metric.to_owned(), size))?.clone();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied()
     }
 
-    /// Adds what one connection carries one way, in megabytes per second, and under size 0 what sealing alone would.
+    /// Adds the throughput of one connection in one direction, in megabytes per second, and under
+    /// size 0 that of sealing alone.
     fn add_stream(&mut self) {
         const SIZE: usize = 65503;
         let rates = ["single", "batched"].map(|metric| self.median("curve_tun", metric, SIZE));
@@ -52,7 +54,7 @@ impl Figures {
         }
     }
 
-    /// Adds libzmq's single sends to the queued ones: it gathers messages by itself.
+    /// Adds libzmq's single sends to the queued ones, since it gathers messages by itself.
     fn add_queued(&mut self) {
         let of_zmq = |((system, metric, size), values): (&What, &Vec<f64>)| {
             (system == "zmq" && metric == "single")
@@ -62,7 +64,8 @@ impl Figures {
         self.0.extend(queued);
     }
 
-    /// Adds what the core has of an idle connection, in memory that the BEAM does not count, to what the BEAM counts.
+    /// Adds the core's memory for an idle connection, which the BEAM does not count, to the memory
+    /// that the BEAM counts.
     fn add_native_memory(&mut self) {
         const METRIC: &str = "idle_connection";
         let Some(native) = self.median("curve_tun", METRIC, 0) else { return };
@@ -70,7 +73,7 @@ impl Figures {
         beam.and_modify(|values| values.iter_mut().for_each(|value| *value += native));
     }
 
-    /// The sizes at which any of `systems` was measured.
+    /// Returns the sizes at which any of `systems` was measured.
     pub fn sizes(&self, systems: &[&str], metric: &str) -> Vec<usize> {
         let of = |what: &&What| systems.contains(&what.0.as_str()) && what.1 == metric;
         let mut sizes: Vec<usize> = self.0.keys().filter(of).map(|what| what.2).collect();

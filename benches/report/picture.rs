@@ -4,7 +4,7 @@ use super::Figures;
 use plotters::prelude::*;
 use std::error::Error;
 
-/// System, metric, name and colour of each line, the best that the system can do one way.
+/// System, metric, name and colour of each line: the fastest way to send in one direction.
 const LINES: [(&str, &str, &str, RGBColor); 8] = [
     ("curve_tun", "batched", "curve_tun", RGBColor(200, 30, 30)),
     ("tcp", "batched", "TCP", RGBColor(120, 120, 120)),

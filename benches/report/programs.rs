@@ -42,7 +42,7 @@ fn number<T: FromStr>(name: &str, default: T) -> Result<T, Box<dyn Error>> {
     }
 }
 
-/// Runs all of them, the ones that are compared in turns.
+/// Runs all of them, with the compared ones in turns.
 pub fn run_all(extent: &Extent, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     run(Command::new("benches/reference/certificates.sh").arg(CERTIFICATES), figures)?;
     for run_number in 1..=extent.runs {
@@ -55,20 +55,20 @@ pub fn run_all(extent: &Extent, figures: &mut Figures) -> Result<(), Box<dyn Err
     for mode in erlang_systems() {
         run(erlang().args(["idle", IDLE]).args(mode), figures)?;
     }
-    // These take turns within themselves.
+    // These take turns internally.
     eprintln!("the core");
     run(&mut bench("core")?, figures)?;
     run(bench("channel")?.arg("--rows"), figures)
 }
 
-/// How many pairs of idle connections an Erlang node has.
+/// How many pairs of idle connections an Erlang node holds.
 const IDLE: &str = "1000";
 
 fn erlang() -> Command {
     Command::new("benches/erlang.escript")
 }
 
-/// How `erlang.escript` names the systems that are there.
+/// Returns the arguments of `erlang.escript` for the systems that are available.
 fn erlang_systems() -> Vec<Vec<&'static str>> {
     let mut systems = vec![vec!["gen_tcp"], vec!["ssl", CERTIFICATES]];
     if Path::new(ERLANG).exists() {
@@ -77,8 +77,9 @@ fn erlang_systems() -> Vec<Vec<&'static str>> {
     systems
 }
 
-/// Another bench of this package, as it was built last; it stands beside this one. To run cargo from here would build it
-/// again, since build scripts see what cargo tells this program.
+/// Returns another bench of this package, as last built; it is beside this one. Running cargo from
+/// here would build it again, since build scripts see the variables that cargo sets for this
+/// program.
 fn bench(name: &str) -> Result<Command, Box<dyn Error>> {
     let folder = env::current_exe()?.parent().ok_or("no folder of benches")?.to_owned();
     let mut found = Vec::new();
@@ -97,7 +98,7 @@ fn bench(name: &str) -> Result<Command, Box<dyn Error>> {
     Ok(command)
 }
 
-/// The programs of one run, in their order.
+/// Returns the programs of one run, in order.
 fn compared(extent: &Extent) -> Result<Vec<Command>, Box<dyn Error>> {
     let program = |name: &str| {
         let mut command = Command::new(format!("{BUILD}/{name}"));
@@ -141,7 +142,7 @@ fn is_installed(program: &str) -> bool {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
 }
 
-/// Runs one and takes its rows.
+/// Runs one program and reads its rows.
 fn run(command: &mut Command, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     let name = format!("{command:?}");
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{name}: {e}"))?;

@@ -2,7 +2,7 @@
 
 use super::{Figures, goals};
 
-/// The references: what their rows say, and what the table says.
+/// The references: their names in the rows, and in the table.
 const REFERENCES: [(&str, &str); 7] = [
     ("tcp", "TCP"),
     ("libsodium", "libsodium"),
@@ -15,11 +15,11 @@ const REFERENCES: [(&str, &str); 7] = [
 
 /// One measurement at several sizes.
 struct Section {
-    /// Whose figures are ours.
+    /// The system whose figures are ours.
     system: &'static str,
     metric: &'static str,
     title: &'static str,
-    /// What the size is.
+    /// What the size means.
     size: &'static str,
     references: &'static [&'static str],
 }
@@ -96,7 +96,7 @@ const SECTIONS: &[Section] = &[
     section("curve_tun_erlang", "idle_connection", "Erlang: memory of an idle end, bytes", "", ERLANG),
 ];
 
-/// The table in Markdown: each reference's figure, and in brackets ours divided by it.
+/// Returns the table in Markdown: each reference's figure, and in brackets ours divided by it.
 pub fn markdown(figures: &Figures) -> String {
     let titles = REFERENCES.map(|(_, title)| title).join(" | ");
     let mut lines = vec![
@@ -136,7 +136,7 @@ fn line(figures: &Figures, section: &Section, size: usize) -> String {
     )
 }
 
-/// The value with three significant figures at least, and its thousands apart.
+/// Formats a value with at least three significant figures, and separated thousands.
 fn number(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         return format!("{value:.1}");

@@ -1,4 +1,4 @@
-//! Honest clients: they connect, talk, leave and come back, and hold the server to each message.
+//! Honest clients: they connect, talk, leave and come back, and check each message of the server.
 
 use super::{CONNECTIONS, Field, WORKERS};
 use curve_tun::connection::Options;
@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// An answer that takes longer is lost.
+/// An answer that takes longer counts as lost.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 const CLIENTS: usize = CONNECTIONS / WORKERS;
 const BATCH_MAX: u64 = 20;
 const MESSAGE_MAX: u64 = 2000;
-/// Between two actions of a worker: long enough that the machine has power to spare, as a server is to have, so that what
-/// hostile clients cost others shows, and not what it costs to be hostile.
+/// The pause between two actions of a worker: long enough that the machine has spare capacity, as a
+/// server should, so that the measured effect is what hostile clients cost others, and not the cost
+/// of being hostile.
 const THINK: Duration = Duration::from_millis(5);
-/// Of so many actions of a client, one is to leave and come back.
+/// One in this many actions of a client is to leave and come back.
 const LEAVE_ONE_IN: u64 = 20;
 
 static CONNECTED: AtomicUsize = AtomicUsize::new(0);
@@ -24,7 +25,7 @@ pub fn all_are_connected() -> bool {
     CONNECTED.load(Ordering::Relaxed) >= CONNECTIONS
 }
 
-/// Random numbers that are good enough to mix traffic (xorshift), the same in each run.
+/// Random numbers good enough to mix traffic (xorshift), the same in each run.
 pub struct Dice(u64);
 
 impl Dice {
@@ -61,7 +62,7 @@ impl Client {
         Client { socket: socket.unwrap_or_else(|error| panic!("connect: {error}")), name, sent: 0 }
     }
 
-    /// The `n`th message of this connection: no other message of the run is like it.
+    /// Makes the `n`th message of this connection, unlike any other message of the run.
     fn message(&self, n: u64, buffer: &mut [u8; MESSAGE_MAX as usize]) -> usize {
         let len = 16 + (self.name.wrapping_mul(31) + n * 7919) as usize % (buffer.len() - 16);
         buffer[..8].copy_from_slice(&self.name.to_le_bytes());
@@ -70,7 +71,7 @@ impl Client {
         len
     }
 
-    /// Sends a batch, and has each message back, once and in order.
+    /// Sends a batch, and expects each message back, once and in order.
     fn talk(&mut self, field: &Field, count: u64) {
         let (mut message, mut echo) = ([0; MESSAGE_MAX as usize], [0; MESSAGE_MAX as usize]);
         for n in self.sent..self.sent + count {
@@ -90,14 +91,14 @@ impl Client {
         field.echoes.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Nothing came back that was not asked for.
+    /// Leaves, and checks that no unexpected message came back.
     fn leave(self) {
         let more = self.socket.recv(&mut [0; MESSAGE_MAX as usize], Some(Duration::ZERO));
         assert_eq!(more, Err(curve_tun::Error::Timeout), "a message of connection {} came twice", self.name);
     }
 }
 
-/// What one thread of honest clients does, until the end.
+/// The work of one thread of honest clients, until the end.
 pub fn work(field: &Field, worker: usize) {
     let mut dice = Dice::new(worker);
     let mut name = worker as u64;

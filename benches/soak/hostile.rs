@@ -1,4 +1,4 @@
-//! Hostile clients: whatever they do, others are to feel little of it.
+//! Hostile clients: whatever they do must hardly affect others.
 
 use super::Field;
 use super::honest::Dice;
@@ -15,9 +15,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-/// Connections that are left open until as many later ones are.
+/// Connections left open until this many later ones are.
 const LINGERING: usize = 200;
-/// The server's word has come by then, or comes too late to matter.
+/// By then the server has answered, or an answer comes too late to matter.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Attack = fn(&mut Attacker) -> std::io::Result<()>;
@@ -41,7 +41,7 @@ pub struct Made {
 }
 
 impl Made {
-    /// Whether each attack was made.
+    /// Says whether each attack was made at least once.
     pub fn all_kinds(&self) -> bool {
         self.times.iter().all(|&count| count > 0)
     }
@@ -57,11 +57,11 @@ impl fmt::Display for Made {
 struct Attacker {
     field: &'static Field,
     dice: Dice,
-    /// All that one established connection said.
+    /// All bytes sent on one established connection.
     recorded: Vec<u8>,
     stranger: Arc<MemoryVault>,
     lingering: VecDeque<TcpStream>,
-    /// Those that say a hello a byte at a time: what they have yet to say.
+    /// Connections that send a hello a byte at a time, with the bytes left to send.
     slow: VecDeque<(TcpStream, Vec<u8>)>,
 }
 
@@ -106,7 +106,7 @@ impl Attacker {
         Connection::client(vault, self.field.server_key, &Options::default()).expect("a client")
     }
 
-    /// An established connection, and what it said.
+    /// Returns an established connection, and the bytes sent on it.
     fn connected(&self, vault: &Arc<MemoryVault>) -> std::io::Result<(TcpStream, Connection, Vec<u8>)> {
         let (mut stream, mut client, mut said) = (self.dial()?, self.client(vault), Vec::new());
         loop {
@@ -170,12 +170,12 @@ impl Attacker {
         Ok(())
     }
 
-    /// One byte more of each that is slow; who has said all stays silent.
+    /// Sends one more byte on each slow connection; those with nothing left stay silent.
     fn go_on_slowly(&mut self) {
         self.slow.retain_mut(|(stream, rest)| rest.is_empty() || stream.write_all(&[rest.remove(0)]).is_ok());
     }
 
-    /// All that was said on another connection, at once.
+    /// Sends all bytes of another connection at once.
     fn replay(&mut self) -> std::io::Result<()> {
         let mut stream = self.dial()?;
         stream.write_all(&self.recorded)?;
@@ -183,7 +183,7 @@ impl Attacker {
         Ok(())
     }
 
-    /// In the middle of a message.
+    /// Resets in the middle of a message.
     fn reset(&mut self) -> std::io::Result<()> {
         let friend = self.friend();
         let (mut stream, mut client, _) = self.connected(&friend)?;
@@ -200,7 +200,7 @@ impl Attacker {
         Ok(())
     }
 
-    /// The largest frame that there is, with nothing true in it.
+    /// Sends the largest possible frame, with garbage in it.
     fn oversized_message(&mut self) -> std::io::Result<()> {
         let friend = self.friend();
         let (mut stream, mut client, _) = self.connected(&friend)?;

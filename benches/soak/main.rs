@@ -1,10 +1,10 @@
 //! A server under mixed traffic for a long time: `make soak MINUTES=30`.
 //!
-//! The server is a process of its own over [`net::Listener`](curve_tun::net::Listener). 2,000 honest clients stay
-//! connected, talk, leave and come back at random, while its registry changes and its minute keys rotate every second.
-//! In every other span of time a tenth of what happens to it is hostile. At the end: every honest message came back
-//! once and in order, memory and descriptors are flat, and honest throughput beside the hostile tenth is at least 0.9 of
-//! what it is without.
+//! The server is a separate process with a [`net::Listener`](curve_tun::net::Listener). 2,000
+//! honest clients stay connected, talk, leave and come back at random, while its registry changes
+//! and its minute keys rotate every second. In every other span of time a tenth of its traffic is
+//! hostile. At the end every honest message has come back once and in order, memory and descriptors
+//! are flat, and honest throughput beside the hostile tenth is at least 0.9 of what it is without.
 
 mod honest;
 mod hostile;
@@ -23,25 +23,26 @@ use watch::Watch;
 const CONNECTIONS: usize = 2000;
 /// Threads of honest clients.
 const WORKERS: usize = 8;
-/// How long honest clients are alone, and how long they are not, in turns.
+/// The length of the alternating spans without and with hostile clients.
 const SPAN: Duration = Duration::from_secs(5);
-/// After two of these all clients rest until the server has given idle buffers back, and it is looked at.
+/// After two spans all clients pause until the server has given idle buffers back and has been
+/// measured.
 const REST: Duration = Duration::from_secs(3);
-/// Of so many things that happen in a hostile span, one is hostile.
+/// One in this many events of a hostile span is hostile.
 const HOSTILE_ONE_IN: u64 = 10;
 
-/// What all threads share.
+/// Shared by all threads.
 struct Field {
     port: u16,
     server_key: PublicKey,
-    /// Who is let in.
+    /// The clients that are let in.
     friends: Vec<Arc<MemoryVault>>,
     end: AtomicBool,
-    /// What honest clients have done: connected, or sent a batch and received it.
+    /// Actions of honest clients: connecting, or sending a batch and receiving it.
     actions: AtomicU64,
     /// Messages that came back.
     echoes: AtomicU64,
-    /// Attacks that are to be made.
+    /// Attacks that are due.
     attacks_due: AtomicU64,
     hostile: AtomicBool,
     resting: AtomicBool,
@@ -52,7 +53,7 @@ impl Field {
         self.end.load(Ordering::Relaxed)
     }
 
-    /// An honest client has done something: in a hostile span its share of attacks is due.
+    /// Counts an action of an honest client: in a hostile span its share of attacks becomes due.
     fn acted(&self) {
         let actions = self.actions.fetch_add(1, Ordering::Relaxed) + 1;
         if self.hostile.load(Ordering::Relaxed) && actions.is_multiple_of(HOSTILE_ONE_IN - 1) {
@@ -91,7 +92,7 @@ fn soak(minutes: f64) {
     let (mut samples, mut attacks) = (Vec::new(), hostile::Made::default());
     let started = Instant::now();
     thread::scope(|scope| {
-        // Whoever panics has the others end, so that the panic is seen.
+        // A thread that panics makes the others end, so that the panic is reported.
         let workers: Vec<_> = (0..WORKERS).map(|n| scope.spawn(move || honest::work(field, n))).collect();
         let attacker = scope.spawn(|| hostile::work(field));
         while !honest::all_are_connected() {

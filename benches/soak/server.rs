@@ -1,4 +1,5 @@
-//! The server's process: an echo on a thread for each client, a registry that changes, minute keys that rotate.
+//! The server's process: an echo on a thread for each client, a changing registry, rotating minute
+//! keys.
 
 use super::Field;
 use curve_tun::connection::Options;
@@ -14,19 +15,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Has this program be the server.
+/// Makes this program the server.
 pub const ARGUMENT: &str = "--as-server";
-/// Different keys of honest clients.
+/// The number of distinct keys of honest clients.
 const FRIENDS: usize = 16;
 /// A client's thread needs little.
 const STACK: usize = 128 * 1024;
-/// An echo that is not taken for this long ends the client.
+/// A client that does not take an echo for this long is ended.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 /// How often the registry changes, and how many keys it has beside those of the friends.
 const CHANGE: Duration = Duration::from_millis(2);
 const STRANGERS: usize = 1000;
 
-/// The server's process, ended with this.
+/// The server's process, which ends when this is dropped.
 pub struct Process(Child);
 
 impl Process {
@@ -34,7 +35,7 @@ impl Process {
         self.0.id()
     }
 
-    /// Closes its input, which is its word to end, and looks whether it ends well.
+    /// Closes its input, which tells it to end, and checks that it ends successfully.
     pub fn end(&mut self) {
         drop(self.0.stdin.take());
         let status = self.0.wait().expect("the server can be waited for");
@@ -49,7 +50,7 @@ impl Drop for Process {
     }
 }
 
-/// Starts the server, and lets new friends in.
+/// Starts the server, which lets in new friends.
 pub fn start() -> (&'static Field, Process) {
     let friends: Vec<_> = (0..FRIENDS).map(|_| Arc::new(MemoryVault::generate().expect("a vault"))).collect();
     let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -77,7 +78,7 @@ pub fn start() -> (&'static Field, Process) {
     (Box::leak(Box::new(field)), process)
 }
 
-/// Lets this process have as many files open as it may.
+/// Raises this process's limit of open files to its maximum.
 fn raise_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls take a valid struct.
@@ -88,7 +89,7 @@ fn raise_limit() {
     }
 }
 
-/// Serves until the input ends. The arguments are the keys of the friends.
+/// Serves until the input ends. The arguments are the friends' keys.
 pub fn run() {
     raise_limit();
     let vault = Arc::new(MemoryVault::generate().expect("a vault"));
@@ -104,7 +105,7 @@ pub fn run() {
     thread::spawn(move || rotate(&server));
     let accepting = listener.clone();
     thread::spawn(move || accept(&accepting));
-    // Ended by the other end.
+    // The other end ends it.
     std::io::stdin().read_to_end(&mut Vec::new()).expect("the input ends");
 }
 
@@ -121,11 +122,11 @@ fn accept(listener: &Listener) {
 }
 
 fn echo(socket: &Socket) {
-    // It ends with whatever error ends the connection.
+    // It ends with any error that ends the connection.
     while socket.recv_with(None, |message| socket.send(message, PATIENCE)).is_ok() {}
 }
 
-/// Adds and removes keys of strangers, from everywhere and from networks.
+/// Adds and removes keys of strangers, from anywhere and from networks.
 fn change(registry: &MemoryRegistry) {
     let stranger = |n: usize| {
         let mut key = [0; KEY_BYTES];
@@ -148,7 +149,7 @@ fn change(registry: &MemoryRegistry) {
     }
 }
 
-/// Tells the server of a clock on which a minute is over after each second.
+/// Drives the server by a clock on which each second is a minute.
 fn rotate(server: &TimedServer) {
     let start = Instant::now();
     loop {

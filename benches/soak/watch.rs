@@ -48,7 +48,7 @@ impl Watch {
         }
     }
 
-    /// Waits a while until as few are open as `before`; gives how many there are.
+    /// Waits a while until no more than `before` are open; returns how many there are.
     pub fn wait_for_descriptors(&self, before: usize) -> usize {
         let end = Instant::now() + Duration::from_secs(30);
         while self.descriptors() > before && Instant::now() < end {
@@ -58,7 +58,7 @@ impl Watch {
     }
 }
 
-/// The mean of some values, and how much they rise each minute (least squares).
+/// Returns the mean of some values, and their rise per minute (least squares).
 fn mean_and_slope(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> (f64, f64) {
     let n = samples.len() as f64;
     let mean = |of: &dyn Fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / n;
@@ -68,8 +68,8 @@ fn mean_and_slope(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> (f64, f
     (y, covariance / variance)
 }
 
-/// Prints how memory and descriptors at rest went after the first fifth of the time; gives whether they are flat: in all
-/// that time they rise by less than a twentieth.
+/// Prints how memory and descriptors at rest developed after the first fifth of the time. Returns
+/// whether they are flat: in all that time they rise by less than a twentieth.
 pub fn report(samples: &[Sample]) -> bool {
     let rest = &samples[samples.len() / 5..];
     let minutes = rest[rest.len() - 1].minutes - rest[0].minutes;

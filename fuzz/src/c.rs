@@ -1,4 +1,5 @@
-//! The part of include/curve_tun.h that the targets call. A struct that is no longer the header's makes `c_api` fail.
+//! The part of include/curve_tun.h that the targets call. A struct that no longer matches the
+//! header makes `c_api` fail.
 
 use std::ffi::{c_char, c_void};
 

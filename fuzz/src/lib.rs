@@ -1,4 +1,4 @@
-//! What the fuzz targets share: randomness that repeats, recorded connections, peers, and what must always hold.
+//! Shared by the fuzz targets: repeatable randomness, recorded connections, peers, and invariants.
 
 pub mod c;
 #[path = "../../tests/support/random_source.rs"]
@@ -29,7 +29,7 @@ pub fn repeatable() {
     SEED.set(0);
 }
 
-/// One end, watched: every state that it takes must follow from the one before.
+/// A watched end: every state that it enters has to follow from the previous one.
 pub struct Watched {
     pub connection: Connection,
     state: ConnectionState,
@@ -41,13 +41,13 @@ impl Watched {
         Watched { connection, state: ConnectionState::Ready }
     }
 
-    /// One that is connected already.
+    /// Watches a connection that is already connected.
     pub fn connected(connection: Connection) -> Watched {
         assert_eq!(connection.state(), ConnectionState::Connected);
         Watched { connection, state: ConnectionState::Connected }
     }
 
-    /// To be called after each call on the connection.
+    /// Checks the state. To be called after each call on the connection.
     pub fn check(&mut self) {
         use ConnectionState::{Accepting, Closed, Connected, Initiating, Ready};
         let now = self.connection.state();
@@ -75,7 +75,7 @@ impl Watched {
         self.state = now;
     }
 
-    /// Every message that waits.
+    /// Takes every waiting message.
     pub fn take_all(&mut self) -> Vec<Vec<u8>> {
         let mut taken = Vec::new();
         while let Ok(message) = self.connection.peek().map(<[u8]>::to_vec) {

@@ -1,5 +1,6 @@
-//! The recorded connections of `tests/vectors/original`: with the recorded randomness scripted, our end is the recorded
-//! one, so that an input which holds the recorded bytes goes all the way, and nothing else does.
+//! The recorded connections of `tests/vectors/original`: with the recorded randomness scripted,
+//! this end is the recorded one, so an input that holds the recorded bytes, and no other, completes
+//! the handshake.
 
 use crate::{Watched, repeatable};
 use curve_tun::connection::{Connection, Options, Role, Server};
@@ -21,7 +22,7 @@ struct Recording {
     server: Arc<Server>,
     server_short: Vec<u8>,
     cookie_nonce: Vec<u8>,
-    /// What each end said, by the recording.
+    /// The recorded packets of each end.
     said: [Vec<Vec<u8>>; 2],
 }
 
@@ -60,7 +61,7 @@ fn load(path: &Path) -> Recording {
     }
 }
 
-/// In the order of their names.
+/// Returns the recordings in the order of their names.
 fn recordings() -> &'static [Recording] {
     static ALL: OnceLock<Vec<Recording>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -73,8 +74,8 @@ fn recordings() -> &'static [Recording] {
     })
 }
 
-/// Our end as the recorded `role`, given the bytes of `input` after its first two: which recording, and the sizes of
-/// the pieces that the bytes come in.
+/// Plays the recorded `role`, with the bytes of `input` after its first two, which select the
+/// recording and the sizes of the pieces that the bytes come in.
 pub fn replay(role: Role, input: &[u8]) {
     let [which, pieces, stream @ ..] = input else { return };
     repeatable();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// A vault that fails the run if it gives a nonce twice.
+/// A vault that fails the run if it returns a nonce twice.
 pub struct WatchedVault {
     vault: MemoryVault,
     given: Mutex<HashSet<LongTermNonce>>,
@@ -51,7 +51,7 @@ impl Vault for WatchedVault {
     }
 }
 
-/// A server, a client that it knows, and one that it does not know.
+/// A server, a client that it knows, and one that it does not.
 pub struct World {
     pub server: Arc<Server>,
     server_key: PublicKey,
@@ -87,7 +87,7 @@ impl World {
     }
 }
 
-/// Moves all that `from` has to say.
+/// Moves all pending bytes of `from`.
 fn carry(from: &mut Connection, to: &mut Connection) {
     let bytes = from.send_buffer().to_vec();
     from.sent(bytes.len());

@@ -1,5 +1,5 @@
-//! A client of an agent that answers anything: nothing but an exact response is taken for one, and nobody waits for an
-//! agent that has hung up.
+//! A client of an agent that sends anything: only an exact response is accepted, and the client
+//! does not wait for an agent that has hung up.
 #![no_main]
 
 use curve_tun::vault::{AgentVault, Purpose, Vault};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// docs/VAULTS.md, "The agent's protocol".
 const FRAME_MAX: usize = 65_569;
-/// The key of the agent, and of the one that takes its place when it has hung up.
+/// The key of the agent, and of the one that replaces it after it has hung up.
 const KEY: [u8; 32] = [1; 32];
 const OTHER_KEY: [u8; 32] = [2; 32];
 /// Longer than an input may take.
@@ -22,12 +22,12 @@ fn greeting(key: &[u8; 32]) -> Vec<u8> {
     [&34u32.to_be_bytes()[..], &[0, 1], key].concat()
 }
 
-/// What a response comes to.
+/// What a response turns out to be.
 #[derive(Debug)]
 enum Heard<'a> {
     Body(&'a [u8]),
     Refused(Error),
-    /// It ends within, or it is none.
+    /// It ends prematurely, or is missing.
     Cut,
     Nonsense,
 }
@@ -54,7 +54,8 @@ fn hear<'a>(bytes: &mut &'a [u8], body: usize) -> Heard<'a> {
     }
 }
 
-/// The agent: says `bytes` to the first client, whatever it asks, and hangs up; to later ones, that it is another.
+/// The agent: sends `bytes` to the first client, whatever it asks, and hangs up; to later ones, it
+/// greets as another agent.
 fn answer(listener: &UnixListener, bytes: &[u8], done: &AtomicBool) {
     let mut first = true;
     let mut streams: Vec<UnixStream> = Vec::new();
@@ -74,7 +75,7 @@ fn answer(listener: &UnixListener, bytes: &[u8], done: &AtomicBool) {
     }
 }
 
-/// One call, and what it must say to `body`.
+/// Makes one call. Its result has to match `body`.
 fn call(vault: &AgentVault, which: u8) -> Result<Vec<u8>, Error> {
     let peer = PublicKey([9; 32]);
     match which % 3 {
@@ -117,12 +118,13 @@ fn talk(socket: &std::path::Path, mut bytes: &[u8], calls: &[u8]) {
         (opened, expected) => panic!("{:?}, not {expected:?}", opened.map(|vault| vault.public_key())),
     };
     if vault.public_key() == PublicKey(OTHER_KEY) {
-        // Then the next agent would be no other.
+        // Otherwise the next agent would not differ.
         return;
     }
     let mut connected = true;
     for &which in calls {
-        // A line that is cut, or on which nonsense came, is not used again; the agent of the next is another.
+        // A connection that was cut, or that brought garbage, is not used again; the agent of the
+        // next one is another.
         let expected = match if connected { hear(&mut bytes, body_len(which)) } else { Heard::Cut } {
             Heard::Body(body) => Ok(body.to_vec()),
             Heard::Refused(error) => Err(error),
@@ -138,7 +140,7 @@ fn talk(socket: &std::path::Path, mut bytes: &[u8], calls: &[u8]) {
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let [honest, calls @ ..] = input else { return };
     let Some((calls, bytes)) = calls.split_at_checked(3) else { return };
-    // Half of the inputs are greeted as they should be.
+    // Half of the inputs get a proper greeting.
     let bytes = if honest % 2 == 0 { [&greeting(&KEY), bytes].concat() } else { bytes.to_vec() };
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let socket = folder.path().join("socket");
@@ -149,7 +151,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         talk(&socket, &bytes, calls);
         done.store(true, Ordering::Release);
         UnixStream::connect(&socket).unwrap();
-        // To its very end, or what it holds till then counts as leaked.
+        // Joined, or the memory that it still holds counts as leaked.
         answering.join().unwrap();
     });
 });

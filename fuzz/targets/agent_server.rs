@@ -1,5 +1,5 @@
-//! The agent, given the bytes of a client that keeps to nothing: over a real socket, each response compared with what
-//! the vault itself says. An honest client is served after each.
+//! The agent, given the bytes of a client that follows no rule: over a real socket, with each
+//! response compared with the vault's own result. An honest client is served after each.
 #![no_main]
 
 use curve_tun::vault::{Agent, AgentVault, MemoryVault, Purpose, Vault};
@@ -30,7 +30,7 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Error> {
     Ok(*first)
 }
 
-/// What the agent must say to one request.
+/// Returns how the agent has to answer one request.
 fn expected(vault: &MemoryVault, mut request: &[u8]) -> Result<Expected, Error> {
     let [kind] = array(&mut request)?;
     let purpose = |bytes: &mut &[u8]| Purpose::from_code(array::<1>(bytes)?[0].into());
@@ -69,7 +69,7 @@ fn check(vault: &MemoryVault, request: &[u8], response: &[u8]) {
         Expected::Box(purpose, peer, message) => {
             assert_eq!((*status, body.len()), (0, 16 + message.len() + 16));
             let (nonce, sealed) = body.split_at(16);
-            // Both ends of a box have one key.
+            // Both ends of a box share one key.
             let mut opened = vec![0; message.len()];
             vault.box_open(purpose, &peer, nonce, sealed, &mut opened).unwrap();
             assert_eq!(opened, message);
@@ -77,7 +77,8 @@ fn check(vault: &MemoryVault, request: &[u8], response: &[u8]) {
     }
 }
 
-/// The frames at the start of `bytes`, up to one that is not whole or has a length that none may have.
+/// Returns the frames at the start of `bytes`, up to one that is incomplete or has an invalid
+/// length.
 fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut frames = Vec::new();
     while let Some((field, rest)) = bytes.split_first_chunk() {
@@ -91,8 +92,8 @@ fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
     frames
 }
 
-/// Says `requests` and gives all that the agent answers, which is read meanwhile: an agent takes no more requests of a
-/// client that takes no responses.
+/// Sends `requests` and returns everything that the agent answers. Answers are read meanwhile,
+/// since an agent takes no more requests from a client that reads no responses.
 fn talk(socket: &Path, requests: &[u8], pieces: usize) -> Vec<u8> {
     let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -100,7 +101,7 @@ fn talk(socket: &Path, requests: &[u8], pieces: usize) -> Vec<u8> {
         let reader = scope.spawn(|| {
             let mut responses = Vec::new();
             match (&stream).read_to_end(&mut responses) {
-                // It hung up on what it had not read.
+                // It hung up with unread bytes.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 ended => drop(ended.expect("the agent hangs up")),
             }
@@ -136,7 +137,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
         honest.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16]).unwrap();
         drop(stop);
-        // To its very end, or what it holds till then counts as leaked.
+        // Joined, or the memory that it still holds counts as leaked.
         running.join().unwrap();
     });
     drop(agent);

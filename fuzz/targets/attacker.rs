@@ -1,5 +1,5 @@
-//! Connections of one server with an attacker between, who holds every packet: delivers, drops, repeats, reorders,
-//! splices, changes, invents, and moves packets between connections.
+//! Connections of one server with an attacker in between, who holds every packet: delivers, drops,
+//! repeats, reorders, splices, changes, invents, and moves packets between connections.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -21,20 +21,20 @@ enum Step {
         end: u8,
         len: u8,
     },
-    /// What an end says next goes to its peer, whole or in two pieces.
+    /// The next packet of an end goes to its peer, whole or in two pieces.
     Deliver {
         end: u8,
         cut: u8,
     },
-    /// Both ends of a pair say all they have to say.
+    /// Both ends of a pair exchange everything pending.
     Settle {
         pair: u8,
     },
-    /// What an end says next never arrives.
+    /// The next packet of an end is lost.
     Drop {
         end: u8,
     },
-    /// Any packet ever said goes to any end.
+    /// Any earlier packet goes to any end.
     Repeat {
         packet: u8,
         end: u8,
@@ -46,19 +46,19 @@ enum Step {
         at: u16,
         bit: u8,
     },
-    /// The head of one and the tail of another.
+    /// The head of one packet and the tail of another.
     Splice {
         head: u8,
         tail: u8,
         at: u16,
         end: u8,
     },
-    /// What nobody said.
+    /// Made-up bytes.
     Invent {
         end: u8,
         bytes: Vec<u8>,
     },
-    /// The server's clock goes on.
+    /// The server's clock advances.
     Wait {
         seconds: u8,
     },
@@ -69,9 +69,10 @@ enum Step {
 
 struct End {
     watched: Watched,
-    /// Who it is connected with: an attacker may carry what a client says to any connection of the server.
+    /// The peer it is connected with: an attacker may carry a client's packets to any connection of
+    /// the server.
     peer: Option<usize>,
-    /// Said, and not sent on its way.
+    /// Packets produced and not yet sent on.
     outgoing: Vec<Vec<u8>>,
     sent: Vec<Vec<u8>>,
     received: usize,
@@ -83,9 +84,9 @@ struct End {
 struct Run {
     /// Two for each connection: client, server.
     ends: Vec<End>,
-    /// All that was said, and by which end.
+    /// All packets produced, and by which end.
     packets: Vec<(usize, Vec<u8>)>,
-    /// Kinds and keys that must never come twice: hellos, cookies and initiates.
+    /// Kinds and keys that must never occur twice: hellos, cookies and initiates.
     unique: HashSet<Vec<u8>>,
 }
 
@@ -109,7 +110,7 @@ impl Run {
         (!self.packets.is_empty()).then(|| &self.packets[usize::from(packet) % self.packets.len()].1)
     }
 
-    /// Takes what an end has to say, checking that no nonce is used twice.
+    /// Collects the output of an end, checking that no nonce is used twice.
     fn collect(&mut self, at: usize) {
         let end = &mut self.ends[at];
         let mut pending = end.watched.connection.send_buffer();
@@ -120,7 +121,7 @@ impl Run {
                 assert_eq!(counter, end.counter + 1, "a counter twice, or left out");
                 end.counter = counter;
             } else {
-                // `EC`, `SN` or `K` with what follows: never the same again.
+                // `EC`, `SN` or `K` with what follows: never the same twice.
                 assert!(
                     self.unique.insert(packet[..40].to_vec()),
                     "a short-term key or long-term nonce twice"
@@ -135,7 +136,7 @@ impl Run {
         end.watched.check();
     }
 
-    /// Gives an end a packet, whoever said it.
+    /// Gives a packet to an end, whoever made it.
     fn give(&mut self, at: usize, packet: &[u8], cut: usize) {
         let before = self.ends[at].watched.connection.state();
         let mut frame = (packet.len() as u16).to_be_bytes().to_vec();
@@ -151,7 +152,7 @@ impl Run {
         self.collect(at);
         let after = self.ends[at].watched.connection.state();
         if before != ConnectionState::Connected && after == ConnectionState::Connected {
-            // Whoever said this packet knows of this connection, and has the other role in it.
+            // The author of this packet takes part in this connection, in the other role.
             let author = self.packets.iter().find(|(_, said)| said == packet).map(|(author, _)| *author);
             let peer = author.expect("connected by a packet that nobody said");
             let theirs = &self.ends[peer].watched.connection;
@@ -183,7 +184,7 @@ impl Run {
             Step::Connect { .. } => {}
             Step::Send { end, len } => {
                 let at = self.end(end)?;
-                // The sender's place and the number are in it, so that no two messages are alike.
+                // It contains the sender's place and the number, so that no two messages are alike.
                 let mut message = vec![at as u8, self.ends[at].sent.len() as u8];
                 message.resize(2 + usize::from(len), 0x5a);
                 if self.ends[at].watched.connection.send(&message).is_ok() {
@@ -225,7 +226,7 @@ impl Run {
                 *now += u64::from(seconds) * 1000;
                 world.server.tick(*now).unwrap();
                 for end in &mut self.ends {
-                    // A handshake may end by its deadline.
+                    // The deadline may end a handshake.
                     let _ = end.watched.connection.tick(*now);
                     end.watched.check();
                 }
@@ -248,7 +249,7 @@ libfuzzer_sys::fuzz_target!(|steps: Vec<Step>| {
         run.step(&world, &mut now, step);
     }
     for end in &run.ends {
-        // Only whom the registry knows is ever let in.
+        // Only clients that the registry knows are ever let in.
         let server = end.watched.connection.role() == curve_tun::connection::Role::Server;
         let peer = end.watched.connection.peer_key();
         assert!(

@@ -1,5 +1,6 @@
-//! Sequences of calls through the C face: objects of every kind made, used in any state, with NULL for any pointer,
-//! and ended in any order. A panic fails the run even where the library would catch it.
+//! Sequences of calls through the C face: objects of every kind are made, used in any state, with
+//! NULL for any pointer, and freed in any order. A panic fails the run even where the library would
+//! catch it.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -68,7 +69,7 @@ enum Call {
         server: u8,
         address: Text,
     },
-    /// Bytes of one connection to another.
+    /// Carries bytes of one connection to another.
     Carry {
         from: u8,
         to: u8,
@@ -104,7 +105,7 @@ enum Call {
         connection: u8,
         now: i64,
     },
-    /// The request answered by a vault and a registry, perhaps with another kind or result.
+    /// Answers the request with a vault and a registry, perhaps with a wrong kind or result.
     Answer {
         connection: u8,
         vault: u8,
@@ -128,7 +129,7 @@ enum Call {
     Consume(u8),
 }
 
-/// The text of an address, most often a good one.
+/// The text of an address, usually a valid one.
 #[derive(Arbitrary, Debug)]
 enum Text {
     V4,
@@ -151,22 +152,22 @@ struct Objects {
     registries: Vec<*mut Registry>,
     servers: Vec<*mut Server>,
     connections: Vec<*mut Connection>,
-    /// Vaults behind custom ones that do not free them, for the end.
+    /// Vaults behind custom ones that do not free them, to be freed at the end.
     behind: Vec<*mut Vault>,
 }
 
-/// One of them, or NULL beyond their end.
+/// Returns one of them, or NULL beyond their end.
 fn pick<T>(all: &[*mut T], at: u8) -> *mut T {
     all.get(usize::from(at) % (all.len() + 1)).copied().unwrap_or(null_mut())
 }
 
-/// Takes one of them out, to be ended.
+/// Removes one of them, to be freed.
 fn remove<T>(all: &mut Vec<*mut T>, at: u8) -> *mut T {
     let at = usize::from(at) % (all.len() + 1);
     if at < all.len() { all.swap_remove(at) } else { null_mut() }
 }
 
-/// Keeps what a call made; a call that fails leaves its pointer as it was.
+/// Keeps the object that a call made; a call that fails leaves its pointer unchanged.
 fn keep<T>(all: &mut Vec<*mut T>, result: i32, made: *mut T) {
     checked(result);
     assert_eq!(result == OK, !made.is_null());
@@ -175,7 +176,7 @@ fn keep<T>(all: &mut Vec<*mut T>, result: i32, made: *mut T) {
     }
 }
 
-/// No call ever meets a defect.
+/// Checks that no call reports an internal error.
 fn checked(result: i32) -> i32 {
     assert!(result >= OK && result != INTERNAL, "result {result}");
     result
@@ -214,7 +215,7 @@ impl Tuned {
             Tuned::Default => {}
             Tuned::Null => return None,
             Tuned::Any { size, values } => {
-                // Never more than the struct has: what a caller claims must be there.
+                // Never more than the struct has, since the claimed size has to exist.
                 options.size = (*size).min(size_of::<Options>() as u8).into();
                 options.handshake_timeout_ms = values[0].into();
                 options.receive_high_water = values[1] as usize % 100_000;
@@ -237,7 +238,7 @@ unsafe extern "C" fn seal(
     nonce: *mut u8,
     sealed: *mut u8,
 ) -> i32 {
-    // SAFETY: `user` is the vault that this one stands before; the rest is handed on.
+    // SAFETY: `user` is the vault behind this one; the rest is passed on.
     unsafe { curve_tun_vault_box(user.cast(), purpose, peer, message, len, nonce, sealed) }
 }
 
@@ -256,7 +257,7 @@ unsafe extern "C" fn open(
 }
 
 unsafe extern "C" fn free(user: *mut c_void) {
-    // SAFETY: it was made for the custom vault alone.
+    // SAFETY: it was made only for the custom vault.
     unsafe { curve_tun_vault_free(user.cast()) }
 }
 
@@ -325,7 +326,7 @@ impl Objects {
                 Call::VaultCustom { deferred, broken, size } => {
                     let (mut inner, mut vault) = (null_mut(), null_mut());
                     assert_eq!(curve_tun_vault_generate(&mut inner), OK);
-                    // Cut to whole fields, down to less than the least.
+                    // Cut to whole fields, down to less than the minimum.
                     let size = size_of::<VaultCallbacks>() - usize::from(size / 32) * size_of::<usize>();
                     let mut callbacks = VaultCallbacks {
                         size,
@@ -443,7 +444,7 @@ impl Objects {
                     assert!(checked(result) != OK || consumed <= bytes.len());
                 }
                 Call::Filled { connection, count } => {
-                    // Without the room before it.
+                    // Without asking for the buffer first.
                     let result =
                         curve_tun_connection_read_commit(pick(&self.connections, connection), count.into());
                     assert!(count == 0 || checked(result) != OK);
@@ -568,7 +569,8 @@ libfuzzer_sys::fuzz_target!(|calls: Vec<Call>| {
     for call in calls.into_iter().take(100) {
         objects.run(call);
     }
-    // SAFETY: all that is left, each once; servers and vaults first, which their users keep alive.
+    // SAFETY: everything left is freed once; servers and vaults first, which their users keep
+    // alive.
     unsafe {
         objects.vaults.drain(..).for_each(|vault| curve_tun_vault_free(vault));
         objects.servers.drain(..).for_each(|server| curve_tun_server_free(server));

@@ -1,4 +1,5 @@
-//! An established connection whose bytes come in pieces, with faults among them, to a receiver who takes its time.
+//! An established connection whose bytes come in pieces, with faults among them, to a slow
+//! receiver.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -21,13 +22,13 @@ enum Step {
     Send(u8),
     SendLong(u16),
     SendTooLong,
-    /// So many bytes arrive, copied or read in place.
+    /// A number of bytes arrive, copied or read in place.
     Arrive {
         count: u16,
         in_place: bool,
     },
     ArriveAll,
-    /// A bit of what is on its way changes.
+    /// A bit of the data in flight changes.
     Flip {
         at: u16,
         bit: u8,
@@ -52,7 +53,7 @@ enum Step {
     End,
 }
 
-/// The message that is sent as number `number`.
+/// Returns message number `number`.
 fn message(number: usize, len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + number) as u8).collect()
 }
@@ -64,7 +65,7 @@ struct Run {
     sent: VecDeque<Vec<u8>>,
     count: usize,
     way: Vec<u8>,
-    /// Whether all bytes so far are the sender's own, in order.
+    /// Whether all bytes so far are those of the sender, in order.
     intact: bool,
     now: u64,
 }
@@ -87,7 +88,7 @@ impl Run {
         }
     }
 
-    /// What the sender has to say goes on its way.
+    /// Puts the sender's output in flight.
     fn leave(&mut self) {
         self.way.extend_from_slice(self.sender.connection.send_buffer());
         let count = self.sender.connection.send_buffer().len();
@@ -179,7 +180,7 @@ impl Run {
                     assert!(next > self.now, "asks to be called at once, for ever");
                 }
             }
-            // Both ends at once, with nothing on its way: near the last counter.
+            // Both ends at once, with nothing in flight: close to the last counter.
             Step::Counters(left) if len == 0 && self.sent.is_empty() && self.intact => {
                 let counter = u64::MAX - u64::from(left % 4);
                 self.sender.connection.set_counters(counter, 2);
@@ -195,7 +196,7 @@ impl Run {
 }
 
 fn ends(connections: (Connection, Connection)) -> (Watched, Watched) {
-    // They are connected by now; the watch goes on from there.
+    // They are connected already; watching continues from there.
     (Watched::connected(connections.0), Watched::connected(connections.1))
 }
 
@@ -209,7 +210,7 @@ libfuzzer_sys::fuzz_target!(|input: Input| {
     for step in input.steps.into_iter().take(200) {
         run.step(step);
     }
-    // If nobody interfered and nobody ended it, all that was sent arrives.
+    // If nothing interfered and the connection was not ended, everything sent arrives.
     while !run.way.is_empty() && run.receiver.connection.state() == ConnectionState::Connected {
         run.arrive(usize::MAX, false);
         while run.take() {}

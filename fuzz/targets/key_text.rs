@@ -1,4 +1,5 @@
-//! The text of keys, against a reading of RFC 4648 of our own; through the C face, which takes any bytes.
+//! The text of keys, checked against an independent RFC 4648 decoder; through the C face, which
+//! takes any bytes.
 #![no_main]
 
 use curve_tun::PublicKey;
@@ -6,7 +7,7 @@ use curve_tun_fuzz::c::curve_tun_public_key_from_text;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The key, if the text is the one text of a key.
+/// Returns the key if the text is its only valid text.
 fn decode(text: &[u8]) -> Option<[u8; 32]> {
     let digits = text.strip_suffix(b"=").filter(|digits| digits.len() == 43)?;
     let (mut bits, mut count, mut key) = (0u32, 0, Vec::new());
@@ -19,7 +20,7 @@ fn decode(text: &[u8]) -> Option<[u8; 32]> {
             bits &= (1 << count) - 1;
         }
     }
-    // Two bits are left over; in the one valid form they are 0.
+    // Two bits are left over; in the valid form they are 0.
     (bits == 0).then(|| key.try_into().ok()).flatten()
 }
 

@@ -1,11 +1,12 @@
-//! The registry's addresses: their text, and which network decides, against a plain search.
+//! The registry's addresses: their text, and which network decides, checked against a linear
+//! search.
 #![no_main]
 
 use curve_tun::PublicKey;
 use curve_tun::registry::{Candidate, MemoryRegistry, Network, Registry};
 use std::net::IpAddr;
 
-/// The bits of an address and its family, IPv4-mapped ones being IPv4.
+/// Returns the bits of an address and its family; IPv4-mapped addresses are IPv4.
 fn bits(address: IpAddr) -> (bool, u128) {
     match address.to_canonical() {
         IpAddr::V4(v4) => (true, u128::from(v4.to_bits()) << 96),
@@ -13,7 +14,7 @@ fn bits(address: IpAddr) -> (bool, u128) {
     }
 }
 
-/// Family, first bits and their number, if the text is a network.
+/// Returns family, first bits and their number if the text is a network.
 fn read(text: &str) -> Option<(bool, u128, u32)> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
     let address: IpAddr = address.parse().ok()?;
@@ -39,7 +40,8 @@ fn covers(network: &(bool, u128, u32), address: (bool, u128)) -> bool {
 }
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    // Lines: networks to add, the key being the line's number modulo 3; with '?' before it, an address to look up.
+    // Lines: networks to add, with the line's number modulo 3 as the key; with '?' before it, an
+    // address to look up.
     let Ok(input) = std::str::from_utf8(input) else { return };
     let registry = MemoryRegistry::new();
     let mut added: Vec<((bool, u128, u32), PublicKey)> = Vec::new();

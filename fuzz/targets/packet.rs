@@ -1,4 +1,4 @@
-//! Packets of the handshake: what is parsed is written again as it came.
+//! Packets of the handshake: what is parsed is written back unchanged.
 #![no_main]
 
 use curve_tun::protocol::rewrite;

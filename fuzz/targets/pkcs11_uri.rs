@@ -1,4 +1,5 @@
-//! PKCS #11 URIs, against a reading of RFC 7512 and of docs/VAULTS.md, section 8, of our own.
+//! PKCS #11 URIs, checked against an independent parser of RFC 7512 and of docs/VAULTS.md, section
+//! 8.
 #![no_main]
 
 use curve_tun::Error;
@@ -22,7 +23,8 @@ const IN_PATH: [&str; 13] = [
 ];
 const IN_QUERY: [&str; 4] = ["module-path", "pin-source", "pin-value", "x-curve-tun-state"];
 
-/// What may stand for itself in a value: `unreserved`, `pk11-res-avail`, and what the path or the query adds.
+/// Whether a byte may stand for itself in a value: `unreserved`, `pk11-res-avail`, and what the
+/// path or the query adds.
 fn may_stand(byte: u8, more: &str) -> bool {
     byte.is_ascii_alphanumeric()
         || "-._~:[]@!$'()*+,=".contains(char::from(byte))
@@ -51,12 +53,12 @@ fn percent_decoded(value: &str, more: &str) -> Option<Vec<u8>> {
 
 fn number(text: &str) -> Option<u128> {
     let digits = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    // Longer than any number that fits, but for zeros before it.
+    // Longer than any number that fits, except for leading zeros.
     let significant = text.trim_start_matches('0');
     (digits && significant.len() < 30).then(|| significant.parse().unwrap_or(0))
 }
 
-/// The value in the form that `read_pkcs11_uri` gives, if the attribute may have it.
+/// Returns the value in the form that `read_pkcs11_uri` gives, if the attribute may have it.
 fn value(name: &str, bytes: Vec<u8>) -> Option<Vec<u8>> {
     if name == "id" {
         return Some(bytes);

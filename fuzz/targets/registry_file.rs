@@ -1,4 +1,5 @@
-//! A registry's file of any content: what is wrong is named where it is, and a change keeps every other line.
+//! A registry file of any content: errors are reported where they are, and a change keeps every
+//! other line.
 #![no_main]
 
 use curve_tun::PublicKey;
@@ -12,13 +13,14 @@ use std::path::Path;
 const KEY: PublicKey = PublicKey([7; 32]);
 const LINE_MAX: usize = 4096;
 
-/// The entries of the file, or what is wrong with it.
+/// Returns the entries of the file, or what is wrong with it.
 fn entries(path: &Path) -> Result<Vec<Entry>, RegistryFileError> {
     let mut entries = Vec::new();
     FileRegistry::each_entry(path, |entry| entries.push(entry)).map(|()| entries)
 }
 
-/// The lines of the file without their ends, as the grammar of docs/REGISTRIES.md counts them.
+/// Returns the lines of the file without their ends, as the grammar of docs/REGISTRIES.md counts
+/// them.
 fn lines(text: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
     lines.pop_if(|last| last.is_empty());
@@ -29,7 +31,7 @@ fn joined(lines: &[&[u8]]) -> Vec<u8> {
     lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect()
 }
 
-/// The decisions of the file are those of a registry in memory that has the same entries.
+/// Checks that the file decides like a registry in memory with the same entries.
 fn decisions(registry: &FileRegistry, entries: &[Entry]) {
     let memory = MemoryRegistry::new();
     let mut addresses = vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))];
@@ -65,7 +67,7 @@ fn decisions(registry: &FileRegistry, entries: &[Entry]) {
     }
 }
 
-/// Adding and removing an entry of each kind.
+/// Adds and removes an entry of each kind.
 fn changes(path: &Path, registry: &FileRegistry, entries: &[Entry], text: &[u8]) {
     let subject = entries.first().map_or(Subject::Client(Place::Anywhere), |entry| entry.subject.clone());
     let new = Entry { subject, key: KEY, comment: "added".into() };
@@ -99,7 +101,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
         (Ok(registry), Ok(entries)) => {
             decisions(&registry, &entries);
             changes(&path, &registry, &entries, text);
-            // What an entry is written as is read as that entry.
+            // An entry as written is read back as the same entry.
             let written: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
             fs::write(&path, written).unwrap();
             assert_eq!(self::entries(&path), Ok(entries));
@@ -110,7 +112,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
             let (lines, number) = (lines(text), place.line as usize);
             let line = lines[number - 1];
             assert!((1..=line.len().min(LINE_MAX) as u64 + 1).contains(&place.column), "{place}");
-            // The lines before it are good, and it is wrong on its own.
+            // The lines before it are valid, and it is invalid by itself.
             fs::write(&path, joined(&lines[..number - 1])).unwrap();
             assert!(self::entries(&path).is_ok(), "{place}");
             fs::write(&path, line).unwrap();

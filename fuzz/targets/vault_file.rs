@@ -1,4 +1,5 @@
-//! A vault's file of any content, against a reading of docs/VAULTS.md, sections 3 and 4, of our own.
+//! A vault file of any content, checked against an independent reader of docs/VAULTS.md, sections 3
+//! and 4.
 #![no_main]
 
 use curve_tun::vault::{FileVault, MemoryVault, Purpose, STEP, Vault};
@@ -14,7 +15,8 @@ const HEAD: usize = 224;
 const SLOT: usize = 48;
 const PASSPHRASE: &[u8] = b"correct horse";
 
-/// What an input has repaired, so that its other bytes are looked at, and whether a passphrase is given.
+/// What an input has repaired, so that its other bytes are examined, and whether a passphrase is
+/// given.
 mod flag {
     pub const HEAD_CHECKSUM: u8 = 1;
     pub const FIRST_SLOT: u8 = 2;
@@ -45,7 +47,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The secret box of section 3, at the cost and with the salt and nonce of the head.
+/// Derives the key of the secret box of section 3, with the cost and salt of the head.
 fn passphrase_key(head: &[u8]) -> [u8; 32] {
     let mut key = [0; 32];
     // SAFETY: every pointer is valid for the length beside it, the salt has its 16 bytes.
@@ -81,7 +83,7 @@ fn seal(head: &mut [u8]) {
     };
 }
 
-/// The two keys of a sealed head, if the passphrase opens it.
+/// Returns the two keys of a sealed head if the passphrase opens it.
 fn opened(head: &[u8]) -> Option<[u8; 64]> {
     let (key, mut keys) = (passphrase_key(head), [0; 64]);
     // SAFETY: 80 bytes into 64, a nonce of 24, a key of 32.
@@ -101,7 +103,7 @@ fn public_key(secret: &[u8]) -> PublicKey {
     MemoryVault::from_secret(secret.try_into().unwrap()).unwrap().public_key()
 }
 
-/// The file that an input describes: the head, the two slots, and how long the file is if not whole.
+/// Builds the file that an input describes: the head, the two slots, and the length if it is cut.
 fn file(flags: u8, input: &[u8]) -> Vec<u8> {
     let mut file = vec![0; 3 * PAGE];
     let mut rest = input;
@@ -142,7 +144,7 @@ fn file(flags: u8, input: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The sequence number and the bound of a slot, if it is not damaged.
+/// Returns the sequence number and the bound of a slot, if it is intact.
 fn slot(file: &[u8], index: u64) -> Option<(u64, u64)> {
     let start = PAGE * (1 + index as usize);
     let sequence = number(&file[start..start + 8]);
@@ -156,11 +158,11 @@ fn counters(file: &[u8]) -> Result<(u64, Option<u64>), Error> {
     let slots = [slot(file, 0), slot(file, 1)].into_iter().flatten();
     let newest = slots.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)));
     let (sequence, bound) = newest.ok_or(Error::VaultCorrupt)?;
-    // One more slot is written before a counter is given.
+    // One more slot is written before a counter is used.
     Ok((sequence.saturating_add(1), bound.checked_add(STEP)))
 }
 
-/// The head's public key, and whether it is sealed.
+/// Returns the head's public key, and whether it is sealed.
 fn head(file: &[u8]) -> Result<(PublicKey, u64), Error> {
     let head = file.get(..HEAD).ok_or(Error::VaultCorrupt)?;
     if &head[..16] != b"curve_tun vault\n" {
@@ -180,7 +182,7 @@ fn head(file: &[u8]) -> Result<(PublicKey, u64), Error> {
     }
 }
 
-/// What opening must say: the public key and where the counters stand.
+/// Returns what opening has to give: the public key and the state of the counters.
 fn expected(file: &[u8], passphrase: bool) -> Result<(PublicKey, u64, Option<u64>), Error> {
     let (public, kind) = head(file)?;
     if file.len() != 3 * PAGE {
@@ -196,7 +198,7 @@ fn expected(file: &[u8], passphrase: bool) -> Result<(PublicKey, u64, Option<u64
     if public_key(&keys[..32]) == public { Ok((public, sequence, start)) } else { Err(Error::VaultCorrupt) }
 }
 
-/// The first counter that the vault gives.
+/// Returns the first counter that the vault uses.
 fn first_counter(vault: &FileVault) -> Result<u64, Error> {
     let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
     Ok(vault.counter_in(&nonce))
@@ -214,7 +216,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let said = head(&file);
     if said.is_ok_and(|(_, kind)| kind == 1) && (number(&file[24..32]) > 3 || number(&file[32..40]) > 1 << 16)
     {
-        // A cost that its maker may have chosen, and that would be all that is tried here.
+        // A valid cost that its maker may have chosen, but trying it would take all the time.
         return;
     }
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -235,14 +237,14 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         (Err(error), Err(expected)) => return assert_eq!(error, expected),
         (Ok(vault), Ok((public, sequence, start))) => {
             assert_eq!(vault.public_key(), public);
-            // Writing the next bound takes a sequence number and a bound that there are.
+            // Writing the next bound needs a sequence number and a bound that exist.
             let start = start.filter(|start| sequence < u64::MAX && start.checked_add(STEP).is_some());
             assert_eq!(first_counter(&vault), start.ok_or(Error::CounterExhausted));
             (public, sequence, start)
         }
         (vault, expected) => panic!("{:?}, not {expected:?}", vault.map(|vault| vault.public_key())),
     };
-    // Opened again, it goes on above.
+    // Opened again, it continues above.
     let (Some(start), true) = (start, sequence < u64::MAX - 2) else { return };
     let vault = FileVault::open(&path, passphrase).unwrap();
     assert_eq!(vault.public_key(), public);
