@@ -1,4 +1,5 @@
-//! What the allocator sees: nothing for a message in the steady state, and little for an idle connection.
+//! What the allocator sees: no allocation for a message in the steady state, and little memory for
+//! an idle connection.
 
 mod support;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use support::{World, message, recv, settle, take};
 
 thread_local! {
-    /// Calls that gave this thread memory, and the bytes it has.
+    /// Allocations of this thread, and the bytes that it holds.
     static CALLS: Cell<usize> = const { Cell::new(0) };
     static BYTES: Cell<isize> = const { Cell::new(0) };
 }
@@ -28,7 +29,8 @@ fn count(calls: usize, bytes: isize) {
 }
 
 #[allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
-// SAFETY: every call goes to the system's allocator as it came; the counters are of this thread and allocate nothing.
+// SAFETY: every call is passed on unchanged to the system's allocator; the counters are
+// thread-local and allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as isize);
@@ -128,7 +130,7 @@ fn an_idle_connection_gives_its_buffers_back_and_is_small() {
     }
     let busy = BYTES.get() - before;
     for connection in clients.iter_mut().chain(&mut servers) {
-        // The first tick sees the traffic; a second of silence later the buffers go.
+        // The first tick sees the traffic; after a second of silence the buffers are freed.
         assert_eq!(connection.tick(0), Ok(Some(1000)));
         assert_eq!(connection.tick(999), Ok(Some(1000)));
         assert_eq!(connection.tick(1000), Ok(None));
@@ -153,7 +155,7 @@ fn a_connection_gives_back_the_one_buffer_that_it_has() {
         assert_eq!(end.tick(2000), Ok(None), "there is nothing to give back");
     }
     let before = BYTES.get();
-    // The client sends alone, the server receives alone.
+    // Only the client sends, only the server receives.
     pass(&mut client, &mut server, b"one way");
     assert!(BYTES.get() > before);
     for end in [&mut client, &mut server] {
@@ -188,7 +190,7 @@ fn room_doubles_each_time_that_it_is_filled_and_is_small_again_after_a_rest() {
             at += count;
         }
         assert_eq!(sizes, [4096, 8192, 16_384, 32_768], "{now}");
-        // What does not fill it changes nothing.
+        // A message that does not fill it changes nothing.
         assert_eq!(recv(&mut server).unwrap(), message(60_000, 1));
         assert_eq!(server.recv_buffer().unwrap().len(), 32_768);
         server.tick(now).unwrap();
@@ -223,7 +225,8 @@ fn a_peer_that_sends_without_end_costs_a_few_packets_of_memory() {
         client.send(&message).unwrap();
         let count = server.feed(client.send_buffer()).unwrap();
         bytes += count;
-        // What the server would not take is dropped here: the sender's memory is not what is measured.
+        // Bytes that the server would not take are dropped here: the sender's memory is not what is
+        // measured.
         client.sent(usize::MAX);
         if count == 0 {
             break;
@@ -251,7 +254,7 @@ fn a_socket_that_waits_gives_its_buffers_back() {
             let mut message = vec![0; LARGE];
             let len = socket.recv(&mut message, soon).unwrap();
             socket.send(&message[..len], soon).unwrap();
-            // Until the client has seen what it came for.
+            // Until the client has checked what it came for.
             assert_eq!(socket.recv(&mut message, soon), Err(Error::Closed));
         });
         let client = Connector::new(client)
@@ -265,7 +268,7 @@ fn a_socket_that_waits_gives_its_buffers_back() {
         let sent = BYTES.get() - before;
         assert_eq!(client.recv(&mut message, soon), Ok(LARGE));
         let received = BYTES.get() - before - sent;
-        // Less what the handshake had left.
+        // Minus what the handshake left.
         let least = LARGE as isize - 1000;
         assert!(sent >= least && received >= least, "{sent} and {received} bytes while busy");
         assert_eq!(client.recv(&mut message, Some(Duration::from_millis(1500))), Err(Error::Timeout));

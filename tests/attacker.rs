@@ -7,13 +7,13 @@ use curve_tun::connection::{Connection, ConnectionState, Role};
 use proptest::prelude::*;
 use support::{World, message, recv_all};
 
-/// One end, and what has passed it.
+/// One end, and what has passed through it.
 struct End {
     connection: Connection,
     state: ConnectionState,
     sent: Vec<Vec<u8>>,
     received: Vec<Vec<u8>>,
-    /// Frames that it said and that the attacker has yet to do something with.
+    /// Frames that it has sent and that the attacker has not handled yet.
     waiting: Vec<Vec<u8>>,
 }
 
@@ -23,7 +23,7 @@ impl End {
         End { connection, state, sent: Vec::new(), received: Vec::new(), waiting: Vec::new() }
     }
 
-    /// Where a state stands on the chain of this end's role.
+    /// Returns the position of a state in the chain of this end's role.
     fn place(&self, state: ConnectionState) -> usize {
         let middle = match self.connection.role() {
             Role::Client => ConnectionState::Initiating,
@@ -33,7 +33,7 @@ impl End {
         chain.iter().position(|s| *s == state).expect("a state of this role")
     }
 
-    /// Takes note of all that the last action led to.
+    /// Records everything that the last action led to.
     fn observe(&mut self) {
         let bytes = support::take(&mut self.connection);
         let mut rest = &bytes[..];
@@ -49,7 +49,7 @@ impl End {
     }
 }
 
-/// One thing that the attacker, or an honest user, does. Numbers are taken modulo what there is.
+/// One action of the attacker or an honest user. Numbers are taken modulo the number of candidates.
 #[derive(Clone, Debug)]
 enum Action {
     /// An end's user sends a message of this size.
@@ -61,7 +61,7 @@ enum Action {
     Deliver {
         end: usize,
     },
-    /// As much, but only its first bytes, or with one bit changed.
+    /// The same with only its first bytes, or with one bit changed.
     Truncate {
         end: usize,
         keep: usize,
@@ -70,19 +70,19 @@ enum Action {
         end: usize,
         bit: usize,
     },
-    /// The oldest waiting frame is lost, or goes behind the next one.
+    /// The oldest waiting frame is lost, or moves behind the next one.
     Drop {
         end: usize,
     },
     Reorder {
         end: usize,
     },
-    /// Any frame that was ever said reaches any end.
+    /// Any frame ever sent reaches any end.
     Replay {
         frame: usize,
         end: usize,
     },
-    /// Made-up bytes, or a made-up frame that begins as a real one, reach an end.
+    /// Made-up bytes, or a made-up frame that begins like a real one, reach an end.
     Invent {
         end: usize,
         bytes: Vec<u8>,
@@ -121,7 +121,7 @@ fn action() -> impl Strategy<Value = Action> {
 /// Three connections, ends 0 and 1, 2 and 3, 4 and 5, client first.
 struct Wire {
     ends: Vec<End>,
-    /// Every frame that was ever said.
+    /// Every frame ever sent.
     said: Vec<Vec<u8>>,
     /// Whether the attacker has left a connection alone.
     honest: [bool; 3],
@@ -153,7 +153,7 @@ impl Wire {
     }
 
     fn give(&mut self, end: usize, bytes: &[u8]) {
-        // Refusals are what an attacker earns; the invariants are checked after each.
+        // An attacker may well be refused; the invariants are checked after each action.
         let _ = self.ends[end].connection.feed(bytes);
     }
 
@@ -227,7 +227,7 @@ impl Wire {
         self.observe();
     }
 
-    /// Delivers all that waits at the first ends, in order.
+    /// Delivers everything waiting at the first ends, in order.
     fn flush(&mut self, ends: usize) {
         while let Some(end) = (0..ends).find(|n| !self.ends[*n].waiting.is_empty()) {
             self.act(Action::Deliver { end });

@@ -20,15 +20,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What valgrind says when it found an error.
+/// Makes valgrind exit with this status when it finds an error.
 const FAULTY: &str = "--error-exitcode=99";
 
-/// Builds and runs one program each way; `leaks` is valgrind's word for whether they are looked for.
+/// Builds and runs one program in each way; `leaks` is valgrind's option that says whether to look
+/// for leaks.
 fn run(name: &str, leaks: &str) {
     run_with(name, leaks, |_, _| {});
 }
 
-/// Runs it with the arguments that `arguments` adds for each of the ways.
+/// The same with arguments that `arguments` adds for each way.
 fn run_with(name: &str, leaks: &str, arguments: impl Fn(&mut Command, &str)) {
     let folder = workshop(name);
     for compiler in COMPILERS {
@@ -187,7 +188,7 @@ fn sockets() {
     run("sockets", "--leak-check=full");
 }
 
-/// On an interface in a network of its own, where the address is sure to be free.
+/// On an interface in a separate network namespace, where the address is certainly free.
 #[test]
 fn sockets_with_a_link_local_address() {
     let folder = workshop("sockets-scoped");
@@ -215,7 +216,7 @@ fn signals() {
     run("signals", "--leak-check=full");
 }
 
-/// Only where the system itself refuses: valgrind has its own way with memory.
+/// Only where the system itself refuses: valgrind manages memory in its own way.
 fn run_plainly(name: &str, library: Option<&str>, argument: Option<&Path>) {
     let folder = workshop(name);
     let library = library.map_or_else(|| linked(&folder), str::to_owned);
@@ -242,7 +243,7 @@ fn unloaded_and_loaded_again() {
 
 #[test]
 fn fork() {
-    // A child keeps what belonged to threads that it has not.
+    // A child keeps memory of threads that it does not have.
     run("fork", "--leak-check=no");
 }
 

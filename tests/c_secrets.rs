@@ -1,4 +1,5 @@
-//! The secrets of a C program, looked for from outside: in its memory at each step, and in its core dump.
+//! Searches for the secrets of a C program from outside: in its memory at each step, and in its
+//! core dump.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 const PASSPHRASE: &[u8] = b"a passphrase that nobody guesses";
 
-/// The program of `tests/c/secrets.c`, whose random bytes are known.
+/// The program of `tests/c/secrets.c`, with known random bytes.
 struct Program {
     child: Child,
     out: BufReader<ChildStdout>,
@@ -42,7 +43,7 @@ impl Program {
         Program { child, out, draws }
     }
 
-    /// Lets it go on to the step of this name.
+    /// Lets it continue to the step of this name.
     fn go_on(&mut self, step: &str) {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         self.waits(step);
@@ -54,7 +55,8 @@ impl Program {
         assert_eq!(line.trim_end(), step);
     }
 
-    /// Each key that it has drawn: those of the clock's thread, which are minute keys, or the others.
+    /// Returns each key that it has drawn: those of the clock's thread, which are minute keys, or
+    /// the others.
     fn keys(&self, of_clock: bool) -> Vec<Needle> {
         let text = fs::read_to_string(&self.draws).unwrap();
         let draws = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -82,7 +84,7 @@ impl Drop for Program {
     }
 }
 
-/// What `tests/support/known_random.c` gives as a draw of 32 bytes.
+/// Returns the 32 bytes that `tests/support/known_random.c` gives for a draw.
 fn drawn(draw: u64) -> [u8; 32] {
     let mix = |word: u64| {
         let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -99,7 +101,8 @@ fn public(secret: &Needle) -> [u8; 32] {
     public
 }
 
-/// What two pairs agree: the raw X25519 secret, the box key of it, and the keys of the messages of each side.
+/// Returns what two key pairs agree on: the raw X25519 secret, the box key made of it, and the keys
+/// of the messages of each side.
 fn agreed(secret: &Needle, public: &[u8; 32]) -> [Needle; 4] {
     let (mut raw, mut key, mut messages) = ([0; 32], [0; 32], [[0; 32]; 2]);
     // SAFETY: all are 32 bytes, the prefixes 16.
@@ -120,8 +123,9 @@ fn agreed(secret: &Needle, public: &[u8; 32]) -> [Needle; 4] {
     [Needle::take(&mut raw), Needle::take(&mut key), Needle::take(&mut client), Needle::take(&mut server)]
 }
 
-/// The program's secrets that have no place in memory while no connection is there: all that it drew after the first
-/// five, and all that any two of them all agree but the key that both vaults keep.
+/// Returns the program's secrets that must not be in memory while there is no connection: all that
+/// it drew after the first five, and all keys that any two of them all agree on, except the key
+/// that both vaults keep.
 fn gone(program: &Program) -> Vec<Needle> {
     let keys = program.keys(false);
     let publics: Vec<_> = keys.iter().map(public).collect();
@@ -187,7 +191,7 @@ fn no_secret_of_a_c_program_is_in_memory_after_its_time() {
 
     program.go_on("minute");
     let end = Instant::now() + Duration::from_secs(600);
-    // It is accepted for a second minute after its own, and there is no traffic.
+    // It is accepted for one more minute after its own, and there is no traffic.
     while program.counts(&first[MINUTE..]) != [0] {
         assert!(Instant::now() < end, "the minute key is still there");
         std::thread::sleep(Duration::from_millis(200));
@@ -203,7 +207,7 @@ fn no_secret_of_a_c_program_is_in_memory_after_its_time() {
     assert_eq!(program.counts(&all), vec![0; all.len()], "freed: vaults and what they kept");
 }
 
-/// The key that the passphrase and the salt in the vault's file make.
+/// Derives the key from the passphrase and the salt in the vault's file.
 fn passphrase_key(vault: &Path) -> Needle {
     let file = fs::read(vault).unwrap();
     let mut key = [0; 32];
@@ -237,11 +241,13 @@ fn no_core_dump_has_a_long_term_or_minute_key() {
     assert_eq!(program.counts(&guarded), [1, 1, 1, 1, 1, 2], "they are in memory");
     let core = core_of(&mut program, &folder);
     assert_eq!(counts_in(&core, &guarded), [0; 6], "guarded pages are left out");
-    // What guards a connection's keys is their short life. Here they show that the dump has the memory.
+    // A connection's keys are protected by their short life. Finding them here shows that the dump
+    // includes the memory.
     assert_eq!(counts_in(&core, &[&client, &server]), [2; 2]);
 }
 
-/// Has the kernel dump the program, which ends. Where the system hands dumps to a program of its own, gdb makes one.
+/// Makes the kernel dump the program, which ends. Where the system passes dumps to a program of its
+/// own, gdb makes one.
 fn core_of(program: &mut Program, folder: &Path) -> Vec<u8> {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     let (name, id) = (pattern.trim_end(), program.child.id());

@@ -1,7 +1,7 @@
-//! A wall clock that leaps a day forward and back changes nothing: a server, its minute keys and its tunnels look at the
-//! monotonic clock alone.
+//! A wall clock that jumps a day forward and back changes nothing: a server, its minute keys and
+//! its tunnels use only the monotonic clock.
 //!
-//! The test runs itself again with a C library's clock of its own (`support/wrong_clock.c`).
+//! The test runs itself again with a replaced clock of the C library (`support/wrong_clock.c`).
 #![cfg(target_os = "linux")]
 
 use curve_tun::connection::Options;
@@ -13,17 +13,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Set in the process whose clock leaps.
+/// Set in the process whose clock jumps.
 const LEAPING: &str = "CURVE_TUN_LEAPING";
 const SOON: Timeout = Some(Duration::from_secs(60));
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How often this process has looked at the wall clock.
+/// Returns how often this process has read the wall clock.
 fn looks() -> u32 {
     // SAFETY: the name ends with a zero.
     let looks = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"wall_clock_looks".as_ptr()) };
     assert!(!looks.is_null(), "the clock is the system's");
-    // SAFETY: that is what support/wrong_clock.c has under this name.
+    // SAFETY: support/wrong_clock.c defines this function under that name.
     let looks: extern "C" fn() -> u32 = unsafe { std::mem::transmute(looks) };
     looks()
 }

@@ -1,5 +1,5 @@
-//! Packets of the handshake as bytes: what is taken is written again as it came, and nothing else is taken. No libsodium is
-//! called, so that Miri runs it (`scripts/miri`).
+//! Packets of the handshake as bytes: what is accepted is written back unchanged, and nothing else
+//! is accepted. No libsodium is called, so that Miri can run it (`scripts/miri`).
 #![cfg(feature = "test-util")]
 
 use curve_tun::protocol::rewrite;
@@ -12,7 +12,7 @@ const KINDS: [([u8; 8], usize); 3] = [
     ([0x6c, 0x09, 0xaf, 0xb2, 0x8a, 0xa9, 0xfa, 0xfd], 224),
 ];
 
-/// Where the counter stands that a handshake has once only, and its value.
+/// Returns the position and value of the counter that a handshake uses only once.
 fn counter((_, len): &([u8; 8], usize)) -> Option<(usize, u64)> {
     match len {
         128 => Some((40, 0)),
@@ -64,7 +64,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
         keep in 0usize..300,
     ) {
-        // A packet whose end is any bytes, at any length.
+        // A packet that ends in any bytes, at any length.
         let mut bytes = bytes;
         let start = packet(&KINDS[kind], 3);
         let keep = keep.min(start.len()).min(bytes.len());

@@ -1,8 +1,10 @@
-//! No branch and no index depends on a secret, seen by memcheck: every random byte and every message is marked as
-//! undefined, and memcheck reports each jump and each address that is computed from one.
+//! No branch and no index depends on a secret. Memcheck verifies it: every random byte and every
+//! message is marked as undefined, and memcheck reports each jump and each address computed from
+//! one.
 //!
-//! What goes over the wire is public, and so is what the crate itself declares to be (`crypto::public`). The tests run
-//! themselves again under valgrind; the lists of what to leave out are in `constant_time.supp`.
+//! Bytes that go over the wire are public, and so is what the crate itself declares public
+//! (`crypto::public`). The tests run themselves again under valgrind; suppressions are in
+//! `constant_time.supp`.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 #[path = "support/memcheck.rs"]
@@ -22,7 +24,7 @@ use support::World;
 
 /// Set in the process that valgrind watches.
 const WATCHED: &str = "CURVE_TUN_WATCHED";
-/// Valgrind's exit status when it has found something.
+/// Valgrind's exit status when it has found an error.
 const FOUND: i32 = 99;
 
 unsafe extern "C" {
@@ -30,9 +32,9 @@ unsafe extern "C" {
     fn curve_tun_secret_key_from_text(text: *const c_char, len: usize, secret_key: *mut u8) -> i32;
 }
 
-/// Makes all randomness of this process secret, and what the crate publishes, public.
+/// Makes all randomness of this process secret, and what the crate publishes public.
 fn watch() {
-    // What libsodium keeps for itself, a canary of its guarded memory among it, is drawn before.
+    // libsodium's own random values, such as the canary of its guarded memory, are drawn before.
     MemoryVault::generate().unwrap();
     random_source::install(|bytes| {
         File::open("/dev/urandom").unwrap().read_exact(bytes).unwrap();
@@ -41,7 +43,7 @@ fn watch() {
     test_util::on_public(memcheck::make_public);
 }
 
-/// Carries what `from` has to say, which all the world may then read.
+/// Carries the output of `from`, which is public from then on.
 fn carry(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
     let mut bytes = from.send_buffer().to_vec();
     memcheck::make_public(bytes.as_mut_ptr(), bytes.len());
@@ -115,7 +117,7 @@ fn vault() {
     }
 }
 
-/// The text of a secret key, there and back.
+/// The text of a secret key, written and read.
 fn text() {
     let secret = secret_message(32);
     let (mut text, mut again) = ([0u8; 45], [0u8; 32]);
@@ -128,7 +130,7 @@ fn text() {
     assert_eq!(again, [0x5a; 32]);
 }
 
-/// What must be found, or the watch is blind: a branch, and an index, on a random byte.
+/// A branch and an index on a random byte, which must be found, or the test detects nothing.
 fn leak() {
     let vault = MemoryVault::generate().unwrap();
     let mut sealed = [0; 48];
@@ -140,7 +142,8 @@ fn leak() {
     assert_eq!(table[usize::from(std::hint::black_box(sealed[0]))], 1);
 }
 
-/// Runs `test` of this file again, under valgrind, and gives what it says; `None` in the process that is watched.
+/// Runs `test` of this file again, under valgrind, and returns its output; `None` in the watched
+/// process.
 fn again_under_valgrind(test: &str) -> Option<(Option<i32>, String)> {
     if std::env::var_os(WATCHED).is_some() {
         watch();
@@ -160,7 +163,7 @@ fn again_under_valgrind(test: &str) -> Option<(Option<i32>, String)> {
     Some((output.status.code(), said))
 }
 
-/// Nothing may be found.
+/// Checks that nothing is found.
 fn holds(test: &str, run: fn()) {
     match again_under_valgrind(test) {
         Some((status, said)) => assert_eq!(status, Some(0), "{said}"),

@@ -1,4 +1,5 @@
-//! The example servers under more clients than they like: thousands, silent ones, and more than there are descriptors.
+//! The example servers with more clients than is comfortable: thousands, silent ones, and more than
+//! there are descriptors.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
@@ -18,7 +19,7 @@ fn echo(socket: &Socket, message: &[u8]) {
     assert!(buffer == message);
 }
 
-/// Lets this process have as many files open as it may.
+/// Raises this process's limit of open files to its maximum.
 fn raise_limit(needed: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls take a valid struct.
@@ -30,7 +31,7 @@ fn raise_limit(needed: u64) {
     }
 }
 
-/// Many tunnels at once, all open at the end.
+/// Opens many tunnels at once, all of which stay open.
 fn connect_crowd(server: &Server, client: &Keys, size: usize) -> Vec<Socket> {
     const THREADS: usize = 16;
     thread::scope(|scope| {
@@ -50,11 +51,11 @@ fn two_thousand_clients_at_once_leave_nothing_behind() {
     echo(&server.connect(&client), b"the first client");
     wait_until("the first client is gone", || server.descriptors() == descriptors);
     let resident = server.resident();
-    // A crowd needs far more than this, and twice the same crowd no more than once.
+    // A crowd needs far more than this; the same crowd twice needs it only once.
     for most in [resident + 4096, resident + 5120] {
         let crowd = connect_crowd(&server, &client, CLIENTS);
         assert_eq!(crowd.len(), CLIENTS);
-        // All messages are under way before the first answer is taken.
+        // All messages are sent before the first answer is read.
         let message = |i: usize| vec![i as u8; 1 + i % 3000];
         for (i, socket) in crowd.iter().enumerate() {
             socket.send(&message(i), PATIENCE).unwrap();
@@ -150,7 +151,7 @@ fn a_server_out_of_descriptors_serves_on_and_recovers() {
                     let socket = server.connect(client);
                     echo(&socket, b"let in");
                     served.send(()).unwrap();
-                    // Ended by the sender's end.
+                    // The sender was dropped.
                     gone.recv().unwrap_err();
                     echo(&socket, b"still there");
                 });
@@ -159,7 +160,7 @@ fn a_server_out_of_descriptors_serves_on_and_recovers() {
             for _ in 0..20 {
                 wait.recv_timeout(PATIENCE.unwrap()).unwrap();
             }
-            // Spinning would be a hundred.
+            // A busy loop would use a hundred.
             let before = server.ticks();
             thread::sleep(Duration::from_secs(1));
             let used = server.ticks() - before;

@@ -9,14 +9,14 @@ use support::{
     COOKIE_FRAME, FRAME_OVERHEAD, HELLO_FRAME, INITIATE_FRAME, World, message, recv, recv_all, take,
 };
 
-/// How a transport comes to its end.
+/// How a transport ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Orderly,
     Broken,
 }
 
-/// Gives `to` what `from` says, up to `limit` bytes in all that direction's life.
+/// Carries the output of `from` to `to`, up to `limit` bytes in total for that direction.
 fn carry_up_to(from: &mut Connection, to: &mut Connection, passed: &mut usize, limit: usize) -> usize {
     let count = from.send_buffer().len().min(limit - *passed);
     let bytes = from.send_buffer()[..count].to_vec();
@@ -26,7 +26,7 @@ fn carry_up_to(from: &mut Connection, to: &mut Connection, passed: &mut usize, l
     count
 }
 
-/// A pair between which `up` bytes pass to the server and `down` to the client.
+/// Runs a pair between which `up` bytes pass to the server and `down` to the client.
 fn run(world: &World, up: usize, down: usize) -> (Connection, Connection) {
     let (mut client, mut server) = world.pair();
     let (mut to_server, mut to_client) = (0, 0);
@@ -37,7 +37,7 @@ fn run(world: &World, up: usize, down: usize) -> (Connection, Connection) {
     (client, server)
 }
 
-/// Ends it and checks what that leaves.
+/// Ends it and checks the outcome.
 fn end(connection: &mut Connection, end: End, meaning: Error) {
     match end {
         End::Orderly => assert_eq!(connection.transport_ended(), meaning),
@@ -82,7 +82,7 @@ fn bytes_to_the_client_stop_anywhere_in_the_handshake() {
                 _ => (ConnectionState::Connected, ConnectionState::Connected),
             };
             assert_eq!((client.state(), server.state()), states, "after {down} bytes");
-            // A server that takes the hello and only ends is one that could not open it.
+            // A server that takes the hello and then just ends could not open it.
             let meaning = if down == 0 { Error::WrongServerKey } else { Error::Closed };
             end(&mut client, how, meaning);
             end(&mut server, how, Error::Closed);

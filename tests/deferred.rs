@@ -1,4 +1,5 @@
-//! Vaults and registries that answer later: the handshake stops with a request and goes on with the answer.
+//! Vaults and registries that answer later: the handshake stops with a request and continues with
+//! the answer.
 
 mod support;
 
@@ -15,7 +16,7 @@ fn later_world(verdict: Result<bool, Error>) -> World {
     World::of(vault(), vault(), Arc::new(TestRegistry::new(verdict, true)), Default::default())
 }
 
-/// What the providers of `world` say to the request that waits.
+/// Returns the answer of the providers of `world` to the pending request.
 fn answer_of(world: &World, connection: &Connection) -> Answer {
     match connection.request().expect("a request") {
         request @ Request::SealVouch { .. } => request.perform_by_vault(&*world.client_vault),
@@ -29,7 +30,7 @@ fn a_vault_or_registry_that_does_not_say_works_on_256_questions_at_once() {
     assert_eq!(TestRegistry::new(Ok(true), true).max_concurrency(), 256);
 }
 
-/// One stop of the handshake.
+/// A point at which the handshake stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     AnswerHello,
@@ -50,7 +51,8 @@ fn stop_of(request: &Request) -> Stop {
     }
 }
 
-/// Goes on with the handshake until `stop` waits for its answer; gives the end that waits, then the other.
+/// Runs the handshake until `stop` waits for its answer; returns the end that waits, then the
+/// other.
 fn up_to(world: &World, stop: Stop) -> (Connection, Connection) {
     let (mut client, mut server) = world.pair();
     server.feed(&take(&mut client)).unwrap();
@@ -156,7 +158,7 @@ fn a_second_answer_finds_no_question() {
         let (mut asking, _) = up_to(&world, stop);
         let answer = answer_of(&world, &asking);
         asking.answer(answer.clone()).unwrap();
-        // After the vouch the registry is asked, and the vouch is no answer to that.
+        // After the vouch the registry is asked, and the vouch does not answer that.
         let error = if stop == Stop::OpenVouch { Error::InvalidArgument } else { Error::WrongState };
         assert_eq!(asking.answer(answer), Err(error), "{stop:?}");
         assert_ne!(asking.state(), ConnectionState::Closed);

@@ -1,4 +1,4 @@
-//! The documents say what the source says: numbers, paths, names, and the bytes of the packets.
+//! The documents agree with the source: numbers, paths, names, and the bytes of the packets.
 
 mod support;
 
@@ -40,7 +40,8 @@ fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     rows.map(|row| row.split(" | ").map(str::trim).collect())
 }
 
-/// The section of `text` under the heading that begins with `heading`, up to the next one of its level or above.
+/// The section of `text` under the heading that begins with `heading`, up to the next heading of
+/// its level or above.
 fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let start = text.find(&format!("\n{heading}")).unwrap_or_else(|| panic!("no section {heading}")) + 1;
     let level = heading.find(' ').unwrap();
@@ -79,7 +80,7 @@ fn the_table_of_numbers_is_the_sources() {
     assert_eq!(table, expected);
 }
 
-/// The four packets of a connection, from the wire, without their length fields.
+/// Returns the four packets of a connection as sent, without their length fields.
 fn packets() -> [Vec<u8>; 4] {
     let world = World::new();
     let (mut client, mut server) = world.pair();
@@ -111,7 +112,7 @@ fn sizes_kinds_and_counters_of_the_packets_are_those_on_the_wire() {
         assert_eq!(fields[0], ["0", "8", &format!("`{}`", kind.join(" "))], "{heading}");
         let mut end = 0;
         for field in &fields {
-            // A second table, of the cookie's inside, begins at 0 again.
+            // A second table, of the cookie's contents, begins at 0 again.
             let offset: usize = field[0].parse().unwrap();
             if offset == 0 && end > 0 {
                 break;
@@ -143,7 +144,7 @@ fn every_nonce_prefix_is_described() {
     }
 }
 
-/// What stands between back quotes in `text`, and the text without it; code blocks aside.
+/// Returns the text in back quotes in `text`, and the text without it; code blocks aside.
 fn quoted(text: &str) -> (Vec<String>, String) {
     let outside: String = text.split("```").step_by(2).collect();
     let parts: Vec<&str> = outside.split('`').collect();
@@ -192,7 +193,7 @@ fn slug(line: &str) -> String {
         .collect()
 }
 
-/// The identifiers in `text` that begin with `prefix` and go on.
+/// Returns the identifiers in `text` that begin with `prefix` and are longer.
 fn names<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.len() > prefix.len() && word.starts_with(prefix) && !word.ends_with('_'))
@@ -235,7 +236,8 @@ fn every_target_of_make_exists() {
     }
 }
 
-/// The subcommand and the options of each command that is named, such as `curve-tun renew --vault FILE`.
+/// Checks the subcommand and the options of each command that is named, such as
+/// `curve-tun renew --vault FILE`.
 #[test]
 fn every_command_of_the_tool_is_one() {
     let mut seen = 0;

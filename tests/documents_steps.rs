@@ -1,7 +1,7 @@
-//! What runs the blocks of the documents: none is left out unseen, and a step that fails or says
-//! something else is found.
+//! The scripts that run the blocks of the documents: no block is silently skipped, and a step that
+//! fails or prints something else is detected.
 //!
-//! That the documents' own blocks pass, scripts/check-operations and scripts/check-readme see.
+//! scripts/check-operations and scripts/check-readme check that the documents' own blocks pass.
 
 use std::fs;
 use std::path::Path;

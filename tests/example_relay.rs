@@ -1,4 +1,4 @@
-//! The example of a service that an operator looks after: a sealed vault, a registry file, a known server.
+//! The example of a service run by an operator: a sealed vault, a registry file, a known server.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 const PASSPHRASE: &[u8] = b"correct horse";
 
-/// What an operator lays out for the service.
+/// The files that an operator prepares for the service.
 struct Site {
     folder: TempDir,
     key: PublicKey,
@@ -27,7 +27,7 @@ struct Site {
 }
 
 impl Site {
-    /// A site whose vault has a passphrase, and whose server's key is `known` as that.
+    /// A site whose vault has a passphrase, and whose file of known servers has the key of `known`.
     fn new(client: &Keys, known: Option<&Keys>) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let cost = Cost { operations: 1, memory: 8192 };
@@ -93,7 +93,7 @@ impl Relay {
         client.connect(self.key, self.port)
     }
 
-    /// The next line that it says on standard error.
+    /// Returns the next line that it prints on standard error.
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
@@ -155,7 +155,7 @@ fn a_server_with_another_key_than_the_known_one_is_not_relayed_to() {
     relay.ends();
 }
 
-/// The client is told nothing that would help; who looks after the relay reads why.
+/// The client learns nothing that would help; the operator of the relay reads the reason.
 #[test]
 fn a_relay_says_whom_it_turned_away_and_why() {
     let (client, stranger) = (keygen(), keygen());
@@ -183,7 +183,7 @@ fn a_hangup_has_a_relay_say_which_files_are_in_force_and_that_the_vault_works() 
     let [registry, ..] = relay.report();
     assert!(registry.contains("line 2, column 11: "), "{registry}");
     assert!(registry.ends_with("; the entries from before are in force"), "{registry}");
-    // They are.
+    // Now they are valid.
     assert!(relay.connect(&client).is_ok());
     relay.ends();
 }
@@ -194,7 +194,7 @@ fn a_relay_does_not_start_without_its_passphrase() {
     let site = Site::new(&client, None);
     fs::write(site.path("passphrase"), "another\n").unwrap();
     let output = site.arguments(&mut Command::new(examples().join("relay"))).output().unwrap();
-    // A service manager that starts it again and again would lock a token.
+    // A service manager that restarts it again and again would lock a token.
     assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(Error::WrongPassphrase.message()), "{said}");

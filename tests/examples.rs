@@ -1,4 +1,4 @@
-//! The C examples as the processes that a user would run.
+//! The C examples, run as processes as a user would.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 #[path = "support/agent.rs"]
@@ -38,7 +38,7 @@ fn run_client(
     command.args(["127.0.0.1", &server.port.to_string(), secret, &server_key.to_string()]).args(more);
     let mut client =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A client that fails before it reads ends the pipe early.
+    // A client that fails before reading closes the pipe early.
     let _ = client.stdin.take().unwrap().write_all(input);
     client.wait_with_output().unwrap()
 }
@@ -130,7 +130,7 @@ fn servers_and_clients_run_on_every_vault_that_is_kept() {
             let server = Server::start(name, &[], &keys, &[&client, &keys]);
             prints(&echo_client(&server, &client.secret, &public, &[], b"one\ntwo\n"), b"one\ntwo\n");
             if *secret == agent {
-                // Both ends ask the same agent.
+                // Both ends use the same agent.
                 prints(&echo_client(&server, secret, &public, &[], b"three\n"), b"three\n");
             }
             server.ends_by_sigterm();
@@ -245,7 +245,7 @@ fn a_flood_of_strangers_is_a_few_lines_and_their_number() {
         for _ in 0..STRANGERS {
             let mut stranger = server.connect_tcp();
             stranger.write_all(&[0xff; 200]).unwrap();
-            // Its end shows that it was turned away.
+            // The end of the stream shows that it was turned away.
             let _ = stranger.read(&mut [0]);
         }
         let said = server.ends_by_sigterm();

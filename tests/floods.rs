@@ -1,6 +1,7 @@
 //! The example servers under floods of hellos, from one address and from many, while honest clients come as well.
 //!
-//! Each flood is small here. `make floods` has 100,000 hellos in each, and prints what a hello costs the server.
+//! Each flood is small here. `make floods` sends 100,000 hellos in each, and prints what a hello
+//! costs the server.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
@@ -22,9 +23,10 @@ use std::time::{Duration, Instant};
 const FLOODERS: usize = 4;
 const KEPT: usize = 400;
 const LIMIT: usize = 1024;
-/// From the first try to the echo. The default of a handshake alone is 10 seconds; a busy machine gets more.
+/// From the first try to the echo. A handshake alone has 10 seconds by default; this allows for a
+/// busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Different hellos that are sent again and again: more than any cache has room for.
+/// Distinct hellos, sent again and again: more than fit into any cache.
 const HELLOS: usize = 2000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,12 +36,13 @@ enum From {
 }
 
 impl From {
-    /// Where the flood's `n`th connection comes from; honest clients come from 127.0.0.1.
+    /// The address of the flood's `n`th connection; honest clients come from 127.0.0.1.
     fn address(self, n: usize) -> Ipv4Addr {
         match self {
             From::OneAddress => Ipv4Addr::new(127, 0, 0, 2),
             From::ManyAddresses => {
-                // All over 127.128.0.0/10. The factor is odd, so none comes twice before all have come.
+                // Spread over 127.128.0.0/10. The factor is odd, so no address repeats before all
+                // have been used.
                 Ipv4Addr::from(0x7f80_0000 | (n as u32).wrapping_mul(2_654_435_761) & 0x003f_ffff)
             }
         }
@@ -50,7 +53,7 @@ impl From {
 enum Hellos {
     /// They open: the server answers each with a cookie, and waits in vain.
     Valid,
-    /// They have the right form, and do not open.
+    /// They have the right form, but do not open.
     Forged,
 }
 
@@ -75,7 +78,8 @@ fn size() -> usize {
     std::env::var("FLOOD_HELLOS").map_or(4000, |n| n.parse().expect("FLOOD_HELLOS is a number"))
 }
 
-/// A connection from `address` that is reset when it is dropped, so that it leaves nothing behind in the system.
+/// Opens a connection from `address` that is reset when dropped, so that it leaves nothing behind
+/// in the system.
 fn dial(address: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_linger(Some(Duration::ZERO))?;
@@ -92,7 +96,7 @@ fn flood(from: From, port: u16, hellos: &[Vec<u8>], sent: &AtomicUsize) {
             return;
         }
         let mut stream = dial(from.address(n), port).unwrap();
-        // The server may have given it up before it has said anything.
+        // The server may have closed it already.
         let _ = stream.write_all(&hellos[n % hellos.len()]);
         kept.push_back(stream);
         if kept.len() > KEPT {
@@ -101,7 +105,7 @@ fn flood(from: From, port: u16, hellos: &[Vec<u8>], sent: &AtomicUsize) {
     }
 }
 
-/// One honest client, who tries until its deadline: gives how often it had to try.
+/// Runs one honest client, which tries until its deadline; returns how often it had to try.
 fn be_served(server: &Server, client: &Keys, key: PublicKey) -> usize {
     let end = Instant::now() + DEADLINE;
     let vault = Arc::new(client.vault());
@@ -123,7 +127,7 @@ fn be_served(server: &Server, client: &Keys, key: PublicKey) -> usize {
         };
         match served() {
             Ok(()) => return tries,
-            // Its handshake has given way.
+            // Its handshake was evicted.
             Err(Error::Closed | Error::WrongServerKey) => {}
             Err(error) => panic!("{error}"),
         }

@@ -1,9 +1,9 @@
-//! The example's event loop under floods of hellos while its vault takes its time:
-//! `c-examples/answers.c` has no more questions than there are handshakes in flight, drops those of
-//! clients that were evicted or have left, and has sources take turns.
+//! The example's event loop under floods of hellos while its vault is slow: `c-examples/answers.c`
+//! holds no more questions than there are handshakes in flight, drops those of clients that were
+//! evicted or have left, and lets sources take turns.
 //!
-//! No clock judges here. `support/held_vault.c` stands between the program and the library: each
-//! call of the vault waits until the test lets it go on, and what counts is how many calls for
+//! The test depends on no clock. `support/held_vault.c` sits between the program and the library:
+//! each call of the vault waits until the test lets it continue. The test counts how many calls for
 //! others come between an honest client's question and its answer, and how many there are in all.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
@@ -33,20 +33,20 @@ use turnstile::{
     FLOODERS_KEYS, Flood, HANDSHAKES_MAX, HELLOS, PER_SOURCE, Turnstile, Who, say_hello, wait_for_end,
 };
 
-/// What c-examples has: calls of the vault at once, and clients that are accepted before others
-/// have their turn.
+/// The limits in c-examples: calls of the vault at once, and clients that are accepted before the
+/// others have their turn.
 const THREADS: usize = 4;
 const BATCH: usize = 16;
 
 /// The test's end of `support/held_vault.c`.
 struct Held {
     turnstile: Turnstile,
-    /// Questions of the honest client that are among those that wait, or were.
+    /// Questions of the honest client that are waiting, or were.
     asked: AtomicUsize,
 }
 
 impl Held {
-    /// Listens at `socket` for as long as the process runs.
+    /// Listens on `socket` as long as the process runs.
     fn listen(socket: &Path) -> Arc<Held> {
         let listener = UnixListener::bind(socket).unwrap();
         let held = Arc::new(Held { turnstile: Turnstile::default(), asked: AtomicUsize::new(0) });
@@ -76,7 +76,7 @@ impl Held {
     }
 
     /// Lets calls for the flooder through, one after the other, until this question of the honest
-    /// client has its turn: gives how many others began while it waited.
+    /// client has its turn; returns how many others began while it waited.
     fn others_before(&self, question: usize) -> usize {
         wait_until("the honest client's question was not asked", || {
             self.asked.load(Ordering::SeqCst) >= question
@@ -107,24 +107,24 @@ fn a_flood_of_hellos(flood: Flood) {
     program.env("LD_PRELOAD", held_vault(folder.path())).env("HELD_VAULT", &reports);
     let server = Server::run(&mut program, "127.0.0.1", &limits, &keys, &[&client]);
 
-    // The vault keeps a connection to its agent for each call at once; so far there is one.
+    // The vault keeps one connection to its agent for each concurrent call; so far there is one.
     let before = server.descriptors() + THREADS - 1;
     let (mut kept, mut most) = (Vec::new(), 0);
-    // Of the calls at once its source gets, before any is over, all; or half of them, if it leaves
-    // them.
+    // Before any call is over, the flooder's source gets all of the concurrent calls, or half of
+    // them if it abandons them.
     let hung = if flood == Flood::Kept { THREADS } else { THREADS / 2 };
     for n in 1..=HELLOS {
         let (stream, _) = say_hello(server.port, key);
         turnstile.wait_until_begun(n.min(hung));
         kept.extend(flood.treat(stream));
         if kept.len() > PER_SOURCE {
-            // As long as it floods, its oldest is what gives way.
+            // While it floods, its own oldest handshake is evicted.
             wait_for_end(&kept.remove(0));
         }
         most = most.max(server.descriptors());
     }
-    // Each call that is held has a descriptor, and so has each report that is on its way. On a busy
-    // machine a batch is accepted while those that the one before has evicted are being closed.
+    // Each held call has a descriptor, and so has each report in transit. On a busy machine a batch
+    // is accepted while the connections evicted by the previous one are being closed.
     let calls = THREADS + 1;
     assert!(most <= before + PER_SOURCE + 2 * BATCH + calls, "{most} descriptors, {before} before");
     wait_until("descriptors of the flood are kept", || server.descriptors() <= before + kept.len() + calls);
@@ -141,7 +141,7 @@ fn a_flood_of_hellos(flood: Flood) {
     });
     assert!(hello <= 1 && vouch <= 1, "it waits for one other, {flood:?}: {hello}, {vouch}");
 
-    // What there is left may go on: no question of a client that is gone is ever put.
+    // The remaining calls may continue: no question of a client that is gone is ever put.
     turnstile.let_through(HELLOS);
     drop(kept);
     wait_until("a descriptor is kept", || server.descriptors() <= before);

@@ -1,4 +1,5 @@
-//! After `fork()` the child has the parent's counters: whatever it does with the parent's objects says `Forked`.
+//! After `fork()` the child has the parent's counters, so every use of the parent's objects in it
+//! gives `Forked`.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -21,10 +22,10 @@ use std::thread;
 use std::time::Duration;
 use support::{HOME, World, recv, settle};
 
-/// Runs `checks` in a child of this process and gives the number of the first that was false.
+/// Runs `checks` in a child of this process and returns the index of the first that was false.
 #[allow(unsafe_code, reason = "fork is the case under test")]
 fn first_failed_in_child(mut checks: impl FnMut() -> Vec<bool>) -> Option<usize> {
-    // SAFETY: the child runs `checks` on the one thread it has and leaves by _exit; it returns nowhere.
+    // SAFETY: the child runs `checks` on its only thread and leaves by _exit; it never returns.
     match unsafe { libc::fork() } {
         -1 => panic!("no child could be made"),
         0 => {
@@ -36,7 +37,7 @@ fn first_failed_in_child(mut checks: impl FnMut() -> Vec<bool>) -> Option<usize>
         }
         child => {
             let mut status = 0;
-            // SAFETY: `child` is ours, and waited for once.
+            // SAFETY: `child` is a child of this process, and waited for once.
             assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
             assert!(libc::WIFEXITED(status), "the child ended by a signal");
             (libc::WEXITSTATUS(status) as usize).checked_sub(1)
@@ -78,7 +79,7 @@ fn a_childs_every_call_on_its_parents_connection_says_forked() {
         ]
     });
     assert_eq!(failed, None);
-    // The parent goes on as if there had been no child.
+    // The parent continues as if there had been no child.
     settle(&mut client, &mut server).unwrap();
     assert_eq!(recv(&mut client).unwrap(), b"waiting");
     assert_eq!(recv(&mut server).unwrap(), b"pending");
@@ -160,7 +161,7 @@ fn a_childs_calls_on_its_parents_socket_say_forked_and_disturb_it_not() {
     }
 }
 
-/// Waits until so many threads of this name sleep in the system.
+/// Waits until this many threads of this name are asleep.
 fn wait_until_asleep(name: &str, count: usize) {
     let asleep = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -194,7 +195,7 @@ fn a_child_hangs_in_no_lock_that_a_thread_of_its_parent_holds() {
     });
     let silent = std::net::TcpStream::connect(giving.local_addr()).unwrap();
     let shaking = giving.transport_accept(None).unwrap();
-    // Each holds what its object has, as long as it waits.
+    // Each holds the locks of its object while it waits.
     let calls: [&(dyn Fn() -> Option<Error> + Sync); 4] = [
         &|| accepting.accept(None).err(),
         &|| giving.transport_accept(None).err(),
@@ -238,7 +239,7 @@ fn a_childs_every_call_on_its_parents_vault_says_forked() {
     let world = World::new();
     let (vault, peer) = (&world.client_vault, world.server_key());
     let failed = first_failed_in_child(|| {
-        // A connection that the child makes for itself uses the parent's vault, too.
+        // A connection that the child makes itself still uses the parent's vault.
         let own = World::new();
         let mut client = Connection::client(vault.clone(), own.server_key(), &own.options).unwrap();
         vec![
@@ -259,7 +260,7 @@ fn settle_anew(world: &World) {
 
 #[test]
 fn a_child_makes_connections_of_its_own() {
-    // The parent has used the library before, as a server that forks would have.
+    // The parent has used the library before, as a forking server would have.
     settle_anew(&World::new());
     let failed = first_failed_in_child(|| {
         let (mut client, mut server) = World::new().connected();
@@ -290,7 +291,7 @@ fn a_childs_copy_of_a_file_vault_gives_nothing_and_its_end_unlocks_nothing() {
         let answers =
             vec![forked(seal(&mine)), FileVault::open(&path, None).err() == Some(Error::VaultInUse)];
         drop(mine);
-        // The parent's lock holds on.
+        // The parent's lock is still held.
         [answers, vec![FileVault::open(&path, None).err() == Some(Error::VaultInUse)]].concat()
     });
     assert_eq!(failed, None);
@@ -318,7 +319,7 @@ fn a_file_vault_that_is_dropped_is_free_while_a_child_has_its_descriptor() {
     drop(vault);
     let again = FileVault::open(&path, None).map(drop);
     let mut status = 0;
-    // SAFETY: `child` is ours, and waited for once.
+    // SAFETY: `child` is a child of this process, and waited for once.
     unsafe {
         libc::kill(child, libc::SIGKILL);
         libc::waitpid(child, &mut status, 0);
@@ -329,7 +330,7 @@ fn a_file_vault_that_is_dropped_is_free_while_a_child_has_its_descriptor() {
 #[test]
 fn a_file_vault_may_be_named_without_its_folder() {
     let folder = tempfile::tempdir().unwrap();
-    // A process of its own, for it goes to another folder.
+    // In a separate process, since it changes its working directory.
     let failed = first_failed_in_child(|| {
         std::env::set_current_dir(folder.path()).unwrap();
         let made = FileVault::create(Path::new("vault"), None, Cost::default()).map(drop);

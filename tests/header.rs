@@ -76,7 +76,7 @@ fn the_version_macros_are_those_of_the_manifest() {
         let line = format!("\n#define CURVE_TUN_VERSION{name} {value}\n");
         assert!(header.contains(&line), "{line}");
     }
-    // The binary interface is that of the SONAME.
+    // The binary interface has the version of the SONAME.
     let interface = soname().strip_prefix("libcurve_tun.so.").unwrap().to_owned();
     let abi = interface.strip_prefix("0.").map_or_else(|| format!("({interface} << 16)"), str::to_owned);
     assert!(header.contains(&format!("\n#define CURVE_TUN_ABI_VERSION {abi}\n")), "{abi}");
@@ -110,7 +110,7 @@ fn every_function_has_a_comment_that_speaks_of_threads() {
     }
 }
 
-/// The conventions tell how to link; a program is built with just that.
+/// The header's conventions say how to link; a program is built with exactly that.
 #[test]
 fn the_static_library_links_as_the_header_says() {
     let header = header();

@@ -1,4 +1,5 @@
-//! Another library of the process has initialised libsodium before us. One test, so that it is so.
+//! Another library of the process has initialised libsodium first. There is only one test, so that
+//! this holds.
 
 mod support;
 

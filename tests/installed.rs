@@ -1,4 +1,5 @@
-//! Where `make install` puts what, that CMake and programs find it there, and that `make uninstall` leaves nothing of it.
+//! Where `make install` puts its files, that CMake and programs find them there, and that
+//! `make uninstall` removes all of them.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tree::{PROGRAM, Tree, complaint, printed, succeed};
 
-/// A project of CMake with two of these programs, and `VERSION` of the library.
+/// A CMake project with two of these programs, and `VERSION` of the library.
 const CMAKE: &str = r#"
 cmake_minimum_required(VERSION 3.13)
 project(ours C)
@@ -22,7 +23,7 @@ foreach(kind curve_tun static)
 endforeach()
 "#;
 
-/// Each file and link below a folder, in order.
+/// Returns each file and link below a folder, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -62,7 +63,8 @@ fn folders_of_ones_own_and_nothing_is_left_there() {
     assert_eq!(staged.len(), files(&prefix).len() + files(&bindir).len());
     assert_eq!(programs_of_cmake(&tree, &libdir, "0.1"), ["0.1.0 capi first"; 2]);
 
-    // An earlier library of this interface goes, too; one of another, and what is not ours, stays.
+    // An earlier library of this interface is removed, too; one of another interface stays, as do
+    // other packages' files.
     let not_ours = ["libcurve_tun.so.9", "libcurve_tun.so.9.1.0", "pkgconfig/other.pc"];
     for path in not_ours.into_iter().chain(["libcurve_tun.so.0.1.3"]) {
         fs::write(libdir.join(path), "").unwrap();
@@ -77,7 +79,8 @@ fn folders_of_ones_own_and_nothing_is_left_there() {
     assert_eq!(files(Path::new(stage)), [] as [PathBuf; 0]);
 }
 
-/// What the programs of `CMAKE` say, which finds this version of the library in `libdir`.
+/// Returns the output of the programs of `CMAKE`, which finds this version of the library in
+/// `libdir`.
 fn programs_of_cmake(tree: &Tree, libdir: &Path, version: &str) -> [String; 2] {
     let (mut configure, built) = cmake(tree, libdir, version);
     succeed(&mut configure);
@@ -85,7 +88,7 @@ fn programs_of_cmake(tree: &Tree, libdir: &Path, version: &str) -> [String; 2] {
     ["curve_tun", "static"].map(|program| printed(&mut tree.command(built.join(program).to_str().unwrap())))
 }
 
-/// CMake, to make a new folder ready to build in.
+/// Returns CMake's command that configures a new build folder.
 fn cmake(tree: &Tree, libdir: &Path, version: &str) -> (Command, PathBuf) {
     let (ours, built) = (tree.folder.path().join("ours"), tree.folder.path().join("ours built"));
     let _ = fs::remove_dir_all(&built);
@@ -101,7 +104,7 @@ fn cmake(tree: &Tree, libdir: &Path, version: &str) -> (Command, PathBuf) {
 #[test]
 fn cmake_finds_what_is_installed() {
     let tree = Tree::new("tree");
-    // The whole library, where `scripts/check-install` has installed it.
+    // The whole library, as installed by `scripts/check-install`.
     if let Some(libdir) = c_support::installed("lib") {
         assert_eq!(programs_of_cmake(&tree, &libdir, "0.1"), [env!("CARGO_PKG_VERSION"); 2]);
         return;
@@ -121,7 +124,7 @@ fn cmake_finds_what_is_installed() {
             assert!(said.contains("compatible with requested version"), "{said}");
         }
     }
-    // It finds its library wherever that has been moved to.
+    // It finds its library even after both have been moved.
     let moved = tree.folder.path().join("moved");
     fs::rename(tree.prefix(), &moved).unwrap();
     assert_eq!(programs_of_cmake(&tree, &moved.join("lib"), ""), ["2.3.0 capi,dns,pkcs11 first"; 2]);

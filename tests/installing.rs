@@ -1,5 +1,5 @@
-//! `make lib`, `make tool`, `make install` and the NIF's build, wherever cargo puts what it builds, and whatever has
-//! changed since.
+//! `make lib`, `make tool`, `make install` and the build of the NIF, wherever cargo puts its
+//! output, and whatever has changed since.
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
 mod c_support;
@@ -13,14 +13,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use tree::{PROGRAM, Tree, complaint, printed, succeed};
 
-/// The system that all of this is built for.
+/// The system that everything here is built for.
 fn host() -> String {
     let said = printed(Command::new("rustc").arg("-vV"));
     said.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
 }
 
-/// One old library in the place where cargo puts it if nothing is said; then another version with other features, which
-/// cargo puts elsewhere.
+/// Prepares an old library in cargo's default place, and then another version with other features,
+/// which cargo puts elsewhere.
 fn is_current_with(set: impl for<'c> Fn(&Tree, &'c mut Command) -> &'c mut Command) {
     let tree = Tree::new("tree");
     succeed(&mut tree.install(""));
@@ -152,7 +152,7 @@ fn the_nif_is_the_one_just_built() {
         fs::write(program.with_extension("c"), PROGRAM).unwrap();
         let mut build = tree.command("cc");
         build.arg("-o").arg(&program).arg(program.with_extension("c")).arg("-Iinclude");
-        // Without a SONAME, it is what the program looks for.
+        // Without a SONAME, the program looks for this very path.
         succeed(build.arg(tree.root.join("pr iv/curve_tun_nif.so")));
         assert_eq!(
             printed(&mut tree.command(program.to_str().unwrap())),
@@ -182,11 +182,11 @@ fn what_cannot_be_built_is_said() {
             assert!(said.contains(expected), "{said}");
         }
     }
-    // A compiler's error ends it, and leaves nothing that a later install takes for current.
+    // A compiler error ends it, and leaves nothing that a later install would consider current.
     succeed(&mut tree.install(""));
     tree.write("src/lib.rs", "what is this");
     assert!(complaint(&mut tree.install("")).contains("error: "));
-    // Instead of cargo, programs that say what it may say.
+    // Programs in place of cargo, which print what cargo may print.
     let cargo = tree.folder.path().join("cargo");
     for (said, expected) in [
         (r#""/one/libcurve_tun.so","/two/libcurve_tun.so""#, "cargo has built more than one libcurve_tun.so"),

@@ -1,7 +1,9 @@
-//! How many instructions sealing, opening and a handshake take, beside those of benches/instructions.txt.
+//! Compares the instructions of sealing, opening and a handshake with those of
+//! benches/instructions.txt.
 //!
-//! Counts, unlike times, are the same on a busy machine. They are of the release library, through the C ABI, with
-//! random keys: what runs in constant time takes as many instructions for one key as for another.
+//! Unlike times, counts are the same on a busy machine. They are of the release library, through
+//! the C ABI, with random keys: constant-time code takes as many instructions for one key as for
+//! another.
 
 #[path = "support/needs.rs"]
 mod needs;
@@ -9,14 +11,15 @@ mod needs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// How much a count may grow: compilers differ by less, and a change for the worse by more.
+/// How much a count may grow: the differences between compilers are smaller, and a regression is
+/// larger.
 const GROWTH: f64 = 0.03;
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The processor that the counts are of, and each operation with its count.
+/// Returns the processor that the counts are of, and each operation with its count.
 fn parse(text: &str) -> (&str, Vec<(&str, f64)>) {
     let (processor, counts) = text.split_once('\n').expect("a line about the processor");
     let count = |line| {
@@ -44,9 +47,9 @@ fn no_count_has_grown() {
         counts.iter().map(|(operation, _)| operation).collect::<Vec<_>>(),
         baseline.iter().map(|(operation, _)| operation).collect::<Vec<_>>(),
     );
-    // On another one libsodium runs other code.
+    // On another processor libsodium runs other code.
     if !needs::baseline(here == processor) {
-        // What can be seen is that counts do not depend on keys.
+        // It can still be checked that counts do not depend on keys.
         assert_eq!(parse(&count()).1, counts, "counts of one processor are the same each time");
         return;
     }

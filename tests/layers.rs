@@ -1,5 +1,5 @@
-//! The table of layers in docs/ARCHITECTURE.md: it has every module of the crate, and each uses only
-//! those above it.
+//! The table of layers in docs/ARCHITECTURE.md lists every module of the crate, and each module
+//! uses only those above it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,8 @@ fn files(path: &Path) -> Vec<PathBuf> {
     vec![path.to_owned()]
 }
 
-/// The modules that a source names: `crate::NAME`, and `crate::{NAME, NAME}`, outside of comments.
+/// Returns the modules that a source names: `crate::NAME`, and `crate::{NAME, NAME}`, outside of
+/// comments.
 fn used(source: &str) -> BTreeSet<String> {
     let is_code = |line: &&str| !line.trim_start().starts_with("//");
     let code: Vec<&str> = source.lines().filter(is_code).collect();
@@ -64,7 +65,7 @@ fn each_module_uses_those_above_it_alone() {
     for (module, files) in modules() {
         for file in files {
             for name in used(&fs::read_to_string(&file).unwrap()) {
-                // What is no module is an item of the crate's own, such as a macro.
+                // Other names are items of the crate root, such as a macro.
                 let Some(of_name) = place(&name) else { continue };
                 seen += 1;
                 if of_name > place(&module).unwrap() {

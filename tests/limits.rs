@@ -1,4 +1,4 @@
-//! Counters' ends, high-water marks, deadlines, and handshakes in flight.
+//! The last counters, high-water marks, deadlines, and handshakes in flight.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn the_last_send_counter_works_and_then_it_is_exhausted_without_a_wrap() {
     assert_eq!(client.send(b"one too many"), Err(Error::CounterExhausted));
     assert_eq!(client.state(), ConnectionState::Closed);
     assert_eq!(client.send(b"again"), Err(Error::Closed));
-    // What was sealed in time may still leave; what came before the end is still there.
+    // Messages sealed in time may still leave, and those before the end can still be read.
     let mut bytes = vec![0; 1000];
     let count = client.transmit(&mut bytes).unwrap();
     assert_eq!(count, FRAME_OVERHEAD + 8);
@@ -72,12 +72,12 @@ fn a_receiver_that_does_not_receive_takes_no_more_than_the_mark_and_one_packet()
             assert!(taken <= mark + FRAME_MAX, "{taken} bytes taken with a mark of {mark}");
         }
         assert!(taken >= mark.min(size + FRAME_OVERHEAD));
-        // The sender feels it: nothing is taken, nothing breaks.
+        // The sender notices: nothing is taken, nothing breaks.
         client.send(&message(size, sent)).unwrap();
         sent += 1;
         assert_eq!(carry(&mut client, &mut server), Ok(0));
         assert!(server.recv_buffer().unwrap().is_empty());
-        // And all of it arrives once there is a receiver.
+        // Once there is a receiver everything arrives.
         for n in 0..sent {
             while !carry(&mut client, &mut server).is_ok_and(|moved| moved == 0) {}
             assert!(recv(&mut server).unwrap() == message(size, n), "message {n} with a mark of {mark}");
@@ -166,7 +166,7 @@ fn a_server_has_no_more_handshakes_in_flight_than_it_allows() {
     let refused = || Connection::server(&world.server, support::HOME).err();
     let ((mut client, mut first), second) = (world.pair(), world.accept());
     assert_eq!((world.server.handshakes_in_flight(), refused()), (2, Some(Error::TooManyHandshakes)));
-    // A handshake that is over makes room, whether it succeeds or fails.
+    // A finished handshake makes room, whether it succeeded or failed.
     settle(&mut client, &mut first).unwrap();
     assert_eq!((world.server.handshakes_in_flight(), refused()), (1, None));
     let mut third = world.accept();
@@ -183,7 +183,7 @@ fn one_deadline_runs_from_the_first_tick_to_connected() {
     let (mut client, mut server) = world.pair();
     assert_eq!((client.tick(1000), server.tick(2000)), (Ok(Some(1500)), Ok(Some(2500))));
     server.feed(&take(&mut client)).unwrap();
-    // Progress does not buy time.
+    // Progress does not extend the deadline.
     assert_eq!(server.tick(2499), Ok(Some(2500)));
     assert_eq!(server.tick(2500), Err(Error::Timeout));
     assert_eq!(server.tick(2501), Err(Error::Closed));

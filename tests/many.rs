@@ -1,4 +1,5 @@
-//! Many connections, and first calls from many threads. One test, since it changes the limits of its process.
+//! Many connections, and first calls from many threads. There is only one test, since it changes
+//! the limits of its process.
 
 mod support;
 

@@ -64,7 +64,7 @@ fn ticks_that_come_late_or_go_back_in_time_keep_the_order_of_keys() {
     // Late by less than a minute: the next rotation is still on the minute.
     assert_eq!(world.server.tick(75_000), Ok(120_000));
     assert_eq!(world.server.tick(10), Ok(120_000));
-    // Late by more: both keys are gone, and the minute begins anew.
+    // Late by more: both keys are gone, and the minute starts again.
     assert_eq!(world.server.tick(500_000), Ok(560_000));
     assert_eq!(world.server.tick(u64::MAX - 60_000), Ok(u64::MAX));
     assert_eq!(world.server.tick(u64::MAX), Ok(u64::MAX));
@@ -96,7 +96,7 @@ fn rotation_while_handshakes_run_on_other_threads_disturbs_none() {
                     let (mut client, mut server) = world.pair();
                     match settle(&mut client, &mut server) {
                         Ok(()) => assert_eq!(server.state(), ConnectionState::Connected),
-                        // Two rotations went by between cookie and initiate.
+                        // Two rotations happened between cookie and initiate.
                         Err(error) => assert_eq!(error, Error::CookieExpired),
                     }
                 }

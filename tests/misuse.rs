@@ -88,12 +88,12 @@ fn more_written_than_was_pending_is_all_that_was_pending() {
 fn more_filled_than_there_was_room_closes_at_worst() {
     for count in [1, 4096, 4097, usize::MAX] {
         let (mut client, _) = World::new().connected();
-        // Without a call to `room` first there is none.
+        // There is no room without asking for the buffer first.
         assert!(matches!(client.received(count), Ok(()) | Err(Error::BadPacket)));
         let (mut client, _) = World::new().connected();
         client.recv_buffer().unwrap();
         let filled = client.received(count);
-        // Zeros that nobody read are a frame of length 0.
+        // Zeros in the buffer that was never written are a frame of length 0.
         assert_eq!(filled, if count == 1 { Ok(()) } else { Err(Error::BadPacket) }, "{count}");
         assert!(client.peek().is_err());
     }
@@ -193,7 +193,8 @@ fn a_text_that_is_not_a_key_is_refused() {
         with(20, "\0"),
         // 44 bytes, but not 44 characters.
         with(20, "é")[..43].to_owned() + "=",
-        // Bits set that no key has: the last character before the padding carries four bits, the rest is zero.
+        // Bits set that no key has: the last character before the padding carries four bits, the
+        // rest is zero.
         with(42, "B"),
         "=".repeat(44),
         "A".repeat(44),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Long enough for anything that is to happen; a test that needs it all has failed.
+/// Long enough for everything expected; a test that takes this long has failed.
 const SOON: Timeout = Some(Duration::from_secs(20));
 const SHORT: Timeout = Some(Duration::from_millis(50));
 const NOW: Timeout = Some(Duration::ZERO);
@@ -59,7 +59,7 @@ impl House {
         TcpStream::connect(self.listener.local_addr()).unwrap()
     }
 
-    /// Both ends of a tunnel.
+    /// Makes both ends of a tunnel.
     fn tunnel(&self) -> (Socket, Socket) {
         thread::scope(|scope| {
             let client = scope.spawn(|| self.connect().unwrap());
@@ -69,7 +69,8 @@ impl House {
     }
 }
 
-/// Whether the other end closes the connection, without a word. That it says nothing for a while is no close.
+/// Whether the other end closes the connection without sending anything. Silence for a while is not
+/// a close.
 fn is_closed(mut stream: &TcpStream, within: Timeout) -> bool {
     stream.set_read_timeout(within).unwrap();
     match stream.read(&mut [0; 1]) {
@@ -98,10 +99,10 @@ fn messages_go_both_ways_and_both_ends_know_each_other() {
     assert_eq!(recv(&client).unwrap(), b"two");
 }
 
-/// An option of a socket, as the system has it.
+/// Returns an option of a socket, as the system reports it.
 fn option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> libc::c_int {
     let (mut value, mut size) = (0, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: `value` has room for the `size` bytes that are written at most.
+    // SAFETY: `value` has room for the `size` bytes that may be written.
     let done =
         unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut size) };
     assert_eq!(done, 0);
@@ -197,8 +198,8 @@ fn a_handshake_has_one_deadline_however_slowly_bytes_come() {
     thread::scope(|scope| {
         scope.spawn(|| while !matches!(house.listener.accept(SOON), Err(Error::Closed)) {});
         let mut slow = house.dial_raw();
-        // A byte every 50 ms would restart any deadline that is counted from the last byte; nothing of it can be refused,
-        // and without its last byte nothing decided.
+        // A byte every 50 ms would extend any deadline counted from the last byte. None of these
+        // bytes can be refused, and without the last one nothing is decided.
         let cut = hello[..hello.len() - 1]
             .iter()
             .any(|byte| slow.write_all(&[*byte]).is_err() || is_closed(&slow, SHORT));
@@ -270,7 +271,7 @@ fn a_peer_that_resets_during_the_handshake_is_closed_not_a_wrong_key() {
     thread::scope(|scope| {
         scope.spawn(move || {
             let (stream, _) = rude.accept().unwrap();
-            // Close with the hello unread: the system resets.
+            // Closes with the hello unread: the system sends a reset.
             stream.peek(&mut [0; 1]).unwrap();
         });
         let client = Connector::new(house.client.clone())

@@ -15,7 +15,7 @@ use support::wrapped::{Before, Call, Wrapped};
 
 const SOON: Timeout = Some(Duration::from_secs(20));
 
-/// A vault at a distance: before each box it does what it is told.
+/// A remote vault: before each box it does what it was set to do.
 struct Far {
     does: fn() -> Result<()>,
     calls: AtomicUsize,
@@ -75,14 +75,14 @@ fn handshakes_with_a_distant_vault_and_registry_run_side_by_side() {
                 assert_eq!(socket.recv(&mut [0; 8], SOON), Ok(2));
             });
         }
-        // One thread accepts them all.
+        // One thread accepts all of them.
         for _ in 0..40 {
             let socket = listener.accept(SOON).unwrap();
             socket.send(b"hi", SOON).unwrap();
             socket.recv(&mut [0; 8], SOON).unwrap();
         }
     });
-    // The server's vault alone would need 40 * 3 * 50 ms one after the other.
+    // The server's vault alone would take 40 * 3 * 50 ms one call after the other.
     assert!(begun.elapsed() < Duration::from_secs(6), "one after the other: {:?}", begun.elapsed());
     assert_eq!(vault.before.calls.load(Ordering::Relaxed), 3 * 40);
 }

@@ -1,4 +1,5 @@
-//! Handshakes that end while a vault or a registry is asked: at once, with their question, whoever ends them.
+//! Handshakes that end while a vault or a registry is being asked: they end at once, with their
+//! question, whatever ends them.
 #![cfg(target_os = "linux")]
 
 #[path = "support/gate.rs"]
@@ -21,7 +22,7 @@ use turnstile::{
     dial, listener, memory_vault, say_hello, wait_for_end,
 };
 
-/// Runs a handshake whose vault hangs, and something that ends it: gives what the handshake said.
+/// Runs a handshake whose vault hangs, and ends it with `end`; returns the result of the handshake.
 fn ended_by(end: impl FnOnce(&Listener, &Socket, TcpStream) + Send) -> Result<()> {
     let (vault, turnstile) = SlowVault::new();
     let (key, held) = (vault.public_key(), Arc::downgrade(&vault));
@@ -30,7 +31,8 @@ fn ended_by(end: impl FnOnce(&Listener, &Socket, TcpStream) + Send) -> Result<()
     let hung = [(); 3].map(|()| say_hello(listener.port(), key).0);
     let [first, second, third] = &[(); 3].map(|()| listener.transport_accept(SOON).unwrap());
     let result = thread::scope(|scope| {
-        // Two calls hang; the third question waits for its turn. Each of them, and each handshake, holds the vault.
+        // Two calls hang; the third question waits for its turn. Each question and each handshake
+        // holds the vault.
         let others = [first, second].map(|socket| scope.spawn(move || socket.handshake(SOON)));
         turnstile.wait_until_begun(2);
         let handshake = scope.spawn(|| third.handshake(SOON));
@@ -39,7 +41,7 @@ fn ended_by(end: impl FnOnce(&Listener, &Socket, TcpStream) + Send) -> Result<()
         end(&listener, third, three);
         let result = handshake.join().unwrap();
         assert_eq!(turnstile.begun().len(), 2, "a question was put that nobody waited for");
-        // Another try says what is so.
+        // Another try reports the actual state.
         assert_eq!(third.handshake(SOON), Err(Error::Closed));
         assert!(held.strong_count() <= before + 2 * 2, "the question is kept");
         drop((one, two));
@@ -66,7 +68,7 @@ fn a_handshake_of_its_own_thread_ends_at_once_whoever_ends_it() {
     let shutdown = |_: &Listener, socket: &Socket, _: TcpStream| socket.shutdown();
     assert_eq!(ended_by(shutdown), Err(Error::Closed));
     let evicted = |listener: &Listener, _: &Socket, stream: TcpStream| {
-        // Those before it give way, too.
+        // The earlier ones are evicted, too.
         let newcomers: Vec<_> = (0..PER_SOURCE).map(|_| dial(listener.port())).collect();
         let accepted: Vec<_> = newcomers.iter().map(|_| listener.transport_accept(SOON).unwrap()).collect();
         drop((newcomers, accepted, stream));
@@ -129,7 +131,7 @@ fn the_shutdown_of_a_listener_that_nobody_accepts_at_ends_what_it_has_begun() {
     turnstile.wait_until_begun(2);
     listener.shutdown();
     clients.iter().for_each(wait_for_end);
-    // The calls that have begun go on.
+    // Calls that have begun continue.
     assert_eq!(held.strong_count(), before.0 + 2);
     drop(clients);
     assert_eq!(descriptors(), before.1);

@@ -1,4 +1,5 @@
-//! Defects of a program's own, and of the system, at a listener: each costs one handshake, or a pause, and no more.
+//! Defects of a program's providers, and failures of the system, at a listener: each costs one
+//! handshake, or a pause, and no more.
 
 #[path = "support/wrapped.rs"]
 mod wrapped;
@@ -16,10 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use wrapped::{Before, Call, Wrapped};
 
-/// Long enough for anything that is to happen; a test that needs it all has failed.
+/// Long enough for everything expected; a test that takes this long has failed.
 const SOON: Timeout = Some(Duration::from_secs(60));
 
-/// Where a vault or a registry has its defect, the first time that it is asked there.
+/// The call in which a vault or a registry has its defect, the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Hello,
@@ -89,7 +90,7 @@ fn connect(listener: &Listener, key: PublicKey) -> Result<Socket> {
     Connector::new(vault).server_key(key).timeout(SOON).connect("127.0.0.1", listener.port())
 }
 
-/// Whether a client is served: its tunnel is made, and brings a message.
+/// Whether a client is served: its tunnel is established, and carries a message.
 fn served(listener: &Listener, key: PublicKey) -> bool {
     let echoed = connect(listener, key).and_then(|socket| socket.recv(&mut [0; 8], SOON));
     assert_ne!(echoed, Err(Error::Timeout), "the client hung");
@@ -132,7 +133,7 @@ fn a_panic_of_a_vault_or_registry_is_an_error_of_a_handshake() {
         thread::scope(|scope| {
             let clients = [(); 2].map(|()| scope.spawn(|| connect(&listener, key)));
             let mut results = [(); 2].map(|()| listener.transport_accept(SOON).unwrap().handshake(SOON));
-            // Which of the two came first is not said.
+            // Which of the two came first is not specified.
             results.sort_by_key(Result::is_ok);
             assert_eq!(results, [Err(Error::Internal), Ok(())], "{at:?}, {deferred:?}");
             clients.into_iter().for_each(|client| drop(client.join().unwrap()));
@@ -169,7 +170,7 @@ fn a_panic_of_one_that_gives_way_is_not_the_newcomers() {
 fn a_system_that_gives_no_connection_is_asked_ten_times_a_second() {
     for accept in [Listener::accept, Listener::transport_accept] {
         let (_, listener) = defective(At::Hello, false);
-        // SAFETY: a call on a descriptor that is open. From now on each accept of the system fails.
+        // SAFETY: a call on an open descriptor. From now on each accept of the system fails.
         assert_eq!(unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) }, 0);
         let begun = Instant::now();
         for _ in 0..4 {
@@ -177,9 +178,9 @@ fn a_system_that_gives_no_connection_is_asked_ten_times_a_second() {
             assert_eq!(error, Some(Error::Io));
             assert!(Error::Io.is_transient());
         }
-        // Three pauses; how much longer they take is not judged.
+        // Three pauses; an upper bound is not checked.
         assert!(begun.elapsed() >= Duration::from_millis(300), "after {:?}", begun.elapsed());
-        // Nor does it spin while it pauses: it waits for the deadline of the call.
+        // It does not spin while it pauses: it waits for the deadline of the call.
         assert_eq!(accept(&listener, Some(Duration::from_millis(1))).err(), Some(Error::Timeout));
         listener.shutdown();
         assert_eq!(accept(&listener, SOON).err(), Some(Error::Closed));

@@ -1,5 +1,6 @@
-//! Vaults and registries that hang: they keep few threads, hold up nobody else and make no deadline late; what waits for
-//! them goes on when they answer again, and is gone when nobody waits any more.
+//! Vaults and registries that hang: they occupy few threads, hold up nobody else and delay no
+//! deadline. Questions waiting for them continue when they answer again, and are dropped when
+//! nobody waits any more.
 #![cfg(target_os = "linux")]
 
 #[path = "support/gate.rs"]
@@ -39,7 +40,7 @@ impl Registry for GatedRegistry {
     }
 }
 
-/// One test at a time, since each counts the process's threads.
+/// Allows one test at a time, since each counts the process's threads.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,7 +68,7 @@ fn connect(port: u16, vault: Arc<dyn Vault>, key: PublicKey, timeout: Timeout) -
     Connector::new(vault).server_key(key).timeout(timeout).connect("127.0.0.1", port)
 }
 
-/// Accepts and forgets until the listener is shut down.
+/// Accepts and drops sockets until the listener is shut down.
 fn accept_all<'scope>(scope: &'scope Scope<'scope, '_>, listener: &'scope Listener) {
     scope.spawn(|| while !matches!(listener.accept(SOON), Err(Error::Closed | Error::Timeout)) {});
 }
@@ -127,7 +128,7 @@ fn a_servers_vault_that_hangs_keeps_few_threads_and_no_handshake_beyond_its_dead
         gate.wait_until_inside(3);
         connect(well.port(), memory_vault(), well_key, SOON).unwrap();
         for client in clients {
-            // What a client sees of a server that ends it without a cookie.
+            // What a client sees of a server that ends the connection without a cookie.
             assert_eq!(client.join().unwrap(), Some(Error::WrongServerKey));
         }
         assert_eq!((gate.most(), gate.calls(), asking()), (3, 3, 3));
@@ -172,7 +173,8 @@ fn questions_that_wait_go_with_their_listener() {
         }
         thread::scope(|scope| {
             let accepting = scope.spawn(|| listener.accept(SOON).err());
-            // Each question holds the vault, and so does the server; two have to have begun, or they would be taken back.
+            // Each question holds the vault, and so does the server. Two calls must have begun, or
+            // they would be taken back.
             wait_until("not all have asked", || freed.strong_count() > 10);
             gate.wait_until_inside(2);
             listener.shutdown();
@@ -244,7 +246,7 @@ fn a_vault_that_does_not_say_otherwise_is_asked_256_times_at_once() {
             });
         }
         gate.wait_until_inside(256);
-        // The rest have time to ask.
+        // The others have time to ask.
         thread::sleep(Duration::from_secs(1));
         gate.open();
         wait_until("not all are connected", || connected.load(Ordering::Relaxed) == 300);

@@ -1,4 +1,4 @@
-//! The observer of a server with sockets: told by those who accept, without a lock.
+//! The observer of a server with sockets: it is called by the accepting threads, without a lock.
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::wrapped::{Before, Call, Wrapped};
 const SOON: Timeout = Some(Duration::from_secs(60));
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A vault at a distance that is out of order.
+/// A remote vault that is out of order.
 struct Broken;
 
 impl Before for Broken {
@@ -48,7 +48,7 @@ impl Site {
         let server = TimedServer::new(vault, Arc::new(registry), options).unwrap();
         let (say, told) = channel();
         let say = Mutex::new(say);
-        // A test that has seen enough has gone.
+        // A test that has seen enough drops the receiver.
         server.server().observe(move |event| _ = say.lock().unwrap().send(event.clone())).unwrap();
         let listener = Arc::new(Listener::bind("127.0.0.1", 0, server.clone()).unwrap());
         Site { server, listener, client, key, told: Mutex::new(told) }
@@ -115,7 +115,7 @@ fn each_client_is_told_once_with_what_became_of_it() {
     raw.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(site.next(), (None, Outcome::Refused(Error::BadPacket)));
 
-    // It says half a hello, so that its handshake has begun, and leaves.
+    // It sends half a hello, so that its handshake has begun, and leaves.
     let mut raw = site.raw();
     raw.write_all(&[0, 128]).unwrap();
     while site.server.server().handshakes_in_flight() == 0 {
@@ -156,7 +156,7 @@ fn who_gives_way_is_told_as_evicted() {
 
 #[test]
 fn handshakes_that_the_end_of_a_listener_ends_are_told() {
-    // By its shutdown.
+    // Ended by a shutdown.
     let site = Site::new();
     let accepting = site.accepting();
     let mut silent = site.raw();
@@ -168,7 +168,7 @@ fn handshakes_that_the_end_of_a_listener_ends_are_told() {
     assert_eq!(site.next(), (None, Outcome::Refused(Error::Closed)));
     assert!(!matches!(silent.read(&mut [0]), Ok(1..)));
 
-    // By its drop, after an accept that ended before the handshake did.
+    // Ended by a drop, after an accept that ended before the handshake did.
     let site = Site::new();
     let _silent = site.raw();
     while site.server.server().handshakes_in_flight() == 0 {
@@ -179,7 +179,7 @@ fn handshakes_that_the_end_of_a_listener_ends_are_told() {
     assert_eq!(told.recv_timeout(SOON.unwrap()).unwrap().outcome, Outcome::Refused(Error::Closed));
 }
 
-/// The handshake is the caller's: run, given up by his deadline, shut down, or dropped.
+/// The handshake is the caller's: run, abandoned at its deadline, shut down, or dropped.
 #[test]
 fn handshakes_of_the_program_s_own_threads_are_told() {
     let site = Site::new();
@@ -205,7 +205,7 @@ fn handshakes_of_the_program_s_own_threads_are_told() {
     assert!(site.no_more());
 }
 
-/// The observer shuts the listener down, from within: whoever held a lock would wait for himself.
+/// The observer itself shuts down the listener: if a lock were held, this would deadlock.
 #[test]
 fn an_observer_may_use_server_listener_and_sockets() {
     static LISTENER: OnceLock<Arc<Listener>> = OnceLock::new();
@@ -236,13 +236,13 @@ fn an_observer_may_use_server_listener_and_sockets() {
         Connector::new(client.clone()).server_key(key).timeout(SOON).connect(address.0, address.1)
     };
     thread::scope(|scope| {
-        // The program's own thread does this handshake.
+        // A thread of the program does this handshake.
         let _silent = TcpStream::connect(listener.local_addr()).unwrap();
         let socket = SOCKET.get_or_init(|| listener.transport_accept(SOON).unwrap());
         assert_eq!(socket.handshake(Some(Duration::ZERO)), Err(Error::Timeout));
         assert_eq!(told.recv().unwrap(), (0, Outcome::Refused(Error::Timeout)));
-        // The listener's thread does this one, and it is over for all when its observer has ended
-        // the listener.
+        // The listener's thread does this one, and it is over for everybody when its observer has
+        // shut down the listener.
         let connecting = scope.spawn(connect);
         let accepted = listener.accept(SOON);
         assert_eq!(told.recv().unwrap(), (0, Outcome::Accepted));

@@ -1,4 +1,5 @@
-//! What concerns a whole process: its descriptors, and its children. One test, since it changes the process.
+//! What affects a whole process: its descriptors, and its children. There is only one test, since
+//! it changes the process.
 
 mod support;
 
@@ -47,7 +48,7 @@ fn descriptors_run_out_and_come_back_and_a_forked_child_is_refused() {
     let before = descriptors();
 
     let (first, peer) = tunnel();
-    // Fill the table, but for one place, then have more clients come than it holds.
+    // Fills the table except for one place, then lets more clients come than it can hold.
     let waiting: Vec<TcpStream> =
         (0..3).map(|_| TcpStream::connect(listener.local_addr()).unwrap()).collect();
     limit_descriptors(descriptors() as u64);
@@ -66,7 +67,7 @@ fn descriptors_run_out_and_come_back_and_a_forked_child_is_refused() {
     drop(waiting);
     let (second, _peer) = tunnel();
     drop((first, peer, second, _peer));
-    // The clients that went away during their handshake are noticed by those who accept.
+    // Clients that left during their handshake are noticed by the accepting threads.
     let end = Instant::now() + SOON.unwrap();
     while descriptors() != before {
         assert!(Instant::now() < end, "every descriptor is given back");
@@ -74,7 +75,7 @@ fn descriptors_run_out_and_come_back_and_a_forked_child_is_refused() {
     }
 
     let (ours, theirs) = tunnel();
-    // SAFETY: the child makes no use of other threads, and leaves by _exit.
+    // SAFETY: the child uses no other threads, and leaves by _exit.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let refused = ours.send(b"x", SOON) == Err(Error::Forked)
@@ -83,14 +84,15 @@ fn descriptors_run_out_and_come_back_and_a_forked_child_is_refused() {
             && matches!(listener.accept(SOON), Err(Error::Forked))
             && vault.box_seal(curve_tun::vault::Purpose::Vouch, &client.public_key(), &[0; 32], &mut [0; 48])
                 == Err(Error::Forked);
-        // What the child frees must not end its parent's tunnel, nor wait for threads that it does not have.
+        // Objects freed by the child must not end its parent's tunnel, nor wait for threads that it
+        // does not have.
         ours.shutdown();
         drop((ours, listener));
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(if refused { 0 } else { 1 }) };
     }
     let mut status = 0;
-    // SAFETY: the child is ours, the pointer valid.
+    // SAFETY: `child` is a child of this process, the pointer valid.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0, "the child was refused everywhere");
     ours.send(b"unharmed", SOON).unwrap();

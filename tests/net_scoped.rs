@@ -1,4 +1,5 @@
-//! Link-local addresses with their interface, on a real one. Needs root, for a network of its own, and `ip`.
+//! Link-local addresses with their interface, on a real one. Needs root, for a separate network
+//! namespace, and `ip`.
 #![cfg(target_os = "linux")]
 
 use curve_tun::connection::Options;
@@ -19,7 +20,8 @@ fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
 
-/// Gives this thread, and those that it starts, a network of its own with two interfaces.
+/// Puts this thread, and those that it starts, into a separate network namespace with two
+/// interfaces.
 fn own_network() {
     unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
     ip("link set lo up");

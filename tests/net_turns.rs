@@ -1,8 +1,9 @@
-//! Floods against vaults and registries that take their time: whoever floods from one address waits behind himself, and
-//! what he began is gone as soon as it is evicted or he has left.
+//! Floods against slow vaults and registries: a flood from one address delays only its own source,
+//! and its requests are dropped as soon as they are evicted or their client has left.
 //!
-//! No clock judges here. The vault and the registry are the clock: each call waits until the test lets it go on, and what
-//! counts is how many calls for others come between an honest client's question and its answer.
+//! The tests depend on no clock. The vault and the registry pace them: each call waits until the
+//! test lets it continue, and the tests count how many calls for others come between an honest
+//! client's question and its answer.
 #![cfg(target_os = "linux")]
 
 #[path = "support/gate.rs"]
@@ -27,7 +28,8 @@ use turnstile::{
 
 fn a_flood_of_hellos(flood: Flood) {
     let _alone = alone();
-    // Of two calls at once its source gets, before any is over, both; or half of them, if it leaves them.
+    // Before any call is over, the flooder's source gets both concurrent calls, or half of them if
+    // it abandons them.
     let hung = if flood == Flood::Kept { 2 } else { 1 };
     let (vault, turnstile) = SlowVault::new();
     let (key, held) = (vault.public_key(), Arc::downgrade(&vault));
@@ -41,11 +43,11 @@ fn a_flood_of_hellos(flood: Flood) {
             turnstile.wait_until_begun(n.min(hung));
             kept.extend(flood.treat(stream));
             if kept.len() > PER_SOURCE {
-                // As long as it floods, its oldest is what gives way.
+                // While it floods, its own oldest handshake is evicted.
                 wait_for_end(&kept.remove(0));
             }
         }
-        // Beside the calls that hang, at most those that are in flight wait for their turn.
+        // Beside the hanging calls, at most the handshakes in flight wait for their turn.
         wait_until("questions of the flood are kept", || {
             held.strong_count() <= holders + hung + kept.len() && descriptors() <= before + 2 * kept.len()
         });
@@ -59,7 +61,7 @@ fn a_flood_of_hellos(flood: Flood) {
         drop(honest.join().unwrap());
         let vouch = turnstile.others_before(2, || asked(2));
         assert!(hello <= 1 && vouch <= 1, "it waits for one other, {flood:?}: {hello}, {vouch}");
-        // All there is left may go on.
+        // All remaining calls may continue.
         turnstile.let_through(HELLOS);
         drop(kept);
         wait_until("a question is kept", || held.strong_count() <= holders);
@@ -102,7 +104,8 @@ fn descriptors_stay_within_the_handshakes_in_flight() {
         listener.shutdown();
     });
     let most = turnstile.state.lock().unwrap().most_descriptors;
-    // Beside those: one that is being accepted, one at the flooder's end, one that lists them, the honest client's two.
+    // In addition: one being accepted, one at the flooder's end, one that lists them, and two of
+    // the honest client.
     assert!(most <= before + PER_SOURCE + 5, "{most} descriptors, {before} before");
 }
 
@@ -110,7 +113,7 @@ fn descriptors_stay_within_the_handshakes_in_flight() {
 fn a_flood_by_one_with_a_key_waits_behind_itself_in_the_registry() {
     let _alone = alone();
     for flood in [Flood::Kept, Flood::Closed, Flood::Reset] {
-        // One that has sent its initiate and closes may have said all that it had to say.
+        // A client that has sent its initiate and closes may have sent everything it had.
         let hung = if flood == Flood::Reset { 1 } else { 2 };
         let vault = memory_vault();
         let key = vault.public_key();
@@ -156,7 +159,7 @@ fn calls_that_nobody_waits_for_take_no_more_than_half_of_what_a_registry_works_o
     let key = vault.public_key();
     let turnstile = Arc::new(Turnstile::default());
     let passed = turnstile.clone();
-    // What the flooder has it look up takes for ever, as names of his own in DNS may.
+    // Lookups for the flooder take for ever, as names under its control in DNS may.
     let judge = move |address| {
         if address == IpAddr::V4(FLOODER) {
             passed.pass(Who::Flooder);
@@ -167,7 +170,7 @@ fn calls_that_nobody_waits_for_take_no_more_than_half_of_what_a_registry_works_o
         accept_all(scope, &listener);
         let port = listener.port();
         for _ in 0..10 * AT_ONCE {
-            // Each ends as soon as its call has begun, or as nobody has a turn.
+            // Each ends as soon as its call has begun, or when no source has a turn.
             let begun = turnstile.begun().len();
             let stream = say_all(port, key);
             if begun < AT_ONCE / 2 {
@@ -184,7 +187,7 @@ fn calls_that_nobody_waits_for_take_no_more_than_half_of_what_a_registry_works_o
     });
 }
 
-/// A registry that tells later, and the flooder never: as DNS that does not answer for him.
+/// A registry that answers later, and never for the flooder: like a DNS zone that does not answer.
 struct Silent {
     asked: AtomicUsize,
     untold: Mutex<Vec<TellVerdict>>,
@@ -199,7 +202,7 @@ impl Registry for Silent {
         self.asked.fetch_add(1, Ordering::SeqCst);
         match candidate.address {
             address if address == IpAddr::V4(FLOODER) => self.untold.lock().unwrap().push(tell),
-            // Both ways of an answer.
+            // Both ways to answer.
             _ if self.asked.load(Ordering::SeqCst).is_multiple_of(2) => tell(Ok(true)),
             _ => return Some(Ok(true)),
         }
@@ -241,7 +244,7 @@ fn a_registry_that_does_not_block_is_asked_without_a_thread() {
             assert_eq!(honest.recv(&mut [0; 8], SOON), Err(Error::Closed), "accepted and dropped");
         }
         assert_eq!(asking(), 0);
-        // A question that gets lost is one that failed.
+        // A question that is dropped has failed.
         registry.untold.lock().unwrap().clear();
         wait_until("a handshake without an answer is kept", || descriptors() <= before);
         listener.shutdown();

@@ -1,4 +1,4 @@
-//! A server's observer is told of each handshake once: who was let in, who was turned away, and
+//! A server's observer is told of each handshake once: which client was let in, or turned away, and
 //! why.
 
 mod support;
@@ -16,7 +16,7 @@ use support::providers::{LaterVault, TestRegistry};
 use support::wrapped::{Before, Call, Wrapped};
 use support::{HOME, World, carry, settle, take};
 
-/// What an observer was told, in order.
+/// The events reported to an observer, in order.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<HandshakeEvent>>>);
 
@@ -33,7 +33,7 @@ impl Told {
         events.into_iter().map(|event| (event.address, event.key, event.outcome)).collect()
     }
 
-    /// The one event that there is, of a client from home.
+    /// Returns the only event, which must be of a client from home.
     fn only(&self) -> (Option<PublicKey>, Outcome) {
         let [(HOME, key, outcome)] = self.take()[..] else { panic!("not one event of a client from home") };
         (key, outcome)
@@ -69,8 +69,8 @@ fn failing(at: Purpose, deferred: bool, fails: fn() -> Result<()>) -> World {
     World::of(client, vault, Arc::new(registry), Options::default())
 }
 
-/// Carries bytes both ways, with the server's requests answered; gives the server's error and what
-/// the client makes of the end that follows it.
+/// Carries bytes both ways, with the server's requests answered; returns the server's error, and
+/// the client's error at the end that follows.
 fn shake(world: &World) -> (Error, Error) {
     let (mut client, mut server) = world.pair();
     loop {
@@ -93,7 +93,7 @@ fn who_is_let_in_is_told_with_his_key() {
     let key = world.client_vault.public_key();
     assert_eq!(told.only(), (Some(key), Outcome::Accepted));
     assert_eq!(world.server.handshakes_in_flight(), 0);
-    // What comes after the handshake is no affair of the observer's.
+    // Nothing after the handshake concerns the observer.
     server.close();
     drop((client, server));
     assert_eq!(told.take(), []);
@@ -106,7 +106,7 @@ fn a_vault_that_fails_is_no_impostor_to_the_server() {
             ((|| Err(Error::VaultFailed)) as fn() -> Result<()>, Error::VaultFailed),
             (|| Err(Error::DiskFull), Error::DiskFull),
             (|| Err(Error::PinLocked), Error::PinLocked),
-            // An error that is none of a vault's.
+            // An error that is not one of a vault.
             (|| Err(Error::WouldBlock), Error::VaultFailed),
         ] {
             for (at, seen) in [
@@ -140,7 +140,7 @@ fn who_is_refused_by_the_registry_is_told_with_his_key() {
     }
 }
 
-/// What a stranger sends, what a client that looks for another server sends, and nothing at all.
+/// A stranger, a client that expects another server, and no bytes at all.
 #[test]
 fn each_way_to_fail_is_told_once() {
     let world = World::new();
@@ -202,7 +202,7 @@ fn who_gives_way_is_told_as_evicted_whatever_ends_his_end() {
         end(first);
         assert_eq!(told.only(), (None, Outcome::Evicted));
 
-        // There is none that can give way: the newcomer is the one who is turned away.
+        // None can be evicted: the new handshake itself is turned away.
         let elsewhere = "::ffff:192.0.2.9".parse().unwrap();
         let newcomer = Connection::server(&world.server, elsewhere).map(|_| ());
         assert_eq!(newcomer, Err(Error::TooManyHandshakes));
@@ -213,7 +213,7 @@ fn who_gives_way_is_told_as_evicted_whatever_ends_his_end() {
     }
 }
 
-/// The client's end of a vault that panics: its own handshake ends, with its place.
+/// A vault that panics: its handshake ends, and its permit is freed.
 #[test]
 fn a_vault_that_panics_is_told_and_keeps_no_place() {
     let world = failing(Purpose::Hello, false, || panic!("the vault"));
@@ -274,7 +274,7 @@ fn a_server_has_one_observer_for_good() {
     assert_eq!(first.take().len(), 1);
 }
 
-/// A handshake whose registry takes its time is over when it has answered.
+/// A handshake whose registry is slow is over when the registry has answered.
 #[test]
 fn nothing_is_told_before_the_handshake_is_over() {
     let client = Arc::new(MemoryVault::generate().unwrap());

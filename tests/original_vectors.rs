@@ -1,4 +1,4 @@
-//! The original application's recorded connections, repeated byte for byte.
+//! The recorded connections of the original application, repeated byte for byte.
 //!
 //! `CURVE_TUN_VECTORS` names another folder of recordings.
 
@@ -15,7 +15,7 @@ fn recordings() -> Vec<Recording> {
     load(&folder()).unwrap()
 }
 
-/// Our client as the recorded one, before its first byte.
+/// Our client in the role of the recorded one, before its first byte.
 fn client(recording: &Recording) -> Connection {
     test_util::script([&recording.client_short_secret[..]]);
     let vault = RecordedVault { secret: recording.client_secret, nonce: recording.client_nonce };
@@ -24,7 +24,8 @@ fn client(recording: &Recording) -> Connection {
     client
 }
 
-/// Our server as the recorded one, before its first byte; its short-term key and cookie nonce are scripted.
+/// Our server in the role of the recorded one, before its first byte; its short-term key and cookie
+/// nonce are scripted.
 fn server(recording: &Recording) -> Connection {
     test_util::script([&recording.minute_key[..]]);
     let vault = RecordedVault { secret: recording.server_secret, nonce: recording.server_nonce };
@@ -36,13 +37,13 @@ fn server(recording: &Recording) -> Connection {
     Connection::server(&server, HOME).unwrap()
 }
 
-/// Says what it has to say, which must be exactly `frame`.
+/// Takes the pending output, which must be exactly `frame`.
 fn says(connection: &mut Connection, frame: &[u8], name: &str) {
     assert!(connection.send_buffer() == frame, "{name}: another packet than the recorded one");
     connection.sent(frame.len());
 }
 
-/// Has `ours` send and receive the recorded messages, as `side`.
+/// Makes `ours` send and receive the recorded messages, as `side`.
 fn converse(ours: &mut Connection, side: Sender, recording: &Recording) {
     for message in &recording.messages {
         if message.sender == side {
@@ -102,7 +103,8 @@ fn a_changed_byte_anywhere_in_a_recorded_handshake_is_refused() {
     for (at, cookie) in flipped(&recording.cookie).enumerate() {
         let mut client = client(recording);
         says(&mut client, &recording.hello, &recording.name);
-        // Length field and magic make it another packet; the rest makes it another key's box.
+        // A changed length field or magic makes it another packet; any other change makes it a box
+        // of another key.
         let error = if at < 10 { Error::BadPacket } else { Error::WrongServerKey };
         assert_eq!(client.feed(&cookie), Err(error), "byte {at}");
         assert_eq!((client.state(), client.wants_write()), (ConnectionState::Closed, false));
@@ -121,7 +123,7 @@ fn a_changed_byte_anywhere_in_a_recorded_message_keeps_it_from_being_delivered()
     for recording in &recordings() {
         let from_client = recording.messages.iter().find(|m| m.sender == Sender::Client);
         let Some(first) = from_client else { continue };
-        // The whole of a small packet; of a large one its head and its end.
+        // All of a small packet; of a large one its head and its end.
         let len = first.frame.len();
         for (at, frame) in flipped(&first.frame).enumerate().filter(|(at, _)| *at < 80 || at + 80 > len) {
             let mut server = server(recording);
@@ -130,7 +132,7 @@ fn a_changed_byte_anywhere_in_a_recorded_message_keeps_it_from_being_delivered()
             server.feed(&recording.initiate).unwrap();
             let read = server.feed(&frame);
             assert!(server.peek().is_err(), "byte {at}");
-            // A length that became larger only has it wait for more.
+            // A larger length only makes it wait for more.
             assert!(at < 2 || read == Err(Error::BadPacket), "byte {at}");
         }
     }
