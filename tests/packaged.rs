@@ -1,4 +1,5 @@
-//! What is in the package of the crate, and what who depends on it gets: a Rust library, soon built.
+//! The contents of the crate's package, and what a dependent crate gets: a Rust library that builds
+//! quickly.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -6,7 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A crate that depends on the package, built as the release of this one, with which it shares what cargo has built.
+/// A crate that depends on the package, built as the release of this crate, so that both share
+/// cargo's output.
 const DEPENDENT: &str = r#"
 [package]
 name = "dependent"
@@ -25,7 +27,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What cargo prints, run in this folder.
+/// Returns what cargo prints, run in this folder.
 #[track_caller]
 fn cargo(folder: &Path, arguments: &[&str]) -> String {
     let mut cargo = Command::new(env!("CARGO"));
@@ -52,7 +54,7 @@ fn the_package_has_what_a_build_needs_and_no_more() {
         "include/curve_tun.h",
     ];
     let missing: Vec<_> = expected.iter().filter(|path| !files.contains(*path)).collect();
-    // Where there is no repository, there is no word of its commit.
+    // Without a repository there is no file with its commit.
     assert!(missing.iter().all(|path| **path == ".cargo_vcs_info.json"), "{missing:?}");
     assert_eq!(files.into_iter().filter(|path| !expected.contains(path)).collect::<Vec<_>>(), [""; 0]);
     assert!(list.contains("src/lib.rs\n") && list.contains("src/bin/curve-tun/main.rs\n"), "{list}");
@@ -69,7 +71,7 @@ fn who_depends_on_the_crate_gets_a_rust_library_and_nothing_else() {
     assert!(tar.status().unwrap().success());
     let package = folder.path().join(format!("curve_tun-{version}"));
 
-    // One program can be installed from it, with a feature that is not there by default.
+    // One program can be installed from it, with a feature that is not on by default.
     let described: Value =
         serde_json::from_str(&cargo(&package, &["metadata", "--no-deps", "--format-version=1"])).unwrap();
     let targets = described["packages"][0]["targets"].as_array().unwrap();
@@ -94,7 +96,7 @@ fn who_depends_on_the_crate_gets_a_rust_library_and_nothing_else() {
     let mut files = BTreeSet::new();
     for artefact in &artefacts {
         let package = artefact["package_id"].as_str().unwrap();
-        // What only the tool, the tests or other features need.
+        // Dependencies that only the tool, the tests or other features need.
         for other in ["cbindgen", "clap", "tokio", "hickory-resolver", "rustler", "cryptoki-sys"] {
             assert!(!package.contains(&format!("#{other}@")), "{package}");
         }

@@ -49,7 +49,7 @@ fn a_message_too_large_is_refused_and_uses_no_counter() {
         assert!(!client.wants_write() && !server.wants_write());
         client.send(b"still here").unwrap();
         server.send(b"here too").unwrap();
-        // A counter used up would be a gap, and a gap closes.
+        // A counter used up would leave a gap, and a gap closes the connection.
         settle(&mut client, &mut server).unwrap();
         assert_eq!(recv(&mut server).unwrap(), b"still here");
         assert_eq!(recv(&mut client).unwrap(), b"here too");
@@ -156,7 +156,8 @@ fn a_message_fits_a_buffer_of_its_length_and_waits_for_one() {
 #[test]
 fn a_handshake_agrees_three_keys_on_each_side_and_two_when_the_peer_is_known() {
     let world = World::new();
-    // Both sides run on this thread: hello, ephemeral and vouch, each on both sides; then without the vouch.
+    // Both sides run on this thread: hello, short-term keys and vouch, each on both sides; later
+    // without the vouch.
     for expected in [6, 4, 4] {
         let before = curve_tun::test_util::agreements();
         world.connected();

@@ -1,5 +1,5 @@
-//! The independent peer of `tests/peer`, written in Python from docs/PROTOCOL.md alone: both sides keep the rules
-//! with it, and both sides hold when it breaks each of them.
+//! The independent peer of `tests/peer`, written in Python from docs/PROTOCOL.md alone. Both sides
+//! interoperate with it when it keeps the rules, and withstand it when it breaks each of them.
 
 #[path = "support/independent.rs"]
 mod independent;
@@ -13,16 +13,16 @@ use independent::{Key, Peer, SIZES, SOON, low_order};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-/// What became of one connection that was let in.
+/// The outcome of one connection that was let in.
 type Seen = (Vec<Vec<u8>>, Error);
 
-/// Echoes until the connection ends; tells what came.
+/// Echoes until the connection ends; returns the messages received and the error.
 fn echo(socket: &Socket) -> Seen {
     let mut came = Vec::new();
     loop {
         match socket.recv_with(SOON, |message| Ok(message.to_vec())) {
             Ok(message) => {
-                // The peer may have gone.
+                // The peer may have left.
                 let _ = socket.send(&message, SOON);
                 came.push(message);
             }
@@ -31,7 +31,8 @@ fn echo(socket: &Socket) -> Seen {
     }
 }
 
-/// A server that knows `client` and, so that no refusal can be the registry's, all keys of low order.
+/// Starts a server that knows `client` and all keys of low order, so that no refusal can come from
+/// the registry.
 fn serve(client: PublicKey) -> (PublicKey, Arc<Listener>, JoinHandle<Vec<Seen>>) {
     let vault = Arc::new(MemoryVault::generate().unwrap());
     let key = vault.public_key();

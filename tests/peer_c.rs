@@ -14,7 +14,8 @@ use std::thread;
 
 const SERVERS: [&str; 2] = ["echo_server", "epoll_server"];
 
-/// A server that knows the peer and, so that no refusal can be the registry's, all keys of low order.
+/// Starts a server that knows the peer and all keys of low order, so that no refusal can come from
+/// the registry.
 fn serve(name: &str, its: &Key) -> (Server, PublicKey) {
     let keys = keygen();
     let known = |public| Keys { public, secret: String::new() };
@@ -48,7 +49,8 @@ fn the_servers_hold_against_each_broken_rule() {
         while peer.line().is_some() {
             let_in += 1;
         }
-        // It has seen each attack refused, and an honest client served after each.
+        // It has checked that each attack is refused, and that an honest client is served after
+        // each.
         peer.finish();
         assert!(let_in > 90, "the peer knows fewer attacks than it did");
         c_support::examples::wait_until("all are gone", || server.descriptors() == descriptors);
@@ -56,7 +58,7 @@ fn the_servers_hold_against_each_broken_rule() {
     }
 }
 
-/// A peer that waits for the client, which is built by then.
+/// Starts a peer that waits for the client, which is built by then.
 fn its_server(arguments: &[&str], its: &Key, ours: &Key) -> (Peer, String) {
     examples();
     let mut peer = Peer::start(arguments, its, ours.public());
@@ -76,7 +78,7 @@ fn echo_client(port: &str, ours: &Key, its: PublicKey, lines: &str) -> Output {
         .unwrap();
     let mut stdin = client.stdin.take().unwrap();
     thread::scope(|scope| {
-        // A client that was refused does not read them.
+        // A refused client does not read them.
         scope.spawn(move || _ = stdin.write_all(lines.as_bytes()));
         client.wait_with_output().unwrap()
     })
@@ -102,7 +104,7 @@ fn the_client_holds_against_each_broken_rule() {
     let mut attacks = 0;
     while let Some(line) = peer.line() {
         let (expected, name) = line.split_once(": ").unwrap();
-        // It sends one message and takes one: what is right comes first.
+        // It sends one message and reads one: the correct one comes first.
         let output = echo_client(&port, &ours, its.public(), "first\n");
         let printed = String::from_utf8(output.stdout).unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! What every kind of registry does, and the registry in memory.
+//! The behaviour common to all registries, and the registry in memory.
 
 #[path = "support/registry.rs"]
 mod registry;
@@ -20,7 +20,7 @@ fn the_registry_in_memory_passes_the_suite() {
     });
 }
 
-/// A registry of a program's own.
+/// A custom registry.
 struct Custom<F>(bool, F);
 
 impl<F: Fn(&Candidate) -> Result<bool, Error> + Send + Sync> Registry for Custom<F> {
@@ -171,7 +171,7 @@ fn a_place_has_one_text() {
     }
 }
 
-/// Many networks of every length, against a plain search through all of them.
+/// Many networks of every length, checked against a linear search through all of them.
 #[test]
 fn the_index_decides_as_a_search_through_all_entries_does() {
     let mut random = 1u32;

@@ -172,7 +172,7 @@ fn entries_change_while_others_look_them_up() {
     });
 }
 
-/// Addresses from a handful of bits, so that networks meet.
+/// Addresses that differ in a few bits, so that networks overlap.
 fn address() -> impl Strategy<Value = IpAddr> {
     let few = prop_oneof![Just(0u32), Just(0x8000_0000), Just(0x0a00_0000), 0u32..4, Just(u32::MAX)];
     (few, 0u32..4, 0..3).prop_map(|(high, low, family)| match family {
@@ -182,7 +182,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
     })
 }
 
-/// All bits of an address, in the family that it is of.
+/// All bits of an address, in its own family.
 fn bits(address: IpAddr) -> (bool, Vec<bool>) {
     match address.to_canonical() {
         IpAddr::V4(a) => (true, (0..32).rev().map(|n| a.to_bits() >> n & 1 == 1).collect()),
@@ -190,7 +190,7 @@ fn bits(address: IpAddr) -> (bool, Vec<bool>) {
     }
 }
 
-/// The network of `address` and a prefix length cut down to its width.
+/// The network of `address` with the prefix length limited to its width.
 fn around(address: IpAddr, prefix: u8) -> Network {
     let (v4, mut bits) = bits(address);
     let prefix = prefix.min(bits.len() as u8);
@@ -198,7 +198,7 @@ fn around(address: IpAddr, prefix: u8) -> Network {
     let value = bits.iter().fold(0u128, |value, bit| value << 1 | u128::from(*bit));
     let address =
         if v4 { Ipv4Addr::from_bits(value as u32).into() } else { Ipv6Addr::from_bits(value).into() };
-    // What happens to look mapped is IPv4, and only from /96 on.
+    // An address that happens to look mapped is IPv4, and has networks only from /96 on.
     Network::new(address, prefix).unwrap_or_else(|_| address.into())
 }
 

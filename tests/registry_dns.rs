@@ -1,4 +1,4 @@
-//! Keys in DNS, asked of a real server with signed zones.
+//! Keys in DNS, looked up on a real server with signed zones.
 
 #[path = "support/dns.rs"]
 mod dns;
@@ -22,7 +22,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// Threads of this process that wait for an answer, each to one question.
+/// Returns how many threads of this process wait for the answer to a question.
 fn threads_that_ask() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     // One may have ended since it was listed.
@@ -92,7 +92,7 @@ fn a_wildcard_stands_for_a_network_of_clients() {
         assert_eq!(admits(&registry, "198.51.101.1", a), Ok(false));
         assert_eq!(server_keys(&registry, "198.51.100.8", 1), Ok(vec![server]));
         assert_eq!(admits(&registry, "198.51.100.8", a), Ok(false), "a name below hides it, too");
-        // What is to be published then.
+        // The records to be published then.
         for more in
             [record("8.100.51.198.in-addr", a), "8.100.51.198.in-addr CNAME 1.100.51.198.in-addr\n".into()]
         {
@@ -147,7 +147,7 @@ fn a_forged_record_under_a_good_signature_is_refused() {
     let [a, forged] = keys();
     let knot = signed(record("7.2.0.192.in-addr", a) + &record("8.2.0.192.in-addr", a));
     assert_eq!(admits(&open(&knot), "192.0.2.7", a), Ok(true));
-    // The zone with its signatures, but for one record, from a server that signs nothing.
+    // The zone with its signatures, except for one record, from a server that signs nothing.
     let zone = knot.zone("test");
     let place = zone.find("7.2.0.192.in-addr").unwrap();
     let text = zone[..place].to_owned() + &zone[place..].replacen(&a.to_string(), &forged.to_string(), 1);
@@ -164,7 +164,8 @@ fn a_forged_record_under_a_good_signature_is_refused() {
 fn a_zone_signed_by_others_keys_is_refused() {
     let [a] = keys();
     let (knot, other) = (signed(record("7.2.0.192.in-addr", a)), signed(String::new()));
-    // Those of another zone of the same name, and the root's, of which this server knows nothing.
+    // Those of another zone of the same name, and those of the root, which this server does not
+    // know.
     for trust_anchors in [Some(other.trust_anchors("test")), None] {
         let options = options(&knot).trust_anchors(trust_anchors);
         let registry = DnsRegistry::open("test", &options).unwrap();
@@ -266,7 +267,7 @@ fn beyond_what_is_asked_and_waits_clients_are_refused_at_once() {
     let (_udp, _tcp, registry) = silent(3_600_000);
     let (tell, told) = mpsc::channel();
     let client = |number: u32| Candidate::new(IpAddr::V4(number.into()), key);
-    // 256 are asked for and 1,024 wait.
+    // 256 are looked up and 1,024 wait.
     for number in 0..1280 {
         let tell = tell.clone();
         let asked =
@@ -276,7 +277,7 @@ fn beyond_what_is_asked_and_waits_clients_are_refused_at_once() {
     let refused = registry.verify_then(&client(1280), |_| panic!("it was not asked"));
     assert_eq!(refused, Some(Err(Error::RegistryFailed)));
     assert_eq!(registry.verify(&client(1280)), Err(Error::RegistryFailed));
-    // Each is told once, also when the registry ends before DNS says anything.
+    // Each gets one answer, even if the registry ends before DNS has answered.
     drop((registry, tell));
     let mut told: Vec<_> = told.iter().collect();
     told.sort_unstable_by_key(|(number, _)| *number);
@@ -310,7 +311,7 @@ fn whoever_is_told_may_let_go_of_the_registry() {
     let last = registry.clone();
     let candidate = Candidate::new(ip("192.0.2.7"), key);
     let asked = registry.verify_then(&candidate, move |verdict| {
-        // The caller's reference is gone by then.
+        // The caller's reference has been dropped by then.
         while Arc::strong_count(&last) > 1 {
             thread::yield_now();
         }
@@ -337,7 +338,8 @@ fn a_silent_name_server_is_asked_about_many_clients_at_once_and_takes_no_thread(
     let (threads, ends) = thread::scope(|scope| {
         scope.spawn(|| while !matches!(listener.accept(None), Err(Error::Closed)) {});
         let port = listener.port();
-        // The clients are connected as soon as their vouch is under way; the registry decides after that.
+        // The clients are connected as soon as their vouch is sent; the registry decides after
+        // that.
         let sockets = [(); 60].map(|()| {
             Connector::new(client.clone())
                 .server_key(key)

@@ -1,6 +1,7 @@
-//! Keys in DNS, and a wall clock that moves: a signature counts while it is in force, at each use.
+//! Keys in DNS while the wall clock moves: a signature is checked against the clock at each use.
 //!
-//! The test runs itself again with a C library's clock that it can move (`support/moved_clock.c`).
+//! The test runs itself again with a movable clock in place of the C library's
+//! (`support/moved_clock.c`).
 #![cfg(target_os = "linux")]
 
 #[path = "support/dns.rs"]
@@ -32,7 +33,7 @@ fn move_wall_clock(seconds: i64) {
     // SAFETY: the name ends with a zero.
     let it = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"move_wall_clock".as_ptr()) };
     assert!(!it.is_null(), "the clock is the system's");
-    // SAFETY: that is what support/moved_clock.c has under this name.
+    // SAFETY: support/moved_clock.c defines this function under that name.
     let it: extern "C" fn(libc::c_long) = unsafe { std::mem::transmute(it) };
     it(0);
     let before = SystemTime::now();
@@ -42,8 +43,8 @@ fn move_wall_clock(seconds: i64) {
     it(seconds);
 }
 
-/// A registry of `zone` that asks through somebody who raises every TTL, and answers even after
-/// Knot is gone.
+/// A registry of `zone` that asks through a proxy which raises every TTL, and answers even after
+/// Knot has ended.
 fn raised(knot: &Knot, zone: &str, cache_max: usize) -> DnsRegistry {
     let raise = |record: &mut Record| record.ttl = 0x7fff_ffff;
     let server = middle(knot.address(), move |message| {
@@ -55,8 +56,8 @@ fn raised(knot: &Knot, zone: &str, cache_max: usize) -> DnsRegistry {
     DnsRegistry::open(zone, &options).unwrap()
 }
 
-/// Runs the test of this name in a process whose clock it can move, and gives whether this is that
-/// process.
+/// Runs the test of this name in a process whose clock it can move, and returns whether this is
+/// that process.
 fn moving(test: &str) -> bool {
     if std::env::var_os(MOVING).is_some() {
         return true;
@@ -87,7 +88,7 @@ fn a_signature_that_has_ended_or_not_begun_proves_nothing_held_or_asked_anew() {
             let wildcard = "192.0.3.7";
             let all = [ADDRESS, wildcard].map(|address| (address, Ok(true)));
             let none = [ADDRESS, wildcard].map(|address| (address, Err(Error::NotValidated)));
-            // Knot signs for two weeks, and for an hour or so before now.
+            // Knot signs for two weeks, and from an hour or so before now.
             let times =
                 [(0, all), (13 * DAY, all), (15 * DAY, none), (60 * DAY, none), (-7 * DAY, none), (0, all)];
             for (time, expected) in times {
@@ -107,7 +108,8 @@ fn an_answer_ends_with_the_signatures_on_the_way_to_it() {
         return;
     }
     let [key] = keys();
-    // The child signs for two weeks, what proves its keys holds for a day; and the other way about.
+    // The child's signatures hold for two weeks, while the proof of its keys holds for a day; and
+    // the reverse.
     for (parent, child) in [(Signed::Day, Signed::Nsec), (Signed::Nsec3, Signed::Day)] {
         let knot = family("child.test", (String::new(), parent), (record("7.2.0.192.in-addr", key), child));
         for cache_max in [0, 100] {
@@ -143,7 +145,7 @@ fn a_held_answer_ends_with_its_ttl_by_the_wall_clock_too() {
         });
         let options = options(&knot).servers(vec![server]).ttl_max(Duration::from_secs(ttl_max));
         let registry = DnsRegistry::open("test", &options).unwrap();
-        // As if the machine had slept meanwhile.
+        // As if the machine had been suspended meanwhile.
         for (time, expected) in [(0, 1), (ttl / 2, 1), (ttl + 1, 2), (ttl + ttl / 2, 2), (3 * ttl, 3)] {
             move_wall_clock(time);
             assert_eq!(admits(&registry, ADDRESS, key), Ok(true));

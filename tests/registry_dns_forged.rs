@@ -1,4 +1,4 @@
-//! Keys in DNS, with a man in the middle who has no key, and rearranges what others signed.
+//! Keys in DNS, with a man in the middle who has no key, and rearranges records that others signed.
 
 #[path = "support/dns.rs"]
 mod dns;
@@ -20,7 +20,7 @@ use knot::{Knot, Signed, Zone};
 use registry::keys;
 use std::net::SocketAddr;
 
-/// A client of a network that has entries of its own, and its name.
+/// A client in a network with entries of its own, and its name.
 const CLIENT: &str = "198.51.100.7";
 const NAME: &str = "7.100.51.198.in-addr.test.";
 
@@ -30,8 +30,8 @@ fn is_kind(record: &Record, kinds: &[RecordType]) -> bool {
     kinds.contains(&covered.unwrap_or(record.record_type()))
 }
 
-/// All records that deny names in a zone, with their signatures, as the server gives them for names
-/// that there are not.
+/// Returns all records that deny names in a zone, with their signatures, as the server sends them
+/// for names that do not exist.
 fn denials(server: SocketAddr, zone: &str) -> Vec<Record> {
     let mut all = Vec::new();
     for number in 0..64 {
@@ -71,8 +71,8 @@ fn a_signature_that_proves_nothing_does_not_choose_the_wildcard() {
         let knot = serve(text.clone(), signed);
         assert_eq!(admits(&open(&knot), CLIENT, narrow), Ok(true));
         assert_eq!(admits(&open(&knot), CLIENT, wide), Ok(false));
-        // What the wider wildcard gives other clients, and what denies this client a name of its
-        // own.
+        // The records that the wider wildcard gives other clients, and the proof that this client
+        // has no name of its own.
         let answers = renamed(&ask(knot.address(), "1.2.3.4.in-addr.test.", RecordType::TXT).answers, NAME);
         let authorities = ask(knot.address(), NAME, RecordType::TXT).authorities;
         let signature = answers.iter().find(|record| record.record_type() == RecordType::RRSIG).unwrap();
@@ -146,7 +146,7 @@ fn a_wildcard_is_found_by_clients_and_aliases_at_any_depth() {
         for address in ["198.51.100.7", "198.51.0.1", "192.0.2.9", "192.0.3.1"] {
             assert_eq!(admits(&registry, address, network), Ok(true), "{signed:?} {address}");
         }
-        // An empty name under which there is one hides the wildcard of the network above, too.
+        // An empty name above an existing one hides the wildcard of the wider network, too.
         for address in ["198.0.100.1", "198.52.0.1"] {
             assert_eq!(admits(&registry, address, network), Ok(false), "{signed:?} {address}");
         }
@@ -193,7 +193,7 @@ fn an_alias_is_followed_to_proven_records_alone() {
 #[test]
 fn a_child_that_nobody_here_can_prove_is_not_taken_unproven() {
     let [key] = keys();
-    // Digests of keys of an algorithm, and by an algorithm, that no library knows; and none at all.
+    // Digests of keys of an unknown algorithm, and by an unknown algorithm; and none at all.
     let digest = "0123456789abcdef".repeat(4);
     for delegation in
         [format!("plain DS 1 200 2 {digest}\n"), format!("plain DS 1 13 200 {digest}\n"), String::new()]
@@ -232,7 +232,7 @@ fn what_does_not_bear_on_the_question_changes_nothing() {
         |message, record| message.answers.push(record),
         |message, record| message.authorities.push(record),
         |message, record| message.additionals.push(record),
-        // The case of a name is anybody's.
+        // The case of a name is not protected.
         |message, _| {
             let upper = |record: &mut Record| {
                 record.name = Name::from_ascii(record.name.to_string().to_uppercase()).unwrap()
@@ -245,7 +245,7 @@ fn what_does_not_bear_on_the_question_changes_nothing() {
         assert_eq!(admits(&registry, "192.0.2.7", key), Ok(true), "{number}");
         assert_eq!(admits(&registry, "192.0.2.7", other), Ok(false), "{number}");
     }
-    // A record more at the name itself is what no signature covers.
+    // An additional record at the name itself is not covered by any signature.
     let text = knot.address();
     let more = middle(text, move |message| {
         if let Some(mut one) =
@@ -268,7 +268,7 @@ fn an_absence_is_believed_if_it_is_proven() {
         assert_eq!(server_keys(&open(&knot), "db.test", 1), Err(Error::NotFound));
         for code in [ResponseCode::NoError, ResponseCode::NXDomain] {
             for keep in [false, true] {
-                // Nothing at all, or what denies another name.
+                // Nothing at all, or the denial of another name.
                 let others = ask(knot.address(), "zz.test.", RecordType::TXT).authorities;
                 let middle = middle(knot.address(), move |message| {
                     if message.queries[0].query_type() == RecordType::TXT {

@@ -1,4 +1,4 @@
-//! Keys in DNS, asked for by many at once: a name is asked for once, and takes one place.
+//! Keys in DNS, looked up by many at once: a name is queried once, and takes one place.
 
 #[path = "support/dns.rs"]
 mod dns;
@@ -35,7 +35,7 @@ fn an_address_whose_name_is_slow_takes_one_place() {
         let tell = tell.clone();
         registry.verify_then(&Candidate::new(address, key), move |verdict| tell.send(verdict).unwrap())
     };
-    // 1,024 wait for one name; that is its own affair.
+    // 1,024 wait for one name, which affects no other name.
     for _ in 0..1024 {
         assert_eq!(ask(ip(ADDRESS)), None);
     }
@@ -82,9 +82,9 @@ fn those_who_ask_for_one_name_are_told_its_one_answer() {
     let seen = questions.clone();
     let server = middle(knot.address(), move |message| {
         if is_for(message, NAME, RecordType::TXT) {
-            // The same question, repeated, has the same number.
+            // A repeated query has the same number.
             seen.lock().unwrap().insert(message.metadata.id);
-            // It is open once nobody can open it any more.
+            // It is open once the sender is dropped.
             let _ = gate.recv();
         }
         true
@@ -103,7 +103,7 @@ fn those_who_ask_for_one_name_are_told_its_one_answer() {
         ask(key);
         ask(other);
     }
-    // Those who give up early are told so, and the others go on waiting.
+    // Callers that give up early are told so, and the others continue to wait.
     for timeout in [1, 20] {
         let timeout = Some(Duration::from_millis(timeout));
         assert_eq!(registry.lookup(ip(ADDRESS), timeout), Err(Error::Timeout));
@@ -118,7 +118,7 @@ fn those_who_ask_for_one_name_are_told_its_one_answer() {
     assert_eq!(told.iter().filter(|verdict| **verdict == Ok(false)).count(), 100);
     assert_eq!(found.recv_timeout(PATIENCE), Ok(Ok(vec![key])));
     assert_eq!(questions.lock().unwrap().len(), 1, "it was asked for once");
-    // Now it is asked for anew: nothing is held here.
+    // Now it is queried again, since this registry caches nothing.
     assert_eq!(registry.lookup(ip(ADDRESS), SOON), Ok(vec![key]));
     assert_eq!(questions.lock().unwrap().len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Keys in DNS, while the zone's own keys are rolled, and clients come.
+//! Keys in DNS while the zone's own keys are rolled and clients connect.
 
 #[path = "support/dns.rs"]
 mod dns;
@@ -20,11 +20,11 @@ use std::process::Command;
 use std::time::Instant;
 
 const ADDRESS: &str = "192.0.2.7";
-/// The flags of a key that signs keys, and of one that signs the rest.
+/// The flags of a key-signing key, and of a zone-signing key.
 const KSK: u16 = 257;
 const ZSK: u16 = 256;
 
-/// A registry that trusts what `anchors` says. It holds no answers.
+/// A registry that trusts `anchors`. It caches no answers.
 fn trusting(knot: &Knot, anchors: &str) -> DnsRegistry {
     let options = options(knot).trust_anchors(Some(anchors.into())).cache_max(0);
     DnsRegistry::open("test", &options).unwrap()
@@ -40,7 +40,7 @@ fn zone_keys(knot: &Knot, flags: u16) -> Vec<DNSKEY> {
     keys.collect()
 }
 
-/// Lets clients `come` until the zone is as it is awaited, and once more then.
+/// Lets clients `come` until the zone has the awaited state, and once more then.
 fn until(knot: &Knot, awaited: impl Fn(&Knot) -> bool, mut come: impl FnMut()) {
     let end = Instant::now() + PATIENCE;
     while !awaited(knot) {
@@ -50,7 +50,7 @@ fn until(knot: &Knot, awaited: impl Fn(&Knot) -> bool, mut come: impl FnMut()) {
     come();
 }
 
-/// A zone with a key that signs keys and one that signs the rest, and the key of the client in it.
+/// A zone with a key-signing key and a zone-signing key, and the client's key in it.
 fn zone() -> (Knot, curve_tun::PublicKey) {
     let [key] = keys();
     (serve(format!("$TTL 1\n{}", record("7.2.0.192.in-addr", key)), Signed::Split), key)
@@ -99,7 +99,7 @@ fn a_key_that_signs_keys_is_an_anchor_in_each_form_that_tools_print() {
             "{anchors}"
         );
     }
-    // Another zone's key, and one of nobody.
+    // Another zone's key, and a key that belongs to no zone.
     let (other, _) = zone();
     let theirs = other.trust_anchors("test");
     assert_eq!(admits(&trusting(&knot, &theirs), ADDRESS, key), Err(Error::NotValidated));
@@ -140,7 +140,7 @@ fn clients_come_in_while_the_anchored_key_is_rolled_if_both_are_anchors() {
     let anchors = anchors_now(&knot);
     assert!(anchors.lines().count() == 2 && anchors.contains(old.trim_end()), "{anchors}");
     let with_both = trusting(&knot, &anchors);
-    // Knot goes on when it is told that the zone above knows the new one, and takes that once the
+    // Knot continues when told that the parent zone knows the new key, which it accepts once the
     // key is ready.
     let ready = |knot: &Knot| {
         let list = knot.tool("keymgr", &["test", "list", "iso"]);
@@ -160,7 +160,7 @@ fn clients_come_in_while_the_anchored_key_is_rolled_if_both_are_anchors() {
     assert_eq!(admits(&with_old, ADDRESS, key), Err(Error::NotValidated), "nobody said what follows it");
 }
 
-/// The keys that sign keys, as `keymgr` prints them.
+/// The key-signing keys, as `keymgr` prints them.
 fn anchors_now(knot: &Knot) -> String {
     let all = knot.tool("keymgr", &["test", "dnskey"]);
     all.lines().filter(|line| line.contains(" 257 ")).map(|line| format!("{line}\n")).collect()

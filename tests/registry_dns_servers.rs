@@ -1,7 +1,6 @@
-//! Keys in DNS, asked of the name servers that the system has at the time.
+//! Keys in DNS, looked up on the name servers that the system currently has.
 //!
-//! The test runs itself again where it has a loopback, a port 53 and an `/etc/resolv.conf` of its
-//! own.
+//! The test runs itself again with its own loopback, port 53 and `/etc/resolv.conf`.
 #![cfg(target_os = "linux")]
 
 #[path = "support/dns.rs"]
@@ -19,7 +18,7 @@ use knot::{Knot, Signed, Zone};
 use registry::keys;
 use std::process::Command;
 
-/// Set in the process that is alone, to the file that is its `/etc/resolv.conf`.
+/// Set in the isolated process, to the file that is its `/etc/resolv.conf`.
 const ALONE: &str = "CURVE_TUN_RESOLV_CONF";
 const TEST: &str = "the_name_servers_are_those_of_the_system_at_the_time";
 
@@ -62,7 +61,7 @@ fn the_name_servers_are_those_of_the_system_at_the_time() {
     admitted(0);
     std::fs::write(&file, "nameserver 127.0.0.2\n").unwrap();
     admitted(1);
-    // A file that names none is one that somebody is writing.
+    // A file without servers is one that is just being written.
     for text in ["", "# soon\nsearch test\n"] {
         std::fs::write(&file, text).unwrap();
         admitted(1);

@@ -246,7 +246,7 @@ fn a_large_file_that_has_changed_is_answered_later() {
     let text =
         |key: PublicKey| format!("{}10.0.0.1 {key}\n", format!("# {}\n", "x".repeat(1000)).repeat(300));
     let path = file(&folder, &text(a));
-    // Until the stamp of a fresh file can be relied on, it counts as changed.
+    // Until the stamp of a recent file can be relied on, the file counts as changed.
     let settled = |registry: &FileRegistry| {
         while registry.deferred() {
             thread::sleep(Duration::from_millis(10));
@@ -406,7 +406,7 @@ fn writers_take_turns_and_readers_see_whole_files() {
             .map(|writer| {
                 let path = &path;
                 scope.spawn(move || {
-                    // Each has the file open for itself, as another process would.
+                    // Each opens the file itself, as another process would.
                     let registry = FileRegistry::open(path).unwrap();
                     for i in 0..10 {
                         registry.add(&entry(&format!("10.0.{writer}.{i}"), key(writer), "")).unwrap();

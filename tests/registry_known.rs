@@ -52,7 +52,7 @@ fn a_first_use_is_decided_and_remembered() {
     known.remember(&server, &key).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("[a.example]:7000 {key}\n"));
 
-    // As the next run of the program sees it.
+    // As the next run of the program reads it.
     let known = KnownServers::open(&path).unwrap();
     assert_eq!(known.check(&name("[A.Example.]:7000"), &key, not_asked), Ok(false));
     let changed = Refusal::Changed { known: key, offered: other };
@@ -110,7 +110,7 @@ fn a_denied_key_is_refused_and_its_server_stays_known() {
     }
 }
 
-/// As while a server's key is being replaced: its operator has added the new one.
+/// As during the replacement of a server's key: its operator has added the new one.
 #[test]
 fn one_of_the_keys_that_a_server_is_known_by_is_remembered_already() {
     let (_folder, path) = folder();
@@ -272,8 +272,7 @@ fn a_key_is_remembered_once_the_server_has_proven_it() {
     assert_eq!(changed, Some(Refusal::Changed { known: house.key, offered: wrong }));
 }
 
-/// As the file of a client is on a file system that is mounted read-only, and while something else than a lock has the
-/// lock's name.
+/// As on a file system mounted read-only, and when something other than a lock has the lock's name.
 #[test]
 fn a_tunnel_outlives_a_key_that_cannot_be_remembered() {
     let (folder, path) = folder();
@@ -288,7 +287,7 @@ fn a_tunnel_outlives_a_key_that_cannot_be_remembered() {
     talks(house.connect(&known, house.key, || FirstUse::Remember).unwrap(), Err(Error::Io));
     fs::remove_dir(folder.path().join("known.lock")).unwrap();
 
-    // This thread alone sees these mounts.
+    // Only this thread sees these mounts.
     unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
     let mount = |from: Option<&Path>, to: &Path, flags| {
         nix::mount::mount(from, to, None::<&str>, flags, None::<&str>).unwrap();
@@ -305,7 +304,8 @@ fn a_tunnel_outlives_a_key_that_cannot_be_remembered() {
     talks(house.connect(&known, house.key, not_asked).unwrap(), Ok(false));
 }
 
-/// Another program remembers another key between the check and the connection: nothing but a first use twice.
+/// Another program remembers another key between the check and the connection: the same as a first
+/// use twice.
 #[test]
 fn a_key_remembered_meanwhile_ends_the_tunnel() {
     let (_folder, path) = folder();

@@ -1,4 +1,4 @@
-//! Recorded packets on the wire again, forged ones, and keys that are not the ones expected.
+//! Recorded packets sent again, forged packets, and unexpected keys.
 
 mod support;
 
@@ -89,7 +89,7 @@ fn a_message_of_another_connection_of_the_same_peers_is_refused() {
     assert_eq!(server.feed(&take(&mut first)), Err(Error::BadPacket));
 }
 
-/// A server, and a client that expects another key of it.
+/// A server, and a client that expects another key from it.
 fn mistaken() -> (Connection, Connection) {
     let world = World::new();
     let expected = SecretKey::generate().unwrap().public_key().unwrap();

@@ -44,7 +44,7 @@ impl Service {
             .connect("127.0.0.1", port)
     }
 
-    /// What its clients are told while it cannot use its key.
+    /// Checks the error that its clients get while it cannot use its key.
     fn is_out_of_order(&self) {
         let error = self.connect().err().unwrap();
         assert_eq!(error, Error::WrongServerKey);
@@ -52,8 +52,8 @@ impl Service {
         assert!(error.to_string().contains("its vault is out of order"), "{error}");
     }
 
-    /// Has a client try again as long as its errors allow; a busy machine may need more than one
-    /// time of the vault's.
+    /// Makes a client try again as long as its errors allow; a busy machine may take more than one
+    /// timeout of the vault.
     fn is_served_again(&self) {
         let end = Instant::now() + Duration::from_secs(60);
         while let Err(error) = self.connect() {
@@ -91,7 +91,7 @@ fn an_agent_that_is_down_or_has_another_key_is_named_as_a_cause() {
     assert_eq!(exercise(&*theirs), Err(Error::VaultFailed));
     assert!(agent.terminate().success());
     let _agent = AgentProcess::start(&vault, &socket);
-    // Whoever tries again all along is served when it is back.
+    // A client that keeps trying is served when the key is usable again.
     service.is_served_again();
     service.end();
 }

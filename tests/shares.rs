@@ -16,7 +16,7 @@ fn limited(handshakes_max: u32, handshakes_per_source: u32) -> World {
     )
 }
 
-/// A handshake that can give way, and how often it was told to.
+/// A handshake that can be evicted, and how often it was told so.
 struct Shaking {
     connection: Connection,
     told: Arc<AtomicU32>,
@@ -51,7 +51,7 @@ fn whoever_floods_from_one_address_gives_way_to_himself() {
     let flood: Vec<_> = (0..100).map(|_| Shaking::new(&world, "192.0.2.2").unwrap()).collect();
     assert!(!honest.gave_way());
     assert_eq!(who_gave_way(&flood), (0..97).collect::<Vec<_>>(), "the oldest first");
-    // A newcomer from elsewhere has a place at once.
+    // A new handshake from elsewhere gets a permit at once.
     let newcomer = Shaking::new(&world, "192.0.2.3").unwrap();
     assert_eq!((newcomer.gave_way(), honest.gave_way()), (false, false));
     assert_eq!(who_gave_way(&flood).len(), 98);
@@ -68,7 +68,7 @@ fn among_many_addresses_the_oldest_gives_way() {
 #[test]
 fn one_source_has_no_more_than_its_share_also_when_there_is_room() {
     let world = limited(100, 2);
-    // An address of IPv4 in IPv6's clothes, and a /64.
+    // An IPv4-mapped IPv6 address, and a /64.
     for of_one_source in [
         ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"],
         ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1"],
@@ -87,7 +87,7 @@ fn what_cannot_give_way_stays_and_the_newcomer_is_refused() {
     let plain = |from: &str| Connection::server(&world.server, from.parse().unwrap());
     let stays = plain("192.0.2.1").unwrap();
     let gives_way = Shaking::new(&world, "192.0.2.2").unwrap();
-    // The newcomer's own source holds most, and cannot give way.
+    // The source of the new handshake holds most, and its handshakes cannot be evicted.
     assert_eq!(plain("192.0.2.1").err(), Some(Error::TooManyHandshakes));
     assert!(!gives_way.gave_way());
     let third = plain("192.0.2.3").unwrap();
@@ -145,7 +145,7 @@ fn it_gives_way_in_each_state_before_connected_and_never_after() {
     }
 }
 
-/// What is said above, by a plain search.
+/// The rule above, as a linear search.
 fn gives_way(held: &[(usize, u8)], newcomer: u8, most: usize, share: usize) -> Option<usize> {
     let of = |source: u8| held.iter().filter(|(_, s)| *s == source).count() + usize::from(source == newcomer);
     let full = of(newcomer) > share;

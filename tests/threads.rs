@@ -17,7 +17,7 @@ use std::thread;
 use support::wrapped::{Before, Call, Wrapped};
 use support::{HOME, World};
 
-/// Lets threads pass in pairs: each waits until another is here at the same time.
+/// Lets threads pass in pairs: each waits until another arrives.
 #[derive(Default)]
 struct Pairs {
     came: Mutex<usize>,
@@ -36,8 +36,8 @@ impl Pairs {
     }
 }
 
-/// A registry in which two threads are always at the same time, as they are in a vault before
-/// whose calls they meet.
+/// A registry in which there are always two threads at the same time, as in a vault whose calls
+/// begin with such a meeting.
 struct Together {
     inner: MemoryRegistry,
     pairs: Pairs,
@@ -69,14 +69,15 @@ fn a_server_holds_no_lock_while_vault_or_registry_work() {
     let [client_vault, server_vault] = vaults;
     let world = World::of(client_vault, server_vault, registry, Default::default());
     thread::scope(|scope| {
-        // `connected` fails if any call gave up waiting for the other thread.
+        // `connected` fails if any call has stopped waiting for the other thread.
         let handshakes: Vec<_> =
             (0..2).map(|_| scope.spawn(|| (0..10).for_each(|_| drop(world.connected())))).collect();
         handshakes.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 
-/// How many descriptors each thread of a process watches by an epoll of its own, the most first.
+/// Returns how many descriptors each thread of a process watches with its own epoll, the highest
+/// number first.
 fn watched(server: &Server) -> Vec<usize> {
     let mut counts = BTreeMap::new();
     for entry in server.proc("fdinfo").read_dir().unwrap().flatten() {
@@ -98,7 +99,7 @@ fn echo(socket: &Socket, message: &[u8]) {
     assert!(buffer == message);
 }
 
-/// Whether the other end has closed it, which says nothing else.
+/// Whether the other end has closed it; it sends nothing.
 fn is_closed(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     !stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
@@ -107,7 +108,7 @@ fn is_closed(stream: &TcpStream) -> bool {
 #[test]
 fn a_threaded_server_spreads_its_clients_and_serves_each() {
     const THREADS: usize = 3;
-    /// What each loop watches beside clients: its listener, the end signal, answers.
+    /// What each loop watches besides clients: its listener, the end signal, answers.
     const OTHERS: usize = 3;
     const CLIENTS: usize = 90;
     let (keys, client) = (keygen(), keygen());
@@ -130,8 +131,9 @@ fn a_threaded_server_spreads_its_clients_and_serves_each() {
     assert_eq!(counts.iter().sum::<usize>(), CLIENTS + OTHERS * THREADS);
     assert!(counts.len() == THREADS && counts.iter().all(|count| *count > OTHERS), "{counts:?}");
 
-    // Silent clients fill the handshakes of all loops; the oldest give way. Once as many have as there are too many, the
-    // server has taken every one: an honest client would give way to those that it took after it.
+    // Silent clients fill the handshakes of all loops, and the oldest are evicted. Once the excess
+    // has been evicted, the server has accepted all of them; otherwise an honest client would be
+    // evicted by those accepted after it.
     let silent: Vec<_> = (0..2 * HANDSHAKES).map(|_| server.connect_tcp()).collect();
     wait_until("half of them have given way", || {
         silent.iter().filter(|one| is_closed(one)).count() >= HANDSHAKES

@@ -1,4 +1,5 @@
-//! Every call that takes a time takes each time that its type can hold: the longest one is for ever, and none is at once.
+//! Every call that takes a time accepts every value of its type: the longest means for ever, and
+//! zero means at once.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Times that no clock reaches, up to the longest that there is.
+/// Times that no clock reaches, up to the longest value.
 const LONGEST: [Duration; 3] =
     [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_millis(u64::MAX)];
 
@@ -26,7 +27,7 @@ fn an_agents_clients_may_have_all_the_time_there_is() {
     let seal = |vault: &AgentVault| vault.box_seal(Purpose::Cookie, &key, &[], &mut [0; 16]).map(drop);
     for timeout in LONGEST {
         let first = AgentProcess::spawn(&vault, &socket);
-        // It waits for the agent, which may not be there yet, and for the one that comes after it.
+        // It waits for the agent, which may not be running yet, and for the next one.
         let patient = AgentVault::open_with_timeout(&socket, timeout).unwrap();
         seal(&patient).unwrap();
         let mut agent = None;
@@ -93,7 +94,8 @@ fn sockets_take_every_timeout() {
 
 #[test]
 fn a_registry_in_dns_takes_every_timeout() {
-    // Where nobody answers, a registry waits as long as it may itself, however long its caller would.
+    // If nothing answers, a registry waits for its own timeout, even if its caller would wait
+    // longer.
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let options = |timeout_ms| {
         DnsOptions::default()
@@ -125,7 +127,7 @@ fn clocks_may_stand_at_their_end() {
                 let of_server = Connection::server(&server, support::HOME).unwrap();
                 let of_client = Connection::client(vault.clone(), vault.public_key(), &options).unwrap();
                 for mut connection in [of_server, of_client] {
-                    // At the end of its clock a connection has no time left; else it has.
+                    // At the end of its clock a connection has no time left; otherwise it has.
                     for next in [now, u64::MAX, 0] {
                         let ticked = connection.tick(next);
                         assert!(

@@ -17,7 +17,7 @@ fn run(args: &[&str]) -> Output {
     run_with(args, b"")
 }
 
-/// With this on standard input.
+/// Runs it with this on standard input.
 fn run_with(args: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(TOOL);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -27,14 +27,14 @@ fn run_with(args: &[&str], input: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What a command that succeeds prints.
+/// Returns what a command prints, which must succeed.
 fn printed(output: Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a command that cannot do its work says, with nothing printed; `words` are among it.
+/// Checks that a command fails, prints nothing, and reports an error with `words` in it.
 fn refused(output: Output, words: &str) {
     refused_with(1, output, words);
 }
@@ -198,7 +198,8 @@ fn help_teaches() {
     assert_eq!(printed(run(&["--version"])), format!("curve-tun {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// Runs a command at a terminal and types an answer to each of its prompts. Gives what the terminal showed.
+/// Runs a command at a terminal and types an answer at each of its prompts. Returns what the
+/// terminal showed.
 fn at_terminal(args: &[&str], answers: &[(&str, &str)]) -> String {
     let command = [&[TOOL], args].concat().join(" ");
     let mut script = Command::new("script");
@@ -237,7 +238,7 @@ fn a_passphrase_is_asked_for_twice_at_the_terminal_and_not_shown() {
 #[test]
 fn where_there_is_no_terminal_that_is_said() {
     let (_folder, path, text) = place();
-    // In a session of its own there is none.
+    // A separate session has no terminal.
     let mut command = Command::new("setsid");
     command.args(["-w", TOOL, "keygen", "--vault", &text, "--passphrase"]).stdin(Stdio::null());
     refused(command.output().expect("setsid, from the package util-linux"), "terminal");

@@ -1,4 +1,5 @@
-//! The agent among the other programs of a machine: what starts it, what ends it, and what it is told at its start.
+//! The agent among the other programs of a machine: how it is started and ended, and what it
+//! inherits at its start.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -35,7 +36,7 @@ impl House {
         House { folder, vault, socket, key }
     }
 
-    /// The agent's command, as `shell` starts it: "$@" is that command.
+    /// The command that runs the agent through `shell`: "$@" is the agent's command.
     fn by_shell(&self, shell: &str) -> Command {
         let mut command = Command::new("sh");
         command
@@ -93,7 +94,7 @@ impl Drop for Running {
     }
 }
 
-/// What is said by a command that cannot do its work.
+/// Checks what a failing command reports.
 fn refused(output: Output, words: &str) {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{said}");
@@ -106,7 +107,7 @@ fn signals_that_were_ignored_at_its_start_stay_ignored_and_the_others_end_it_in_
     let orderly = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
     for (shell, ignored) in [
         ("exec nohup \"$@\" 2>/dev/null", &orderly[..1]),
-        // As a shell without job control starts what it puts in the background.
+        // The way that a shell without job control starts background commands.
         ("trap '' INT; exec \"$@\"", &orderly[1..2]),
         ("trap '' HUP INT; exec \"$@\"", &orderly[..2]),
         ("trap '' HUP TERM; exec \"$@\"", &[Signal::SIGHUP, Signal::SIGTERM]),
@@ -159,15 +160,15 @@ fn signals_end_it_in_order_although_a_module_made_threads() {
 #[test]
 fn a_signal_before_it_serves_ends_it_at_once() {
     let house = House::new();
-    // It waits for a passphrase that does not come.
+    // It waits for a passphrase that never comes.
     FileVault::change_passphrase(&house.vault, None, Some(b"p"), Cost { operations: 1, memory: 8192 })
         .unwrap();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
         let mut command = house.by_shell("exec \"$@\" --passphrase-file -");
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        // To wait for the child would close it, and the end of the input is an answer.
+        // Waiting for the child would close it, and the end of the input is an answer.
         let _stdin = child.stdin.take();
-        // The shell is the tool once that has all but this one of its signals blocked.
+        // A second thread shows that the shell has become the tool, and takes signals.
         let task = format!("/proc/{}/task", child.id());
         while fs::read_dir(&task).unwrap().count() < 2 {
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -268,14 +269,14 @@ fn a_passphrase_that_is_for_nothing_or_that_all_can_read_is_refused() {
     for mode in [0o604, 0o602, 0o644, 0o620, 0o777] {
         refused(agent(&house.file("passphrase", "p\n", mode)), &format!("mode 0{mode:o}"));
     }
-    // As orchestrators mount secrets for the group of a service.
+    // The way that orchestrators mount secrets for a service's group.
     for mode in [0o400, 0o440, 0o600, 0o640] {
         refused(agent(&house.file("passphrase", "p\n", mode)), "no such file");
         fs::remove_file(&passphrase).unwrap();
     }
     refused(agent(house.folder.path()), "folder");
     refused(agent(Path::new("/dev/zero")), "1024 bytes");
-    // A pipe is nobody else's to read.
+    // Nobody else can read a pipe.
     let mut command = house.by_shell("exec \"$@\" --passphrase-file /dev/stdin");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"p\n").unwrap();

@@ -1,4 +1,5 @@
-//! The commands of docs/VAULTS.md, "In a container", as they stand, where secrets are mounted read-only.
+//! The commands of docs/VAULTS.md, "In a container", exactly as written, with secrets mounted
+//! read-only.
 
 use curve_tun::vault::{FileVault, Vault};
 use std::fs;
@@ -7,7 +8,7 @@ use std::process::{Command, Output};
 
 const TOOL: &str = env!("CARGO_BIN_EXE_curve-tun");
 
-/// The block of the document: what is done once, and what at each start, numbered.
+/// Returns the block of the document: the setup commands, and the commands of each start, numbered.
 fn steps() -> (String, Vec<String>) {
     let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/VAULTS.md")).unwrap();
     let block = document.split_once("```sh containers\n").unwrap().1.split_once("```").unwrap().0;
@@ -30,7 +31,7 @@ fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The same in a mount namespace of its own, in which the secrets are read-only.
+/// Runs it in a separate mount namespace, in which the secrets are read-only.
 fn contained(folder: &Path, script: &str) -> Output {
     let user = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
     fs::write(folder.join("start"), script).unwrap();
@@ -52,7 +53,7 @@ fn the_documented_ways_work_at_each_start() {
     };
     printed(&shell(folder, &once));
     let public = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-    // An agent, asked when it is ready, and ended.
+    // Starts an agent, asks it once it is ready, and ends it.
     let agent = |start: &str| {
         let script = "{start} >run/said & trap 'kill $!; wait $!' EXIT
             until grep -q listening run/said; do kill -0 $!; sleep 0.1; done

@@ -1,6 +1,7 @@
-//! `curve-tun peers` by several users: what decides who reads a file stays, and a group of operators may change it.
+//! `curve-tun peers` by several users: the attributes that decide who may read a file are kept, and
+//! a group of operators may change it.
 //!
-//! These tests need root, who alone can be each of these users, and the packages acl, attr and util-linux.
+//! These tests need root, to become each of these users, and the packages acl, attr and util-linux.
 
 #[path = "support/registry.rs"]
 mod registry;
@@ -14,14 +15,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// Users that no machine has, and the group of the operators.
+/// Users that exist on no machine, and the group of the operators.
 const SERVICE: u32 = 47_110;
 const ALICE: u32 = 47_111;
 const BOB: u32 = 47_112;
 const MALLORY: u32 = 47_113;
 const OPERATORS: u32 = 47_120;
 
-/// A folder with a registry file, and the tool where every user finds it.
+/// A folder with a registry file, and the tool where every user can run it.
 struct House {
     _root: TempDir,
     tool: PathBuf,
@@ -52,7 +53,8 @@ impl House {
         self
     }
 
-    /// A command of `curve-tun peers` by a user, who is in the group of the operators if he is one.
+    /// Returns a command of `curve-tun peers` run by a user, who is in the operators' group if an
+    /// operator.
     fn peers(&self, user: u32, verb: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         let id = |option, id: u32| format!("--{option}={id}");
@@ -69,14 +71,14 @@ impl House {
         assert_eq!((code, &*error), (0, ""), "{user} {verb} {arguments:?}");
     }
 
-    /// It fails, and the message has these words.
+    /// Checks that it fails with these words in the message.
     fn fails(&self, user: u32, verb: &str, arguments: &[&str], words: &[&str]) {
         let (code, out, error) = run(self.peers(user, verb, arguments));
         assert_eq!((code, &*out), (1, ""), "{error}");
         words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is not in {error:?}"));
     }
 
-    /// Whether the service, which opens the file anew, lets the key in.
+    /// Whether the service, which opens the file again, lets the key in.
     fn lets_in(&self, key: &str) -> bool {
         let (code, out, error) = run(self.peers(SERVICE, "check", &["192.0.2.1", key]));
         assert!(code == 0 || code == 3, "{error}");
@@ -102,14 +104,14 @@ fn give(path: &Path, owner: u32, group: u32, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Exit code, standard output, standard error.
+/// Returns exit code, standard output and standard error.
 fn run(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("needs setpriv of util-linux");
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// What a command prints that the test needs.
+/// Returns the output of a command that the test needs.
 fn said(program: &str, arguments: &[&str], path: &Path) -> String {
     let output = Command::new(program).args(arguments).arg(path).output();
     let output = output.unwrap_or_else(|e| panic!("needs {program} of the packages acl and attr: {e}"));
@@ -117,7 +119,7 @@ fn said(program: &str, arguments: &[&str], path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Owner, group, mode, access control list and every other extended attribute.
+/// Returns owner, group, mode, access control list and every other extended attribute.
 fn decides(path: &Path) -> (u32, u32, u32, String, String) {
     let metadata = fs::metadata(path).unwrap();
     let list = said("getfacl", &["--numeric", "--absolute-names"], path);
@@ -159,7 +161,7 @@ fn what_a_folder_bequeaths_does_not_reach_a_file_that_is_changed() {
 #[test]
 fn an_owner_who_may_not_give_it_back_its_attributes_changes_it_in_place() {
     let house = House::new(SERVICE, SERVICE, 0o755).with_file(SERVICE, SERVICE, 0o644);
-    // Who is not root cannot set it on another file.
+    // Only root can set it on another file.
     said("setfattr", &["--name", "security.label", "--value", "peers_t"], &house.file);
     let before = decides(&house.file);
     house.does(SERVICE, "add", &["192.0.2.0/24", &key(1).to_string(), "--comment", "Zürich"]);
@@ -247,7 +249,7 @@ fn a_file_under_several_names_is_changed_under_all() {
     assert!(!house.lets_in(&key(250).to_string()));
 }
 
-/// This thread, and what it starts, has mounts of its own.
+/// Gives this thread, and the processes that it starts, separate mounts.
 fn own_mounts() -> impl Fn(&Path, &Path, Option<&str>, MsFlags) {
     unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
     let mount = |from: &Path, to: &Path, size: Option<&str>, flags| {
@@ -257,7 +259,7 @@ fn own_mounts() -> impl Fn(&Path, &Path, Option<&str>, MsFlags) {
     mount
 }
 
-/// As a container has it.
+/// As in a container.
 #[test]
 fn a_file_that_is_a_mount_is_changed_in_place() {
     let mount = own_mounts();
@@ -279,7 +281,7 @@ fn a_full_disk_leaves_the_file_as_it_was() {
     let house = House::new(0, 0, 0o755);
     mount(Path::new("none"), &house.folder, Some("size=64k"), MsFlags::empty());
     give(&house.folder, 0, OPERATORS, 0o2775);
-    // To the end of a page, so that one more byte needs another.
+    // Fills the page to its end, so that one more byte needs another.
     let text = format!("* {}\n", key(250));
     let text = format!("{}\n{text}", "#".repeat(4096 - 1 - text.len()));
     fs::write(&house.file, &text).unwrap();
@@ -291,7 +293,7 @@ fn a_full_disk_leaves_the_file_as_it_was() {
         assert_eq!(house.text(), text);
         assert_eq!(house.names(), ["ballast", "peers", "peers.lock"]);
     }
-    // To make a comment of a line takes no place, and a short file has some left.
+    // Turning a line into a comment takes no space, and a short file has some left.
     house.does(ALICE, "remove", &["*", &key(250).to_string()]);
     fs::write(&house.file, &text[2048..]).unwrap();
     house.does(0, "add", &["!", &key(250).to_string()]);
@@ -314,7 +316,7 @@ fn who_may_not_change_it_is_told_why_and_leaves_nothing() {
     give(&house.folder, 0, OPERATORS, 0o775);
     give(&house.file, 0, OPERATORS, 0o644);
     house.fails(ALICE, "add", &add, &["peers: this user may neither write it", "its owner and group kept"]);
-    // A lock of an earlier version, which was its maker's alone.
+    // A lock of an earlier version, which only its creator could open.
     give(&house.file, 0, OPERATORS, 0o664);
     let lock = house.folder.join("peers.lock");
     fs::write(&lock, "").unwrap();
@@ -387,7 +389,7 @@ fn the_documents_way_to_edit_keeps_what_decides_and_nobody_waiting() {
     let before = decides(&house.file);
     let text = include_str!("../docs/REGISTRIES.md");
     let script = text.split("```sh edit\n").nth(1).expect("the recipe").split("```").next().unwrap();
-    // The tool's folder comes first, so a `vi` there is the one that is found.
+    // The tool's folder comes first, so that a `vi` there is found.
     let path = format!("{}:{}", house.tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let editor = |name: &str, does: &str| {
         let editor = house.tool.with_file_name(name);
@@ -408,7 +410,7 @@ fn the_documents_way_to_edit_keeps_what_decides_and_nobody_waiting() {
     assert_eq!(house.text().lines().last().unwrap(), denial);
     assert_eq!(house.names(), ["peers", "peers.lock"]);
 
-    // Who names no editor has vi.
+    // The default editor is vi.
     editor("vi", &format!("echo '* {}' >>\"$1\"", key(1)));
     let edited = edit(None);
     assert!(edited.status.success(), "{edited:?}");
@@ -422,7 +424,7 @@ fn the_documents_way_to_edit_keeps_what_decides_and_nobody_waiting() {
     assert!(house.text().contains(&format!("! {}", key(2))), "{}", house.text());
     assert!(!house.lets_in(&key(2).to_string()));
 
-    // What is wrong is not put in place.
+    // An invalid file is not put in place.
     let before = house.text();
     assert!(!edit(Some(&editor("editor", "echo wrong >>\"$1\""))).status.success());
     assert_eq!(house.text(), before);

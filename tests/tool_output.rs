@@ -1,4 +1,4 @@
-//! What the tool prints where it cannot be printed, and what it says to do about mistakes.
+//! What the tool does when it cannot print, and its advice on mistakes.
 
 use curve_tun::vault::{Cost, FileVault};
 use std::fs;
@@ -16,7 +16,7 @@ fn folder() -> TempDir {
     folder
 }
 
-/// What a shell in the folder makes of a command; `$T` is the tool.
+/// Runs a shell command in the folder; `$T` is the tool.
 fn shell(folder: &TempDir, command: &str) -> Output {
     let mut shell = Command::new("bash");
     shell.args(["-c", command]).env("T", TOOL).current_dir(folder.path());
@@ -58,7 +58,7 @@ fn a_key_is_not_printed_where_nobody_gets_it() {
         assert_eq!(output.status.code(), Some(1), "{command}");
         assert!(said(&output).contains("standard output is closed"), "{command}: {}", said(&output));
     }
-    // That is for its user to say.
+    // Discarding the output is the user's choice.
     assert_eq!(shell(&folder, "$T keygen >/dev/null").status.code(), Some(0));
 }
 
@@ -69,7 +69,7 @@ fn a_reader_that_has_read_enough_hears_no_complaint() {
     for command in
         ["keygen", "--help", "keygen --help", "public --vault vault", "peers list --registry registry"]
     {
-        // It is gone before anything is printed.
+        // The reader is gone before anything is printed.
         let output = shell(
             &folder,
             &format!(

@@ -1,4 +1,4 @@
-//! `curve-tun peers`, as a command.
+//! The command `curve-tun peers`.
 
 #[path = "support/registry.rs"]
 mod registry;
@@ -17,7 +17,7 @@ fn peers(verb: &str, registry: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code, standard output, standard error.
+/// Returns exit code, standard output and standard error.
 fn run(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -94,7 +94,7 @@ fn a_key_is_denied_in_a_file_with_a_wrong_line_which_is_named_and_stays() {
         let end: &[u8] = if i % 2 == 0 { b"\n" } else { b"" };
         let before = [format!("* {a}\n10.0.0.0/8 {b}\n").as_bytes(), wrong, end].concat();
         fs::write(&path, format!("* {a}\n")).unwrap();
-        // As a server that has the file open.
+        // Like a server that has the file open.
         let server = FileRegistry::open(&path).unwrap();
         let admits = |key| server.verify(&Candidate::new(ip("192.0.2.1"), key)).unwrap();
         assert!(admits(key(1)));
@@ -116,7 +116,7 @@ fn a_key_is_denied_in_a_file_with_a_wrong_line_which_is_named_and_stays() {
         assert!(!admits(key(1)), "denied");
         assert_eq!(server.lookup(ip("192.0.2.1")), []);
         assert!(matches!(server.problem(), Some(RegistryFileError::Malformed(wrong)) if wrong.line == 3));
-        // What else the wrong file says does not count.
+        // The other lines of the invalid file have no effect.
         assert!(!server.verify(&Candidate::new(ip("10.0.0.1"), key(2))).unwrap());
         let corrected: Vec<u8> = format!("* {b}\n! {a} stolen\n").into_bytes();
         fs::write(&path, corrected).unwrap();
@@ -180,7 +180,7 @@ fn what_is_no_registry_file_is_said_to_be_none_and_nothing_is_made_beside_it() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     let longest = path.with_file_name("x".repeat(250));
     assert_eq!(run(peers("add", &longest, &["*", &a])), (0, String::new(), String::new()));
-    // Nor does a comment that does not fit make a file.
+    // A comment that does not fit does not create a file, either.
     let (code, _, error) = run(peers("add", &path, &["*", &a, "--comment", " a"]));
     assert!(code == 1 && error.contains("comment") && !path.exists(), "{error}");
     fs::write(&path, format!("\u{feff}* {a}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! `curve-tun peers check --dns`: the trial of a zone.
+//! `curve-tun peers check --dns`: testing a zone.
 
 #[allow(dead_code, reason = "each test file uses its part")]
 #[path = "support/knot.rs"]
@@ -44,7 +44,7 @@ fn a_zone_in_dns_is_tried_as_a_server_asks_it() {
     assert!(code == 1 && error.contains("open.example: ") && error.contains("not signed"), "{error}");
     let (code, _, error) = check("keys.example", &[]);
     assert!(code == 2 && error.contains("<WHOM>"), "{error}");
-    // The root's keys are not taken in place of what was to be given, and the wrong line is named.
+    // The root's keys do not replace the ones that were to be given, and the invalid line is named.
     let right = fs::read_to_string(&anchors).unwrap();
     for (text, wrong) in [
         (String::new(), "anchors: there is no DNSKEY or DS record\n"),

@@ -1,7 +1,8 @@
-//! The tool at a terminal: what is typed is what is taken, and the terminal is as it was whatever ends or stops the tool.
+//! The tool at a terminal: it reads exactly what is typed, and the terminal is restored whatever
+//! ends or stops the tool.
 //!
-//! A shell runs at a terminal of the test's own, and the test types. Neither shell edits its line itself, and dash does
-//! nothing about what a program has left of the terminal.
+//! A shell runs at a pseudo-terminal, and the test types. Neither shell does its own line editing,
+//! and dash does not repair the terminal after a program.
 
 use curve_tun::vault::{FileVault, Vault};
 use nix::pty::openpty;
@@ -18,11 +19,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_curve-tun");
-/// Long enough for anything that is to happen; a test that needs it all has failed.
+/// Long enough for everything expected; a test that takes this long has failed.
 const SOON: Duration = Duration::from_secs(60);
 const SHELLS: [&[&str]; 2] = [&["dash", "-i"], &["bash", "--norc", "--noprofile", "--noediting", "-i"]];
 
-/// A terminal with a shell, which ends with it.
+/// A terminal with a shell, which ends when this is dropped.
 struct Terminal {
     keyboard: File,
     screen: Arc<(Mutex<Vec<u8>>, Condvar)>,
@@ -39,7 +40,7 @@ impl Terminal {
         let folder = tempfile::tempdir().unwrap();
         let vault = folder.path().join("vault");
         let slave = || terminal.slave.try_clone().unwrap();
-        // A session of its own, whose terminal this is.
+        // A new session, with this as its terminal.
         let mut command = Command::new("setsid");
         command
             .arg("--ctty")
@@ -69,7 +70,7 @@ impl Terminal {
         self.keyboard.write_all(keys.as_ref()).unwrap();
     }
 
-    /// Waits until something is shown; gives what came before it, and goes on after it.
+    /// Waits until something is shown; returns the text before it, and continues after it.
     fn sees(&mut self, what: &str) -> String {
         let end = Instant::now() + SOON;
         let mut screen = self.screen.0.lock().unwrap();
@@ -86,12 +87,12 @@ impl Terminal {
         }
     }
 
-    /// How the terminal is set.
+    /// Returns the settings of the terminal.
     fn settings(&self) -> Termios {
         tcgetattr(&self.keyboard).unwrap()
     }
 
-    /// Waits until the echo is off: the tool reads.
+    /// Waits until the echo is off: then the tool is reading.
     fn asks(&mut self, prompt: &str) {
         self.sees(prompt);
         let end = Instant::now() + SOON;
@@ -101,17 +102,17 @@ impl Terminal {
         }
     }
 
-    /// Has the shell say how the last command ended; gives that.
+    /// Makes the shell print how the last command ended, and returns that.
     fn status(&mut self) -> String {
         self.types("echo \"status=$?.\"\n");
-        // First as it is typed.
+        // First it is echoed as typed.
         self.sees("status=$?");
         self.sees("status=");
         self.sees(".")
     }
 
-    /// Waits until the shell knows that its job has stopped: one that takes it for running does not
-    /// have it go on when it is told to bring it to the front.
+    /// Waits until the shell knows that its job has stopped: a shell that believes it to be running
+    /// does not continue it when told to bring it to the foreground.
     fn knows_of_a_stop(&mut self) {
         let end = Instant::now() + SOON;
         let mut jobs = String::new();
@@ -122,7 +123,7 @@ impl Terminal {
         }
     }
 
-    /// The process that has the terminal.
+    /// Returns the foreground process of the terminal.
     fn in_front(&self) -> Pid {
         tcgetpgrp(&self.keyboard).unwrap()
     }
@@ -241,7 +242,8 @@ fn a_tool_that_starts_in_the_background_asks_when_it_is_its_turn() {
 
 #[test]
 fn the_bytes_that_are_typed_are_the_passphrase() {
-    // Keys that edit the line do so; the key that takes the next one literally (^V) makes those bytes, too.
+    // Keys that edit the line take effect; the key that quotes the next one (^V) allows those
+    // bytes, too.
     for (typed, passphrase) in [
         (&b"gr\xfcn"[..], &b"gr\xfcn"[..]),
         (b"gr\xe4n", b"gr\xe4n"),
@@ -276,7 +278,7 @@ fn what_is_no_passphrase_is_refused_and_nothing_of_it_reaches_the_shell() {
         terminal.asks("New passphrase: ");
         terminal.types(typed);
         if typed.is_empty() {
-            // Without a line's end, twice: what was typed so far, and nothing.
+            // Without a line end, twice: the text typed so far, and nothing.
             terminal.types("half\x04\x04");
         } else if typed.len() > 1 {
             terminal.types("\n");

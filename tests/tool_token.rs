@@ -1,4 +1,5 @@
-//! The tool and a token whose PIN is refused, or that is taken away: exit codes, the agent's lines, the check of it.
+//! The tool and a token whose PIN is refused, or that is removed: exit codes, the agent's output,
+//! the check of the agent.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -17,12 +18,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long enough for anything that is to happen; a test that needs it all has failed.
+/// Long enough for everything expected; a test that takes this long has failed.
 const SOON: Duration = Duration::from_secs(30);
-/// What the documents say of a PIN that is refused.
+/// The documented exit code for a refused PIN.
 const REFUSED: i32 = 4;
 
-/// An agent whose lines of either kind are read as they come; ended when dropped.
+/// An agent whose output and error lines are read as they come; ended when dropped.
 struct Told {
     child: Child,
     lines: Receiver<String>,
@@ -34,7 +35,7 @@ impl Told {
         Told::start_with(&SoftHsm::get().conf(), uri, name)
     }
 
-    /// With SoftHSM's tokens where this file says.
+    /// Starts it with SoftHSM's tokens in the place that this file names.
     fn start_with(conf: &Path, uri: &str, name: &str) -> Told {
         let hsm = SoftHsm::get();
         let socket = hsm.folder().join(name);
@@ -53,7 +54,7 @@ impl Told {
         told
     }
 
-    /// Waits for a line with these words; gives those before it.
+    /// Waits for a line with these words; returns the lines before it.
     fn until(&self, words: &str) -> Vec<String> {
         let mut before = Vec::new();
         loop {
@@ -69,7 +70,7 @@ impl Told {
         Command::new(TOOL).args(["check", "--agent"]).arg(&self.socket).output().unwrap()
     }
 
-    /// Checks until it can use its key.
+    /// Repeats the check until the agent can use its key.
     fn until_it_can(&self) -> String {
         let end = Instant::now() + SOON;
         loop {
@@ -92,7 +93,7 @@ impl Drop for Told {
     }
 }
 
-/// What a check says that fails.
+/// Returns what a failing check reports.
 fn fails(output: Output) -> String {
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
     String::from_utf8(output.stderr).unwrap()
@@ -108,7 +109,7 @@ fn an_agent_says_when_its_token_goes_and_when_it_is_back_and_is_checked_by_its_k
     assert_eq!(agent.until_it_can(), format!("{key}\n"));
     for _ in 0..2 {
         token.take_away();
-        // It remembers its public key, so that says nothing.
+        // It remembers its public key, so that proves nothing.
         let public = Command::new(TOOL).args(["public", "--agent"]).arg(&agent.socket).output().unwrap();
         assert_eq!(String::from_utf8(public.stdout).unwrap(), format!("{key}\n"));
         for _ in 0..3 {
@@ -139,7 +140,7 @@ fn an_agent_says_when_its_token_goes_and_when_it_is_back_and_is_checked_by_its_k
 fn an_agent_finds_a_token_of_softhsm_that_was_away_by_itself_and_by_p11_kit() {
     let hsm = SoftHsm::get();
     let key = Pkcs11Vault::generate(&hsm.uri("state", "moved"), Some(PIN)).unwrap().public_key();
-    // In a place of its own, since all tokens are taken away.
+    // In a separate folder, since all tokens are removed.
     let place = tempfile::tempdir().unwrap();
     let (tokens, away) = (place.path().join("tokens"), place.path().join("away"));
     assert!(Command::new("cp").arg("-a").arg(hsm.tokens()).arg(&tokens).status().unwrap().success());
@@ -182,7 +183,7 @@ fn a_refused_pin_has_an_exit_code_that_the_documented_unit_does_not_restart_on()
         assert_eq!(run(args, &hsm.pin_file()), Some(REFUSED), "{args:?}");
         token.refuse(None);
     }
-    // Named by the URI it is refused once as well: nobody is asked for another.
+    // A PIN named by the URI is refused once as well; no other is asked for.
     let named = format!("{uri}&pin-source={}", wrong.display());
     let other = format!("{other}&pin-value=not-this");
     for args in [&["public", "--pkcs11", &named][..], &["keygen", "--pkcs11", &other]] {
@@ -190,10 +191,10 @@ fn a_refused_pin_has_an_exit_code_that_the_documented_unit_does_not_restart_on()
         let refused = Command::new(TOOL).args(args).stdin(std::process::Stdio::null()).output().unwrap();
         assert_eq!(refused.status.code(), Some(REFUSED), "{args:?}: {refused:?}");
         assert_eq!(token.logins(), before + 1, "{args:?}");
-        // One that is right resets the token's count.
+        // A correct one resets the token's count.
         assert!(Pkcs11Vault::open(&uri, Some(PIN)).is_ok());
     }
-    // As a service manager does it that knows the unit of the documents.
+    // The way of a service manager with the unit from the documents.
     let vaults = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/VAULTS.md")).unwrap();
     let units: Vec<&str> = vaults.split("```").filter(|text| text.contains("ExecStart=")).collect();
     assert_eq!(units.len(), 2, "one for a file, one for a token");

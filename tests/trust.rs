@@ -24,7 +24,7 @@ fn rows() -> Vec<Row> {
     rows.map(|line| Row(line.split_whitespace().collect::<Vec<_>>().try_into().expect(line))).collect()
 }
 
-/// A table that left something out would show less than it says.
+/// A table with missing rows would prove less than it claims.
 #[test]
 fn the_table_has_every_combination() {
     let rows = rows();

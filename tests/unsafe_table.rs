@@ -1,6 +1,6 @@
-//! docs/UNSAFE.md lists every unsafe block of src with its contract, as the source has it.
+//! docs/UNSAFE.md lists every unsafe block of src with its contract, as in the source.
 //!
-//! `CURVE_TUN_WRITE=1 cargo test --test unsafe_table` writes the list anew.
+//! `CURVE_TUN_WRITE=1 cargo test --test unsafe_table` regenerates the list.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const TABLE: &str = "docs/UNSAFE.md";
 const HEAD: &str = "| where | function | blocks | contract |\n| --- | --- | --- | --- |\n";
-/// Where unsafe code is allowed: what calls C, and what C calls.
+/// Where unsafe code is allowed: code that calls C, and code that C calls.
 const ALLOWED: [&str; 5] = ["src/crypto/", "src/sys/fork.rs", "src/capi/", "src/vault/pkcs11/", "src/nif/"];
 
 struct Block {
@@ -28,7 +28,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// What stands before a comment or a string.
+/// Returns the part of a line before a comment or a string.
 fn code(line: &str) -> &str {
     let end = line.find("//").into_iter().chain(line.find('"')).min();
     &line[..end.unwrap_or(line.len())]

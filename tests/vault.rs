@@ -30,7 +30,7 @@ fn generated_vaults_have_keys_of_their_own() {
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
 }
 
-/// The tests' own vault is held to the rules that recordings leave it.
+/// The tests' own vault has to follow the rules that remain for a recording.
 #[test]
 fn the_recorded_vault_boxes_and_opens_as_a_vault_does() {
     let vault = RecordedVault { secret: keypair().1, nonce: [1; 16] };
@@ -64,7 +64,7 @@ fn a_purpose_has_its_number_and_no_other_number_has_one() {
 fn a_vault_remembers_the_sixty_four_peers_that_it_met_last() {
     let vault = MemoryVault::generate().unwrap();
     let peers: Vec<_> = (0..=64).map(|_| MemoryVault::generate().unwrap()).collect();
-    // How many keys the vault agrees to seal a vouch, which the peer then opens.
+    // Returns how many keys the vault agrees on to seal a vouch, which the peer then opens.
     let agreed = |peer: usize| {
         let peer = &peers[peer];
         let (mut sealed, mut opened) = ([0; 48], [0; 32]);
@@ -91,7 +91,8 @@ fn a_forged_vouch_costs_the_same_and_changes_nothing_whether_or_not_its_peer_is_
     let vault = MemoryVault::generate().unwrap();
     let peers: Vec<_> = (0..=64).map(|_| MemoryVault::generate().unwrap()).collect();
     let stranger = MemoryVault::generate().unwrap();
-    // What it costs the vault to be sent a vouch in the name of `peer`, genuine or not: agreements and openings.
+    // Returns the cost for the vault of a vouch in the name of `peer`, genuine or not: agreements
+    // and openings.
     let cost = |sealed_by: &MemoryVault, peer: &MemoryVault| {
         let (mut sealed, mut opened) = ([0; 48], [0; 32]);
         let nonce = sealed_by.box_seal(Purpose::Vouch, &vault.public_key(), &[7; 32], &mut sealed).unwrap();
@@ -101,7 +102,7 @@ fn a_forged_vouch_costs_the_same_and_changes_nothing_whether_or_not_its_peer_is_
         assert_eq!(result, if genuine { Ok(()) } else { Err(Error::BadPacket) });
         (curve_tun::test_util::agreements() - before.0, curve_tun::test_util::openings() - before.1)
     };
-    // Before anybody has come; then with one, and with as many as are remembered.
+    // Before any peer has come; then with one, and with as many as are remembered.
     let of_a_stranger = cost(&stranger, &peers[0]);
     for count in [1, 64] {
         let opened = peers[..count].iter().filter(|peer| cost(peer, peer).1 > 0);
@@ -110,7 +111,7 @@ fn a_forged_vouch_costs_the_same_and_changes_nothing_whether_or_not_its_peer_is_
             assert_eq!(cost(&stranger, claimed), of_a_stranger);
         }
     }
-    // 0 came first, and is the one to go, however often strangers claim to be it.
+    // Peer 0 came first, and is the one to be replaced, however often strangers claim to be it.
     (0..3).for_each(|_| assert_eq!(cost(&stranger, &peers[0]), of_a_stranger));
     assert_eq!(cost(&peers[64], &peers[64]).0, 1, "64 is new");
     assert_eq!([1, 63, 64].map(|peer: usize| cost(&peers[peer], &peers[peer]).0), [0; 3]);

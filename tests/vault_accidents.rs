@@ -1,8 +1,9 @@
-//! What may befall the two slots of a counter's bound, one accident after the other: the key stays, and no counter comes
-//! again.
+//! Accidents to the two slots of a counter's bound, one after the other: the key survives, and no
+//! counter is repeated.
 //!
-//! The model is that of docs/VAULTS.md, section 4: at any time one of the two pages may be bad, damaged or an old one, and
-//! stays so until it is written anew; and a process may be killed within each of its writes.
+//! The model is that of docs/VAULTS.md, section 4: at any time one of the two pages may be bad,
+//! that is damaged or an old version, until it is rewritten; and a process may be killed within
+//! each of its writes.
 
 #[path = "support/nonce_giver.rs"]
 mod nonce_giver;
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 const PAGE: usize = 4096;
 /// Bytes in a slot.
 const SLOT: usize = 48;
-/// How many accidents there are in a row.
+/// How many accidents happen in a row.
 const IN_A_ROW: u32 = 3;
 
 /// The counter of the next nonce.
@@ -32,13 +33,13 @@ fn slot(index: usize) -> Range<usize> {
     (1 + index) * PAGE..(1 + index) * PAGE + SLOT
 }
 
-/// The sequence number and the bound in a slot of the file.
+/// Returns the sequence number and the bound in a slot of the file.
 fn numbers(file: &[u8], index: usize) -> (u64, u64) {
     let number = |at: usize| u64::from_be_bytes(file[at..at + 8].try_into().unwrap());
     (number(slot(index).start), number(slot(index).start + 8))
 }
 
-/// Puts these numbers into a slot, with the checksum that belongs to them.
+/// Puts these numbers into a slot, with a matching checksum.
 fn put(file: &mut [u8], index: usize, sequence: u64, bound: u64) {
     let numbers = [sequence.to_be_bytes(), bound.to_be_bytes()].concat();
     let checksum = support::sodium::blake2b(&[&file[192..224], &numbers].concat());
@@ -49,13 +50,14 @@ fn put(file: &mut [u8], index: usize, sequence: u64, bound: u64) {
 enum Event {
     /// The vault is opened and used, and nothing happens.
     Use,
-    /// A slot is as it was so many writes before.
+    /// A slot reverts to its state before this many writes.
     Lost(usize, usize),
     /// A slot is damaged.
     Damaged(usize),
-    /// Of the last write to a slot a part is there.
+    /// Only part of the last write to a slot was done.
     Torn(usize),
-    /// A process that opens the vault is killed when so many of its two writes are there, and of the next one a part.
+    /// A process that opens the vault is killed after this many of its two writes, and part of the
+    /// next one.
     Killed(usize, bool),
 }
 
@@ -75,14 +77,14 @@ const EVENTS: [Event; 13] = [
     Event::Killed(2, false),
 ];
 
-/// A vault's file, and all that was ever in it.
+/// A vault's file, and its history.
 #[derive(Clone)]
 struct Disk {
     path: PathBuf,
     file: Vec<u8>,
-    /// What was written to each slot, the newest last.
+    /// The writes to each slot, the newest last.
     written: [Vec<Vec<u8>>; 2],
-    /// The slot that does not hold what was last written to it.
+    /// The slot that does not hold the last write to it.
     bad: Option<usize>,
     /// No counter from here on can have been used.
     used: u64,
@@ -99,7 +101,7 @@ impl Disk {
         disk
     }
 
-    /// Makes it happen; `None` if the model has no such thing now, since the other slot is bad.
+    /// Applies it; `None` if the model does not allow it now, since the other slot is bad.
     fn undergo(&mut self, event: Event) -> Option<()> {
         match event {
             Event::Use => {
@@ -117,7 +119,7 @@ impl Disk {
             Event::Killed(writes, in_next) => {
                 self.open(writes);
                 if in_next {
-                    // Where that write goes, the model has no other bad slot.
+                    // The slot of that write is the only one that may be bad.
                     let older = usize::from(numbers(&self.file, 1).0 < numbers(&self.file, 0).0);
                     let index = self.bad.unwrap_or(older);
                     self.file[slot(index)][8..].fill(0x5a);
@@ -138,7 +140,7 @@ impl Disk {
         Some(())
     }
 
-    /// Opens and uses the vault, of whose two writes the first so many reach the disk.
+    /// Opens and uses the vault; only this many of its two writes reach the disk.
     fn open(&mut self, writes: usize) {
         fs::write(&self.path, &self.file).unwrap();
         let vault = FileVault::open(&self.path, None).expect("the key is not lost");
@@ -179,7 +181,7 @@ fn no_accidents_in_a_row_lose_the_key_or_repeat_a_counter() {
     assert!(tried > 1000, "{tried} are too few to tell");
 }
 
-/// The counter that a vault goes on with whose slots have these numbers.
+/// Returns the counter that a vault continues with whose slots have these numbers.
 fn goes_on_with(path: &Path, slots: [(u64, u64); 2]) -> u64 {
     let mut file = fs::read(path).unwrap();
     slots
@@ -202,7 +204,7 @@ fn of_any_two_intact_slots_the_higher_bound_counts_and_one_step_more() {
         ([(8, 6 * STEP), (1, 0)], 6 * STEP),
         ([(8, 7 * STEP), (9, 8 * STEP)], 8 * STEP),
         ([(10, 9 * STEP), (9, 8 * STEP)], 9 * STEP),
-        // What no run can leave: not to be trusted, and no reason to lose a key.
+        // States that no run can leave: not to be trusted, but no reason to lose a key.
         ([(8, 7 * STEP), (9, 9 * STEP + 5)], 9 * STEP + 5),
         ([(8, 7 * STEP), (9, 0)], 7 * STEP),
         ([(8, 0), (7, 7 * STEP)], 7 * STEP),
@@ -237,7 +239,7 @@ fn a_page_that_the_disk_cannot_read_is_a_damaged_slot() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vault");
     drop(FileVault::create(&path, None, Cost::default()).unwrap());
-    // The first read is that of the head.
+    // The first read is that of the header.
     for (which, code, nonces) in
         [("2", 0, 3), ("3", 0, 3), ("2..3", Error::Io.code(), 0), ("1", Error::Io.code(), 0)]
     {

@@ -1,4 +1,4 @@
-//! The agent: the tool as a process, its clients, and what they may not do to it.
+//! The agent: the tool as a process, its clients, and what they must not be able to do to it.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -26,7 +26,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const CHEAP: Cost = Cost { operations: 1, memory: 8192 };
-/// Long enough for anything that is to happen; a test that needs it all has failed.
+/// Long enough for everything expected; a test that takes this long has failed.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A folder with a file vault and room for a socket.
@@ -118,7 +118,8 @@ fn nobody_can_dump_or_trace_the_agent() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
-    // A process that is not dumpable cannot be traced by its user; its files in /proc belong to root.
+    // A process that is not dumpable cannot be traced by its user; its files in /proc belong to
+    // root.
     let mut as_nobody = Command::new("cat");
     as_nobody.arg(format!("/proc/{}/environ", agent.pid()));
     if nix::unistd::geteuid().is_root() {
@@ -156,7 +157,7 @@ fn requests_that_are_none_end_one_connection_or_are_refused() {
         stream.write_all(bytes).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut response = Vec::new();
-        // The agent may close with our bytes unread, which the system tells as a reset.
+        // The agent may close with unread bytes, which the system reports as a reset.
         let _ = stream.read_to_end(&mut response);
         response
     };
@@ -181,7 +182,7 @@ fn requests_that_are_none_end_one_connection_or_are_refused() {
             assert_ne!(response[4], 0);
         }
     }
-    // A hello's box is not sealed by a vault, whatever is asked.
+    // A vault never seals a hello's box, whatever is asked.
     let mut hello = vec![0, 0, 0, 34, 2, 1];
     hello.resize(38, 9);
     assert_eq!(ask(&hello), refused(Error::InvalidArgument));
@@ -195,7 +196,7 @@ fn silent_clients_and_those_that_read_nothing_keep_nobody_waiting() {
     let silent: Vec<_> = (0..300)
         .map(|i| {
             let mut stream = UnixStream::connect(&house.socket).unwrap();
-            // Some have said half a request.
+            // Some have sent half a request.
             stream.write_all(&[0, 0, 1][..i % 4]).unwrap();
             stream
         })
@@ -282,7 +283,7 @@ fn callers_wait_for_one_anothers_connections_until_their_own_deadline() {
     let house = House::new();
     let socket = UnixListener::bind(&house.socket).unwrap();
     thread::scope(|scope| {
-        // An agent that tells its key and answers nothing else, until a client says nothing.
+        // An agent that sends its key and answers nothing else, until the client disconnects.
         scope.spawn(|| {
             let mut held = Vec::new();
             for stream in socket.incoming() {
@@ -290,7 +291,7 @@ fn callers_wait_for_one_anothers_connections_until_their_own_deadline() {
                 if stream.read_exact(&mut [0; 6]).is_err() {
                     break;
                 }
-                // It may have given up meanwhile.
+                // The client may have given up meanwhile.
                 let _ = stream.write_all(&[&[0, 0, 0, 34, 0, 1][..], &house.key.0].concat());
                 held.push(stream);
             }
@@ -368,7 +369,7 @@ fn a_program_that_starts_before_its_agent_waits_for_it() {
     let socket = folder.join("socket");
     thread::scope(|scope| {
         let client = scope.spawn(|| AgentVault::open_with_timeout(&socket, SOON).unwrap().public_key());
-        // Neither is there a folder, nor later a socket, nor then anybody who listens at it.
+        // At first there is no folder, later no socket, and then nobody who listens at it.
         fs::create_dir(&folder).unwrap();
         drop(UnixListener::bind(&socket).unwrap());
         let _agent = AgentProcess::start(&house.vault, &socket);

@@ -1,5 +1,5 @@
-//! The agent's secrets, looked for in its memory from outside: while it serves, and after SIGTERM, when it has done all
-//! that it does and is held in the system call that ends it.
+//! Searches for the agent's secrets in its memory from outside: while it serves, and after SIGTERM,
+//! when all its work is done and it is held in the system call that ends it.
 #![cfg(target_os = "linux")]
 
 #[path = "support/agent.rs"]
@@ -30,19 +30,20 @@ use std::time::{Duration, Instant};
 
 const CHEAP: Cost = Cost { operations: 1, memory: 8192 };
 
-/// 24 letters that stand nowhere else.
+/// 24 letters that occur nowhere else.
 fn letters(step: u8) -> Vec<u8> {
     (0..24).map(|i| b'a' + (i * step + 3) % 26).collect()
 }
 
-/// An agent that has been told to end and is held where it does; it ends with this.
+/// An agent that has been told to end and is held just before it does; it ends when this is
+/// dropped.
 struct Held {
     agent: AgentProcess,
     strace: Child,
 }
 
 impl Held {
-    /// strace watches it, and delays its last system call; then comes SIGTERM.
+    /// Attaches strace, which delays the last system call; then sends SIGTERM.
     fn by_sigterm(agent: AgentProcess) -> Held {
         let process = agent.pid().to_string();
         let mut strace = Command::new("strace");
@@ -77,7 +78,7 @@ impl Drop for Held {
     }
 }
 
-/// Has the agent open a vouch, whose agreement it then keeps; gives that.
+/// Makes the agent open a vouch, whose shared key it then caches; returns that key.
 fn kept_agreement(socket: &Path) -> Needle {
     let vault = AgentVault::open(socket).unwrap();
     let (peer, secret) = sodium::keypair();
@@ -90,7 +91,7 @@ fn kept_agreement(socket: &Path) -> Needle {
     Needle::take(&mut shared.into_bytes())
 }
 
-/// A sealed vault, whose two keys are known.
+/// Makes a sealed vault, and returns its two keys.
 fn sealed_vault(path: &Path, passphrase: &[u8]) -> [Needle; 2] {
     let mut keys = [[0; 32]; 2];
     for key in &mut keys {
@@ -104,7 +105,7 @@ fn sealed_vault(path: &Path, passphrase: &[u8]) -> [Needle; 2] {
 
 #[test]
 fn an_agent_leaves_no_key_and_no_passphrase_after_sigterm() {
-    // The agent's memory is not for its own user.
+    // The agent's own user must not be able to read its memory.
     if !needs::root() {
         return;
     }

@@ -1,5 +1,5 @@
-//! No crash repeats a counter: processes that hand out nonces are killed at random and in each of their system
-//! calls, and system calls fail.
+//! No crash repeats a counter: processes that hand out nonces are killed at random times and in
+//! each of their system calls, and system calls fail.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 const KILLS: u64 = 500;
 
-/// A file vault, and the nonces that processes gave from it.
+/// A file vault, and the nonces that processes have drawn from it.
 struct Ledger {
     folder: TempDir,
     path: PathBuf,
@@ -50,7 +50,7 @@ impl Ledger {
         self.note(&output.stdout);
     }
 
-    /// A run under strace, whose output is given.
+    /// A run under strace, whose output is returned.
     fn run_with(&mut self, strace: &[&str], rounds: &str) -> Output {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq"]).args(strace);
@@ -59,7 +59,7 @@ impl Ledger {
         output
     }
 
-    /// Waits until no process has the vault open: one that was killed may take a moment to end.
+    /// Waits until no process has the vault open: a killed one may take a moment to end.
     fn wait_until_free(&self) {
         let end = Instant::now() + Duration::from_secs(60);
         while FileVault::open(&self.path, None).err() == Some(Error::VaultInUse) {
@@ -68,14 +68,14 @@ impl Ledger {
         }
     }
 
-    /// The counters given, each different from all others.
+    /// Returns the counters drawn; each differs from all others.
     fn check(&self) -> Vec<u64> {
         let vault = FileVault::open(&self.path, None).unwrap();
         let counters: Vec<u64> = self.given.iter().map(|nonce| vault.counter_in(nonce)).collect();
         let mut sorted = counters.clone();
         sorted.sort_unstable();
         assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]), "a counter was given twice");
-        // What comes next is above all that was.
+        // The next one is above all of them.
         let mut sealed = [0; 16];
         let next = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut sealed).unwrap();
         assert!(sorted.last().is_none_or(|last| vault.counter_in(&next) > *last));
@@ -83,7 +83,7 @@ impl Ledger {
     }
 }
 
-/// What a process says that gives nonces: these alone on its standard output.
+/// Returns the output of a process that draws nonces: its standard output holds only these.
 fn output(giver: &mut Command) -> Output {
     let mut output = giver.output().expect("strace, from the package of that name");
     output.stdout = nonce_giver::nonces(&output.stdout).to_vec();
@@ -161,7 +161,8 @@ fn an_agent_killed_five_hundred_times_repeats_no_counter_and_its_clients_see_no_
     println!("{} nonces, none twice", counters.len());
 }
 
-/// The system calls of a run, in order, from the opening of the vault on: each with its number among those of its name.
+/// Returns the system calls of a run, in order, from the opening of the vault on: each with its
+/// index among those of its name.
 fn system_calls(ledger: &mut Ledger) -> Vec<(String, usize)> {
     let log = ledger.folder.path().join("log");
     let traced = ledger.run_with(&["-o", log.to_str().unwrap()], "1");
@@ -169,7 +170,7 @@ fn system_calls(ledger: &mut Ledger) -> Vec<(String, usize)> {
     calls_in(&log)
 }
 
-/// The same of what strace wrote down.
+/// The same from strace's log.
 fn calls_in(log: &Path) -> Vec<(String, usize)> {
     let log = fs::read_to_string(log).unwrap();
     let mut seen = HashMap::new();
@@ -209,7 +210,7 @@ struct TracedAgent {
 }
 
 impl TracedAgent {
-    /// Starts it; gives once it listens or has ended.
+    /// Starts it; returns once it listens or has ended.
     fn start(ledger: &Ledger, socket: &Path, strace: &[&str]) -> TracedAgent {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq"]).args(strace).arg(agent::TOOL).args(["agent", "--vault"]);
@@ -226,7 +227,7 @@ impl TracedAgent {
         TracedAgent { strace, listens: true }
     }
 
-    /// A nonce, if it lives long enough to give one.
+    /// Draws a nonce, if it lives long enough.
     fn draw(&self, socket: &Path, timeout: Duration) -> Option<[u8; 16]> {
         let vault = self.listens.then(|| AgentVault::open_with_timeout(socket, timeout).ok()).flatten()?;
         vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16]).ok()
@@ -284,7 +285,7 @@ fn a_bound_that_does_not_reach_the_disk_gives_no_nonce() {
         let always = format!("inject={call}:error={errno}");
         let output = ledger.run_with(&["-o", "/dev/null", "-e", &always], "1");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(error.code()), 0), "{call}: {errno}");
-        // Once only: the same vault goes on when the disk does.
+        // Only once: the same vault continues when the disk does.
         let once = format!("{always}:when=1");
         let output = ledger.run_with(&["-o", "/dev/null", "-e", &once], "2");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(error.code()), 80), "{call}: {errno}");
@@ -297,7 +298,7 @@ fn a_bound_that_does_not_reach_the_disk_gives_no_nonce() {
 fn a_write_of_the_bound_that_never_happened_is_no_bound() {
     let mut ledger = Ledger::new();
     for _ in 0..3 {
-        // The system says that all, or a part, was written, and loses it.
+        // The system claims that all or part was written, and loses it.
         for lie in ["pwrite64:retval=4096", "pwrite64:retval=7:when=1", "fdatasync:retval=0"] {
             ledger.run_with(&["-o", "/dev/null", "-e", &format!("inject={lie}:signal=KILL:when=1")], "1");
             ledger.run();

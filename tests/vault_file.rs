@@ -1,4 +1,4 @@
-//! The file vault: how it is made, who may open it, and what a damaged file does.
+//! The file vault: how it is made, who may open it, and what happens with a damaged file.
 
 #[path = "support/needs.rs"]
 mod needs;
@@ -177,7 +177,7 @@ fn costs_and_passphrases_out_of_range_make_no_file() {
     assert_eq!(create(b"p", 1, 8192), None);
 }
 
-/// The file with a right checksum over whatever its head says.
+/// Returns the file with a valid checksum for the contents of its header.
 fn with_checksum(mut file: Vec<u8>) -> Vec<u8> {
     let checksum = support::sodium::blake2b(&file[..192]);
     file[192..224].copy_from_slice(&checksum);
@@ -198,7 +198,7 @@ fn heads_that_nobody_wrote_are_refused() {
     };
     assert_eq!(try_with(16, &2u32.to_be_bytes()), Some(Error::VaultVersion));
     assert_eq!(try_with(16, &0u32.to_be_bytes()), Some(Error::VaultCorrupt));
-    // A kind that is none, the state of a token, and costs that would take all memory or all time.
+    // An unknown kind, the state of a token, and costs that would take all memory or all time.
     assert_eq!(try_with(20, &3u32.to_be_bytes()), Some(Error::VaultCorrupt));
     assert_eq!(try_with(20, &2u32.to_be_bytes()), Some(Error::VaultCorrupt));
     assert_eq!(try_with(24, &u64::MAX.to_be_bytes()), Some(Error::VaultCorrupt));
@@ -206,7 +206,7 @@ fn heads_that_nobody_wrote_are_refused() {
     assert_eq!(try_with(32, &0u64.to_be_bytes()), Some(Error::VaultCorrupt));
 }
 
-/// Makes the slots' checksums genuine.
+/// Gives the slots valid checksums.
 fn tie_slots(file: &mut [u8]) {
     let tag: [u8; 32] = file[192..224].try_into().unwrap();
     for page in [PAGE, 2 * PAGE] {
@@ -222,7 +222,8 @@ fn a_public_key_that_is_not_the_secrets_is_refused() {
     let mut file = fs::read(&path).unwrap();
     file[80] ^= 1;
     let mut file = with_checksum(file);
-    // The slots are tied to the head: without them as they were, the file would be refused for another reason.
+    // The slots are tied to the header: without new checksums the file would be refused for another
+    // reason.
     tie_slots(&mut file);
     fs::write(&path, file).unwrap();
     FileVault::inspect(&path).unwrap();
@@ -246,7 +247,7 @@ fn each_byte_flipped_is_an_error_or_the_same_key_and_repeats_no_counter() {
         let (whole, key) = (fs::read(&path).unwrap(), FileVault::inspect(&path).unwrap().public_key);
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         let mut opened = 0;
-        // What lies between the parts is read by none; once is enough to show it.
+        // The bytes between the parts are never read; one check is enough to show it.
         let between = |at: usize| at % PAGE >= 224;
         for at in (0..whole.len()).filter(|at| passphrase.is_none() || !between(*at)) {
             file.write_all_at(&[whole[at] ^ 1 << (at % 8)], at as u64).unwrap();

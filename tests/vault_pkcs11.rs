@@ -1,4 +1,5 @@
-//! Keys in a PKCS#11 token: SoftHSM as the token, and what happens when it does not fit.
+//! Keys in a PKCS#11 token, with SoftHSM as the token, and what happens when something is wrong
+//! with it.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -21,7 +22,7 @@ fn open(uri: &str) -> Result<Pkcs11Vault, Error> {
     Pkcs11Vault::open(uri, Some(PIN))
 }
 
-/// The module as another user of it in this process has it.
+/// Loads the module as another user of it in this process does.
 fn beside(hsm: &SoftHsm) -> Pkcs11 {
     let module = Pkcs11::new(&hsm.module).unwrap();
     // It is initialised already.
@@ -75,12 +76,12 @@ fn the_secret_key_cannot_be_had_out_of_the_token() {
     let slot =
         slots.into_iter().find(|slot| module.get_token_info(*slot).unwrap().label() == "secret").unwrap();
     let session = module.open_ro_session(slot).unwrap();
-    // The vault's login is the process's.
+    // The vault's login applies to the whole process.
     let key = session.find_objects(&[Attribute::Sensitive(true), Attribute::Extractable(false)]).unwrap();
     assert_eq!(key.len(), 1);
     let value = session.get_attributes(key[0], &[cryptoki::object::AttributeType::Value]);
     assert!(value.is_err() || value.is_ok_and(|attributes| attributes.is_empty()));
-    // Nothing that was agreed is left in the token, either.
+    // No agreed key is left in the token, either.
     assert!(
         session
             .find_objects(&[Attribute::Class(cryptoki::object::ObjectClass::SECRET_KEY)])
@@ -132,7 +133,7 @@ fn the_state_of_another_key_or_of_none_is_refused() {
     let (uri, other) = (hsm.uri("state", "key"), hsm.uri("state", "other"));
     drop((generate(&uri), generate(&other)));
     let state = |uri: &str| uri.rsplit_once('=').unwrap().1.to_owned();
-    // It is no vault in a file, either.
+    // Nor is it a file vault.
     let path = state(&uri);
     assert_eq!(FileVault::open(path.as_ref(), None).err(), Some(Error::VaultCorrupt));
     assert_eq!(FileVault::inspect(path.as_ref()), Err(Error::VaultCorrupt));
@@ -141,7 +142,7 @@ fn the_state_of_another_key_or_of_none_is_refused() {
     fs::write(state(&uri), b"").unwrap();
     assert_eq!(open(&uri).err(), Some(Error::VaultCorrupt));
     fs::remove_file(state(&uri)).unwrap();
-    // A new state begins with a new block key: no nonce comes again.
+    // A new state starts with a new block key, so no nonce is repeated.
     assert_eq!(counter(&open(&uri).unwrap()), Ok(0));
 }
 
@@ -155,7 +156,7 @@ fn a_session_that_was_lost_is_opened_again() {
     let slot =
         slots.into_iter().find(|slot| module.get_token_info(*slot).unwrap().label() == "lost").unwrap();
     for round in 1..4 {
-        // Logging out ends what the vault's session may do, as taking the token out does.
+        // Logging out ends the rights of the vault's session, as removing the token does.
         let session = module.open_ro_session(slot).unwrap();
         session.logout().unwrap();
         assert_eq!(counter(&vault), Ok(first + round));

@@ -1,5 +1,5 @@
-//! A PKCS#11 module that finds a token which was away only when it is initialised anew. One test, since that is for the whole
-//! process.
+//! A PKCS#11 module that finds a token which was removed only after being initialised again. There
+//! is only one test, since that affects the whole process.
 
 #[path = "support/softhsm.rs"]
 mod softhsm;
@@ -21,7 +21,7 @@ fn a_module_that_forgets_its_token_is_initialised_anew_and_logged_in_to_once() {
     token.bring_back();
     assert!(until_not(Error::NotFound, || counter(&vault)).unwrap() > first);
     assert_eq!(token.logins(), before + 1, "one login brings it back");
-    // A vault that is opened anew finds it as well.
+    // A vault that is opened again finds it as well.
     drop(vault);
     token.take_away();
     assert_eq!(Pkcs11Vault::open(&uri, Some(PIN)).err(), Some(Error::NotFound));
@@ -33,7 +33,8 @@ fn a_module_that_forgets_its_token_is_initialised_anew_and_logged_in_to_once() {
     });
     assert_eq!(found, Ok(0));
     let vault = opened.unwrap();
-    // It comes back with another PIN: initialised anew or not, that is found out once.
+    // It comes back with another PIN, which is found out once, whether or not the module is
+    // initialised again.
     token.take_away();
     assert_eq!(counter(&vault), Err(Error::NotFound));
     token.refuse(Some(Error::WrongPassphrase));

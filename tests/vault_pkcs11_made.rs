@@ -1,4 +1,5 @@
-//! What a key in a token needs is seen to before it is made; one that cannot be used is not left behind unsaid.
+//! The prerequisites of a key in a token are checked before it is made, and an unusable key is not
+//! left behind unreported.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -19,7 +20,7 @@ fn keygen(uri: &str) -> Command {
     tool
 }
 
-/// What a command that cannot do its work says.
+/// Returns what a failing command reports.
 fn refused(output: Output) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{said}");
@@ -60,7 +61,7 @@ fn a_state_that_cannot_be_kept_is_said_before_a_key_is_made() {
     let home = tempfile::tempdir().unwrap();
     let closed = home.path().join("closed");
     fs::write(&closed, b"").unwrap();
-    // A user who may not write; a folder that is none; no folder at all; a full disk.
+    // A user who may not write; a folder that is not one; no folder at all; a full disk.
     for (state, injected) in [
         (Some(home.path().to_owned()), "mkdir:error=EACCES"),
         (Some(closed.join("state")), ""),
@@ -78,14 +79,14 @@ fn a_state_that_cannot_be_kept_is_said_before_a_key_is_made() {
     assert_eq!(hsm.keys("place"), [], "nothing was made");
     assert!(keygen(&hsm.uri("place", "key")).status().unwrap().success());
     assert_eq!(hsm.keys("place").len(), 2);
-    // The last step fails: the key is taken back.
+    // The last step fails: the key is removed again.
     let other = hsm.uri("place", "other");
     let mut command = with_injected(&keygen(without_state(&other)), "rename:error=EIO");
     let said = refused(command.env("XDG_STATE_HOME", home.path()).output().unwrap());
     assert!(said.contains("the key's state") && said.contains("No key was made"), "{said}");
     assert_eq!(hsm.keys("place").len(), 2);
     assert_eq!(fs::read_dir(home.path().join("curve_tun")).unwrap().count(), 0);
-    // Nor is a place kept for a key that is refused.
+    // Nor does a refused key take a place.
     let again = keygen(without_state(&uri)).env("XDG_STATE_HOME", home.path()).output().unwrap();
     assert!(refused(again).contains("the token: something is already there"));
     assert_eq!(fs::read_dir(home.path().join("curve_tun")).unwrap().count(), 0);
@@ -120,7 +121,7 @@ fn a_key_that_cannot_be_used_is_removed_or_told_of() {
     assert!(keygen(&uri).status().unwrap().success());
 }
 
-/// A key that cannot be removed is told of, with how to remove it.
+/// Checks that a key that cannot be removed is reported, with how to remove it.
 fn told_of(uri: &str, no_destroy: &Path) {
     let hsm = SoftHsm::get();
     fs::write(no_destroy, b"").unwrap();

@@ -1,4 +1,5 @@
-//! Keys in a token through modules that stand between: p11-kit's proxy, which is the default, and pkcs11-spy.
+//! Keys in a token through intermediate modules: p11-kit's proxy, which is the default, and
+//! pkcs11-spy.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -25,12 +26,12 @@ fn spy() -> PathBuf {
     spy.expect("pkcs11-spy.so, from the package opensc-pkcs11")
 }
 
-/// The tool, whose module may be the spy.
+/// The tool, with the spy as a possible module.
 fn tool(args: &[&str]) -> Output {
     let hsm = SoftHsm::get();
     let mut tool = Command::new(TOOL);
     tool.args(args).arg("--passphrase-file").arg(hsm.pin_file());
-    // Its report has all that the module is told, the PIN as well.
+    // Its report has everything that the module is given, including the PIN.
     tool.env("PKCS11SPY", &hsm.module).env("PKCS11SPY_OUTPUT", hsm.folder().join("spied"));
     tool.output().unwrap()
 }

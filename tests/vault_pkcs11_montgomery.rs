@@ -1,5 +1,5 @@
-//! Keys of type Montgomery, as newer PKCS#11 modules have X25519, by a module in front of SoftHSM that plays one: once with
-//! points as they are, and once with points as DER.
+//! Keys of type Montgomery, the form of X25519 in newer PKCS#11 modules, with a module in front of
+//! SoftHSM that simulates one: once with raw points, and once with points in DER.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::vault_suite;
 
-/// How a module takes points, and the bytes of one.
+/// How a module encodes points, and the bytes of one.
 const FORMS: [(&str, usize); 2] = [("raw", 32), ("der", 34)];
 
 fn module(point_bytes: usize) -> PathBuf {
@@ -50,7 +50,7 @@ fn a_vault_over_a_montgomery_key_keeps_the_rules_of_all_vaults() {
         let vault = Pkcs11Vault::open(&uri, Some(PIN)).unwrap();
         assert_eq!(vault.public_key(), key, "{form}");
         vault_suite::what_its_peer_seals_it_opens(&vault);
-        // The key is the one that the older kind of module has as one of type Edwards.
+        // The key is the same that the older kind of module has as type Edwards.
         assert_eq!(Pkcs11Vault::inspect(&hsm.uri("newer", form), Some(PIN)), Ok(key), "{form}");
     }
 }
@@ -69,7 +69,7 @@ fn the_tool_makes_a_montgomery_key_and_finds_it_again() {
     }
 }
 
-/// The module of these tests is what it is said to be.
+/// Checks that the module of these tests is what it claims to be.
 #[test]
 fn such_a_module_knows_no_edwards_key() {
     let hsm = SoftHsm::get();
@@ -108,7 +108,7 @@ fn such_a_module_knows_no_edwards_key() {
     );
 }
 
-/// The module as another user of it in this process has it.
+/// Loads the module as another user of it in this process does.
 fn loaded(path: &Path) -> Pkcs11 {
     let module = Pkcs11::new(path).unwrap();
     // It is initialised already.

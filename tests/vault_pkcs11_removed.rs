@@ -1,4 +1,4 @@
-//! A PKCS#11 token that is taken away and comes back, by a module in front of SoftHSM that plays it.
+//! A PKCS#11 token that is removed and comes back, simulated by a module in front of SoftHSM.
 
 #[path = "support/softhsm.rs"]
 mod softhsm;

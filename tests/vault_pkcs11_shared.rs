@@ -1,5 +1,5 @@
-//! A PKCS#11 module that another part of the process has initialised: not ours to end. One test, since that is for the whole
-//! process.
+//! A PKCS#11 module that another part of the process has initialised, so the library must not
+//! finalize it. There is only one test, since that affects the whole process.
 
 #[path = "support/softhsm.rs"]
 mod softhsm;
@@ -28,14 +28,14 @@ fn a_module_that_another_part_of_the_process_has_initialised_is_left_alone() {
     token.bring_back();
     let session = module.open_ro_session(slot);
     assert!(session.is_err(), "the token is still away for this module");
-    // Longer than a library of our own would be left alone.
+    // Longer than the library would leave a module of its own alone.
     let end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < end {
         assert_eq!(counter(&vault), Err(Error::NotFound));
         thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(token.starts(), starts);
-    // The other part looks for it anew.
+    // The other part initialises it again.
     module.clone().finalize().unwrap();
     assert!(until_not(Error::NotFound, || counter(&vault)).is_ok());
 }

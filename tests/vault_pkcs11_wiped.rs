@@ -1,5 +1,6 @@
-//! The PIN of a token in this process: one guarded copy while a vault is open, to log in again with, and none after. One
-//! test, since the search sees whatever else a test process does.
+//! The PIN of a token in this process: one guarded copy while a vault is open, to log in again
+//! with, and none afterwards. There is only one test, since the search sees whatever else a test
+//! process does.
 
 #[path = "support/memory.rs"]
 mod memory;

@@ -1,5 +1,5 @@
-//! A vault's file written anew with the same key: another passphrase, a counter that is safe after a restore, a key that was
-//! there before.
+//! A vault's file rewritten with the same key: another passphrase, a counter that is safe after a
+//! restore, an existing key.
 
 use curve_tun::vault::{Cost, FileVault, Purpose, Vault};
 use curve_tun::{Error, KEY_TEXT_LEN, PublicKey, SecretKey};
@@ -42,7 +42,7 @@ fn a_passphrase_is_given_changed_and_taken_away_and_the_key_stays() {
     let (folder, path) = place();
     let key = FileVault::create(&path, None, CHEAP).unwrap().public_key();
     let steps: [Option<&[u8]>; 5] = [None, Some(b"one"), Some(b"t\0wo\xff"), Some(b"t\0wo\xff"), None];
-    // What a process left that was killed.
+    // What a killed process left behind.
     fs::write(folder.path().join("vault.new"), b"half").unwrap();
     for pair in steps.windows(2) {
         let [old, new] = pair else { unreachable!() };
@@ -92,7 +92,7 @@ fn a_copy_that_was_restored_repeats_counters_unless_it_is_renewed() {
     let mut used = counters();
     fs::copy(&backup, &path).unwrap();
     assert_eq!(counters(), used, "this is what a restored copy does");
-    // Each time that it is restored.
+    // Each time it is restored.
     for _ in 0..3 {
         fs::copy(&backup, &path).unwrap();
         assert_eq!(FileVault::renew(&path, Some(b"wrong")), Err(Error::WrongPassphrase));
@@ -118,7 +118,7 @@ fn a_vault_whose_counter_is_damaged_altogether_is_renewed() {
     }
 }
 
-/// A run of the tool under strace.
+/// Runs the tool under strace.
 fn traced(strace: &[&str], arguments: &[&str]) -> Output {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq"]).args(strace).arg(TOOL).args(arguments);
@@ -172,7 +172,7 @@ fn a_disk_that_fails_leaves_the_old_file() {
     assert_eq!(opens(&path, None), Ok(key));
 }
 
-/// What the tool prints.
+/// Returns what the tool prints.
 fn printed(arguments: &[&str]) -> String {
     let output = Command::new(TOOL).args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -196,7 +196,7 @@ fn a_key_that_was_there_before_is_imported_and_resealed_by_the_tool() {
     assert_eq!(printed(&["keygen", "--vault", vault, "--secret", &secret]), key);
     assert_eq!(opens(&path, None).unwrap().to_string(), key);
     fs::remove_file(&path).unwrap();
-    // That it is to be sealed may be said, too.
+    // Sealing may also be requested explicitly.
     let sealed =
         ["keygen", "--vault", vault, "--passphrase", "--passphrase-file", &one, "--cost", "interactive"];
     assert_eq!(printed(&[&sealed[..], &["--secret", &secret]].concat()), key);

@@ -1,5 +1,5 @@
-//! The limit of a file's size (`RLIMIT_FSIZE`), with which the system sends a signal that ends a process. One test, since
-//! it changes the process.
+//! The limit on a file's size (`RLIMIT_FSIZE`), at which the system sends a signal that ends a
+//! process. There is only one test, since it changes the process.
 
 use curve_tun::registry::{Entry, FileRegistry, RegistryFileError};
 use curve_tun::vault::{Cost, FileVault, MemoryVault, Purpose, Vault};
@@ -26,7 +26,7 @@ fn at_the_limit_the_disk_is_full_and_no_signal_comes() {
     let entry = Entry { subject: "*".parse().unwrap(), key, comment: String::new() };
     let mask = SigSet::thread_get_mask().unwrap();
     for bytes in [0, 1, 4096, 8192, 12_287] {
-        // A vault that is opened writes both of its slots, of which one ends at 12,288.
+        // Opening a vault writes both of its slots, one of which ends at 12,288.
         let vault = FileVault::open(&path, None).unwrap();
         limit(bytes);
         let sealed = [(); 2].map(|()| seal(&vault));
@@ -45,7 +45,7 @@ fn at_the_limit_the_disk_is_full_and_no_signal_comes() {
         let _ = fs::remove_file(&registry);
         assert_eq!(SigSet::thread_get_mask().unwrap(), mask);
     }
-    // A host that blocks the signal has it as it left it.
+    // A host that blocks the signal finds it still blocked.
     let blocked = SigSet::from(Signal::SIGXFSZ);
     blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
     raise(Signal::SIGXFSZ).unwrap();

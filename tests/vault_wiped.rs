@@ -1,5 +1,6 @@
-//! What a file vault leaves in memory: one copy of its key while it is open, none after, and never its passphrase. One
-//! test, since the search sees whatever else a test process does.
+//! What a file vault leaves in memory: one copy of its key while it is open, none afterwards, and
+//! never its passphrase. There is only one test, since the search sees whatever else a test process
+//! does.
 
 #[path = "support/memory.rs"]
 mod memory;
@@ -13,7 +14,7 @@ use std::path::Path;
 
 const CHEAP: Cost = Cost { operations: 1, memory: 1 << 20 };
 
-/// The two keys in a plain vault's file, each remembered masked.
+/// The two keys in a plain vault's file, each stored masked.
 fn keys(path: &Path) -> [Needle; 2] {
     let mut keys = [[0; 32]; 2];
     let file = File::open(path).unwrap();

@@ -1,4 +1,4 @@
-//! Every kind of vault keeps the rules of all vaults, and serves at both ends of a tunnel.
+//! Every kind of vault follows the rules of all vaults, and serves at both ends of a tunnel.
 
 #[path = "support/agent.rs"]
 mod agent;
@@ -16,12 +16,12 @@ use std::thread;
 use std::time::Duration;
 use support::vault_suite;
 
-/// Quick, for tests.
+/// A low cost, for tests.
 const CHEAP: Cost = Cost { operations: 1, memory: 8192 };
 
 const SOON: Timeout = Some(Duration::from_secs(60));
 
-/// The suite, and a tunnel over sockets whose two ends have this vault.
+/// Runs the suite, and a tunnel over sockets with this vault at both ends.
 fn serves(vault: impl Vault + 'static, nonces: usize) {
     vault_suite::all(&vault, nonces);
     let (key, vault, registry) = (vault.public_key(), Arc::new(vault), MemoryRegistry::new());

@@ -1,5 +1,5 @@
-//! Secrets are gone when they are not needed: the whole address space is searched for them. One test, since the
-//! search sees whatever else a test process does.
+//! Secrets are gone when they are no longer needed: the whole address space is searched for them.
+//! There is only one test, since the search sees whatever else a test process does.
 
 #[path = "support/memory.rs"]
 mod memory;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::{HOME, carry};
 
-/// A new random secret, and what remembers it.
+/// Makes a random secret, and the needle that remembers it.
 fn secret() -> ([u8; 32], Needle) {
     let mut bytes = [0; 32];
     // SAFETY: the pointer and length are those of one array.
@@ -27,12 +27,13 @@ fn secret() -> ([u8; 32], Needle) {
     (bytes, Needle::take(&mut copy))
 }
 
-/// Computes on a stack that is not this thread's, so that what the crate leaves on this one stays to be found.
+/// Computes on another thread's stack, so that what the crate leaves on this one can still be
+/// found.
 fn aside<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let result = compute();
-            // SAFETY: it writes below the stack pointer alone.
+            // SAFETY: it writes only below the stack pointer.
             unsafe { sodium::sodium_stackzero(1 << 16) }
             result
         });
@@ -111,7 +112,7 @@ struct Secrets {
     minute: Needle,
 }
 
-/// A vault with a known key, wiped here.
+/// Makes a vault with a known key, which is wiped here.
 fn vault() -> (Arc<MemoryVault>, Needle) {
     let (mut bytes, needle) = secret();
     let vault = Arc::new(MemoryVault::from_secret(&bytes).unwrap());
@@ -131,7 +132,7 @@ fn secrets() -> Secrets {
     Secrets { vault: client_vault, server, server_long, client_long, minute }
 }
 
-/// Has the next secret drawn be a known one.
+/// Makes the next secret drawn a known one.
 fn scripted() -> Needle {
     let needle = draw_and_script();
     overwrite_stack();
@@ -147,7 +148,7 @@ fn draw_and_script() -> Needle {
     needle
 }
 
-/// What this test itself has left below its frames.
+/// Clears what this test itself has left below its frames.
 #[inline(never)]
 fn overwrite_stack() {
     std::hint::black_box(&mut [0xa5_u8; 16384]);
@@ -161,7 +162,7 @@ fn pair(world: &Secrets) -> (Connection, Connection, Needle) {
     (client, Connection::server(&world.server, HOME).unwrap(), client_short)
 }
 
-/// Carries the hello; gives the server's short-term secret.
+/// Carries the hello; returns the server's short-term secret.
 fn say_hello(client: &mut Connection, server: &mut Connection) -> Needle {
     let server_short = scripted();
     carry(client, server).unwrap();
@@ -172,7 +173,7 @@ fn say_hello(client: &mut Connection, server: &mut Connection) -> Needle {
 fn run(world: &Secrets) {
     let server_key = world.server.vault().public_key().0;
 
-    // While they are needed they are found, which shows that the search works.
+    // While they are needed they can be found, which shows that the search works.
     let (mut client, mut server, client_short) = pair(world);
     assert!(count(&client_short) >= 1, "the client's short-term secret is in use");
     let hello = shared(&client_short, &server_key);
@@ -200,7 +201,7 @@ fn run(world: &Secrets) {
     drop(server);
     absent(&[&messages[0], &messages[1], &ephemeral[1]], "after the close");
 
-    // A handshake that ends at any of its steps leaves nothing either.
+    // Nor does a handshake that ends at any of its steps leave anything.
     for step in 0..4 {
         let (mut client, mut server, client_short) = pair(world);
         let hello = shared(&client_short, &server_key);
@@ -232,7 +233,7 @@ fn run(world: &Secrets) {
     assert_eq!(count(&vouch[1]), 1, "the client's vault forgot");
 }
 
-/// A socket whose connection has failed keeps no key, though its program keeps the socket.
+/// A socket whose connection has failed holds no key, even while its program holds the socket.
 #[inline(never)]
 fn fail_a_socket(world: &Secrets) {
     let soon = Some(Duration::from_secs(20));

@@ -1,4 +1,5 @@
-//! Every packet that the crate makes and takes, against libsodium's own boxes, and packets that are out of place.
+//! Every packet that the crate makes and accepts, checked against libsodium's own boxes, and
+//! packets that are out of place.
 
 mod support;
 
@@ -26,7 +27,7 @@ fn by_hand() -> (Connection, BoxKey) {
     (server, key)
 }
 
-/// What a server says for `message` by libsodium's `crypto_box_easy_afternm`.
+/// The server's frame for `message`, made with libsodium's `crypto_box_easy_afternm`.
 fn server_message(counter: u64, message: &[u8], key: &BoxKey) -> Vec<u8> {
     let counter = counter.to_be_bytes();
     frame(&[&MESSAGE_MAGIC, &counter, &key.sealed(&nonce(b"CurveCP-server-M", &counter), message)])
@@ -74,7 +75,7 @@ proptest! {
     }
 }
 
-/// Closed by what came, with nothing said and nothing delivered.
+/// Checks that these bytes close the connection, with nothing sent and nothing delivered.
 fn refuses(connection: &mut Connection, bytes: &[u8], case: &str) {
     assert_eq!(connection.feed(bytes), Err(Error::BadPacket), "{case}");
     assert_eq!(connection.state(), ConnectionState::Closed, "{case}");
@@ -83,7 +84,7 @@ fn refuses(connection: &mut Connection, bytes: &[u8], case: &str) {
     assert_eq!(connection.feed(bytes), Err(Error::Closed), "{case}");
 }
 
-/// Frames that no state expects, as soon as their length says so.
+/// Frames that no state expects, as soon as their length shows it.
 fn hopeless() -> Vec<(&'static str, Vec<u8>)> {
     let of = |len: usize| frame(&[&vec![0x6c; len]]);
     vec![
@@ -178,7 +179,7 @@ fn an_end_refuses_its_own_messages_sent_back() {
 #[test]
 fn a_public_key_of_low_order_is_refused_wherever_a_peer_can_put_one() {
     let world = World::asking(Arc::new(TestRegistry::new(Ok(true), false)));
-    // What everyone could compute, if low order were let through.
+    // A key that anybody could compute, if low order were accepted.
     let known = BoxKey::of_zeros();
     for weak in weak_keys() {
         let client = Connection::client(world.client_vault.clone(), weak, &world.options);
@@ -207,7 +208,7 @@ fn a_hello_whose_box_holds_anything_but_zeros_is_refused() {
         let packet = hello_of(&contents, &hand.short, &hand.hello_key());
         refuses(&mut world.accept(), &packet, &format!("byte {at} is not zero"));
 
-        // A vault that has only a host's two calls for boxes answers a hello by these.
+        // A vault that has only a host's two box callbacks answers a hello with these.
         let sealed = hello_of(&contents, &hand.short, &key)[50..].try_into().unwrap();
         let answer = host.answer_hello(&PublicKey(hand.short), &sealed, &mut || unreachable!());
         assert_eq!(answer.err(), Some(Error::BadPacket), "byte {at} is not zero");
@@ -259,7 +260,8 @@ fn a_cookie_of_another_connection_is_refused() {
     second.feed(&hand.hello()).unwrap();
     let (key, cookie) = hand.open_cookie(&take(&mut first));
     take(&mut second);
-    // The same client, the same keys, a cookie that opens: but it was issued elsewhere.
+    // The same client, the same keys, a cookie that opens: but it was issued for another
+    // connection.
     let initiate = hand.initiate(&cookie, &key);
     refuses(&mut second, &initiate, "the first connection's cookie");
     assert_eq!(first.feed(&initiate), Ok(initiate.len()));
