@@ -13,14 +13,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test calls it hung.
+/// How long anything may take before a test considers it hung.
 pub const PATIENCE: Timeout = Some(Duration::from_secs(60));
 
-/// The folder of the examples, which are built or brought up to date here.
+/// Returns the folder of the examples, which are built or brought up to date first.
 pub fn examples() -> &'static Path {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
     EXAMPLES.get_or_init(|| {
-        // `scripts/sanitize` has them built with one of clang's sanitizers.
+        // `scripts/sanitize` builds them with one of clang's sanitizers.
         let sanitizer = std::env::var("SANITIZER").ok();
         let name = sanitizer.as_ref().map_or("examples".into(), |sanitizer| format!("examples-{sanitizer}"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -47,7 +47,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// A tunnel to who listens at the port and has this key.
+    /// Opens a tunnel to the server with this key at the port.
     pub fn connect(&self, server: PublicKey, port: u16) -> curve_tun::Result<Socket> {
         let options = Options::default().handshake_timeout(Duration::from_secs(60));
         let connector = Connector::new(Arc::new(self.vault())).server_key(server);
@@ -66,11 +66,11 @@ pub fn keygen() -> Keys {
     Keys { public: field("public ").parse().unwrap(), secret: field("secret ").to_owned() }
 }
 
-/// An example that serves, ended with this.
+/// A running example server, which ends when this is dropped.
 pub struct Server {
     process: Child,
     key: PublicKey,
-    /// As it said: `HOST:PORT`.
+    /// The address that it printed: `HOST:PORT`.
     pub address: String,
     pub port: u16,
 }
@@ -84,14 +84,14 @@ impl Server {
         Server::run(&mut Command::new(examples().join(name)), host, options, keys, peers)
     }
 
-    /// Starts a server that may have `descriptors` open files.
+    /// Starts a server with a limit of `descriptors` open files.
     pub fn start_limited(descriptors: u32, name: &str, keys: &Keys, peers: &[&Keys]) -> Server {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
         Server::run(shell.arg(examples().join(name)), "127.0.0.1", &[], keys, peers)
     }
 
-    /// Starts the server that `command` begins.
+    /// Starts the server of a command line that begins with `command`.
     pub fn run(command: &mut Command, host: &str, options: &[&str], keys: &Keys, peers: &[&Keys]) -> Server {
         command.args(options).args([host, "0", &keys.secret]);
         command.args(peers.iter().map(|peer| peer.public.to_string()));
@@ -109,12 +109,12 @@ impl Server {
         Server { process, key: keys.public, address: address.to_owned(), port }
     }
 
-    /// A tunnel to it.
+    /// Opens a tunnel to it.
     pub fn connect(&self, client: &Keys) -> Socket {
         client.connect(self.key, self.port).unwrap()
     }
 
-    /// A TCP connection to it that says nothing.
+    /// Opens a TCP connection to it that stays silent.
     pub fn connect_tcp(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).unwrap()
     }
@@ -123,19 +123,19 @@ impl Server {
         Path::new("/proc").join(self.process.id().to_string()).join(name)
     }
 
-    /// How many files it has open.
+    /// Returns how many files it has open.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd")).unwrap().count()
     }
 
-    /// Its resident memory in KiB.
+    /// Returns its resident memory in KiB.
     pub fn resident(&self) -> usize {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// The clock ticks (hundredths of a second) that it has used.
+    /// Returns the clock ticks (hundredths of a second) that it has used.
     pub fn ticks(&self) -> u64 {
         let stat = fs::read_to_string(self.proc("stat")).unwrap();
         // The fields after the name, which is in parentheses: user and system time are the 12th and 13th.
@@ -145,11 +145,11 @@ impl Server {
 
     fn signal(&self, signal: i32) {
         let id = i32::try_from(self.process.id()).unwrap();
-        // SAFETY: kill takes no pointers, and the process is ours and not waited for.
+        // SAFETY: kill takes no pointers, and the process is a child that has not been waited for.
         unsafe { libc::kill(id, signal) };
     }
 
-    /// Ends it as a user would, and looks whether it says that all is well. Gives what it had to say.
+    /// Ends it as a user would, and checks that it exits successfully. Returns its error output.
     pub fn ends_by_sigterm(mut self) -> String {
         self.signal(libc::SIGTERM);
         wait_until("the server ends", || self.process.try_wait().unwrap().is_some());
@@ -168,7 +168,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 pub fn wait_until(what: &str, so: impl FnMut() -> bool) {
     let mut so = so;

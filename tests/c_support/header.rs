@@ -1,4 +1,5 @@
-//! Writes include/curve_tun.h from the sources of the C face: `make header`. The tests make it, too, and compare.
+//! Writes include/curve_tun.h from the sources of the C face: `make header`. The tests generate it,
+//! too, and compare.
 
 #[path = "../../src/error/table.rs"]
 mod table;
@@ -7,7 +8,8 @@ use cbindgen::{Builder, Config};
 use std::fs;
 use std::path::Path;
 
-/// The header's sections in their order, which are files of `src/capi`: each uses types of those before it.
+/// The header's sections in order, which are files of `src/capi`: each uses types of the previous
+/// ones.
 const SECTIONS: &[&str] = &[
     "result",
     "keys",
@@ -25,11 +27,12 @@ const SECTIONS: &[&str] = &[
     "known",
 ];
 
-/// What cbindgen puts around the functions of each section; the header has it once, around all of them.
+/// The text that cbindgen puts around the functions of each section; the header has it once, around
+/// all of them.
 const OPEN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n";
 const CLOSE: &str = "#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n";
 
-/// Brings the header up to date; a file that is current keeps its time.
+/// Brings the header up to date; a current file keeps its modification time.
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (path, made) = (root.join("include/curve_tun.h"), header(root));
@@ -92,8 +95,8 @@ fn declarations(builder: Builder) -> String {
     with_initialisers(declarations.trim()) + "\n"
 }
 
-/// Puts after each struct that a program fills, or has filled, the macro that sets its `size` and
-/// nothing else. It names every field, for compilers that warn of those that are left out.
+/// Adds, after each struct that a program fills or has filled, the macro that sets its `size` and
+/// nothing else. The macro names every field, since compilers may warn of missing ones.
 fn with_initialisers(declarations: &str) -> String {
     let mut out = String::new();
     for line in declarations.split_inclusive('\n') {
@@ -118,7 +121,7 @@ fn with_initialisers(declarations: &str) -> String {
     out
 }
 
-/// Returns what stands for nothing in a field.
+/// Returns the empty value of a field.
 fn nothing(field: &str) -> &'static str {
     match field.trim() {
         field if field.contains("(*") => "NULL",
@@ -151,8 +154,8 @@ fn versions() -> String {
     )
 }
 
-/// The results as cbindgen reads them: it does not expand the macro that makes them of the table of
-/// errors.
+/// The results as cbindgen reads them: it does not expand the macro that makes them from the table
+/// of errors.
 mod results {
     use super::table::each_error;
 

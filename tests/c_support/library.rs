@@ -1,3 +1,4 @@
-//! A shared library for the tests of C programs, with all features of theirs: the C functions of the crate.
+//! A shared library for the tests of C programs, with all the features they use: the C functions of
+//! the crate.
 
 pub use curve_tun;

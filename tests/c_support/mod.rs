@@ -1,4 +1,5 @@
-//! What the tests of the C face share: the library as it ships, compilers, and places for what they make.
+//! Shared by the tests of the C face: the library as shipped, compilers, and folders for build
+//! results.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod examples;
@@ -8,16 +9,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// The compilers of C that the header and the programs must please.
+/// The C compilers that must accept the header and the programs.
 pub const COMPILERS: [&str; 2] = ["gcc", "clang"];
-/// Without a warning.
+/// Without any warning.
 pub const C99: [&str; 6] = ["-std=c99", "-g", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder of the release build's libraries, which is made or brought up to date here.
+/// Returns the folder of the release build's libraries, which is built or brought up to date first.
 ///
 /// It is built without the features that only tests use.
 pub fn library() -> &'static Path {
@@ -34,13 +35,14 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// What `make install` has installed, if `scripts/check-install` has these tests use that.
+/// Returns a path of the installation, if `scripts/check-install` runs these tests on one.
 pub fn installed(path: &str) -> Option<PathBuf> {
     std::env::var_os("CURVE_TUN_INSTALLED").map(|prefix| Path::new(&prefix).join(path))
 }
 
-/// A shared library with the features `dns` and `pkcs11`: the installed one, or that of an example of the crate, which is
-/// made or brought up to date here, unoptimised. It has no SONAME, and is looked for by the name of its file.
+/// Returns a shared library with the features `dns` and `pkcs11`: the installed one, or that of an
+/// example of the crate, built or brought up to date first, unoptimised. It has no SONAME, and is
+/// found by its file name.
 pub fn library_of_tests() -> PathBuf {
     if let Some(library) = installed("lib/libcurve_tun.so") {
         return library;
@@ -54,12 +56,13 @@ pub fn library_of_tests() -> PathBuf {
     library
 }
 
-/// Cargo's target folder, in which this test was built.
+/// Returns cargo's target folder, in which this test was built.
 fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
-/// The SONAME of the shared library, whose version is that of the C interface: `0.1` until 1.0, `1` from there on.
+/// Returns the SONAME of the shared library, whose version is that of the C interface: `0.1` until
+/// 1.0, `1` from then on.
 pub fn soname() -> String {
     match (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR")) {
         ("0", minor) => format!("libcurve_tun.so.0.{minor}"),
@@ -67,12 +70,13 @@ pub fn soname() -> String {
     }
 }
 
-/// A new folder of this name for what a test makes, with the shared library in it, also under its SONAME.
+/// Makes a new folder of this name for a test's files, with the shared library in it, also under
+/// its SONAME.
 pub fn workshop(name: &str) -> PathBuf {
     workshop_with(name, &library().join("libcurve_tun.so"))
 }
 
-/// The same, with this library.
+/// The same, with the given library.
 pub fn workshop_with(name: &str, library: &Path) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&folder);
@@ -83,7 +87,7 @@ pub fn workshop_with(name: &str, library: &Path) -> PathBuf {
     folder
 }
 
-/// Builds a program of `tests/c` into `folder`, where it finds its shared library.
+/// Builds a program of `tests/c` in `folder`, where it finds its shared library.
 pub fn build(compiler: &str, name: &str, folder: &Path, extra: &[&str], libraries: &[&str]) -> PathBuf {
     let program = folder.join(format!("{name}-{compiler}"));
     let mut command = Command::new(compiler);
@@ -95,7 +99,7 @@ pub fn build(compiler: &str, name: &str, folder: &Path, extra: &[&str], librarie
     program
 }
 
-/// The library in a workshop, for the linker.
+/// Returns the library in a workshop, for the linker.
 pub fn linked(folder: &Path) -> String {
     folder.join(soname()).to_str().unwrap().to_owned()
 }
@@ -113,17 +117,17 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// What a command that must succeed prints.
+/// Returns the output of a command that must succeed.
 pub fn printed(command: &mut Command) -> String {
     String::from_utf8(succeed(command).stdout).unwrap()
 }
 
-/// The committed header.
+/// Returns the committed header.
 pub fn header() -> String {
     fs::read_to_string(repository().join("include/curve_tun.h")).unwrap()
 }
 
-/// The functions of the header, in its order.
+/// Returns the functions of the header, in its order.
 pub fn functions(header: &str) -> Vec<String> {
     let code = header.lines().filter(|line| !line.trim_start().starts_with("//"));
     let names = code.flat_map(|line| {

@@ -1,4 +1,5 @@
-//! A tree that has this one's Makefile, scripts and build.rs, and a crate that is built in a second.
+//! A tree with this repository's Makefile, scripts and build.rs, and a crate that builds in a
+//! second.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs;
@@ -6,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A program that says what its library says: its version and features.
+/// A program that prints its library's version and features.
 pub const PROGRAM: &str = "
 #include <curve_tun.h>
 #include <stdio.h>
 int main(void) { return puts(curve_tun_version()) < 0; }
 ";
 
-/// Both parts of the crate say their version, their features, and `@SAYS@`.
+/// Both parts of the crate print their version, their features, and `@SAYS@`.
 const CRATE: &str = r#"
 pub fn said() -> String {
     let features = [
@@ -50,7 +51,7 @@ pkcs11 = []
 system-sodium = []
 "#;
 
-/// Of the environment, what would lead cargo or make elsewhere.
+/// Environment variables that would redirect cargo or make.
 const OTHERS: [&str; 12] = [
     "CARGO_TARGET_DIR",
     "CARGO_BUILD_TARGET",
@@ -72,7 +73,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// In a folder of this name.
+    /// Makes a tree in a folder of this name.
     pub fn new(name: &str) -> Tree {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join(name);
@@ -106,7 +107,7 @@ impl Tree {
         fs::write(self.root.join(path), text).unwrap();
     }
 
-    /// A change of the sources: what library and tool say from here on.
+    /// Changes the sources: sets what library and tool print from here on.
     pub fn say(&self, word: &str) {
         self.write("src/lib.rs", &CRATE.replace("@SAYS@", word));
     }
@@ -124,7 +125,7 @@ impl Tree {
         command
     }
 
-    /// Where it is installed.
+    /// Returns the folder it is installed in.
     pub fn prefix(&self) -> PathBuf {
         self.folder.path().join("pre fix")
     }
@@ -136,7 +137,7 @@ impl Tree {
         make
     }
 
-    /// What a program says that pkg-config has found the library for.
+    /// Returns the output of a program built with the library that pkg-config finds.
     pub fn library_says(&self) -> String {
         let prefix = self.prefix();
         let program = self.folder.path().join("program");
@@ -152,7 +153,8 @@ impl Tree {
         printed(&mut self.command(self.prefix().join("bin/curve-tun").to_str().unwrap()))
     }
 
-    /// What is installed must say this: its version, the library's features beside `capi`, and the word of its sources.
+    /// Checks the output of the installed programs: this version, the library's features besides
+    /// `capi`, and the word in its sources.
     #[track_caller]
     pub fn assert_says(&self, version: &str, features: &str, word: &str) {
         let features = [&["capi"][..], &features.split(',').collect::<Vec<_>>()].concat().join(",");
@@ -175,7 +177,7 @@ pub fn printed(command: &mut Command) -> String {
     String::from_utf8(succeed(command).stdout).unwrap().trim_end().to_owned()
 }
 
-/// What a command that must fail complains of.
+/// Returns the error output of a command that must fail.
 #[track_caller]
 pub fn complaint(command: &mut Command) -> String {
     let output = command.output().unwrap();

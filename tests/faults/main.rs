@@ -1,7 +1,8 @@
-//! Each system call of the file vault, the agent and its clients, the registries in a file and in DNS, and `net` fails,
-//! once, at each place: the error says what failed, nothing is lost or left behind, and the same call made again succeeds.
+//! Each system call of the file vault, the agent and its clients, the registries in a file and in
+//! DNS, and `net` fails once in each place: the error names the failure, nothing is lost or left
+//! behind, and the same call made again succeeds.
 //!
-//! The tests run themselves again, as programs that strace watches.
+//! The tests run themselves again, as programs under strace.
 #![cfg(target_os = "linux")]
 
 #[path = "../support/knot.rs"]
@@ -25,7 +26,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use strace::{FOLDER, Place, Program, errnos, places, wait_for_strace};
 
-/// What a failure with this error may be told as.
+/// Returns the errors by which a failure with this errno may be reported.
 fn meaning(errno: &str) -> &'static [Error] {
     match errno {
         "EMFILE" => &[Error::TooManyFiles],
@@ -35,16 +36,16 @@ fn meaning(errno: &str) -> &'static [Error] {
         "EAGAIN" => &[Error::TooManyThreads],
         "ENOBUFS" | "ENOMEM" => &[Error::NoBuffers],
         "EIO" => &[Error::Io],
-        // An interrupted call is made again, and nobody hears of it.
+        // An interrupted call is restarted, and not reported.
         "EINTR" => &[],
         _ => unreachable!("{errno}"),
     }
 }
 
-/// How many programs run at once: most of their time they wait.
+/// How many programs run at once; they mostly wait.
 const AT_ONCE: usize = 4;
 
-/// Tells of a test that fails what was to fail in it.
+/// Prints the injected failure if its test fails.
 struct Case<'a>(&'a str);
 
 impl Drop for Case<'_> {
@@ -55,14 +56,14 @@ impl Drop for Case<'_> {
     }
 }
 
-/// What has become of the faults.
+/// The outcomes of the faults.
 #[derive(Default)]
 struct Seen {
     /// How many were met, by system call.
     met: BTreeMap<String, usize>,
-    /// Those whose system call did not come in that run.
+    /// Faults whose system call was not made in that run.
     missed: Vec<String>,
-    /// Those that did harm, or were told as something else.
+    /// Faults that did harm, or were reported as something else.
     wrong: Vec<String>,
 }
 
@@ -77,14 +78,15 @@ impl Seen {
     }
 }
 
-/// Runs the other end beside the program that it is given to start, and gives that back.
+/// Runs the other end beside the program that it starts with the given function, and returns that
+/// program.
 trait Beside: Fn(&Path, &mut dyn FnMut() -> Program) -> Program + Sync {}
 
 impl<F: Fn(&Path, &mut dyn FnMut() -> Program) -> Program + Sync> Beside for F {}
 
-/// Runs `test` as `program` if this is the process that strace watches; else sees to it that each place may fail.
+/// Runs `test` as `program` in the process under strace; otherwise makes each place fail in turn.
 ///
-/// `beside` is what the other end does while the program runs, in a new folder each time.
+/// `beside` is the other end while the program runs, in a new folder each time.
 fn faults(test: &str, program: fn(&Path), beside: impl Beside) {
     let program = |folder: &Path| {
         wait_for_strace(nix::unistd::gettid());
@@ -93,7 +95,7 @@ fn faults(test: &str, program: fn(&Path), beside: impl Beside) {
     faults_meaning(meaning, test, program, beside);
 }
 
-/// The same, where failures may be told as `meaning` says; the program itself waits for strace.
+/// The same, with failures reported as `meaning` says; the program itself waits for strace.
 fn faults_meaning(
     meaning: fn(&str) -> &'static [Error],
     test: &str,
@@ -155,7 +157,7 @@ fn faults_meaning(
     assert!(missed.len() * 10 <= count, "{count} faults met, but not {missed:?}");
 }
 
-/// There is no other end.
+/// Without another end.
 fn alone(_: &Path, start: &mut dyn FnMut() -> Program) -> Program {
     start()
 }
@@ -175,8 +177,8 @@ fn registry_file_in_place() {
     faults("registry_file_in_place", programs::registry_file_in_place, alone);
 }
 
-/// A question to DNS is asked anew, or has failed, or what proves its answer was not to be had. Its sockets do not block,
-/// so that nothing interrupts them; if it were to happen, it would be as any other failure.
+/// A question to DNS is asked again, or has failed, or its proof could not be obtained. Its sockets
+/// do not block, so nothing interrupts them; an interruption would count as any other failure.
 fn meaning_of_dns(_: &str) -> &'static [Error] {
     &[Error::RegistryFailed, Error::NotValidated]
 }
@@ -202,7 +204,7 @@ fn agent() {
             if !said.starts_with("round") {
                 continue;
             }
-            // A client whose greeting is not answered comes again; from then on its vault does that.
+            // A client whose greeting is not answered connects again; later its vault does that.
             let open = || AgentVault::open_with_timeout(&socket, PATIENCE);
             let vault = open().or_else(|error| {
                 assert_eq!(error, Error::Closed);
@@ -259,7 +261,7 @@ fn listener() {
         while let Some(said) = program.hear() {
             let Some(port) = said.strip_prefix("port ") else { continue };
             let port = port.parse().unwrap();
-            // A client that loses its connection comes again.
+            // A client that loses its connection connects again.
             programs::converse(port).or_else(|(_, _)| programs::converse(port)).unwrap();
         }
         program

@@ -1,5 +1,6 @@
-//! The programs whose system calls fail: each does all that its part of the crate does with the system, with every
-//! failure told and the call then made again; the second time, nothing fails any more.
+//! The programs whose system calls fail: each does everything that its part of the crate does with
+//! the system. Every failure is reported, and the call made again; in the second round nothing
+//! fails.
 
 use super::providers::LaterVault;
 use super::strace::{BEGIN, END, SAYS, wait_for_strace};
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 /// Longer than anything takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const SOON: Timeout = Some(PATIENCE);
-/// After this long a registry's file that has not changed is not read again.
+/// After this time a registry's unchanged file is not read again.
 const SETTLED: Duration = Duration::from_millis(60);
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const KEY: PublicKey = PublicKey([9; 32]);
@@ -32,16 +33,16 @@ const KEY: PublicKey = PublicKey([9; 32]);
 pub const SERVER: [u8; 32] = [1; 32];
 pub const CLIENT: [u8; 32] = [2; 32];
 
-/// Whether system calls count now.
+/// Whether system calls currently count.
 static COUNTING: AtomicBool = AtomicBool::new(false);
 
 fn count(counting: bool) {
     COUNTING.store(counting, Ordering::Relaxed);
-    // A mark among the system calls.
+    // A marker among the system calls.
     assert!(!Path::new(if counting { BEGIN } else { END }).exists());
 }
 
-/// Does something of the program's own, whose system calls do not count: on a thread that is not watched.
+/// Does work of the test program itself, whose system calls do not count: on an unwatched thread.
 fn aside<T: Send>(own: impl FnOnce() -> T + Send) -> T {
     let counting = COUNTING.load(Ordering::Relaxed);
     if counting {
@@ -54,7 +55,7 @@ fn aside<T: Send>(own: impl FnOnce() -> T + Send) -> T {
     done
 }
 
-/// Says a line to the test.
+/// Sends a line to the test.
 fn say(line: &str) {
     aside(|| println!("\n{SAYS}{line}"));
 }
@@ -63,8 +64,8 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Fails unless the descriptors are as many as before, once threads that end have given theirs back: one that has
-/// answered a question holds its listener's for a moment longer.
+/// Fails unless there are as many descriptors as before, once ending threads have given theirs
+/// back: a thread that has answered a question holds its listener's for a moment longer.
 fn assert_descriptors(before: usize) {
     let end = Instant::now() + PATIENCE;
     while descriptors() != before {
@@ -73,9 +74,10 @@ fn assert_descriptors(before: usize) {
     }
 }
 
-/// Runs `round` twice, the first time where its system calls count; it must give back every descriptor.
+/// Runs `round` twice, the first time with its system calls counted; it must give back every
+/// descriptor.
 pub fn rounds(mut round: impl FnMut(usize)) {
-    // What is made once in a process is made before.
+    // Objects made once in a process are made before.
     drop(MemoryVault::generate().unwrap());
     let before = descriptors();
     count(true);
@@ -86,7 +88,7 @@ pub fn rounds(mut round: impl FnMut(usize)) {
     assert_descriptors(before);
 }
 
-/// What `call` gives, the second time if it fails the first.
+/// Returns the result of `call`, repeated if the first try fails.
 fn once_more<T>(name: &str, mut call: impl FnMut() -> Result<T>) -> T {
     call().unwrap_or_else(|error| {
         say(&format!("{name}: {}", error.name()));
@@ -128,11 +130,11 @@ pub fn agent(folder: &Path) {
     rounds(|round| {
         let agent = once_more("bind", || Agent::bind(&socket, vault.clone()));
         say(&format!("round {round}"));
-        // A byte comes at the end of each round.
+        // A byte arrives at the end of each round.
         once_more("run", || agent.run(std::io::stdin().as_fd()));
         aside(|| std::io::stdin().read_exact(&mut [0]).unwrap());
         drop(agent);
-        // One that could not be removed is in nobody's way.
+        // A socket that could not be removed does no harm.
         aside(|| assert!(!socket.exists() || round == 0, "the socket is left"));
     });
 }
@@ -155,7 +157,7 @@ pub fn registry_file(folder: &Path) {
     changes_of_a_registry_file(folder, false);
 }
 
-/// With a second name the file cannot be replaced.
+/// A file with a second name cannot be replaced.
 pub fn registry_file_in_place(folder: &Path) {
     changes_of_a_registry_file(folder, true);
 }
@@ -175,7 +177,8 @@ fn changes_of_a_registry_file(folder: &Path, linked: bool) {
         once_more("add", || registry.add(&entry(1)).map_err(|e| e.error()));
         let admits = |n| registry.verify(&Candidate::new(HOME, PublicKey([n; 32]))).unwrap();
         let check = |expected: &[u8]| {
-            // A file that could not be looked at is as it was when it last could; the next look sees what is there.
+            // A file that could not be checked counts as it was at the last check; the next check
+            // sees its current state.
             if COUNTING.load(Ordering::Relaxed) {
                 std::thread::sleep(SETTLED);
             }
@@ -187,7 +190,7 @@ fn changes_of_a_registry_file(folder: &Path, linked: bool) {
             });
         };
         check(&[1]);
-        // Another writer, and one that writes in place.
+        // Another writer, which writes in place.
         aside(|| std::fs::write(&path, format!("{}\n{}\n", entry(1), entry(2))).unwrap());
         check(&[1, 2]);
         let gone = |error| {
@@ -220,7 +223,7 @@ pub fn dns_record() -> String {
     format!("7.2.0.192.in-addr TXT \"v=ct1; k={KEY}\"\n")
 }
 
-/// Questions to DNS; it is the registry's own thread whose system calls fail.
+/// Questions to DNS: the failing system calls are those of the registry's own thread.
 pub fn dns_registry(folder: &Path) {
     let file = |name| std::fs::read_to_string(folder.join(name)).unwrap();
     let options = DnsOptions::default()
@@ -241,7 +244,7 @@ pub fn dns_registry(folder: &Path) {
 }
 
 fn thread_named(name: &str) -> Pid {
-    // It gives itself its name, a moment after it was made.
+    // The thread sets its name a moment after it has started.
     loop {
         for task in std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap()) {
             if std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name) {
@@ -251,12 +254,13 @@ fn thread_named(name: &str) -> Pid {
     }
 }
 
-/// The messages of a conversation: each is sent, and comes back.
+/// Returns the messages of a conversation: each is sent, and echoed.
 fn messages() -> Vec<Vec<u8>> {
     vec![b"one".to_vec(), vec![2; 60_000], Vec::new(), vec![4; 65_503]]
 }
 
-/// The client's part, whose vault answers later, as the server's does; which call failed, if one did.
+/// The client's part, with a vault that answers later, like the server's. Returns which call
+/// failed, if any did.
 pub fn converse(port: u16) -> std::result::Result<(), (&'static str, Error)> {
     let at = |name| move |error| (name, error);
     let vault = Arc::new(LaterVault(MemoryVault::from_secret(&CLIENT).unwrap()));
@@ -279,7 +283,8 @@ pub fn server() -> Result<Arc<TimedServer>> {
     TimedServer::new(vault, registry, Options::default())
 }
 
-/// The server's part on one connection; whether it was a whole conversation, and which call failed, if one did.
+/// The server's part on one connection. Returns whether it was a whole conversation, and which call
+/// failed, if any did.
 pub fn echo(socket: &Socket) -> (bool, Option<(&'static str, Error)>) {
     let mut buffer = vec![0; 65_503];
     for message in messages() {

@@ -9,18 +9,19 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Set in the process that strace watches: the folder for its files.
 pub const FOLDER: &str = "CURVE_TUN_FAULTS";
-/// Paths that a program asks for when its system calls begin and end to count; there is no such file.
+/// Paths that a program looks up to mark the beginning and end of counted system calls; no such
+/// files exist.
 pub const BEGIN: &str = "/curve_tun/begin";
 pub const END: &str = "/curve_tun/end";
-/// Said when strace may come.
+/// Printed when strace may attach.
 const READY: &str = "ready";
-/// What stands before a line that a program says to its test.
+/// The prefix of a line that a program sends to its test.
 pub const SAYS: &str = "@ ";
 
 /// Seconds that a program may take.
 const TIME_MAX: u32 = 150;
 
-/// System calls that do not fail here, and why.
+/// System calls that do not fail here, with the reason.
 const LEFT_OUT: &[(&str, &[&str])] = &[
     (
         "memory: tests/c/memory.c and tests/c/locked.c",
@@ -50,7 +51,8 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
     ("a wait that is cut short is a short wait", &["clock_nanosleep", "restart_syscall"]),
 ];
 
-/// What is written to an event's descriptor to wake a thread; the system has no reason to refuse it.
+/// The bytes written to an event descriptor to wake a thread; the system has no reason to refuse
+/// them.
 const WAKE: &str = r#""\1\0\0\0\0\0\0\0", 8"#;
 
 /// The `number`th call of this name.
@@ -60,7 +62,7 @@ pub struct Place {
     pub number: usize,
 }
 
-/// The errors that a system call is made to fail with.
+/// Returns the errors that a system call is made to fail with.
 pub fn errnos(name: &str) -> &'static [&'static str] {
     match name {
         "openat" => &["EMFILE", "EACCES", "EINTR"],
@@ -71,13 +73,13 @@ pub fn errnos(name: &str) -> &'static [&'static str] {
         "sendto" | "recvfrom" => &["ECONNRESET", "ENOBUFS", "EINTR"],
         "poll" | "ppoll" => &["ENOMEM", "EINTR"],
         "clone3" => &["EAGAIN"],
-        // With another error it would not be the descriptor that was asked for.
+        // Any other error would mean that the descriptor is not the intended one.
         "epoll_wait" => &["EINTR"],
         _ => &["EIO"],
     }
 }
 
-/// A program of this file, begun.
+/// A started program of this file.
 pub struct Program {
     child: Child,
     strace: Child,
@@ -90,25 +92,27 @@ pub struct Program {
 pub struct Ended {
     /// Whether an injected error was met.
     pub injected: bool,
-    /// What it said.
+    /// The lines it sent.
     pub said: Vec<String>,
 }
 
-/// In the program: waits until strace watches this thread of it, and no other.
+/// In the program: waits until strace watches this thread, and only this one.
 ///
-/// Another thread does the waiting, so that this one has made no system call that would count. From here on the process
-/// has the time that it may take at most; a signal ends it then.
+/// Another thread does the waiting, so that this one makes no system call that would count. From
+/// here on the process has limited time; a signal ends it after that.
 pub fn wait_for_strace(thread: Pid) {
     // SAFETY: no pointer is passed.
     unsafe { libc::alarm(TIME_MAX) };
-    // SAFETY: no pointer is passed. Where only a parent may watch a process, it allows all of its user's to.
+    // SAFETY: no pointer is passed. Where only a parent may trace a process, this allows all
+    // processes of its user to.
     unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
     println!("\n{SAYS}{READY} {thread}");
     std::thread::spawn(|| std::io::stdin().read_exact(&mut [0]).unwrap()).join().unwrap();
 }
 
 impl Program {
-    /// The test of this name, again, as the program that it tests; a system call fails if `inject` says so.
+    /// Starts the test of this name again, as the program under test; a system call fails if
+    /// `inject` says so.
     pub fn start(test: &str, folder: &Path, inject: Option<(&Place, &str)>) -> Program {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(FOLDER, folder);
@@ -142,7 +146,7 @@ impl Program {
         program
     }
 
-    /// The next line that it says; `None` once it has ended.
+    /// Returns the next line that it sends; `None` once it has ended.
     pub fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
         while self.out.read_line(&mut line).unwrap() > 0 {
@@ -160,7 +164,8 @@ impl Program {
         self.child.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// Hears it out; it must end by itself and have found nothing wrong, else what it wrote of it is the error.
+    /// Reads it to the end; it must exit by itself and have found nothing wrong, otherwise its
+    /// output is the error.
     pub fn end(mut self) -> Result<Ended, String> {
         while self.hear().is_some() {}
         let output = self.child.wait_with_output().unwrap();
@@ -174,7 +179,8 @@ impl Program {
     }
 }
 
-/// The calls in the log of strace between the marks, or all if there are none, each with its number.
+/// Returns the calls in the log of strace between the markers, or all if there are none, each with
+/// its number.
 pub fn places(log: &Path) -> BTreeSet<Place> {
     let left_out: Vec<&str> = LEFT_OUT.iter().flat_map(|(_, names)| *names).copied().collect();
     let log = fs::read_to_string(log).unwrap();

@@ -1,5 +1,5 @@
-//! Randomness that depends on who draws and how often they drew, and not on what others did before: so the same
-//! history of one end always makes the same packets. It remembers what was drawn.
+//! Randomness that depends on who draws and how often they have drawn, and not on what others did
+//! before: so the same history of one end always makes the same packets. It records what was drawn.
 
 use crate::random_source;
 use libsodium_sys as sodium;
@@ -34,18 +34,18 @@ fn fill(bytes: &mut [u8]) {
     });
 }
 
-/// Begins anew on this thread.
+/// Starts again on this thread.
 pub fn begin() {
     random_source::install(fill);
     CHANCE.with_borrow_mut(|chance| *chance = Chance::default());
 }
 
-/// Who draws from here on.
+/// Sets who draws from here on.
 pub fn turn(who: u64) {
     CHANCE.with_borrow_mut(|chance| chance.who = who);
 }
 
-/// Every key that was drawn: long-term, short-term, minute and block keys.
+/// Returns every key that was drawn: long-term, short-term, minute and block keys.
 pub fn secrets() -> Vec<[u8; 32]> {
     CHANCE.with_borrow(|chance| chance.secrets.clone())
 }

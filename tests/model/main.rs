@@ -1,6 +1,7 @@
-//! A model checker plays the attacker: every order of so many steps, over the real connections without I/O.
+//! A model checker in the role of the attacker: it tries every order of a number of steps, over the
+//! real connections without I/O.
 //!
-//! The claims have the numbers of docs/PROTOCOL.md. `MODEL_STEPS` sets another number of steps.
+//! Claims have the numbers of docs/PROTOCOL.md. `MODEL_STEPS` sets another number of steps.
 
 mod chance;
 mod play;
@@ -10,7 +11,7 @@ mod random_source;
 use play::{A, B, E, EndId, EndView, F, Kind, PacketId, S, Step, View, play};
 use stateright::{Checker, Model, Property};
 
-/// Steps from each start; what is refused ends a path.
+/// Steps from each start; a refusal ends a path.
 const STEPS: usize = 4;
 const MINUTES_MAX: usize = 2;
 const RESTARTS_MAX: usize = 1;
@@ -22,12 +23,12 @@ const CLOSED: u8 = 4;
 #[derive(Clone, Debug)]
 struct State {
     steps: Vec<Step>,
-    /// How many more may follow.
+    /// How many more steps may follow.
     left: usize,
     view: View,
 }
 
-// The steps are how to come here again, and no part of where this is.
+// The steps lead to a state, but are not part of it.
 impl PartialEq for State {
     fn eq(&self, other: &State) -> bool {
         self.view == other.view
@@ -50,7 +51,7 @@ fn is_client(id: EndId) -> bool {
     matches!(id, A | B | E)
 }
 
-/// Whether an end could want a packet of this kind in its state.
+/// Says whether an end could accept a packet of this kind in its state.
 fn could_want(id: EndId, end: &EndView, kind: Kind) -> bool {
     match kind {
         Kind::Hello => !is_client(id) && end.state == 0,
@@ -60,7 +61,7 @@ fn could_want(id: EndId, end: &EndView, kind: Kind) -> bool {
     }
 }
 
-/// The end of S with which a client shares its connection: the one whose cookie it took.
+/// Returns the end of S with which a client shares its connection: the one whose cookie it took.
 fn partner(view: &View, id: EndId) -> Option<EndId> {
     let first = view.ends[id].took.first()?;
     if is_client(id) {
@@ -69,7 +70,7 @@ fn partner(view: &View, id: EndId) -> Option<EndId> {
     view.ends[id].took.get(1).map(|initiate| initiate.from)
 }
 
-/// The ends that are or were connected.
+/// Returns the ends that are or were connected.
 fn connected(view: &View) -> impl Iterator<Item = (EndId, &EndView)> {
     view.ends.iter().enumerate().filter(|(_, end)| end.peer.is_some())
 }
@@ -79,7 +80,7 @@ impl Model for Attacked {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        // Nothing has been given to anybody; and B is connected.
+        // Nothing has been given to any end; and B is connected.
         let give = |from, number, to| Step::Give { packet: PacketId { from, number }, to, changed: false };
         let connected = vec![give(B, 0, S), give(S, 0, B), give(B, 1, S)];
         let starts = [Vec::new(), connected];
@@ -93,7 +94,8 @@ impl Model for Attacked {
         }
         let mut fresh = false;
         for (to, end) in view.ends.iter().enumerate() {
-            // Ends of S that were given nothing yet are alike: the first of them stands for all.
+            // Ends of S that were given nothing yet are equivalent: the first of them stands for
+            // all.
             let untouched = to >= S && end.state == 0;
             if end.state == CLOSED || (untouched && fresh) {
                 continue;
@@ -110,7 +112,7 @@ impl Model for Attacked {
                 actions.push(Step::Send(to));
             }
         }
-        // One that an end in its state cannot want stands for all of them.
+        // One packet that an end cannot accept in its state stands for all of them.
         let packet = PacketId { from: A, number: 0 };
         let odd = view.ends.iter().position(|end| end.state == CONNECTED);
         actions.extend(odd.map(|to| Step::Give { packet, to, changed: false }));
@@ -153,7 +155,7 @@ impl Model for Attacked {
                     connected(&state.view).filter(|(id, _)| *id >= S).all(|(id, end)| {
                         let Some(client) = partner(&state.view, id) else { return false };
                         let said = [0, 1].map(|number| PacketId { from: client, number });
-                        // E has A's key, and so is A to S (C11).
+                        // E has A's key, so to S it is A (C11).
                         let key = if client == E { A } else { client };
                         end.took.starts_with(&said) && end.peer == Some(key) && is_client(client)
                     })

@@ -1,9 +1,10 @@
 //! The world of the model, played with real connections.
 //!
-//! Two clients, A and B, and one server S, which knows both. The attacker holds every packet and A's secret key: a third
-//! client, E, uses it, and so does a server of the attacker's, F. Every packet goes to the attacker, who may give it,
-//! as often as they like, to any end. A state is the list of the steps that lead to it; the connections are made
-//! again from it, since they cannot be copied.
+//! Two clients, A and B, and one server S, which knows both. The attacker holds every packet and
+//! A's secret key, which is used by a third client, E, and by a server of the attacker, F. Every
+//! packet goes to the attacker, who may give it, as often as they like, to any end. A state is the
+//! list of the steps that lead to it; the connections are made again from it, since they cannot be
+//! copied.
 
 use crate::chance;
 use curve_tun::connection::{Connection, ConnectionState, Options, Server};
@@ -16,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// An end of a connection: its place in [`View::ends`].
+/// An end of a connection: its index in [`View::ends`].
 pub type EndId = usize;
 pub const A: EndId = 0;
 pub const B: EndId = 1;
@@ -24,11 +25,11 @@ pub const B: EndId = 1;
 pub const E: EndId = 2;
 /// The attacker's server, with A's key.
 pub const F: EndId = 3;
-/// The server's ends are those from here on.
+/// The ends of the server start here.
 pub const S: EndId = 4;
 const ENDS: usize = S + 3;
 
-/// A packet, by who said it and how much they had said before.
+/// A packet, identified by its author and how many the author had made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketId {
     pub from: EndId,
@@ -41,9 +42,9 @@ pub enum Step {
     Give { packet: PacketId, to: EndId, changed: bool },
     /// An end sends its next message.
     Send(EndId),
-    /// A minute goes by.
+    /// A minute passes.
     Minute,
-    /// The server starts anew with the same key; its connections are gone.
+    /// The server restarts with the same key; its connections are gone.
     Restart,
 }
 
@@ -55,35 +56,36 @@ pub enum Kind {
     Message(u64),
 }
 
-/// What is to be seen of an end.
+/// The observable state of an end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndView {
     pub state: u8,
     /// The peer's key, as one of A, B and S; `None` if none is proven.
     pub peer: Option<EndId>,
-    /// What it was given and took, in order.
+    /// The packets that it was given and accepted, in order.
     pub took: Vec<PacketId>,
-    /// The message numbers that it was given to deliver: the sender, and which of its messages.
+    /// The messages that it delivered: the sender, and which of its messages.
     pub delivered: Vec<(EndId, usize)>,
     pub sent: usize,
-    /// What it said.
+    /// The packets it sent.
     pub said: Vec<Kind>,
 }
 
-/// What is to be seen of the world. Two lists of steps that lead to the same view are one state.
+/// The observable state of the world. Two lists of steps that lead to the same view are one state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
     pub ends: Vec<EndView>,
     pub minutes: usize,
     pub restarts: usize,
-    /// A rule that the play itself saw broken.
+    /// A rule that the play itself found broken.
     pub broken: Option<&'static str>,
-    /// The last step was refused: its end is closed. Nothing that could follow could not follow without it.
+    /// The last step was refused and its end is closed. Anything that could follow could also
+    /// follow without that step.
     pub refused: bool,
 }
 
 struct End {
-    /// Made when it is first needed; gone when the server that it belongs to is.
+    /// Made on first use; gone when the server that it belongs to is.
     connection: Option<Connection>,
     view: EndView,
     packets: Vec<Vec<u8>>,
@@ -91,12 +93,12 @@ struct End {
 
 struct Play {
     ends: Vec<End>,
-    /// Of S, in its present life.
+    /// The server of S since its last restart.
     server: Option<Arc<Server>>,
     view: View,
 }
 
-/// A message names who sent it and which one it is; the rest makes it long enough to be looked for.
+/// A message names its sender and its number; the rest makes it long enough to search for.
 fn message(from: EndId, number: usize) -> Vec<u8> {
     let mut message = b"a message that nobody else may read".to_vec();
     message.extend([from as u8, number as u8]);
@@ -112,7 +114,7 @@ fn kind(packet: &[u8]) -> Kind {
     }
 }
 
-/// The long-term secret keys of A, B and S.
+/// Returns the long-term secret keys of A, B and S.
 fn secret(of: EndId) -> [u8; 32] {
     std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ of as u8)
 }
@@ -121,7 +123,7 @@ fn vault(of: EndId) -> Arc<MemoryVault> {
     Arc::new(MemoryVault::from_secret(&secret(of)).unwrap())
 }
 
-/// The public keys of A, B and S.
+/// Returns the public keys of A, B and S.
 fn keys() -> &'static [(PublicKey, EndId); 3] {
     static KEYS: OnceLock<[(PublicKey, EndId); 3]> = OnceLock::new();
     KEYS.get_or_init(|| [A, B, S].map(|id| (vault(id).public_key(), id)))
@@ -148,13 +150,13 @@ impl Play {
         Play { ends, server: None, view: View::default() }
     }
 
-    /// The server S, with as many minutes gone by as the world has seen.
+    /// Returns the server S, at the minute that the world has reached.
     fn server(&mut self) -> Arc<Server> {
         let life = self.view.restarts as u64;
         self.server.get_or_insert_with(|| server(S, life)).clone()
     }
 
-    /// Makes an end that has not been needed before.
+    /// Makes an end that has not been used before.
     fn wake(&mut self, id: EndId) {
         if self.ends[id].connection.is_some() || self.ends[id].view.state == ConnectionState::Closed as u8 {
             return;
@@ -175,7 +177,7 @@ impl Play {
         }
     }
 
-    /// Takes what an end has to say, and looks at it from outside.
+    /// Takes an end's output, and inspects it from outside.
     fn look(&mut self, id: EndId) {
         let end = &mut self.ends[id];
         let Some(connection) = &mut end.connection else { return };
@@ -262,7 +264,7 @@ impl Play {
         }
     }
 
-    /// A closed end is given all packets once more, and delivers nothing.
+    /// Gives a closed end all packets once more, and checks that it delivers nothing.
     fn after_refusal(&mut self, to: EndId, frame: &[u8], delivered: usize) {
         let Some(connection) = &mut self.ends[to].connection else { return };
         let closed = connection.state() == ConnectionState::Closed;
@@ -272,7 +274,7 @@ impl Play {
         }
     }
 
-    /// Whether a secret, or a message in clear, stands in a packet.
+    /// Says whether a packet contains a secret or a plaintext message.
     fn shows_a_secret(&self) -> bool {
         let mut secrets: HashSet<Vec<u8>> = chance::secrets().iter().map(|secret| secret.to_vec()).collect();
         secrets.extend([A, B, S].map(|id| secret(id).to_vec()));
@@ -286,7 +288,7 @@ impl Play {
     }
 }
 
-/// What the world looks like after these steps.
+/// Returns the state of the world after these steps.
 pub fn play(steps: &[Step]) -> View {
     let mut play = Play::begin();
     let mut before = 0;
@@ -294,7 +296,7 @@ pub fn play(steps: &[Step]) -> View {
         before = play.packets();
         play.step(*step);
     }
-    // What was said before was looked through in the states before.
+    // Earlier packets were searched in earlier states.
     if play.packets() > before && play.shows_a_secret() {
         play.view.broken = Some("a secret in a packet");
     }

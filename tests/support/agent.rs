@@ -17,24 +17,24 @@ pub struct AgentProcess {
 }
 
 impl AgentProcess {
-    /// Starts it; gives once it listens.
+    /// Starts it; returns once it listens.
     pub fn start(vault: &Path, socket: &Path) -> AgentProcess {
         AgentProcess::start_for(&["--vault".as_ref(), vault.as_os_str()], socket)
     }
 
-    /// The same, for what these arguments name.
+    /// The same, with these arguments to name the vault.
     pub fn start_for(arguments: &[&OsStr], socket: &Path) -> AgentProcess {
         let mut agent = AgentProcess::spawn_for(arguments, socket);
         agent.wait_until_ready();
         agent
     }
 
-    /// Starts it, and does not wait.
+    /// Starts it without waiting.
     pub fn spawn(vault: &Path, socket: &Path) -> AgentProcess {
         AgentProcess::spawn_for(&["--vault".as_ref(), vault.as_os_str()], socket)
     }
 
-    /// Starts it with at most so many descriptors; gives once it listens.
+    /// Starts it with a limit of descriptors; returns once it listens.
     pub fn start_with_descriptors(most: u32, vault: &Path, socket: &Path) -> AgentProcess {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), TOOL]);
@@ -66,7 +66,7 @@ impl AgentProcess {
         self.child.id()
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM, and returns how it ended.
     pub fn terminate(mut self) -> ExitStatus {
         self.send_sigterm();
         self.child.wait().unwrap()
@@ -77,7 +77,7 @@ impl AgentProcess {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

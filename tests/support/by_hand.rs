@@ -1,4 +1,5 @@
-//! The packets of the wire, built and opened by hand: for peers that no honest implementation would be.
+//! The packets of the wire, built and opened by hand, for peers that no honest implementation would
+//! be.
 
 use super::sodium::{BoxKey, KEY_BYTES, keypair, nonce, public_of};
 use curve_tun::PublicKey;
@@ -16,32 +17,33 @@ pub fn frame(parts: &[&[u8]]) -> Vec<u8> {
     [&length[..], &payload].concat()
 }
 
-/// A hello for `short`, its box under `key`.
+/// Makes a hello for `short`, with its box under `key`.
 pub fn hello(short: &[u8; KEY_BYTES], key: &BoxKey) -> Vec<u8> {
     hello_of(&[0; 64], short, key)
 }
 
-/// A hello whose box holds something else than the zeros that belong there.
+/// Makes a hello whose box holds other contents than the required zeros.
 pub fn hello_of(contents: &[u8; 64], short: &[u8; KEY_BYTES], key: &BoxKey) -> Vec<u8> {
     let counter = 0u64.to_be_bytes();
     let sealed = key.sealed(&nonce(b"CurveCP-client-H", &counter), contents);
     frame(&[&HELLO_MAGIC, short, &counter, &sealed])
 }
 
-/// A cookie packet that says `short` and `cookie`, its box under `key`.
+/// Makes a cookie packet with `short` and `cookie`, with its box under `key`.
 pub fn cookie_packet(short: &[u8; KEY_BYTES], cookie: &[u8; COOKIE_BYTES], key: &BoxKey) -> Vec<u8> {
     let long_term = [9; 16];
     let sealed = key.sealed(&nonce(b"CurveCPK", &long_term), &[&short[..], cookie].concat());
     frame(&[&COOKIE_MAGIC, &long_term, &sealed])
 }
 
-/// The vouch for `message`, its box under `key`, with its nonce.
+/// Returns the vouch for `message`, with its nonce and its box under `key`.
 pub fn vouch(message: &[u8], key: &BoxKey) -> ([u8; 16], Vec<u8>) {
     let long_term = [5; 16];
     (long_term, key.sealed(&nonce(b"CurveCPV", &long_term), message))
 }
 
-/// An initiate that brings `cookie` back and claims `long` with this vouch, its box under `key`.
+/// Makes an initiate that returns `cookie` and claims `long` with this vouch, with its box under
+/// `key`.
 pub fn initiate(
     cookie: &[u8],
     long: &[u8; KEY_BYTES],
@@ -60,7 +62,7 @@ pub fn client_message(counter: u64, message: &[u8], key: &BoxKey) -> Vec<u8> {
     frame(&[&MESSAGE_MAGIC, &counter, &sealed])
 }
 
-/// A client that holds its keys in the open.
+/// A client with accessible keys.
 pub struct HandClient {
     pub server: PublicKey,
     pub long_secret: [u8; KEY_BYTES],
@@ -78,7 +80,7 @@ impl HandClient {
         PublicKey(public_of(&self.long_secret))
     }
 
-    /// The key of hello and cookie packet.
+    /// Returns the key of hello and cookie packet.
     pub fn hello_key(&self) -> BoxKey {
         BoxKey::agree(&self.short_secret, &self.server.0).unwrap()
     }
@@ -87,7 +89,7 @@ impl HandClient {
         hello(&self.short, &self.hello_key())
     }
 
-    /// The key of initiate and messages, and the cookie, out of the server's cookie packet.
+    /// Returns the key of initiate and messages, and the cookie, from the server's cookie packet.
     pub fn open_cookie(&self, packet: &[u8]) -> (BoxKey, Vec<u8>) {
         let payload = &packet[2..];
         assert_eq!((payload.len(), &payload[..8]), (168, &COOKIE_MAGIC[..]));

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Longer than any machine is busy: what a test waits for comes, or the test fails.
+/// Longer than any machine is busy: either the expected event happens by then, or the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The largest answer by UDP.
 const UDP_MAX: usize = 1232;
@@ -39,7 +39,7 @@ pub fn record(name: &str, key: PublicKey) -> String {
     format!("{name} TXT \"v=ct1; k={key}\"\n")
 }
 
-/// A server of the zone `test`, signed.
+/// Starts a server of the signed zone `test`.
 pub fn signed(text: String) -> Knot {
     serve(text, Signed::Nsec)
 }
@@ -48,8 +48,8 @@ pub fn serve(text: String, signed: Signed) -> Knot {
     Knot::start(&[Zone { name: "test", text, signed }])
 }
 
-/// A server of the zone `test` and of `child`, which `test` delegates with the digests of its keys.
-/// Both may hold wildcards.
+/// Starts a server of the zone `test` and of `child`, which `test` delegates with the digests of
+/// its keys. Both may hold wildcards.
 pub fn family(child: &str, parent: (String, Signed), of_child: (String, Signed)) -> Knot {
     let name = child.strip_suffix(".test").unwrap();
     let text = parent.0 + &format!("{name} NS ns\n");
@@ -61,7 +61,7 @@ pub fn family(child: &str, parent: (String, Signed), of_child: (String, Signed))
     knot
 }
 
-/// A registry that asks `knot` and trusts the keys of its zone `test`.
+/// Options for a registry that asks `knot` and trusts the keys of its zone `test`.
 pub fn options(knot: &Knot) -> DnsOptions {
     DnsOptions::default()
         .servers(vec![knot.address()])
@@ -73,8 +73,8 @@ pub fn open(knot: &Knot) -> DnsRegistry {
     DnsRegistry::open("test", &options(knot)).unwrap()
 }
 
-/// A registry of `zone` that asks `server` and trusts the keys of `knot`'s zone `test`. It holds no
-/// answers.
+/// A registry of `zone` that asks `server` and trusts the keys of `knot`'s zone `test`. It caches
+/// no answers.
 pub fn through(server: SocketAddr, knot: &Knot, zone: &str) -> DnsRegistry {
     let options = options(knot).servers(vec![server]).cache_max(0);
     DnsRegistry::open(zone, &options).unwrap()
@@ -98,7 +98,7 @@ pub fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Message {
     pass(server, &message.to_vec().unwrap())
 }
 
-/// Hands a question on, by TCP, so that no answer is cut short.
+/// Forwards a question by TCP, so that no answer is truncated.
 fn pass(server: SocketAddr, question: &[u8]) -> Message {
     let mut stream = TcpStream::connect(server).unwrap();
     write(&mut stream, question).unwrap();
@@ -118,8 +118,8 @@ fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// A man in the middle before `server`, until the process ends: `change` does to each answer what
-/// it likes; if it gives false, there is none.
+/// A man in the middle in front of `server`, until the process ends: `change` may change each
+/// answer; if it returns false, no answer is sent.
 pub fn middle(server: SocketAddr, change: impl FnMut(&mut Message) -> bool + Send + 'static) -> SocketAddr {
     let (udp, tcp) = loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -151,7 +151,7 @@ pub fn middle(server: SocketAddr, change: impl FnMut(&mut Message) -> bool + Sen
         for stream in tcp.incoming() {
             let (mut stream, changed) = (stream.unwrap(), changed.clone());
             thread::spawn(move || {
-                // Whoever asks may leave.
+                // The asking end may leave.
                 while let Ok(question) = read(&mut stream) {
                     let answer = changed(&question);
                     if answer.is_some_and(|answer| write(&mut stream, &answer.to_vec().unwrap()).is_err()) {
@@ -177,22 +177,22 @@ pub fn signature(record: &Record) -> Option<&RRSIG> {
     }
 }
 
-/// A copy of a signature that says another number of labels, and so proves nothing.
+/// A copy of a signature with another number of labels, which therefore proves nothing.
 pub fn with_labels(record: &Record, labels: u8) -> Record {
     with(record, |input| input.num_labels = labels)
 }
 
-/// A copy of a signature that says that it is of records of another type.
+/// A copy of a signature that claims to cover records of another type.
 pub fn covering(record: &Record, kind: RecordType) -> Record {
     with(record, |input| input.type_covered = kind)
 }
 
-/// A copy of a signature that says that it is by another key.
+/// A copy of a signature that claims to be by another key.
 pub fn with_tag(record: &Record, tag: u16) -> Record {
     with(record, |input| input.key_tag = tag)
 }
 
-/// These records as if they were of another name, as a wildcard's are.
+/// These records under another name, like those of a wildcard.
 pub fn renamed(records: &[Record], name: &str) -> Vec<Record> {
     let name = Name::from_ascii(name).unwrap();
     records

@@ -1,4 +1,4 @@
-//! Vaults whose calls hang until the test lets them go on, and what they leave in this process.
+//! Vaults whose calls hang until the test releases them, and what they leave in this process.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use super::wrapped::{Before, Call, Wrapped};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long enough for anything that is to happen; a test that needs it all has failed.
+/// Long enough for everything expected; a test that takes this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where calls hang until it is opened.
+/// A gate at which calls hang until it is opened.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -57,7 +57,7 @@ impl Gate {
     }
 }
 
-/// Before a vault of so many calls at once.
+/// Guards a vault with this many concurrent calls.
 pub struct Gated {
     at_once: usize,
     gate: Arc<Gate>,
@@ -83,7 +83,7 @@ impl Before for Gated {
     }
 }
 
-/// Threads of this process that ask vaults and registries.
+/// Returns how many threads of this process ask vaults and registries.
 pub fn asking() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     // One may have ended since it was listed.

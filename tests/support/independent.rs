@@ -9,14 +9,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Long enough for anything that is to happen; a test that needs it all has failed.
+/// Long enough for everything expected; a test that takes this long has failed.
 pub const SOON: Timeout = Some(Duration::from_secs(30));
 pub const SIZES: [usize; 22] = [
     0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000, 4095, 4096, 16383, 16384, 16385, 40000, 65501, 65502,
     65503,
 ];
 
-/// The Python that has PyNaCl: `$PYTHON`, the path's, or the system's.
+/// The Python that has PyNaCl: `$PYTHON`, the one in the path, or the system's.
 fn python() -> String {
     let named = std::env::var("PYTHON").ok();
     let candidates = named.into_iter().chain(["python3".to_owned(), "/usr/bin/python3".to_owned()]);
@@ -27,7 +27,7 @@ fn python() -> String {
     candidates.into_iter().find(has_nacl).expect("a Python with PyNaCl; scripts/bootstrap test installs it")
 }
 
-/// A key of our own making, known to both processes.
+/// A generated key, known to both processes.
 pub struct Key {
     pub secret: [u8; 32],
     pub vault: Arc<MemoryVault>,
@@ -49,14 +49,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The running peer, ended at the latest when the test is.
+/// The running peer, ended with the test at the latest.
 pub struct Peer {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    /// Starts it with its key and ours.
+    /// Starts it with its own key and the other end's.
     pub fn start(arguments: &[&str], its: &Key, ours: PublicKey) -> Peer {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peer/peer.py");
         let mut child = Command::new(python())
@@ -79,7 +79,7 @@ impl Peer {
         (count > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// It must have been content.
+    /// Checks that it found nothing wrong.
     pub fn finish(mut self) {
         assert_eq!(self.line(), None);
         assert!(self.child.wait().unwrap().success(), "the peer says above what it did not like");

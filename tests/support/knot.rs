@@ -1,4 +1,5 @@
-//! A real DNS server on loopback, with zones that it signs: what `name-server` beside this file starts.
+//! A real DNS server on loopback, with zones that it signs, started by `name-server` beside this
+//! file.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/name-server");
 
-/// How a zone is signed, and the names that it does not have are denied; see `name-server`.
+/// How a zone is signed, and how missing names are denied; see `name-server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signed {
     Not,
@@ -39,7 +40,7 @@ impl Knot {
         Knot::run(Ipv4Addr::LOCALHOST, zones, &mut Command::new(SCRIPT))
     }
 
-    /// Starts one at port 53 of an address of loopback.
+    /// Starts one on port 53 of a loopback address.
     pub fn start_at(address: &str, zones: &[Zone]) -> Knot {
         let mut command = Command::new(SCRIPT);
         Knot::run(address.parse().unwrap(), zones, command.env("NAME_SERVER_AT", format!("{address}@53")))
@@ -73,18 +74,18 @@ impl Knot {
         self.address
     }
 
-    /// The keys that a signed zone is to be trusted by, as its operator has them from `keymgr`.
+    /// Returns the trusted keys of a signed zone, as its operator gets them from `keymgr`.
     pub fn trust_anchors(&self, zone: &str) -> String {
         fs::read_to_string(self.file(&format!("{zone}.anchors"))).unwrap()
     }
 
-    /// What the server wrote down of a zone: with its signatures, if it signs it.
+    /// Returns the zone as the server has written it, with its signatures, if it signs it.
     pub fn zone(&self, zone: &str) -> String {
         self.tool("knotc", &["-b", "zone-flush", zone]);
         fs::read_to_string(self.file(zone)).unwrap()
     }
 
-    /// What one of the server's tools says.
+    /// Returns the output of one of the server's tools.
     pub fn tool(&self, tool: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(SCRIPT);
         command.arg("tool").arg(self.folder.path()).arg(tool).args(arguments).env_remove("LD_PRELOAD");
@@ -93,7 +94,7 @@ impl Knot {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Serves `text` instead, signed anew.
+    /// Serves `text` instead, signed again.
     pub fn change(&self, zone: &str, text: &str, serial: u32) {
         fs::write(self.file(zone), text).unwrap();
         let mut command = Command::new(SCRIPT);
@@ -108,7 +109,7 @@ impl Knot {
 
 impl Drop for Knot {
     fn drop(&mut self) {
-        // Waiting closes its input, and so it ends.
+        // Waiting closes its input, which ends it.
         let _ = self.server.wait();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// What a needle is XORed with, so that the test itself holds no copy to be found.
+/// The mask that a needle is XORed with, so that the test itself holds no copy to be found.
 const MASK: u8 = 0xa5;
 const SCRATCH: usize = 1 << 16;
 
@@ -22,7 +22,7 @@ impl Needle {
         Needle(masked)
     }
 
-    /// Gives the secret for a moment.
+    /// Lends the secret for a moment.
     pub fn with<R>(&self, use_it: impl FnOnce(&mut [u8]) -> R) -> R {
         let mut secret: Vec<u8> = self.0.iter().map(|byte| byte ^ MASK).collect();
         let result = use_it(&mut secret);
@@ -31,12 +31,12 @@ impl Needle {
         result
     }
 
-    /// Where it stands in `bytes`, looked for by its first byte.
+    /// Returns its positions in `bytes`, searching for its first byte.
     fn places(&self, bytes: &[u8]) -> impl Iterator<Item = usize> {
         let first = i32::from(self.0[0] ^ MASK);
         let mut from = 0;
         std::iter::from_fn(move || {
-            // SAFETY: the pointer is within `bytes` and the length is what is left of it.
+            // SAFETY: the pointer is within `bytes`, and the length is the rest of it.
             let found = unsafe { libc::memchr(bytes[from..].as_ptr().cast(), first, bytes.len() - from) };
             let place = (!found.is_null()).then(|| found as usize - bytes.as_ptr() as usize)?;
             from = place + 1;
@@ -48,7 +48,7 @@ impl Needle {
         })
     }
 
-    /// How many times the secret stands in memory that this process can read, at any alignment.
+    /// Returns how often the secret occurs in memory that this process can read, at any alignment.
     pub fn count(&self) -> usize {
         let mut hits = 0;
         each_piece("self", self.0.len(), |bytes, ours| {
@@ -63,14 +63,15 @@ impl Needle {
     }
 }
 
-/// How many times each of the secrets, of one length, stands in the memory of the process with this number.
+/// Returns how often each of the secrets, of one length, occurs in the memory of the process with
+/// this number.
 pub fn counts(process: u32, needles: &[&Needle]) -> Vec<usize> {
     let mut search = Search::of(needles);
     each_piece(&process.to_string(), search.len, |bytes, _| search.look(bytes));
     search.hits
 }
 
-/// How many times each of the secrets, of one length, stands in the bytes.
+/// Returns how often each of the secrets, of one length, occurs in the bytes.
 pub fn counts_in(bytes: &[u8], needles: &[&Needle]) -> Vec<usize> {
     let mut search = Search::of(needles);
     search.look(bytes);
@@ -80,7 +81,7 @@ pub fn counts_in(bytes: &[u8], needles: &[&Needle]) -> Vec<usize> {
 /// A search for many secrets at once.
 struct Search<'a> {
     needles: &'a [&'a Needle],
-    /// Bytes of each.
+    /// The length of each.
     len: usize,
     /// Which needles start with these bytes.
     starts: HashMap<[u8; 4], Vec<usize>>,
@@ -118,8 +119,9 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Shows all memory of a process that can be read, in pieces that overlap by `len` less a byte, so that nothing of that
-/// length hides on a border; with each, whether a place in it is this search's own.
+/// Passes all readable memory of a process to `look`, in pieces that overlap by `len` less a byte,
+/// so that nothing of that length is missed at a border; each comes with a function that says
+/// whether a position in it belongs to this search.
 fn each_piece(process: &str, len: usize, mut look: impl FnMut(&[u8], &dyn Fn(usize) -> bool)) {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap();
     let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
@@ -128,7 +130,7 @@ fn each_piece(process: &str, len: usize, mut look: impl FnMut(&[u8], &dyn Fn(usi
     let ours = if process == "self" { start..start + SCRATCH as u64 } else { 0..0 };
     for line in maps.lines().filter(|line| !line.contains("[v")) {
         let (range, rest) = line.split_once(' ').unwrap();
-        // A file's own pages that nobody can write hold no secret of ours.
+        // Read-only pages of a file hold no secret of the tests.
         let of_file = rest.split_whitespace().nth(3) != Some("0");
         if !rest.starts_with('r') || (of_file && !rest.starts_with("rw")) {
             continue;

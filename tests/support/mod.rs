@@ -1,4 +1,4 @@
-//! What the tests share: an in-memory pair of peers, and peers of other makes.
+//! Shared by the tests: an in-memory pair of peers, and peers of other makes.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod by_hand;
@@ -15,7 +15,7 @@ use curve_tun::{Error, PublicKey};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Where the in-memory client comes from.
+/// The address of the in-memory client.
 pub const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// Bytes of each frame of the handshake.
@@ -45,7 +45,7 @@ impl World {
         World::of(client_vault, Arc::new(MemoryVault::generate().unwrap()), Arc::new(registry), options)
     }
 
-    /// A world of these vaults, whose server asks this registry.
+    /// Makes a world of these vaults, whose server asks this registry.
     pub fn of(
         client_vault: Arc<dyn Vault>,
         server_vault: Arc<dyn Vault>,
@@ -56,7 +56,7 @@ impl World {
         World { client_vault, server_vault, server, options }
     }
 
-    /// A world of memory vaults, whose server asks this registry.
+    /// Makes a world of memory vaults, whose server asks this registry.
     pub fn asking(registry: Arc<dyn Registry>) -> World {
         let vault = || Arc::new(MemoryVault::generate().unwrap());
         World::of(vault(), vault(), registry, Options::default())
@@ -66,7 +66,7 @@ impl World {
         self.server_vault.public_key()
     }
 
-    /// A server's end before the first byte.
+    /// Makes a server's end before the first byte.
     pub fn accept(&self) -> Connection {
         Connection::server(&self.server, HOME).unwrap()
     }
@@ -85,14 +85,14 @@ impl World {
     }
 }
 
-/// Takes what `from` has to say, as a transport would.
+/// Takes the output of `from`, as a transport would.
 pub fn take(from: &mut Connection) -> Vec<u8> {
     let bytes = from.send_buffer().to_vec();
     from.sent(bytes.len());
     bytes
 }
 
-/// Moves what `from` has to say to `to`; gives the bytes moved.
+/// Moves the output of `from` to `to`; returns the number of bytes moved.
 pub fn carry(from: &mut Connection, to: &mut Connection) -> Result<usize, Error> {
     let mut moved = 0;
     loop {
@@ -107,20 +107,20 @@ pub fn carry(from: &mut Connection, to: &mut Connection) -> Result<usize, Error>
     }
 }
 
-/// Carries bytes both ways until neither end has any to say, or a high-water mark stops them.
+/// Carries bytes both ways until neither end has any left, or a high-water mark stops them.
 pub fn settle(a: &mut Connection, b: &mut Connection) -> Result<(), Error> {
     while carry(a, b)? + carry(b, a)? > 0 {}
     Ok(())
 }
 
-/// The next message, copied.
+/// Returns a copy of the next message.
 pub fn recv(connection: &mut Connection) -> Result<Vec<u8>, Error> {
     let message = connection.peek()?.to_vec();
     connection.consume();
     Ok(message)
 }
 
-/// Every message that waits.
+/// Returns every waiting message.
 pub fn recv_all(connection: &mut Connection) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| recv(connection).ok()).collect()
 }

@@ -1,8 +1,8 @@
-//! A process that hands out nonces from a file vault until it is killed, for the tests of crashes: the program that has
-//! this module, run again for its test `nonce_giver` alone.
+//! A process that draws nonces from a file vault until it is killed, for the crash tests: the
+//! program that includes this module, run again for its test `nonce_giver` alone.
 //!
-//! It opens the vault, asks for three nonces and closes it, over and over. Each nonce goes to standard output, 16 bytes,
-//! before the next is asked for. The number of the first error is the exit code.
+//! It opens the vault, draws three nonces and closes it, over and over. Each nonce goes to standard
+//! output, 16 bytes, before the next is drawn. The number of the first error is the exit code.
 
 use curve_tun::vault::{FileVault, Purpose, Vault};
 use curve_tun::{Error, PublicKey};
@@ -12,13 +12,14 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, exit};
 
-/// Set in such a process: the vault's file, and the number of rounds if they end.
+/// Set in such a process: the vault's file, and the number of rounds if it is limited.
 const FILE: &str = "CURVE_TUN_NONCES_OF";
 const ROUNDS: &str = "CURVE_TUN_NONCES_ROUNDS";
-/// What comes before the first nonce; before it is what the harness of the tests says.
+/// Precedes the first nonce; anything before it comes from the test harness.
 const BEGIN: &[u8] = b"nonces:\n";
 
-/// Returns the command that gives nonces of this file, under that of another program if there is one, as strace.
+/// Returns the command that draws nonces from this file, under another program, such as strace, if
+/// one is given.
 pub fn command(under: Option<Command>, file: &Path, rounds: Option<&str>) -> Command {
     let this = std::env::current_exe().unwrap();
     let mut command = match under {
@@ -37,13 +38,13 @@ pub fn command(under: Option<Command>, file: &Path, rounds: Option<&str>) -> Com
     command
 }
 
-/// Returns the nonces in what it said.
+/// Returns the nonces in its output.
 pub fn nonces(said: &[u8]) -> &[u8] {
     let begin = said.windows(BEGIN.len()).position(|bytes| bytes == BEGIN);
     begin.map_or(&[], |at| &said[at + BEGIN.len()..])
 }
 
-/// One round; the first of its errors.
+/// Runs one round; returns the first of its errors.
 fn give(path: &Path, out: &mut File) -> Result<(), Error> {
     let vault = FileVault::open(path, None)?;
     let mut result = Ok(());

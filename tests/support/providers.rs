@@ -39,7 +39,7 @@ impl Vault for LaterVault {
     }
 }
 
-/// A registry that gives one verdict and counts how often it was asked.
+/// A registry that always decides the same, and counts how often it was asked.
 pub struct TestRegistry {
     pub verdict: Result<bool, Error>,
     pub deferred: bool,

@@ -1,4 +1,4 @@
-//! A test's own source of random bytes for libsodium, in place of the system's.
+//! A custom source of random bytes for libsodium, in place of the system's.
 
 use libsodium_sys as sodium;
 use std::ffi::{c_char, c_void};
@@ -20,12 +20,13 @@ extern "C" fn word() -> u32 {
 }
 
 extern "C" fn fill(bytes: *mut c_void, len: usize) {
-    // SAFETY: libsodium hands on its caller's buffer and its length.
+    // SAFETY: libsodium passes on its caller's buffer and its length.
     let bytes = unsafe { std::slice::from_raw_parts_mut(bytes.cast::<u8>(), len) };
     FILL.get().expect("a source is installed with its function")(bytes);
 }
 
-/// Has all random bytes of this process come from `fill_with`, from now on. Only the first call counts.
+/// Makes all random bytes of this process come from `fill_with`, from now on. Only the first call
+/// takes effect.
 pub fn install(fill_with: Fill) {
     if FILL.set(fill_with).is_err() {
         return;
@@ -38,6 +39,6 @@ pub fn install(fill_with: Fill) {
         buf: Some(fill),
         close: None,
     }));
-    // SAFETY: it lives for ever, and its function is there.
+    // SAFETY: it lives for ever, and its function exists.
     assert_eq!(unsafe { sodium::randombytes_set_implementation(implementation) }, 0);
 }

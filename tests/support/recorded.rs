@@ -20,7 +20,7 @@ pub struct Message {
     pub plaintext: Vec<u8>,
 }
 
-/// One recorded connection, with every secret that made it.
+/// One recorded connection, with every secret that went into it.
 pub struct Recording {
     pub name: String,
     pub client_secret: [u8; KEY_BYTES],
@@ -29,7 +29,7 @@ pub struct Recording {
     pub server_short_secret: [u8; KEY_BYTES],
     pub minute_key: [u8; KEY_BYTES],
     pub client_nonce: LongTermNonce,
-    /// Of the cookie packet's box, and of the cookie's secret box too.
+    /// The nonce of the cookie packet's box, and of the cookie's secret box too.
     pub server_nonce: LongTermNonce,
     pub hello: Vec<u8>,
     pub cookie: Vec<u8>,
@@ -56,7 +56,7 @@ pub fn folder() -> PathBuf {
     }
 }
 
-/// Every recording in `folder`; fails if there is none, or one that cannot be read.
+/// Loads every recording in `folder`; fails if there is none, or an unreadable one.
 pub fn load(folder: &Path) -> Result<Vec<Recording>, String> {
     let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut files: Vec<PathBuf> =
@@ -137,7 +137,7 @@ fn exact<const N: usize>(text: &Value) -> Result<[u8; N], String> {
     hex(text)?.try_into().map_err(|bytes: Vec<u8>| format!("{} bytes where {N} belong", bytes.len()))
 }
 
-/// A vault that gives a recorded long-term nonce, by a second implementation of the trait.
+/// A vault that returns a recorded long-term nonce: a second implementation of the trait.
 pub struct RecordedVault {
     pub secret: [u8; KEY_BYTES],
     pub nonce: LongTermNonce,

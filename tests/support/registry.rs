@@ -10,7 +10,7 @@ pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// A public key, for where nobody has to hold its secret.
+/// A public key whose secret nobody needs.
 pub fn key(number: u8) -> PublicKey {
     let mut bytes = [number; 32];
     bytes[0] = 9;
@@ -22,7 +22,8 @@ pub fn keys<const N: usize>() -> [PublicKey; N] {
     std::array::from_fn(|i| key(i as u8))
 }
 
-/// Addresses and keys that tell mistakes apart: IPv4, IPv6, several keys at one address, one key at several.
+/// Addresses and keys that reveal mistakes: IPv4, IPv6, several keys at one address, one key at
+/// several.
 fn entries() -> Vec<(IpAddr, PublicKey)> {
     let [a, b, c] = keys();
     vec![
@@ -34,7 +35,7 @@ fn entries() -> Vec<(IpAddr, PublicKey)> {
     ]
 }
 
-/// `make` gives a registry of exactly these entries.
+/// Runs the suite. `make` returns a registry of exactly these entries.
 pub fn suite(make: impl Fn(&[(IpAddr, PublicKey)]) -> Arc<dyn Registry>) {
     let entries = entries();
     let registry = make(&entries);

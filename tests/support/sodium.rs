@@ -1,4 +1,4 @@
-//! libsodium as the tests' second opinion: boxes made and opened beside the crate, for peers built by hand.
+//! libsodium called directly: boxes made and opened without the crate, for peers built by hand.
 #![allow(unsafe_code, reason = "libsodium is C")]
 
 use libsodium_sys as sodium;
@@ -57,11 +57,13 @@ impl BoxKey {
         self.0
     }
 
-    /// The key that a public key of low order would give if nobody checked it: HSalsa20 of zeros.
+    /// Returns the key that a public key of low order would lead to if it were not checked:
+    /// HSalsa20 of zeros.
     pub fn of_zeros() -> BoxKey {
         let (mut shared, zeros) = ([0; KEY_BYTES], [0; KEY_BYTES]);
         init();
-        // SAFETY: output and key have 32 bytes, the input at least 16; a NULL constant means Salsa20's own.
+        // SAFETY: output and key have 32 bytes, the input at least 16; a NULL constant selects
+        // Salsa20's own.
         unsafe {
             sodium::crypto_core_hsalsa20(
                 shared.as_mut_ptr(),
@@ -90,7 +92,7 @@ impl BoxKey {
         assert_eq!(sealed, 0);
     }
 
-    /// The box of `message`, newly allocated.
+    /// Returns the box of `message`, newly allocated.
     pub fn sealed(&self, nonce: &[u8; NONCE_BYTES], message: &[u8]) -> Vec<u8> {
         let mut out = vec![0; message.len() + TAG_BYTES];
         self.seal(nonce, message, &mut out);
@@ -113,7 +115,7 @@ impl BoxKey {
         }
     }
 
-    /// What `sealed` holds, newly allocated; `None` if it does not open.
+    /// Returns the contents of `sealed`, newly allocated; `None` if it does not open.
     pub fn opened(&self, nonce: &[u8; NONCE_BYTES], sealed: &[u8]) -> Option<Vec<u8>> {
         let mut message = vec![0; sealed.len().checked_sub(TAG_BYTES)?];
         self.open(nonce, sealed, &mut message).then_some(message)

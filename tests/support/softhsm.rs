@@ -1,4 +1,4 @@
-//! Tokens of SoftHSM, in a folder of the test's own.
+//! SoftHSM's tokens, in a separate folder for the test.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use curve_tun::vault::{Pkcs11Vault, Purpose, Vault};
@@ -22,13 +22,13 @@ fn module() -> Option<PathBuf> {
     MODULES.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
-/// Whether there is a SoftHSM to ask.
+/// Says whether SoftHSM is installed.
 pub fn is_installed() -> bool {
     module().is_some()
 }
 
-/// One for each test that needs one: SoftHSM sees those alone that are there when it is loaded, and one that several
-/// processes change at once may miss a key for a moment.
+/// One for each test that needs one: SoftHSM only sees those that exist when it is loaded, and a
+/// token that several processes change at once may miss a key for a moment.
 const TOKENS: [&str; 16] = [
     "suite",
     "again",
@@ -55,7 +55,7 @@ pub struct SoftHsm {
 }
 
 impl SoftHsm {
-    /// The one of this test process; its tokens are each test's own.
+    /// Returns the instance of this test process; each test has its own tokens.
     pub fn get() -> &'static SoftHsm {
         static HSM: OnceLock<SoftHsm> = OnceLock::new();
         HSM.get_or_init(|| {
@@ -65,7 +65,8 @@ impl SoftHsm {
             let tokens = folder.path().join("tokens");
             let text = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
             std::fs::write(&conf, text).unwrap();
-            // SAFETY: every test of the process comes here first, and waits; nobody reads the environment meanwhile.
+            // SAFETY: every test of the process comes here first, and waits; nothing reads the
+            // environment meanwhile.
             unsafe { std::env::set_var("SOFTHSM2_CONF", &conf) };
             let hsm = SoftHsm { folder, module: module().expect("SoftHSM 2, from the package softhsm2") };
             let pin_file = hsm.pin_file();
@@ -90,7 +91,7 @@ impl SoftHsm {
         self.folder.path().join("pin-of-all")
     }
 
-    /// The kinds and labels of the keys in a token, as another program sees them.
+    /// Returns the kinds and labels of the keys in a token, as another program sees them.
     pub fn keys(&self, token: &str) -> Vec<(String, String)> {
         let mut list = Command::new("pkcs11-tool");
         list.arg("--module").arg(&self.module).args(["--token-label", token, "--login", "--pin"]);
@@ -114,7 +115,8 @@ impl SoftHsm {
         self.folder.path()
     }
 
-    /// One more token, before the first use of the module in this process. Its PIN is in a file, and is not read here.
+    /// Adds a token, before the first use of the module in this process. Its PIN is in a file, and
+    /// is not read here.
     pub fn init_token(&self, label: &str, pin_file: &Path) {
         let mut shell = Command::new("sh");
         let init =
@@ -124,7 +126,7 @@ impl SoftHsm {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Builds a module that stands in front of this one, `tests/support/SOURCE.c`, with these definitions.
+    /// Builds a module in front of this one, `tests/support/SOURCE.c`, with these definitions.
     pub fn front(&self, source: &str, definitions: &[String]) -> PathBuf {
         static BUILT: AtomicUsize = AtomicUsize::new(0);
         let number = BUILT.fetch_add(1, Ordering::Relaxed);
@@ -143,27 +145,28 @@ impl SoftHsm {
         self.uri_by(&self.module, token, object)
     }
 
-    /// The same by another module, which stands in front of this one.
+    /// The same with another module, which is in front of this one.
     pub fn uri_by(&self, module: &Path, token: &str, object: &str) -> String {
         let state = self.folder.path().join(format!("{token}-{object}"));
         let (module, state) = (module.display(), state.display());
         format!("pkcs11:token={token};object={object}?module-path={module}&x-curve-tun-state={state}")
     }
-    /// The same by the module that is taken when the URI names none.
+    /// The same with the default module, by a URI that names none.
     pub fn uri_by_default(&self, token: &str, object: &str) -> String {
         let state = self.folder.path().join(format!("{token}-{object}"));
         format!("pkcs11:token={token};object={object}?x-curve-tun-state={}", state.display())
     }
 }
 
-/// A module in front of SoftHSM whose tokens can be taken away, and whose PINs refused.
+/// A module in front of SoftHSM whose tokens can be removed, and whose PINs can be refused.
 pub struct Removable {
     pub module: PathBuf,
     name: String,
 }
 
 impl Removable {
-    /// A forgetful one finds them again only when it is initialised anew. Names differ within a process.
+    /// A forgetful module finds them again only after it is initialised again. Names have to differ
+    /// within a process.
     pub fn new(name: &str, forgetful: bool) -> Removable {
         let hsm = SoftHsm::get();
         let define = |what: &str| format!("{what}=\"{}\"", file(name, what).display());
@@ -180,7 +183,7 @@ impl Removable {
         std::fs::remove_file(file(&self.name, "AWAY")).unwrap();
     }
 
-    /// Has it refuse each PIN, by this error; or none.
+    /// Makes it refuse each PIN, with this error; or none.
     pub fn refuse(&self, error: Option<Error>) {
         for (what, its) in [("WRONG_PIN", Error::WrongPassphrase), ("LOCKED", Error::PinLocked)] {
             let path = file(&self.name, what);
@@ -192,12 +195,12 @@ impl Removable {
         }
     }
 
-    /// How often it was logged in to.
+    /// Returns how often it was logged in to.
     pub fn logins(&self) -> u64 {
         std::fs::metadata(file(&self.name, "LOGINS")).map_or(0, |file| file.len())
     }
 
-    /// How often it was initialised.
+    /// Returns how often it was initialised.
     pub fn starts(&self) -> u64 {
         std::fs::metadata(file(&self.name, "STARTS")).map_or(0, |file| file.len())
     }
@@ -207,13 +210,13 @@ fn file(name: &str, what: &str) -> PathBuf {
     SoftHsm::get().folder().join(format!("{name}-{what}"))
 }
 
-/// Has the key seal a box; gives the counter in its nonce.
+/// Seals a box with the key; returns the counter in its nonce.
 pub fn counter(vault: &Pkcs11Vault) -> Result<u64, Error> {
     let nonce = vault.box_seal(Purpose::Cookie, &PublicKey([9; 32]), &[], &mut [0; 16])?;
     Ok(vault.counter_in(&nonce))
 }
 
-/// The first result that is not this error; or this, if nothing else came for long.
+/// Returns the first result that is not this error; or this error, if nothing else came for long.
 pub fn until_not(error: Error, mut call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
     let end = Instant::now() + Duration::from_secs(60);
     loop {

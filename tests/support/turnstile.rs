@@ -1,4 +1,4 @@
-//! A vault and a registry that take as long as the test says, a flooder and an honest client.
+//! A vault and a registry that take as long as the test decides, a flooder and an honest client.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use super::gate::{PATIENCE, wait_until};
@@ -29,7 +29,7 @@ pub fn options() -> Options {
         .handshake_timeout(PATIENCE)
 }
 
-/// One test at a time, since each counts what the process has.
+/// Allows one test at a time, since each counts the resources of the process.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,12 +45,13 @@ pub enum Who {
     Honest,
 }
 
-/// Lets calls for the flooder through one by one, and those for others at once; remembers in which order they began.
+/// Lets calls for the flooder through one by one, and those for others at once; records the order
+/// in which they began.
 #[derive(Default)]
 pub struct Turnstile {
     pub state: Mutex<Turns>,
     changed: Condvar,
-    /// Questions that were put to a slow vault's pool, whether or not their calls have begun.
+    /// Questions put to a slow vault's pool, whether or not their calls have begun.
     pub asked: AtomicUsize,
 }
 
@@ -68,7 +69,7 @@ impl Turnstile {
         state.begun.push(who);
         state.most_descriptors = state.most_descriptors.max(open);
         if who == Who::Flooder {
-            // If it is never let through, the test says so.
+            // If it is never let through, the test reports that.
             let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.free == 0);
             let mut state = waited.unwrap().0;
             state.free = state.free.saturating_sub(1);
@@ -93,8 +94,8 @@ impl Turnstile {
         wait_until("calls have not begun", || self.begun().len() >= calls);
     }
 
-    /// Lets calls for the flooder through, one after the other, until this question of the honest client has its turn: gives
-    /// how many others began while it waited.
+    /// Lets calls for the flooder through, one after the other, until this question of the honest
+    /// client has its turn; returns how many others began while it waited.
     pub fn others_before(&self, question: usize, asked: impl Fn() -> bool) -> usize {
         // With half of a pool left to others it may have been served already.
         let served = || self.count(Who::Honest) >= question;
@@ -102,28 +103,28 @@ impl Turnstile {
         self.let_through_until(question)
     }
 
-    /// The same once the question was asked.
+    /// The same once the question has been asked.
     pub fn let_through_until(&self, question: usize) -> usize {
         let before = self.count(Who::Flooder);
         loop {
             let begun = self.begun();
             let honest = (0..begun.len()).filter(|&at| begun[at] == Who::Honest).nth(question - 1);
             if let Some(at) = honest {
-                // What began after it is no delay of its.
+                // Calls that began after it did not delay it.
                 let others = begun[..at].iter().filter(|&&begun| begun == Who::Flooder).count();
                 return others.saturating_sub(before);
             }
             self.let_through(1);
-            // The thread that has let go of one has the next.
+            // The thread that has finished one call takes the next.
             self.wait_until_begun(begun.len() + 1);
         }
     }
 }
 
-/// The short-term keys of the flooder's hellos: a vault does not see where they come from.
+/// The short-term keys of the flooder's hellos, since a vault does not see addresses.
 pub static FLOODERS_KEYS: Mutex<BTreeSet<[u8; 32]>> = Mutex::new(BTreeSet::new());
 
-/// Before a vault that answers later, two calls at once.
+/// Guards a vault that answers later, with two concurrent calls.
 pub struct Slow(Arc<Turnstile>);
 
 pub type SlowVault = Wrapped<Slow>;
@@ -137,7 +138,7 @@ impl SlowVault {
 
 impl Before for Slow {
     fn call(&self, call: &Call) -> Result<()> {
-        // With a hello the cookie is sealed in the same turn. Only the honest come beyond that.
+        // The cookie of a hello is sealed in the same turn. Only honest clients get beyond that.
         let hello = call.purpose == Purpose::Hello;
         let floods = hello && FLOODERS_KEYS.lock().unwrap().contains(&call.peer.0);
         if call.opens {
@@ -147,7 +148,7 @@ impl Before for Slow {
     }
 
     fn max_concurrency(&self) -> Option<usize> {
-        // That is asked for each question.
+        // This is called for each question.
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         Some(2)
     }
@@ -192,7 +193,7 @@ pub fn listener(vault: Arc<dyn Vault>, registry: Arc<dyn Registry>) -> Listener 
     Listener::bind("127.0.0.1", 0, TimedServer::new(vault, registry, options()).unwrap()).unwrap()
 }
 
-/// Accepts, and counts, until the listener is shut down.
+/// Accepts clients and counts them, until the listener is shut down.
 pub fn accept_all<'scope>(scope: &'scope Scope<'scope, '_>, listener: &'scope Listener) {
     scope.spawn(|| while !matches!(listener.accept(SOON), Err(Error::Closed | Error::Timeout)) {});
 }
@@ -212,7 +213,8 @@ pub fn dial(port: u16) -> TcpStream {
     socket.into()
 }
 
-/// A connection from the flooder's address that has said hello, and its other end's state.
+/// Opens a connection from the flooder's address that has sent its hello, and returns it with its
+/// state.
 pub fn say_hello(port: u16, key: PublicKey) -> (TcpStream, Connection) {
     let mut connection = Connection::client(memory_vault(), key, &options()).unwrap();
     FLOODERS_KEYS.lock().unwrap().insert(*connection.send_buffer()[10..].first_chunk().unwrap());
@@ -223,7 +225,8 @@ pub fn say_hello(port: u16, key: PublicKey) -> (TcpStream, Connection) {
     (stream, connection)
 }
 
-/// A connection from the flooder's address that has sent its initiate, unless it was evicted before.
+/// Opens a connection from the flooder's address that has sent its initiate, unless it was evicted
+/// before.
 pub fn say_all(port: u16, key: PublicKey) -> TcpStream {
     let (mut stream, mut connection) = say_hello(port, key);
     let mut cookie = [0; 512];
@@ -245,7 +248,7 @@ pub fn wait_for_end(stream: &TcpStream) {
     }
 }
 
-/// How the flooder treats his sockets.
+/// How the flooder treats its sockets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Flood {
     Kept,

@@ -1,4 +1,5 @@
-//! What every vault must do, whatever holds its key. Each function is one rule; [`all`] is all of them.
+//! What every vault must do, whatever holds its key. Each function is one rule; [`all`] runs all of
+//! them.
 
 use super::sodium::{BoxKey, keypair};
 use curve_tun::vault::{Purpose, Vault};
@@ -7,7 +8,7 @@ use std::collections::HashSet;
 
 const PURPOSES: [Purpose; 2] = [Purpose::Cookie, Purpose::Vouch];
 
-/// All the rules for `vault`; `nonces` is how many it is made to give out.
+/// Checks all rules for `vault`; `nonces` is how many it has to return.
 pub fn all(vault: &dyn Vault, nonces: usize) {
     what_it_seals_its_peer_opens(vault);
     what_its_peer_seals_it_opens(vault);
@@ -104,7 +105,7 @@ pub fn nonces_are_distinct_over_threads(vault: &dyn Vault, count: usize) {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), drawn.len());
-    // Counters do not show: neighbours differ in about half of their bits, never in few.
+    // Counters are not visible: neighbours differ in about half of their bits, never in few.
     assert!(drawn.windows(2).all(|pair| {
         let difference = pair[0].iter().zip(&pair[1]).map(|(a, b)| (a ^ b).count_ones());
         difference.sum::<u32>() > 16

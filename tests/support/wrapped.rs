@@ -1,4 +1,4 @@
-//! Vaults of a test's own: one in memory, before whose calls something is done.
+//! Custom vaults: one in memory, with an action before each call.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
@@ -13,9 +13,9 @@ pub struct Call<'a> {
     pub peer: &'a PublicKey,
 }
 
-/// What a test puts before the calls of a vault.
+/// The action that a test puts before the calls of a vault.
 pub trait Before: Send + Sync {
-    /// What happens first; an error is the call's.
+    /// Runs first; an error becomes the call's.
     ///
     /// # Errors
     /// Those that the test wants.
@@ -25,7 +25,7 @@ pub trait Before: Send + Sync {
         true
     }
 
-    /// As [`Vault::max_concurrency`]; `None` for a vault that does not say.
+    /// Like [`Vault::max_concurrency`]; `None` for a vault that does not define it.
     fn max_concurrency(&self) -> Option<usize> {
         None
     }
