@@ -145,7 +145,7 @@ impl Stream {
     /// Receives one message of the mode `Messages`, in place of what `message` holds; false at the
     /// end of the stream. Blocks until it has come whole.
     ///
-    /// No more memory is taken than has come of the message.
+    /// Memory is taken as the message comes, not by what is announced.
     ///
     /// # Errors
     /// `Timeout`: nothing is lost. `Truncated`; `Aborted`; `TooLarge` if the peer has sent one that
