@@ -1,4 +1,4 @@
-%%% The first messages of a client: whoever accepts it gets them, in the active mode of its
+%%% The first messages of a client go to the process that accepts it, in the active mode of its
 %%% listener.
 -module(curve_tun_accepted_SUITE).
 
@@ -22,12 +22,12 @@ end_per_testcase(_, _) -> ok.
 
 -define(FIVE, [<<1>>, <<2>>, <<3>>, <<4>>, <<5>>]).
 
-%% Clients that say five messages as soon as they can, and close.
+%% Starts clients that send five messages as soon as they can, and close.
 clients(Port, Count) ->
     [spawn_link(fun() -> {ok, Client} = connect(Port), ok = curve_tun:send_many(Client, ?FIVE), ok = curve_tun:close(Client) end)
      || _ <- lists:seq(1, Count)].
 
-%% The five in an active mode, and the end.
+%% Expects the five messages in an active mode, and the end.
 five_in(Socket, true) ->
     ?assertEqual(?FIVE ++ [closed], [message(Socket) || _ <- [closed | ?FIVE]]);
 five_in(Socket, once) ->
@@ -77,7 +77,7 @@ a_count_gives_so_many(_) ->
     <<3>> = curve_tun:recv(Socket),
     ok = curve_tun:close(Socket).
 
-%% The server's end of a client that does something once it is connected, and the client.
+%% Returns the server's end of a client that does something once it is connected, and the client.
 accepted(Options, Do) ->
     {Listener, Port} = listen(Options),
     Test = self(),
@@ -87,8 +87,8 @@ accepted(Options, Do) ->
     ok = curve_tun:close(Listener),
     {Socket, Client}.
 
-%% A client whose handshake has begun while somebody accepts; it ends, with five messages, when
-%% nobody does any more.
+%% Starts a client whose handshake has begun during an accept; it finishes, with five messages, when
+%% nobody accepts any more.
 begun_and_left(Leave) ->
     {{curve_tun_listen_socket, Pid} = Listener, Port} = listen([{active, true}]),
     1 = erlang:trace(Pid, true, ['receive']),
@@ -113,7 +113,7 @@ begun_and_left(Leave) ->
     ok = gen_tcp:close(Tcp),
     closed = message(Socket),
     ok = curve_tun:close(Listener),
-    %% The listener has had none of them.
+    %% The listener has received none of them.
     Traced = fun Traced() -> receive {trace, Pid, 'receive', Message} -> [Message | Traced()] after 0 -> [] end end,
     Received = Traced(),
     ?assertNotEqual([], Received),
@@ -129,7 +129,8 @@ one_that_timed_out_leaves_them_to_the_next(_) -> begun_and_left(fun(_Accepter) -
 
 one_that_died_leaves_them_to_the_next(_) -> begun_and_left(fun(Accepter) -> exit(Accepter, kill) end).
 
-%% It is given a connection, and its listener dies before it knows: the connection is nobody's.
+%% A process is given a connection, and its listener dies before it knows: the connection belongs to
+%% nobody.
 one_that_has_not_come_back_gets_none(_) ->
     {{curve_tun_listen_socket, Pid} = Listener, Port} = listen([{active, true}]),
     Test = self(),
@@ -162,7 +163,7 @@ they_go_on_with_the_connection(_) ->
          no_message()
      end || Mode <- [true, once, 3, false], _ <- lists:seq(1, 10)].
 
-%% The old controller has got all, the end included.
+%% The old controller has received everything, the end included.
 they_go_on_when_the_connection_is_over(_) ->
     {{curve_tun_socket, Pid, _, _} = Socket, _} =
         accepted([{active, true}], fun(Client) -> ok = curve_tun:send_many(Client, ?FIVE), ok = curve_tun:close(Client) end),
@@ -172,7 +173,7 @@ they_go_on_when_the_connection_is_over(_) ->
     ok = curve_tun:controlling_process(Socket, Second),
     Second ! go,
     receive had_all -> ok end,
-    %% Now it is no more than a closed socket.
+    %% Now it is only a closed socket.
     {error, closed} = curve_tun:controlling_process(Socket, Second),
     no_message().
 
@@ -186,8 +187,8 @@ a_passive_one_that_is_over_is_handed_over(_) ->
     receive had_all -> ok end,
     no_message().
 
-%% As with gen_tcp: whoever asks for none, or for less, is passive at once and told so, on each
-%% side.
+%% As with gen_tcp: a count of zero or less makes the socket passive at once, with a message, at
+%% either end.
 a_count_that_is_used_up_is_told(_) ->
     [begin
          {Listener, Port} = listen([{active, Count}]),

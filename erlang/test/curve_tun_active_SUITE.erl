@@ -1,4 +1,4 @@
-%%% The active modes, and the messages of the end.
+%%% The active modes, and the messages at the end of a connection.
 -module(curve_tun_active_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -62,7 +62,7 @@ counts_add_up(_) ->
     ok = curve_tun:send(Client, <<"1">>),
     <<"1">> = message(Server),
     passive = message(Server),
-    %% A count that goes below one makes the socket passive at once.
+    %% A count that falls below one makes the socket passive at once.
     ok = curve_tun:setopts(Server, [{active, 2}]),
     ok = curve_tun:setopts(Server, [{active, -7}]),
     passive = message(Server),
@@ -122,7 +122,7 @@ a_passive_socket_hears_of_the_close_when_set_active(_) ->
     no_message(),
     stop_pair(Pair).
 
-%% A raw peer and the server's end of its connection.
+%% Returns a raw peer and the server's end of its connection.
 raw_pair(Options) ->
     {Listener, Port} = curve_tun_test:listen(Options),
     Test = self(),
@@ -140,7 +140,7 @@ a_bad_packet_is_an_error_and_a_close(_) ->
     {error, bad_packet} = message(Server),
     closed = message(Server),
     no_message(),
-    %% Nothing was said on the wire about why.
+    %% Nothing was sent on the wire about the reason.
     <<>> = curve_tun_test:raw_closed(Tcp).
 
 a_bad_packet_is_noticed_without_recv(_) ->
@@ -205,10 +205,10 @@ take_in_all_modes(Server, Next, Count) ->
             take_in_all_modes(Server, Next + N, Count)
     end.
 
-%% What the README says of a peer that sends as fast as it can: with `once', a number and `false' no
-%% more than was asked for is in the mailbox, the high-water mark and what has been read by then in
-%% the connection, and then the peer is made to wait, here for longer than it has patience. With
-%% `true' all of it is in the mailbox.
+%% What the README says of a peer that sends as fast as it can. With `once', a number and `false'
+%% the mailbox holds no more than was asked for, and the connection holds the high-water mark and
+%% what has been read by then. After that the peer has to wait, here until its timeout. With `true'
+%% all of it is in the mailbox.
 a_flood_is_bounded_but_in_true(_) ->
     {HighWater, Buffer, Size} = {65536, 16384, 1000},
     [begin
@@ -244,7 +244,7 @@ a_flood_is_bounded_but_in_true(_) ->
          curve_tun_test:flush()
      end || Mode <- [false, once, 10, true]].
 
-%% The numbers of a socket's messages in the mailbox.
+%% Returns the numbers of a socket's messages in the mailbox.
 arrived(Socket) ->
     {messages, Messages} = process_info(self(), messages),
     [N || {curve_tun, S, <<N:32, _/binary>>} <- Messages, S =:= Socket].

@@ -1,4 +1,4 @@
-%%% The calls and their results.
+%%% The functions and their results.
 -module(curve_tun_api_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -92,7 +92,7 @@ senders_that_pile_up_are_all_served(_) ->
                    [ok = curve_tun:send(Client, <<S:16, N:16>>) || N <- lists:seq(1, 50)]
                end) || S <- lists:seq(1, 100)],
     Got = [begin <<S:16, N:16>> = curve_tun:recv(Server), {S, N} end || _ <- Senders, _ <- lists:seq(1, 50)],
-    %% Each sender's messages come in its order.
+    %% Each sender's messages arrive in order.
     [?assertEqual(lists:seq(1, 50), [N || {S, N} <- Got, S =:= Sender]) || Sender <- lists:seq(1, 100)],
     stop_pair(Pair).
 
@@ -148,7 +148,8 @@ closed_sockets_say_closed(_) ->
 
 what_was_sent_before_the_close_arrives(_) ->
     {Client, Server} = pair(),
-    %% The server's own message is unread at the client: closing must not take the client's away.
+    %% The server's own message is unread at the client: the close must not discard the client's
+    %% messages.
     ok = curve_tun:send(Server, <<"unread">>),
     Messages = [<<N:32, 0:(8 * 50000)>> || N <- lists:seq(1, 100)],
     [ok = curve_tun:send(Client, Message) || Message <- Messages],
@@ -289,7 +290,7 @@ wrong_kinds_of_arguments(_) ->
     {error, bad_address} = curve_tun_simple_registry:register({{10,0,0,1}, 8}, <<0:256>>).
 
 %% With two writes and Nagle's algorithm the first echo would wait for a delayed acknowledgement, 40
-%% ms and more. The best of several shows that nothing waits by design.
+%% ms and more. The fastest of several shows that there is no systematic delay.
 first_message_is_not_delayed(_) ->
     Times = [begin
                  {Client, Server} = Pair = pair(),

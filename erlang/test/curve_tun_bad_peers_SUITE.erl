@@ -1,4 +1,4 @@
-%%% Peers that do not keep to the protocol, and what an attacker on the network can send.
+%%% Peers that violate the protocol, and what an attacker on the network can send.
 -module(curve_tun_bad_peers_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -19,7 +19,7 @@ end_per_suite(_) -> curve_tun_test:stop().
 init_per_testcase(_, Config) -> curve_tun_test:flush(), ok = curve_tun_test_registry:behave(well), Config.
 end_per_testcase(_, _) -> ok.
 
-%% A raw peer, connected, and the server's end, whose controller is the caller.
+%% Returns a connected raw peer, and the server's end, whose controller is the caller.
 raw_pair() ->
     raw_pair([]).
 
@@ -49,10 +49,11 @@ a_recorded_connection_cannot_be_replayed(_) ->
     ok = gen_tcp:send(Tcp, Message),
     receive {got, <<"once">>} -> ok end,
     1 = curve_tun_test_registry:calls(),
-    %% The same bytes on a new connection: all at once, and each after the answer to the one before.
+    %% The same bytes on a new connection: all at once, and each after the answer to the previous
+    %% one.
     Tcp2 = raw_connect(Port),
     ok = gen_tcp:send(Tcp2, [Hello, Initiate, Message]),
-    %% The cookie may be on its way before the initiate is refused.
+    %% The cookie may have been sent before the initiate is refused.
     true = lists:member(byte_size(raw_closed(Tcp2)), [0, 170]),
     Tcp3 = raw_connect(Port),
     ok = gen_tcp:send(Tcp3, Hello),
@@ -82,7 +83,8 @@ forged_then_right(_) ->
     {error, bad_packet} = curve_tun:recv(Server),
     <<>> = raw_closed(Tcp).
 
-%% What no state takes: each is tried as the first packet, after the hello, and when connected.
+%% Frames that no state accepts: each is tried as the first packet, after the hello, and when
+%% connected.
 bad_frames() ->
     [<<0:16>>, frame(<<0:56>>), frame(<<0:(8 * 128)>>), frame(<<0:(8 * 224)>>), frame(<<0:(8 * 33)>>),
      frame(<<16#6d1b39cbf65a11b4:64, 2:64, 0:128>>), <<16#ffff:16, 0:(8 * 65535)>>].
@@ -116,7 +118,7 @@ bad_frames_in_every_state(_) ->
          <<>> = raw_closed(Fourth),
          [gen_tcp:close(T) || T <- [First, Second, Third, Fourth]]
      end || Bad <- bad_frames()],
-    %% A length that no packet of the handshake has is refused before the rest comes.
+    %% A length that no packet of the handshake has is refused before the rest arrives.
     Browser = raw_connect(Port),
     ok = gen_tcp:send(Browser, <<"GET / HTTP/1.1\r\n\r\n">>),
     <<>> = raw_closed(Browser),
@@ -144,7 +146,7 @@ logged() ->
     after 0 -> []
     end.
 
-%% While one raw peer after the other sends garbage, an honest pair's messages all arrive.
+%% While a series of raw peers sends garbage, all messages of an honest pair arrive.
 garbage_leaves_honest_peers_alone(_) ->
     {Client, Server} = Pair = curve_tun_test:pair(),
     {Listener, Port} = listen(),
@@ -202,7 +204,8 @@ one_raw_peer_resets_with_data_waiting(_) ->
     {error, econnreset} = curve_tun:recv(Server),
     {error, closed} = curve_tun:recv(Server).
 
-%% The peer says something and leaves; we find out by sending, and still get what has come from it.
+%% The peer sends something and leaves; this end notices by sending, and still receives what has
+%% arrived.
 a_failing_send_takes_nothing_away(_) ->
     {{Tcp, _, _} = Peer, Server} = raw_pair(),
     _ = curve_tun_test:raw_send(Peer, [<<N>> || N <- lists:seq(1, 5)]),
@@ -212,7 +215,7 @@ a_failing_send_takes_nothing_away(_) ->
     gen_tcp:close(Tcp),
     closed = send_until_error(Server),
     [<<N, _/binary>> = curve_tun:recv(Server) || N <- lists:seq(1, 9)],
-    %% Why it ended is told once; that it was reset, if the reset came before the end was seen.
+    %% The reason is reported once; it is the reset, if the reset came before the end was noticed.
     {error, Reason} = curve_tun:recv(Server),
     true = lists:member(Reason, [closed, econnreset]),
     {error, closed} = curve_tun:recv(Server).

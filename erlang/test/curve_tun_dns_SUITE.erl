@@ -1,4 +1,4 @@
-%%% Keys in DNS, asked of a real server with signed zones.
+%%% Keys in DNS, looked up on a real server with signed zones.
 -module(curve_tun_dns_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -38,11 +38,11 @@ record(Name, Key) -> curve_tun_test_dns:record(Name, Key).
 client(Address) -> curve_tun_test_dns:client(Address).
 server(Address) -> curve_tun_test_dns:server(Address).
 
-%% Accepts whoever comes, for as long as the listener lives.
+%% Accepts every client, for as long as the listener lives.
 accept_all(Listener, Tell) ->
     case curve_tun:accept(Listener, infinity) of
         {ok, Socket} ->
-            %% Who has left again was there for its key alone.
+            %% A client that has left already only needed to be accepted.
             _ = case curve_tun:peername(Socket) of
                     {ok, {Address, _}} -> Tell ! {came, Address};
                     {error, _} -> left
@@ -52,7 +52,7 @@ accept_all(Listener, Tell) ->
             ok
     end.
 
-%% Connects from an address of this machine, and says how the server takes it.
+%% Connects from an address of this machine, and returns the server's verdict.
 from(Address, {Listener, Port}, Config) ->
     Client = spawn_link(fun() ->
                  {ok, S} = curve_tun:connect({127,0,0,1}, Port, [{key, key(Config)}, {ip, Address}], ?PATIENCE),
@@ -109,7 +109,7 @@ a_server_is_found_by_name_and_its_keys_are_tried_in_turn(Config) ->
     {error, not_found} = curve_tun:connect("none.test", Port, [?DNS]),
     {error, not_found} = curve_tun:connect("localhost", Port, [?DNS]),
     {error, badarg} = curve_tun:connect("no host", Port, [?DNS]),
-    %% What is remembered holds for keys of any origin.
+    %% The known servers also apply to keys from elsewhere.
     Known = [?DNS, {known_servers, filename:join(proplists:get_value(priv_dir, Config), "known")}, {first_use, remember}],
     {ok, S1} = curve_tun:connect("db.test", Port, Known),
     ok = curve_tun:close(S1),
@@ -136,8 +136,8 @@ answers_that_are_not_proven_are_refused(Config) ->
          curve_tun_test:stop()
      end || Zone <- ["plain.test", "island"], {Allow, Comes} <- [{false, {error, not_validated}}, {true, ok}]].
 
-%% While the names of twenty clients are asked for and get no answer, everybody else is served; then
-%% they are.
+%% While the names of twenty clients are looked up without an answer, everybody else is served; then
+%% those clients are.
 names_that_wait_hold_up_nobody(Config) ->
     Key = key(Config),
     Numbers = lists:seq(101, 120),
@@ -154,14 +154,15 @@ names_that_wait_hold_up_nobody(Config) ->
               end,
     Waiting = [Connect(N) || N <- Numbers],
     curve_tun_test:until(fun() -> curve_tun_test_dns:held(Gate) =:= length(Numbers) end, ?PATIENCE),
-    %% Another client of the same listener, one of another registry, and the node's own files.
+    %% Another client of the same listener, one of another registry, and file operations of the
+    %% node.
     Quick = Connect(1),
     receive {came, First} -> {127,0,0,1} = First end,
     curve_tun_test:stop_pair(curve_tun_test:pair()),
     Files = [filename:join(proplists:get_value(priv_dir, Config), "file" ++ integer_to_list(N)) || N <- lists:seq(1, 20)],
     [ok = file:write_file(File, <<"written">>) || File <- Files],
     receive {came, Early} -> ct:fail({early, Early}) after 0 -> ok end,
-    %% A question of a program itself waits as well, and no longer than it may.
+    %% A program's own question waits as well, but only until its timeout.
     {error, timeout} = curve_tun:connect({127,0,0,101}, Port, [?DNS], 100),
     ok = curve_tun_test_dns:open(Gate),
     Came = [receive {came, Address} -> Address after ?PATIENCE -> ct:fail(nobody_came) end || _ <- Numbers],
@@ -181,7 +182,7 @@ a_silent_name_server_refuses_those_it_is_asked_about(Config) ->
     {error, Reason} = curve_tun_dns_registry:lookup({192,0,2,2}),
     true = lists:member(Reason, [registry_failed, timeout]).
 
-%% Whoever asks is told, also when the registry ends.
+%% Callers get an answer, even when the registry ends.
 a_question_ends_with_the_application(Config) ->
     {ok, Udp} = gen_udp:open(0, [binary, {ip, {127,0,0,1}}, {active, false}]),
     {ok, Silent} = inet:port(Udp),
@@ -189,7 +190,7 @@ a_question_ends_with_the_application(Config) ->
     {Pid, Ref} = spawn_monitor(fun() -> exit(curve_tun_dns_registry:lookup({192,0,2,1})) end),
     {ok, _} = gen_udp:recv(Udp, 0, ?PATIENCE),
     curve_tun_test:stop(),
-    %% The registry is let go of when nobody refers to it any more.
+    %% The registry is released once nothing refers to it.
     curve_tun_test:until(fun() ->
                              [garbage_collect(P) || P <- processes(), P =/= Pid],
                              not is_process_alive(Pid)

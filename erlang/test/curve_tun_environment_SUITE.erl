@@ -1,5 +1,5 @@
-%%% The application's environment: what in it cannot be used, or is misspelt, is named, and nothing
-%%% is started with it.
+%%% The application's environment: settings that are unusable or misspelt are named, and nothing is
+%%% started with them.
 -module(curve_tun_environment_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -14,7 +14,7 @@ all() ->
 init_per_testcase(_, Config) -> curve_tun_test:stop(), Config.
 end_per_testcase(_, _) -> curve_tun_test:stop().
 
-%% What the application says that is to start with these settings.
+%% Returns the result of starting the application with these settings.
 started(Settings) ->
     curve_tun_test:stop(),
     ok = application:load(curve_tun),
@@ -37,7 +37,7 @@ what_cannot_be_used_is_named(_) ->
           {[{vault_providers, curve_tun_vault_nif}], vault_providers},
           {[{registry_providers, [curve_tun_simple_registry, no_such]}], {registry_providers, no_such}},
           {[{registry_providers, [curve_tun_vault_nif, {1}]}], {registry_providers, {1}}},
-          %% Of a provider that is not used.
+          %% Belongs to a provider that is not used.
           {[{registry_dns, [{zone, "example.org"}]}], registry_dns},
           {[{vault_providers, [curve_tun_vault_dummy]}, {vault_file, "v"}], vault_file},
           {[{registry_providers, [curve_tun_test_registry]}, {registry_file, "r"}], registry_file},
@@ -46,7 +46,7 @@ what_cannot_be_used_is_named(_) ->
 key({Key, _}) -> atom_to_list(Key);
 key(Key) -> atom_to_list(Key).
 
-%% A misspelt setting may have a PIN in it.
+%% A misspelt setting may contain a PIN.
 no_value_is_told(_) ->
     Log = curve_tun_test:forward_log(all),
     Result = started([{vault_pkcs1, "pkcs11:object=k?pin-value=74185296"}]),
@@ -90,6 +90,6 @@ a_wrong_line_at_the_start_is_named_in_the_log(Config) ->
     end,
     ok = logger:remove_handler(Log),
     ok = logger:set_primary_config(level, notice),
-    %% While it runs, a wrong line changes nothing: curve_tun_registry_SUITE.
+    %% While it runs, an invalid line changes nothing: curve_tun_registry_SUITE.
     ok = file:write_file(Peers, <<>>),
     ok = started([{registry_file, Peers}]).

@@ -1,4 +1,4 @@
-%%% The application within an escript's archive, with the NIF in a file of its own.
+%%% The application inside an escript's archive, with the NIF in a separate file.
 -module(curve_tun_escript_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -30,7 +30,7 @@ an_escript_finds_its_nif(Config) ->
     Nif = filename:join(Folder, "elsewhere.so"),
     {ok, _} = file:copy(filename:join([filename:dirname(Ebin), "priv", "curve_tun_nif.so"]), Nif),
     ?assertEqual("32 bytes\n", said(Script, [{"CURVE_TUN_NIF", Nif}])),
-    %% And without it the archive is all there is.
+    %% Without it there is only the archive.
     ?assertNotEqual(nomatch, string:find(said(Script, [{"CURVE_TUN_NIF", false}]), "curve_tun")).
 
 said(Script, Environment) ->

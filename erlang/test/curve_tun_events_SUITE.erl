@@ -1,5 +1,5 @@
-%%% Events: a program's own handler is told of each handshake and each connection, once, and cannot
-%%% harm them.
+%%% Events: a program's handler is told of each handshake and each connection, once, and cannot harm
+%%% them.
 -module(curve_tun_events_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -41,7 +41,7 @@ own_key() ->
     {ok, Key} = curve_tun:public_key(),
     curve_tun:public_key_to_text(Key).
 
-%% A client, with or without a handler, and the server's end.
+%% Returns a client, with or without a handler, and the server's end.
 pair(ClientOptions, ServerOptions) -> curve_tun_test:pair(ClientOptions, ServerOptions).
 
 a_connection_from_beginning_to_end(_) ->
@@ -63,7 +63,7 @@ a_connection_from_beginning_to_end(_) ->
                  lists:sort([{maps:get(reason, M), maps:get(role, M), maps:get(peer, M)} || {closed, _, M} <- Ended])),
     curve_tun_test:no_message().
 
-%% What one end has sent the other has received, with what the handshake took.
+%% The bytes sent by one end are those received by the other, including the handshake.
 bytes_are_those_of_the_transport(_) ->
     {Client, Server} = pair([handler()], [handler()]),
     _ = [next(), next()],
@@ -96,12 +96,12 @@ who_is_refused(_) ->
     _ = connect(Port),
     ?assertMatch({refused, #{duration_ms := _}, #{role := server, peer := {?HERE, _}, key := Key, reason := unknown_peer,
                                                   listener := <<"door">>}}, next()),
-    %% What it has not proven is not told.
+    %% A key that it has not proven is not reported.
     Tcp = raw_connect(Port),
     ok = gen_tcp:send(Tcp, <<"GET / HTTP/1.1\r\n\r\n">>),
     ?assertMatch({refused, _, #{key := none, reason := bad_packet}}, next()),
     ok = gen_tcp:close(Tcp),
-    %% By a handshake of the program's own, whose owner goes.
+    %% By a handshake of the program itself, whose owner ends.
     ok = curve_tun:close(Listener),
     {Listener2, Port2} = listen([handler()]),
     Owner = spawn(fun() ->
@@ -144,7 +144,7 @@ each_end_has_its_reason(_) ->
      end || Reason <- [econnreset, closed, bad_packet]],
     curve_tun_test:no_message().
 
-%% Its process tells nothing then, and what it had received nobody knows.
+%% Its process reports nothing then, and how much it had received is unknown.
 a_connection_that_is_killed(_) ->
     {{curve_tun_socket, Pid, _, _} = Client, Server} = pair([handler()], []),
     {connected, _, _} = next(),
@@ -159,7 +159,7 @@ a_connection_that_is_killed(_) ->
     gen_tcp:close(Tcp),
     [ok = curve_tun:close(S) || S <- [Client, Server, Listener]].
 
-%% Nobody has its socket before it is watched.
+%% Nobody has its socket before it is being monitored.
 a_connection_that_is_killed_at_once(_) ->
     Self = self(),
     {Listener, Port} = listen([handler()]),
@@ -170,7 +170,7 @@ a_connection_that_is_killed_at_once(_) ->
                        Self ! killed
                    end),
     Tcp = raw_connect(Port),
-    %% One that is accepted before would be killed by then.
+    %% If it were accepted earlier, it would be killed by then.
     receive killed -> ok after 300 -> ok end,
     ok = sys:resume(curve_tun_monitor),
     ?assertMatch({refused, _, #{reason := crashed, role := server}}, next()),
@@ -199,7 +199,7 @@ a_handler_that_crashes_harms_nobody(_) ->
     ok = logger:remove_handler(Log),
     ok = logger:set_primary_config(level, notice).
 
-%% An option stands before it.
+%% An option takes precedence over it.
 the_environment_names_one_for_all(_) ->
     ok = application:set_env(curve_tun, event_handler, {curve_tun_test_events, #{to => self()}}),
     Other = spawn_link(fun Loop() -> receive _ -> Loop() end end),
@@ -223,7 +223,7 @@ the_owner_ends(_) ->
     ok = curve_tun_test:start(),
     curve_tun_test:no_message().
 
-%% A connection that is killed while it hands over what was sent has told its end by then.
+%% A connection that is killed while it delivers remaining data has already reported its end.
 nobody_is_told_twice(_) ->
     {{curve_tun_socket, Pid, _, _} = Client, Server} =
         pair([handler(), {sndbuf, 4096}], [{receive_high_water, 1}, {recbuf, 4096}]),
@@ -235,12 +235,12 @@ nobody_is_told_twice(_) ->
     Ref = monitor(process, Pid),
     exit(Pid, kill),
     receive {'DOWN', Ref, process, Pid, _} -> ok end,
-    %% The monitor has heard of it by now.
+    %% The monitor has processed it by now.
     _ = curve_tun:connections(),
     receive {event, _, _, _} = Again -> ct:fail(Again) after 50 -> ok end,
     ok = curve_tun:close(Server).
 
-%% A connection has closed its socket, and answered whoever waits, when its handler is told.
+%% A connection closes its socket, and answers waiting callers, before its handler is called.
 who_receives_does_not_wait_for_a_handler(_) ->
     Self = self(),
     Handler = handler(#{then => fun() -> Self ! {handler, self()}, receive go_on -> ok end end}),
@@ -255,7 +255,7 @@ who_receives_does_not_wait_for_a_handler(_) ->
     Pid = receive {handler, Told} -> Told end,
     Pid ! go_on,
     receive accepted -> ok end,
-    %% It has asked by then.
+    %% It has made its call by then.
     until(fun() -> process_info(Receiver, status) =:= {status, waiting} end),
     ok = curve_tun:close(Client),
     {closed, _, _} = next(),
@@ -264,7 +264,7 @@ who_receives_does_not_wait_for_a_handler(_) ->
     Pid ! go_on,
     ok = curve_tun:close(Listener).
 
-%% What a client sends at once is on its way to the connection when the registry has decided.
+%% Data that a client sends at once arrives at the connection before the registry has decided.
 bytes_that_come_early_count_once(_) ->
     Self = self(),
     ok = curve_tun_test_registry:behave({ask, Self}),

@@ -1,6 +1,6 @@
-%%% Who knows nothing, or leaves at once, is no burden: what he asks of vault or registry goes with
-%%% him, and stands before his own alone. Time is counted in calls of the provider, not in
-%%% milliseconds.
+%%% Clients without a key, or that leave at once, are no burden: their requests to a vault or
+%%% registry end with them, and delay only those of their own source. Time is measured in calls of
+%%% the provider, not in milliseconds.
 -module(curve_tun_flood_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -12,7 +12,7 @@
 -define(MAX, 16).
 -define(SHARE, 8).
 -define(HONEST, {127,0,0,2}).
-%% Bytes of a hello, and of it and the initiate, with their lengths.
+%% Bytes of a hello, and of hello and initiate together, with their lengths.
 -define(HELLO, 130).
 -define(INITIATE, 356).
 
@@ -47,9 +47,9 @@ init_per_testcase(_, Config) ->
     Config.
 end_per_testcase(_, _) -> curve_tun_test_serial:stop().
 
-%%% What serves and floods
+%%% Servers and floods
 
-%% Serves each client in a process of its own, which echoes; gives the listener, its port and the
+%% Serves each client in a separate process, which echoes; returns the listener, its port and the
 %% process.
 server(Way, Options) ->
     Test = self(),
@@ -102,7 +102,7 @@ hello() ->
     {ok, Hello} = curve_tun_nif:begin_client(Nif, Vault, Key),
     {Nif, Hello}.
 
-%% The rest of a handshake that has said hello.
+%% Completes a handshake that has sent its hello.
 initiate(Tcp, Nif) ->
     {ok, Cookie} = gen_tcp:recv(Tcp, 2 + 168, ?PATIENCE),
     {ok, connected, Initiate, <<>>, none} = curve_tun_nif:handshake(Nif, Cookie),
@@ -114,7 +114,7 @@ send(Tcp, Nif, Message) ->
     ok = gen_tcp:send(Tcp, Frames),
     ok = curve_tun_nif:written(Nif).
 
-%% The next message, from whatever pieces.
+%% Reads the next message, from any number of pieces.
 message(Tcp, Nif) ->
     {ok, Bytes} = gen_tcp:recv(Tcp, 0, ?PATIENCE),
     case curve_tun_nif:open(Nif, Bytes) of
@@ -122,7 +122,7 @@ message(Tcp, Nif) ->
         {[], <<>>, ok} -> message(Tcp, Nif)
     end.
 
-%% Hellos of the right form, or whole handshakes, of one address, each closed at once.
+%% Sends well-formed hellos, or whole handshakes, from one address, each closed at once.
 flooder(Depth, Count, Port) ->
     Test = self(),
     spawn_monitor(fun() ->
@@ -136,7 +136,7 @@ flooder(Depth, Count, Port) ->
                      initiate ->
                          {Nif, Fresh} = hello(),
                          Tcp = from({127,0,0,1}, Port),
-                         %% It may have to give way.
+                         %% It may be evicted.
                          _ = catch begin ok = gen_tcp:send(Tcp, Fresh), initiate(Tcp, Nif) end,
                          gen_tcp:close(Tcp)
                  end,
@@ -144,7 +144,8 @@ flooder(Depth, Count, Port) ->
              end || N <- lists:seq(1, Count)]
     end).
 
-%% Clients of the flood's address that stay: what is asked for them is asked when the flood begins.
+%% Starts clients at the flood's address that stay: their requests have been made when the flood
+%% begins.
 asked(Depth, Count, Port) ->
     [begin
          {Nif, Hello} = hello(),
@@ -178,8 +179,8 @@ flood_of_initiates_on_a_registry(Config) ->
          ?assert(Others =< allowed(Ms), {Ms, Others})
      end || Ms <- [0, 1, 20, 200]].
 
-%% What is done before the question has come from the socket to its turn: on a machine with much to
-%% do that takes a while.
+%% Calls made before a request has come from the socket to its turn: on a busy machine that takes a
+%% while.
 allowed(0) -> 60;
 allowed(1) -> 30;
 allowed(20) -> 10;
@@ -194,7 +195,7 @@ flooded(Config, Depth, Count, Providers, Times) ->
     ok = curve_tun_test_serial:take(Times),
     {ok, Long} = curve_tun:public_key(),
     ok = curve_tun_test_serial:watch(#{address => ?HONEST, keys => [Short, Long], port => Port}),
-    %% They fill their share of what is asked.
+    %% They fill their share of the requests.
     Asked = asked(Depth, 2, Port),
     until(fun() -> length(curve_tun_test_serial:notes()) >= 2 end),
     Flooders = [flooder(Depth, Count div 2, Port) || _ <- [1, 2]],
@@ -209,22 +210,22 @@ flooded(Config, Depth, Count, Providers, Times) ->
     Notes = curve_tun_test_serial:notes(),
     Most = lists:max([P || {_, _, _, P} <- Notes]),
     ct:log("~p ports at first, ~p at most", [Ports, Most]),
-    %% The listener, one that waits for a place, one that has just come; two flooders' own; the
-    %% client's end of those that were asked for first; both ends of the honest one.
+    %% The listener, one that waits for a permit, one just accepted; two of the flooder's own; the
+    %% client's end of those asked first; both ends of the honest one.
     ?assert(Most =< Ports + ?MAX + 10, {Ports, Most}),
     _ = [ok = gen_tcp:close(Tcp) || Tcp <- [Honest | Asked]],
     unlink(Server),
     ok = curve_tun:close(Listener),
     Notes.
 
-%% How many calls were made for others from the one on at whose beginning the watched client's bytes
-%% had come, to its own of the function.
+%% Returns how many calls were made for others between the first call that began after the watched
+%% client's bytes had arrived and its own call of the function.
 others(Function, Received, Notes) ->
     Since = lists:dropwhile(fun({_, _, Bytes, _}) -> Bytes < Received end, Notes),
     {Before, [_ | _]} = lists:splitwith(fun({Whose, F, _, _}) -> {Whose, F} =/= {mine, Function} end, Since),
     length([other || {other, _, _, _} <- Before]).
 
-%%% Places
+%%% Permits
 
 silent_clients_of_one_address_take_no_more_than_their_share(_) ->
     Before = curve_tun_test:count(),
@@ -244,7 +245,7 @@ silent_clients_of_one_address_take_no_more_than_their_share(_) ->
     ok = curve_tun:close(Listener),
     settled(Before).
 
-%% One count for both ways: the newcomer is for `accept', and those who give way were for
+%% Both ways share one count: the new handshake is for `accept', and the evicted ones were for
 %% `transport_accept'.
 who_gives_way_is_told(_) ->
     Before = curve_tun_test:count(),
@@ -270,8 +271,8 @@ who_gives_way_is_told(_) ->
     _ = [gen_tcp:close(Tcp) || Tcp <- [Tcp1, Tcp2, Tcp3, Tcp4]],
     settled(Before).
 
-%% A client comes when nobody waits any more, but the listener still does. Who takes transports gets
-%% it.
+%% A client comes when nobody waits any more, but the listener still accepts. It goes to the process
+%% that accepts transports.
 a_transport_that_comes_late_waits_for_its_accept(_) ->
     {Listener, Port} = listen([]),
     {Waiter, Monitor} = spawn_monitor(fun() -> curve_tun:transport_accept(Listener, infinity) end),
@@ -290,7 +291,7 @@ a_transport_that_comes_late_waits_for_its_accept(_) ->
 
 %%% Leaving
 
-%% Clients that have been asked about, each from `Address'; gives their sockets.
+%% Starts clients whose requests are in progress, each from `Address'; returns their sockets.
 asking(Depth, Address, Port, Count) ->
     [begin
          {Nif, Hello} = hello(),
@@ -316,7 +317,8 @@ a_client_that_leaves_goes_while_it_is_asked_about(_) ->
          ok = curve_tun:close(Listener)
      end || Way <- [accept, transport],
             {Depth, Provider, Hows} <- [{hello, {vault, curve_tun_test_serial}, [in_order, reset, early]},
-                                        %% One that ends in order may have said what it had to say.
+                                        %% A client that ends in order may have sent everything it
+                                        %% had.
                                         {initiate, {registry, curve_tun_test_serial}, [early, reset, early]}]],
     settled(Before).
 
@@ -325,13 +327,13 @@ leave(in_order, Tcp) ->
 leave(reset, Tcp) ->
     ok = inet:setopts(Tcp, [{linger, {true, 0}}]),
     ok = gen_tcp:close(Tcp);
-%% It says more than it may before it has its answer.
+%% It sends more than it may before it has its answer.
 leave(early, Tcp) ->
     ok = gen_tcp:send(Tcp, <<0:8000>>),
     ok = inet:setopts(Tcp, [{linger, {true, 0}}]),
     ok = gen_tcp:close(Tcp).
 
-%% The same where threads of the NIF's ask: a name server that says nothing.
+%% The same with threads of the NIF: a name server that does not answer.
 a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked(_) ->
     curve_tun_test:stop(),
     {ok, Silent} = gen_udp:open(0, [{ip, {127,0,0,1}}]),
@@ -354,7 +356,7 @@ a_client_that_leaves_goes_while_a_vault_of_the_nif_is_asked(_) ->
     curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
-%% Whoever connects, sends and closes has left nobody waiting: if it may come in, what it sent is
+%% A client that connects, sends and closes delays nobody; if it may come in, what it sent is
 %% delivered.
 what_was_sent_before_an_end_in_order_arrives(_) ->
     {Listener, Port} = listen([{registry, curve_tun_test_serial}, {handshake_timeout, infinity}]),
@@ -427,7 +429,7 @@ who_owns_a_waiting_handshake_ends_it(_) ->
     ok = curve_tun:close(Listener),
     settled(Before).
 
-%% One question has begun; the four others are never put.
+%% One request has begun; the four others are never put.
 a_closed_listener_takes_its_questions_along(_) ->
     [a_closed_listener_takes_its_questions_along_of(Way) || Way <- [accept, transport]].
 
@@ -448,9 +450,9 @@ a_closed_listener_takes_its_questions_along_of(Way) ->
     _ = [gen_tcp:close(Tcp) || {Tcp, _} <- Clients],
     settled(Before).
 
-%%% How many calls at once
+%%% Concurrent calls
 
-%% A provider from the text of its functions.
+%% Makes a provider from the text of its functions.
 provider(Name, Functions) ->
     Forms = [begin
                  {ok, Tokens, _} = erl_scan:string(Text),
@@ -476,13 +478,13 @@ a_call_that_hangs_keeps_half_the_places(_) ->
     leave(reset, First),
     [{Third, _}] = asking(initiate, {127,0,0,1}, Port, 1),
     leave(reset, Second),
-    %% Both places are taken until they have been given up; then the third has one, and another
+    %% Both calls are busy until they are abandoned; then the third request gets one, and another
     %% address the other.
     [{Honest, Nif}] = asking(initiate, ?HONEST, Port, 1),
     send(Honest, Nif, <<"honest">>),
     ?assertEqual(<<"honest">>, message(Honest, Nif)),
     receive {asked, Last} -> ?assertNot(lists:member(Last, Callers)) end,
-    %% One place is in a call that nobody waits for: its source has no turn, others have.
+    %% One call is abandoned: its source has no turn, others have.
     leave(reset, Third),
     [{Fourth, _}] = asking(initiate, {127,0,0,1}, Port, 1),
     [{Honest2, Nif2}] = asking(initiate, ?HONEST, Port, 1),
@@ -499,16 +501,16 @@ max_concurrency_are_what_the_provider_says(_) ->
     {Listener, Port} = listen([{registry, provider(curve_tun_flood_three, ["max_concurrency() -> 3.",
                                     "verify(_, _) -> curve_tun_flood_SUITE:meet(3)."])}]),
     true = 3 =:= met(Listener, Port, 12),
-    %% Nothing is said, and there is no process that answers one after another.
+    %% The module names no number, and there is no process that answers one call after another.
     {Listener2, Port2} = listen([{registry, provider(curve_tun_flood_many,
                                     ["verify(_, _) -> curve_tun_flood_SUITE:meet(12)."])}]),
     true = 12 =:= met(Listener2, Port2, 12),
-    %% One that has a process is called once at a time.
+    %% A module that has a process is called once at a time.
     {Listener3, Port3} = listen([{registry, provider(curve_tun_flood_one, ["verify(_, _) -> curve_tun_flood_SUITE:meet(1).",
                                     "start_link() -> ignore."])}]),
     true = 1 =:= met(Listener3, Port3, 12).
 
-%% Waits until so many are here at once, or have been; gives true, as a registry does.
+%% Waits until this many callers are here at once, or have been; returns true, as a registry does.
 meet(Count) ->
     Counters = persistent_term:get(?MODULE),
     counters:add(Counters, 1, 1),
@@ -518,7 +520,7 @@ meet(Count) ->
     counters:sub(Counters, 1, 1),
     true.
 
-%% How many calls at once there were at most for so many clients.
+%% Returns the maximum of concurrent calls for this many clients.
 met(Listener, Port, Count) ->
     persistent_term:put(?MODULE, counters:new(2, [])),
     Acceptor = spawn_link(fun() -> serve(accept, Listener) end),
@@ -545,7 +547,7 @@ a_provider_that_says_nonsense_is_refused(_) ->
     ?assertEqual({error, timeout}, curve_tun:listen(0, [{registry, Slow}, {handshake_timeout, 100}])),
     ?assertEqual({error, timeout}, connect(1, [{vault, Slow}, {handshake_timeout, 100}])).
 
-%% No process of those who call, or wait to, is left; also not of one whose client has left before.
+%% No calling or waiting process is left, not even one whose client has left before.
 the_application_stops_while_it_asks(_) ->
     true = register(curve_tun_flood_told, self()),
     Registry = provider(curve_tun_flood_hangs,

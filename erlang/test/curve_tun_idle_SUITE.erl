@@ -1,5 +1,5 @@
-%%% Nobody wakes up without a reason: whoever waits, and what it waits for, does not run before
-%%% something happens.
+%%% Nothing wakes up without a reason: neither a waiting process nor the process it waits for runs
+%%% before something happens.
 -module(curve_tun_idle_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -18,7 +18,7 @@ end_per_suite(_) -> curve_tun_test:stop().
 init_per_testcase(_, Config) -> curve_tun_test:flush(), Config.
 end_per_testcase(_, _) -> ok.
 
-%% Waits in a call in a process of its own, which says what came of it.
+%% Waits in a call in a separate process, which reports the result.
 waits(Call) ->
     Test = self(),
     Pid = spawn(fun() -> Test ! {self(), Call()}, receive never -> ok end end),
@@ -31,7 +31,7 @@ said(Pid) ->
 pid({curve_tun_socket, Pid, _, _}) -> Pid;
 pid({curve_tun_listen_socket, Pid}) -> Pid.
 
-%% Every kind of wait without end, what it waits for, and how it is ended.
+%% Every kind of wait without a timeout, what it waits for, and how it is ended.
 waiters() ->
     {Client, Server} = pair(),
     {Accepting, _} = listen(),
@@ -49,7 +49,7 @@ waiters() ->
     End = fun() -> gen_tcp:close(Tcp), [ok = curve_tun:close(S) || S <- [Client, Accepting, Taking, Slow]] end,
     {Pids, [pid(S) || S <- [Client, Server, Accepting, Taking, Slow, Begun]], End}.
 
-%% For as long as another receiver has to wait until its time is over: three seconds.
+%% Measured over the time that another receiver needs to time out: three seconds.
 who_waits_does_not_run(_) ->
     {Waiting, For, End} = waiters(),
     {Client, Server} = pair(),
@@ -85,7 +85,7 @@ who_waits_is_in_no_code_of_ours(_) ->
     End(),
     [_ = said(Pid) || Pid <- Waiting].
 
-%% Reloaded twice, so that who were in the old code would be killed; then each gets what it waits
+%% Reloaded twice, so that processes in the old code would be killed; then each gets what it waits
 %% for.
 who_waits_goes_on_in_new_code(_) ->
     {Client, Server} = pair(),
@@ -109,7 +109,7 @@ who_waits_is_told_of_the_end(_) ->
     [exit(Pid, kill) || Pid <- For],
     [?assertEqual({error, closed}, said(Pid)) || Pid <- Waiting].
 
-%% It is taken from the backlog for somebody who has gone, and waits for the next one, for longer
+%% It is taken from the backlog for a process that has left, and waits for the next one, for longer
 %% than its handshake may take.
 a_client_that_comes_when_nobody_waits_keeps_its_time(_) ->
     {Listener, Port} = listen([{handshake_timeout, 1000}]),

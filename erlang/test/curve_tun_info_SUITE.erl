@@ -1,4 +1,4 @@
-%%% What an operator sees of connections, and what reasons mean in words.
+%%% What an operator sees of connections, and the texts of reasons.
 -module(curve_tun_info_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -83,7 +83,7 @@ the_table(_) ->
 key_pattern() ->
     re:replace(own_key(), "[+]", "\\\\+", [global, {return, list}]) ++ "$".
 
-%% What i/0 prints, in a process whose output comes here.
+%% Returns the output of i/0, from a process whose output is redirected here.
 printed() ->
     Test = self(),
     {Pid, Ref} = spawn_monitor(fun() ->
@@ -130,24 +130,24 @@ has_words(Reason) ->
     ?assertEqual(Text, curve_tun:format_error({error, Reason})),
     Text.
 
-%% The sentences are those of the crate's table, but for those where Erlang means something else.
+%% The sentences are those of the crate's table, except where Erlang means something else.
 the_whole_table_of_errors(_) ->
     Reasons = lists:usort(curve_tun_nif:error_reasons()),
     ?assert(length(Reasons) > 40),
     Others = [Reason || Reason <- Reasons, has_words(Reason) =/= unicode:characters_to_list(curve_tun_nif:error_message(Reason))],
     ?assertEqual([badarg, enotsup], Others),
-    %% Of errors with the same atom the one that Erlang can meet.
+    %% Of the errors with the same atom, the one that Erlang can meet.
     ?assertEqual("the disk is full", curve_tun:format_error(enospc)),
     none = curve_tun_nif:error_message(no_such_reason),
     ?assertEqual("unknown reason: no_such_reason", curve_tun:format_error(no_such_reason)),
     ?assertEqual("unknown reason: {1,2}", curve_tun:format_error({1, 2})).
 
-%% Every `{error, Atom}' that stands in the code of the application, and what the edoc lists.
+%% Checks every `{error, Atom}' in the code of the application, and those that the edoc lists.
 every_reason_in_the_code_has_words(_) ->
     {ok, Modules} = application:get_key(curve_tun, modules),
     Found = lists:usort(lists:append([in_code(Module) || Module <- Modules])),
     ?assert(length(Found) > 15),
-    %% What one module tells another: no function of a program's gives it.
+    %% Reasons passed between modules, which no function for programs returns.
     Inner = [failed, ignore, error, bad_name, ok, true, false],
     [has_words(Reason) || Reason <- (Found -- Inner) ++ [econnreset, etimedout, send_timeout, crashed, internal, bad_packet,
                                                          counter_exhausted, emfile, econnrefused, eaddrinuse, enotconn]].
@@ -177,11 +177,11 @@ reasons_with_something_in_them(_) ->
              {{{shutdown, {failed_to_start_child, curve_tun_simple_registry, bad_registry_file}}, {curve_tun_app, start, []}},
               ["curve_tun_simple_registry", "a line of the registry's file is wrong"]},
              {{3, 10, <<"what">>}, ["line 3, column 10: what"]}, {{bad_environment, {vault_providers, no_such}}, ["no_such"]}]],
-    %% Whatever it is given, it gives text.
+    %% Whatever it is given, it returns text.
     [?assert(is_list(curve_tun:format_error(What))) || What <- [1, "text", <<"text">>, {}, #{}, [a | b], self(), {error, {error, x}},
                                                                 {bad_option, [a | b]}, {key_changed, 1, 2}, '']].
 
-%% Where OTP has them, from 27 on, a process says what it is; before, it has no label.
+%% Where OTP has labels, from 27 on, a process has one that says what it is; before, it has none.
 processes_have_labels(_) ->
     {Client, _} = Pair = pair(),
     {_, Pid, _, _} = Client,

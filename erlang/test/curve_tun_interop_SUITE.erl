@@ -1,5 +1,5 @@
 %%% C and Erlang talk to each other: the programs of c-examples at one end, this application at the
-%%% other, over one real file, and the C library's errors where a peer is refused.
+%%% other, transferring a real file, and the C library's errors where a peer is refused.
 -module(curve_tun_interop_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -12,7 +12,7 @@ all() -> [a_c_client_and_a_server_here, a_client_here_and_a_c_server, a_client_h
           a_c_client_that_is_not_known].
 
 init_per_suite(Config) ->
-    %% To build the programs takes longer than any test.
+    %% Building the programs takes longer than any test.
     ct:timetrap({minutes, 30}),
     Root = root(filename:dirname(filename:absname(code:which(?MODULE)))),
     Build = filename:join(Root, "build"),
@@ -31,7 +31,7 @@ root(Folder) ->
         false when Folder =/= "/" -> root(filename:dirname(Folder))
     end.
 
-%% Starts a program; its output and its end come as messages of the port.
+%% Starts a program; its output and its end arrive as messages of the port.
 start(Program, Arguments) ->
     open_port({spawn_executable, os:find_executable(Program)},
               [{args, Arguments}, binary, exit_status, stderr_to_stdout, use_stdio]).
@@ -50,7 +50,8 @@ finish(Port, Output, Patience) ->
 build(Config, Program) ->
     filename:join(proplists:get_value(build, Config), Program).
 
-%% A new pair of keys: the public one, and a file with the secret one, which never enters this node.
+%% Makes a key pair; returns the public key, and a file with the secret one, which never enters this
+%% node.
 keys(Config, Name) ->
     File = filename:join(proplists:get_value(priv_dir, Config), Name ++ ".secret"),
     {0, Public} = run("/bin/sh", ["-c", "umask 077; '" ++ build(Config, "keygen") ++ "' | { read -r _ a; read -r _ b;"
@@ -62,7 +63,7 @@ own_text() ->
     {ok, Key} = curve_tun:public_key(),
     curve_tun:public_key_to_text(Key).
 
-%% A real file of some size: the NIF itself.
+%% Returns a real file of some size: the NIF itself.
 file() ->
     filename:join(code:priv_dir(curve_tun), "curve_tun_nif.so").
 

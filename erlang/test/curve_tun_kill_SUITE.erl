@@ -1,5 +1,5 @@
-%%% Processes killed under traffic: the application recovers, nothing leaks, other connections go
-%%% on.
+%%% Processes killed under traffic: the application recovers, nothing leaks, and other connections
+%%% continue.
 -module(curve_tun_kill_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -26,7 +26,7 @@ end_per_suite(_) ->
 init_per_testcase(_, Config) -> curve_tun_test:flush(), Config.
 end_per_testcase(_, _) -> ok.
 
-%% A pair that echoes until told to stop, and then says how often it did.
+%% A pair that echoes until told to stop, and then reports how often it did.
 traffic() ->
     Test = self(),
     spawn_link(fun() ->
@@ -48,7 +48,7 @@ echo(Client, Server, N) ->
         echo(Client, Server, N + 1)
     end.
 
-%% Runs `Do' beside traffic, which must not notice.
+%% Runs `Do' beside traffic, which must not be affected.
 beside_traffic(Do) ->
     Pids = [traffic() || _ <- lists:seq(1, 3)],
     [receive {ready, Pid} -> ok end || Pid <- Pids],
@@ -101,7 +101,7 @@ the_registry_comes_back_with_its_entries(_) ->
     {ok, Key} = curve_tun_simple_registry:lookup({127,0,0,1}),
     works().
 
-%% A listener whose keys nobody rotates any more would be found out only minutes later.
+%% A listener whose keys are no longer rotated would be noticed only minutes later.
 the_cookie_process_comes_back_to_its_listeners(_) ->
     {Listener, _} = listen(),
     kill(curve_tun_cookie),
@@ -118,8 +118,8 @@ the_watch_comes_back_to_its_connections(_) ->
     closed = curve_tun_test:message(Client),
     {error, closed} = curve_tun:recv(Server).
 
-%% The process that sends for several who send at once: it is there while somebody is stuck in his
-%% own turn.
+%% The process that sends for several concurrent senders: it exists while one of them is blocked
+%% with the writer lock.
 a_sender_takes_its_connection_along(_) ->
     Before = curve_tun_test:count(),
     {{curve_tun_socket, Pid, _, _} = Client, Server} = narrow_pair(),
@@ -135,7 +135,7 @@ a_sender_takes_its_connection_along(_) ->
     ok = curve_tun:close(Server),
     settled(Before).
 
-%% Processes that send are killed at any moment: what arrives is what was sent, in order, without a
+%% Sending processes are killed at any moment: what arrives is what was sent, in order, without a
 %% gap that would end the connection.
 a_writer_leaves_no_gap(_) ->
     {Client, Server} = Pair = pair([{receive_high_water, 1048576}]),
@@ -155,7 +155,7 @@ count_up(Client, Who, N) ->
     ok = curve_tun:send(Client, <<Who:32, N:32, 0:(8 * 1000 * (N rem 3))>>),
     count_up(Client, Who, N + 1).
 
-%% Until the message that ends a round: each writer's numbers have come one by one.
+%% Receives up to the message that ends a round: each writer's numbers arrive without a gap.
 gapless(Server, Round, Last) ->
     case curve_tun:recv(Server) of
         <<Round:32, 0:32>> ->
@@ -168,7 +168,8 @@ gapless(Server, Round, Last) ->
             gapless(Server, Round, Last#{Who => N})
     end.
 
-%% The same for a process that a full socket keeps in its turn, with others behind it.
+%% The same for a process that a full socket blocks while it holds the writer lock, with others
+%% waiting.
 a_writer_that_is_stuck_leaves_no_gap(_) ->
     [begin
          {Client, Server} = Pair = narrow_pair(),
@@ -180,7 +181,7 @@ a_writer_that_is_stuck_leaves_no_gap(_) ->
          [1, 2, 3] = lists:sort(Others),
          [receive {'DOWN', Ref, _, _, Reason} -> normal = Reason end || {_, Ref} <- Behind],
          Last = spawn_monitor(fun() -> ok = curve_tun:send(Client, <<1000:32, 4:32>>) end),
-         %% On a busy machine he may have sent on when he looked stuck.
+         %% On a busy machine the process may have sent more although it looked blocked.
          {[4], _} = drained(Server, 1, [], Next),
          receive {'DOWN', Ref, process, Pid, Ended} when {Pid, Ref} =:= Last -> normal = Ended end,
          stop_pair(Pair)
@@ -193,12 +194,12 @@ drained(Server, Left, Others, Next) ->
         <<1:32, N:32, _/binary>> -> ?assertEqual(Next, N), drained(Server, Left, Others, Next + 1)
     end.
 
-%% A pair that takes little before its sockets are full.
+%% Makes a pair whose sockets fill up soon.
 narrow_pair() ->
     pair([{high_watermark, 4096}, {low_watermark, 1024}, {sndbuf, 4096}, {send_timeout, infinity}],
          [{receive_high_water, 1}, {recbuf, 4096}]).
 
-%% A process that sends until the socket takes no more.
+%% Starts a process that sends until the socket takes no more.
 stuck(Client) ->
     Pid = spawn(fun() -> count_up(Client, 1, 1) end),
     until(fun() ->
@@ -230,7 +231,7 @@ the_supervisor_of_connections(_) ->
     kill(curve_tun_connection_sup),
     {error, closed} = curve_tun:recv(Client),
     {error, closed} = curve_tun:send(Server, <<"x">>),
-    %% The listener goes on.
+    %% The listener continues.
     spawn_link(fun() -> {ok, S} = curve_tun:accept(Listener, 10000), ok = curve_tun:send(S, <<"again">>) end),
     {ok, Again} = connect(Port),
     <<"again">> = curve_tun:recv(Again),
@@ -245,8 +246,8 @@ the_supervisor_of_listeners(_) ->
     until(fun() -> connect(Port) =:= {error, econnrefused} end),
     works().
 
-%% Without its top supervisor the application has ended; started again, it works and has left
-%% nothing behind.
+%% Without its top supervisor the application ends; started again, it works and has left nothing
+%% behind.
 the_top_supervisor(_) ->
     Ports = length(erlang:ports()),
     {Client, Server} = pair(),

@@ -39,7 +39,7 @@ init_per_testcase(Case, Config) ->
 end_per_testcase(_, _) ->
     curve_tun_test:stop().
 
-%% Accepts whoever comes, for as long as the listener lives.
+%% Accepts every client, for as long as the listener lives.
 accept_all(Listener) ->
     case curve_tun:accept(Listener, infinity) of
         {ok, _} -> accept_all(Listener);
@@ -49,7 +49,7 @@ accept_all(Listener) ->
 get(Name, Config) -> proplists:get_value(Name, Config).
 text(Key) -> curve_tun:public_key_to_text(Key).
 
-%% Connects to the server of the test, closes, and says how it went.
+%% Connects to the server of the test, closes, and returns the result.
 connect(Options, Config) ->
     connect("localhost", Options, Config).
 
@@ -63,7 +63,7 @@ connect(Host, Options, Config) ->
             {error, Reason}
     end.
 
-%% Connects with a key that is given, as the file and the policy allow.
+%% Connects with a given key, as the file and the policy allow.
 known(Key, FirstUse, Config) ->
     connect([{key, Key}, {known_servers, get(known, Config)}, {first_use, FirstUse}], Config).
 
@@ -90,7 +90,7 @@ a_first_use_is_decided_and_remembered(Config) ->
     {ok, Key} = known(Key, refuse, Config),
     {ok, Key} = known(Key, fun never/3, Config),
     ?assertEqual(line("localhost", Key, Config), remembered(Config)),
-    %% A name in another form is the same, and an address is another server.
+    %% Another form of a name is the same server, while an address is another one.
     {ok, Key} = connect('LocalHost', [{key, Key}, {known_servers, get(known, Config)}], Config),
     {error, {unknown_peer, Key}} = connect({127,0,0,1}, [{key, Key}, {known_servers, get(known, Config)}], Config),
     Binary = list_to_binary(get(known, Config)),
@@ -122,8 +122,8 @@ a_key_is_remembered_once_it_is_proven(Config) ->
     <<>> = remembered(Config),
     {ok, Key} = known(Key, remember, Config).
 
-%% Something else than a lock has the lock's name, so nothing can be written. It is logged, and the
-%% next use is a first one.
+%% Something other than a lock has the lock's name, so nothing can be written. It is logged, and the
+%% next use is a first use again.
 a_tunnel_outlives_a_key_that_cannot_be_remembered(Config) ->
     Key = get(key, Config),
     Lock = get(known, Config) ++ ".lock",
@@ -178,7 +178,7 @@ a_function_that_hangs_refuses_in_time(Config) ->
     {error, {unknown_peer, Key}} = curve_tun:connect("localhost", get(port, Config), Options, 300),
     Gone = fun(Pid) -> curve_tun_test:until(fun() -> not is_process_alive(Pid) end) end,
     receive {hangs, First} -> Gone(First) end,
-    %% It ends with whoever connects, too.
+    %% It also ends with the connecting process.
     Client = spawn(fun() -> curve_tun:connect("localhost", get(port, Config), Options) end),
     receive {hangs, Second} -> exit(Client, kill), Gone(Second) end.
 
@@ -199,13 +199,13 @@ nothing_is_trusted_while_the_file_is_unusable(Config) ->
     {error, registry_permissions} = known(Key, remember, Config),
     ok = file:change_mode(File, 8#644),
     {ok, Key} = known(Key, refuse, Config),
-    %% A file that has gone is not made anew: all servers would be strangers.
+    %% A file that has disappeared is not created again, since all servers would become strangers.
     ok = file:delete(File),
     {error, enoent} = known(Key, remember, Config),
     false = filelib:is_file(File),
     {error, enoent} = connect([{key, Key}, {known_servers, filename:join(File, "in_no_folder")}], Config).
 
-%% Another program remembers its key while this one's user is asked.
+%% Another program remembers its key while the user of this one is asked.
 a_key_that_another_program_remembered_first_wins(Config) ->
     Key = get(key, Config),
     Before = curve_tun_test:count(),
@@ -238,7 +238,7 @@ a_server_in_the_file_is_found_by_name(Config) ->
     {ok, Key} = connect('LOCALHOST', [{registry, curve_tun_simple_registry}], Config),
     {error, not_found} = connect({127,0,0,1}, [], Config),
     {error, not_found} = curve_tun:connect("localhost", 1, []),
-    %% A key that is given is the one that is taken.
+    %% A given key takes precedence.
     {error, wrong_server_key} = connect([{key, ?OTHER}], Config),
     %% A denied key is not tried.
     Write([line("localhost", ?OTHER, Config), "! ", text(?OTHER), "\n"]),
@@ -256,8 +256,8 @@ a_server_in_the_file_is_found_by_name(Config) ->
     {error, {missing_option, key}} = connect([], Config),
     {error, {missing_option, key}} = connect([{registry, curve_tun_test_registry}], Config).
 
-%% Keys that the registry knows go past the client's own memory like any other: one that it does not
-%% trust is not tried.
+%% Keys that the registry knows are checked against the client's known servers like any other: an
+%% untrusted key is not tried.
 keys_by_name_are_trusted_like_others(Config) ->
     Key = get(key, Config),
     Known = fun(FirstUse) -> connect([{registry, curve_tun_test_servers}, {known_servers, get(known, Config)},

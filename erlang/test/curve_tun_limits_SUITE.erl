@@ -1,4 +1,4 @@
-%%% Many connections, few descriptors, and schedulers that must not be held up.
+%%% Many connections, few descriptors, and schedulers that must not be blocked.
 -module(curve_tun_limits_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -47,8 +47,8 @@ silent_clients_against_the_limit_of_handshakes(_) ->
     ok = curve_tun:close(Listener),
     settled(Before).
 
-%% A node with 40 descriptors and 60 clients: the first ones go on working, emfile is reported
-%% without spinning, and when some leave the rest is served.
+%% A node with 40 descriptors and 60 clients: the first ones continue to work, emfile is reported
+%% without spinning, and when some leave the others are served.
 out_of_descriptors(_) ->
     {Client, Log} = limited_node(),
     {ok, Key} = curve_tun:public_key(),
@@ -65,9 +65,9 @@ out_of_descriptors(_) ->
     [Pid ! again || Pid <- First],
     [receive {echoed, Pid} -> ok end || Pid <- First],
     timer:sleep(1000),
-    %% Ten tries a second at most, whoever accepts in a loop.
+    %% At most ten tries a second, even with a loop of accepts.
     ?assert(length(string:split(Log(), "emfile", all)) < 60),
-    %% Each one that has been served leaves, and so all are in the end.
+    %% Each served client leaves, so that in the end all have been served.
     [Pid ! stop || Pid <- Clients],
     Rest = lists:sort(Clients) -- lists:sort(First),
     [receive {echoed, Pid} -> ok after 60000 -> ct:fail({not_served, Pid}) end || Pid <- Rest],
@@ -83,8 +83,8 @@ echo_until_told(S, N, Test) ->
         stop -> ok = curve_tun:close(S)
     end.
 
-%% An echo server in a node of its own with few descriptors; gives its keeper and a function that
-%% gives its output.
+%% Starts an echo server in a separate node with few descriptors; returns its owner and a function
+%% that returns its output.
 limited_node() ->
     {ok, Key} = curve_tun:public_key(),
     %% Not code:which/1: it names no file of a module whose coverage is counted.
@@ -108,7 +108,7 @@ keep(Port, Pid, Test, Log) ->
     receive
         {Port, {data, Data}} -> keep(Port, Pid, Test, <<Log/binary, Data/binary>>);
         {log, To} -> To ! {log, Log}, keep(Port, Pid, Test, Log);
-        %% Short of descriptors it may not come to its end by itself.
+        %% Out of descriptors, it may be unable to end by itself.
         stop -> os:cmd("kill -KILL " ++ integer_to_list(Pid));
         {'EXIT', Test, _} -> os:cmd("kill -KILL " ++ integer_to_list(Pid))
     end.
@@ -163,7 +163,7 @@ five_thousand(Count) ->
     Before = curve_tun_test:count(),
     {Listener, Port} = listen([{backlog, 1024}]),
     Test = self(),
-    %% Linked: a server that fails is not to be waited for.
+    %% Linked, so that the test does not wait for a failed server.
     Server = spawn_link(fun() ->
                  Ss = [begin {ok, S} = curve_tun:accept(Listener, infinity), S end || _ <- lists:seq(1, Count)],
                  Test ! {server, Ss},
@@ -193,9 +193,9 @@ memory() ->
     [_, Resident | _] = string:lexemes(Statm, " "),
     {erlang:memory(total), 4096 * binary_to_integer(Resident)}.
 
-%% Under load of every size, no call of the NIF on a normal scheduler takes a millisecond of its
-%% processor. The machine may take the processor away meanwhile, so the reports of the system
-%% monitor are counted and the quickest of several calls of the largest portions is judged.
+%% Under load of every size, no call of the NIF on a normal scheduler takes a millisecond of
+%% processor time. The system may suspend the process meanwhile, so the reports of the system
+%% monitor are counted and the fastest of several calls with the largest portions is judged.
 no_scheduler_is_held_up(_) ->
     {Client, Server} = Pair = curve_tun_test:pair(),
     _ = erlang:system_monitor(self(), [{long_schedule, 50}]),

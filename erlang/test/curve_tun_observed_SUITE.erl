@@ -42,7 +42,7 @@ accepting(Options) ->
     _ = spawn_link(Accept),
     {Listener, Port}.
 
-%% The next event about a client, with its line, once the rate allows it.
+%% Returns the next event about a client, with its line, once the rate allows it.
 next() ->
     receive
         {log, #{msg := {Format, Arguments}, meta := #{domain := [curve_tun], outcome := Outcome} = Meta, level := Level}} ->
@@ -52,7 +52,7 @@ next() ->
     after 10000 -> ct:fail(nothing_is_logged)
     end.
 
-%% A client whose handshake has begun: one that leaves before has none.
+%% Returns a client whose handshake has begun: one that leaves earlier has none.
 taken(Port) ->
     Connections = fun() -> element(3, curve_tun_test:count()) end,
     ok = curve_tun_test:until(fun() -> Connections() =:= 0 end),
@@ -136,19 +136,20 @@ a_handshake_of_the_program_s_own(_) ->
     gen_tcp:close(Raw),
     ok = curve_tun:close(Listener).
 
-%% However many there are, ten lines a second; a later line says how many were left out.
+%% However many there are, ten lines a second are logged; a later line has the number of those left
+%% out.
 a_flood_is_a_few_lines(_) ->
     {Listener, Port} = accepting([]),
     Start = erlang:monotonic_time(second),
     _ = [stranger(Port) || _ <- lists:seq(1, 100)],
     {Said, LeftOut} = said({0, 0}),
     Seconds = erlang:monotonic_time(second) - Start + 1,
-    %% Tests before this one may have had some of the lines of the first second.
+    %% Earlier tests may have used some of the lines of the first second.
     ?assert(Said >= 1 andalso Said =< 10 * Seconds),
     ok = accounted_for(Port, 100, {Said, LeftOut}),
     ok = curve_tun:close(Listener).
 
-%% A client that sends garbage; the server logs that before it closes.
+%% A client that sends garbage, which the server logs before it closes.
 stranger(Port) ->
     Raw = raw_connect(Port),
     ok = gen_tcp:send(Raw, <<0:1600>>),
@@ -158,7 +159,7 @@ stranger(Port) ->
 accounted_for(_Port, Sent, {Said, LeftOut}) when Said + LeftOut =:= Sent -> ok;
 accounted_for(Port, Sent, Before) -> stranger(Port), accounted_for(Port, Sent + 1, said(Before)).
 
-%% The lines, and how many were left out before them, with those that have come since.
+%% Counts the lines, and those left out before them, including those that have come since.
 said({Said, LeftOut}) ->
     receive
         {log, #{level := notice, msg := {Format, Arguments}, meta := #{left_out := More}}} ->
@@ -168,8 +169,7 @@ said({Said, LeftOut}) ->
     after 0 -> {Said, LeftOut}
     end.
 
-%% OTP's own handler, as it is when nothing is configured, leaves out what has a domain that is not
-%% OTP's.
+%% OTP's default handler, without configuration, drops events with a domain other than OTP's.
 a_node_as_it_comes_shows_them(_) ->
     Ebin = filename:dirname(code:which(curve_tun)),
     Program = "{ok, _} = application:ensure_all_started(curve_tun), {ok, Key} = curve_tun:public_key(), "
@@ -184,7 +184,7 @@ a_node_as_it_comes_shows_them(_) ->
     Said = os:cmd("erl -noinput -pa " ++ Ebin ++ " -eval '" ++ Program ++ "' 2>&1"),
     ?assertMatch({match, _}, re:run(Said, "curve_tun refused 127\\.0\\.0\\.1 [A-Za-z0-9+/=]{44}: unknown_peer"), Said).
 
-%% Of handshakes, and of connections that end otherwise than in order.
+%% Of handshakes, and of connections that end abnormally.
 peer_and_reason_are_metadata(_) ->
     {Listener, Port} = listen([]),
     Test = self(),

@@ -1,5 +1,4 @@
-%%% What cannot be is refused at once, says what it was that could not be, and leaves nothing
-%%% behind.
+%%% Invalid arguments are refused at once, with an error that names them, and leave nothing behind.
 -module(curve_tun_options_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -25,7 +24,7 @@ end_per_suite(_) -> curve_tun_test:stop().
 init_per_testcase(_, Config) -> curve_tun_test:flush(), Config.
 end_per_testcase(_, _) -> ok.
 
-%% Two connected TCP sockets of the caller's.
+%% Returns two connected TCP sockets of the caller.
 tcp_pair() -> tcp_pair([{ip, ?HERE}], ?HERE).
 
 tcp_pair(ListenOptions, Host) ->
@@ -55,7 +54,7 @@ what_means_nothing_at_an_end_is_named(_) ->
                           {{handshakes_per_source, 1}, []}, {{backlog, 5}, []}, {{ip, ?HERE}, []}, {inet6, []},
                           {{listener, "name"}, [{key, ?KEY}]}, {{registry, curve_tun_simple_registry}, [{key, ?KEY}]},
                           {{packet, 2}, []}]],
-    %% It is as it was.
+    %% It is unchanged.
     ok = gen_tcp:send(A, <<"still">>),
     {ok, <<"still">>} = gen_tcp:recv(B, 5, ?PATIENCE),
     close([A, B]),
@@ -69,7 +68,7 @@ what_gen_tcp_does_not_take_is_named(_) ->
      end || Option <- [{no_such_option, 1}, no_such_option, {nodelay, 7}, {linger, yes}, {ip, "nowhere"}, {recbuf, many},
                        {raw, 1, 2}, {1, 2}, "text", <<"text">>, {}]],
     ?assertEqual({error, {bad_option, {backlog, many}}}, curve_tun:listen(0, [{backlog, many}])),
-    %% Not an option's fault.
+    %% Not the fault of an option.
     [?assertEqual({error, badarg}, curve_tun:listen(Port, [{nodelay, true}])) || Port <- [-1, 65536, "http", none]],
     [?assertEqual({error, badarg}, curve_tun:connect(?HERE, Port, [{key, ?KEY}], ?PATIENCE)) || Port <- [-1, 65536, {}]],
     {A, B} = tcp_pair(),
@@ -92,15 +91,15 @@ what_has_no_effect_or_no_module_is_named(_) ->
             %% It knows servers, and lets nobody in.
             ++ [{{registry, curve_tun_test_keys}, [listen, server]}]
             ++ [{{vault, Module}, [listen, connect, by_name, client, server]} || Module <- [no_such, lists, curve_tun_test_registry]]
-            %% They are there, and do not run.
+            %% They exist, but are not running.
             ++ [{{vault, curve_tun_vault_dummy}, [listen, connect]}, {{registry, curve_tun_dns_registry}, [listen, by_name]}]
             ++ [{{event_handler, Handler}, [listen, connect, by_name, client, server]}
                 || Handler <- [no_such, {no_such, 1}, {lists, 1}, {"text", 1}]]
             ++ [{{backlog, 5}, [connect, by_name, client, server]}],
         End <- At],
-    %% One that knows servers is enough for who looks for one.
+    %% A client that looks for a server needs only a registry that knows servers.
     ?assertEqual({error, not_found}, curve_tun:connect("localhost", 1, [{registry, curve_tun_test_keys}], ?PATIENCE)),
-    %% It is as it was.
+    %% It is unchanged.
     ok = gen_tcp:send(A, <<"still">>),
     {ok, <<"still">>} = gen_tcp:recv(B, 5, ?PATIENCE),
     close([A, B]),
@@ -148,7 +147,7 @@ a_unix_socket_is_refused(_) ->
      || {Tcp, Options} <- [{A, [{key, ?KEY}]}, {B, []}]],
     close([A, B]),
     ok = file:delete(Path),
-    %% A listener that somebody else has made.
+    %% A listener made elsewhere.
     {ok, Listen} = gen_tcp:listen(0, [{ip, {local, Path}}]),
     {ok, Fd} = inet:getfd(Listen),
     ?assertMatch({error, _}, curve_tun:listen(0, [{fd, Fd}])),
@@ -156,7 +155,7 @@ a_unix_socket_is_refused(_) ->
     _ = file:del_dir_r(Dir),
     settled(Before).
 
-%% One process and port for each, and none when the call has returned.
+%% One process and port for each, and none left when the call has returned.
 what_is_no_socket_of_the_callers_is_left_alone(_) ->
     Before = curve_tun_test:count(),
     {A, B} = tcp_pair(),
@@ -190,7 +189,8 @@ what_is_no_socket_of_the_callers_is_left_alone(_) ->
     true = port_close(Program),
     settled(Before).
 
-%% No function raises, whatever it is given, but the one that says so, and none leaves anything.
+%% No function raises, whatever it is given, except the documented one, and none leaves anything
+%% behind.
 every_function_and_every_wrong_argument(_) ->
     {Client, Server} = Pair = pair(),
     {Listener, _} = listen(),
@@ -250,9 +250,9 @@ without_the_application_everything_says_so(_) ->
     ?assertError({not_started, curve_tun}, curve_tun_vault_nif:public_key()),
     ?assertError({not_started, curve_tun}, curve_tun_vault_nif:safe_nonce()),
     false = curve_tun_simple_registry:verify(?HERE, ?KEY),
-    %% What is wrong with an option is said all the same.
+    %% Errors of options are still reported.
     ?assertEqual({error, {bad_option, {key, ?KEY}}}, curve_tun:listen(0, [{key, ?KEY}])),
-    %% Who had sockets finds them closed.
+    %% Sockets from before are closed.
     [{error, closed} = Result || Result <- [curve_tun:accept(Listener), curve_tun:recv(Client), curve_tun:send(Server, <<>>)]],
     close([A, B]),
     ok = curve_tun_test:start().
@@ -277,8 +277,8 @@ the_longest_times_and_sizes(_) ->
     ok = curve_tun:close(Socket),
     ok = curve_tun:close(Listener).
 
-%% A node with `-kernel inet_backend socket': what this application opens are ports all the same,
-%% and what a program gives it of the other kind is refused.
+%% A node with `-kernel inet_backend socket': sockets that this application opens are ports all the
+%% same, and sockets of the other kind from a program are refused.
 another_backend_by_default(_) ->
     Path = [Dir || Dir <- code:get_path(), filelib:is_regular(filename:join(Dir, "curve_tun.beam"))
                        orelse filelib:is_regular(filename:join(Dir, atom_to_list(?MODULE) ++ ".beam"))],

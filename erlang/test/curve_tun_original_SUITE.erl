@@ -1,8 +1,8 @@
 %%% The original's test programme, with the original's calls and results: a sender and a receiver
-%%% that know nothing of each other but port and key, three messages, each side asleep at random in
-%%% between, thirty shuffled repetitions.
+%%% that know only each other's port and key, three messages, random sleeps on each side, thirty
+%%% shuffled repetitions.
 %%%
-%%% It runs with the original's vault, whose key pair everybody knows, at both ends.
+%%% It runs with the original's vault, whose key pair is public, at both ends.
 -module(curve_tun_original_SUITE).
 
 -compile([export_all, nowarn_export_all]).
@@ -28,7 +28,7 @@ end_per_suite(Config) ->
     ok = application:unload(curve_tun),
     logger:set_primary_config(level, notice).
 
-%% The receiver listens only after a while, but the sender is told the port by then.
+%% The receiver only listens after a while, but the sender is given the port by then.
 three_messages(_) ->
     Test = self(),
     Receiver = spawn_monitor(fun() -> exit({result, receiver(Test)}) end),

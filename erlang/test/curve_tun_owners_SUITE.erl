@@ -51,8 +51,8 @@ the_new_controller_counts(_) ->
     {error, closed} = curve_tun:recv(Server),
     ok = curve_tun:close(Client).
 
-%% Has a process own what `Make' makes and gives it; the process is killed, and all must be gone
-%% within a second.
+%% Makes a process own the result of `Make', and returns that; the process is killed, and everything
+%% must be gone within a second.
 killed(Make) ->
     Before = curve_tun_test:count(),
     Test = self(),

@@ -1,6 +1,6 @@
 %%% The independent peer of tests/peer, written in Python from docs/PROTOCOL.md alone, against this
-%%% application in both roles: both sides keep the rules with it, and both hold when it breaks each
-%%% of them.
+%%% application in both roles. Both sides interoperate with it when it keeps the rules, and
+%%% withstand it when it breaks each of them.
 -module(curve_tun_peer_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -19,7 +19,7 @@ all() -> [its_client_talks_to_a_server_here, a_client_here_talks_to_its_server,
 init_per_suite(Config) ->
     Root = root(filename:dirname(filename:absname(code:which(?MODULE)))),
     ok = curve_tun_test:start(),
-    %% So that no refusal can be the registry's.
+    %% So that no refusal can come from the registry.
     [ok = curve_tun_simple_registry:register({127,0,0,1}, Key) || Key <- low_order()],
     [{script, filename:join([Root, "tests", "peer", "peer.py"])}, {python, python()} | Config].
 
@@ -34,7 +34,7 @@ root(Folder) ->
         false when Folder =/= "/" -> root(filename:dirname(Folder))
     end.
 
-%% The Python that has PyNaCl: `$PYTHON', the path's, or the system's.
+%% The Python that has PyNaCl: `$PYTHON', the one in the path, or the system's.
 python() ->
     Candidates = [P || P <- [os:getenv("PYTHON"), os:find_executable("python3"), "/usr/bin/python3"], P =/= false],
     HasNacl = fun(Python) -> os:cmd("'" ++ Python ++ "' -c 'import nacl.bindings' 2>&1") =:= "" end,
@@ -50,7 +50,7 @@ low_order() ->
      || N <- [0, 1, 325606250916557431795983626356110631294008115727848805560023387167927233504,
               39382357235489614581723060781553021112529911719440698176882885853963445705823, P - 1, P, P + 1]].
 
-%% Starts the peer with its own secret key, as the peer of a public key.
+%% Starts the peer with its own secret key, and the public key of the other end.
 peer(Config, Arguments, Secret, Public) ->
     Port = open_port({spawn_executable, proplists:get_value(python, Config)},
                      [{args, ["-B", proplists:get_value(script, Config) | Arguments]}, {line, 1000}, exit_status,
@@ -58,7 +58,7 @@ peer(Config, Arguments, Secret, Public) ->
     true = port_command(Port, [binary:encode_hex(Secret), $\n, binary:encode_hex(Public), $\n]),
     Port.
 
-%% The next line that it prints, or `{exit, Status}' at the end.
+%% Returns the next line that it prints, or `{exit, Status}' at the end.
 line(Peer) ->
     receive
         {Peer, {data, {eol, Line}}} -> Line;
@@ -76,19 +76,19 @@ own_key() ->
     {ok, Key} = curve_tun:public_key(),
     Key.
 
-%% A pair of keys for the peer, who is let in.
+%% Makes a key pair for the peer, which is let in.
 its_keys() ->
     {Public, Secret} = crypto:generate_key(ecdh, x25519),
     ok = curve_tun_simple_registry:register({127,0,0,1}, Public),
     {Public, Secret}.
 
-%% Echoes to one client after the other; says of each how many messages it sent, and what ended it.
-%% The sockets are active, so that what ends one is told whether or not somebody asks.
+%% Echoes to one client after the other; reports for each how many messages it sent, and what ended
+%% it. The sockets are active, so that the reason of an end is reported without being asked for.
 serve(Listener, Test) ->
     case curve_tun:accept(Listener, infinity) of
         {ok, Socket} ->
             ok = curve_tun:setopts(Socket, [{active, true}]),
-            %% The peer may have gone.
+            %% The peer may have left.
             Echo = fun(Message, Count) -> _ = curve_tun:send(Socket, Message), Count + 1 end,
             Test ! {served, until_the_end(Socket, Echo, 0, closed)},
             serve(Listener, Test);
@@ -96,7 +96,7 @@ serve(Listener, Test) ->
             ok
     end.
 
-%% Takes what comes; gives what was made of it, and how it ended.
+%% Handles messages as they come; returns the result, and how the connection ended.
 until_the_end(Socket, Take, Acc, Reason) ->
     receive
         {curve_tun, Socket, Message} -> until_the_end(Socket, Take, Take(Message, Acc), Reason);
@@ -133,7 +133,8 @@ a_server_here_holds_against_each_broken_rule(Config) ->
     Self = self(),
     Seen = with_server(fun(Port) ->
                Peer = peer(Config, ["attack", "127.0.0.1", Port], Secret, own_key()),
-               %% It has seen each attack refused, and an honest client served after each.
+               %% It has checked that each attack is refused, and that an honest client is served
+               %% after each.
                {Status, Lines} = lines(Peer),
                ?assertEqual(0, Status),
                Self ! {expected, Lines}
@@ -170,7 +171,7 @@ a_client_here_holds_against_each_broken_rule(Config) ->
     ?assert(spring(Peer, Port, Public, 0) > 40),
     curve_tun_test:settled(Before).
 
-%% Walks into each trap; gives how many there were.
+%% Walks into each trap; returns how many there were.
 spring(Peer, Port, Public, Count) ->
     case line(Peer) of
         {exit, Status} ->
@@ -190,7 +191,7 @@ spring(Peer, Port, Public, Count) ->
             spring(Peer, Port, Public, Count + 1)
     end.
 
-%% The right message at this place.
+%% Expects the right message at this position.
 message(Message, Count) ->
     ?assertEqual(iolist_to_binary(io_lib:format("message ~b", [Count])), Message),
     Count + 1.

@@ -21,8 +21,8 @@ end_per_testcase(_, _) -> ok.
 a_pair_behaves_as_two_queues(_) ->
     true = proper:quickcheck(prop_pair(), [{numtests, 150}, {max_size, 60}]).
 
-%%% The pair. The model: for each side what is on its way to it, its active mode, and whether the
-%%% pair is open.
+%%% The pair. The model has, for each side, the messages in flight to it and its active mode, and
+%%% whether the pair is open.
 
 prop_pair() ->
     ?FORALL(Commands, proper_statem:commands(?MODULE),
@@ -63,7 +63,7 @@ bad_message() -> oneof([{binary:copy(<<0>>, 65504), emsgsize}, {atom, badarg}, {
 iodata({large, Size}) -> [binary:copy(<<5>>, Size div 2), binary:copy(<<6>>, Size - Size div 2)];
 iodata(Message) -> Message.
 
-%% A large message stays short in the model, and where it is shown.
+%% Keeps a large message short in the model, and in output.
 flat(Message) -> erlang:md5(iodata(Message)).
 
 other(a) -> b;
@@ -78,10 +78,11 @@ precondition(#{open := true} = S, {call, _, empty_recv, [Side]}) ->
 precondition(#{open := true} = S, {call, _, take, [Side, Last]}) ->
     #side{coming = Coming, active = Active} = map_get(Side, S),
     Coming =/= [] andalso Active =/= false andalso Last =:= (Active =:= 1);
-%% Only a passive pair is closed: what an active one has got and what not is another test's.
+%% Only a passive pair is closed: which messages an active one has received is the subject of
+%% another test.
 precondition(#{open := true, a := #side{active = A}, b := #side{active = B}}, {call, _, close, _}) ->
     A =:= false andalso B =:= false;
-%% A mode may be set when nothing is on its way, or to a mode that takes what is.
+%% A mode may be set when nothing is in flight, or to a mode that takes what is.
 precondition(#{open := true} = S, {call, _, set_active, [Side, _]}) ->
     #side{coming = Coming, active = Active} = map_get(Side, S),
     Coming =:= [] orelse Active =:= false;
@@ -106,7 +107,7 @@ next_state(S, _, {call, _, take, [Side, _]}) ->
     #side{coming = [_ | Rest], active = Active} = Model = map_get(Side, S),
     S#{Side := Model#side{coming = Rest, active = after_one(Active)}};
 next_state(S, _, {call, _, close, [Side]}) ->
-    %% What was on its way to the one who closes is gone.
+    %% Messages in flight to the closing side are lost.
     S#{open := {closed_by, Side}, Side := #side{}};
 next_state(S, _, _) ->
     S.
@@ -148,19 +149,19 @@ close(Side) -> curve_tun:close(socket(Side)).
 closed_recv(Side) -> curve_tun:recv(socket(Side), 0).
 closed_send(Side, Message) -> curve_tun:send(socket(Side), iodata(Message)).
 
-%% One message to the controller, and, if it is the last of a count, word of that.
+%% Takes one message to the controller and, if it is the last of a count, the passive message.
 take(Side, Last) ->
     Socket = socket(Side),
     Message = receive {curve_tun, Socket, M} -> M after 10000 -> nothing end,
     Passive = Last andalso receive {curve_tun_passive, Socket} -> true after 10000 -> false end,
     {Message, Passive}.
 
-%%% The registry, against a model that looks through a list
+%%% The registry, against a model that searches a list
 
 registries_behave_as_lists_of_networks(_) ->
     true = proper:quickcheck(prop_registry(), [{numtests, 300}]).
 
-%% Few different addresses, so that networks meet.
+%% Few different addresses, so that networks overlap.
 address() -> ?LET({A, B}, {range(0, 1), range(0, 3)}, {10, A, 0, B}).
 network() -> ?LET({Address, Prefix}, {address(), oneof([0, 8, 16, 30, 31, 32])}, {mask(Address, Prefix), Prefix}).
 key() -> ?LET(N, range(1, 3), <<N:256>>).
@@ -195,7 +196,7 @@ step({remove, Network, Key}, Registry, Model) ->
     Expected = curve_tun_nif:registry_remove(Registry, Network, Key),
     lists:delete({Network, Key}, Model).
 
-%% The keys of the most specific network that holds the address and has any.
+%% Returns the keys of the most specific network that holds the address and has any.
 expected(Address, Model) ->
     Holding = [{Prefix, Key} || {{Base, Prefix}, Key} <- Model, mask(Address, Prefix) =:= Base],
     Most = lists:max([-1 | [Prefix || {Prefix, _} <- Holding]]),

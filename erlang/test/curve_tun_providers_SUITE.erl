@@ -1,4 +1,4 @@
-%%% Vaults and registries: the ready-made ones, and those written in Erlang, good and bad.
+%%% Vaults and registries: the built-in ones, and those written in Erlang, good and bad.
 -module(curve_tun_providers_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -52,7 +52,7 @@ slow_providers_keep_nobody_waiting(_) ->
                end),
     spawn_link(fun() -> Client(<<"slow">>) end),
     receive <<"slow">> -> ok end,
-    %% The slow client's verdict is still out when the next one's comes.
+    %% The slow client's verdict is still pending when the next one's comes.
     curve_tun_test:until(fun() -> curve_tun_test_registry:calls() =:= 1 end),
     curve_tun_test_registry:behave(well),
     spawn_link(fun() -> Client(<<"quick">>) end),
@@ -61,8 +61,8 @@ slow_providers_keep_nobody_waiting(_) ->
     unlink(Acceptor),
     ok = curve_tun:close(Listener).
 
-%% Each call of the vault takes 50 ms. A hundred handshakes ask it side by side: no hello is
-%% answered before all are asked.
+%% Each call of the vault takes 50 ms. A hundred handshakes call it concurrently: no hello is
+%% answered before all have been asked.
 a_slow_vault_is_asked_by_a_hundred_at_once(_) ->
     Meeting = curve_tun_test_vault:meeting(100, 50),
     {Listener, Port} = listen([{handshake_timeout, 60000} | ?SERVER]),
@@ -85,8 +85,7 @@ a_slow_vault_is_asked_by_a_hundred_at_once(_) ->
     exit(Acceptor, kill),
     ok = curve_tun:close(Listener).
 
-%% A server with a provider that misbehaves refuses a client, and serves the next one when it
-%% behaves.
+%% A server with a misbehaving provider refuses a client, and serves the next one once it behaves.
 refused_then_served(Misbehave, Behave) ->
     {Listener, Port} = listen([{handshake_timeout, 1000} | ?SERVER]),
     Test = self(),
@@ -209,7 +208,7 @@ a_vault_seals_under_its_own_nonces_once(_) ->
     ?assertError(badarg, Vault:box(<<"m">>, <<"CurveCP-client-H", 0:64>>, Peer)),
     Mine = Vault:safe_nonce(),
     ?assertError(badarg, Vault:box(<<"m">>, <<"minute-k", Mine/binary>>, Peer)),
-    %% To oneself: box and box_open agree on the key.
+    %% To itself: box and box_open agree on the key.
     Again = Vault:safe_nonce(),
     Sealed = Vault:box(<<"to myself">>, <<"CurveCPV", Again/binary>>, Peer),
     {ok, <<"to myself">>} = Vault:box_open(Sealed, <<"CurveCPV", Again/binary>>, Peer),
@@ -218,8 +217,8 @@ a_vault_seals_under_its_own_nonces_once(_) ->
     Nonces = [Vault:safe_nonce() || _ <- lists:seq(1, 10000)],
     10000 = length(lists:usort(Nonces)).
 
-%% The vault of a file keeps its key across restarts of the application; one that cannot be opened
-%% stops the start.
+%% A vault in a file keeps its key across restarts of the application; one that cannot be opened
+%% prevents the start.
 a_vault_in_a_file(Config) ->
     curve_tun_test:stop(),
     File = filename:join(proplists:get_value(priv_dir, Config), "no.vault"),
@@ -241,9 +240,9 @@ a_vault_in_a_file(Config) ->
      end || _ <- [1, 2, 3]],
     ok = curve_tun_test:start().
 
-%% What a program's processes have on their heaps, garbage that nobody collects among it, does not
-%% hold a vault: its file is free when the application has stopped. When their heaps were last
-%% collected differs from one to the next.
+%% The heaps of a program's processes, including uncollected garbage, do not hold a vault: its file
+%% is free when the application has stopped. The processes differ in when their heaps were last
+%% collected.
 a_program_holds_nothing_of_a_vault(Config) ->
     curve_tun_test:stop(),
     File = filename:join(proplists:get_value(priv_dir, Config), "held.vault"),

@@ -1,5 +1,5 @@
-%%% The README's shell session, typed as it stands, and what else is in it; the examples, as they
-%%% are started by hand.
+%%% The README's shell session, typed exactly as written, and its other blocks; the examples,
+%%% started as by hand.
 -module(curve_tun_readme_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -33,7 +33,8 @@ the_shell_session(_) ->
     ?assert(Count >= 10),
     ok = application:stop(curve_tun).
 
-%% With a server of this machine in place of db.example.org. Once remembered, nobody is asked.
+%% With a server of this machine in place of db.example.org. Once the key is remembered, nobody is
+%% asked.
 the_user_who_is_asked(Config) ->
     Folder = filename:join(proplists:get_value(priv_dir, Config), asked),
     ok = file:make_dir(Folder),
@@ -78,7 +79,7 @@ module(Name, Exported, Function) ->
     {ok, Name, Beam} = compile:forms(forms(Tokens, [])),
     {module, Name} = code:load_binary(Name, atom_to_list(Name), Beam).
 
-%% In a module as they stand, with a library that tells this process.
+%% In a module exactly as written, with a library that reports to this process.
 the_lines_for_telemetry(_) ->
     module(telemetry, "execute/3", "execute(Name, Measurements, Metadata) -> sink ! {Name, Measurements, Metadata}."),
     {ok, Tokens, _} = erl_scan:string("-module(your_metrics). " ++ block("erlang telemetry")),
@@ -100,7 +101,8 @@ forms([{dot, _} = Dot | Tokens], Form) ->
 forms([Token | Tokens], Form) ->
     forms(Tokens, [Token | Form]).
 
-%% By this suite; `sh tests' by scripts/test, and the dependencies by scripts/check-dependencies.
+%% Run by this suite; `sh tests' by scripts/test, and the dependencies by
+%% scripts/check-dependencies.
 every_block_is_run(Config) ->
     Folder = filename:join(proplists:get_value(priv_dir, Config), blocks),
     ok = file:make_dir(Folder),
@@ -112,7 +114,7 @@ every_block_is_run(Config) ->
     Expected = ["ask.named", "mix.named", "named", "rebar.named", "session.named", "telemetry.named", "tests.named"],
     ?assertEqual(Expected, lists:sort(Files)).
 
-%% Evaluates one expression after the other, with the variables bound before.
+%% Evaluates one expression after the other, with the variables bound so far.
 run([], [], _Bindings, Count) ->
     Count;
 run([{dot, _} = Dot | Tokens], Expression, Bindings, Count) ->
@@ -147,7 +149,7 @@ the_chat(_) ->
 
 start(Name, Arguments) ->
     Script = filename:join([root(), "examples", Name ++ ".escript"]),
-    %% The programs run on what is tested here.
+    %% The programs run on the code under test.
     %% Not code:which/1: it names no file of a module whose coverage is counted.
     {_, _, Beam} = code:get_object_code(curve_tun),
     Path = "-pa '" ++ filename:dirname(filename:absname(Beam)) ++ "'",

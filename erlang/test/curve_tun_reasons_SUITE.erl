@@ -1,4 +1,4 @@
-%%% Why a connection has ended: told once, after the last message, and there afterwards.
+%%% Why a connection has ended: reported once, after the last message, and available afterwards.
 -module(curve_tun_reasons_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -21,7 +21,7 @@ end_per_suite(_) -> curve_tun_test:stop().
 init_per_testcase(_, Config) -> curve_tun_test:flush(), Config.
 end_per_testcase(_, _) -> ok.
 
-%% A raw peer and the server's end of its connection.
+%% Returns a raw peer and the server's end of its connection.
 raw_pair(Options) ->
     {Listener, Port} = curve_tun_test:listen(Options),
     Test = self(),
@@ -39,7 +39,7 @@ reset({Tcp, _, _}) ->
     ok = inet:setopts(Tcp, [{linger, {true, 0}}]),
     ok = gen_tcp:close(Tcp).
 
-%% What is left to ask of a connection that has ended for a reason, and has said so.
+%% Checks the calls on a connection that has ended for a reason and has reported it.
 is_over(Socket, Role, Reason) ->
     {ok, Key} = curve_tun:public_key(),
     [begin
@@ -71,7 +71,7 @@ a_reset_comes_after_the_messages(_) ->
     {Peer, Server} = raw_pair([]),
     _ = curve_tun_test:raw_send(Peer, [<<"1">>, <<"2">>]),
     reset(Peer),
-    %% It is noticed while nobody asks, and can be read off before the messages are.
+    %% It is noticed without any call, and visible before the messages are read.
     until(fun() -> curve_tun:peername(Server) =:= {error, closed} end),
     {ok, Information} = curve_tun:connection_information(Server),
     {reason, econnreset} = lists:keyfind(reason, 1, Information),
@@ -93,7 +93,7 @@ a_reset_is_told_in_the_active_modes(_) ->
          is_over(Server, server, econnreset)
      end || Mode <- [true, once, 7]].
 
-%% Nothing is read of the socket then.
+%% The socket is not being read then.
 a_reset_above_the_high_water_mark(_) ->
     {Peer, Server} = raw_pair([{receive_high_water, 1}]),
     _ = curve_tun_test:raw_send(Peer, [<<"1">>]),
@@ -105,7 +105,7 @@ a_reset_above_the_high_water_mark(_) ->
     {error, econnreset} = curve_tun:recv(Server),
     is_over(Server, server, econnreset).
 
-%% A node of its own with a connection to here, and this end of it.
+%% Starts a separate node with a connection to this one, and returns this end of it.
 other_node() ->
     {_, _, Beam} = code:get_object_code(curve_tun),
     {_, _, TestBeam} = code:get_object_code(curve_tun_test),
@@ -125,7 +125,7 @@ other_node() ->
     OsPid = peer:call(Node, os, getpid, []),
     {Node, OsPid, Server, Key}.
 
-%% There: a connection that nobody reads.
+%% On that node: a connection that nobody reads.
 connect_and_stay(Port, Key) ->
     Caller = self(),
     spawn(fun() ->
@@ -148,17 +148,18 @@ a_peer_killed_with_something_unread(_) ->
     ok = curve_tun:send_many(Server, [Message || _ <- lists:seq(1, 100)]),
     killed(OsPid, Server, Key, econnreset).
 
-%% Its system closes in order: nobody can tell that from a close.
+%% Its system closes in order, which is indistinguishable from a close.
 a_peer_killed_with_nothing_unread(_) ->
     {_, OsPid, Server, Key} = other_node(),
     killed(OsPid, Server, Key, closed).
 
-%% The peer takes no more, and the system gives it up: TCP_USER_TIMEOUT of Linux, in milliseconds.
+%% The peer stops reading, and the system gives up on it: TCP_USER_TIMEOUT of Linux, in
+%% milliseconds.
 a_transport_that_times_out(_) ->
     [begin
          {{Tcp, _, _}, Server} = raw_pair([{active, Mode}]),
          ok = curve_tun:setopts(Server, [{raw, 6, 18, <<500:32/native>>}, {sndbuf, 1048576}]),
-         %% More than the peer's system takes of what nobody reads, less than ours keeps.
+         %% More than the peer's system buffers unread, less than this end buffers.
          ok = curve_tun:send_many(Server, [binary:copy(<<1>>, 50000) || _ <- [1, 2, 3]]),
          case Mode of
              true -> {error, etimedout} = message(Server), closed = message(Server);
@@ -174,13 +175,13 @@ a_forged_packet(_) ->
     ok = gen_tcp:send(Tcp, [Frames, curve_tun_test:frame(<<0:800>>)]),
     [<<"1">>, <<"2">>, {error, bad_packet}] = [curve_tun:recv(Server) || _ <- [1, 2, 3]],
     is_over(Server, server, bad_packet),
-    %% And to one who waits.
+    %% Also to a waiting receiver.
     {{Tcp2, _, _}, Server2} = raw_pair([]),
     ok = gen_tcp:send(Tcp2, curve_tun_test:frame(<<0:800>>)),
     {error, bad_packet} = curve_tun:recv(Server2, infinity),
     is_over(Server2, server, bad_packet).
 
-%% Who sends is told by his call, and who receives is told of something else than a timeout of his
+%% A sender gets the error from its call, and a receiver gets a reason other than a timeout of its
 %% own.
 a_peer_that_does_not_read(_) ->
     [begin
@@ -236,22 +237,22 @@ a_socket_that_is_killed(_) ->
     {error, closed} = curve_tun:recv(Client, infinity),
     is_over(Client, client, closed).
 
-%% What is left to ask of a socket whose handshake has failed.
+%% Checks the calls on a socket whose handshake has failed.
 has_failed(Socket, Role, Reason) ->
     {error, closed} = curve_tun:recv(Socket),
     {ok, Information} = curve_tun:connection_information(Socket),
     ?assertEqual([{role, Role}, {state, closed}, {reason, Reason}],
                  [Item || {Key, _} = Item <- Information, lists:member(Key, [role, state, reason])]).
 
-%% A reset has arrived when this end's system says that there is no peer.
+%% A reset has arrived once this end's system reports that there is no peer.
 reset_arrives({curve_tun_socket, _, _, _} = Socket, Tcp) ->
     reset_arrives(curve_tun_test:tcp_socket(Socket), Tcp);
 reset_arrives(Mine, Tcp) ->
     reset({Tcp, none, none}),
     until(fun() -> inet:peername(Mine) =:= {error, enotconn} end).
 
-%% The client has said nothing, or a part of its hello, or all of it: what matters is that it is
-%% gone.
+%% The client has sent nothing, part of its hello, or all of it: all that matters is that it has
+%% left.
 a_reset_before_the_handshake(_) ->
     {Listener, Port} = curve_tun_test:listen(),
     {ok, Key} = curve_tun:public_key(),
@@ -267,8 +268,8 @@ a_reset_before_the_handshake(_) ->
      end || Sent <- [<<>>, <<0>>, Hello]],
     ok = curve_tun:close(Listener).
 
-%% Before its hello, in the middle of it, after it and before and after the cookie has come, and
-%% while a vault is asked.
+%% Before its hello, in the middle of it, after it, before and after the cookie has arrived, and
+%% while a vault is being asked.
 a_reset_in_each_state_of_the_handshake(_) ->
     {Listener, Port} = curve_tun_test:listen([{vault, curve_tun_test_vault}]),
     curve_tun_test_vault:well(),
@@ -283,7 +284,7 @@ a_reset_in_each_state_of_the_handshake(_) ->
              half -> ok = gen_tcp:send(Tcp, binary:part(Hello, 0, 50));
              cookie -> ok = gen_tcp:send(Tcp, Hello), {ok, _} = gen_tcp:recv(Tcp, 170, 10000);
              asked ->
-                 %% Nobody else comes to this meeting.
+                 %% Nobody else joins this meeting.
                  {meet, Counters, _, _} = Meeting = curve_tun_test_vault:meeting(2, 0),
                  curve_tun_test_vault:behave(box_open, Meeting),
                  ok = gen_tcp:send(Tcp, Hello),
@@ -305,7 +306,7 @@ waits_in(Call) ->
 result(Pid) ->
     receive {Pid, Result} -> Result end.
 
-%% By connect, and by handshake/3 over a socket of the program's own, at either end.
+%% With connect, and with handshake/3 over a socket of the program, at either end.
 a_reset_of_a_client_s_handshake(_) ->
     {ok, Listen} = gen_tcp:listen(0, [binary, {ip, {127,0,0,1}}, {active, false}]),
     {ok, Port} = inet:port(Listen),
@@ -332,7 +333,7 @@ a_reset_of_a_client_s_handshake(_) ->
      end || Options <- [[], [{key, Key}]]],
     ok = gen_tcp:close(Listen).
 
-%% Who accepts goes on to the next one; the reason is the log's.
+%% An accepting process gets the next client; the reason goes to the log.
 a_reset_while_somebody_accepts(_) ->
     {Listener, Port} = curve_tun_test:listen(),
     Accepting = waits_in(fun() -> curve_tun:accept(Listener, infinity) end),

@@ -23,7 +23,7 @@ receiver(Socket, Name, Timeout) ->
     Test = self(),
     Pid = spawn_link(fun() -> Test ! {Name, curve_tun:recv(Socket, Timeout)} end),
     until(fun() -> process_info(Pid, status) =:= {status, waiting} end),
-    %% Its call is in the connection's queue when the connection has answered a later one.
+    %% Its call is in the connection's queue once the connection has answered a later one.
     {ok, _} = curve_tun:peername(Socket),
     Pid.
 
@@ -85,7 +85,8 @@ setting_active_leaves_those_who_wait_first(_) ->
     <<"2">> = curve_tun_test:message(Server),
     stop_pair(Pair).
 
-%% 500 MB for one who never reads: what waits here stays bounded, and the sender is stopped.
+%% 500 MB to an end that never reads: the data waiting here stays bounded, and the sender is
+%% blocked.
 a_peer_that_is_not_read_blocks(_) ->
     {Client, Server} = pair([{high_watermark, 1048576}, {send_timeout, infinity}], []),
     Message = binary:copy(<<1>>, 50000),
@@ -98,12 +99,12 @@ a_peer_that_is_not_read_blocks(_) ->
     ?assert(is_process_alive(Sender)),
     {binary, Binaries} = process_info(Connection, binary),
     ?assert(lists:sum([Size || {_, Size, _} <- lists:usort(Binaries)]) < 4000000),
-    %% And it goes on when it is read.
+    %% It continues when messages are read.
     [Message = curve_tun:recv(Server) || _ <- lists:seq(1, 1000)],
     exit(Sender, kill),
     stop_pair({Client, Server}).
 
-%% Whether the sender's socket has taken nothing for a while.
+%% Says whether the sender's socket has taken nothing for a while.
 stopped(Socket) ->
     {ok, [{send_oct, Before}]} = inet:getstat(curve_tun_test:tcp_socket(Socket), [send_oct]),
     timer:sleep(300),
@@ -122,8 +123,8 @@ many_frames_in_one_read(_) ->
     stop_pair(Pair).
 
 one_byte_at_a_time(_) ->
-    %% Some 700 bytes, each with a pause: on a busy machine that takes longer than a handshake
-    %% usually may.
+    %% Some 700 bytes, each with a pause: on a busy machine that takes longer than the default
+    %% handshake timeout.
     {Listener, Port} = curve_tun_test:listen([{handshake_timeout, 120000}]),
     Tcp = curve_tun_test:raw_connect(Port),
     Slowly = fun(Bytes) -> [begin ok = gen_tcp:send(Tcp, <<B>>), timer:sleep(1) end || <<B>> <= Bytes] end,

@@ -1,4 +1,4 @@
-%%% The registry in memory and in a file, and what registries are told.
+%%% The registry in memory and in a file, and what registries are given.
 -module(curve_tun_registry_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -64,7 +64,7 @@ a_change_is_seen_by_the_next_handshake(_) ->
     ok = curve_tun_simple_registry:unregister({127,0,0,1}, Key),
     {ok, Second} = connect(Port),
     {error, closed} = curve_tun:recv(Second),
-    %% The connection that there was stays.
+    %% The existing connection stays.
     ok = curve_tun:send(First, <<"1">>),
     <<"1">> = curve_tun:recv(Server),
     ok = curve_tun_simple_registry:register(<<"127.0.0.0/8">>, Key),
@@ -102,8 +102,8 @@ the_registry_knows_networks(_) ->
     [ok = curve_tun_simple_registry:unregister(N, K)
      || {N, K} <- [{{{10,0,0,0}, 8}, A}, {<<"10.1.0.0/16">>, B}, {{10,1,2,3}, C}, {{10,1,2,3}, A}]].
 
-%% The file decides, also after it was changed from outside; one that is wrong changes nothing and
-%% is told.
+%% The file decides, also after changes from outside; an invalid file changes nothing and is
+%% reported.
 a_registry_in_a_file(Config) ->
     curve_tun_test:stop(),
     File = filename:join(proplists:get_value(priv_dir, Config), "peers"),
@@ -125,7 +125,7 @@ a_registry_in_a_file(Config) ->
     [<<"# mine">>, <<"10.0.0.0/8 ", _/binary>>, <<"127.0.0.1 ", _/binary>>, <<"::1 ", _/binary>>, <<>>] =
         binary:split(Before, <<"\n">>, [global]),
     none = curve_tun_simple_registry:problem(),
-    %% Another program denies our key.
+    %% Another program denies the key.
     ok = file:write_file(File, ["! ", curve_tun_nif:public_key_to_text(Key), "\n"]),
     {Listener, Port} = listen([]),
     spawn_link(fun() -> curve_tun:accept(Listener, 60000) end),
@@ -142,7 +142,7 @@ a_registry_in_a_file(Config) ->
     curve_tun_test:stop(),
     ok = curve_tun_test:start().
 
-%% A handshake goes between two ends without sockets, so that each step is seen: the verdict comes
+%% A handshake between two ends without sockets, so that each step is visible: the verdict comes
 %% from a thread of the NIF.
 a_registry_file_is_read_by_nobody_who_waits(Config) ->
     File = filename:join(proplists:get_value(priv_dir, Config), "large"),
@@ -171,7 +171,7 @@ a_registry_file_is_read_by_nobody_who_waits(Config) ->
     %% The decision waits until the change has been read.
     ok = file:write_file(File, [Large, Line(1, Key)]),
     {ok, connected, <<>>, <<>>, none} = Verdict(),
-    %% Nothing to ask, and nobody to ask it.
+    %% There is no request, and nothing to answer it.
     End = curve_tun_nif:connection_new(),
     {error, closed} = curve_tun_nif:ask(End, Ref),
     {ok, []} = curve_tun_nif:begin_server(End, Server, self(), {10,0,0,1}),

@@ -1,4 +1,4 @@
-%%% A release upgrade with live connections, by OTP's own release handler and an appup: to a next
+%%% A release upgrade with live connections, with OTP's release handler and an appup: to a next
 %%% version, made here, whose records have one more field, and back.
 -module(curve_tun_release_SUITE).
 
@@ -13,7 +13,7 @@ all() -> [up_and_down_under_traffic].
 
 -define(CHANGED, [curve_tun_connection, curve_tun_listener, curve_tun_cookie, curve_tun_provider_server, curve_tun_monitor,
                   curve_tun_sender | ?SHARE]).
-%% Those that share the record of a connection.
+%% The modules that share the record of a connection.
 -define(SHARE, [curve_tun_connection_setup, curve_tun_connection_told]).
 
 up_and_down_under_traffic(Config) ->
@@ -27,7 +27,7 @@ root(Folder) ->
         false when Folder =/= "/" -> root(filename:dirname(Folder))
     end.
 
-%% A version of the application in a folder of its own, compiled from our sources with a change.
+%% Makes a version of the application in a separate folder, compiled from the sources with a change.
 version(Folder, Version, Change) ->
     Source = filename:join(root(filename:dirname(filename:absname(code:which(?MODULE)))), "src"),
     Out = filename:join(Folder, "curve_tun-" ++ Version),
@@ -48,7 +48,7 @@ version(Folder, Version, Change) ->
     {ok, [{application, curve_tun, Properties}]} = file:consult(filename:join(Lib, "ebin/curve_tun.app")),
     App = {application, curve_tun, lists:keyreplace(vsn, 1, Properties, {vsn, Version})},
     ok = file:write_file(filename:join(Ebin, "curve_tun.app"), io_lib:format("~p.~n", [App])),
-    %% Soft: who waits in a call is in the old code for a moment yet.
+    %% Soft: a process waiting in a call is in the old code for a moment longer.
     Steps = [{update, M, {advanced, []}, soft_purge, soft_purge, [Shares || M =:= curve_tun_connection, Shares <- ?SHARE]}
              || M <- ?CHANGED -- [curve_tun_sender | ?SHARE]]
         ++ [{load_module, M, soft_purge, soft_purge, []} || M <- [curve_tun_sender | ?SHARE]],
@@ -57,8 +57,8 @@ version(Folder, Version, Change) ->
     Out.
 
 %% The next version: one more field at the head of the records of connection and listener, which the
-%% code_change of that version brings in and takes away; and one more in the map of a sender, which
-%% nobody suspends.
+%% code_change of that version adds and removes; and one more in the map of a sender, which is not
+%% suspended.
 next(header, Text) ->
     replaced(<<"-record(data, {">>, <<"-record(data, {added = added :: added,">>, Text);
 next(curve_tun_connection, Text) ->
@@ -81,7 +81,7 @@ replaced(Part, By, Text) ->
     [Before, After] = binary:split(Text, Part),
     iolist_to_binary([Before, By, After]).
 
-%% In the other node.
+%% On the other node.
 scenario(New) ->
     ok = curve_tun_test:start(),
     Id = curve_tun_test:forward_log(error),
@@ -92,18 +92,18 @@ scenario(New) ->
     {ok, _} = release_handler:upgrade_app(curve_tun, New),
     {ok, "0.1.1"} = application:get_key(curve_tun, vsn),
     ?assertEqual(Size + 1, size_of(Before)),
-    %% The sender goes on in the new code, in the middle of its work.
+    %% The sender continues in the new code, in the middle of its work.
     until(fun() -> maps:is_key(added, sender_of(Before)) end),
     Again = tasks(),
     finished(Before),
     ?assertEqual(Size + 1, size_of(Again)),
     ?assert(maps:is_key(added, sender_of(Again))),
-    %% Who was in the old code has come out of it: those who wait do within a second.
+    %% Processes in the old code have left it; waiting ones do so within a second.
     until(fun() -> lists:all(fun code:soft_purge/1, ?CHANGED) end),
     {ok, _} = release_handler:downgrade_app(curve_tun, "0.1.0", Old),
     {ok, "0.1.0"} = application:get_key(curve_tun, vsn),
     ?assertEqual(Size, size_of(Again)),
-    %% It has come back, with what the old code knows nothing of.
+    %% It has returned, with fields that the old code does not know.
     ?assert(maps:is_key(added, sender_of(Again))),
     Last = tasks(),
     finished(Again),
@@ -115,14 +115,14 @@ size_of(#{waiting := {_, {curve_tun_socket, Pid, _, _}}}) ->
     {connected, Data} = sys:get_state(Pid),
     tuple_size(Data).
 
-%% The state of the sender that is busy all the time, once it has begun.
+%% Returns the state of the permanently busy sender, once it has begun.
 sender_of(#{crowd := {{{curve_tun_socket, Pid, _, _}, _}, _, _}}) ->
     until(fun() -> is_pid(sender(Pid)) end),
     sys:get_state(sender(Pid)).
 
-%% Connections in each state, with something to do: two that echo without a pause, one at which
-%% several send, one of them without a pause, one with messages that wait, one with somebody in
-%% recv, an active one, a handshake that is under way, and an accept.
+%% Connections in each state, with work to do: two that echo without a pause, one with several
+%% senders, one of them without a pause, one with waiting messages, one with a process in recv, an
+%% active one, a handshake in progress, and an accept.
 tasks() ->
     Test = self(),
     Echo = spawn_link(fun() ->
@@ -174,7 +174,8 @@ echo(Client, Server, N) ->
         echo(Client, Server, N + 1)
     end.
 
-%% Sends numbers until told to stop, the first one without a pause, and tells the reader how many.
+%% Sends numbers until told to stop, the first process without a pause, and tells the reader how
+%% many.
 counting(Socket, Who, N, Reader) ->
     ok = curve_tun:send(Socket, <<Who, N:32>>),
     receive stop -> Reader ! {counted, Who, N}
@@ -186,7 +187,7 @@ finished(#{echo := Echo, crowd := {Crowd, Senders, Reader}, waiting := {_, Waiti
            handshake := {Tcp, Nif, Cookie, Handshaking}, accept := {Port, Accepting}, listeners := Listeners}) ->
     Echo ! stop,
     receive {rounds, Echo, Rounds} -> ?assert(Rounds > 0) end,
-    %% Each sender's numbers have come without a gap.
+    %% Each sender's numbers have arrived without a gap.
     [Sender ! stop || Sender <- Senders],
     receive {Reader, took_all} -> ok end,
     [<<"1">>, <<"2">>] = [curve_tun:recv(WaitingServer) || _ <- [1, 2]],

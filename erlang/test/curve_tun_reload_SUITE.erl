@@ -1,5 +1,5 @@
-%%% The NIF's module deleted and loaded again, as `r3:compile()' may do: what was made with it is
-%%% closed, what comes after works. Each case has a node of its own.
+%%% The NIF's module deleted and loaded again, as `r3:compile()' may do: objects made with it are
+%%% closed, new ones work. Each case has a separate node.
 -module(curve_tun_reload_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -24,13 +24,13 @@ under_traffic(_) -> in_a_node(again_and_again_under_traffic, []).
 in_a_turn(_) -> in_a_node(while_one_has_the_turn, []).
 deleted_and_not_loaded(_) -> in_a_node(deleted, []).
 files_open_again(Config) ->
-    %% All suites of a run share their folder.
+    %% All suites of a run share one folder.
     Folder = filename:absname(filename:join(proplists:get_value(priv_dir, Config), ?MODULE_STRING)),
     ok = filelib:ensure_path(Folder),
     in_a_node(opened_again_from_files, [Folder]).
 
 %% Nothing may call the NIF between the deletion and the purge: OTP's code server may then leave the
-%% caller, or who loads, without an answer.
+%% caller, or the loading process, without an answer.
 loaded_again() ->
     Connections = curve_tun_connection_sup:children(),
     Held = Connections ++ [Sender || Sender <- [curve_tun_test:sender(C) || C <- Connections], Sender =/= none],
@@ -41,7 +41,7 @@ loaded_again() ->
     [catch sys:resume(Pid) || Pid <- Held],
     ok.
 
-%% The application is the one that it was, and nothing of it has crashed.
+%% The application is still the same instance, and nothing in it has crashed.
 started() ->
     ok = curve_tun_test:start(),
     {curve_tun_test:forward_log(error), whereis(curve_tun_sup), children()}.
@@ -128,7 +128,7 @@ handshakes_closed() ->
     {error, closed} = curve_tun:accept(Listener, infinity),
     unharmed(Before).
 
-%% What was in memory alone is new, as after a restart of the application.
+%% What was only in memory is new, as after a restart of the application.
 opened_again() ->
     Before = started(),
     {ok, Key} = curve_tun:public_key(),
@@ -167,12 +167,12 @@ trusted(Key, Known, FirstUse) ->
     Test = self(),
     spawn_link(fun() -> {ok, _} = curve_tun:accept(Listener, infinity), Test ! {accepted, Listener}, receive never -> ok end end),
     {ok, Client} = curve_tun:connect({127,0,0,1}, Port, [{key, Key}, {known_servers, Known}, {first_use, FirstUse}], 10000),
-    %% The server's end may be connected a little later.
+    %% The server's end may be connected slightly later.
     receive {accepted, Listener} -> ok end,
     ok = curve_tun:close(Client),
     ok = curve_tun:close(Listener).
 
-%% With somebody in recv, and a sender that may still have the turn.
+%% With a process in recv, and a sender that may still hold the writer lock.
 again_and_again() ->
     Before = started(),
     [begin
@@ -190,9 +190,9 @@ again_and_again() ->
     works(),
     unharmed(Before).
 
-%% With several who send and one who receives all along. Their calls load the module by themselves:
-%% who loads it explicitly at the same time may get no answer of OTP's code server, and is not
-%% waited for.
+%% With several senders and one receiver running all the time. Their calls load the module by
+%% themselves: a process that loads it explicitly at the same time may get no answer from OTP's code
+%% server, and is not waited for.
 again_and_again_under_traffic() ->
     Before = started(),
     [begin
@@ -201,7 +201,7 @@ again_and_again_under_traffic() ->
          Sends = lists:duplicate(3, fun() -> curve_tun:send(Client, <<"x">>) end),
          Calls = [fun() -> curve_tun:recv(Server, infinity) end | Sends],
          Callers = [spawn_monitor(fun() -> until_closed(Call) end) || Call <- Calls],
-         %% They are under way.
+         %% They have started.
          ok = curve_tun:send(Server, <<"y">>),
          <<"y">> = curve_tun:recv(Client, 10000),
          Loading = load_explicitly(),
@@ -214,7 +214,7 @@ again_and_again_under_traffic() ->
     works(),
     unharmed(Before).
 
-%% Gives the process that loads, once the module is purged.
+%% Returns the loading process, once the module is purged.
 load_explicitly() ->
     Caller = self(),
     Loading = spawn_link(fun() ->
@@ -225,8 +225,8 @@ load_explicitly() ->
               end),
     receive {purged, Loading} -> unlink(Loading), Loading end.
 
-%% One sends more than the peer takes, and has the turn. The sender waits for it, for another's
-%% message.
+%% One process sends more than the peer takes, and holds the writer lock. The sender waits for it,
+%% with a message of another process.
 while_one_has_the_turn() ->
     Before = started(),
     {Client, _} = pair([{send_timeout, infinity}], []),
@@ -246,7 +246,7 @@ while_one_has_the_turn() ->
     {ok, _} = curve_tun:public_key(),
     exit(Loading, kill),
     [receive {Pid, Said} -> ?assertEqual({error, closed}, Said) end || Pid <- [Writer, Other]],
-    %% The writer lives on; nobody waits for his turn.
+    %% The writer lives on; nobody waits for its lock.
     until(fun() -> senders() =:= [] end),
     [begin unlink(Pid), Pid ! stop end || Pid <- [Writer, Other]],
     ok = may_come_in(),
@@ -264,7 +264,7 @@ until_closed(Do) ->
         {error, closed} -> ok
     end.
 
-%% The module is loaded when something asks for it.
+%% The module is loaded on demand.
 deleted() ->
     Before = started(),
     {Client, Server} = pair(),

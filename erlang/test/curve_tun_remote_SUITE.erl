@@ -1,5 +1,5 @@
-%%% Callers on another node than the socket's: what they ask is answered there, and their time is
-%%% their own.
+%%% Callers on another node than the socket's: their calls run on the socket's node, and their
+%%% timeouts hold.
 -module(curve_tun_remote_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -12,8 +12,8 @@ suite() -> [{timetrap, {seconds, 180}}].
 
 all() -> [accept_takes_as_long_as_it_is_told, a_socket_from_afar, the_other_node_is_gone].
 
-%% Two nodes that are connected with each other; the application runs on the older one. Their epmd
-%% is their own.
+%% Starts two nodes connected to each other; the application runs on the older one. They have a
+%% separate epmd.
 init_per_suite(Config) ->
     {Epmd, EpmdPort} = epmd(),
     Path = [Dir || Dir <- code:get_path(), filelib:is_regular(filename:join(Dir, "curve_tun.beam"))
@@ -41,7 +41,7 @@ end_per_suite(Config) ->
 init_per_testcase(_, Config) -> Config.
 end_per_testcase(_, _) -> ok.
 
-%% An epmd at a free port.
+%% Starts an epmd on a free port.
 epmd() ->
     {ok, Free} = gen_tcp:listen(0, [{ip, {127,0,0,1}}]),
     {ok, Port} = inet:port(Free),
@@ -54,17 +54,17 @@ epmd() ->
     curve_tun_test:until(fun() -> string:find(os:cmd(Names), "up and running") =/= nomatch end),
     {integer_to_list(Pid), integer_to_list(Port)}.
 
-%% A function here, run in a process of its own on a node.
+%% Runs a function of this module in a separate process on a node.
 on(Which, Function, Arguments, Config) ->
     peer:call(proplists:get_value(Which, Config), ?MODULE, Function, Arguments, ?PATIENCE).
 
-%% On the old node: a listener with an owner that stays, and its port.
+%% On the old node: a listener with a permanent owner, and its port.
 listener() ->
     Test = self(),
     _ = spawn(fun() -> Test ! {listening, curve_tun_test:listen()}, receive never -> ok end end),
     receive {listening, Listening} -> Listening end.
 
-%% On the old node: a client that echoes what it is sent, until it is closed.
+%% On the old node: a client that echoes what it receives, until it is closed.
 echo(Port) ->
     _ = spawn(fun() ->
             {ok, Socket} = curve_tun_test:connect(Port),
@@ -84,11 +84,12 @@ accept_takes_as_long_as_it_is_told(Config) ->
          ?assertEqual({F, {error, timeout}}, {F, Result}),
          ?assert(Took >= 400, {F, Took})
      end || F <- [accept, transport_accept]],
-    %% A handshake with a client that says nothing.
+    %% A handshake with a silent client.
     {Took, Result} = on(young, silent, [Listener, Port, 400], Config),
     ?assertEqual({error, timeout}, Result),
     ?assert(Took >= 400, Took),
-    %% From the old one to the young one the time would be longer by what lies between their starts.
+    %% From the old node to the young one the timeout would be longer by the difference between
+    %% their starts.
     ok = on(young, with_application, [], Config),
     {Listener2, _} = on(young, listener, [], Config),
     ?assertMatch({_, {error, timeout}}, on(old, timed, [accept, [Listener2, 0]], Config)),

@@ -1,5 +1,5 @@
-%%% Crash reports and statuses of our processes, with requests in their queues: printed by OTP, and
-%%% without messages.
+%%% Crash reports and statuses of the application's processes, with requests in their queues:
+%%% printable by OTP, and without messages.
 -module(curve_tun_reports_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -20,8 +20,8 @@ end_per_testcase(_, _) -> ok.
 
 -define(HIDDEN, "nobody may see this").
 
-%% The process is suspended, gets requests, and then crashes: what OTP's formatter makes of the log
-%% is text, and nothing of the requests is in it.
+%% The process is suspended, gets requests, and then crashes: OTP's formatter turns the log into
+%% text, and nothing of the requests is in it.
 reports(Pid, Requests, Crash) ->
     Id = curve_tun_test:forward_log(error),
     Ref = monitor(process, Pid),
@@ -49,7 +49,7 @@ shows_nothing(Text) ->
     ?assertEqual(nomatch, string:find(Text, "format_status/1 crashed")),
     ?assertEqual(nomatch, string:find(Text, ?HIDDEN)).
 
-%% The events up to the crash report of proc_lib, and what is there by then.
+%% Returns the events up to the crash report of proc_lib, and those available by then.
 logged() ->
     receive
         {log, #{msg := {report, #{label := {proc_lib, crash}}}} = Event} -> [Event | rest()];
@@ -68,14 +68,14 @@ sends(Socket) ->
 
 pid({curve_tun_socket, Pid, _, _}) -> Pid.
 
-%% Makes the data of a process something that its code fails with.
+%% Replaces the data of a process by something that its code fails on.
 spoil(Pid, Data) ->
     _ = sys:replace_state(Pid, fun({State, Old}) when is_tuple(Old) -> {State, Data(Old)}; (Old) -> Data(Old) end).
 
 a_connection_in_its_own_code(_) ->
     {Client, Server} = pair(),
     ok = curve_tun:send(Client, <<?HIDDEN>>),
-    %% The first request that is served finds no map, number or record where there was one.
+    %% The first request served finds no map, number or record where there was one.
     Text = reports(pid(Server), sends(Server), fun() ->
                spoil(pid(Server), fun(D) -> list_to_tuple([data | [{?HIDDEN} || _ <- tl(tuple_to_list(D))]]) end),
                sys:resume(pid(Server))
@@ -122,7 +122,7 @@ a_listener(_) ->
             sys:resume(Pid2)
         end).
 
-%% What they are asked is not secret, and nothing of theirs is.
+%% Their requests are not secret, and neither is their data.
 named_processes(_) ->
     [begin
          Pid = whereis(Name),

@@ -1,9 +1,9 @@
 %%% No secret in the BEAM: after many connections everything that can be dumped is searched for each
 %%% secret.
 %%%
-%%% The secret keys that are known here are the dummy vault's long-term key; those that are not
-%%% known are found by what they do: a 32-byte run in the dump whose public key is one of ours would
-%%% be one, so every such run is tried.
+%%% The known secret key is the dummy vault's long-term key. Unknown secret keys are recognised by
+%%% their effect: a 32-byte run in the dump whose public key is one in use would be one, so every
+%%% such run is tried.
 -module(curve_tun_secrets_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -16,7 +16,7 @@ all() ->
     [a_planted_secret_is_found, no_secret_after_a_thousand_connections, crash_reports_show_nothing,
      status_shows_no_messages].
 
-%% The dummy's secret, turned around so that this file and its literals do not hold it.
+%% The dummy's secret, reversed so that this file and its literals do not contain it.
 secret() ->
     << <<(B bxor 16#ff)>> || <<B>> <= <<176,250,186,136,210,197,79,28,242,214,37,87,21,65,28,113,95,38,26,48,7,222,245,
                                        171,71,122,37,17,162,215,211,98>> >>.
@@ -29,17 +29,17 @@ end_per_suite(_) ->
     curve_tun_test:stop(),
     logger:set_primary_config(level, notice).
 
-%% The forms in which a secret could show.
+%% The forms in which a secret could appear.
 forms(Secret) ->
     Hex = binary:encode_hex(Secret),
     List = list_to_binary(lists:join(",", [integer_to_list(B) || <<B>> <= Secret])),
     [Secret, binary:part(Secret, 0, 16), binary:part(Secret, 16, 16), Hex, string:lowercase(Hex),
      base64:encode(Secret), List, << <<B, 0>> || <<B>> <= Secret >>].
 
-%% Everything of the node that can be put into bytes. The backtraces are text.
+%% Everything of the node that can be turned into bytes. The backtraces are text.
 dump() ->
     Self = self(),
-    %% Each by a process of its own: many know no system messages, and let them wait.
+    %% Each in a separate process: many do not handle system messages, and leave the caller waiting.
     Lookers = [spawn_monitor(fun() -> exit({seen, seen_of(P)}) end) || P <- processes(), P =/= Self],
     Processes = [receive {'DOWN', Ref, process, _, {seen, Seen}} -> Seen end || {_, Ref} <- Lookers],
     Tables = [try {T, ets:info(T), ets:tab2list(T)} catch _:_ -> T end || T <- ets:all()],
@@ -53,8 +53,8 @@ seen_of(P) ->
                                                      binary]),
      State, Status}.
 
-%% Every binary and every list of bytes in a term, one after the other; what prints is not enough
-%% for those.
+%% Returns every binary and every list of bytes in a term, one after the other; printed text is not
+%% enough for those.
 flat(Term) ->
     iolist_to_binary(bytes(Term)).
 
@@ -71,7 +71,7 @@ bytes(_) -> [].
 found(Secret, Dump) ->
     [Form || Form <- forms(Secret), Part <- Dump, binary:match(Part, Form) =/= nomatch].
 
-%% In each form the secret is found where a process holds it, and not any more when that is gone.
+%% In each form the secret is found while a process holds it, and not after that has ended.
 a_planted_secret_is_found(_) ->
     Test = self(),
     Planted = [fun(Secret) -> Secret end, fun binary:encode_hex/1, fun base64:encode/1, fun binary_to_list/1,
@@ -103,7 +103,7 @@ no_secret_after_a_thousand_connections(_) ->
     Dump = dump(),
     ?assertEqual([], found(secret(), Dump)),
     {ok, Key} = curve_tun:public_key(),
-    %% The dump is not empty-handed: a public key that a process holds is there.
+    %% The dump is not empty: a public key that a process holds is in it.
     Holder = spawn_link(fun() -> put(key, Key), Test ! held, receive stop -> ok end end),
     receive held -> ok end,
     ?assertNotEqual([], found(Key, dump())),
@@ -118,7 +118,7 @@ crash_reports_show_nothing(_) ->
     {Client, Server} = Pair = curve_tun_test:pair(),
     ok = curve_tun:send(Client, <<"a message that nobody may see">>),
     curve_tun_test:until(fun() -> waiting(Server) > 0 end),
-    %% Crashes from within: what the process holds would be in the report.
+    %% Crashes from within: the data of the process could be in the report.
     [begin
          catch sys:replace_state(Pid, fun(_) -> error(on_purpose) end),
          exit(Pid, on_purpose),
@@ -150,7 +150,7 @@ shown(Pid) ->
     {status, _, _, [_, _, _, _, Items]} = sys:get_status(Pid),
     hd([Data || {data, [{"State", {_, Data}}]} <- Items]).
 
-%% The logged events, read once and kept for several looks.
+%% Returns the logged events, read once and kept for several searches.
 logged() ->
     Events = collected(),
     put(logged, Events),

@@ -1,5 +1,5 @@
-%%% Sending in quick succession: what was sent arrives, in order, however the connection ends; and
-%%% who takes turns with his peer is left alone by the sender process.
+%%% Sending in quick succession: what was sent arrives, in order, however the connection ends; and a
+%%% process that alternates with its peer does not start the sender process.
 -module(curve_tun_sender_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -22,7 +22,8 @@ end_per_suite(_) -> curve_tun_test:stop().
 init_per_testcase(_, Config) -> curve_tun_test:flush(), Config.
 end_per_testcase(_, _) -> ok.
 
-%% Sends at once until a sender process is there, and `Least' messages; gives how many.
+%% Sends without pause until a sender process exists, and at least `Least' messages; returns how
+%% many.
 stream(Client, Least) ->
     stream(Client, Least, 0).
 
@@ -33,7 +34,7 @@ stream({curve_tun_socket, Connection, _, _} = Client, Least, Sent) ->
         false -> stream(Client, Least, Sent + 500)
     end.
 
-%% All of them come, in order, and what follows is the result.
+%% All of them arrive, in order, followed by the result.
 arrived(Server, Count) ->
     [<<N:32>> = curve_tun:recv(Server) || N <- lists:seq(1, Count)],
     curve_tun:recv(Server).
@@ -51,7 +52,7 @@ the_next_stream_has_a_sender_again(_) ->
          Sent = stream(Client, 1000),
          ok = curve_tun:send(Client, <<"end">>),
          <<"end">> = arrived(Server, Sent),
-         %% It ends a second after it had something to do, and takes nothing along.
+         %% It ends a second after its last work, and loses nothing.
          until(fun() -> sender(Connection) =:= none end)
      end || _ <- [1, 2, 3]],
     stop_pair(Pair).
@@ -67,8 +68,8 @@ who_takes_turns_has_no_sender(_) ->
     none = sender(Connection),
     stop_pair(Pair).
 
-%% Some go onto the pile, some are too large for it, some are many in one call: each waits for those
-%% before it.
+%% Some fit into the write queue, some are too large for it, some are many in one call: each waits
+%% for the previous ones.
 sizes_large_and_small_keep_their_order(_) ->
     {Client, Server} = Pair = pair(),
     Message = fun(N) -> <<N:32, 0:(8 * element(N rem 7 + 1, {0, 1, 60, 1000, 16000, 17000, 60000}))>> end,
@@ -122,8 +123,8 @@ what_was_sent_comes_before_the_end_of_its_owner(_) ->
          ok = curve_tun:close(Server)
      end || _ <- lists:seq(1, 30)].
 
-%% Killed at any moment, in a stream: all that it was told is sent arrives, and at most one message
-%% more, which may come when others have sent something since.
+%% Killed at any moment, in a stream: everything it was told is sent arrives, and at most one
+%% message more, which may arrive after others have sent something since.
 a_writer_that_dies_has_sent_what_it_was_told(_) ->
     {Client, Server} = Pair = pair([], [{receive_high_water, 67108864}]),
     Told = counters:new(1, []),
@@ -153,8 +154,8 @@ count_up(Client, Told, Round, N) ->
     counters:put(Told, 1, N),
     count_up(Client, Told, Round, N + 1).
 
-%% A peer that does not read holds up who sends, however small the messages: sockets and pile are
-%% bounded.
+%% A peer that does not read blocks the senders, however small the messages: sockets and write queue
+%% are bounded.
 a_full_pile_holds_its_senders(_) ->
     {Client, Server} = Pair = pair([{send_timeout, infinity}, {high_watermark, 65536}], [{receive_high_water, 1}]),
     Told = counters:new(1, []),
@@ -171,7 +172,8 @@ a_full_pile_holds_its_senders(_) ->
     exit(Writer, kill),
     stop_pair(Pair).
 
-%% What was on the pile is lost with the connection then; whoever waits for a place on it is told.
+%% Messages in the write queue are lost with the connection then; processes that wait for room in it
+%% get an error.
 a_timeout_is_told(_) ->
     {Client, Server} = pair([{send_timeout, 300}, {high_watermark, 4096}, {low_watermark, 1024}], [{receive_high_water, 1}]),
     {error, timeout} = until_error(Client),

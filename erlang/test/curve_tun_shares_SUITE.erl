@@ -21,14 +21,14 @@ from(Address, Port) ->
     {ok, Tcp} = gen_tcp:connect({127,0,0,1}, Port, [binary, {active, false}, {ip, Address}, {linger, {true, 0}}]),
     Tcp.
 
-%% Whether the server keeps it.
+%% Says whether the server keeps it open.
 open(Tcp) ->
     case gen_tcp:recv(Tcp, 0, 200) of
         {error, timeout} -> true;
         {error, _} -> false
     end.
 
-%% Somebody accepts all the time, and echoes.
+%% A process accepts all the time, and echoes.
 server(Options) ->
     {Listener, Port} = listen(Options),
     Server = spawn_link(fun() -> serve(Listener) end),
@@ -80,8 +80,8 @@ one_source_has_no_more_than_its_share(_) ->
 hellos_from_one_address(_) ->
     flooded(fun(_) -> {127,0,0,2} end, fun be_served/1).
 
-%% From more addresses than there are places: a handshake has as long as that many newcomers take to
-%% come. On a busy machine that may be too short for an honest client, who then tries again.
+%% From more addresses than there are permits: a handshake lasts as long as that many new ones take
+%% to come. On a busy machine that may be too short for an honest client, which then tries again.
 hellos_from_many_addresses(_) ->
     flooded(fun(N) -> {127, 128 + N rem 64, N rem 251, 1 + N rem 241} end, fun be_served_in_the_end/1).
 
@@ -100,8 +100,8 @@ be_served_in_the_end(Port) ->
         {error, GaveWay} when GaveWay =:= closed; GaveWay =:= wrong_server_key -> be_served_in_the_end(Port)
     end.
 
-%% 3,000 valid hellos that nothing follows, against a limit of 200; honest clients are served all
-%% the while.
+%% 3,000 valid hellos without a continuation, against a limit of 200; honest clients are served all
+%% the time.
 flooded(Address, BeServed) ->
     Before = curve_tun_test:count(),
     {Listener, Port, _} = server([{handshakes_max, 200}]),
@@ -119,7 +119,7 @@ flood(N, _Address, _Port, _Hellos, _Kept) when N >= 3000 ->
     ok;
 flood(N, Address, Port, Hellos, Kept) ->
     Tcp = from(Address(N), Port),
-    %% The server may have given it up before it has said anything.
+    %% The server may have closed it already.
     _ = gen_tcp:send(Tcp, element(1 + N rem tuple_size(Hellos), Hellos)),
     Now = queue:in(Tcp, Kept),
     Rest = case queue:len(Now) > 150 of
@@ -162,7 +162,7 @@ what_one_source_is(_) ->
     ?assert(Same({16#2001,16#db8,0,1,0,0,0,1}, {16#2001,16#db8,0,1,9,9,9,9})),
     ?assertNot(Same({16#2001,16#db8,0,1,0,0,0,1}, {16#2001,16#db8,0,2,0,0,0,1})).
 
-%% Handshakes that begin and end in any order, against a search through all that are there.
+%% New and leaving handshakes in any order, checked against a linear search.
 places_go_as_a_plain_search_says(_) ->
     _ = rand:seed(exsss, {1, 2, 3}),
     Pids = [spawn_link(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 60)],
@@ -175,7 +175,7 @@ places_go_as_a_plain_search_says(_) ->
     [Pid ! stop || Pid <- Pids],
     ok.
 
-%% Held: the handshakes in flight, the oldest first.
+%% Held: the handshakes with a permit, the oldest first.
 step(Pid, Server, Most, Share, Held) ->
     case rand:uniform(4) of
         1 when Held =/= [] ->

@@ -1,4 +1,4 @@
-%%% What the suites share: pairs of sockets, raw peers, waiting, counting.
+%%% Shared by the suites: pairs of sockets, raw peers, waiting, counting.
 -module(curve_tun_test).
 
 -export([start/0, start/1, stop/0, listen/0, listen/1, pair/0, pair/1, pair/2, connect/1, connect/2, stop_pair/1]).
@@ -9,11 +9,10 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -define(PATIENCE, 10000).
-%% What runs in a node of its own ends within this time.
+%% A function run in a separate node ends within this time.
 -define(NODE_PATIENCE, 150000).
 
-%% Starts the application with default providers; whoever holds its key may come in from this
-%% machine.
+%% Starts the application with default providers; holders of its key may come in from this machine.
 start() ->
     start([]).
 
@@ -31,19 +30,19 @@ stop() ->
     _ = application:unload(curve_tun),
     ok.
 
-%% What a test says of a machine that lacks something it needs: it fails, unless TESTS_WITHOUT has
-%% the name of that, and then it is skipped (tests/support/needs.rs).
+%% Returns the result of a test on a machine that lacks something: it fails, or is skipped if
+%% TESTS_WITHOUT names that (tests/support/needs.rs).
 lacks(Name) ->
     case lists:member(Name, string:lexemes(os:getenv("TESTS_WITHOUT", ""), ", ")) of
         true -> {skip, "there is no " ++ Name};
         false -> ct:fail("this test needs ~s; TESTS_WITHOUT=~s leaves it out", [Name, Name])
     end.
 
-%% Runs a function in a node of its own, which must give ok there.
+%% Runs a function in a separate node, where it must return ok.
 in_a_node(Module, Function, Arguments) ->
     in_a_node(Module, Function, Arguments, folder_of(curve_tun)).
 
-%% The same with the application whose modules are in this folder.
+%% The same, with the application's modules from this folder.
 in_a_node(Module, Function, Arguments, Ebin) ->
     {ok, Node, _} = peer:start_link(#{connection => standard_io, args => ["-pa", Ebin, "-pa", folder_of(?MODULE)]}),
     ?assertEqual(ok, peer:call(Node, ?MODULE, outcome, [Module, Function, Arguments], ?NODE_PATIENCE)),
@@ -53,8 +52,8 @@ folder_of(Module) ->
     {_, _, Beam} = code:get_object_code(Module),
     filename:dirname(filename:absname(Beam)).
 
-%% There: what a failure was is lost on the way, and so is that of a process which takes this one
-%% along.
+%% In that node: the details of a failure would be lost on the way, including those of a process
+%% that takes this one down.
 outcome(Module, Function, Arguments) ->
     {Pid, Ref} = spawn_monitor(fun() -> exit({said, attempt(Module, Function, Arguments)}) end),
     receive
@@ -82,7 +81,7 @@ connect(Port, Options) ->
     {ok, Key} = curve_tun:public_key(),
     curve_tun:connect({127,0,0,1}, Port, [{key, Key} | Options], ?PATIENCE).
 
-%% A connected pair whose controller is the caller.
+%% Returns a connected pair whose controller is the caller.
 pair() ->
     pair([], []).
 
@@ -106,7 +105,7 @@ stop_pair({A, B}) ->
     ok = curve_tun:close(A),
     ok = curve_tun:close(B).
 
-%% A peer that speaks the protocol through the NIF over a socket of its own, and can misbehave.
+%% Returns a peer that speaks the protocol through the NIF over a plain socket, and can misbehave.
 raw_connect(Port) ->
     {ok, Tcp} = gen_tcp:connect({127,0,0,1}, Port, [binary, {packet, raw}, {active, false}, {nodelay, true}]),
     Tcp.
@@ -124,14 +123,14 @@ raw_client(Port) ->
     ok = curve_tun_nif:established(Nif, 0),
     {Tcp, Nif, {Hello, Initiate}}.
 
-%% Sends messages as a peer of good behaviour would, and gives the bytes.
+%% Sends messages as a well-behaved peer would, and returns the bytes.
 raw_send({Tcp, Nif, _}, Messages) ->
     {ok, Frames, []} = curve_tun_nif:seal(Nif, Messages),
     ok = gen_tcp:send(Tcp, Frames),
     ok = curve_tun_nif:written(Nif),
     Frames.
 
-%% The other end has closed; gives what it sent before.
+%% Waits until the other end has closed; returns what it sent before.
 raw_closed(Tcp) ->
     raw_closed(Tcp, <<>>).
 
@@ -144,7 +143,7 @@ raw_closed(Tcp, Acc) ->
 frame(Packet) ->
     <<(byte_size(Packet)):16, Packet/binary>>.
 
-%% The process that sends for a connection, or none.
+%% Returns the process that sends for a connection, or none.
 sender(Connection) ->
     {links, Links} = process_info(Connection, links),
     Is = fun(Pid) ->
@@ -158,7 +157,7 @@ sender(Connection) ->
         [] -> none
     end.
 
-%% Waits until the function gives true.
+%% Waits until the function returns true.
 until(Condition) ->
     until(Condition, ?PATIENCE).
 
@@ -169,7 +168,7 @@ until(Condition, Patience) ->
         Last -> ct:fail({never, Last})
     end.
 
-%% How many processes, ports, and connections there are.
+%% Returns how many processes, ports, and connections there are.
 count() ->
     {length(processes()), length(erlang:ports()),
      proplists:get_value(active, supervisor:count_children(curve_tun_connection_sup))}.
@@ -185,7 +184,7 @@ tcp_socket({curve_tun_socket, Connection, _, _}) ->
     {ok, Tcp} = curve_tun_request:call(Connection, socket),
     Tcp.
 
-%% The next message of a socket to this process, without the socket.
+%% Returns the next message of a socket to this process, without the socket.
 message(Socket) ->
     receive
         {curve_tun, Socket, Message} -> Message;
@@ -195,7 +194,7 @@ message(Socket) ->
     after ?PATIENCE -> ct:fail({no_message, process_info(self(), messages)})
     end.
 
-%% The mailbox is empty, also after other processes had their turn.
+%% Checks that the mailbox is empty, also after other processes had a chance to run.
 no_message() ->
     receive Message -> ct:fail({unexpected, Message})
     after 50 -> ok

@@ -1,4 +1,4 @@
-%%% A DNS server with signed zones, of tests/support/name-server; and one that keeps answers back.
+%%% A DNS server with signed zones, from tests/support/name-server; and one that delays answers.
 -module(curve_tun_test_dns).
 
 -export([start/2, stop/1, settings/2, record/2, client/1, server/1]).
@@ -6,7 +6,7 @@
 
 -define(PATIENCE, 60000).
 
-%% Serves zones, `{Name, not | nsec | nsec3, Lines}', of files in a new folder. It ends with the
+%% Serves zones, `{Name, not | nsec | nsec3, Lines}', from files in a new folder. It ends with the
 %% calling process.
 start(Folder, Zones) ->
     ok = filelib:ensure_dir(filename:join(Folder, "file")),
@@ -33,7 +33,7 @@ script(Folder) ->
     end.
 
 %% The settings by which the registry asks this server about a zone, and trusts the keys of `test'.
-%% A question waits for longer than any test: half of this passes before it is asked by TCP, which a
+%% The timeout is longer than any test: after half of it the question would be asked by TCP, which a
 %% gate does not have.
 settings(Zone, #{port := Port, folder := Folder}) ->
     {ok, Anchors} = file:read_file(filename:join(Folder, "test.anchors")),
@@ -46,8 +46,8 @@ record(Name, Key) ->
 client({A, B, C, D}) -> io_lib:format("~b.~b.~b.~b.in-addr", [D, C, B, A]).
 server(Address) -> ["_curve_tun.", client(Address)].
 
-%% A name server that hands questions on to a real one, and keeps those back that begin with one of
-%% some labels until it is opened. It ends with the calling process.
+%% A name server that forwards questions to a real one, and holds those that begin with certain
+%% labels until it is opened. It ends with the calling process.
 gate(#{port := Port} = Real, Labels) ->
     Caller = self(),
     Gate = spawn_link(fun() ->
@@ -85,7 +85,7 @@ pass(Udp, Port, {Host, From, Question}) ->
         gen_udp:close(Own)
     end).
 
-%% How many labels it keeps questions back for.
+%% Returns how many labels it holds questions for.
 held(Gate) ->
     Gate ! {held, self()},
     receive {held, Count} -> Count end.

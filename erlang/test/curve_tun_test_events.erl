@@ -1,4 +1,4 @@
-%%% A handler of events that sends each to a process, and may be told to misbehave before.
+%%% A handler of events that sends each to a process, and can be told to misbehave before that.
 -module(curve_tun_test_events).
 -behaviour(curve_tun_events).
 

@@ -1,4 +1,4 @@
-%%% A registry of servers alone, which knows none.
+%%% A registry only of servers, which knows none.
 -module(curve_tun_test_keys).
 
 -export([server_keys/2]).

@@ -1,9 +1,9 @@
-%%% A vault and a registry in one process that takes its time for each call, and notes the calls in
-%%% their order. It stands for providers as people write them: a gen_server behind functions.
+%%% A vault and a registry in one process, which takes time for each call and records the calls in
+%%% order. It is a typical provider: a gen_server behind functions.
 %%%
-%%% One client is watched: the one from an address, or with one of some keys. Each call notes
-%%% whether it is for that client, how many bytes the server has had from it by then, and how many
-%%% ports there are.
+%%% One client is watched, identified by its address or by one of several keys. Each call records
+%%% whether it is for that client, how many bytes the server has received from it by then, and how
+%%% many ports there are.
 -module(curve_tun_test_serial).
 -behaviour(gen_server).
 
@@ -16,12 +16,12 @@
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 stop() -> gen_server:stop(?MODULE).
 
-%% From now on calls are noted, and this client is watched: `#{address, keys, port}', the port being
-%% the listener's.
+%% From now on calls are recorded, and this client is watched: `#{address, keys, port}', with the
+%% listener's port.
 watch(Client) -> gen_server:call(?MODULE, {watch, Client}, infinity).
-%% From now on calls of these functions take so many milliseconds.
+%% From now on calls of these functions take this many milliseconds.
 take(Times) -> gen_server:call(?MODULE, {take, Times}, infinity).
-%% The calls since: `{mine | other, Function, BytesFromTheWatched, Ports}', the first one first.
+%% Returns the calls since then: `{mine | other, Function, BytesFromTheWatched, Ports}', in order.
 notes() -> gen_server:call(?MODULE, notes, infinity).
 
 public_key() -> ?VAULT:public_key().
@@ -59,7 +59,7 @@ whose(Whom, #{address := Address, keys := Keys}) ->
         false -> other
     end.
 
-%% What the server's socket for the watched client has had.
+%% Returns how much the server's socket for the watched client has received.
 received(none) ->
     0;
 received(#{address := Address, port := Port}) ->

@@ -1,4 +1,4 @@
-%%% A registry written in Erlang that is told of candidates, and knows servers; both as a test says.
+%%% A registry written in Erlang that is given candidates, and knows servers; a test defines both.
 -module(curve_tun_test_servers).
 -behaviour(curve_tun_registry).
 

@@ -1,4 +1,4 @@
-%%% A vault written in Erlang, over the key of the default vault. It can be told to misbehave.
+%%% A vault written in Erlang, with the key of the default vault. It can be told to misbehave.
 -module(curve_tun_test_vault).
 -behaviour(curve_tun_vault).
 
@@ -8,12 +8,12 @@
 behave(Function, How) ->
     persistent_term:put({?MODULE, Function}, How).
 
-%% A behaviour: calls take some milliseconds, and none returns before so many of them were in flight
+%% A behaviour: calls take some milliseconds, and none returns before this many have been in flight
 %% at once.
 meeting(Count, Ms) ->
     {meet, counters:new(2, [atomics]), Count, Ms}.
 
-%% How many calls of a meeting have been in flight at once.
+%% Returns how many calls of a meeting have been in flight at once.
 most_at_once({meet, Counters, _, _}) ->
     counters:get(Counters, 2).
 
@@ -46,7 +46,7 @@ meet(Counters, Count, Ms, Well) ->
     counters:sub(Counters, 1, 1),
     Result.
 
-%% Whoever sees the most tells the others, who may see fewer by then.
+%% The call that sees the highest number tells the others, which may see a lower one by then.
 wait_for(Counters, Count) ->
     case counters:get(Counters, 1) of
         Now when Now >= Count -> counters:put(Counters, 2, max(Now, counters:get(Counters, 2)));

@@ -64,7 +64,7 @@ accepts_are_served_in_order(_) ->
      end || N <- lists:seq(1, 5)],
     ok = curve_tun:close(Listener).
 
-%% A server that is a plain socket, for connects to fail at.
+%% A server that is a plain socket, at which connects fail.
 plain_server(Serve) ->
     {ok, Listen} = gen_tcp:listen(0, [binary, {ip, {127,0,0,1}}, {active, false}]),
     {ok, Port} = inet:port(Listen),
@@ -82,15 +82,15 @@ a_peer_that_closes_in_the_handshake_is_noticed(_) ->
     %% It has not read the whole hello: its system resets the transport.
     {error, econnreset} = curve_tun:connect({127,0,0,1}, Port, [{key, Key}, {handshake_timeout, infinity}], infinity),
     {Listen2, Port2} = plain_server(fun(Tcp) -> gen_tcp:close(Tcp) end),
-    %% It closes before or after the hello has come.
+    %% It closes before or after the hello has arrived.
     [begin
          {error, Reason} = curve_tun:connect({127,0,0,1}, Port2, [{key, Key}], infinity),
          true = lists:member(Reason, [closed, econnreset])
      end || _ <- lists:seq(1, 50)],
-    %% It has read it, and its answer is to close: that is what one does who cannot open it.
+    %% It has read it, and answers with a close, as a server does that cannot open the hello.
     {Listen3, Port3} = plain_server(fun(Tcp) -> {ok, _} = gen_tcp:recv(Tcp, 130), gen_tcp:close(Tcp) end),
     {error, wrong_server_key} = curve_tun:connect({127,0,0,1}, Port3, [{key, Key}], infinity),
-    %% Half an answer is a close.
+    %% Half an answer counts as a close.
     {Listen4, Port4} = plain_server(fun(Tcp) ->
                                         {ok, _} = gen_tcp:recv(Tcp, 130),
                                         ok = gen_tcp:send(Tcp, <<168:16, 1>>),
@@ -98,7 +98,7 @@ a_peer_that_closes_in_the_handshake_is_noticed(_) ->
                                     end),
     {error, closed} = curve_tun:connect({127,0,0,1}, Port4, [{key, Key}], infinity),
     [gen_tcp:close(L) || L <- [Listen, Listen2, Listen3, Listen4]],
-    %% And a client that closes costs the server nothing.
+    %% A client that closes costs the server nothing.
     {Listener, Port5} = listen(),
     Tcp = curve_tun_test:raw_connect(Port5),
     {ok, Socket} = curve_tun:transport_accept(Listener),
@@ -135,7 +135,7 @@ a_silent_client_costs_the_deadline(_) ->
     Tcp2 = curve_tun_test:raw_connect(Port),
     {ok, Socket2} = curve_tun:transport_accept(Listener),
     {error, timeout} = curve_tun:handshake(Socket2, 10),
-    %% One that nobody does the handshake with is closed as well.
+    %% A client with which nobody does the handshake is closed as well.
     Tcp3 = curve_tun_test:raw_connect(Port),
     {ok, Socket3} = curve_tun:transport_accept(Listener),
     <<>> = curve_tun_test:raw_closed(Tcp3),
@@ -144,7 +144,7 @@ a_silent_client_costs_the_deadline(_) ->
     ok = curve_tun:close(Listener),
     curve_tun_test:settled(Before).
 
-%% A client that sends a byte now and then does not move the deadline: its hello would take 13 s.
+%% A client that sends an occasional byte does not extend the deadline: its hello would take 13 s.
 one_deadline_for_the_whole_handshake(_) ->
     {Listener, Port} = listen([{handshake_timeout, 600}]),
     Tcp = curve_tun_test:raw_connect(Port),
@@ -171,11 +171,11 @@ a_peer_that_does_not_read_is_a_send_timeout(_) ->
     {Client, Server} = pair([{high_watermark, 100000}, {send_timeout, 300}], []),
     timeout = send_until_error(Client),
     {error, closed} = curve_tun:send(Client, <<"x">>),
-    %% Why it ended is told once.
+    %% The reason is reported once.
     {error, send_timeout} = curve_tun:recv(Client),
     {error, closed} = curve_tun:recv(Client),
-    %% The peer gets whole messages and then the close.
-    %% What it had not read yet when the end was reset is lost with it.
+    %% The peer receives whole messages and then the close.
+    %% Data that it had not read when the end was reset is lost.
     true = lists:member(drain(Server), [closed, econnreset]),
     stop_pair({Client, Server}).
 

@@ -22,7 +22,7 @@ init_per_suite(Config) ->
 
 end_per_suite(_) -> curve_tun_test:stop().
 
-%% Accepts whoever comes, for as long as the listener lives.
+%% Accepts every client, for as long as the listener lives.
 accept_all(Listener) ->
     case curve_tun:accept(Listener, infinity) of
         {ok, _} -> accept_all(Listener);
@@ -47,7 +47,7 @@ each_row_is_so(Config) ->
     Acceptor = spawn(fun() -> accept_all(Listener) end),
     ok = curve_tun:controlling_process(Listener, Acceptor),
     Rows = rows(),
-    %% tests/trust.rs sees that none is missing.
+    %% tests/trust.rs checks that no row is missing.
     ?assert(length(Rows) > 200),
     [row(Words, N, Port, Config) || {N, Words} <- lists:enumerate(Rows)].
 
@@ -83,7 +83,7 @@ connect(Port, Options) ->
             {error, Reason}
     end.
 
-%% One that knows no servers, or the file, which the listener asks about clients, too.
+%% One that knows no servers, or the file, which the listener also asks about clients.
 registry(<<"-">>, _Port, _Config) ->
     [{registry, curve_tun_test_registry}];
 registry(Named, Port, Config) ->

@@ -17,7 +17,7 @@ modules() ->
     {ok, Modules} = application:get_key(curve_tun, modules),
     Modules.
 
-%% Runs `Do' while messages go to and fro, of which none is lost.
+%% Runs `Do' while messages go back and forth, none of which may be lost.
 under_traffic(Do) ->
     Test = self(),
     {Listener, Port} = curve_tun_test:listen(),
@@ -36,7 +36,7 @@ under_traffic(Do) ->
     end),
     receive started -> ok end,
     Do(),
-    %% And new connections work.
+    %% New connections work, too.
     {ok, New} = curve_tun_test:connect(Port),
     ok = curve_tun:send(New, <<"new">>),
     <<"new">> = curve_tun:recv(New),
@@ -59,8 +59,8 @@ ask(Client, N) ->
         ask(Client, N + 1)
     end.
 
-%% Twice, so that code which a process still ran from before the first time would be found: its
-%% process would be killed.
+%% Twice, so that a process still running code from before the first reload would be noticed: it
+%% would be killed.
 every_module_but_the_nif_is_reloaded_under_traffic(_) ->
     under_traffic(fun() ->
         [begin

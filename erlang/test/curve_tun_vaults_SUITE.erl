@@ -1,6 +1,6 @@
 %%% Every kind of vault under the application: in memory, in a file, sealed by a passphrase, in an
-%%% agent, in a token, and written in Erlang. The application runs in a node of its own, for a
-%%% token's module reads the environment that the operating system gave the process.
+%%% agent, in a token, and written in Erlang. The application runs in a separate node, since a
+%%% token's module reads the environment that the process got from the operating system.
 -module(curve_tun_vaults_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -24,7 +24,7 @@ groups() ->
      || Kind <- ?KINDS].
 
 init_per_suite(Config) ->
-    %% To build the tool takes longer than any test.
+    %% Building the tool takes longer than any test.
     ct:timetrap({minutes, 30}),
     Folder = proplists:get_value(priv_dir, Config),
     [{tool, tool()}, {conf, softhsm(Folder)} | Config].
@@ -48,9 +48,9 @@ init_per_testcase(_, Config) ->
 end_per_testcase(_, Config) ->
     peer:stop(proplists:get_value(node, Config)).
 
-%%% What the kinds need
+%%% Prerequisites of the kinds
 
-%% The tool, as it ships.
+%% The tool, as shipped.
 tool() ->
     Root = curve_tun_interop_SUITE:root(filename:dirname(filename:absname(code:which(?MODULE)))),
     {0, _} = run("make", ["-C", Root, "--no-print-directory", "tool"], 1800000),
@@ -72,7 +72,7 @@ module() ->
                             File <- filelib:wildcard(Pattern)],
     Module.
 
-%% The application's environment for a vault of this kind, which is made here.
+%% Returns the application's environment for a new vault of this kind.
 environment(Kind, Config) ->
     Folder = proplists:get_value(folder, Config),
     ok = filelib:ensure_path(Folder),
@@ -90,7 +90,7 @@ environment(sealed_file, Folder, Config) ->
     {[{vault_file, Sealed}, {vault_passphrase_file, File}], Config};
 environment(agent, Folder, Config) ->
     Vault = file_vault(Folder, [], Config),
-    %% The address of a Unix socket has 107 bytes at most: fewer than the folder of a test may take.
+    %% The address of a Unix socket has at most 107 bytes, which the folder of a test may exceed.
     Socket = filename:join("/tmp", "curve_tun_agent_" ++ os:getpid()),
     Agent = start_agent(Vault, Socket, Config),
     {[{vault_agent, list_to_binary(Socket)}], [{agent, Agent}, {agent_vault, Vault}, {socket, Socket} | Config]};
@@ -116,7 +116,7 @@ secret(Folder, Text) ->
     ok = file:change_mode(File, 8#600),
     File.
 
-%% An agent that listens, owned by a process that outlives the one that starts it.
+%% Starts a listening agent, owned by a process that outlives the caller.
 start_agent(Vault, Socket, Config) ->
     Test = self(),
     Tool = proplists:get_value(tool, Config),
@@ -148,13 +148,13 @@ stop_agent(Config) ->
 signal(Name, Pid) ->
     {0, _} = run("kill", ["-" ++ Name, integer_to_list(Pid)], 10000).
 
-%% An agent with a vault of its own, outside of the groups.
+%% Runs a function with an agent that has a vault of its own, outside of the groups.
 with_agent(Config, Use) ->
     Folder = filename:join(proplists:get_value(priv_dir, Config), integer_to_list(erlang:unique_integer([positive]))),
     {Env, With} = environment(agent, [{folder, Folder} | Config]),
     try Use(Env, With) after stop_agent(With) end.
 
-%%% In the other node
+%%% On the other node
 
 in(Config, Function, Arguments) ->
     peer:call(proplists:get_value(node, Config), ?MODULE, Function, Arguments, 90000).
@@ -178,7 +178,7 @@ talk() ->
     <<"to the client">> = curve_tun:recv(Client),
     curve_tun_test:stop_pair(Pair).
 
-%% Clients that connect at once, each of which hears from the server.
+%% Starts clients that connect at once, each of which gets a message from the server.
 crowd(Count) ->
     {Listener, Port} = curve_tun_test:listen(),
     Acceptor = spawn_link(fun() ->
@@ -233,7 +233,7 @@ do_restart(Env) ->
 boxes_of_its_own_nonces(Config) ->
     ok = in(Config, do_boxes, [proplists:get_value(kind, Config), proplists:get_value(env, Config)]).
 
-%% An agent makes the nonce itself when it boxes, so it has none to give before.
+%% An agent makes the nonce itself when it boxes, so it cannot return one before.
 do_boxes(agent, Env) ->
     Key = start(Env),
     ?assertError(enotsup, curve_tun_vault_nif:safe_nonce()),
@@ -261,10 +261,10 @@ do_kill(Env) ->
     {ok, Key} = curve_tun:public_key(),
     talk().
 
-%%% What agents are there for
+%%% Purposes of agents
 
-%% More handshakes than the node has schedulers for what waits are in the hands of an agent that
-%% says nothing. Files are read meanwhile, and when it speaks again, handshakes go on.
+%% More handshakes than the node has dirty schedulers wait for an agent that does not answer. Files
+%% are read meanwhile, and when it answers again, handshakes continue.
 an_agent_that_is_silent_holds_up_nothing_else(Config) ->
     with_agent(Config, fun(Env, With) ->
         {_, Agent} = proplists:get_value(agent, With),
@@ -272,7 +272,7 @@ an_agent_that_is_silent_holds_up_nothing_else(Config) ->
         ok = in(With, talk, []),
         signal("STOP", Agent),
         try
-            %% Some may have been given up before the last came: an agent has five seconds.
+            %% Some may have timed out before the last came: an agent has five seconds.
             ok = in(With, do_clients, [30]),
             ok = in(With, until_waiting, [20]),
             {ok, <<_/binary>>} = in(With, read_a_file, []),
@@ -283,7 +283,7 @@ an_agent_that_is_silent_holds_up_nothing_else(Config) ->
         ok = in(With, talk, [])
     end).
 
-%% Clients that connect, whatever becomes of them.
+%% Starts clients that connect, whatever the result.
 do_clients(Count) ->
     _ = spawn(fun() ->
             {Listener, Port} = curve_tun_test:listen(),
@@ -292,7 +292,7 @@ do_clients(Count) ->
         end),
     ok.
 
-%% Connections of servers that wait for their vault.
+%% Returns the connections of servers that wait for their vault.
 waiting() ->
     length([C || {_, C, _, _} <- supervisor:which_children(curve_tun_connection_sup), is_pid(C), asks(C)]).
 
@@ -311,7 +311,7 @@ until_waiting(Count) ->
 read_a_file() ->
     file:read_file(code:which(?MODULE)).
 
-%% Handshakes that wait for an agent that is away are served by the next one.
+%% Handshakes that wait for a stopped agent are served by the next one.
 an_agent_may_be_restarted(Config) ->
     with_agent(Config, fun(Env, With) ->
         _ = in(With, start, [Env]),
@@ -328,8 +328,8 @@ an_agent_may_be_restarted(Config) ->
 do_wait_for_agent() ->
     (crowd(4))().
 
-%% The agent is gone for good: its client says so within the time of a request, and not as a failed
-%% vault.
+%% The agent is gone for good: its client reports that within the timeout of a request, and not as a
+%% failed vault.
 a_handshake_tells_why_its_agent_failed(Config) ->
     with_agent(Config, fun(Env, With) ->
         _ = in(With, start, [Env]),
@@ -337,7 +337,7 @@ a_handshake_tells_why_its_agent_failed(Config) ->
         {error, timeout} = in(With, do_lonely_client, [])
     end).
 
-%% The server's vault is another one, which answers; the client's own does not.
+%% The server has another vault, which answers; the client's own does not.
 do_lonely_client() ->
     {ok, Server} = curve_tun_nif:vault_generate(),
     Registry = curve_tun_nif:registry_later(),
@@ -354,7 +354,7 @@ do_lonely_client() ->
     receive {Ref, answered} -> ok end,
     curve_tun_nif:answer(Client, answered).
 
-%%% What is wrong with the environment
+%%% Errors in the environment
 
 what_cannot_be_opened_stops_the_start(Config) ->
     Folder = filename:join(proplists:get_value(priv_dir, Config), "wrong"),
@@ -393,5 +393,5 @@ do_fail(Env) ->
     curve_tun_test:stop(),
     reason(Why).
 
-%% The reason of the child that did not start.
+%% Returns the reason of the child that did not start.
 reason({{shutdown, {failed_to_start_child, curve_tun_vault_nif, Reason}}, _}) -> Reason.

@@ -1,9 +1,9 @@
-%%% Secrets are gone when they are not needed: the whole address space of a node is searched for
-%%% them, from outside.
+%%% Secrets are gone when they are no longer needed: the whole address space of a node is searched
+%%% for them, from outside.
 %%%
-%%% The node runs with random bytes that can be computed again (`tests/support/known_random.c'), so
-%%% each secret that it makes is known here, and what any two of them agree. Nothing of that is ever
-%%% told to the node.
+%%% The node runs with reproducible random bytes (`tests/support/known_random.c'), so each secret
+%%% that it makes is known here, and what any two of them agree on. None of that is ever sent to the
+%%% node.
 -module(curve_tun_wiped_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -29,7 +29,7 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     Folder = proplists:get_value(priv_dir, Config),
     Passphrase = filename:join(Folder, "passphrase"),
     Sealed = filename:join(Folder, "sealed"),
-    %% Not a literal: this module is loaded in the node, too.
+    %% Not a literal, since this module is loaded in the node, too.
     Words = binary:encode_hex(crypto:strong_rand_bytes(16)),
     ok = file:write_file(Passphrase, Words),
     ok = file:change_mode(Passphrase, 8#600),
@@ -43,7 +43,7 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
     [_, _, Minute] = First,
     ?assertEqual([1, 1, 1], counts(Pid, First)),
 
-    %% What the keys of messages do in memory shows that the search works.
+    %% The lifetime of the message keys in memory shows that the search works.
     [_, _, _, ClientShort, ServerShort] = Do(connect),
     [HelloRaw, Hello | _] = agreed(ClientShort, Long),
     [Raw, Shared | Messages] = agreed(ClientShort, ServerShort),
@@ -59,11 +59,11 @@ no_secret_of_a_node_is_in_memory_after_its_time(Config) ->
          ?assertEqual([1, 1], counts(Pid, AtFirst))
      end || What <- [close, abort, fail]],
 
-    %% The file's keys are not drawn in the node: its passphrase is what is to be looked for.
+    %% The file's keys are not drawn in the node: the search is for its passphrase.
     _ = Do({open_sealed, list_to_binary(Sealed), list_to_binary(Passphrase)}),
     gone(Pid, [Words], passphrase),
 
-    %% A minute key of a server whose time the test tells.
+    %% A minute key of a server whose clock the test controls.
     Before = length(Do(server)),
     Own = lists:last(Do(nothing)),
     ?assertEqual([1], counts(Pid, [Own])),
@@ -89,12 +89,12 @@ no_core_dump_of_a_node_has_a_long_term_or_minute_key(Config) ->
     Core = core_of(Pid, filename:join(proplists:get_value(priv_dir, Config), "wiped_core")),
     Ranges = [{0, filelib:file_size(Core)}],
     ?assertEqual([0, 0, 0, 0], counts_in(Core, Ranges, Guarded)),
-    %% The keys of messages show that the dump has the node's memory.
+    %% The message keys show that the dump contains the node's memory.
     [_, _ | Messages] = agreed(ClientShort, ServerShort),
     ?assertEqual([2, 2], counts_in(Core, Ranges, Messages)),
     ok = file:delete(Core).
 
-%% Has the kernel dump the process, which ends. Where the system hands dumps to a program of its
+%% Makes the kernel dump the process, which ends. Where the system passes dumps to a program of its
 %% own, gdb makes one.
 core_of(Pid, Folder) ->
     {ok, Pattern} = file:read_file("/proc/sys/kernel/core_pattern"),
@@ -110,8 +110,8 @@ core_of(Pid, Folder) ->
     [Core] = filelib:wildcard(filename:join(Folder, "*")) -- Before,
     Core.
 
-%% A node whose random bytes are known, in a folder of its own; with what has it do something, and
-%% gives all keys that it has drawn until then.
+%% Starts a node with known random bytes, in a separate folder. Returns also a function that makes
+%% it do something and returns all keys it has drawn until then.
 start_node(Config, Name) ->
     Folder = filename:join(proplists:get_value(priv_dir, Config), Name),
     ok = file:make_dir(Folder),
@@ -124,15 +124,15 @@ start_node(Config, Name) ->
     ok = peer:call(Node, ?MODULE, begin_here, []),
     {Node, Pid, fun(What) -> ok = peer:call(Node, ?MODULE, command, [What], 120000), keys(Draws, Pid) end}.
 
-%%% In the node
+%%% On the node
 
-%% A process that holds what the commands make.
+%% A process that holds the objects that the commands make.
 begin_here() ->
     Here = self(),
     ok = logger:set_primary_config(level, none),
     Holder = spawn(fun() ->
                  true = register(?MODULE, self()),
-                 %% A connection that is killed takes its controller along.
+                 %% A connection that is killed takes its controller down.
                  process_flag(trap_exit, true),
                  Here ! {self(), ready},
                  hold(#{})
@@ -199,8 +199,8 @@ do(abort, #{port := Port} = State) ->
     [ok = gen_tcp:close(Tcp) || Tcp <- [Tcp0, Tcp1, Tcp2, Tcp3]],
     [ok = curve_tun_nif:close(Nif) || Nif <- [Nif0, Nif1, Nif2, Nif3]],
     State;
-%% What refuses: a weak key, a wrong one, an unknown client, boxes that do not open, a connection
-%% that is killed.
+%% Refusals: a weak key, a wrong one, an unknown client, boxes that do not open, a connection that
+%% is killed.
 do(fail, #{port := Port} = State) ->
     {ok, Key} = curve_tun:public_key(),
     {error, _} = curve_tun:connect({127,0,0,1}, Port, [{key, <<0:256>>}]),
@@ -244,14 +244,14 @@ accept(Listener, Controller) ->
 
 %%% The search
 
-%% The keys that the node has drawn: each draw of 32 bytes.
+%% Returns the keys that the node has drawn: each draw of 32 bytes.
 keys(Draws, Pid) ->
     {ok, Text} = file:read_file(Draws),
     Lines = [string:lexemes(Line, " ") || Line <- string:lexemes(binary_to_list(Text), "\n")],
     [drawn(list_to_integer(Number))
      || [P | _] = Line <- Lines, P =:= Pid, [Number, "32"] <- [lists:nthtail(length(Line) - 2, Line)]].
 
-%% What `known_random.c' gives.
+%% Returns what `known_random.c' gives.
 drawn(Number) ->
     << <<(mix((Number bsl 32) + Word)):64/little>> || Word <- [1, 2, 3, 4] >>.
 
@@ -260,8 +260,8 @@ mix(W0) ->
     W2 = ((W1 bxor (W1 bsr 27)) * 16#94d049bb133111eb) band 16#ffffffffffffffff,
     W2 bxor (W2 bsr 31).
 
-%% What two secrets agree: the raw X25519 secret, the box key of it, and the keys of the messages of
-%% each side.
+%% Returns what two secrets agree on: the raw X25519 secret, the box key made of it, and the keys of
+%% the messages of each side.
 agreed(A, B) ->
     {Public, _} = crypto:generate_key(ecdh, x25519, B),
     Raw = crypto:compute_key(ecdh, Public, A, x25519),
@@ -291,8 +291,8 @@ quarter({A, B, C, D}, X) ->
                     setelement(To + 1, Y, element(To + 1, Y) bxor Turned)
                 end, X, [{B, A, D, 7}, {C, B, A, 9}, {D, C, B, 13}, {A, D, C, 18}]).
 
-%% None of them is in memory, or will be in a moment: the BEAM takes its time to close what is not
-%% used any more.
+%% Checks that none of them is in memory, now or in a moment: the BEAM takes its time to free what
+%% is not used any more.
 gone(Pid, Needles, When) ->
     gone(Pid, Needles, When, 100).
 
@@ -303,12 +303,12 @@ gone(Pid, Needles, When, Tries) ->
         Found -> ct:fail({found, When, Found})
     end.
 
-%% How many times each of them stands in the memory of the process.
+%% Returns how often each of them occurs in the memory of the process.
 counts(Pid, Needles) ->
     {ok, Maps} = file:read_file("/proc/" ++ Pid ++ "/maps"),
     counts_in("/proc/" ++ Pid ++ "/mem", ranges(Maps), Needles).
 
-%% How many times each of them stands in these ranges of a file.
+%% Returns how often each of them occurs in these ranges of a file.
 counts_in(File, Ranges, Needles) ->
     {ok, Memory} = file:open(File, [read, raw, binary]),
     Pattern = binary:compile_pattern(lists:usort(Needles)),
@@ -317,7 +317,7 @@ counts_in(File, Ranges, Needles) ->
     ok = file:close(Memory),
     [length([F || F <- Found, F =:= Needle]) || Needle <- Needles].
 
-%% What can be read, but a file's own pages that nobody can write.
+%% The readable ranges, except for read-only pages of a file.
 ranges(Maps) ->
     [{binary_to_integer(Start, 16), binary_to_integer(End, 16)}
      || Line <- binary:split(Maps, <<"\n">>, [global, trim]),
