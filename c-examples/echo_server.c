@@ -1,12 +1,12 @@
 /*
  * echo_server [--verbose] [--handshakes N] [--per-source N] HOST PORT SECRET PEER_PUBLIC
  * [PEER_PUBLIC...]
+ *
  * Sends each message back, to any number of clients at once, with a thread for each. The peers
  * whose keys are given may come from anywhere. Prints "listening on HOST:PORT" when it is ready;
  * port 0 picks a free one. SIGTERM or SIGINT ends it.
  *
  * SECRET is the text of a secret key or "@FILE", a file that begins with it; or a stored vault:
- * "vault:FILE", "agent:SOCKET" or "pkcs11:...".
  * "vault:FILE", "agent:SOCKET" or "pkcs11:...".
  */
 
