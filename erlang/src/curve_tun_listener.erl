@@ -1,11 +1,11 @@
 %%% @private
-%%% A listener: it owns the listening socket and keeps the queue of those who accept.
+%%% A listener: owns the listening socket and the queue of processes that accept.
 %%%
-%%% While somebody waits, clients are taken from the backlog and their handshakes run side by side,
-%%% so that a slow or silent client keeps nobody waiting; the first to finish goes to the one who
-%%% has waited longest. A client has a permit for its handshake from then on until the handshake is
-%%% over, also one that went to `transport_accept'. The NIF gives the permits out. At its limits it
-%%% evicts a handshake for the new one, which waits until the evicted connection is gone.
+%%% While a process waits, clients are taken from the backlog and their handshakes run side by side,
+%%% so that a slow or silent client delays nobody; the first to finish goes to the process that has
+%%% waited longest. From then on until its handshake is over a client holds a permit for a handshake
+%%% in flight, even if it went to `transport_accept'. The NIF hands the permits out. At the limits
+%%% it evicts another handshake, and the new client waits until that one is gone.
 -module(curve_tun_listener).
 -behaviour(gen_server).
 
@@ -22,29 +22,29 @@
 -record(listener, {
     start :: start(),
     owner :: reference(),
-    %% Made here: see `curve_tun_connection:prepare()'.
+    %% Made in this process: see `curve_tun_connection:prepare()'.
     prepared :: curve_tun_connection:prepared() | undefined,
     cookie = none :: reference() | none,
     %% Takes one client from the backlog.
     acceptor :: pid() | undefined,
-    %% Set after a failure such as emfile: the next try is not before it is over.
+    %% Set after a failure such as emfile: the next try comes after the pause.
     paused = false :: boolean(),
     waiters = queue:new() :: queue:queue(#waiter{}),
-    %% Handshakes under way: for those who accept, or for the one who took the transport.
+    %% Handshakes in flight: for processes that accept, or for the one that took the transport.
     in_flight = #{} :: #{pid() => curve_tun:socket() | transport},
-    %% A client whose handshake has not begun: it has no permit yet, or waits for those that were
-    %% evicted for it.
+    %% A client whose handshake has not begun: it has no permit yet, or waits until the handshakes
+    %% that were evicted for it are gone.
     held = none :: {pid(), curve_tun:socket(), inet:ip_address() | {evicted, [pid()]}} | none,
-    %% Connected, and not yet accepted by anybody.
+    %% Connected, and not yet accepted.
     done = queue:new() :: queue:queue({pid(), curve_tun:socket()})
 }).
 
 %% The pause after a failure to accept.
 -define(PAUSE, 100).
-%% Words of the heap of a process that accepts one client: enough for all of that.
+%% Words of the heap of a process that accepts one client: enough for all its work.
 -define(HEAP, 987).
 
-%% Starts a listener of the caller's, over a gen_tcp socket of the caller's.
+%% Starts a listener owned by the caller, over a gen_tcp socket of the caller.
 -spec start(gen_tcp:socket(), curve_tun_options:options()) -> {ok, curve_tun:listen_socket()} | {error, term()}.
 start(Socket, Options) ->
     case curve_tun_listener_sup:start_child(#{socket => Socket, owner => self(), options => Options}) of
@@ -73,13 +73,13 @@ start_link(Start) ->
         ignore -> {error, ignore}
     end.
 
-%% Nothing is sent to a process before it takes its connection: it may have stopped to wait.
+%% Nothing is sent to a process before it takes its connection, since it may have stopped waiting.
 -spec accept(pid(), accept | transport, timeout()) -> {ok, curve_tun:socket()} | {error, atom()}.
 accept(Listener, Kind, Timeout) ->
     Deadline = curve_tun_time:deadline(Timeout),
     curve_tun_call:call(Listener, {Kind, Timeout}, [{fun ?MODULE:took/3, [Listener, {Kind, Deadline}]}]).
 
-%% After the wait: takes the connection that the listener has given.
+%% After the wait: takes the connection that the listener offered.
 -spec took(pid(), {accept | transport, curve_tun_time:deadline()}, {ok, curve_tun:socket()} | {error, atom()}) ->
           {ok, curve_tun:socket()} | {error, atom()}.
 took(Listener, {Kind, Deadline}, {ok, {curve_tun_socket, Connection, _, _} = Socket}) ->
@@ -179,7 +179,7 @@ handle_info({'DOWN', Ref, process, _, _}, #listener{cookie = Ref} = S) ->
     {noreply, watch(S)};
 handle_info({'DOWN', Ref, process, Pid, _}, S) ->
     {noreply, work(down(Ref, Pid, S))};
-%% It ended without a word.
+%% It ended without a message.
 handle_info({'EXIT', Acceptor, _}, #listener{acceptor = Acceptor} = S) ->
     {stop, normal, S};
 handle_info({'EXIT', Socket, _}, #listener{start = #{socket := Socket}} = S) ->
@@ -187,7 +187,7 @@ handle_info({'EXIT', Socket, _}, #listener{start = #{socket := Socket}} = S) ->
 handle_info(_Info, S) ->
     {noreply, S}.
 
-%% Has the minute keys rotated; their process may be on its way back.
+%% Has the minute keys rotated. The process that does so may be restarting.
 -spec watch(#listener{}) -> #listener{}.
 watch(#listener{prepared = #{role := {server, Server}}} = S) ->
     case curve_tun_cookie:watch(Server) of
@@ -198,7 +198,7 @@ watch(#listener{prepared = #{role := {server, Server}}} = S) ->
             S#listener{cookie = none}
     end.
 
-%% Does what can be done: hands over who is connected, starts who is held, takes the next client.
+%% Does everything possible now: hands over connected clients, starts the held one, takes the next.
 -spec work(#listener{}) -> #listener{}.
 work(S) ->
     accept_more(start_held(hand_over(S))).
@@ -220,7 +220,7 @@ hand_over(#listener{done = Done} = S) ->
 offer(Pid, #waiter{from = {Caller, _}}) ->
     curve_tun_request:offer(Pid, Caller).
 
-%% The first waiter of a kind, and the listener without it.
+%% Returns the first waiter of a kind, and the listener without it.
 -spec take_waiter(accept | transport, #listener{}) -> {#waiter{}, #listener{}} | none.
 take_waiter(Kind, #listener{waiters = Waiters} = S) ->
     case lists:splitwith(fun(#waiter{kind = K}) -> K =/= Kind end, queue:to_list(Waiters)) of
@@ -244,8 +244,8 @@ drop_waiters(Drop, Reply, #listener{waiters = Waiters} = S) ->
            end,
     S#listener{waiters = queue:filter(Keep, Waiters)}.
 
-%% The client that is held gets a permit, if somebody waits: it goes to the process that does the
-%% handshake itself, or its handshake begins.
+%% Gets a permit for the held client if a process is waiting. The client then goes to the process
+%% that does the handshake itself, or its handshake begins.
 -spec start_held(#listener{}) -> #listener{}.
 start_held(#listener{held = none} = S) ->
     S;
@@ -285,12 +285,12 @@ start(Pid, Socket, {Waiter, #listener{waiters = Waiters}}, #listener{in_flight =
         ok ->
             answer(Waiter, {ok, Socket}),
             S#listener{waiters = Waiters, in_flight = InFlight#{Pid => transport}};
-        %% It ended meanwhile, which we are about to be told.
+        %% It ended meanwhile, and its exit will be reported shortly.
         {error, closed} ->
             S
     end.
 
-%% A client that comes when nobody waits any more is held until somebody does.
+%% A client that comes when no process waits any more is held until one does.
 -spec accept_more(#listener{}) -> #listener{}.
 accept_more(#listener{acceptor = undefined, paused = false, held = none, start = #{socket := Socket}, waiters = Queue,
                       prepared = Prepared} = S) ->
@@ -299,7 +299,8 @@ accept_more(#listener{acceptor = undefined, paused = false, held = none, start =
             S;
         Waiters ->
             Deadline = lists:max([D || #waiter{deadline = D} <- Waiters]),
-            %% Who does the handshake himself gets a client that has left, too, as with gen_tcp.
+            %% As with gen_tcp, a process that does the handshake itself also gets a client that has
+            %% left.
             Whom = case lists:keymember(transport, #waiter.kind, Waiters) of true -> all; false -> present end,
             S#listener{acceptor = start_acceptor(Socket, curve_tun_time:left(Deadline), Whom, Prepared)}
     end;
@@ -313,8 +314,8 @@ not_accepted(econnaborted, S) ->
     {noreply, work(S)};
 not_accepted(Reason, S) when Reason =:= closed; Reason =:= einval ->
     {stop, normal, S};
-%% Out of descriptors or memory: the one who has waited longest is told, and the next try is a
-%% little later.
+%% Out of descriptors or memory: the process that has waited longest gets the error, and the next
+%% try comes after a pause.
 not_accepted(Reason, #listener{waiters = Waiters} = S) ->
     Rest = case queue:out(Waiters) of
                {{value, Waiter}, Others} -> answer(Waiter, {error, Reason}), Others;
@@ -323,7 +324,7 @@ not_accepted(Reason, #listener{waiters = Waiters} = S) ->
     _ = erlang:start_timer(?PAUSE, self(), resume),
     {noreply, S#listener{waiters = Rest, paused = true}}.
 
-%% A client that was refused is nobody's affair: those who accept get the next one.
+%% A refused client is skipped: accepting processes get the next one.
 -spec handshake_over(pid(), #listener{}) -> #listener{}.
 handshake_over(Pid, #listener{in_flight = InFlight, done = Done} = S) ->
     case maps:take(Pid, InFlight) of
@@ -339,7 +340,7 @@ down(Ref, Pid, #listener{in_flight = InFlight, held = Held, done = Done, waiters
                done = queue:filter(fun({P, _}) -> P =/= Pid end, Done),
                waiters = queue:filter(fun(#waiter{monitor = M}) -> M =/= Ref end, Waiters)}.
 
-%%% The process that blocks in gen_tcp:accept, in code of OTP's alone: see curve_tun_call
+%%% The process that blocks in gen_tcp:accept, inside code of OTP only: see curve_tun_call
 
 -spec start_acceptor(gen_tcp:socket(), timeout(), all | present, curve_tun_connection:prepared()) -> pid().
 start_acceptor(Socket, Timeout, Whom, Prepared) ->
@@ -362,10 +363,10 @@ arrived(Listener, Client, Whom, Prepared) ->
         _ -> left(Client)
     end.
 
-%% Whether a client that was just accepted has left already. It costs no process then, so that a
-%% flood of such clients is soon behind us. Linux tells by the first byte of TCP_INFO, the state of
-%% the connection, which is TCP_ESTABLISHED (1) if nobody has ended it (tcp(7)); elsewhere its
-%% handshake finds out.
+%% Says whether a client just accepted has already left. Such a client then costs no process, so
+%% that a flood of them is soon dealt with. Linux reports it in the first byte of TCP_INFO, the
+%% state of the connection, which is TCP_ESTABLISHED (1) if neither end has ended it (tcp(7));
+%% elsewhere its handshake finds out.
 -spec has_left(gen_tcp:socket()) -> boolean().
 has_left(Client) ->
     case os:type() =:= {unix, linux} andalso inet:getopts(Client, [{raw, 6, 11, 1}]) of
@@ -387,7 +388,7 @@ attached(Listener, Client, Prepared, Address) ->
             left(Client)
     end.
 
-%% The client has left already, or cannot be had.
+%% The client has already left, or cannot be handed over.
 -spec left(gen_tcp:socket()) -> tuple().
 left(Client) ->
     gen_tcp:close(Client),

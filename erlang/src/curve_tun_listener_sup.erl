@@ -1,5 +1,5 @@
 %%% @private
-%%% Supervises the listeners. None is restarted: whoever listens owns the listener, as with
+%%% Supervises the listeners. None is restarted: the process that listens owns the listener, as with
 %%% `gen_tcp'.
 -module(curve_tun_listener_sup).
 -behaviour(supervisor).
@@ -20,7 +20,7 @@ start_child(Start) ->
         exit:_ -> {error, closed}
     end.
 
-%% All listeners; none when there is no supervisor.
+%% Returns all listeners; none if the supervisor is not running.
 -spec children() -> [pid()].
 children() ->
     try [Pid || {_, Pid, _, _} <- supervisor:which_children(?MODULE), is_pid(Pid)]

@@ -1,6 +1,5 @@
 %%% @private
-%%% What logs and crash reports may show: no message of a connection, and nothing that is on its
-%%% way.
+%%% Decides what logs and crash reports may show: no message of a connection, and no data in flight.
 -module(curve_tun_log).
 
 -include_lib("kernel/include/logger.hrl").
@@ -9,20 +8,20 @@
 -export([start/0, show/0, hide/0, handshake/3, closed/3, not_remembered/2, registry_file/3, handler_failed/5]).
 -export_type([peer/0]).
 
-%% What is known of a client's key: it counts once it is proven.
+%% What is known of a client's key, which counts only once it is proven.
 -type known() :: {ok, curve_tun:public_key()} | none | {error, atom()}.
-%% The other end of a connection: a server does not know that of a client that was gone too soon.
+%% The other end of a connection. A server does not know the address of a client that left too soon.
 -type peer() :: {inet:ip_address(), inet:port_number()} | unknown.
 
 -type stack() :: [{module(), atom(), arity() | [term()], [term()]}].
 
-%% A failure's reason without the values in it: they can hold messages.
+%% Returns a failure's reason without the values in it, which may hold messages.
 -spec reason(term()) -> atom().
 reason(Reason) when is_atom(Reason) -> Reason;
 reason(Reason) when is_tuple(Reason), tuple_size(Reason) > 0, is_atom(element(1, Reason)) -> element(1, Reason);
 reason(_Reason) -> failed.
 
-%% A stack without the arguments in it.
+%% Returns a stack without the arguments in it.
 -spec stack(stack()) -> stack().
 stack(Stack) ->
     [{M, F, arity(A), Where} || {M, F, A, Where} <- Stack].
@@ -31,9 +30,9 @@ stack(Stack) ->
 arity(Arguments) when is_list(Arguments) -> length(Arguments);
 arity(Arity) -> Arity.
 
-%% The status of a `gen_statem' or `gen_server', with what stands under `Key', its data, as `Shown'
-%% has it. Whatever its shape, it becomes one that OTP's reports print: if this failed they would
-%% print all of it.
+%% Returns the status of a `gen_statem' or `gen_server' with its data, under `Key', replaced by the
+%% result of `Shown'. Whatever the shape of the data, the result is one that OTP's reports can
+%% print: if this failed they would print everything.
 -spec status(data | state, fun((Data :: term()) -> term()), map()) -> map().
 status(Key, Shown, Status) ->
     maps:map(fun(K, Data) when K =:= Key -> shown(Shown, Data);
@@ -45,14 +44,14 @@ status(Key, Shown, Status) ->
                 (_, Value) -> Value
              end, Status).
 
-%% The data may be anything when a process has crashed.
+%% The data of a crashed process may have any shape.
 -spec shown(fun((Data :: term()) -> term()), term()) -> term().
 shown(Shown, Data) ->
     try Shown(Data)
     catch _:_ -> hidden
     end.
 
-%% Events as pairs, without what they bring.
+%% Returns events as pairs, without their contents.
 -spec events(term()) -> [{term(), atom()}].
 events([{Type, Content} | Events]) -> [{Type, tag(Content)} | events(Events)];
 events(_) -> [].
@@ -68,7 +67,7 @@ shown_reason(Reason) when is_atom(Reason) -> Reason;
 shown_reason({Class, _Reason, [{M, F, _, _} | _]}) -> {Class, failed_in, M, F};
 shown_reason(_) -> hidden.
 
-%% Drops what the calling process has been asked and not answered, for it ends: crash reports print
+%% Drops the unanswered requests of the calling process, which is about to end: crash reports print
 %% mailboxes.
 -spec forget_mailbox() -> ok.
 forget_mailbox() ->
@@ -76,7 +75,7 @@ forget_mailbox() ->
     after 0 -> ok
     end.
 
-%% Names the calling process for observer and crash reports, where OTP has names for that (27 on).
+%% Labels the calling process for observer and crash reports, where OTP supports labels (27 on).
 -spec label(term()) -> ok.
 label(Label) ->
     case erlang:function_exported(proc_lib, set_label, 1) of
@@ -84,7 +83,7 @@ label(Label) ->
         false -> ok
     end.
 
-%% Logs why a connection has ended, if that was not in order.
+%% Logs why a connection has ended, unless it ended in order.
 -spec closed(atom(), client | server | undefined, peer()) -> ok.
 closed(closed, _Role, _Peer) ->
     ok;
@@ -92,30 +91,29 @@ closed(Reason, Role, Peer) ->
     ?LOG_DEBUG("curve_tun ~ts at ~ts closed: ~tp", [Role, peer_text(Peer), Reason],
                #{domain => [curve_tun], peer => Peer, reason => Reason, role => Role}).
 
-%% How many lines a second there are at most of clients that were turned away: strangers decide how
-%% many clients there are.
+%% Maximum lines per second about clients that were turned away, since strangers decide how many
+%% clients there are.
 -define(LINES_MAX, 10).
-%% Where they are counted: the second, the lines in it, and those that were left out since the last
-%% one.
+%% The counters: the second, the lines in it, and how many were left out since the last line.
 -define(COUNTS, {?MODULE, counts}).
-%% The same for warnings of a program's own handler of events.
+%% The same for warnings about a program's event handler.
 -define(WARNINGS, {?MODULE, warnings}).
 -define(SECOND, 1).
 -define(LINES, 2).
 -define(LEFT_OUT, 3).
 
-%% Makes the counts, unless there are some. They outlast the application.
+%% Makes the counters, unless they exist. They outlive the application.
 -spec start() -> ok.
 start() ->
     _ = [persistent_term:put(Counts, atomics:new(3, []))
          || Counts <- [?COUNTS, ?WARNINGS], persistent_term:get(Counts, none) =:= none],
     ok.
 
-%% Has the default handler show what is logged here. As it comes with OTP it shows events of OTP and
-%% those that have no domain; ours have one, so that a program can choose.
+%% Makes the default handler show what is logged here. By default it shows OTP's events and those
+%% without a domain. Events of this application have one, so that programs can filter them.
 -spec show() -> ok.
 show() ->
-    %% There may be no such handler, or one that was told already.
+    %% The handler may not exist, or may have the filter already.
     _ = logger:add_handler_filter(default, curve_tun, {fun logger_filters:domain/2, {log, sub, [curve_tun]}}),
     ok.
 
@@ -124,8 +122,8 @@ hide() ->
     _ = logger:remove_handler_filter(default, curve_tun),
     ok.
 
-%% Logs what became of a client of a server's: let in, turned away, or gone by itself. What it has
-%% not proven is not said.
+%% Logs the result for a client of a server: let in, turned away, or gone by itself. A key that is
+%% not proven is not logged.
 -spec handshake(connected | atom(), peer(), known()) -> ok.
 handshake(connected, Peer, Key) ->
     ?LOG_DEBUG("curve_tun accepted ~ts ~ts", [address(Peer), key(Key)], about(accepted, connected, Peer, Key));
@@ -138,7 +136,7 @@ handshake(Reason, Peer, Key) ->
         false -> turned_away(refused, Reason, Peer, Key)
     end.
 
-%% Whether it was the client, or what is between, that ended the transport.
+%% Says whether the client, or the network in between, ended the transport.
 -spec has_left(atom()) -> boolean().
 has_left(Reason) ->
     lists:member(Reason, [closed, econnreset, econnaborted, epipe, etimedout, ehostunreach, ehostdown, enetunreach,
@@ -161,7 +159,7 @@ counts(Which) ->
     ok = start(),
     persistent_term:get(Which).
 
-%% Whether there may be a line in this second; and how many were left out before it.
+%% Says whether a line may be logged in this second, and how many were left out before it.
 -spec may_say(atomics:atomics_ref(), integer()) -> {true, non_neg_integer()} | false.
 may_say(Counts, Now) ->
     Second = atomics:get(Counts, ?SECOND),
@@ -188,13 +186,13 @@ about(Outcome, Reason, Peer, Key) ->
 address(unknown) -> "unknown";
 address({Address, _Port}) -> inet:ntoa(Address).
 
-%% An address and port as one writes them.
+%% Formats an address and port in the usual form.
 -spec peer_text(peer()) -> string().
 peer_text(unknown) -> "unknown";
 peer_text({{_, _, _, _} = Address, Port}) -> lists:flatten(io_lib:format("~ts:~b", [inet:ntoa(Address), Port]));
 peer_text({Address, Port}) -> lists:flatten(io_lib:format("[~ts]:~b", [inet:ntoa(Address), Port])).
 
-%% The text of a key that is proven.
+%% Returns the text of a proven key.
 -spec key(known()) -> binary().
 key({ok, Key}) -> curve_tun_nif:public_key_to_text(Key);
 key(_) -> <<"-">>.
@@ -214,7 +212,7 @@ registry_file(Path, Reason, _) ->
     ?LOG_ERROR("curve_tun cannot use the registry file ~ts: ~ts", [Path, curve_tun_reason:text(Reason)],
                #{domain => [curve_tun], reason => Reason, file_name => Path}).
 
-%% Logs that a program's handler of events has crashed, without the values in that.
+%% Logs that a program's event handler has crashed, without the values involved.
 -spec handler_failed(module(), atom(), error | exit | throw, term(), stack()) -> ok.
 handler_failed(Module, Event, Class, Reason, Stack) ->
     case logger:allow(warning, ?MODULE) andalso may_say(counts(?WARNINGS), erlang:monotonic_time(second)) of

@@ -1,6 +1,6 @@
 %%% @private
-%%% Watches the connections. When the process of one has crashed, nobody else is left to wipe its
-%%% keys and to tell its controller.
+%%% Watches the connections. If the process of one crashes, nobody else is left to wipe its keys and
+%%% to tell its controller.
 -module(curve_tun_monitor).
 -behaviour(gen_server).
 
@@ -11,8 +11,8 @@
 
 -type watched() :: {Controller :: pid(), curve_tun:socket(), client | server, Since :: non_neg_integer(),
                     none | {curve_tun_events:handler(), curve_tun_log:peer()}}.
-%% A connection: its controller, the socket by which that one knows it, which end it is, when it
-%% began, and who is told of its end and has not been told.
+%% A connection: its controller, the socket by which the controller knows it, which end it is, when
+%% it began, and the event handler that is still to be told of its end.
 -type connections() :: #{pid() => watched()}.
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -24,26 +24,26 @@ start_link() ->
     end.
 
 %% Watches the calling connection from here on, so that nobody has its socket before. If this
-%% process is not there, it asks as soon as it is (`init/1').
+%% process is not running, it asks the connections when it starts (`init/1').
 -spec begin_with(watched()) -> ok.
 begin_with(Connection) ->
     try gen_server:call(?MODULE, {watch, Connection})
     catch exit:_ -> ok
     end.
 
-%% Takes note of what has changed with the calling connection.
+%% Records changes of the calling connection.
 -spec watch(watched()) -> ok.
 watch(Connection) ->
     gen_server:cast(?MODULE, {watch, self(), Connection}).
 
-%% All connections; none while the application does not run.
+%% Returns all connections; none while the application is not running.
 -spec watched() -> [watched()].
 watched() ->
     try gen_server:call(?MODULE, watched, infinity)
     catch exit:_ -> []
     end.
 
-%% After a crash of ours the connections say again what they are.
+%% After a restart of this process the connections identify themselves again.
 -spec init([]) -> {ok, connections()}.
 init([]) ->
     _ = [curve_tun_request:watch_again(Pid) || Pid <- curve_tun_connection_sup:children()],
@@ -85,11 +85,11 @@ ended({Controller, {curve_tun_socket, _, _, Nif} = Socket, Role, Since, Events},
     wiped(fun() -> ok = curve_tun_nif:ended(Nif, Role, crashed), curve_tun_nif:close(Nif) end),
     Controller ! {curve_tun_error, Socket, crashed},
     Controller ! {curve_tun_closed, Socket},
-    %% Whatever the program's handler does, we go on.
+    %% Whatever the program's handler does, this process continues.
     _ = [spawn(curve_tun_events, crashed, [Handler, Role, Peer, Nif, Since]) || {Handler, Peer} <- [Events]],
     ok.
 
-%% The keys of a connection are with a NIF that may be gone.
+%% The keys of a connection may belong to a NIF that is gone.
 -spec wiped(fun(() -> ok)) -> ok.
 wiped(Wipe) ->
     try Wipe()
