@@ -4,78 +4,79 @@
 //
 // # Conventions
 //
-// Objects. Every object is an opaque pointer. A function whose name holds `_new`, `_create_`,
-// `_open`, `_custom`, `_connect` or `_accept`, and `curve_tun_vault_from_secret`, makes one and
-// gives it through its last pointer; the `_free` of its type ends it, once. Ending NULL does
+// Objects. Every object is an opaque pointer. A function whose name contains `_new`, `_create_`,
+// `_open`, `_custom`, `_connect` or `_accept`, and `curve_tun_vault_from_secret`, makes an object
+// and gives it through its last pointer; the `_free` of its type frees it, once. Freeing NULL does
 // nothing. An object keeps alive what it was made from: a vault, a registry or a server may be
-// freed as soon as nothing more is to be made from it. Nothing has to be initialised, and nothing
+// freed as soon as nothing more will be made from it. Nothing has to be initialised, and nothing
 // global has to be freed.
 //
-// Results. What can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success, and gives
-// its values through pointers, which point to memory of the caller's. On failure that memory is
-// left as it was, except where a function says so. Every function that returns a
-// `curve_tun_result` may return `CURVE_TUN_ERR_NULL` for a NULL pointer and
-// `CURVE_TUN_ERR_INTERNAL` for a defect of this library, which also closes the object that met it;
-// the comments do not repeat these two.
+// Results. A function that can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success,
+// and gives its values through pointers to memory of the caller. On failure that memory is left as
+// it was, except where a function says otherwise. Every function that returns a `curve_tun_result`
+// may return `CURVE_TUN_ERR_NULL` for a NULL pointer and `CURVE_TUN_ERR_INTERNAL` for a defect of
+// this library, which also closes the object that met it; the comments do not repeat these two.
 //
 // Pointers. Every pointer must be valid for what its function says, for the length of the call;
-// none is kept after it, except where a function says so. NULL is an error, never a crash; it is
-// allowed for bytes whose length is 0, for `user_data`, and where a function says so. The buffers
-// of one call must not overlap. Keys have `CURVE_TUN_KEY_BYTES` bytes. Host names and addresses
-// are strings that end with a zero; addresses are `192.0.2.7` or `2001:db8::7`, networks
+// none is kept after it, except where a function says otherwise. NULL is an error, never a crash;
+// it is allowed for bytes whose length is 0, for `user_data`, and where a function says so. The
+// buffers of one call must not overlap. Keys have `CURVE_TUN_KEY_BYTES` bytes. Host names and
+// addresses are strings that end with a zero; addresses are `192.0.2.7` or `2001:db8::7`, networks
 // `192.0.2.0/24` or `2001:db8::/32`.
 //
 // Integers. Sizes and lengths are in bytes and times in milliseconds. A timeout that is negative
-// waits for ever, and 0 never waits. Flags are 0 or 1. Any integer may be given for a constant:
-// what is out of range is refused with `CURVE_TUN_ERR_INVALID_ARGUMENT`.
+// waits for ever, and 0 never waits. Flags are 0 or 1. Any integer may be passed for a constant:
+// values out of range are refused with `CURVE_TUN_ERR_INVALID_ARGUMENT`.
 //
 // Structs that may grow begin with `size`. The caller sets it to the struct's `sizeof` before each
-// call that takes the struct, also where the call fills it. The macro of its name and `_INIT` does
-// so, and sets all else to 0: `curve_tun_options options = CURVE_TUN_OPTIONS_INIT;`. In options 0
-// means the default, in each field, and NULL in place of them all defaults.
+// call that takes the struct, also where the call fills it. The macro named after it, with
+// `_INIT`, does so and sets everything else to 0:
+// `curve_tun_options options = CURVE_TUN_OPTIONS_INIT;`. In options, 0 in a field means its
+// default, and NULL for the struct means all defaults.
 //
-// A program built with an older header so works with a newer library: a struct of its size is read
-// as if what it lacks were 0, and is filled as far as it goes. A newer program works with an older
-// library as long as it sets no field that this does not know: then it gets
-// `CURVE_TUN_ERR_INVALID_ARGUMENT`, as it does for a wrong size: one below that of the fields
-// without which the struct means nothing, above 4,096, or that cuts a field in two.
+// So a program built with an older header works with a newer library: a smaller struct is read as
+// if the fields that it lacks were 0, and is filled as far as it goes. A newer program works with
+// an older library as long as it sets no field that the library does not know; if it does, it gets
+// `CURVE_TUN_ERR_INVALID_ARGUMENT`. A wrong size gets the same: one that is too small for the
+// fields without which the struct means nothing, above 4,096, or that cuts a field in two.
 //
 // Threads. "Threads: any" means that the call may be made from any thread at any time, also while
 // other calls on the same object run. "Threads: one at a time" means that it may be made from any
-// thread, but not while another call on the same object runs. Ending an object always is the last
+// thread, but not while another call on the same object runs. Freeing an object is always the last
 // call on it.
 //
-// Forks. A child of `fork()` can do no more with the objects of its parent than end them, for the
-// same counters must never seal twice, and another thread of the parent may have been in the
-// middle of a call. Every other call on such an object returns `CURVE_TUN_ERR_FORKED`, at once,
-// and does nothing; what returns something else than a `curve_tun_result` returns what it does for
-// NULL. The comments do not repeat this.
+// Forks. A child of `fork()` can only free the objects of its parent, since the same counters must
+// never seal twice, and another thread of the parent may have been in the middle of a call. Every
+// other call on such an object does nothing and returns `CURVE_TUN_ERR_FORKED` at once; a function
+// that does not return a `curve_tun_result` returns what it returns for NULL. The comments do not
+// repeat this.
 //
 // Blocking. A function blocks only if its comment says so, and then no longer than its timeout, if
 // it has one.
 //
 // Linking. `cc program.c -lcurve_tun` for the shared library, and for the static one
-// `cc program.c libcurve_tun.a -lpthread -ldl -lm`. A program with another static library that was
-// made with Rust links the object that `make object` makes instead.
+// `cc program.c libcurve_tun.a -lpthread -ldl -lm`. A program that also links another static
+// library made with Rust links the object that `make object` makes instead.
 //
-// Secrets. This library wipes every secret that it held. The caller wipes its own copies with
+// Secrets. This library wipes every secret that it held. Callers wipe their own copies with
 // `curve_tun_wipe`.
 //
-// Memory. What a program can be out of without harm is an error: `CURVE_TUN_ERR_OUT_OF_MEMORY` for
+// Memory. Shortages that a program can survive are errors: `CURVE_TUN_ERR_OUT_OF_MEMORY` for
 // guarded memory for keys and the memory that a passphrase costs, `CURVE_TUN_ERR_TOO_MANY_THREADS`
 // for threads, and `CURVE_TUN_ERR_NO_BUFFERS` for buffers of the system. Ordinary memory, for
-// objects, messages and entries of registries, is had from `malloc`; when that has none, the
-// process is aborted (SIGABRT), as it is when the system has no randomness.
+// objects, messages and entries of registries, comes from `malloc`; when that fails, the process
+// is aborted (SIGABRT), as it is when the system has no randomness.
 //
-// Signals. A signal that interrupts a call does not end it: it waits on. None of these functions
-// raises SIGPIPE, and the library's own threads take no signal of the program's.
+// Signals. A signal that interrupts a call does not end it: the call goes on waiting. None of
+// these functions raises SIGPIPE, and the library's own threads handle none of the program's
+// signals.
 //
-// Unloading. `dlclose` may be called when every object has been ended and every call has returned.
+// Unloading. `dlclose` may be called when every object has been freed and every call has returned.
 // The library stays mapped until the threads that called it have ended.
 //
 // Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a
-// key 44 characters. Closing is not authenticated: who must tell a finished conversation from a
-// cut one ends it with a message of its own.
+// key 44 characters. Closing is not authenticated: a program that must tell a finished
+// conversation from one that was cut off ends it with a message of its own.
 
 #ifndef CURVE_TUN_H
 #define CURVE_TUN_H
@@ -233,22 +234,22 @@ typedef int32_t curve_tun_result;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// The name of a result, such as `"CURVE_TUN_ERR_TIMEOUT"`; `"CURVE_TUN_UNKNOWN"` for a number that
-// is none.
+// Returns the name of a result, such as `"CURVE_TUN_ERR_TIMEOUT"`; `"CURVE_TUN_UNKNOWN"` for a
+// number that is no result.
 //
 // A static string, never NULL. Threads: any.
 const char *curve_tun_result_name(int32_t result);
 
-// A sentence that says what a result means, in English, without a final stop.
+// Returns an English sentence, without a final stop, that says what a result means.
 //
 // A static string, never NULL. Threads: any.
 const char *curve_tun_result_message(int32_t result);
 
-// Whether the same call, made again after a while, may succeed though the program has changed
-// nothing: then a loop that accepts, or that connects, goes on ("Listeners" has a table). true for
-// `CURVE_TUN_ERR_TIMEOUT` or `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for
-// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose vault is out looks the same; not for
-// `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
+// Says whether the same call, made again after a while, may succeed although the program has
+// changed nothing: a loop that accepts or connects then goes on ("Listeners" has a table). true
+// for `CURVE_TUN_ERR_TIMEOUT` and `CURVE_TUN_ERR_TOO_MANY_FILES`, for example, and for
+// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose vault is out looks the same; false for
+// `CURVE_TUN_ERR_CLOSED`, which means that the object has ended.
 //
 // false for `CURVE_TUN_OK`, and for a number that is no result. Threads: any.
 bool curve_tun_result_is_transient(int32_t result);
@@ -266,28 +267,28 @@ bool curve_tun_result_is_transient(int32_t result);
 // The largest message, in bytes.
 #define CURVE_TUN_MESSAGE_MAX 65503
 
-// The version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of this
-// header.
+// Returns the version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of
+// this header.
 //
 // A static string. Threads: any.
 const char *curve_tun_version(void);
 
-// The version of the binary interface of the library in use. A program or a binding that was built
-// with a header of another `CURVE_TUN_ABI_VERSION` is not for this library; one that loads the
-// library by itself looks once.
+// Returns the version of the binary interface of the library in use. A program or a binding built
+// with a header of another `CURVE_TUN_ABI_VERSION` does not work with this library; one that loads
+// the library itself checks once.
 //
-// Until 1.0 each minor version has an interface of its own; from then on the major version alone
+// Until 1.0 each minor version has a different interface; from then on the major version alone
 // counts. Threads: any.
 uint32_t curve_tun_abi_version(void);
 
-// Whether all long-term and minute keys of this process so far are in memory that the system has
-// locked, so that none reaches the swap.
+// Says whether all long-term and minute keys of this process so far are in memory that the system
+// has locked, so that none reaches swap.
 //
-// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter
-// of system calls); everything works all the same. True before the first key. Threads: any.
+// False once the system has refused to lock memory (`RLIMIT_MEMLOCK`, a filter of system calls);
+// everything works all the same. True before the first key. Threads: any.
 bool curve_tun_memory_locked(void);
 
-// Makes a new key pair. The secret key is the caller's to keep secret, and to wipe.
+// Makes a new key pair. The caller keeps the secret key secret, and wipes it.
 //
 // May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
@@ -310,49 +311,49 @@ curve_tun_result curve_tun_public_key_from_text(const char *text,
                                                 size_t len,
                                                 uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Writes the text of a secret key, with a zero after it. The text is the caller's to keep secret,
-// and to wipe.
+// Writes the text of a secret key, with a zero after it. The caller keeps the text secret, and
+// wipes it.
 //
 // Takes the same time for every key. Threads: any.
 curve_tun_result curve_tun_secret_key_to_text(const uint8_t secret_key[CURVE_TUN_KEY_BYTES],
                                               char text[CURVE_TUN_KEY_TEXT_SIZE]);
 
-// Reads a secret key from its text, which has `len` characters and needs no zero after them. Text
-// and key are the caller's to keep secret, and to wipe.
+// Reads a secret key from its text, which has `len` characters and needs no zero after them. The
+// caller keeps text and key secret, and wipes them.
 //
 // Takes the same time for every valid text. May return `CURVE_TUN_ERR_BAD_KEY_TEXT`, as
-// `curve_tun_public_key_from_text`. Threads: any.
+// `curve_tun_public_key_from_text` does. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_secret_key_from_text(const char *text,
                                                 size_t len,
                                                 uint8_t secret_key[CURVE_TUN_KEY_BYTES]);
 
-// Overwrites `len` bytes with zeros in a way that no compiler removes. NULL is nothing to wipe.
+// Overwrites `len` bytes with zeros in a way that no compiler removes. Does nothing for NULL.
 //
 // Threads: any.
 void curve_tun_wipe(void *bytes, size_t len);
 
 // # Options
 
-// Limits and habits of connections, sockets and servers. 0 means the default in each field, which
+// Limits and settings of connections, sockets and servers. 0 in a field means its default, which
 // `CURVE_TUN_OPTIONS_INIT` sets; a function that takes options takes NULL for the defaults.
 typedef struct {
     // `sizeof(curve_tun_options)`.
     size_t size;
     // Milliseconds from accept (or connect) to connected. 0 for 10,000.
     int64_t handshake_timeout_ms;
-    // Bytes of received messages that wait for the receiver, from which on no more are taken from
-    // the transport; one further packet may come on top. At most 1 GiB. 0 for 262,144.
+    // The bytes of received messages waiting for the receiver at which no more are taken from the
+    // transport. One further packet may come on top. At most 1 GiB. 0 for 262,144.
     size_t receive_high_water;
-    // Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send`
+    // The bytes sealed and not yet taken by the transport at which `curve_tun_connection_send`
     // returns `CURVE_TUN_ERR_WOULD_BLOCK`. At most 4 GiB - 1. 0 for 67,108,864. Blocking sockets
     // never reach it.
     size_t send_high_water;
-    // How many handshakes a server has in flight at most. 0 for 1,024.
+    // How many handshakes a server may have in flight. 0 for 1,024.
     uint32_t handshakes_max;
-    // How many of its handshakes in flight a server has from one source at most: an IPv4 address,
-    // or the /64 of an IPv6 address. 0 sets no limit beside `handshakes_max`. At either limit, the
-    // oldest handshake of the source that has most is evicted (`curve_tun_connection_on_evict`).
+    // How many of these one source may have: an IPv4 address, or the /64 of an IPv6 address. 0
+    // sets no limit other than `handshakes_max`. At either limit, a new handshake evicts the
+    // oldest one of the source that has the most (`curve_tun_connection_on_evict`).
     uint32_t handshakes_per_source;
     // Flag: 1 for Nagle's algorithm, by which small messages wait for one another; 0 sends them at
     // once (TCP_NODELAY). Sockets only.
@@ -360,7 +361,7 @@ typedef struct {
     // Flag: 1 for no TCP keep-alive; 0 for one with the first probe after 60 idle seconds. Sockets
     // only.
     uint32_t no_keep_alive;
-    // A server's name, which its registry is told of each client, so that one registry can decide
+    // The server's name, which its registry gets with each client, so that one registry can decide
     // differently for several listeners: a string of at most 255 bytes without control characters,
     // copied. NULL for none.
     const char *listener;
@@ -372,14 +373,15 @@ typedef struct {
 
 // # Vaults
 //
-// A vault is the only holder of a long-term secret key. It boxes and opens boxes for that key,
-// makes the long-term nonce itself and gives it with the box; no call gives the secret key away.
+// A vault is the only holder of a long-term secret key. It seals and opens boxes with that key,
+// and makes the long-term nonce itself, which it gives with the box. No call reveals the secret
+// key.
 
-// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the
-// nonce of a box.
+// Bytes of a long-term nonce, which a vault makes; in the nonce of a box it follows the purpose's
+// prefix.
 #define CURVE_TUN_NONCE_BYTES 16
 
-// What a box is longer than its message.
+// Bytes by which a box is longer than its message.
 #define CURVE_TUN_BOX_OVERHEAD 16
 
 // Purpose: the box in a hello. A vault only opens it. Nonce: the 8 bytes of the packet's counter.
@@ -394,33 +396,34 @@ typedef struct {
 // The holder of a long-term secret key.
 typedef struct curve_tun_vault curve_tun_vault;
 
-// A vault of the program's own: `curve_tun_vault_custom`.
+// A vault implemented by the program, for `curve_tun_vault_custom`.
 //
-// The functions may be called from any thread, by several at once. Without `deferred` it is
+// The functions may be called from any thread, and from several at once. Without `deferred` it is
 // the thread whose call needs the vault: a call on a connection or a socket in its handshake, or
-// `curve_tun_vault_box`, `_box_open` or `_answer`. With it the calls on connections do not; for
-// blocking sockets threads of this library's do, 256 at most: further questions wait for one,
-// until their handshake's deadline. The functions must not use the connection or socket that is
-// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not:
-// `CURVE_TUN_ERR_BAD_PACKET` for a box that does not open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's
-// key of low order, `CURVE_TUN_ERR_TIMEOUT`, or `CURVE_TUN_ERR_VAULT_FAILED`, which any other
-// value counts as.
+// `curve_tun_vault_box`, `_box_open` or `_answer`. With `deferred`, calls on connections do not
+// call them; for blocking sockets, the library's own threads do, 256 at most: further requests
+// wait for one, until the deadline of their handshake. The functions must not use the connection
+// or socket that is being served, nor let a C++ exception or a `longjmp` out. They return
+// `CURVE_TUN_OK` or an error: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not open,
+// `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
+// `CURVE_TUN_ERR_VAULT_FAILED`, for which any other value is taken.
 typedef struct {
     // `sizeof(curve_tun_vault_callbacks)`.
     size_t size;
     // The public key whose secret the vault holds.
     uint8_t public_key[CURVE_TUN_KEY_BYTES];
     // Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
-    // 1 if they take a while, and connections are to stop with a request
-    // (`curve_tun_connection_request`). If the program answers these itself, `box_seal` and
-    // `box_open` may be NULL; whatever else needs them then gets `CURVE_TUN_ERR_VAULT_FAILED`.
+    // 1 if they take longer, and connections stop with a request instead
+    // (`curve_tun_connection_request`). If the program answers the requests itself, `box_seal` and
+    // `box_open` may be NULL; anything else that needs them then gets
+    // `CURVE_TUN_ERR_VAULT_FAILED`.
     uint32_t deferred;
     // 0.
     uint32_t reserved;
     // Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before,
-    // and seals `len` bytes of `message` for the peer into `sealed`, which has `len +
-    // CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the purpose's prefix (`"CurveCPK"`
-    // for a cookie, `"CurveCPV"` for a vouch) and the nonce.
+    // and seals `len` bytes of `message` for the peer into `sealed`, which has
+    // `len + CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the purpose's prefix
+    // (`"CurveCPK"` for a cookie, `"CurveCPV"` for a vouch) and the nonce.
     int32_t (*box_seal)(void *user_data,
                         uint32_t purpose,
                         const uint8_t *peer_public_key,
@@ -428,9 +431,9 @@ typedef struct {
                         size_t len,
                         uint8_t *nonce,
                         uint8_t *sealed);
-    // Opens the `len` bytes of a box from the peer into `message`, which has `len -
-    // CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_open_easy` under the purpose's prefix
-    // (`"CurveCP-client-H"` for a hello, else as in `box_seal`) and the nonce, which has
+    // Opens the `len` bytes of a box from the peer into `message`, which has
+    // `len - CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_open_easy` under the purpose's prefix
+    // (`"CurveCP-client-H"` for a hello, otherwise as in `box_seal`) and the nonce, which has
     // `nonce_len` bytes.
     int32_t (*box_open)(void *user_data,
                         uint32_t purpose,
@@ -440,7 +443,7 @@ typedef struct {
                         const uint8_t *sealed,
                         size_t len,
                         uint8_t *message);
-    // Called once, when nothing uses the vault any more, from the thread that ended the last user;
+    // Called once, when nothing uses the vault any more, on the thread that freed its last user;
     // may be NULL.
     void (*free)(void *user_data);
 } curve_tun_vault_callbacks;
@@ -454,21 +457,19 @@ typedef struct {
 // May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE curve_tun_result curve_tun_vault_generate(curve_tun_vault **vault);
 
-// Makes a vault in memory over a copy of a secret key. The caller's copy stays the caller's to
-// wipe.
+// Makes a vault in memory from a secret key, which it copies. The caller wipes the original.
 //
 // May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_from_secret(const uint8_t secret_key[CURVE_TUN_KEY_BYTES],
                                              curve_tun_vault **vault);
 
-// Makes a vault that the program answers for. `callbacks` is copied; `user_data` is handed to each
+// Makes a vault that the program implements. `callbacks` is copied; `user_data` is passed to each
 // function as it is.
 //
 // On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
-// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
-// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`.
-// Threads: any.
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size or an invalid flag;
+// `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_custom(const curve_tun_vault_callbacks *callbacks,
                                         void *user_data,
@@ -480,14 +481,14 @@ curve_tun_result curve_tun_vault_custom(const curve_tun_vault_callbacks *callbac
 curve_tun_result curve_tun_vault_public_key(const curve_tun_vault *vault,
                                             uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Seals `len` bytes for a peer, and gives the new long-term nonce that it did so under. `sealed`
-// gets `len + CURVE_TUN_BOX_OVERHEAD` bytes.
+// Seals `len` bytes for a peer under a new long-term nonce, and gives both. `sealed` gets
+// `len + CURVE_TUN_BOX_OVERHEAD` bytes.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for an unknown purpose and for
 // `CURVE_TUN_PURPOSE_HELLO`, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, and
-// what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a custom
-// vault's function does, or the disk, the agent or the token.
+// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, and the
+// errors of vaults that are kept (below). Threads: any. Blocks as long as a custom vault's
+// function does, or the disk, the agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
                                      uint32_t purpose,
@@ -498,14 +499,14 @@ curve_tun_result curve_tun_vault_box(const curve_tun_vault *vault,
                                      uint8_t *sealed);
 
 // Opens a box of `len` bytes that a peer sealed. `nonce` has 8 bytes for
-// `CURVE_TUN_PURPOSE_HELLO`, else `CURVE_TUN_NONCE_BYTES`. `message` gets `len -
-// CURVE_TUN_BOX_OVERHEAD` bytes.
+// `CURVE_TUN_PURPOSE_HELLO`, otherwise `CURVE_TUN_NONCE_BYTES`. `message` gets
+// `len - CURVE_TUN_BOX_OVERHEAD` bytes.
 //
-// May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a
-// peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults
-// that are kept (below) may fail with. Threads: any. Blocks as long as a custom vault's function
-// does, or the agent or the token.
+// May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open or is too short;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for an unknown purpose, `CURVE_TUN_ERR_WEAK_KEY` for a peer's
+// key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and the errors of vaults
+// that are kept (below). Threads: any. Blocks as long as a custom vault's function does, or the
+// agent or the token.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
                                           uint32_t purpose,
@@ -515,34 +516,34 @@ curve_tun_result curve_tun_vault_box_open(const curve_tun_vault *vault,
                                           size_t len,
                                           uint8_t *message);
 
-// Ends the caller's hold on a vault. Its key is gone when the last server and connection that use
-// it are.
+// Frees the caller's reference to a vault. Its key is wiped when the last server and connection
+// that use it are gone.
 //
 // Threads: the last call on this pointer.
 void curve_tun_vault_free(curve_tun_vault *vault);
 
 // # Vaults that are kept
 //
-// A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun
-// agent`), or in a PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with
-// `curve_tun_vault_free`.
+// A key that outlives its program is kept in a file, by an agent (a separate process,
+// `curve-tun agent`), or in a PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them
+// are freed with `curve_tun_vault_free`.
 //
-// A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the
+// A vault on disk hands out a nonce only once the bound of its counter is on the disk. So the
 // first box after opening, and one in 1,048,576 after that, takes as long as the disk takes, and
 // may fail with `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`;
 // nothing is lost then, and the next call tries again.
 
-// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never
-// overwritten.
+// Makes a vault with a new key in a new file of mode 0600. A file that is already at `path` is
+// never overwritten.
 //
-// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0
-// bytes its permissions alone protect it. Sealing takes about a second and 256 MiB: libsodium's
+// The file is sealed with the `len` bytes of `passphrase`, which the caller wipes; with 0 bytes
+// its permissions alone protect it. Sealing takes about a second and 256 MiB: libsodium's
 // "moderate" cost of Argon2id. File and folder are on the disk when this returns. May return
 // `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the folder does not exist;
 // `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
 // of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
-// any. Blocks on the disk and the cost.
+// any. Blocks on the disk, and as long as that cost takes.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_create_file(const char *path,
                                              const uint8_t *passphrase,
@@ -550,10 +551,11 @@ curve_tun_result curve_tun_vault_create_file(const char *path,
                                              curve_tun_vault **vault);
 
 // As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault
-// then takes, too: `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
+// then takes as well: `operations` passes (1 to 65,536) over `memory` bytes (8,192 to
+// 4,294,967,296).
 //
 // May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a
-// passphrase. Threads: any. Blocks on the disk and the cost.
+// passphrase. Threads: any. Blocks on the disk, and as long as that cost takes.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
                                                      const uint8_t *passphrase,
@@ -562,8 +564,8 @@ curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
                                                      uint64_t memory,
                                                      curve_tun_vault **vault);
 
-// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with
-// the `len` bytes of `passphrase`, which stay the caller's to wipe.
+// Opens the vault in a file, which is locked until the vault is gone. A sealed file is opened with
+// the `len` bytes of `passphrase`, which the caller wipes.
 //
 // May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a
 // symbolic link, no regular file, another user's, or open to group or others;
@@ -572,7 +574,7 @@ curve_tun_result curve_tun_vault_create_file_at_cost(const char *path,
 // a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
 // of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
-// any. Blocks on the disk and the cost at which the file was sealed.
+// any. Blocks on the disk, and as long as the cost at which the file was sealed takes.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_open_file(const char *path,
                                            const uint8_t *passphrase,
@@ -583,17 +585,17 @@ curve_tun_result curve_tun_vault_open_file(const char *path,
 // The agent must run as the same user or as root, and may be restarted.
 //
 // Connections do not call this vault on the spot: they stop with a request
-// (`curve_tun_connection_request`). Each request, this one too, may take 5 seconds, within which
-// the agent may come, or come back; then it is `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back
-// with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have 65,503 bytes more than its
-// overhead: `CURVE_TUN_ERR_TOO_LARGE`.
+// (`curve_tun_connection_request`). Each request, including this one, may take 5 seconds, within
+// which the agent may start or restart; after that it fails with `CURVE_TUN_ERR_TIMEOUT`. If the
+// agent restarts with another key, requests fail with `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
+// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
 //
 // May return, when its 5 seconds are over, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket,
 // `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_CLOSED` if the
 // agent does not serve this user, `CURVE_TUN_ERR_TIMEOUT`; at once, `CURVE_TUN_ERR_UNSUPPORTED` on
 // systems other than Linux, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's,
 // `CURVE_TUN_ERR_VAULT_VERSION` if it is of another version, `CURVE_TUN_ERR_VAULT_FAILED` for an
-// answer that is none, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes,
+// invalid answer, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes,
 // `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at
 // most 5 seconds.
 CURVE_TUN_MUST_USE
@@ -602,14 +604,13 @@ curve_tun_result curve_tun_vault_open_agent(const char *socket_path,
 
 // Opens the key in the PKCS#11 token that a URI (RFC 7512) names, such as
 // `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the
-// `len` bytes of `pin`, which stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it
-// has one. `docs/VAULTS.md` lists the attributes.
+// `len` bytes of `pin`, which the caller wipes; with 0 bytes the PIN is the URI's, if it has one.
+// `docs/VAULTS.md` lists the attributes.
 //
 // Connections do not call this vault on the spot: they stop with a request
 // (`curve_tun_connection_request`). While the token is away, calls fail with
-// `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that is
-// refused is not tried again, by this vault; nor should the program do so, nor what starts it
-// anew: tokens lock.
+// `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. This vault does not
+// try a refused PIN again; neither should the program, nor whatever restarts it: tokens lock.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits
@@ -629,41 +630,42 @@ curve_tun_result curve_tun_vault_open_pkcs11(const char *uri,
 
 // # Registries
 //
-// A registry says which public key may speak from where. A place is a string: an address; a
-// network; `*`, anywhere; or `!`, nowhere. A key that may come in from nowhere is denied, whatever
-// else is said of it. A key that may come in from anywhere does so also where a network has
-// entries. Of the networks that hold an address, the most specific one that has entries decides
-// alone. An empty registry lets nobody in.
+// A registry says which public keys may come in from where. A place is a string: an address; a
+// network; `*`, anywhere; or `!`, nowhere. A key with an entry `!` is denied, whatever other
+// entries it has. A key that may come in from anywhere may do so also where a network has entries.
+// Of the networks that contain an address, the most specific one that has entries decides alone.
+// An empty registry lets nobody in.
 
 // Decides which clients may come in.
 typedef struct curve_tun_registry curve_tun_registry;
 
-// A registry of the program's own: `curve_tun_registry_custom`.
+// A registry implemented by the program, for `curve_tun_registry_custom`.
 //
-// `verify` may be called from any thread, by several at once: those that a custom vault's
-// functions are called from, for `curve_tun_registry_verify` and `_answer`. It must not use the
-// connection or socket that is being served, nor let a C++ exception or a `longjmp` out.
+// `verify` may be called from any thread, and from several at once: from the threads that call a
+// custom vault's functions, with `curve_tun_registry_verify` and `_answer` in place of the calls
+// on a vault. It must not use the connection or socket that is being served, nor let a C++
+// exception or a `longjmp` out.
 typedef struct {
     // `sizeof(curve_tun_registry_callbacks)`.
     size_t size;
     // Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
-    // it takes a while, and connections are to stop with a request
-    // (`curve_tun_connection_request`). If the program answers these itself, `verify` may be NULL;
-    // whatever else needs it then gets `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    // it takes longer, and connections stop with a request instead
+    // (`curve_tun_connection_request`). If the program answers the requests itself, `verify` may
+    // be NULL; anything else that needs it then gets `CURVE_TUN_ERR_REGISTRY_FAILED`.
     uint32_t deferred;
     // 0.
     uint32_t reserved;
-    // Whether the holder of this public key, which has proven to be that, may come in from this
-    // address to the server of this name (`listener` of `curve_tun_options`; an empty string if it
-    // has none). `*accepted` is 0; set it to 1 to let it in. Any other value, and any return value
-    // but `CURVE_TUN_OK`, is a registry that failed, and the client is refused with
-    // `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    // Says whether the client that has proven to hold this public key's secret may come in from
+    // this address to the server of this name (`listener` of `curve_tun_options`; an empty string
+    // if it has none). `*accepted` is 0; set it to 1 to let the client in. Any other value, and
+    // any return value but `CURVE_TUN_OK`, means that the registry failed, and the client is
+    // refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
     int32_t (*verify)(void *user_data,
                       const char *address,
                       const uint8_t *public_key,
                       const char *listener,
                       uint32_t *accepted);
-    // Called once, when nothing uses the registry any more, from the thread that ended the last
+    // Called once, when nothing uses the registry any more, on the thread that freed its last
     // user; may be NULL.
     void (*free)(void *user_data);
 } curve_tun_registry_callbacks;
@@ -677,45 +679,46 @@ typedef struct {
 // Threads: any.
 CURVE_TUN_MUST_USE curve_tun_result curve_tun_registry_new(curve_tun_registry **registry);
 
-// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to
+// Makes a registry that the program implements. `callbacks` is copied; `user_data` is passed to
 // each function as it is.
 //
 // On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
-// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
-// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size or an invalid flag;
+// `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_custom(const curve_tun_registry_callbacks *callbacks,
                                            void *user_data,
                                            curve_tun_registry **registry);
 
-// Adds an entry: where the holder of a public key may come in from. Adding it again changes
-// nothing. The next handshake sees it.
+// Adds an entry, which says where the holder of a public key may come in from. Adding it again
+// changes nothing. It applies from the next handshake on.
 //
-// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4,
-// `::/0` all of IPv6. An entry of a registry in a file is written to it; an entry `!` also to a
-// file with a wrong line, of which nothing else comes into force
+// `place` is as described above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of
+// IPv4, `::/0` all of IPv6. For a registry in a file, the entry is written to the file. An entry
+// `!` is written even to a file with a wrong line, of which nothing else comes into force
 // (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
 // `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the
 // errors of `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`;
 // `CURVE_TUN_ERR_PERMISSION_DENIED` also if this user may neither write the file nor replace it by
-// one that differs in nothing else, not in its access control list either; and
-// `CURVE_TUN_ERR_TIMEOUT` if another writer does not end. Threads: any. Blocks only for a file: as
-// long as it takes to read and write it, and at most ten seconds for others who write it.
+// one that is the same in everything else, including its access control list; and
+// `CURVE_TUN_ERR_TIMEOUT` if another writer does not finish. Threads: any. Blocks only for a file:
+// as long as it takes to read and write it, and at most ten seconds for other writers.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_add(const curve_tun_registry *registry,
                                         const char *place,
                                         const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established
-// connections stay.
+// Removes exactly the entry that `curve_tun_registry_add` added. It no longer applies from the
+// next handshake on; established connections stay.
 //
-// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors
-// of `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
+// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry with this place and key, and the
+// errors of `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
 curve_tun_result curve_tun_registry_remove(const curve_tun_registry *registry,
                                            const char *place,
                                            const uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Gives a public key that may come in from an address: the least of them, taken as numbers.
+// Gives a public key that may come in from an address: of several, the least when compared as
+// numbers.
 //
 // May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there;
 // `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network; `CURVE_TUN_ERR_WRONG_STATE` for a custom
@@ -727,20 +730,20 @@ curve_tun_result curve_tun_registry_lookup(const curve_tun_registry *registry,
                                            const char *address,
                                            uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Asks whether the holder of a public key may come in from an address.
+// Says whether the holder of a public key may come in from an address.
 //
 // The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`),
-// which is passed over. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
-// `CURVE_TUN_ERR_REGISTRY_FAILED` or `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell.
-// Threads: any. Blocks as long as a custom registry's function does, for a file that has changed,
-// and for DNS, at most for its timeout.
+// which is ignored. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a
+// custom registry's function does, for a file that has changed, and for DNS, at most for its
+// timeout.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_verify(const curve_tun_registry *registry,
                                            const char *address,
                                            const uint8_t public_key[CURVE_TUN_KEY_BYTES],
                                            bool *accepted);
 
-// Ends the caller's hold on a registry; servers that were made with it keep it.
+// Frees the caller's reference to a registry; servers that were made with it keep it.
 //
 // Threads: the last call on this pointer.
 void curve_tun_registry_free(curve_tun_registry *registry);
@@ -753,7 +756,7 @@ void curve_tun_registry_free(curve_tun_registry *registry);
 // Enough for the text of any problem with the zero after it.
 #define CURVE_TUN_PROBLEM_TEXT_SIZE 128
 
-// Where a registry file is wrong.
+// The place in a registry file that is wrong.
 typedef struct {
     // `sizeof(curve_tun_registry_problem)`.
     size_t size;
@@ -769,27 +772,26 @@ typedef struct {
 #define CURVE_TUN_REGISTRY_PROBLEM_INIT \
     {sizeof(curve_tun_registry_problem), 0, 0, {0}}
 
-// Where and how a registry in DNS asks. 0 or NULL means the default in each field, which
+// Where and how a registry in DNS sends its queries. 0 or NULL in a field means its default, which
 // `CURVE_TUN_DNS_OPTIONS_INIT` sets.
 typedef struct {
     // `sizeof(curve_tun_dns_options)`.
     size_t size;
     // Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those
-    // that `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
+    // that `/etc/resolv.conf` names at the time. They must pass DNSSEC's records on.
     const char *servers;
     // DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one; NULL
-    // for the keys of the root zone. One key of a zone, that which signs its keys, is enough.
+    // for the keys of the root zone. One key of a zone, the one that signs its keys, is enough.
     const char *trust_anchors;
-    // Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
-    // server decides who may come in.
+    // Flag: 1 takes answers without a proof by DNSSEC. Then anybody on the path to the name server
+    // can decide who may come in.
     uint32_t allow_unvalidated;
-    // Names whose answers are held at most. 0 for 65,536.
+    // The most names whose answers are cached. 0 for 65,536.
     uint32_t cache_max;
-    // Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000. 0 for
-    // 5,000.
+    // Milliseconds for an answer, including its validation: at most 3,600,000. 0 for 5,000.
     int64_t timeout_ms;
-    // Milliseconds for which an answer is held at most, however long its TTL: so long may a key
-    // that was taken out of DNS come in. 0 for 300,000.
+    // The most milliseconds for which an answer is cached, however long its TTL: for that long, a
+    // key that was taken out of DNS may still come in. 0 for 300,000.
     int64_t ttl_max_ms;
 } curve_tun_dns_options;
 
@@ -797,21 +799,21 @@ typedef struct {
 #define CURVE_TUN_DNS_OPTIONS_INIT \
     {sizeof(curve_tun_dns_options), NULL, NULL, 0, 0, 0, 0}
 
-// Opens the registry in a file. Each decision looks whether the file has changed, and reads it
-// anew if it has; a large file that has changed is read by a request that is answered later. A
-// file that has become unusable changes nothing: `curve_tun_registry_file_problem` tells why.
+// Opens the registry in a file. Each decision checks whether the file has changed, and reads it
+// again if so; a large file that has changed is read by a request that is answered later. If the
+// file becomes unusable, the entries in force stay: `curve_tun_registry_file_problem` says why.
 //
-// May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` tells where),
+// May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` says where),
 // `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE`
 // for more than 1 GiB, `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
 // `CURVE_TUN_ERR_IO`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to
-// what is no file. Threads: any. Blocks as long as it takes to read the file.
+// something that is not a file. Threads: any. Blocks as long as it takes to read the file.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_open_file(const char *file,
                                               curve_tun_registry **registry);
 
-// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE`
-// the problem is filled in.
+// Reads a registry file and reports the first problem in it, which is filled in for
+// `CURVE_TUN_ERR_BAD_REGISTRY_FILE`.
 //
 // May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT`
 // for a wrong size. Threads: any. Blocks as long as it takes to read the
@@ -820,7 +822,7 @@ CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_file_check(const char *file,
                                                curve_tun_registry_problem *problem);
 
-// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For
+// Says why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For
 // `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
 //
 // May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a
@@ -830,15 +832,14 @@ CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_file_problem(const curve_tun_registry *registry,
                                                  curve_tun_registry_problem *problem);
 
-// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own:
+// Opens the registry in DNS of the keys under a zone. It answers later, from its own thread:
 // connections without I/O stop with a request, and `curve_tun_registry_answer` answers it.
 // `options` may be NULL for the defaults.
 //
 // May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
-// or for a wrong size; `CURVE_TUN_ERR_REGISTRY_FAILED` if
-// `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_TOO_MANY_THREADS`,
-// `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for an invalid zone, name server, or DNSKEY or DS record, or
+// for a wrong size; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server;
+// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_open_dns(const char *zone,
                                              const curve_tun_dns_options *options,
@@ -849,7 +850,7 @@ curve_tun_result curve_tun_registry_open_dns(const char *zone,
 // A server is a vault, minute keys, a registry and limits, shared by all connections that it
 // accepts.
 
-// What became of a client's handshake.
+// The outcome of a client's handshake.
 enum curve_tun_handshake_outcome
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -859,7 +860,7 @@ enum curve_tun_handshake_outcome
     CURVE_TUN_HANDSHAKE_ACCEPTED = 0,
     // The handshake failed.
     CURVE_TUN_HANDSHAKE_REFUSED = 1,
-    // It was evicted by another at the limits of the options.
+    // It was evicted for another handshake at the limits of the options.
     CURVE_TUN_HANDSHAKE_EVICTED = 2,
 };
 #ifndef __cplusplus
@@ -870,31 +871,31 @@ typedef int32_t curve_tun_handshake_outcome;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// What all connections of a server share. A thread of its own rotates the minute keys.
+// What all connections of a server share. Each server has a thread that rotates its minute keys.
 typedef struct curve_tun_server curve_tun_server;
 
-// How the handshake of one client with a server ended: what `curve_tun_server_observe` tells. The
-// library fills it; what its pointers point to ends with the call.
+// How the handshake of one client with a server ended, as `curve_tun_server_observe` reports it.
+// The library fills it in; what its pointers point to is valid until the call returns.
 typedef struct {
     // The size of the struct as this library has it, which may be larger than the program's.
     size_t size;
-    // What became of it. A later library may have more values.
+    // The outcome. A later library may have more values.
     curve_tun_handshake_outcome outcome;
     // `CURVE_TUN_OK` if the client was accepted; the error that ended the handshake if it was
-    // refused, so that of the vault or the registry if it was theirs, and `CURVE_TUN_ERR_CLOSED`
-    // if the client left or the program ended the server's end;
+    // refused: that of the vault or the registry if one of them failed, and `CURVE_TUN_ERR_CLOSED`
+    // if the client left or the program closed or freed the server's end;
     // `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it was evicted.
     curve_tun_result result;
     // The address that the client came from.
     const char *address;
-    // The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it came so far as to prove
-    // it; else NULL.
+    // The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it got so far as to prove
+    // it; otherwise NULL.
     const uint8_t *public_key;
 } curve_tun_handshake_event;
 
 // Makes a server. It keeps the vault and the registry alive.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of range,
 // `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_TOO_MANY_THREADS`,
 // `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
@@ -903,26 +904,27 @@ curve_tun_result curve_tun_server_new(const curve_tun_vault *vault,
                                       const curve_tun_options *options,
                                       curve_tun_server **server);
 
-// Has `observe` told of each handshake of a client with this server, once, when it ends: with the
-// client connected, refused or evicted. To be called before the first client comes: of a handshake
-// that has ended nothing is told.
+// Sets `observe` to be called once for each client's handshake with this server, when it ends:
+// with the client connected, refused or evicted. Set it before the first client comes: handshakes
+// that have ended by then are not reported.
 //
-// The wire says nothing of a failure, so a client takes a server whose vault fails for one with
-// another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); here the server's own program learns that it was
-// `CURVE_TUN_ERR_VAULT_FAILED`, say. A client that has left before it was taken from the system's
-// queue had no handshake.
+// Nothing on the wire tells of a failure, so to a client, a server whose vault fails looks like
+// one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); the observer tells the server's own
+// program that it was `CURVE_TUN_ERR_VAULT_FAILED`, for example. A client that left before it was
+// taken from the system's queue had no handshake.
 //
-// `observe` is called on the thread whose call drives the handshake: accepts, shakes hands, shuts
-// down, or is made on the connection or ends it; by several at once. No lock of the library's is
-// held. It must not use the connection that is being served, nor accept or shake hands, nor let a
-// C++ exception or a `longjmp` out; it may make any other call. As long as it runs that thread
-// serves nobody, so it should not wait. It costs a handshake one call and no more: nothing is kept
-// of one that has been told, and a flood is told as it is turned away. `free` is called once, when
-// nothing uses the server any more, from the thread that ended the last user; it may be NULL.
+// `observe` runs on the thread whose call drives the handshake: one that accepts, runs the
+// handshake or shuts down, or one on the connection, its free included. Several threads may call
+// it at once, and no lock of the library is held. It must not use the connection that is being
+// served, nor accept or run a handshake, nor let a C++ exception or a `longjmp` out; it may make
+// any other call. While it runs, that thread serves nobody, so it should not wait. It costs a
+// handshake one call and no more: nothing is kept of a handshake once it is reported, and a flood
+// is reported as it is turned away. `free` is called once, when nothing uses the server any more,
+// on the thread that freed its last user; it may be NULL.
 //
-// `observe` may be NULL for an observer that is told nothing. On success the server owns
-// `user_data`, and `free` is called for it; on failure it is not. May return
-// `CURVE_TUN_ERR_WRONG_STATE` if the server has an observer, which stays. Threads: any.
+// `observe` may be NULL for an observer that does nothing. On success the server owns `user_data`,
+// and `free` is called for it; on failure it is not. May return `CURVE_TUN_ERR_WRONG_STATE` if the
+// server has an observer already, which stays. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_server_observe(const curve_tun_server *server,
                                           void (*observe)(void *user_data,
@@ -930,8 +932,8 @@ curve_tun_result curve_tun_server_observe(const curve_tun_server *server,
                                           void *user_data,
                                           void (*free)(void *user_data));
 
-// Ends the caller's hold on a server; listeners and connections that were made with it keep it.
-// The thread ends with the last of them.
+// Frees the caller's reference to a server; listeners and connections that were made with it keep
+// it. Its thread ends with the last of them.
 //
 // Threads: the last call on this pointer.
 void curve_tun_server_free(curve_tun_server *server);
@@ -940,7 +942,7 @@ void curve_tun_server_free(curve_tun_server *server);
 //
 // A connection without I/O whose vault or registry answers later stops in its handshake with a
 // request, and goes on with the answer. Requests and answers are plain values: they may be copied,
-// and handed to another thread or process. Nothing in a request is secret.
+// and passed to another thread or process. Nothing in a request is secret.
 
 // Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_HELLO`; it must hold 64
 // zeros; then seal `message` with `CURVE_TUN_PURPOSE_COOKIE`. Both boxes have the same peer, and
@@ -955,8 +957,8 @@ void curve_tun_server_free(curve_tun_server *server);
 // that it holds in `bytes`.
 #define CURVE_TUN_REQUEST_OPEN_VOUCH 3
 
-// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be
-// that, come in from `address` to the server of the name in `listener`? Answer: `accepted`.
+// Request to a server's registry: may the client, which has proven to hold the secret of
+// `peer_public_key`, come in from `address` to the server named `listener`? Answer: `accepted`.
 #define CURVE_TUN_REQUEST_VERIFY 4
 
 // The largest `sealed` of a request.
@@ -974,11 +976,11 @@ void curve_tun_server_free(curve_tun_server *server);
 // Enough for the name of any listener with the zero after it.
 #define CURVE_TUN_LISTENER_SIZE 256
 
-// What a connection asks of a vault or a registry that answers later.
+// A connection's request to a vault or a registry that answers later.
 typedef struct {
     // `sizeof(curve_tun_request)`.
     size_t size;
-    // One of the kinds of request above: who is asked, and for what.
+    // One of the kinds of request above, which says who is asked, and for what.
     uint32_t kind;
     // Bytes in `nonce`: 8, 16 or 0.
     uint32_t nonce_len;
@@ -992,7 +994,7 @@ typedef struct {
     uint8_t nonce[CURVE_TUN_NONCE_BYTES];
     // A box to be opened.
     uint8_t sealed[CURVE_TUN_REQUEST_SEALED_MAX];
-    // What is to be sealed.
+    // The message to be sealed.
     uint8_t message[CURVE_TUN_REQUEST_MESSAGE_MAX];
     // Where the client comes from, a string.
     char address[CURVE_TUN_ADDRESS_TEXT_SIZE];
@@ -1004,14 +1006,13 @@ typedef struct {
 #define CURVE_TUN_REQUEST_INIT \
     {sizeof(curve_tun_request), 0, 0, 0, 0, {0}, {0}, {0}, {0}, {0}, {0}}
 
-// What a vault or a registry says to a request.
+// The answer of a vault or a registry to a request.
 typedef struct {
     // `sizeof(curve_tun_answer)`.
     size_t size;
-    // The request's kind, so that an answer that comes late is not taken for one to a later
-    // request.
+    // The request's kind, so that a late answer is not taken for the answer to a later request.
     uint32_t kind;
-    // `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with
+    // `CURVE_TUN_OK`, or why there is no answer. The connection then closes with
     // `CURVE_TUN_ERR_BAD_PACKET` (a box did not open), `CURVE_TUN_ERR_WEAK_KEY`,
     // `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with `CURVE_TUN_ERR_VAULT_FAILED` or
     // `CURVE_TUN_ERR_REGISTRY_FAILED`.
@@ -1030,21 +1031,21 @@ typedef struct {
 #define CURVE_TUN_ANSWER_INIT \
     {sizeof(curve_tun_answer), 0, 0, 0, 0, {0}, {0}}
 
-// Has a vault answer a request to a vault: for a thread on which blocking is fine.
+// Lets a vault answer a request to a vault, on a thread that may block.
 //
 // Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
-// is none or is to a registry. Threads: any. Blocks as long as a custom vault's functions do.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, an invalid request, or one to a registry.
+// Threads: any. Blocks as long as a custom vault's functions do.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_vault_answer(const curve_tun_vault *vault,
                                         const curve_tun_request *request,
                                         curve_tun_answer *answer);
 
-// Has a registry answer a request to a registry: for a thread on which blocking is fine.
+// Lets a registry answer a request to a registry, on a thread that may block.
 //
 // Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
-// is none or is to a vault. Threads: any. Blocks as long as a custom registry's function does.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, an invalid request, or one to a vault.
+// Threads: any. Blocks as long as a custom registry's function does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
                                            const curve_tun_request *request,
@@ -1053,30 +1054,30 @@ curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
 // # Connections without I/O
 //
 // For event loops and bindings: bytes in, bytes out, messages in, messages out. The program moves
-// the bytes: what the transport brought goes into `curve_tun_connection_read`, what
-// `curve_tun_connection_write` gives goes onto the transport, both in order. It calls
-// `curve_tun_connection_tick` when that asks for it, answers requests if a vault or a registry
-// answers later, and says when the transport has ended.
+// the bytes: it passes what it reads from the transport to `curve_tun_connection_read`, and writes
+// what `curve_tun_connection_write` gives to the transport, both in order. It calls
+// `curve_tun_connection_tick` when that is due, answers requests if a vault or a registry answers
+// later, and reports the end of the transport.
 //
 // An error that ends the connection is returned once, by the call that met it; from then on calls
-// return `CURVE_TUN_ERR_CLOSED`, except that messages which came before can still be received. A
-// function of a custom vault or registry that uses the connection which is calling it gets
+// return `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received.
+// A function of a custom vault or registry that uses the connection that is calling it gets
 // `CURVE_TUN_ERR_WRONG_STATE`.
 
 // The most bytes in an IP address.
 #define CURVE_TUN_IP_BYTES_MAX 16
 
-// Where a connection stands.
+// The state of a connection.
 enum curve_tun_state
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // A client that has not said hello, a server that has not answered one.
+    // A client that has not sent its hello, or a server that has not answered one.
     CURVE_TUN_STATE_READY = 0,
-    // A client that awaits the cookie, or its vault's vouch.
+    // A client that waits for the cookie, or for the vouch from its vault.
     CURVE_TUN_STATE_INITIATING = 1,
-    // A server that awaits the initiate, or word of its vault or registry.
+    // A server that waits for the initiate, or for its vault or registry.
     CURVE_TUN_STATE_ACCEPTING = 2,
     // Messages go both ways.
     CURVE_TUN_STATE_CONNECTED = 3,
@@ -1094,11 +1095,11 @@ typedef int32_t curve_tun_state;
 // One end of a tunnel, whose bytes the program moves.
 typedef struct curve_tun_connection curve_tun_connection;
 
-// Makes a client's end: it will speak to the holder of the server's secret key, as the holder of
-// the vault's. Its hello waits to be written.
+// Makes a client's end of a connection to the holder of the server's secret key. The client's own
+// key is the one in the vault. Its hello waits to be written.
 //
 // May return `CURVE_TUN_ERR_WEAK_KEY` for a server's key of low order,
-// `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
 // `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
@@ -1106,13 +1107,13 @@ curve_tun_result curve_tun_connection_new_client(const curve_tun_vault *vault,
                                                  const curve_tun_options *options,
                                                  curve_tun_connection **connection);
 
-// Makes a server's end for a client that came from an address, which the registry will be asked
-// about. A link-local address may have its scope after it, as `getnameinfo` writes it
-// (`fe80::1%eth0`); it is passed over.
+// Makes a server's end of a connection to a client that came from an address, which the registry
+// will get. A link-local address may have its scope after it, as `getnameinfo` writes it
+// (`fe80::1%eth0`); the scope is ignored.
 //
 // When as many handshakes are in flight as the server's options allow, the oldest of the source
-// that has most is evicted, if it may be (`curve_tun_connection_on_evict`). May return
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none may be, `CURVE_TUN_ERR_BAD_ADDRESS`,
+// that has the most is evicted, if it allows that (`curve_tun_connection_on_evict`). May return
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if no handshake can be evicted, `CURVE_TUN_ERR_BAD_ADDRESS`,
 // `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from an
 // `evict`.
 CURVE_TUN_MUST_USE
@@ -1120,26 +1121,26 @@ curve_tun_result curve_tun_connection_new_server(const curve_tun_server *server,
                                                  const char *peer_address,
                                                  curve_tun_connection **connection);
 
-// As `curve_tun_connection_new_server`, for an address of 4 bytes (IPv4) or 16 (IPv6, of which one
-// that maps an IPv4 address is that), in the order of the network: those of `sin_addr` or
-// `sin6_addr`.
+// As `curve_tun_connection_new_server`, for an address of 4 bytes (IPv4) or 16 (IPv6; an
+// IPv4-mapped one is taken as IPv4), in network byte order, as in `sin_addr` or `sin6_addr`.
 //
-// May return `CURVE_TUN_ERR_BAD_ADDRESS` for another length, and else what that may. Threads: any,
-// but not from an `evict`.
+// May return `CURVE_TUN_ERR_BAD_ADDRESS` for another length, and otherwise what that function may.
+// Threads: any, but not from an `evict`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_new_server_ip(const curve_tun_server *server,
                                                     const uint8_t *peer_ip,
                                                     size_t peer_ip_len,
                                                     curve_tun_connection **connection);
 
-// Lets a server's handshake be evicted by another when as many are in flight as the server's
-// options allow. It is then over, which every further call says with
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `evict` is called, once, with `user_data`: from
-// within the call that makes the other connection, on its thread. It is to have this connection's
-// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library.
-// It is not called once the handshake is over, nor after `curve_tun_connection_close` or `_free`
-// has returned; `user_data` must last until then. `evict` may be NULL: then the next call on this
-// connection tells, be it the `curve_tun_connection_tick` at its deadline.
+// Lets a server's handshake be evicted for another when as many are in flight as the server's
+// options allow. The handshake is then over: the next call returns
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES`, once, and `evict` is called, once, with `user_data`, on the
+// thread of the call that makes the other connection. It makes the driver of this connection end
+// it, for instance with `shutdown(fd, SHUT_RDWR)`; it must not block, nor call this library. It is
+// not called once the handshake is over, nor after `curve_tun_connection_close` or `_free` has
+// returned; `user_data` must last until then. `evict` may be NULL: then the driver learns of it
+// from its next call on this connection, at the latest from the `curve_tun_connection_tick` at the
+// deadline.
 //
 // May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake;
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -1148,25 +1149,25 @@ curve_tun_result curve_tun_connection_on_evict(curve_tun_connection *connection,
                                                void (*evict)(void *user_data),
                                                void *user_data);
 
-// Where the connection stands.
+// Returns the state of the connection.
 //
 // `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
 curve_tun_state curve_tun_connection_state(const curve_tun_connection *connection);
 
-// Gives the peer's long-term public key, which it has proven: from connected on, also when closed
-// after that.
+// Gives the peer's proven long-term public key once connected, even if closed since.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
+// May return `CURVE_TUN_ERR_WRONG_STATE` before. Threads: one at a time.
 curve_tun_result curve_tun_connection_peer_key(const curve_tun_connection *connection,
                                                uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
-// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and
-// gives the time at which to call again at the latest; -1 if only other calls can change that.
+// Tells the connection the time, in monotonic milliseconds from any origin, not negative. Gives
+// the time by which to call it again; -1 if no further call is due until another function was
+// called.
 //
-// The handshake's time runs from the first call. Call it when the connection is made, when that
-// time has come, and when the handshake is over: an established connection gives idle buffers back
-// by it. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time) and
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it was evicted), after which the connection is closed;
+// The handshake's time runs from the first call. Call it when the connection is made, whenever the
+// given time comes, and when the handshake is over: an established connection frees its idle
+// buffers in this call. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time)
+// and `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it was evicted), after which the connection is closed;
 // `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
@@ -1174,23 +1175,23 @@ curve_tun_result curve_tun_connection_tick(curve_tun_connection *connection,
                                            int64_t now_ms,
                                            int64_t *next_deadline_ms);
 
-// Says that the transport has come to its end in order: the peer closed its side. The connection
-// is closed; messages that came can still be received.
+// Reports the orderly end of the transport: the peer closed its side. The connection is closed;
+// messages that have arrived can still be received.
 //
 // Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a
-// client whose hello was answered by the end alone, which is what a server does that cannot open
-// it, having another key, or a vault that fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
+// client whose hello was answered by nothing but the end, as a server does that cannot open it
+// because it has another key or its vault fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
 // that was evicted. Threads: one at a time.
 curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *connection);
 
 // Closes the connection, for a program that is done with it or whose transport broke: secrets are
-// wiped, and bytes for the transport dropped. Messages that came can still be received. Closing
-// again does nothing, nor does closing NULL.
+// wiped, and bytes for the transport dropped. Messages that have arrived can still be received.
+// Does nothing for a closed connection or NULL.
 //
 // Threads: one at a time.
 void curve_tun_connection_close(curve_tun_connection *connection);
 
-// Ends the connection, with all that it holds.
+// Frees the connection and everything that it holds.
 //
 // Threads: the last call on this pointer.
 void curve_tun_connection_free(curve_tun_connection *connection);
@@ -1205,13 +1206,13 @@ typedef struct {
     size_t len;
 } curve_tun_message;
 
-// Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
+// Takes bytes from the transport, in pieces of any size, and gives how many it took.
 //
-// It takes fewer than all at the receive high-water mark; the rest is to be given again once
-// messages have been received. A length of 0 does nothing. May return, once, what ended the
+// It takes only some of them at the receive high-water mark; pass the rest again once messages
+// have been received. A length of 0 does nothing. May return, once, the error that ended the
 // connection: `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_WRONG_SERVER_KEY`,
 // `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TIMEOUT` of a
+// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TIMEOUT` from a
 // custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_read(curve_tun_connection *connection,
@@ -1219,9 +1220,9 @@ curve_tun_result curve_tun_connection_read(curve_tun_connection *connection,
                                            size_t len,
                                            size_t *consumed);
 
-// Gives `*len` bytes of the receive buffer into which the transport may be read directly, to save
-// a copy; then `curve_tun_connection_read_commit`. They belong to the connection and last until
-// the next call on it.
+// Gives `*len` bytes of the receive buffer to read the transport into directly, which saves a
+// copy; call `curve_tun_connection_read_commit` afterwards. The bytes belong to the connection and
+// are valid until the next call on it.
 //
 // `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`,
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -1230,24 +1231,24 @@ curve_tun_result curve_tun_connection_read_buffer(curve_tun_connection *connecti
                                                   uint8_t **bytes,
                                                   size_t *len);
 
-// Says that the transport has been read into the first `count` bytes of that buffer. A count of 0
+// Reports that the first `count` bytes of that buffer were filled from the transport. A count of 0
 // does nothing.
 //
 // May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the
-// last call on this connection was `curve_tun_connection_read_buffer` and offered as much.
-// Threads: one at a time.
+// last call on this connection was `curve_tun_connection_read_buffer` and it offered at least
+// `count` bytes. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_read_commit(curve_tun_connection *connection,
                                                   size_t count);
 
-// Whether the connection takes bytes from the transport now: not at the receive high-water mark,
-// nor when closed.
+// Says whether the connection takes bytes from the transport now: not at the receive high-water
+// mark, nor when closed.
 //
 // false for NULL. Threads: one at a time.
 bool curve_tun_connection_wants_read(const curve_tun_connection *connection);
 
-// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto
-// the transport, in order. 0 means that there are none.
+// Copies bytes for the transport into `buffer`, and gives how many. The program writes all of them
+// to the transport, in order. 0 means that there are none.
 //
 // May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
@@ -1256,9 +1257,9 @@ curve_tun_result curve_tun_connection_write(curve_tun_connection *connection,
                                             size_t capacity,
                                             size_t *written);
 
-// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written`
-// says how many of them the transport took. They belong to the connection and last until the next
-// call on it.
+// Gives a pointer to all bytes for the transport, which saves a copy; report with
+// `curve_tun_connection_written` how many of them the transport took. The bytes belong to the
+// connection and are valid until the next call on it.
 //
 // May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none,
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -1267,43 +1268,44 @@ curve_tun_result curve_tun_connection_pending(curve_tun_connection *connection,
                                               const uint8_t **bytes,
                                               size_t *len);
 
-// How many bytes there are for the transport: those that `curve_tun_connection_pending` gives.
+// Returns how many bytes there are for the transport: those that `curve_tun_connection_pending`
+// gives.
 //
 // 0 for NULL. Threads: one at a time.
 size_t curve_tun_connection_pending_len(const curve_tun_connection *connection);
 
-// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending`
-// gives. A count of 0 does nothing.
+// Reports that the transport took the first `count` of the bytes that
+// `curve_tun_connection_pending` gives. A count of 0 does nothing.
 //
-// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection.
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are fewer, as in a closed connection.
 // Threads: one at a time.
 curve_tun_result curve_tun_connection_written(curve_tun_connection *connection, size_t count);
 
-// Whether there are bytes for the transport.
+// Says whether there are bytes for the transport.
 //
 // false for NULL. Threads: one at a time.
 bool curve_tun_connection_wants_write(const curve_tun_connection *connection);
 
-// Seals a message of `len` bytes for the peer, into the bytes for the transport.
+// Seals a message of `len` bytes for the peer, and adds it to the bytes for the transport.
 //
 // May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK`
-// at the send high-water mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent,
-// and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the
-// bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
+// at the send high-water mark, `CURVE_TUN_ERR_WRONG_STATE` before it is connected: nothing is
+// sent, and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and
+// only pending bytes remain to be written. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
 // Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_send(curve_tun_connection *connection,
                                            const uint8_t *message,
                                            size_t len);
 
-// Seals `count` messages for the peer, in order, into the bytes for the transport, until it has
-// sealed all or is at the send high-water mark, and gives how many it sealed in `*sent`.
+// Seals `count` messages for the peer, in order, and adds them to the bytes for the transport. It
+// stops at the send high-water mark, and gives how many it sealed in `*sent`.
 //
-// May return `CURVE_TUN_ERR_TOO_LARGE` if one of them is, `CURVE_TUN_ERR_NULL` if one of them is
-// NULL with a length, `CURVE_TUN_ERR_WOULD_BLOCK` if there are some and it is at the high-water
-// mark before the first, `CURVE_TUN_ERR_WRONG_STATE` before connected: then none is sent, and the
-// connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, with `*sent` given: it is closed,
-// and only the bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`,
+// May return `CURVE_TUN_ERR_TOO_LARGE` if one of them is too large, `CURVE_TUN_ERR_NULL` if one of
+// them is NULL with a length, `CURVE_TUN_ERR_WOULD_BLOCK` if there are some and the high-water
+// mark was reached before the first, `CURVE_TUN_ERR_WRONG_STATE` before it is connected: none is
+// sent, and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, with `*sent` set: it
+// is closed, and only pending bytes remain to be written. `CURVE_TUN_ERR_CLOSED`,
 // `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_send_many(curve_tun_connection *connection,
@@ -1311,9 +1313,9 @@ curve_tun_result curve_tun_connection_send_many(curve_tun_connection *connection
                                                 size_t count,
                                                 size_t *sent);
 
-// Gives the message that has waited longest, of `*len` bytes, where it was opened, to save a copy;
-// `curve_tun_connection_consume` lets go of it. It belongs to the connection and lasts until the
-// next call on it; `*message` is never NULL.
+// Gives the next message, of `*len` bytes, in the buffer in which it was opened, which saves a
+// copy; `curve_tun_connection_consume` removes it. The message belongs to the connection and is
+// valid until the next call on it; `*message` is never NULL.
 //
 // May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
 // will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -1322,13 +1324,13 @@ curve_tun_result curve_tun_connection_peek(curve_tun_connection *connection,
                                            const uint8_t **message,
                                            size_t *len);
 
-// Lets go of the message that `curve_tun_connection_peek` gives.
+// Removes the message that `curve_tun_connection_peek` gives.
 //
 // May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
 // will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 curve_tun_result curve_tun_connection_consume(curve_tun_connection *connection);
 
-// Takes the message that has waited longest into `buffer`, and gives its length in `*len`.
+// Copies the next message into `buffer`, removes it, and gives its length in `*len`.
 //
 // May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
 // `capacity`: it stays. `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED`
@@ -1339,22 +1341,21 @@ curve_tun_result curve_tun_connection_recv(curve_tun_connection *connection,
                                            size_t capacity,
                                            size_t *len);
 
-// Gives what the connection asks of a vault or a registry that answers later. `request->size` must
+// Gives the connection's request to a vault or a registry that answers later. `request->size` must
 // be set.
 //
-// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-// a wrong size, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is no request, `CURVE_TUN_ERR_INVALID_ARGUMENT`
+// for a wrong size, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_request(curve_tun_connection *connection,
                                               curve_tun_request *request);
 
-// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be
-// set.
+// Continues the handshake with the answer to the connection's request. `answer->size` and
+// `answer->kind` must be set.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-// an answer to another kind of request, for a wrong size or a flag that is
-// none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
-// Threads: one at a time.
+// May return `CURVE_TUN_ERR_WRONG_STATE` if there is no request, `CURVE_TUN_ERR_INVALID_ARGUMENT`
+// for an answer to another kind of request, a wrong size or an invalid flag; these leave the
+// connection as it is. Otherwise what `curve_tun_connection_read` may. Threads: one at a time.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
                                              const curve_tun_answer *answer);
@@ -1362,30 +1363,30 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // # Sockets
 //
 // Blocking TCP. On one socket one thread may send while another receives; two that send, or two
-// that receive, take turns. `curve_tun_socket_shutdown` from a further thread wakes them all. No
+// that receive, take turns. `curve_tun_socket_shutdown` from another thread wakes them all. No
 // call here raises SIGPIPE, and a signal cuts no wait short.
 //
 // An error that ends a socket is returned once, by the call that met it; from then on calls return
-// `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
-// registry without `deferred` is called on the thread that runs the handshake, one with it on
-// threads of this library's, 256 at most for each.
+// `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received. A
+// custom vault or registry without `deferred` is called on the thread that runs the handshake; one
+// with `deferred`, on the library's own threads, 256 at most for each.
 
 // A tunnel over one TCP connection.
 typedef struct curve_tun_socket curve_tun_socket;
 
-// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's
-// secret key. All addresses of a name are tried, slow ones side by side.
+// Connects to a host, which is an address or a name, and makes a tunnel to the holder of the
+// server's secret key. All addresses of a name are tried, slow ones in parallel.
 //
 // May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
 // `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
 // `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`;
 // `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
 // `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options
-// out of their range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+// out of range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
 // `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_NO_BUFFERS`,
 // `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not know this client closes the tunnel
-// after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
-// handshake's time in the options.
+// after it was made. Threads: any. Blocks until connected, at most for `timeout_ms` and for the
+// handshake timeout in the options.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_socket_connect(const char *host,
                                           uint16_t port,
@@ -1400,11 +1401,11 @@ curve_tun_result curve_tun_socket_connect(const char *host,
 // May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
 // `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
 // `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
-// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if another evicted it, `CURVE_TUN_ERR_CLOSED` if
-// the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
-// any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
-// options has passed since the accept; also while the vault or the registry is asked, it returns
-// as soon as the handshake is over.
+// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it was evicted, `CURVE_TUN_ERR_CLOSED` if the client has
+// left, or the socket or its listener was shut down: the socket is closed. Threads: any. Blocks
+// until connected, at most for `timeout_ms`, and until the handshake timeout in the options has
+// passed since the accept. It returns as soon as the handshake is over, even while a vault or a
+// registry has yet to answer.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_socket_handshake(const curve_tun_socket *socket,
                                             int64_t timeout_ms);
@@ -1414,9 +1415,10 @@ curve_tun_result curve_tun_socket_handshake(const curve_tun_socket *socket,
 // May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and
 // `CURVE_TUN_ERR_WRONG_STATE` before the handshake: nothing is sent and the socket stays usable.
 // `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is closed, since half a
-// packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
-// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
-// Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
+// packet cannot be taken back; with a timeout of 0 and a full transport nothing was sealed, and
+// the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`,
+// `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the operating system has taken all of it, at
+// most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_socket_send(const curve_tun_socket *socket,
                                        const uint8_t *message,
@@ -1425,28 +1427,28 @@ curve_tun_result curve_tun_socket_send(const curve_tun_socket *socket,
 
 // Sends `count` messages, in order, in as few system calls as they need.
 //
-// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
-// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
-// Blocks as `curve_tun_socket_send`. What is queued goes first.
+// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is too
+// large, and `CURVE_TUN_ERR_NULL` if one of them is NULL with a length; then none is sent.
+// Threads: any. Blocks as `curve_tun_socket_send` does. Queued messages go first.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_socket_send_many(const curve_tun_socket *socket,
                                             const curve_tun_message *messages,
                                             size_t count,
                                             int64_t timeout_ms);
 
-// Seals one message of `len` bytes and lets it wait for others, for a program that sends many
-// small messages one by one. What waits goes to the operating system, in order, when it is 64 KiB,
-// by `curve_tun_socket_flush`, and with the next `curve_tun_socket_send` or `_send_many`; no other
-// call writes it, `curve_tun_socket_recv` among them.
+// Seals one message of `len` bytes and queues it, for a program that sends many small messages one
+// by one. The queue goes to the operating system, in order, when it reaches 64 KiB, with
+// `curve_tun_socket_flush`, and with the next `curve_tun_socket_send` or `_send_many`. No other
+// call writes it, not even `curve_tun_socket_recv`.
 //
-// `CURVE_TUN_OK` means that the message is queued, not that it is sent: who awaits an answer
-// flushes first. `message` is the caller's again when this returns. A socket that is freed gives
-// the system as much of its queue as that takes at once, and one that is shut down drops it.
+// `CURVE_TUN_OK` means that the message is queued, not that it is sent: flush before waiting for
+// an answer. `message` is the caller's again when this returns. Freeing a socket passes on as much
+// of its queue as the system takes at once; shutting it down drops the queue.
 //
 // May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WRONG_STATE`
-// before the handshake, and `CURVE_TUN_ERR_TIMEOUT`: the message is not queued, what is stays so,
-// and the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`: the
-// socket is closed, and what was queued may be lost. `CURVE_TUN_ERR_FORKED`. Threads: any; two
+// before the handshake, and `CURVE_TUN_ERR_TIMEOUT`: the message is not queued, the queue stays as
+// it is, and the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`:
+// the socket is closed, and queued messages may be lost. `CURVE_TUN_ERR_FORKED`. Threads: any; two
 // that queue, send or flush take turns. Blocks only while 64 KiB wait that the operating system
 // does not take, or for its turn, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
@@ -1455,12 +1457,12 @@ curve_tun_result curve_tun_socket_queue(const curve_tun_socket *socket,
                                         size_t len,
                                         int64_t timeout_ms);
 
-// Gives the operating system all that is queued.
+// Passes everything that is queued to the operating system.
 //
-// May return `CURVE_TUN_ERR_TIMEOUT`: what it has not taken stays queued, and the socket stays
-// usable. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_CLOSED`: the socket is
-// closed, and what was queued is lost. `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
-// operating system has taken all of it, at most for `timeout_ms`.
+// May return `CURVE_TUN_ERR_TIMEOUT`: what the system has not taken stays queued, and the socket
+// stays usable. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_CLOSED`: the
+// socket is closed, and queued messages are lost. `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks
+// until the operating system has taken all of it, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_socket_flush(const curve_tun_socket *socket,
                                         int64_t timeout_ms);
@@ -1479,10 +1481,10 @@ curve_tun_result curve_tun_socket_recv(const curve_tun_socket *socket,
                                        size_t *len,
                                        int64_t timeout_ms);
 
-// Gives the peer's long-term public key, which it has proven.
+// Gives the peer's proven long-term public key.
 //
-// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that
-// failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
+// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if the
+// handshake failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
 curve_tun_result curve_tun_socket_peer_key(const curve_tun_socket *socket,
                                            uint8_t public_key[CURVE_TUN_KEY_BYTES]);
 
@@ -1494,8 +1496,8 @@ curve_tun_result curve_tun_socket_peer_key(const curve_tun_socket *socket,
 // any.
 curve_tun_result curve_tun_socket_peer_address(const curve_tun_socket *socket, char *buffer, size_t capacity);
 
-// Gives the peer's address in bytes: 4 in `ip` for IPv4, 16 for IPv6, in the order of the network,
-// as `*len` says; its port; and the number of the interface of a link-local address, else 0. An
+// Gives the peer's address in `ip`, 4 bytes for IPv4 or 16 for IPv6 in network byte order, as
+// `*len` says; its port; and the number of the interface of a link-local address, otherwise 0. An
 // IPv4 peer of an IPv6 socket is an IPv4 peer.
 //
 // Threads: any.
@@ -1505,30 +1507,32 @@ curve_tun_result curve_tun_socket_peer_ip(const curve_tun_socket *socket,
                                           uint16_t *port,
                                           uint32_t *scope);
 
-// The socket's file descriptor, to be waited for beside others: never to be read, written or
-// closed. A message may wait although it is not readable: poll only after `curve_tun_socket_recv`
-// with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
+// Returns the socket's file descriptor, to poll together with others. Never read, write or close
+// it. A message may be waiting although the descriptor is not readable: poll only after
+// `curve_tun_socket_recv` with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
 //
 // -1 for NULL. Threads: any.
 int curve_tun_socket_fd(const curve_tun_socket *socket);
 
-// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
-// came can still be received; those that are queued are lost. The socket has yet to be freed.
+// Shuts down both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`.
+// Messages that have arrived can still be received; queued ones are lost. The socket must still be
+// freed.
 //
-// Nothing is done for NULL. Threads: any.
+// Does nothing for NULL. Threads: any.
 void curve_tun_socket_shutdown(const curve_tun_socket *socket);
 
-// Closes a socket, and ends it; NULL is none. What was sent still arrives if the peer reads on.
+// Closes and frees a socket; does nothing for NULL. What was sent still arrives if the peer goes
+// on reading.
 //
-// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
+// Threads: the last call on this pointer. To end a socket that other threads wait on, shut it
 // down, wait for the threads, then free it. Returns at once.
 void curve_tun_socket_free(curve_tun_socket *socket);
 
 // # Listeners
 //
-// Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that
-// stays away from it longer than the handshake's time in the options loses clients. What loops
-// make of a result:
+// Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that does not
+// call it for longer than the handshake timeout in the options loses clients. What a loop does
+// with each result:
 //
 // | result | a loop that accepts | a client that connects |
 // | --- | --- | --- |
@@ -1543,17 +1547,18 @@ void curve_tun_socket_free(curve_tun_socket *socket);
 // | others | ends | ends |
 //
 // A loop that accepts needs no pause of its own: when the system gives no connection, the listener
-// asks it again after 100 milliseconds. A server asks its registry when the client has its tunnel
-// already: a client that is not let in learns that by its first `curve_tun_socket_recv`, which
-// returns `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is
-// out for a while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try
-// tells a server that has another key nothing.
+// tries again after 100 milliseconds. A server asks its registry only when the client already
+// considers itself connected: a client that is not let in learns that from its first
+// `curve_tun_socket_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the server goes
+// away. A server whose vault is out for a while looks like one with another key
+// (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); trying again reveals nothing to a server that does have
+// another key.
 
-// A TCP port at which tunnels are accepted.
+// A TCP port on which tunnels are accepted.
 typedef struct curve_tun_listener curve_tun_listener;
 
-// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one.
-// `"::"` takes IPv4 connections too. The listener keeps the server alive.
+// Listens on a host, which is an address or a name of this machine, and a port; port 0 picks a
+// free one. `"::"` takes IPv4 connections too. The listener keeps the server alive.
 //
 // May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
 // `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
@@ -1565,12 +1570,12 @@ curve_tun_result curve_tun_listener_open(const char *host,
                                          const curve_tun_server *server,
                                          curve_tun_listener **listener);
 
-// The port that a listener listens at.
+// Returns the port that a listener listens on.
 //
 // 0 for NULL. Threads: any.
 uint16_t curve_tun_listener_port(const curve_tun_listener *listener);
 
-// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`,
+// Writes the address and port that a listener listens on as a string, such as `192.0.2.7:4000`,
 // `[2001:db8::7]:4000` or `[fe80::7%eth0]:4000`.
 //
 // May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
@@ -1579,14 +1584,15 @@ curve_tun_result curve_tun_listener_address(const curve_tun_listener *listener,
                                             char *buffer,
                                             size_t capacity);
 
-// Gives the next client that connects, before its handshake: `curve_tun_socket_handshake` is the
-// caller's to run, on a thread of its own if others are not to wait for it. A client that has left
-// already is closed and not given. When as many handshakes are in flight as the server's options
-// allow, a new client evicts the oldest of the source that has most: its socket is closed. The
-// next call then waits until that socket is freed by `curve_tun_socket_free`, at most 100 ms, so
-// that a flood leaves no more sockets than there may be handshakes.
+// Gives the next client that connects, before its handshake. The caller runs
+// `curve_tun_socket_handshake`, on a separate thread if other clients should not wait for it. A
+// client that has left already is closed and not given. When as many handshakes are in flight as
+// the server's options allow, a new client evicts the oldest handshake of the source that has the
+// most, whose socket is closed. The next call then waits until that socket is freed by
+// `curve_tun_socket_free`, at most 100 ms, so that a flood leaves no more sockets than there may
+// be handshakes.
 //
-// Not to be used on one listener beside `curve_tun_listener_accept`: each would wait for the
+// Do not use it together with `curve_tun_listener_accept` on one listener: each would wait for the
 // other's turn. May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`,
 // `CURVE_TUN_ERR_NO_BUFFERS` or `CURVE_TUN_ERR_IO` when the system gives no connection, at most
 // ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
@@ -1598,45 +1604,46 @@ curve_tun_result curve_tun_listener_transport_accept(const curve_tun_listener *l
                                                      curve_tun_socket **socket);
 
 // Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
-// silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
-// when as many are in flight as the server's options allow, a new client evicts the oldest of the
-// source that has most.
+// silent client keeps nobody waiting. A client that fails its handshake is closed and not given.
+// When as many are in flight as the server's options allow, a new client evicts the oldest
+// handshake of the source that has the most.
 //
-// May return what `curve_tun_listener_transport_accept` may; no client is lost by
-// `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks until there is a client, at most for `timeout_ms`.
+// May return what `curve_tun_listener_transport_accept` may; `CURVE_TUN_ERR_TIMEOUT` loses no
+// client. Threads: any. Blocks until there is a client, at most for `timeout_ms`.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_listener_accept(const curve_tun_listener *listener,
                                            int64_t timeout_ms,
                                            curve_tun_socket **socket);
 
-// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
-// and handshakes that are not done end, also those of `curve_tun_socket_handshake`. The listener
-// has yet to be freed.
+// Shuts a listener down from any thread: every accept, now and later, returns
+// `CURVE_TUN_ERR_CLOSED`, and unfinished handshakes end, also those of
+// `curve_tun_socket_handshake`. The listener must still be freed.
 //
-// Nothing is done for NULL. Threads: any.
+// Does nothing for NULL. Threads: any.
 void curve_tun_listener_shutdown(const curve_tun_listener *listener);
 
-// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are
+// Closes and frees a listener: its port becomes free, and clients whose handshake is not done are
 // closed. Sockets that it gave stay.
 //
-// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it
+// Threads: the last call on this pointer. To end a listener that other threads wait on, shut it
 // down, wait for the threads, then free it.
 void curve_tun_listener_free(curve_tun_listener *listener);
 
 // # Servers that are known
 //
-// The wire never brings a server's key to a client: the client has it beforehand, from its user,
-// from a file or from DNS. Trust on first use adds memory: a key once used for a name is the only
-// one that is taken for it from then on. What is remembered is in a registry file, in entries of
-// the form `[host]:port key`.
+// A client never gets a server's key over the wire: it has it beforehand, from its user, from a
+// file or from DNS. Trust on first use adds memory: once a key was used for a name, it is the only
+// key accepted for that name. Keys are remembered in a registry file, in entries of the form
+// `[host]:port key`.
 //
-// Which key is trusted is decided in one way, here as in Rust and Erlang. The key that is given
-// counts, else those that a registry has for the name, in turn. Known servers pass over a key that
-// is denied, and one that is not among those that the server is known by; of a server that they do
-// not know, the first use decides. A key whose secret the server does not hold is passed over,
-// too. When none is left, the first key that was not trusted is what is told.
+// Which key is trusted is decided in the same way here as in Rust and Erlang. If a key is given,
+// it is the only candidate; otherwise the keys that a registry has for the name are tried in turn.
+// A key that the known servers deny is skipped, and so is one that is not among those that the
+// server is known by; for a server that they do not know, `first_use` decides. A key whose secret
+// the server does not hold is skipped, too. When none is left, the first key that was not trusted
+// is reported.
 
-// Do not use a server of which no key is known.
+// Do not use a server for which no key is known.
 #define CURVE_TUN_FIRST_USE_REFUSE 0
 
 // Use it this once.
@@ -1648,19 +1655,19 @@ void curve_tun_listener_free(curve_tun_listener *listener);
 // The servers that a client knows.
 typedef struct curve_tun_known_servers curve_tun_known_servers;
 
-// Where a client has a server's key from, and what it holds against it. Fields that are 0 or NULL,
-// as `CURVE_TUN_TRUST_INIT` sets them, play no part.
+// Where a client gets a server's key from, and what it checks the key against. Fields that are 0
+// or NULL, as `CURVE_TUN_TRUST_INIT` sets them, play no part.
 typedef struct {
     // `sizeof(curve_tun_trust)`.
     size_t size;
-    // The 32 bytes of the key that is given, which stay the caller's; `registry` is not asked
-    // then. May be NULL.
+    // The 32 bytes of the given key, which stay the caller's; `registry` is not asked then. May be
+    // NULL.
     const uint8_t *server_public_key;
     // The registry that knows the keys of servers, in a file or in DNS; may be NULL.
     const curve_tun_registry *registry;
-    // The servers that are known; may be NULL.
+    // The known servers; may be NULL.
     const curve_tun_known_servers *known_servers;
-    // What becomes of a server that `known_servers` lacks: one of `CURVE_TUN_FIRST_USE_…`.
+    // What to do with a server that `known_servers` lacks: one of `CURVE_TUN_FIRST_USE_…`.
     uint32_t first_use;
     // 0; has no meaning yet.
     uint32_t reserved;
@@ -1670,17 +1677,18 @@ typedef struct {
 #define CURVE_TUN_TRUST_INIT \
     {sizeof(curve_tun_trust), NULL, NULL, NULL, 0, 0}
 
-// What `curve_tun_socket_connect_trusted` gives beside its result: `CURVE_TUN_TRUST_OUTCOME_INIT`.
+// What `curve_tun_socket_connect_trusted` gives besides its result:
+// `CURVE_TUN_TRUST_OUTCOME_INIT`.
 typedef struct {
     // `sizeof(curve_tun_trust_outcome)`.
     size_t size;
     // For `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED` and `CURVE_TUN_ERR_UNKNOWN_PEER`
-    // the key that is not trusted; else zeros.
+    // the key that is not trusted; otherwise zeros.
     uint8_t offered_public_key[CURVE_TUN_KEY_BYTES];
-    // For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
+    // For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; otherwise zeros.
     uint8_t known_public_key[CURVE_TUN_KEY_BYTES];
-    // For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
-    // `curve_tun_socket_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    // For `CURVE_TUN_OK`, why a key that should have been remembered was not, as in
+    // `curve_tun_socket_connect_known`; `CURVE_TUN_OK` if it was, or did not have to be.
     curve_tun_result remembered;
     // 0; has no meaning yet.
     uint32_t reserved;
@@ -1690,7 +1698,7 @@ typedef struct {
 #define CURVE_TUN_TRUST_OUTCOME_INIT \
     {sizeof(curve_tun_trust_outcome), {0}, {0}, CURVE_TUN_OK, 0}
 
-// Opens the servers known in a registry file; a file that is not there is made, empty.
+// Opens the servers known in a registry file; if there is no such file, an empty one is made.
 //
 // May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`.
 // Threads: any. Blocks as long as it takes to read the file.
@@ -1698,14 +1706,14 @@ CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_known_servers_open(const char *file,
                                               curve_tun_known_servers **known);
 
-// Whether a public key may be used for a server: before a connection is made.
+// Says whether a public key may be used for a server, before a connection is made.
 //
 // Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no
-// key is known for it, and the program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is
+// key is known for it, so the program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is
 // known by another key, which is then written to `known_public_key`: only the user can tell
 // whether the server was given a new one or someone is in its place; `CURVE_TUN_ERR_KEY_DENIED` if
 // the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
-// address or name, and for port 0; and, since a change would not be seen, the errors of
+// address or name, and for port 0; and, since a change would otherwise go unnoticed, the errors of
 // `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the
 // file has changed, as long as it takes to read it.
 CURVE_TUN_MUST_USE
@@ -1715,8 +1723,8 @@ curve_tun_result curve_tun_known_servers_check(const curve_tun_known_servers *kn
                                                const uint8_t public_key[CURVE_TUN_KEY_BYTES],
                                                uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
 
-// Writes down that a server is known by a public key: for programs with connections of their own,
-// once they are connected. `curve_tun_socket_connect_known` does it by itself.
+// Remembers a public key for a server: for programs that drive their own connections, once they
+// are connected. `curve_tun_socket_connect_known` does this itself.
 //
 // Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
 // written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
@@ -1731,20 +1739,20 @@ curve_tun_result curve_tun_known_servers_remember(const curve_tun_known_servers 
                                                   uint8_t known_public_key[CURVE_TUN_KEY_BYTES]);
 
 // As `curve_tun_socket_connect`, with a key that is trusted ("Servers that are known"). Nothing is
-// sent with a key before that is clear.
+// sent with a key before it is trusted.
 //
-// A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
-// key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
-// another `first_use`.
+// A program whose user decides about first uses passes `CURVE_TUN_FIRST_USE_REFUSE`, shows the
+// offered key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects again with that key as the given one
+// and another `first_use`.
 //
 // May return `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED`,
 // `CURVE_TUN_ERR_UNKNOWN_PEER`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for neither a key nor a registry,
-// for a `first_use` that is none, for wrong sizes, and, where registry or
-// known servers are asked, for a host that is no address or name and for port 0;
-// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
-// of `curve_tun_socket_connect_by_name` and `curve_tun_socket_connect_known`. `outcome` is filled
-// in for each of these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that
-// say that an argument is wrong. Threads: any. Blocks as `curve_tun_socket_connect_known` does.
+// for an invalid `first_use`, for wrong sizes, and, where a registry or known servers are asked,
+// for a host that is no address or name and for port 0; `CURVE_TUN_ERR_WRONG_STATE` for a registry
+// that is neither in a file nor in DNS; and the errors of `curve_tun_socket_connect_by_name` and
+// `curve_tun_socket_connect_known`. `outcome` is filled in for each of these results but
+// `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an argument is wrong.
+// Threads: any. Blocks as `curve_tun_socket_connect_known` does.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_socket_connect_trusted(const char *host,
                                                   uint16_t port,
@@ -1756,20 +1764,20 @@ curve_tun_result curve_tun_socket_connect_trusted(const char *host,
                                                   curve_tun_socket **socket);
 
 // As `curve_tun_socket_connect`, if `known` has nothing against this key for this host and port.
-// Nothing is sent before that is clear. Of a server that is not known, `first_use` decides, one of
-// `CURVE_TUN_FIRST_USE_…`.
+// Nothing is sent before that is clear. For a server that is not known, `first_use` decides, one
+// of `CURVE_TUN_FIRST_USE_…`.
 //
 // Returns what `curve_tun_known_servers_check` and `curve_tun_socket_connect` return, and may
-// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For
+// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for an invalid `first_use`. For
 // `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to `known_public_key`; another program may
 // have remembered it meanwhile.
 //
-// A key that was to be remembered and cannot be written down costs the memory and not the tunnel,
-// since the server has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes
-// why to `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The
-// next use of that server is a first use again. Else, with `CURVE_TUN_OK` returned, `remembered`
-// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_socket_connect` does, and to read and
-// write the file: for other writers at most ten seconds more.
+// A key that should be remembered but cannot be written does not cost the tunnel, since the server
+// has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes the reason to
+// `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The next
+// use of that server is a first use again. In every other case of `CURVE_TUN_OK`, `remembered` is
+// `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_socket_connect` does, and to read and write
+// the file: for other writers at most ten seconds more.
 CURVE_TUN_MUST_USE
 curve_tun_result curve_tun_socket_connect_known(const char *host,
                                                 uint16_t port,
@@ -1783,8 +1791,9 @@ curve_tun_result curve_tun_socket_connect_known(const char *host,
                                                 curve_tun_result *remembered,
                                                 curve_tun_socket **socket);
 
-// As `curve_tun_socket_connect`, with the key that a registry in a file (an entry `[host]:port
-// key`) or in DNS knows for the host and port. If it knows several, they are tried in turn.
+// As `curve_tun_socket_connect`, with the key that a registry in a file (an entry
+// `[host]:port key`) or in DNS knows for the host and port. If it knows several, they are tried in
+// turn.
 //
 // May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a
 // registry that is neither in a file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
@@ -1800,7 +1809,7 @@ curve_tun_result curve_tun_socket_connect_by_name(const char *host,
                                                   int64_t timeout_ms,
                                                   curve_tun_socket **socket);
 
-// Ends the caller's hold on known servers.
+// Frees the caller's reference to known servers.
 //
 // Threads: the last call on this pointer.
 void curve_tun_known_servers_free(curve_tun_known_servers *known);

@@ -1,5 +1,5 @@
-//! How pointers, lengths and integers of a C caller become Rust values, and what NULL and a panic
-//! become.
+//! Turns the pointers, lengths and integers of a C caller into Rust values, and NULL and panics
+//! into results.
 //!
 //! No exported function decides these for itself: each is one [`catch`] whose body first converts
 //! its arguments here.
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// What a return type says of a failure.
+/// How a return type reports a failure.
 pub(super) trait Failure {
     fn failure(error: Error) -> Self;
 }
@@ -63,12 +63,12 @@ pub(super) fn catch<R: Failure>(body: impl FnOnce() -> Result<R>) -> R {
     contain(body).flatten().unwrap_or_else(R::failure)
 }
 
-/// As [`catch`], for the many bodies that have nothing to say but that they succeeded.
+/// As [`catch`], for the many bodies that return no value on success.
 pub(super) fn catch_ok(body: impl FnOnce() -> Result<()>) -> curve_tun_result {
     catch(|| body().map(|()| curve_tun_result::CURVE_TUN_OK))
 }
 
-/// A place of the caller's for a value, which is written once and only on success.
+/// The caller's memory for a value, written once and only on success.
 pub(super) struct Out<T>(NonNull<T>);
 
 impl<T> Out<T> {
@@ -78,17 +78,18 @@ impl<T> Out<T> {
     }
 }
 
-/// An object as a C program holds it. Its pointer is one to the object itself, which comes first.
+/// An object as a C program holds it. The program's pointer points to the object itself, which is
+/// the first field.
 #[repr(C)]
 struct Held<T> {
     object: T,
-    /// The process that may use it. A child of `fork()` must not: the parent's threads may hold
-    /// locks in it, and the counters in it are the parent's.
+    /// The process that may use the object. A child of `fork()` must not: the parent's threads may
+    /// hold its locks, and its counters belong to the parent.
     fork_guard: ForkGuard,
 }
 
 impl<T> Out<*mut T> {
-    /// Gives the caller a new object, to be used by [`object`] and ended by [`end`].
+    /// Gives the caller a new object, for use with [`object`] and [`end`].
     pub(super) fn give(&mut self, object: T) {
         let held = Held { object, fork_guard: ForkGuard::here() };
         self.set(Box::into_raw(Box::new(held)).cast());
@@ -101,7 +102,7 @@ pub(super) unsafe fn out<T>(place: *mut T) -> Result<Out<T>> {
     NonNull::new(place).map(Out).ok_or(Error::Null)
 }
 
-/// The object of a call; `Forked` in a child of the process that made it.
+/// Returns the object of a call; `Forked` in a child of the process that made it.
 ///
 /// # Safety
 /// `object` is NULL or came from [`Out::give`], and is not ended during the call.
@@ -112,7 +113,7 @@ pub(super) unsafe fn object<'a, T>(object: *const T) -> Result<&'a T> {
     Ok(&held.object)
 }
 
-/// Ends an object that [`Out::give`] gave; NULL is none.
+/// Frees an object that [`Out::give`] gave; does nothing for NULL.
 ///
 /// # Safety
 /// `object` is NULL or came from [`Out::give`], and this is the last use of it.
@@ -137,7 +138,7 @@ pub(super) unsafe fn slice<'a, T>(values: *const T, len: usize) -> Result<&'a [T
     Ok(unsafe { std::slice::from_raw_parts(values, len) })
 }
 
-/// As [`slice`], for what is mostly given.
+/// As [`slice`], for bytes.
 ///
 /// # Safety
 /// As [`slice`].
@@ -189,7 +190,7 @@ pub(super) unsafe fn key(place: *const u8) -> Result<PublicKey> {
     unsafe { array::<KEY_BYTES>(place) }.map(|bytes| PublicKey(*bytes))
 }
 
-/// A string of at most `max` bytes; `otherwise` if it is longer or not UTF-8.
+/// Returns a string of at most `max` bytes; the error `otherwise` if it is longer or not UTF-8.
 ///
 /// # Safety
 /// `text` is NULL or ends with a zero, and does not change during the call.
@@ -206,8 +207,8 @@ pub(super) unsafe fn string<'a>(text: *const c_char, max: usize, otherwise: Erro
     std::str::from_utf8(unsafe { bytes(text.cast(), len) }?).map_err(|_| otherwise)
 }
 
-/// The path of a file, in whatever bytes the system takes; `InvalidArgument` for more than 4,095 of
-/// them.
+/// Returns the path of a file, in whatever bytes the system takes; `InvalidArgument` for more than
+/// 4,095 of them.
 ///
 /// # Safety
 /// As [`string`].
@@ -233,7 +234,7 @@ pub(super) fn write_text(text: &str, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// A flag: 0 or 1.
+/// Reads a flag: 0 or 1.
 pub(super) fn flag(value: u32) -> Result<bool> {
     match value {
         0 => Ok(false),
@@ -242,12 +243,12 @@ pub(super) fn flag(value: u32) -> Result<bool> {
     }
 }
 
-/// A timeout: negative for ever, 0 a poll.
+/// Reads a timeout: negative waits for ever, 0 polls.
 pub(super) fn timeout(milliseconds: i64) -> Option<Duration> {
     u64::try_from(milliseconds).ok().map(Duration::from_millis)
 }
 
-/// `InvalidArgument` if what is read and what is written overlap.
+/// Returns `InvalidArgument` if the memory that is read and the memory that is written overlap.
 pub(super) fn disjoint(
     (read, read_len): (*const u8, usize),
     (written, written_len): (*mut u8, usize),
@@ -257,12 +258,12 @@ pub(super) fn disjoint(
     if apart || read_len == 0 || written_len == 0 { Ok(()) } else { Err(Error::InvalidArgument) }
 }
 
-/// A field that has no meaning yet: 0.
+/// Checks that a reserved field is 0.
 pub(super) fn zero(value: u32) -> Result<()> {
     if value == 0 { Ok(()) } else { Err(Error::InvalidArgument) }
 }
 
-/// What a pointer that may be NULL leads to, read by `read`.
+/// Reads what a pointer points to with `read`, or returns `None` for NULL.
 pub(super) fn given<T, R>(pointer: *const T, read: impl FnOnce(*const T) -> Result<R>) -> Result<Option<R>> {
     if pointer.is_null() { Ok(None) } else { read(pointer).map(Some) }
 }

@@ -1,14 +1,14 @@
 //! # Connections without I/O
 //!
 //! For event loops and bindings: bytes in, bytes out, messages in, messages out. The program moves
-//! the bytes: what the transport brought goes into `curve_tun_connection_read`, what
-//! `curve_tun_connection_write` gives goes onto the transport, both in order. It calls
-//! `curve_tun_connection_tick` when that asks for it, answers requests if a vault or a registry
-//! answers later, and says when the transport has ended.
+//! the bytes: it passes what it reads from the transport to `curve_tun_connection_read`, and writes
+//! what `curve_tun_connection_write` gives to the transport, both in order. It calls
+//! `curve_tun_connection_tick` when that is due, answers requests if a vault or a registry answers
+//! later, and reports the end of the transport.
 //!
 //! An error that ends the connection is returned once, by the call that met it; from then on calls
-//! return `CURVE_TUN_ERR_CLOSED`, except that messages which came before can still be received. A
-//! function of a custom vault or registry that uses the connection which is calling it gets
+//! return `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received.
+//! A function of a custom vault or registry that uses the connection that is calling it gets
 //! `CURVE_TUN_ERR_WRONG_STATE`.
 
 use super::boundary::{Failure, array_mut, bytes, catch, catch_ok, end, key, object, out};
@@ -26,15 +26,15 @@ use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Where a connection stands.
+/// The state of a connection.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum curve_tun_state {
-    /// A client that has not said hello, a server that has not answered one.
+    /// A client that has not sent its hello, or a server that has not answered one.
     CURVE_TUN_STATE_READY = 0,
-    /// A client that awaits the cookie, or its vault's vouch.
+    /// A client that waits for the cookie, or for the vouch from its vault.
     CURVE_TUN_STATE_INITIATING = 1,
-    /// A server that awaits the initiate, or word of its vault or registry.
+    /// A server that waits for the initiate, or for its vault or registry.
     CURVE_TUN_STATE_ACCEPTING = 2,
     /// Messages go both ways.
     CURVE_TUN_STATE_CONNECTED = 3,
@@ -58,7 +58,7 @@ pub struct curve_tun_connection {
     connection: RefCell<Connection>,
     /// How many bytes the last call offered, if it was `curve_tun_connection_read_buffer`.
     pub(super) offered: Cell<usize>,
-    /// A server's, whose minute keys rotate as long as this is there.
+    /// Set for a server's end: the server, whose minute keys rotate as long as this is held.
     _server: Option<Arc<TimedServer>>,
 }
 
@@ -68,14 +68,14 @@ impl curve_tun_connection {
         curve_tun_connection { connection, offered, _server: server }
     }
 
-    /// The connection, unless a call on it is under way, from a callback of which this call comes.
+    /// Returns the connection, unless this call comes from a callback of another call on it.
     pub(super) fn get(&self) -> Result<InUse<'_>> {
         self.offered.set(0);
         self.connection.try_borrow_mut().map(InUse).map_err(|_| Error::WrongState)
     }
 }
 
-/// A connection in a call; a panic that passes by closes it.
+/// A connection during a call; a panic that unwinds through it closes the connection.
 pub(super) struct InUse<'a>(RefMut<'a, Connection>);
 
 impl Deref for InUse<'_> {
@@ -100,11 +100,11 @@ impl Drop for InUse<'_> {
     }
 }
 
-/// Makes a client's end: it will speak to the holder of the server's secret key, as the holder of
-/// the vault's. Its hello waits to be written.
+/// Makes a client's end of a connection to the holder of the server's secret key. The client's own
+/// key is the one in the vault. Its hello waits to be written.
 ///
 /// May return `CURVE_TUN_ERR_WEAK_KEY` for a server's key of low order,
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of range, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
 /// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
@@ -125,13 +125,13 @@ pub unsafe extern "C" fn curve_tun_connection_new_client(
     })
 }
 
-/// Makes a server's end for a client that came from an address, which the registry will be asked
-/// about. A link-local address may have its scope after it, as `getnameinfo` writes it
-/// (`fe80::1%eth0`); it is passed over.
+/// Makes a server's end of a connection to a client that came from an address, which the registry
+/// will get. A link-local address may have its scope after it, as `getnameinfo` writes it
+/// (`fe80::1%eth0`); the scope is ignored.
 ///
 /// When as many handshakes are in flight as the server's options allow, the oldest of the source
-/// that has most is evicted, if it may be (`curve_tun_connection_on_evict`). May return
-/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if none may be, `CURVE_TUN_ERR_BAD_ADDRESS`,
+/// that has the most is evicted, if it allows that (`curve_tun_connection_on_evict`). May return
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if no handshake can be evicted, `CURVE_TUN_ERR_BAD_ADDRESS`,
 /// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`, `CURVE_TUN_ERR_FORKED`. Threads: any, but not from an
 /// `evict`.
 #[must_use]
@@ -150,12 +150,11 @@ pub unsafe extern "C" fn curve_tun_connection_new_server(
     })
 }
 
-/// As `curve_tun_connection_new_server`, for an address of 4 bytes (IPv4) or 16 (IPv6, of which one
-/// that maps an IPv4 address is that), in the order of the network: those of `sin_addr` or
-/// `sin6_addr`.
+/// As `curve_tun_connection_new_server`, for an address of 4 bytes (IPv4) or 16 (IPv6; an
+/// IPv4-mapped one is taken as IPv4), in network byte order, as in `sin_addr` or `sin6_addr`.
 ///
-/// May return `CURVE_TUN_ERR_BAD_ADDRESS` for another length, and else what that may. Threads: any,
-/// but not from an `evict`.
+/// May return `CURVE_TUN_ERR_BAD_ADDRESS` for another length, and otherwise what that function may.
+/// Threads: any, but not from an `evict`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_new_server_ip(
@@ -183,14 +182,15 @@ fn of_server(server: &curve_tun_server, address: IpAddr) -> Result<curve_tun_con
     Ok(curve_tun_connection::new(made, Some(server.0.clone())))
 }
 
-/// Lets a server's handshake be evicted by another when as many are in flight as the server's
-/// options allow. It is then over, which every further call says with
-/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` once, and `evict` is called, once, with `user_data`: from
-/// within the call that makes the other connection, on its thread. It is to have this connection's
-/// driver end it, which a `shutdown(fd, SHUT_RDWR)` does; it must not block, nor call this library.
-/// It is not called once the handshake is over, nor after `curve_tun_connection_close` or `_free`
-/// has returned; `user_data` must last until then. `evict` may be NULL: then the next call on this
-/// connection tells, be it the `curve_tun_connection_tick` at its deadline.
+/// Lets a server's handshake be evicted for another when as many are in flight as the server's
+/// options allow. The handshake is then over: the next call returns
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES`, once, and `evict` is called, once, with `user_data`, on the
+/// thread of the call that makes the other connection. It makes the driver of this connection end
+/// it, for instance with `shutdown(fd, SHUT_RDWR)`; it must not block, nor call this library. It is
+/// not called once the handshake is over, nor after `curve_tun_connection_close` or `_free` has
+/// returned; `user_data` must last until then. `evict` may be NULL: then the driver learns of it
+/// from its next call on this connection, at the latest from the `curve_tun_connection_tick` at the
+/// deadline.
 ///
 /// May return `CURVE_TUN_ERR_WRONG_STATE` for a client's end, and after the handshake;
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn curve_tun_connection_on_evict(
     })
 }
 
-/// What a C program has done when its connection is evicted.
+/// The callback of a C program for the eviction of its connection.
 struct Evict {
     call: unsafe extern "C" fn(*mut c_void),
     user_data: *mut c_void,
@@ -231,7 +231,7 @@ impl Evict {
     }
 }
 
-/// Where the connection stands.
+/// Returns the state of the connection.
 ///
 /// `CURVE_TUN_STATE_CLOSED` for NULL. Threads: one at a time.
 #[unsafe(no_mangle)]
@@ -251,10 +251,9 @@ pub unsafe extern "C" fn curve_tun_connection_state(
     })
 }
 
-/// Gives the peer's long-term public key, which it has proven: from connected on, also when closed
-/// after that.
+/// Gives the peer's proven long-term public key once connected, even if closed since.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` before that. Threads: one at a time.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` before. Threads: one at a time.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_peer_key(
@@ -269,13 +268,14 @@ pub unsafe extern "C" fn curve_tun_connection_peer_key(
     })
 }
 
-/// Tells the connection the time, monotonic milliseconds from any origin that is not negative, and
-/// gives the time at which to call again at the latest; -1 if only other calls can change that.
+/// Tells the connection the time, in monotonic milliseconds from any origin, not negative. Gives
+/// the time by which to call it again; -1 if no further call is due until another function was
+/// called.
 ///
-/// The handshake's time runs from the first call. Call it when the connection is made, when that
-/// time has come, and when the handshake is over: an established connection gives idle buffers back
-/// by it. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time) and
-/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it was evicted), after which the connection is closed;
+/// The handshake's time runs from the first call. Call it when the connection is made, whenever the
+/// given time comes, and when the handshake is over: an established connection frees its idle
+/// buffers in this call. May return `CURVE_TUN_ERR_TIMEOUT` (the handshake was not over in time)
+/// and `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` (it was evicted), after which the connection is closed;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a negative time, `CURVE_TUN_ERR_CLOSED`,
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
@@ -295,12 +295,12 @@ pub unsafe extern "C" fn curve_tun_connection_tick(
     })
 }
 
-/// Says that the transport has come to its end in order: the peer closed its side. The connection
-/// is closed; messages that came can still be received.
+/// Reports the orderly end of the transport: the peer closed its side. The connection is closed;
+/// messages that have arrived can still be received.
 ///
 /// Returns what the end means: `CURVE_TUN_ERR_CLOSED`; or `CURVE_TUN_ERR_WRONG_SERVER_KEY` for a
-/// client whose hello was answered by the end alone, which is what a server does that cannot open
-/// it, having another key, or a vault that fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
+/// client whose hello was answered by nothing but the end, as a server does that cannot open it
+/// because it has another key or its vault fails; or `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` for one
 /// that was evicted. Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_transport_ended(
@@ -311,8 +311,8 @@ pub unsafe extern "C" fn curve_tun_connection_transport_ended(
 }
 
 /// Closes the connection, for a program that is done with it or whose transport broke: secrets are
-/// wiped, and bytes for the transport dropped. Messages that came can still be received. Closing
-/// again does nothing, nor does closing NULL.
+/// wiped, and bytes for the transport dropped. Messages that have arrived can still be received.
+/// Does nothing for a closed connection or NULL.
 ///
 /// Threads: one at a time.
 #[unsafe(no_mangle)]
@@ -324,7 +324,7 @@ pub unsafe extern "C" fn curve_tun_connection_close(connection: *mut curve_tun_c
     })
 }
 
-/// Ends the connection, with all that it holds.
+/// Frees the connection and everything that it holds.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]

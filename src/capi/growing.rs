@@ -1,10 +1,10 @@
-//! Structs that may grow: how one of another size than ours is read and filled. The only place that
-//! decides it.
+//! Structs that may grow: how one whose size differs from ours is read and filled. This is the only
+//! place that decides it.
 //!
-//! A struct begins with its `size`, which its program was built with. One that is smaller is read
-//! as if the rest were zero, down to the least that means anything; what is filled ends where it
-//! does. One that is larger is read only if what we do not know is zero; what is filled has zeros
-//! there.
+//! A struct begins with its `size` in the header that its program was built with. A smaller struct
+//! is read as if the rest were zero, down to a minimum below which it means nothing, and is filled
+//! up to its end. A larger struct is read only if the fields that are unknown here are zero, and is
+//! filled with zeros there.
 
 use super::boundary::bytes;
 use crate::error::{Error, Result};
@@ -16,17 +16,17 @@ use std::ptr::NonNull;
 /// # Safety
 /// It is `repr(C)`, and its first field is a `usize`.
 pub(super) unsafe trait Growing: Copy {
-    /// The bytes of the fields without which it means nothing. This number never grows.
+    /// The bytes of the fields without which the struct means nothing. This number never grows.
     const LEAST: usize;
 }
 
-/// One that a program fills.
+/// A struct that a program fills.
 ///
 /// # Safety
 /// Any integers in its fields, zeros among them, make a valid one.
 pub(super) unsafe trait Given: Growing {}
 
-/// Makes a struct one that may grow: one that is `given` to us, or `filled` by us alone.
+/// Declares a struct that may grow: `given` to us, or only `filled` by us.
 macro_rules! growing {
     (filled $struct:ident, $least:expr) => {
         const _: () = assert!(std::mem::offset_of!($struct, size) == 0);
@@ -48,8 +48,8 @@ pub(super) use growing;
 /// Linux. A size that was never set is refused, before memory behind the struct is touched.
 const MOST: usize = 4096;
 
-/// The size that the program gave; `InvalidArgument` for less than the least or more than the most,
-/// and for what no struct of this alignment has, so that no pointer is cut in two.
+/// Returns the size that the program gave; `InvalidArgument` if it is below the least, above the
+/// most, or not a multiple of the alignment, so that no pointer is cut in two.
 ///
 /// # Safety
 /// `place` is what [`read`] or [`out`] demands.
@@ -61,7 +61,7 @@ unsafe fn size<T: Growing>(place: NonNull<T>) -> Result<usize> {
 }
 
 /// Returns the struct as the caller filled it, with zeros for the fields that it lacks, and our own
-/// size; `InvalidArgument` if it is smaller than the least, or sets what is unknown here.
+/// size; `InvalidArgument` if it is smaller than the least, or sets a field that is unknown here.
 ///
 /// # Safety
 /// `place` is NULL or a `T` of as many readable bytes as its first field says, or at least that
@@ -86,7 +86,7 @@ pub(super) unsafe fn read<T: Given>(place: *const T) -> Result<T> {
     }
 }
 
-/// A place of the caller's for a struct, whose `size` stays as the caller set it.
+/// The caller's memory for a struct, whose `size` stays as the caller set it.
 pub(super) struct Out<T>(NonNull<T>, usize);
 
 /// # Safety

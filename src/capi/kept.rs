@@ -1,10 +1,10 @@
 //! # Vaults that are kept
 //!
-//! A key that outlives its program is kept in a file, by an agent (a process of its own, `curve-tun
-//! agent`), or in a PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them end with
-//! `curve_tun_vault_free`.
+//! A key that outlives its program is kept in a file, by an agent (a separate process,
+//! `curve-tun agent`), or in a PKCS#11 token. `docs/VAULTS.md` says which to choose. All of them
+//! are freed with `curve_tun_vault_free`.
 //!
-//! A vault on disk gives a nonce out only when the bound of its counter is on the disk. So the
+//! A vault on disk hands out a nonce only once the bound of its counter is on the disk. So the
 //! first box after opening, and one in 1,048,576 after that, takes as long as the disk takes, and
 //! may fail with `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY` or `CURVE_TUN_ERR_IO`;
 //! nothing is lost then, and the next call tries again.
@@ -18,20 +18,20 @@ use std::ffi::c_char;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The most characters that a PKCS#11 URI may have.
+/// The most characters of a PKCS#11 URI.
 const URI_MAX: usize = 8192;
 
-/// Makes a vault with a new key in a new file of mode 0600. What is already at `path` is never
-/// overwritten.
+/// Makes a vault with a new key in a new file of mode 0600. A file that is already at `path` is
+/// never overwritten.
 ///
-/// The file is sealed with the `len` bytes of `passphrase`, which stay the caller's to wipe; with 0
-/// bytes its permissions alone protect it. Sealing takes about a second and 256 MiB: libsodium's
+/// The file is sealed with the `len` bytes of `passphrase`, which the caller wipes; with 0 bytes
+/// its permissions alone protect it. Sealing takes about a second and 256 MiB: libsodium's
 /// "moderate" cost of Argon2id. File and folder are on the disk when this returns. May return
 /// `CURVE_TUN_ERR_ALREADY_EXISTS`; `CURVE_TUN_ERR_FILE_NOT_FOUND` if the folder does not exist;
 /// `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`, `CURVE_TUN_ERR_DISK_FULL`,
 /// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
 /// of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
-/// any. Blocks on the disk and the cost.
+/// any. Blocks on the disk, and as long as that cost takes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_create_file(
@@ -45,10 +45,11 @@ pub unsafe extern "C" fn curve_tun_vault_create_file(
 }
 
 /// As `curve_tun_vault_create_file`, with a cost of the caller's choice, which opening the vault
-/// then takes, too: `operations` passes (1 to 65,536) over `memory` bytes (8,192 to 4,294,967,296).
+/// then takes as well: `operations` passes (1 to 65,536) over `memory` bytes (8,192 to
+/// 4,294,967,296).
 ///
 /// May also return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a cost out of that range, or without a
-/// passphrase. Threads: any. Blocks on the disk and the cost.
+/// passphrase. Threads: any. Blocks on the disk, and as long as that cost takes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_create_file_at_cost(
@@ -86,8 +87,8 @@ unsafe fn create_file(
     Ok(())
 }
 
-/// Opens the vault in a file, which is locked until the vault is gone. A sealed one is opened with
-/// the `len` bytes of `passphrase`, which stay the caller's to wipe.
+/// Opens the vault in a file, which is locked until the vault is gone. A sealed file is opened with
+/// the `len` bytes of `passphrase`, which the caller wipes.
 ///
 /// May return `CURVE_TUN_ERR_FILE_NOT_FOUND`; `CURVE_TUN_ERR_VAULT_PERMISSIONS` if the file is a
 /// symbolic link, no regular file, another user's, or open to group or others;
@@ -96,7 +97,7 @@ unsafe fn create_file(
 /// a vault without one; `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_READ_ONLY`,
 /// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path
 /// of over 4,095 bytes, `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads:
-/// any. Blocks on the disk and the cost at which the file was sealed.
+/// any. Blocks on the disk, and as long as the cost at which the file was sealed takes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_open_file(
@@ -118,17 +119,17 @@ pub unsafe extern "C" fn curve_tun_vault_open_file(
 /// The agent must run as the same user or as root, and may be restarted.
 ///
 /// Connections do not call this vault on the spot: they stop with a request
-/// (`curve_tun_connection_request`). Each request, this one too, may take 5 seconds, within which
-/// the agent may come, or come back; then it is `CURVE_TUN_ERR_TIMEOUT`. An agent that comes back
-/// with another key is `CURVE_TUN_ERR_VAULT_FAILED`. A box may have 65,503 bytes more than its
-/// overhead: `CURVE_TUN_ERR_TOO_LARGE`.
+/// (`curve_tun_connection_request`). Each request, including this one, may take 5 seconds, within
+/// which the agent may start or restart; after that it fails with `CURVE_TUN_ERR_TIMEOUT`. If the
+/// agent restarts with another key, requests fail with `CURVE_TUN_ERR_VAULT_FAILED`. A box may have
+/// 65,503 bytes more than its overhead: `CURVE_TUN_ERR_TOO_LARGE`.
 ///
 /// May return, when its 5 seconds are over, `CURVE_TUN_ERR_FILE_NOT_FOUND` if there is no socket,
 /// `CURVE_TUN_ERR_CONNECTION_REFUSED` if no agent listens at it, `CURVE_TUN_ERR_CLOSED` if the
 /// agent does not serve this user, `CURVE_TUN_ERR_TIMEOUT`; at once, `CURVE_TUN_ERR_UNSUPPORTED` on
 /// systems other than Linux, `CURVE_TUN_ERR_PERMISSION_DENIED` if it is another user's,
 /// `CURVE_TUN_ERR_VAULT_VERSION` if it is of another version, `CURVE_TUN_ERR_VAULT_FAILED` for an
-/// answer that is none, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes,
+/// invalid answer, `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path of over 107 bytes,
 /// `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any. Blocks for at
 /// most 5 seconds.
 #[must_use]
@@ -147,14 +148,13 @@ pub unsafe extern "C" fn curve_tun_vault_open_agent(
 
 /// Opens the key in the PKCS#11 token that a URI (RFC 7512) names, such as
 /// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the
-/// `len` bytes of `pin`, which stay the caller's to wipe; with 0 bytes the PIN is the URI's, if it
-/// has one. `docs/VAULTS.md` lists the attributes.
+/// `len` bytes of `pin`, which the caller wipes; with 0 bytes the PIN is the URI's, if it has one.
+/// `docs/VAULTS.md` lists the attributes.
 ///
 /// Connections do not call this vault on the spot: they stop with a request
 /// (`curve_tun_connection_request`). While the token is away, calls fail with
-/// `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. A PIN that is
-/// refused is not tried again, by this vault; nor should the program do so, nor what starts it
-/// anew: tokens lock.
+/// `CURVE_TUN_ERR_NOT_FOUND`; when it is back they work again, after one login. This vault does not
+/// try a refused PIN again; neither should the program, nor whatever restarts it: tokens lock.
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `pkcs11`;
 /// `CURVE_TUN_ERR_INVALID_ARGUMENT` if the URI is malformed, has an unknown attribute, or fits
@@ -203,7 +203,7 @@ fn open_pkcs11(_: &str, _: Option<&[u8]>) -> Result<FileVault> {
     Err(Error::Unsupported)
 }
 
-/// No bytes are no passphrase.
+/// Takes an empty passphrase for none.
 fn some(passphrase: &[u8]) -> Option<&[u8]> {
     (!passphrase.is_empty()).then_some(passphrase)
 }

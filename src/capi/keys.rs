@@ -19,8 +19,8 @@ const _: () = assert!(CURVE_TUN_KEY_BYTES == KEY_BYTES);
 const _: () = assert!(CURVE_TUN_KEY_TEXT_SIZE == KEY_TEXT_LEN + 1);
 const _: () = assert!(CURVE_TUN_MESSAGE_MAX == crate::protocol::MESSAGE_MAX);
 
-/// The version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of this
-/// header.
+/// Returns the version of the library in use, such as `"1.2.3"`; `CURVE_TUN_VERSION` is that of
+/// this header.
 ///
 /// A static string. Threads: any.
 #[unsafe(no_mangle)]
@@ -28,18 +28,18 @@ pub extern "C" fn curve_tun_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The version of the binary interface of the library in use. A program or a binding that was built
-/// with a header of another `CURVE_TUN_ABI_VERSION` is not for this library; one that loads the
-/// library by itself looks once.
+/// Returns the version of the binary interface of the library in use. A program or a binding built
+/// with a header of another `CURVE_TUN_ABI_VERSION` does not work with this library; one that loads
+/// the library itself checks once.
 ///
-/// Until 1.0 each minor version has an interface of its own; from then on the major version alone
+/// Until 1.0 each minor version has a different interface; from then on the major version alone
 /// counts. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn curve_tun_abi_version() -> u32 {
     ABI_VERSION
 }
 
-/// The major version, and until 1.0 the minor one, in the high and the low 16 bits.
+/// The major version in the high 16 bits, and until 1.0 the minor one in the low 16.
 const ABI_VERSION: u32 = {
     let (major, minor) = (number(env!("CARGO_PKG_VERSION_MAJOR")), number(env!("CARGO_PKG_VERSION_MINOR")));
     if major == 0 { minor } else { major << 16 }
@@ -52,17 +52,17 @@ const fn number(text: &str) -> u32 {
     }
 }
 
-/// Whether all long-term and minute keys of this process so far are in memory that the system has
-/// locked, so that none reaches the swap.
+/// Says whether all long-term and minute keys of this process so far are in memory that the system
+/// has locked, so that none reaches swap.
 ///
-/// False from the first time on that the system refuses to lock memory (`RLIMIT_MEMLOCK`, a filter
-/// of system calls); everything works all the same. True before the first key. Threads: any.
+/// False once the system has refused to lock memory (`RLIMIT_MEMLOCK`, a filter of system calls);
+/// everything works all the same. True before the first key. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn curve_tun_memory_locked() -> bool {
     crate::crypto::memory_locked()
 }
 
-/// Makes a new key pair. The secret key is the caller's to keep secret, and to wipe.
+/// Makes a new key pair. The caller keeps the secret key secret, and wipes it.
 ///
 /// May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES], [secret_key;CURVE_TUN_KEY_BYTES]]
@@ -112,8 +112,8 @@ pub unsafe extern "C" fn curve_tun_public_key_from_text(
     catch_ok(|| unsafe { from_text(text, len, public_key) })
 }
 
-/// Writes the text of a secret key, with a zero after it. The text is the caller's to keep secret,
-/// and to wipe.
+/// Writes the text of a secret key, with a zero after it. The caller keeps the text secret, and
+/// wipes it.
 ///
 /// Takes the same time for every key. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[secret_key;CURVE_TUN_KEY_BYTES], [text;CURVE_TUN_KEY_TEXT_SIZE]]
@@ -126,11 +126,11 @@ pub unsafe extern "C" fn curve_tun_secret_key_to_text(
     catch_ok(|| unsafe { to_text(secret_key, text) })
 }
 
-/// Reads a secret key from its text, which has `len` characters and needs no zero after them. Text
-/// and key are the caller's to keep secret, and to wipe.
+/// Reads a secret key from its text, which has `len` characters and needs no zero after them. The
+/// caller keeps text and key secret, and wipes them.
 ///
 /// Takes the same time for every valid text. May return `CURVE_TUN_ERR_BAD_KEY_TEXT`, as
-/// `curve_tun_public_key_from_text`. Threads: any.
+/// `curve_tun_public_key_from_text` does. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[secret_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn curve_tun_secret_key_from_text(
     catch_ok(|| unsafe { from_text(text, len, secret_key) })
 }
 
-/// Overwrites `len` bytes with zeros in a way that no compiler removes. NULL is nothing to wipe.
+/// Overwrites `len` bytes with zeros in a way that no compiler removes. Does nothing for NULL.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

@@ -1,15 +1,16 @@
 //! # Servers that are known
 //!
-//! The wire never brings a server's key to a client: the client has it beforehand, from its user,
-//! from a file or from DNS. Trust on first use adds memory: a key once used for a name is the only
-//! one that is taken for it from then on. What is remembered is in a registry file, in entries of
-//! the form `[host]:port key`.
+//! A client never gets a server's key over the wire: it has it beforehand, from its user, from a
+//! file or from DNS. Trust on first use adds memory: once a key was used for a name, it is the only
+//! key accepted for that name. Keys are remembered in a registry file, in entries of the form
+//! `[host]:port key`.
 //!
-//! Which key is trusted is decided in one way, here as in Rust and Erlang. The key that is given
-//! counts, else those that a registry has for the name, in turn. Known servers pass over a key that
-//! is denied, and one that is not among those that the server is known by; of a server that they do
-//! not know, the first use decides. A key whose secret the server does not hold is passed over,
-//! too. When none is left, the first key that was not trusted is what is told.
+//! Which key is trusted is decided in the same way here as in Rust and Erlang. If a key is given,
+//! it is the only candidate; otherwise the keys that a registry has for the name are tried in turn.
+//! A key that the known servers deny is skipped, and so is one that is not among those that the
+//! server is known by; for a server that they do not know, `first_use` decides. A key whose secret
+//! the server does not hold is skipped, too. When none is left, the first key that was not trusted
+//! is reported.
 
 use super::boundary::{array_mut, catch_ok, end, given, key, object, out, path, string, timeout, zero};
 use super::growing::{self, growing};
@@ -25,7 +26,7 @@ use crate::registry::{FirstUse, KnownServers, Refusal, ServerKeys, ServerName};
 use std::ffi::c_char;
 use std::mem::offset_of;
 
-/// Do not use a server of which no key is known.
+/// Do not use a server for which no key is known.
 pub const CURVE_TUN_FIRST_USE_REFUSE: u32 = 0;
 /// Use it this once.
 pub const CURVE_TUN_FIRST_USE_ONCE: u32 = 1;
@@ -35,7 +36,7 @@ pub const CURVE_TUN_FIRST_USE_REMEMBER: u32 = 2;
 /// The servers that a client knows.
 pub struct curve_tun_known_servers(KnownServers);
 
-/// Opens the servers known in a registry file; a file that is not there is made, empty.
+/// Opens the servers known in a registry file; if there is no such file, an empty one is made.
 ///
 /// May return the errors of `curve_tun_registry_open_file` and of `curve_tun_registry_add`.
 /// Threads: any. Blocks as long as it takes to read the file.
@@ -53,14 +54,14 @@ pub unsafe extern "C" fn curve_tun_known_servers_open(
     })
 }
 
-/// Whether a public key may be used for a server: before a connection is made.
+/// Says whether a public key may be used for a server, before a connection is made.
 ///
 /// Returns `CURVE_TUN_OK` if the server is known by this key; `CURVE_TUN_ERR_UNKNOWN_PEER` if no
-/// key is known for it, and the program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is
+/// key is known for it, so the program or its user decides; `CURVE_TUN_ERR_KEY_CHANGED` if it is
 /// known by another key, which is then written to `known_public_key`: only the user can tell
 /// whether the server was given a new one or someone is in its place; `CURVE_TUN_ERR_KEY_DENIED` if
 /// the file denies the key. May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that is no
-/// address or name, and for port 0; and, since a change would not be seen, the errors of
+/// address or name, and for port 0; and, since a change would otherwise go unnoticed, the errors of
 /// `curve_tun_registry_open_file` for a file that has become unusable. Threads: any. Blocks if the
 /// file has changed, as long as it takes to read it.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
@@ -82,8 +83,8 @@ pub unsafe extern "C" fn curve_tun_known_servers_check(
     })
 }
 
-/// Writes down that a server is known by a public key: for programs with connections of their own,
-/// once they are connected. `curve_tun_socket_connect_known` does it by itself.
+/// Remembers a public key for a server: for programs that drive their own connections, once they
+/// are connected. `curve_tun_socket_connect_known` does this itself.
 ///
 /// Returns `CURVE_TUN_ERR_KEY_CHANGED` if another key has been remembered meanwhile, which is then
 /// written to `known_public_key`, and `CURVE_TUN_ERR_KEY_DENIED` if the key has been denied. May
@@ -108,21 +109,21 @@ pub unsafe extern "C" fn curve_tun_known_servers_remember(
     })
 }
 
-/// Where a client has a server's key from, and what it holds against it. Fields that are 0 or NULL,
-/// as `CURVE_TUN_TRUST_INIT` sets them, play no part.
+/// Where a client gets a server's key from, and what it checks the key against. Fields that are 0
+/// or NULL, as `CURVE_TUN_TRUST_INIT` sets them, play no part.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_trust {
     /// `sizeof(curve_tun_trust)`.
     pub size: usize,
-    /// The 32 bytes of the key that is given, which stay the caller's; `registry` is not asked
-    /// then. May be NULL.
+    /// The 32 bytes of the given key, which stay the caller's; `registry` is not asked then. May be
+    /// NULL.
     pub server_public_key: *const u8,
     /// The registry that knows the keys of servers, in a file or in DNS; may be NULL.
     pub registry: *const curve_tun_registry,
-    /// The servers that are known; may be NULL.
+    /// The known servers; may be NULL.
     pub known_servers: *const curve_tun_known_servers,
-    /// What becomes of a server that `known_servers` lacks: one of `CURVE_TUN_FIRST_USE_…`.
+    /// What to do with a server that `known_servers` lacks: one of `CURVE_TUN_FIRST_USE_…`.
     pub first_use: u32,
     /// 0; has no meaning yet.
     pub reserved: u32,
@@ -130,19 +131,20 @@ pub struct curve_tun_trust {
 
 growing!(given curve_tun_trust, size_of::<curve_tun_trust>());
 
-/// What `curve_tun_socket_connect_trusted` gives beside its result: `CURVE_TUN_TRUST_OUTCOME_INIT`.
+/// What `curve_tun_socket_connect_trusted` gives besides its result:
+/// `CURVE_TUN_TRUST_OUTCOME_INIT`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_trust_outcome {
     /// `sizeof(curve_tun_trust_outcome)`.
     pub size: usize,
     /// For `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED` and `CURVE_TUN_ERR_UNKNOWN_PEER`
-    /// the key that is not trusted; else zeros.
+    /// the key that is not trusted; otherwise zeros.
     pub offered_public_key: [u8; CURVE_TUN_KEY_BYTES],
-    /// For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; else zeros.
+    /// For `CURVE_TUN_ERR_KEY_CHANGED` the key that the server is known by; otherwise zeros.
     pub known_public_key: [u8; CURVE_TUN_KEY_BYTES],
-    /// For `CURVE_TUN_OK` why a key that was to be remembered was not, as in
-    /// `curve_tun_socket_connect_known`; `CURVE_TUN_OK` if it was, or was not to be.
+    /// For `CURVE_TUN_OK`, why a key that should have been remembered was not, as in
+    /// `curve_tun_socket_connect_known`; `CURVE_TUN_OK` if it was, or did not have to be.
     pub remembered: curve_tun_result,
     /// 0; has no meaning yet.
     pub reserved: u32,
@@ -151,20 +153,20 @@ pub struct curve_tun_trust_outcome {
 growing!(filled curve_tun_trust_outcome, offset_of!(curve_tun_trust_outcome, remembered));
 
 /// As `curve_tun_socket_connect`, with a key that is trusted ("Servers that are known"). Nothing is
-/// sent with a key before that is clear.
+/// sent with a key before it is trusted.
 ///
-/// A program whose user decides of first uses takes `CURVE_TUN_FIRST_USE_REFUSE`, shows the offered
-/// key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects anew with that key as the given one and
-/// another `first_use`.
+/// A program whose user decides about first uses passes `CURVE_TUN_FIRST_USE_REFUSE`, shows the
+/// offered key of `CURVE_TUN_ERR_UNKNOWN_PEER`, and connects again with that key as the given one
+/// and another `first_use`.
 ///
 /// May return `CURVE_TUN_ERR_KEY_CHANGED`, `CURVE_TUN_ERR_KEY_DENIED`,
 /// `CURVE_TUN_ERR_UNKNOWN_PEER`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for neither a key nor a registry,
-/// for a `first_use` that is none, for wrong sizes, and, where registry or
-/// known servers are asked, for a host that is no address or name and for port 0;
-/// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in a file nor in DNS; and the errors
-/// of `curve_tun_socket_connect_by_name` and `curve_tun_socket_connect_known`. `outcome` is filled
-/// in for each of these results but `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that
-/// say that an argument is wrong. Threads: any. Blocks as `curve_tun_socket_connect_known` does.
+/// for an invalid `first_use`, for wrong sizes, and, where a registry or known servers are asked,
+/// for a host that is no address or name and for port 0; `CURVE_TUN_ERR_WRONG_STATE` for a registry
+/// that is neither in a file nor in DNS; and the errors of `curve_tun_socket_connect_by_name` and
+/// `curve_tun_socket_connect_known`. `outcome` is filled in for each of these results but
+/// `CURVE_TUN_ERR_NULL`, `CURVE_TUN_ERR_FORKED`, and those that say that an argument is wrong.
+/// Threads: any. Blocks as `curve_tun_socket_connect_known` does.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
@@ -227,20 +229,20 @@ pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
 }
 
 /// As `curve_tun_socket_connect`, if `known` has nothing against this key for this host and port.
-/// Nothing is sent before that is clear. Of a server that is not known, `first_use` decides, one of
-/// `CURVE_TUN_FIRST_USE_…`.
+/// Nothing is sent before that is clear. For a server that is not known, `first_use` decides, one
+/// of `CURVE_TUN_FIRST_USE_…`.
 ///
 /// Returns what `curve_tun_known_servers_check` and `curve_tun_socket_connect` return, and may
-/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a `first_use` that is none. For
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for an invalid `first_use`. For
 /// `CURVE_TUN_ERR_KEY_CHANGED` the known key is written to `known_public_key`; another program may
 /// have remembered it meanwhile.
 ///
-/// A key that was to be remembered and cannot be written down costs the memory and not the tunnel,
-/// since the server has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes
-/// why to `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The
-/// next use of that server is a first use again. Else, with `CURVE_TUN_OK` returned, `remembered`
-/// is `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_socket_connect` does, and to read and
-/// write the file: for other writers at most ten seconds more.
+/// A key that should be remembered but cannot be written does not cost the tunnel, since the server
+/// has proven the key: the call returns `CURVE_TUN_OK` with the socket, and writes the reason to
+/// `remembered`, an error of `curve_tun_registry_add` such as `CURVE_TUN_ERR_READ_ONLY`. The next
+/// use of that server is a first use again. In every other case of `CURVE_TUN_OK`, `remembered` is
+/// `CURVE_TUN_OK`. Threads: any. Blocks as `curve_tun_socket_connect` does, and to read and write
+/// the file: for other writers at most ten seconds more.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES], [known_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -281,8 +283,9 @@ pub unsafe extern "C" fn curve_tun_socket_connect_known(
     })
 }
 
-/// As `curve_tun_socket_connect`, with the key that a registry in a file (an entry `[host]:port
-/// key`) or in DNS knows for the host and port. If it knows several, they are tried in turn.
+/// As `curve_tun_socket_connect`, with the key that a registry in a file (an entry
+/// `[host]:port key`) or in DNS knows for the host and port. If it knows several, they are tried in
+/// turn.
 ///
 /// May return `CURVE_TUN_ERR_NOT_FOUND` if no key is known; `CURVE_TUN_ERR_WRONG_STATE` for a
 /// registry that is neither in a file nor in DNS; `CURVE_TUN_ERR_INVALID_ARGUMENT` for a host that
@@ -322,7 +325,7 @@ pub unsafe extern "C" fn curve_tun_socket_connect_by_name(
     })
 }
 
-/// Ends the caller's hold on known servers.
+/// Frees the caller's reference to known servers.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]
@@ -338,7 +341,7 @@ unsafe fn server(host: *const c_char, port: u16) -> Result<ServerName> {
     ServerName::new(unsafe { string(host, HOST_MAX, Error::InvalidArgument)? }, port)
 }
 
-/// The registry as one that knows the keys of servers.
+/// Returns the registry as one that knows the keys of servers.
 fn server_keys(registry: &curve_tun_registry) -> Result<&dyn ServerKeys> {
     match &registry.0 {
         Kind::File(file) => Ok(&**file),
@@ -357,7 +360,7 @@ fn first_use_of(code: u32) -> Result<FirstUse> {
     }
 }
 
-/// Tells the caller the key that a server is known by; gives the error without it.
+/// Tells the caller the key that a server is known by, and returns the error without it.
 fn told(refusal: Refusal, place: &mut [u8; CURVE_TUN_KEY_BYTES]) -> Error {
     if let Refusal::Changed { known, .. } = refusal {
         *place = known.0;

@@ -1,8 +1,8 @@
 //! # Listeners
 //!
-//! Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that
-//! stays away from it longer than the handshake's time in the options loses clients. What loops
-//! make of a result:
+//! Handshakes run only while a thread is in `curve_tun_listener_accept`: a program that does not
+//! call it for longer than the handshake timeout in the options loses clients. What a loop does
+//! with each result:
 //!
 //! | result | a loop that accepts | a client that connects |
 //! | --- | --- | --- |
@@ -17,11 +17,12 @@
 //! | others | ends | ends |
 //!
 //! A loop that accepts needs no pause of its own: when the system gives no connection, the listener
-//! asks it again after 100 milliseconds. A server asks its registry when the client has its tunnel
-//! already: a client that is not let in learns that by its first `curve_tun_socket_recv`, which
-//! returns `CURVE_TUN_ERR_CLOSED`, as it does when the server goes away. A server whose vault is
-//! out for a while looks like one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); another try
-//! tells a server that has another key nothing.
+//! tries again after 100 milliseconds. A server asks its registry only when the client already
+//! considers itself connected: a client that is not let in learns that from its first
+//! `curve_tun_socket_recv`, which returns `CURVE_TUN_ERR_CLOSED`, as it does when the server goes
+//! away. A server whose vault is out for a while looks like one with another key
+//! (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); trying again reveals nothing to a server that does have
+//! another key.
 
 use super::boundary::{bytes_mut, catch, catch_ok, end, object, out, string, timeout, write_text};
 use super::result::curve_tun_result;
@@ -31,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::net::Listener;
 use std::ffi::c_char;
 
-/// A TCP port at which tunnels are accepted.
+/// A TCP port on which tunnels are accepted.
 pub struct curve_tun_listener(Listener);
 
 impl curve_tun_listener {
@@ -42,8 +43,8 @@ impl curve_tun_listener {
     }
 }
 
-/// Listens at a host, an address or a name of this machine, and a port; port 0 picks a free one.
-/// `"::"` takes IPv4 connections too. The listener keeps the server alive.
+/// Listens on a host, which is an address or a name of this machine, and a port; port 0 picks a
+/// free one. `"::"` takes IPv4 connections too. The listener keeps the server alive.
 ///
 /// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_ADDRESS_IN_USE`,
 /// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
@@ -66,7 +67,7 @@ pub unsafe extern "C" fn curve_tun_listener_open(
     })
 }
 
-/// The port that a listener listens at.
+/// Returns the port that a listener listens on.
 ///
 /// 0 for NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -75,7 +76,7 @@ pub unsafe extern "C" fn curve_tun_listener_port(listener: *const curve_tun_list
     catch(|| Ok(unsafe { object(listener)? }.0.port()))
 }
 
-/// Writes the address and port that a listener listens at as a string, such as `192.0.2.7:4000`,
+/// Writes the address and port that a listener listens on as a string, such as `192.0.2.7:4000`,
 /// `[2001:db8::7]:4000` or `[fe80::7%eth0]:4000`.
 ///
 /// May return `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ADDRESS_TEXT_SIZE` is always enough. Threads:
@@ -93,14 +94,15 @@ pub unsafe extern "C" fn curve_tun_listener_address(
     })
 }
 
-/// Gives the next client that connects, before its handshake: `curve_tun_socket_handshake` is the
-/// caller's to run, on a thread of its own if others are not to wait for it. A client that has left
-/// already is closed and not given. When as many handshakes are in flight as the server's options
-/// allow, a new client evicts the oldest of the source that has most: its socket is closed. The
-/// next call then waits until that socket is freed by `curve_tun_socket_free`, at most 100 ms, so
-/// that a flood leaves no more sockets than there may be handshakes.
+/// Gives the next client that connects, before its handshake. The caller runs
+/// `curve_tun_socket_handshake`, on a separate thread if other clients should not wait for it. A
+/// client that has left already is closed and not given. When as many handshakes are in flight as
+/// the server's options allow, a new client evicts the oldest handshake of the source that has the
+/// most, whose socket is closed. The next call then waits until that socket is freed by
+/// `curve_tun_socket_free`, at most 100 ms, so that a flood leaves no more sockets than there may
+/// be handshakes.
 ///
-/// Not to be used on one listener beside `curve_tun_listener_accept`: each would wait for the
+/// Do not use it together with `curve_tun_listener_accept` on one listener: each would wait for the
 /// other's turn. May return `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_TOO_MANY_FILES`,
 /// `CURVE_TUN_ERR_NO_BUFFERS` or `CURVE_TUN_ERR_IO` when the system gives no connection, at most
 /// ten times a second, and the listener goes on; `CURVE_TUN_ERR_CLOSED` after
@@ -123,12 +125,12 @@ pub unsafe extern "C" fn curve_tun_listener_transport_accept(
 }
 
 /// Gives the next client whose handshake is done. All handshakes in flight go on meanwhile, so a
-/// silent client keeps nobody waiting. A client that fails its handshake is closed and not given;
-/// when as many are in flight as the server's options allow, a new client evicts the oldest of the
-/// source that has most.
+/// silent client keeps nobody waiting. A client that fails its handshake is closed and not given.
+/// When as many are in flight as the server's options allow, a new client evicts the oldest
+/// handshake of the source that has the most.
 ///
-/// May return what `curve_tun_listener_transport_accept` may; no client is lost by
-/// `CURVE_TUN_ERR_TIMEOUT`. Threads: any. Blocks until there is a client, at most for `timeout_ms`.
+/// May return what `curve_tun_listener_transport_accept` may; `CURVE_TUN_ERR_TIMEOUT` loses no
+/// client. Threads: any. Blocks until there is a client, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_listener_accept(
@@ -145,11 +147,11 @@ pub unsafe extern "C" fn curve_tun_listener_accept(
     })
 }
 
-/// Ends a listener from any thread: every accept, now and later, returns `CURVE_TUN_ERR_CLOSED`,
-/// and handshakes that are not done end, also those of `curve_tun_socket_handshake`. The listener
-/// has yet to be freed.
+/// Shuts a listener down from any thread: every accept, now and later, returns
+/// `CURVE_TUN_ERR_CLOSED`, and unfinished handshakes end, also those of
+/// `curve_tun_socket_handshake`. The listener must still be freed.
 ///
-/// Nothing is done for NULL. Threads: any.
+/// Does nothing for NULL. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_listener_shutdown(listener: *const curve_tun_listener) {
     catch(|| {
@@ -159,10 +161,10 @@ pub unsafe extern "C" fn curve_tun_listener_shutdown(listener: *const curve_tun_
     })
 }
 
-/// Closes a listener, and ends it: its port is free, and clients whose handshake is not done are
+/// Closes and frees a listener: its port becomes free, and clients whose handshake is not done are
 /// closed. Sockets that it gave stay.
 ///
-/// Threads: the last call on this pointer. To end a listener that other threads wait for, shut it
+/// Threads: the last call on this pointer. To end a listener that other threads wait on, shut it
 /// down, wait for the threads, then free it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_listener_free(listener: *mut curve_tun_listener) {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use std::ffi::c_char;
 use std::time::Duration;
 
-/// Limits and habits of connections, sockets and servers. 0 means the default in each field, which
+/// Limits and settings of connections, sockets and servers. 0 in a field means its default, which
 /// `CURVE_TUN_OPTIONS_INIT` sets; a function that takes options takes NULL for the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -16,18 +16,18 @@ pub struct curve_tun_options {
     pub size: usize,
     /// Milliseconds from accept (or connect) to connected. 0 for 10,000.
     pub handshake_timeout_ms: i64,
-    /// Bytes of received messages that wait for the receiver, from which on no more are taken from
-    /// the transport; one further packet may come on top. At most 1 GiB. 0 for 262,144.
+    /// The bytes of received messages waiting for the receiver at which no more are taken from the
+    /// transport. One further packet may come on top. At most 1 GiB. 0 for 262,144.
     pub receive_high_water: usize,
-    /// Bytes sealed and not yet taken by the transport, from which on `curve_tun_connection_send`
+    /// The bytes sealed and not yet taken by the transport at which `curve_tun_connection_send`
     /// returns `CURVE_TUN_ERR_WOULD_BLOCK`. At most 4 GiB - 1. 0 for 67,108,864. Blocking sockets
     /// never reach it.
     pub send_high_water: usize,
-    /// How many handshakes a server has in flight at most. 0 for 1,024.
+    /// How many handshakes a server may have in flight. 0 for 1,024.
     pub handshakes_max: u32,
-    /// How many of its handshakes in flight a server has from one source at most: an IPv4 address,
-    /// or the /64 of an IPv6 address. 0 sets no limit beside `handshakes_max`. At either limit, the
-    /// oldest handshake of the source that has most is evicted (`curve_tun_connection_on_evict`).
+    /// How many of these one source may have: an IPv4 address, or the /64 of an IPv6 address. 0
+    /// sets no limit other than `handshakes_max`. At either limit, a new handshake evicts the
+    /// oldest one of the source that has the most (`curve_tun_connection_on_evict`).
     pub handshakes_per_source: u32,
     /// Flag: 1 for Nagle's algorithm, by which small messages wait for one another; 0 sends them at
     /// once (TCP_NODELAY). Sockets only.
@@ -35,7 +35,7 @@ pub struct curve_tun_options {
     /// Flag: 1 for no TCP keep-alive; 0 for one with the first probe after 60 idle seconds. Sockets
     /// only.
     pub no_keep_alive: u32,
-    /// A server's name, which its registry is told of each client, so that one registry can decide
+    /// The server's name, which its registry gets with each client, so that one registry can decide
     /// differently for several listeners: a string of at most 255 bytes without control characters,
     /// copied. NULL for none.
     pub listener: *const c_char,
@@ -46,7 +46,7 @@ growing!(given curve_tun_options, size_of::<usize>());
 /// The most bytes in a listener's name.
 const LISTENER_MAX: usize = 255;
 
-/// The options that a caller gave; their ranges are checked where they are used.
+/// Reads the caller's options; their ranges are checked where they are used.
 ///
 /// # Safety
 /// As [`growing::read`].
@@ -69,7 +69,7 @@ pub(super) unsafe fn read_options(place: *const curve_tun_options) -> Result<Opt
     })
 }
 
-/// An option, or its default for 0.
+/// Returns an option, or its default for 0.
 pub(super) fn or<T: Default + PartialEq>(value: T, default: T) -> T {
     if value == T::default() { default } else { value }
 }

@@ -1,10 +1,10 @@
 //! # Registries
 //!
-//! A registry says which public key may speak from where. A place is a string: an address; a
-//! network; `*`, anywhere; or `!`, nowhere. A key that may come in from nowhere is denied, whatever
-//! else is said of it. A key that may come in from anywhere does so also where a network has
-//! entries. Of the networks that hold an address, the most specific one that has entries decides
-//! alone. An empty registry lets nobody in.
+//! A registry says which public keys may come in from where. A place is a string: an address; a
+//! network; `*`, anywhere; or `!`, nowhere. A key with an entry `!` is denied, whatever other
+//! entries it has. A key that may come in from anywhere may do so also where a network has entries.
+//! Of the networks that contain an address, the most specific one that has entries decides alone.
+//! An empty registry lets nobody in.
 
 use super::boundary::{array_mut, catch_ok, end, flag, key, object, out, string, zero};
 use super::growing::{self, growing};
@@ -32,28 +32,29 @@ pub(super) enum Kind {
     Host(Arc<HostRegistry>),
 }
 
-/// A registry of the program's own: `curve_tun_registry_custom`.
+/// A registry implemented by the program, for `curve_tun_registry_custom`.
 ///
-/// `verify` may be called from any thread, by several at once: those that a custom vault's
-/// functions are called from, for `curve_tun_registry_verify` and `_answer`. It must not use the
-/// connection or socket that is being served, nor let a C++ exception or a `longjmp` out.
+/// `verify` may be called from any thread, and from several at once: from the threads that call a
+/// custom vault's functions, with `curve_tun_registry_verify` and `_answer` in place of the calls
+/// on a vault. It must not use the connection or socket that is being served, nor let a C++
+/// exception or a `longjmp` out.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_registry_callbacks {
     /// `sizeof(curve_tun_registry_callbacks)`.
     pub size: usize,
     /// Flag: 0 if `verify` answers in microseconds, and connections may call it on the spot; 1 if
-    /// it takes a while, and connections are to stop with a request
-    /// (`curve_tun_connection_request`). If the program answers these itself, `verify` may be NULL;
-    /// whatever else needs it then gets `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    /// it takes longer, and connections stop with a request instead
+    /// (`curve_tun_connection_request`). If the program answers the requests itself, `verify` may
+    /// be NULL; anything else that needs it then gets `CURVE_TUN_ERR_REGISTRY_FAILED`.
     pub deferred: u32,
     /// 0.
     pub reserved: u32,
-    /// Whether the holder of this public key, which has proven to be that, may come in from this
-    /// address to the server of this name (`listener` of `curve_tun_options`; an empty string if it
-    /// has none). `*accepted` is 0; set it to 1 to let it in. Any other value, and any return value
-    /// but `CURVE_TUN_OK`, is a registry that failed, and the client is refused with
-    /// `CURVE_TUN_ERR_REGISTRY_FAILED`.
+    /// Says whether the client that has proven to hold this public key's secret may come in from
+    /// this address to the server of this name (`listener` of `curve_tun_options`; an empty string
+    /// if it has none). `*accepted` is 0; set it to 1 to let the client in. Any other value, and
+    /// any return value but `CURVE_TUN_OK`, means that the registry failed, and the client is
+    /// refused with `CURVE_TUN_ERR_REGISTRY_FAILED`.
     pub verify: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -63,7 +64,7 @@ pub struct curve_tun_registry_callbacks {
             accepted: *mut u32,
         ) -> i32,
     >,
-    /// Called once, when nothing uses the registry any more, from the thread that ended the last
+    /// Called once, when nothing uses the registry any more, on the thread that freed its last
     /// user; may be NULL.
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
@@ -84,12 +85,12 @@ pub unsafe extern "C" fn curve_tun_registry_new(registry: *mut *mut curve_tun_re
     })
 }
 
-/// Makes a registry that the program answers for. `callbacks` is copied; `user_data` is handed to
+/// Makes a registry that the program implements. `callbacks` is copied; `user_data` is passed to
 /// each function as it is.
 ///
 /// On success the registry owns `user_data`, and `free` is called for it; on failure it is not. May
-/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
-/// that is none; `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size or an invalid flag;
+/// `CURVE_TUN_ERR_NULL` also if `verify` is NULL without `deferred`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_custom(
@@ -112,19 +113,19 @@ pub unsafe extern "C" fn curve_tun_registry_custom(
     })
 }
 
-/// Adds an entry: where the holder of a public key may come in from. Adding it again changes
-/// nothing. The next handshake sees it.
+/// Adds an entry, which says where the holder of a public key may come in from. Adding it again
+/// changes nothing. It applies from the next handshake on.
 ///
-/// `place` is as said above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of IPv4,
-/// `::/0` all of IPv6. An entry of a registry in a file is written to it; an entry `!` also to a
-/// file with a wrong line, of which nothing else comes into force
+/// `place` is as described above: `192.0.2.7`, `192.0.2.0/24`, `*` or `!`; `0.0.0.0/0` is all of
+/// IPv4, `::/0` all of IPv6. For a registry in a file, the entry is written to the file. An entry
+/// `!` is written even to a file with a wrong line, of which nothing else comes into force
 /// (`curve_tun_registry_file_problem`). May return `CURVE_TUN_ERR_BAD_ADDRESS`;
 /// `CURVE_TUN_ERR_WRONG_STATE` for a registry that is neither in memory nor in a file; and the
 /// errors of `curve_tun_registry_open_file`, `CURVE_TUN_ERR_DISK_FULL`, `CURVE_TUN_ERR_READ_ONLY`;
 /// `CURVE_TUN_ERR_PERMISSION_DENIED` also if this user may neither write the file nor replace it by
-/// one that differs in nothing else, not in its access control list either; and
-/// `CURVE_TUN_ERR_TIMEOUT` if another writer does not end. Threads: any. Blocks only for a file: as
-/// long as it takes to read and write it, and at most ten seconds for others who write it.
+/// one that is the same in everything else, including its access control list; and
+/// `CURVE_TUN_ERR_TIMEOUT` if another writer does not finish. Threads: any. Blocks only for a file:
+/// as long as it takes to read and write it, and at most ten seconds for other writers.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -148,11 +149,11 @@ pub unsafe extern "C" fn curve_tun_registry_add(
     })
 }
 
-/// Takes back exactly what `curve_tun_registry_add` added. The next handshake sees it; established
-/// connections stay.
+/// Removes exactly the entry that `curve_tun_registry_add` added. It no longer applies from the
+/// next handshake on; established connections stay.
 ///
-/// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry of this place and key, and the errors
-/// of `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
+/// May return `CURVE_TUN_ERR_NOT_FOUND` if there is no entry with this place and key, and the
+/// errors of `curve_tun_registry_add`. Threads: any. Blocks as `curve_tun_registry_add` does.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_remove(
@@ -171,7 +172,8 @@ pub unsafe extern "C" fn curve_tun_registry_remove(
     })
 }
 
-/// Gives a public key that may come in from an address: the least of them, taken as numbers.
+/// Gives a public key that may come in from an address: of several, the least when compared as
+/// numbers.
 ///
 /// May return `CURVE_TUN_ERR_NOT_FOUND` if no key may come in from there;
 /// `CURVE_TUN_ERR_BAD_ADDRESS`, also for a network; `CURVE_TUN_ERR_WRONG_STATE` for a custom
@@ -202,13 +204,13 @@ pub unsafe extern "C" fn curve_tun_registry_lookup(
     })
 }
 
-/// Asks whether the holder of a public key may come in from an address.
+/// Says whether the holder of a public key may come in from an address.
 ///
 /// The listener's name is empty. A link-local address may have its scope after it (`fe80::1%eth0`),
-/// which is passed over. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and
-/// `CURVE_TUN_ERR_REGISTRY_FAILED` or `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell.
-/// Threads: any. Blocks as long as a custom registry's function does, for a file that has changed,
-/// and for DNS, at most for its timeout.
+/// which is ignored. May return `CURVE_TUN_ERR_BAD_ADDRESS`, and `CURVE_TUN_ERR_REGISTRY_FAILED` or
+/// `CURVE_TUN_ERR_NOT_VALIDATED` if the registry cannot tell. Threads: any. Blocks as long as a
+/// custom registry's function does, for a file that has changed, and for DNS, at most for its
+/// timeout.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -227,7 +229,7 @@ pub unsafe extern "C" fn curve_tun_registry_verify(
     })
 }
 
-/// Ends the caller's hold on a registry; servers that were made with it keep it.
+/// Frees the caller's reference to a registry; servers that were made with it keep it.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]
@@ -248,7 +250,7 @@ impl curve_tun_registry {
     }
 }
 
-/// The most characters that an address or a network may have: more than any has.
+/// A limit on the characters of an address or a network: more than any has.
 const ADDRESS_MAX: usize = 63;
 
 /// # Safety
@@ -258,7 +260,7 @@ pub(super) unsafe fn ip_address(text: *const c_char) -> Result<IpAddr> {
     read_address(unsafe { string(text, ADDRESS_MAX, Error::BadAddress) }?)
 }
 
-/// What `curve_tun_registry_add` and `_remove` take.
+/// Reads the arguments of `curve_tun_registry_add` and `_remove`.
 ///
 /// # Safety
 /// As [`object`], [`string`] and [`key`].
@@ -273,7 +275,7 @@ unsafe fn entry<'a>(
     Ok((registry, place.parse()?, key))
 }
 
-/// A registry that a C program answers for.
+/// A registry that a C program implements.
 pub(super) struct HostRegistry {
     callbacks: curve_tun_registry_callbacks,
     deferred: bool,

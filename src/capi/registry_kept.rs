@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Enough for the text of any problem with the zero after it.
 pub const CURVE_TUN_PROBLEM_TEXT_SIZE: usize = 128;
 
-/// Where a registry file is wrong.
+/// The place in a registry file that is wrong.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_registry_problem {
@@ -32,15 +32,15 @@ pub struct curve_tun_registry_problem {
 
 growing!(filled curve_tun_registry_problem, offset_of!(curve_tun_registry_problem, text));
 
-/// Opens the registry in a file. Each decision looks whether the file has changed, and reads it
-/// anew if it has; a large file that has changed is read by a request that is answered later. A
-/// file that has become unusable changes nothing: `curve_tun_registry_file_problem` tells why.
+/// Opens the registry in a file. Each decision checks whether the file has changed, and reads it
+/// again if so; a large file that has changed is read by a request that is answered later. If the
+/// file becomes unusable, the entries in force stay: `curve_tun_registry_file_problem` says why.
 ///
-/// May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` tells where),
+/// May return `CURVE_TUN_ERR_BAD_REGISTRY_FILE` (`curve_tun_registry_file_check` says where),
 /// `CURVE_TUN_ERR_FILE_NOT_FOUND`, `CURVE_TUN_ERR_REGISTRY_PERMISSIONS`, `CURVE_TUN_ERR_TOO_LARGE`
 /// for more than 1 GiB, `CURVE_TUN_ERR_PERMISSION_DENIED`, `CURVE_TUN_ERR_TOO_MANY_FILES`,
 /// `CURVE_TUN_ERR_IO`, and `CURVE_TUN_ERR_INVALID_ARGUMENT` for a path that is too long or leads to
-/// what is no file. Threads: any. Blocks as long as it takes to read the file.
+/// something that is not a file. Threads: any. Blocks as long as it takes to read the file.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_open_file(
@@ -56,8 +56,8 @@ pub unsafe extern "C" fn curve_tun_registry_open_file(
     })
 }
 
-/// Reads a registry file and says where it is wrong first. For `CURVE_TUN_ERR_BAD_REGISTRY_FILE`
-/// the problem is filled in.
+/// Reads a registry file and reports the first problem in it, which is filled in for
+/// `CURVE_TUN_ERR_BAD_REGISTRY_FILE`.
 ///
 /// May return the errors of `curve_tun_registry_open_file`, and `CURVE_TUN_ERR_INVALID_ARGUMENT`
 /// for a wrong size. Threads: any. Blocks as long as it takes to read the
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn curve_tun_registry_file_check(
     })
 }
 
-/// Why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For
+/// Says why the entries in force are not those of the file; `CURVE_TUN_OK` if they are. For
 /// `CURVE_TUN_ERR_BAD_REGISTRY_FILE` the problem is filled in.
 ///
 /// May return the errors of `curve_tun_registry_file_check`, and `CURVE_TUN_ERR_WRONG_STATE` for a
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn curve_tun_registry_file_problem(
     })
 }
 
-/// Tells the caller where a line is wrong; gives the error without that.
+/// Tells the caller where a line is wrong, and returns the error without it.
 fn told(error: RegistryFileError, set: impl FnOnce(curve_tun_registry_problem)) -> Error {
     if let RegistryFileError::Malformed(Malformed { line, column, problem }) = error {
         let mut text = [0; CURVE_TUN_PROBLEM_TEXT_SIZE];
@@ -111,7 +111,7 @@ fn told(error: RegistryFileError, set: impl FnOnce(curve_tun_registry_problem)) 
     error.error()
 }
 
-/// Where and how a registry in DNS asks. 0 or NULL means the default in each field, which
+/// Where and how a registry in DNS sends its queries. 0 or NULL in a field means its default, which
 /// `CURVE_TUN_DNS_OPTIONS_INIT` sets.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -119,35 +119,33 @@ pub struct curve_tun_dns_options {
     /// `sizeof(curve_tun_dns_options)`.
     pub size: usize,
     /// Name servers, separated by blanks, each `192.0.2.1:53` or `[2001:db8::1]:53`; NULL for those
-    /// that `/etc/resolv.conf` names at the time. They must hand DNSSEC's records on.
+    /// that `/etc/resolv.conf` names at the time. They must pass DNSSEC's records on.
     pub servers: *const c_char,
     /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one; NULL
-    /// for the keys of the root zone. One key of a zone, that which signs its keys, is enough.
+    /// for the keys of the root zone. One key of a zone, the one that signs its keys, is enough.
     pub trust_anchors: *const c_char,
-    /// Flag: 1 takes answers without a proof by DNSSEC, and then whoever is on the way to the name
-    /// server decides who may come in.
+    /// Flag: 1 takes answers without a proof by DNSSEC. Then anybody on the path to the name server
+    /// can decide who may come in.
     pub allow_unvalidated: u32,
-    /// Names whose answers are held at most. 0 for 65,536.
+    /// The most names whose answers are cached. 0 for 65,536.
     pub cache_max: u32,
-    /// Milliseconds for an answer, with all that it takes to validate it: at most 3,600,000. 0 for
-    /// 5,000.
+    /// Milliseconds for an answer, including its validation: at most 3,600,000. 0 for 5,000.
     pub timeout_ms: i64,
-    /// Milliseconds for which an answer is held at most, however long its TTL: so long may a key
-    /// that was taken out of DNS come in. 0 for 300,000.
+    /// The most milliseconds for which an answer is cached, however long its TTL: for that long, a
+    /// key that was taken out of DNS may still come in. 0 for 300,000.
     pub ttl_max_ms: i64,
 }
 
 growing!(given curve_tun_dns_options, size_of::<usize>());
 
-/// Opens the registry in DNS of the keys under a zone. It answers later, by a thread of its own:
+/// Opens the registry in DNS of the keys under a zone. It answers later, from its own thread:
 /// connections without I/O stop with a request, and `curve_tun_registry_answer` answers it.
 /// `options` may be NULL for the defaults.
 ///
 /// May return `CURVE_TUN_ERR_UNSUPPORTED` if this library was built without the feature `dns`;
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for what is no zone, no name server or no DNSKEY or DS record,
-/// or for a wrong size; `CURVE_TUN_ERR_REGISTRY_FAILED` if
-/// `/etc/resolv.conf` names no server; `CURVE_TUN_ERR_TOO_MANY_THREADS`,
-/// `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for an invalid zone, name server, or DNSKEY or DS record, or
+/// for a wrong size; `CURVE_TUN_ERR_REGISTRY_FAILED` if `/etc/resolv.conf` names no server;
+/// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_TOO_MANY_FILES`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_open_dns(
@@ -193,7 +191,7 @@ unsafe fn open_dns(zone: &str, place: *const curve_tun_dns_options) -> Result<Ki
             let servers = servers.split_ascii_whitespace().map(str::parse);
             options.servers =
                 servers.collect::<std::result::Result<_, _>>().map_err(|_| Error::InvalidArgument)?;
-            // A text without any is not what NULL is.
+            // A string that names none is not the same as NULL.
             if options.servers.is_empty() {
                 return Err(Error::InvalidArgument);
             }

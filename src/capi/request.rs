@@ -2,7 +2,7 @@
 //!
 //! A connection without I/O whose vault or registry answers later stops in its handshake with a
 //! request, and goes on with the answer. Requests and answers are plain values: they may be copied,
-//! and handed to another thread or process. Nothing in a request is secret.
+//! and passed to another thread or process. Nothing in a request is secret.
 
 use super::boundary::{catch_ok, flag, object, zero};
 use super::growing::{self, growing};
@@ -27,8 +27,8 @@ pub const CURVE_TUN_REQUEST_SEAL_VOUCH: u32 = 2;
 /// Request to a server's vault: open `sealed` with `CURVE_TUN_PURPOSE_VOUCH`. Answer: the 32 bytes
 /// that it holds in `bytes`.
 pub const CURVE_TUN_REQUEST_OPEN_VOUCH: u32 = 3;
-/// Request to a server's registry: may the holder of `peer_public_key`, which has proven to be
-/// that, come in from `address` to the server of the name in `listener`? Answer: `accepted`.
+/// Request to a server's registry: may the client, which has proven to hold the secret of
+/// `peer_public_key`, come in from `address` to the server named `listener`? Answer: `accepted`.
 pub const CURVE_TUN_REQUEST_VERIFY: u32 = 4;
 
 /// The largest `sealed` of a request.
@@ -46,13 +46,13 @@ const _: () = assert!(CURVE_TUN_REQUEST_SEALED_MAX == size_of::<HelloBox>());
 const _: () = assert!(CURVE_TUN_REQUEST_MESSAGE_MAX == size_of::<CookieMessage>());
 const _: () = assert!(CURVE_TUN_ANSWER_BYTES_MAX == size_of::<CookieBox>());
 
-/// What a connection asks of a vault or a registry that answers later.
+/// A connection's request to a vault or a registry that answers later.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_request {
     /// `sizeof(curve_tun_request)`.
     pub size: usize,
-    /// One of the kinds of request above: who is asked, and for what.
+    /// One of the kinds of request above, which says who is asked, and for what.
     pub kind: u32,
     /// Bytes in `nonce`: 8, 16 or 0.
     pub nonce_len: u32,
@@ -66,7 +66,7 @@ pub struct curve_tun_request {
     pub nonce: [u8; CURVE_TUN_NONCE_BYTES],
     /// A box to be opened.
     pub sealed: [u8; CURVE_TUN_REQUEST_SEALED_MAX],
-    /// What is to be sealed.
+    /// The message to be sealed.
     pub message: [u8; CURVE_TUN_REQUEST_MESSAGE_MAX],
     /// Where the client comes from, a string.
     pub address: [c_char; CURVE_TUN_ADDRESS_TEXT_SIZE],
@@ -76,16 +76,15 @@ pub struct curve_tun_request {
 
 growing!(given curve_tun_request, size_of::<curve_tun_request>());
 
-/// What a vault or a registry says to a request.
+/// The answer of a vault or a registry to a request.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_answer {
     /// `sizeof(curve_tun_answer)`.
     pub size: usize,
-    /// The request's kind, so that an answer that comes late is not taken for one to a later
-    /// request.
+    /// The request's kind, so that a late answer is not taken for the answer to a later request.
     pub kind: u32,
-    /// `CURVE_TUN_OK`, or why there is no answer: then the connection closes, with
+    /// `CURVE_TUN_OK`, or why there is no answer. The connection then closes with
     /// `CURVE_TUN_ERR_BAD_PACKET` (a box did not open), `CURVE_TUN_ERR_WEAK_KEY`,
     /// `CURVE_TUN_ERR_TIMEOUT`, or, for any other value, with `CURVE_TUN_ERR_VAULT_FAILED` or
     /// `CURVE_TUN_ERR_REGISTRY_FAILED`.
@@ -102,11 +101,11 @@ pub struct curve_tun_answer {
 
 growing!(given curve_tun_answer, size_of::<curve_tun_answer>());
 
-/// Has a vault answer a request to a vault: for a thread on which blocking is fine.
+/// Lets a vault answer a request to a vault, on a thread that may block.
 ///
 /// Returns `CURVE_TUN_OK` also if the vault fails: the answer says so. May return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
-/// is none or is to a registry. Threads: any. Blocks as long as a custom vault's functions do.
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, an invalid request, or one to a registry.
+/// Threads: any. Blocks as long as a custom vault's functions do.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_answer(
@@ -128,11 +127,11 @@ pub unsafe extern "C" fn curve_tun_vault_answer(
     })
 }
 
-/// Has a registry answer a request to a registry: for a thread on which blocking is fine.
+/// Lets a registry answer a request to a registry, on a thread that may block.
 ///
 /// Returns `CURVE_TUN_OK` also if the registry fails: the answer says so. May return
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a request that
-/// is none or is to a vault. Threads: any. Blocks as long as a custom registry's function does.
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, an invalid request, or one to a vault.
+/// Threads: any. Blocks as long as a custom registry's function does.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_registry_answer(
@@ -165,12 +164,12 @@ fn kind(request: &Request) -> u32 {
     }
 }
 
-/// The start of an array that is longer.
+/// Returns the start of a longer array.
 fn first<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
     bytes.first_chunk().copied().ok_or(Error::Internal)
 }
 
-/// Copies `from` to the start of `to`, which is at least as long; gives its length.
+/// Copies `from` to the start of `to`, which is at least as long, and returns its length.
 fn fill(to: &mut [u8], from: &[u8]) -> u32 {
     to[..from.len()].copy_from_slice(from);
     from.len() as u32
@@ -183,7 +182,7 @@ fn put(to: &mut [c_char], from: &str) {
     }
 }
 
-/// The string that an array holds.
+/// Returns the string that an array holds.
 fn text(from: &[c_char]) -> Result<String> {
     let bytes: Vec<_> = from.iter().map(|c| *c as u8).collect();
     let text = std::ffi::CStr::from_bytes_until_nul(&bytes).map_err(|_| Error::InvalidArgument)?;
@@ -270,7 +269,7 @@ impl curve_tun_answer {
         c
     }
 
-    /// This, as the answer to `request`; `InvalidArgument` if it is one to another.
+    /// Converts this to the answer to `request`; `InvalidArgument` if it answers another kind.
     pub(super) fn to_answer(self, request: &Request) -> Result<Answer> {
         zero(self.reserved)?;
         if self.kind != kind(request) {

@@ -37,8 +37,8 @@ impl Failure for *const c_char {
     }
 }
 
-/// The name of a result, such as `"CURVE_TUN_ERR_TIMEOUT"`; `"CURVE_TUN_UNKNOWN"` for a number that
-/// is none.
+/// Returns the name of a result, such as `"CURVE_TUN_ERR_TIMEOUT"`; `"CURVE_TUN_UNKNOWN"` for a
+/// number that is no result.
 ///
 /// A static string, never NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -50,7 +50,7 @@ pub extern "C" fn curve_tun_result_name(result: i32) -> *const c_char {
     }
 }
 
-/// A sentence that says what a result means, in English, without a final stop.
+/// Returns an English sentence, without a final stop, that says what a result means.
 ///
 /// A static string, never NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -62,11 +62,11 @@ pub extern "C" fn curve_tun_result_message(result: i32) -> *const c_char {
     }
 }
 
-/// Whether the same call, made again after a while, may succeed though the program has changed
-/// nothing: then a loop that accepts, or that connects, goes on ("Listeners" has a table). true for
-/// `CURVE_TUN_ERR_TIMEOUT` or `CURVE_TUN_ERR_TOO_MANY_FILES`, say, and for
-/// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose vault is out looks the same; not for
-/// `CURVE_TUN_ERR_CLOSED`, which is said of an object that is at its end.
+/// Says whether the same call, made again after a while, may succeed although the program has
+/// changed nothing: a loop that accepts or connects then goes on ("Listeners" has a table). true
+/// for `CURVE_TUN_ERR_TIMEOUT` and `CURVE_TUN_ERR_TOO_MANY_FILES`, for example, and for
+/// `CURVE_TUN_ERR_WRONG_SERVER_KEY`, as a server whose vault is out looks the same; false for
+/// `CURVE_TUN_ERR_CLOSED`, which means that the object has ended.
 ///
 /// false for `CURVE_TUN_OK`, and for a number that is no result. Threads: any.
 #[unsafe(no_mangle)]

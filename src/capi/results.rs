@@ -1,5 +1,5 @@
-// The enum of results, made of the table of errors: given to the macro `output`. The crate compiles
-// it, and whoever writes the header, for which macros are not expanded, prints it.
+// The enum of results, made from the table of errors and passed to the macro `output`. The crate
+// compiles it; the generator of the header, which does not expand macros, prints it.
 
 macro_rules! results {
     ($(

@@ -14,12 +14,12 @@ use crate::net::TimedServer;
 use std::ffi::{CString, c_char, c_void};
 use std::sync::{Arc, OnceLock};
 
-/// What all connections of a server share. A thread of its own rotates the minute keys.
+/// What all connections of a server share. Each server has a thread that rotates its minute keys.
 pub struct curve_tun_server(pub(super) Arc<TimedServer>);
 
 /// Makes a server. It keeps the vault and the registry alive.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of their range,
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of range,
 /// `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_TOO_MANY_THREADS`,
 /// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 #[must_use]
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn curve_tun_server_new(
     })
 }
 
-/// What became of a client's handshake.
+/// The outcome of a client's handshake.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum curve_tun_handshake_outcome {
@@ -48,53 +48,54 @@ pub enum curve_tun_handshake_outcome {
     CURVE_TUN_HANDSHAKE_ACCEPTED = 0,
     /// The handshake failed.
     CURVE_TUN_HANDSHAKE_REFUSED = 1,
-    /// It was evicted by another at the limits of the options.
+    /// It was evicted for another handshake at the limits of the options.
     CURVE_TUN_HANDSHAKE_EVICTED = 2,
 }
 
 use curve_tun_handshake_outcome::*;
 
-/// How the handshake of one client with a server ended: what `curve_tun_server_observe` tells. The
-/// library fills it; what its pointers point to ends with the call.
+/// How the handshake of one client with a server ended, as `curve_tun_server_observe` reports it.
+/// The library fills it in; what its pointers point to is valid until the call returns.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_handshake_event {
     /// The size of the struct as this library has it, which may be larger than the program's.
     pub size: usize,
-    /// What became of it. A later library may have more values.
+    /// The outcome. A later library may have more values.
     pub outcome: curve_tun_handshake_outcome,
     /// `CURVE_TUN_OK` if the client was accepted; the error that ended the handshake if it was
-    /// refused, so that of the vault or the registry if it was theirs, and `CURVE_TUN_ERR_CLOSED`
-    /// if the client left or the program ended the server's end;
+    /// refused: that of the vault or the registry if one of them failed, and `CURVE_TUN_ERR_CLOSED`
+    /// if the client left or the program closed or freed the server's end;
     /// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it was evicted.
     pub result: curve_tun_result,
     /// The address that the client came from.
     pub address: *const c_char,
-    /// The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it came so far as to prove
-    /// it; else NULL.
+    /// The client's long-term public key, of `CURVE_TUN_KEY_BYTES`, if it got so far as to prove
+    /// it; otherwise NULL.
     pub public_key: *const u8,
 }
 
-/// Has `observe` told of each handshake of a client with this server, once, when it ends: with the
-/// client connected, refused or evicted. To be called before the first client comes: of a handshake
-/// that has ended nothing is told.
+/// Sets `observe` to be called once for each client's handshake with this server, when it ends:
+/// with the client connected, refused or evicted. Set it before the first client comes: handshakes
+/// that have ended by then are not reported.
 ///
-/// The wire says nothing of a failure, so a client takes a server whose vault fails for one with
-/// another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); here the server's own program learns that it was
-/// `CURVE_TUN_ERR_VAULT_FAILED`, say. A client that has left before it was taken from the system's
-/// queue had no handshake.
+/// Nothing on the wire tells of a failure, so to a client, a server whose vault fails looks like
+/// one with another key (`CURVE_TUN_ERR_WRONG_SERVER_KEY`); the observer tells the server's own
+/// program that it was `CURVE_TUN_ERR_VAULT_FAILED`, for example. A client that left before it was
+/// taken from the system's queue had no handshake.
 ///
-/// `observe` is called on the thread whose call drives the handshake: accepts, shakes hands, shuts
-/// down, or is made on the connection or ends it; by several at once. No lock of the library's is
-/// held. It must not use the connection that is being served, nor accept or shake hands, nor let a
-/// C++ exception or a `longjmp` out; it may make any other call. As long as it runs that thread
-/// serves nobody, so it should not wait. It costs a handshake one call and no more: nothing is kept
-/// of one that has been told, and a flood is told as it is turned away. `free` is called once, when
-/// nothing uses the server any more, from the thread that ended the last user; it may be NULL.
+/// `observe` runs on the thread whose call drives the handshake: one that accepts, runs the
+/// handshake or shuts down, or one on the connection, its free included. Several threads may call
+/// it at once, and no lock of the library is held. It must not use the connection that is being
+/// served, nor accept or run a handshake, nor let a C++ exception or a `longjmp` out; it may make
+/// any other call. While it runs, that thread serves nobody, so it should not wait. It costs a
+/// handshake one call and no more: nothing is kept of a handshake once it is reported, and a flood
+/// is reported as it is turned away. `free` is called once, when nothing uses the server any more,
+/// on the thread that freed its last user; it may be NULL.
 ///
-/// `observe` may be NULL for an observer that is told nothing. On success the server owns
-/// `user_data`, and `free` is called for it; on failure it is not. May return
-/// `CURVE_TUN_ERR_WRONG_STATE` if the server has an observer, which stays. Threads: any.
+/// `observe` may be NULL for an observer that does nothing. On success the server owns `user_data`,
+/// and `free` is called for it; on failure it is not. May return `CURVE_TUN_ERR_WRONG_STATE` if the
+/// server has an observer already, which stays. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_server_observe(
@@ -109,12 +110,13 @@ pub unsafe extern "C" fn curve_tun_server_observe(
         let host = Arc::new(HostObserver { observe, user_data, free: OnceLock::new() });
         let told = host.clone();
         server.0.server().observe(move |event| told.tell(event))?;
-        // From here on the server owns `user_data`; the caller's hold keeps it during this call.
+        // From here on the server owns `user_data`; the caller's reference keeps it alive during
+        // this call.
         free.map_or(Ok(()), |free| host.free.set(free).map_err(|_| Error::Internal))
     })
 }
 
-/// An observer that a C program is.
+/// An observer that a C program implements.
 struct HostObserver {
     observe: Option<unsafe extern "C" fn(*mut c_void, *const curve_tun_handshake_event)>,
     user_data: *mut c_void,
@@ -158,8 +160,8 @@ impl Drop for HostObserver {
     }
 }
 
-/// Ends the caller's hold on a server; listeners and connections that were made with it keep it.
-/// The thread ends with the last of them.
+/// Frees the caller's reference to a server; listeners and connections that were made with it keep
+/// it. Its thread ends with the last of them.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]

@@ -1,13 +1,13 @@
 //! # Sockets
 //!
 //! Blocking TCP. On one socket one thread may send while another receives; two that send, or two
-//! that receive, take turns. `curve_tun_socket_shutdown` from a further thread wakes them all. No
+//! that receive, take turns. `curve_tun_socket_shutdown` from another thread wakes them all. No
 //! call here raises SIGPIPE, and a signal cuts no wait short.
 //!
 //! An error that ends a socket is returned once, by the call that met it; from then on calls return
-//! `CURVE_TUN_ERR_CLOSED`, after messages that came before have been received. A custom vault or
-//! registry without `deferred` is called on the thread that runs the handshake, one with it on
-//! threads of this library's, 256 at most for each.
+//! `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received. A
+//! custom vault or registry without `deferred` is called on the thread that runs the handshake; one
+//! with `deferred`, on the library's own threads, 256 at most for each.
 
 use super::boundary::{
     array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, string, timeout, write_text,
@@ -27,10 +27,10 @@ use std::os::fd::AsRawFd;
 /// A tunnel over one TCP connection.
 pub struct curve_tun_socket(pub(super) Socket);
 
-/// The most characters that a host name may have: more than DNS allows.
+/// A limit on the characters of a host name: more than DNS allows.
 pub(super) const HOST_MAX: usize = 255;
 
-/// Ends an object as a panic passes by.
+/// Shuts an object down when a panic unwinds through it.
 pub(super) struct OnPanic<F: FnMut()>(pub(super) F);
 
 impl<F: FnMut()> Drop for OnPanic<F> {
@@ -49,19 +49,19 @@ impl curve_tun_socket {
     }
 }
 
-/// Connects to a host, an address or a name, and makes a tunnel to the holder of the server's
-/// secret key. All addresses of a name are tried, slow ones side by side.
+/// Connects to a host, which is an address or a name, and makes a tunnel to the holder of the
+/// server's secret key. All addresses of a name are tried, slow ones in parallel.
 ///
 /// May return `CURVE_TUN_ERR_NAME_NOT_FOUND`, `CURVE_TUN_ERR_CONNECTION_REFUSED`,
 /// `CURVE_TUN_ERR_UNREACHABLE`, `CURVE_TUN_ERR_PERMISSION_DENIED`,
 /// `CURVE_TUN_ERR_ADDRESS_NOT_AVAILABLE`, `CURVE_TUN_ERR_TOO_MANY_FILES`, `CURVE_TUN_ERR_IO`;
 /// `CURVE_TUN_ERR_TIMEOUT`; `CURVE_TUN_ERR_WRONG_SERVER_KEY`, `CURVE_TUN_ERR_BAD_PACKET`,
 /// `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_WEAK_KEY`, `CURVE_TUN_ERR_INVALID_ARGUMENT` for options
-/// out of their range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
+/// out of range, `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_OUT_OF_MEMORY`,
 /// `CURVE_TUN_ERR_TOO_MANY_THREADS`, `CURVE_TUN_ERR_NO_BUFFERS`,
 /// `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. A server that does not know this client closes the tunnel
-/// after it has been made. Threads: any. Blocks until connected, at most for `timeout_ms` and the
-/// handshake's time in the options.
+/// after it was made. Threads: any. Blocks until connected, at most for `timeout_ms` and for the
+/// handshake timeout in the options.
 /// cbindgen:ptrs-as-arrays=[[server_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -100,11 +100,11 @@ pub unsafe extern "C" fn curve_tun_socket_connect(
 /// May return `CURVE_TUN_ERR_WRONG_STATE` if it is connected already; `CURVE_TUN_ERR_TIMEOUT`,
 /// `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`,
 /// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`,
-/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if another evicted it, `CURVE_TUN_ERR_CLOSED` if
-/// the client has left, or the socket or its listener was shut down: the socket is closed. Threads:
-/// any. Blocks until connected, at most for `timeout_ms`, and until the handshake's time in the
-/// options has passed since the accept; also while the vault or the registry is asked, it returns
-/// as soon as the handshake is over.
+/// `CURVE_TUN_ERR_TOO_MANY_HANDSHAKES` if it was evicted, `CURVE_TUN_ERR_CLOSED` if the client has
+/// left, or the socket or its listener was shut down: the socket is closed. Threads: any. Blocks
+/// until connected, at most for `timeout_ms`, and until the handshake timeout in the options has
+/// passed since the accept. It returns as soon as the handshake is over, even while a vault or a
+/// registry has yet to answer.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_handshake(
@@ -123,9 +123,10 @@ pub unsafe extern "C" fn curve_tun_socket_handshake(
 /// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, and
 /// `CURVE_TUN_ERR_WRONG_STATE` before the handshake: nothing is sent and the socket stays usable.
 /// `CURVE_TUN_ERR_TIMEOUT`: if part of it was sealed by then, the socket is closed, since half a
-/// packet cannot be taken back; with a timeout of 0 and a full transport nothing was, and it stays
-/// usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
-/// Threads: any. Blocks until the operating system has taken all of it, at most for `timeout_ms`.
+/// packet cannot be taken back; with a timeout of 0 and a full transport nothing was sealed, and
+/// the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`,
+/// `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the operating system has taken all of it, at
+/// most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_send(
@@ -143,9 +144,9 @@ pub unsafe extern "C" fn curve_tun_socket_send(
 
 /// Sends `count` messages, in order, in as few system calls as they need.
 ///
-/// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is, and
-/// `CURVE_TUN_ERR_NULL` if one of them is NULL with a length, and then none is sent. Threads: any.
-/// Blocks as `curve_tun_socket_send`. What is queued goes first.
+/// May return what `curve_tun_socket_send` may: `CURVE_TUN_ERR_TOO_LARGE` if one of them is too
+/// large, and `CURVE_TUN_ERR_NULL` if one of them is NULL with a length; then none is sent.
+/// Threads: any. Blocks as `curve_tun_socket_send` does. Queued messages go first.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_send_many(
@@ -161,19 +162,19 @@ pub unsafe extern "C" fn curve_tun_socket_send_many(
     })
 }
 
-/// Seals one message of `len` bytes and lets it wait for others, for a program that sends many
-/// small messages one by one. What waits goes to the operating system, in order, when it is 64 KiB,
-/// by `curve_tun_socket_flush`, and with the next `curve_tun_socket_send` or `_send_many`; no other
-/// call writes it, `curve_tun_socket_recv` among them.
+/// Seals one message of `len` bytes and queues it, for a program that sends many small messages one
+/// by one. The queue goes to the operating system, in order, when it reaches 64 KiB, with
+/// `curve_tun_socket_flush`, and with the next `curve_tun_socket_send` or `_send_many`. No other
+/// call writes it, not even `curve_tun_socket_recv`.
 ///
-/// `CURVE_TUN_OK` means that the message is queued, not that it is sent: who awaits an answer
-/// flushes first. `message` is the caller's again when this returns. A socket that is freed gives
-/// the system as much of its queue as that takes at once, and one that is shut down drops it.
+/// `CURVE_TUN_OK` means that the message is queued, not that it is sent: flush before waiting for
+/// an answer. `message` is the caller's again when this returns. Freeing a socket passes on as much
+/// of its queue as the system takes at once; shutting it down drops the queue.
 ///
 /// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WRONG_STATE`
-/// before the handshake, and `CURVE_TUN_ERR_TIMEOUT`: the message is not queued, what is stays so,
-/// and the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`: the
-/// socket is closed, and what was queued may be lost. `CURVE_TUN_ERR_FORKED`. Threads: any; two
+/// before the handshake, and `CURVE_TUN_ERR_TIMEOUT`: the message is not queued, the queue stays as
+/// it is, and the socket stays usable. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`:
+/// the socket is closed, and queued messages may be lost. `CURVE_TUN_ERR_FORKED`. Threads: any; two
 /// that queue, send or flush take turns. Blocks only while 64 KiB wait that the operating system
 /// does not take, or for its turn, at most for `timeout_ms`.
 #[must_use]
@@ -191,12 +192,12 @@ pub unsafe extern "C" fn curve_tun_socket_queue(
     })
 }
 
-/// Gives the operating system all that is queued.
+/// Passes everything that is queued to the operating system.
 ///
-/// May return `CURVE_TUN_ERR_TIMEOUT`: what it has not taken stays queued, and the socket stays
-/// usable. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_CLOSED`: the socket is
-/// closed, and what was queued is lost. `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks until the
-/// operating system has taken all of it, at most for `timeout_ms`.
+/// May return `CURVE_TUN_ERR_TIMEOUT`: what the system has not taken stays queued, and the socket
+/// stays usable. `CURVE_TUN_ERR_WRONG_STATE` before the handshake. `CURVE_TUN_ERR_CLOSED`: the
+/// socket is closed, and queued messages are lost. `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks
+/// until the operating system has taken all of it, at most for `timeout_ms`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_flush(
@@ -238,10 +239,10 @@ pub unsafe extern "C" fn curve_tun_socket_recv(
     })
 }
 
-/// Gives the peer's long-term public key, which it has proven.
+/// Gives the peer's proven long-term public key.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if that
-/// failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake, `CURVE_TUN_ERR_CLOSED` if the
+/// handshake failed, `CURVE_TUN_ERR_FORKED`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[public_key;CURVE_TUN_KEY_BYTES]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_peer_key(
@@ -275,8 +276,8 @@ pub unsafe extern "C" fn curve_tun_socket_peer_address(
     })
 }
 
-/// Gives the peer's address in bytes: 4 in `ip` for IPv4, 16 for IPv6, in the order of the network,
-/// as `*len` says; its port; and the number of the interface of a link-local address, else 0. An
+/// Gives the peer's address in `ip`, 4 bytes for IPv4 or 16 for IPv6 in network byte order, as
+/// `*len` says; its port; and the number of the interface of a link-local address, otherwise 0. An
 /// IPv4 peer of an IPv6 socket is an IPv4 peer.
 ///
 /// Threads: any.
@@ -312,8 +313,8 @@ pub unsafe extern "C" fn curve_tun_socket_peer_ip(
     })
 }
 
-/// The text of an address, with the name of its interface if it has one; its number where that has
-/// gone.
+/// Returns the text of an address, with the name of its interface if it has one, or the number of
+/// an interface that is gone.
 pub(super) fn address_text(address: SocketAddr) -> String {
     if let SocketAddr::V6(v6) = address
         && v6.scope_id() != 0
@@ -324,9 +325,9 @@ pub(super) fn address_text(address: SocketAddr) -> String {
     address.to_string()
 }
 
-/// The socket's file descriptor, to be waited for beside others: never to be read, written or
-/// closed. A message may wait although it is not readable: poll only after `curve_tun_socket_recv`
-/// with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
+/// Returns the socket's file descriptor, to poll together with others. Never read, write or close
+/// it. A message may be waiting although the descriptor is not readable: poll only after
+/// `curve_tun_socket_recv` with a timeout of 0 has returned `CURVE_TUN_ERR_TIMEOUT`.
 ///
 /// -1 for NULL. Threads: any.
 #[unsafe(no_mangle)]
@@ -335,10 +336,11 @@ pub unsafe extern "C" fn curve_tun_socket_fd(socket: *const curve_tun_socket) ->
     catch(|| Ok(unsafe { object(socket)? }.0.as_raw_fd()))
 }
 
-/// Ends both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`. Messages that
-/// came can still be received; those that are queued are lost. The socket has yet to be freed.
+/// Shuts down both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`.
+/// Messages that have arrived can still be received; queued ones are lost. The socket must still be
+/// freed.
 ///
-/// Nothing is done for NULL. Threads: any.
+/// Does nothing for NULL. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_shutdown(socket: *const curve_tun_socket) {
     catch(|| {
@@ -348,9 +350,10 @@ pub unsafe extern "C" fn curve_tun_socket_shutdown(socket: *const curve_tun_sock
     })
 }
 
-/// Closes a socket, and ends it; NULL is none. What was sent still arrives if the peer reads on.
+/// Closes and frees a socket; does nothing for NULL. What was sent still arrives if the peer goes
+/// on reading.
 ///
-/// Threads: the last call on this pointer. To end a socket that other threads wait for, shut it
+/// Threads: the last call on this pointer. To end a socket that other threads wait on, shut it
 /// down, wait for the threads, then free it. Returns at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_free(socket: *mut curve_tun_socket) {

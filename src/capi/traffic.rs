@@ -19,13 +19,13 @@ pub struct curve_tun_message {
     pub len: usize,
 }
 
-/// Takes bytes that came from the transport, in pieces of any size, and gives how many it took.
+/// Takes bytes from the transport, in pieces of any size, and gives how many it took.
 ///
-/// It takes fewer than all at the receive high-water mark; the rest is to be given again once
-/// messages have been received. A length of 0 does nothing. May return, once, what ended the
+/// It takes only some of them at the receive high-water mark; pass the rest again once messages
+/// have been received. A length of 0 does nothing. May return, once, the error that ended the
 /// connection: `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_WRONG_SERVER_KEY`,
 /// `CURVE_TUN_ERR_COOKIE_EXPIRED`, `CURVE_TUN_ERR_UNKNOWN_PEER`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
-/// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TIMEOUT` of a
+/// `CURVE_TUN_ERR_VAULT_FAILED`, `CURVE_TUN_ERR_REGISTRY_FAILED`, `CURVE_TUN_ERR_TIMEOUT` from a
 /// custom vault; then `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -44,9 +44,9 @@ pub unsafe extern "C" fn curve_tun_connection_read(
     })
 }
 
-/// Gives `*len` bytes of the receive buffer into which the transport may be read directly, to save
-/// a copy; then `curve_tun_connection_read_commit`. They belong to the connection and last until
-/// the next call on it.
+/// Gives `*len` bytes of the receive buffer to read the transport into directly, which saves a
+/// copy; call `curve_tun_connection_read_commit` afterwards. The bytes belong to the connection and
+/// are valid until the next call on it.
 ///
 /// `*len` is 0 at the receive high-water mark. May return `CURVE_TUN_ERR_CLOSED`,
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -69,12 +69,12 @@ pub unsafe extern "C" fn curve_tun_connection_read_buffer(
     })
 }
 
-/// Says that the transport has been read into the first `count` bytes of that buffer. A count of 0
+/// Reports that the first `count` bytes of that buffer were filled from the transport. A count of 0
 /// does nothing.
 ///
 /// May return what `curve_tun_connection_read` may, and `CURVE_TUN_ERR_INVALID_ARGUMENT` unless the
-/// last call on this connection was `curve_tun_connection_read_buffer` and offered as much.
-/// Threads: one at a time.
+/// last call on this connection was `curve_tun_connection_read_buffer` and it offered at least
+/// `count` bytes. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_read_commit(
@@ -93,8 +93,8 @@ pub unsafe extern "C" fn curve_tun_connection_read_commit(
     })
 }
 
-/// Whether the connection takes bytes from the transport now: not at the receive high-water mark,
-/// nor when closed.
+/// Says whether the connection takes bytes from the transport now: not at the receive high-water
+/// mark, nor when closed.
 ///
 /// false for NULL. Threads: one at a time.
 #[unsafe(no_mangle)]
@@ -103,8 +103,8 @@ pub unsafe extern "C" fn curve_tun_connection_wants_read(connection: *const curv
     catch(|| Ok(unsafe { object(connection)? }.get()?.wants_read()))
 }
 
-/// Copies bytes for the transport into `buffer`, and gives how many. All of them are to be put onto
-/// the transport, in order. 0 means that there are none.
+/// Copies bytes for the transport into `buffer`, and gives how many. The program writes all of them
+/// to the transport, in order. 0 means that there are none.
 ///
 /// May return `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
@@ -124,9 +124,9 @@ pub unsafe extern "C" fn curve_tun_connection_write(
     })
 }
 
-/// Gives all bytes for the transport where they are, to save a copy; `curve_tun_connection_written`
-/// says how many of them the transport took. They belong to the connection and last until the next
-/// call on it.
+/// Gives a pointer to all bytes for the transport, which saves a copy; report with
+/// `curve_tun_connection_written` how many of them the transport took. The bytes belong to the
+/// connection and are valid until the next call on it.
 ///
 /// May return `CURVE_TUN_ERR_CLOSED` if the connection is closed and has none,
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn curve_tun_connection_pending(
         let (connection, mut bytes, mut len) = unsafe { (object(connection)?, out(bytes)?, out(len)?) };
         let mut connection = connection.get()?;
         if !connection.wants_write() {
-            // Writing nothing says in what state it is.
+            // Writing nothing returns the error of its state.
             connection.transmit(&mut [])?;
         }
         let pending = connection.send_buffer();
@@ -152,7 +152,8 @@ pub unsafe extern "C" fn curve_tun_connection_pending(
     })
 }
 
-/// How many bytes there are for the transport: those that `curve_tun_connection_pending` gives.
+/// Returns how many bytes there are for the transport: those that `curve_tun_connection_pending`
+/// gives.
 ///
 /// 0 for NULL. Threads: one at a time.
 #[unsafe(no_mangle)]
@@ -161,10 +162,10 @@ pub unsafe extern "C" fn curve_tun_connection_pending_len(connection: *const cur
     catch(|| Ok(unsafe { object(connection)? }.get()?.send_buffer().len()))
 }
 
-/// Says that the transport took the first `count` of the bytes that `curve_tun_connection_pending`
-/// gives. A count of 0 does nothing.
+/// Reports that the transport took the first `count` of the bytes that
+/// `curve_tun_connection_pending` gives. A count of 0 does nothing.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are not as many, as in a closed connection.
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` if there are fewer, as in a closed connection.
 /// Threads: one at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_written(
@@ -182,7 +183,7 @@ pub unsafe extern "C" fn curve_tun_connection_written(
     })
 }
 
-/// Whether there are bytes for the transport.
+/// Says whether there are bytes for the transport.
 ///
 /// false for NULL. Threads: one at a time.
 #[unsafe(no_mangle)]
@@ -191,12 +192,12 @@ pub unsafe extern "C" fn curve_tun_connection_wants_write(connection: *const cur
     catch(|| Ok(unsafe { object(connection)? }.get()?.wants_write()))
 }
 
-/// Seals a message of `len` bytes for the peer, into the bytes for the transport.
+/// Seals a message of `len` bytes for the peer, and adds it to the bytes for the transport.
 ///
 /// May return `CURVE_TUN_ERR_TOO_LARGE` above `CURVE_TUN_MESSAGE_MAX`, `CURVE_TUN_ERR_WOULD_BLOCK`
-/// at the send high-water mark, `CURVE_TUN_ERR_WRONG_STATE` before connected: then nothing is sent,
-/// and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and only the
-/// bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
+/// at the send high-water mark, `CURVE_TUN_ERR_WRONG_STATE` before it is connected: nothing is
+/// sent, and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`: it is closed, and
+/// only pending bytes remain to be written. `CURVE_TUN_ERR_CLOSED`, `CURVE_TUN_ERR_FORKED`.
 /// Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -212,14 +213,14 @@ pub unsafe extern "C" fn curve_tun_connection_send(
     })
 }
 
-/// Seals `count` messages for the peer, in order, into the bytes for the transport, until it has
-/// sealed all or is at the send high-water mark, and gives how many it sealed in `*sent`.
+/// Seals `count` messages for the peer, in order, and adds them to the bytes for the transport. It
+/// stops at the send high-water mark, and gives how many it sealed in `*sent`.
 ///
-/// May return `CURVE_TUN_ERR_TOO_LARGE` if one of them is, `CURVE_TUN_ERR_NULL` if one of them is
-/// NULL with a length, `CURVE_TUN_ERR_WOULD_BLOCK` if there are some and it is at the high-water
-/// mark before the first, `CURVE_TUN_ERR_WRONG_STATE` before connected: then none is sent, and the
-/// connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, with `*sent` given: it is closed,
-/// and only the bytes that it has for the transport remain. `CURVE_TUN_ERR_CLOSED`,
+/// May return `CURVE_TUN_ERR_TOO_LARGE` if one of them is too large, `CURVE_TUN_ERR_NULL` if one of
+/// them is NULL with a length, `CURVE_TUN_ERR_WOULD_BLOCK` if there are some and the high-water
+/// mark was reached before the first, `CURVE_TUN_ERR_WRONG_STATE` before it is connected: none is
+/// sent, and the connection stays as it is. `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, with `*sent` set: it
+/// is closed, and only pending bytes remain to be written. `CURVE_TUN_ERR_CLOSED`,
 /// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -251,7 +252,7 @@ pub unsafe extern "C" fn curve_tun_connection_send_many(
             }
         }
         if count == 0 {
-            // Sending nothing says in what state it is.
+            // Sending nothing returns the error of its state.
             match connection.state() {
                 ConnectionState::Connected => {}
                 ConnectionState::Closed => return Err(Error::Closed),
@@ -263,7 +264,7 @@ pub unsafe extern "C" fn curve_tun_connection_send_many(
     })
 }
 
-/// The messages of a call that sends several.
+/// Returns the messages of a call that sends several.
 ///
 /// # Safety
 /// As [`slice`], for the messages and for the bytes of each.
@@ -281,9 +282,9 @@ pub(super) unsafe fn slice_of_messages<'a>(
     Ok(messages.iter().map(|message| unsafe { bytes(message.bytes, message.len) }.unwrap_or_default()))
 }
 
-/// Gives the message that has waited longest, of `*len` bytes, where it was opened, to save a copy;
-/// `curve_tun_connection_consume` lets go of it. It belongs to the connection and lasts until the
-/// next call on it; `*message` is never NULL.
+/// Gives the next message, of `*len` bytes, in the buffer in which it was opened, which saves a
+/// copy; `curve_tun_connection_consume` removes it. The message belongs to the connection and is
+/// valid until the next call on it; `*message` is never NULL.
 ///
 /// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
 /// will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -305,7 +306,7 @@ pub unsafe extern "C" fn curve_tun_connection_peek(
     })
 }
 
-/// Lets go of the message that `curve_tun_connection_peek` gives.
+/// Removes the message that `curve_tun_connection_peek` gives.
 ///
 /// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED` if there
 /// will be none, `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
@@ -322,7 +323,7 @@ pub unsafe extern "C" fn curve_tun_connection_consume(
     })
 }
 
-/// Takes the message that has waited longest into `buffer`, and gives its length in `*len`.
+/// Copies the next message into `buffer`, removes it, and gives its length in `*len`.
 ///
 /// May return `CURVE_TUN_ERR_TOO_SMALL`, with the message's length in `*len`, if it is longer than
 /// `capacity`: it stays. `CURVE_TUN_ERR_WOULD_BLOCK` if there is none now, `CURVE_TUN_ERR_CLOSED`
@@ -345,11 +346,11 @@ pub unsafe extern "C" fn curve_tun_connection_recv(
     })
 }
 
-/// Gives what the connection asks of a vault or a registry that answers later. `request->size` must
+/// Gives the connection's request to a vault or a registry that answers later. `request->size` must
 /// be set.
 ///
-/// May return `CURVE_TUN_ERR_WOULD_BLOCK` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-/// a wrong size, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
+/// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is no request, `CURVE_TUN_ERR_INVALID_ARGUMENT`
+/// for a wrong size, `CURVE_TUN_ERR_CLOSED`. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_request(
@@ -369,13 +370,12 @@ pub unsafe extern "C" fn curve_tun_connection_request(
     })
 }
 
-/// Goes on with the answer to the connection's request. `answer->size` and `answer->kind` must be
-/// set.
+/// Continues the handshake with the answer to the connection's request. `answer->size` and
+/// `answer->kind` must be set.
 ///
-/// May return `CURVE_TUN_ERR_WRONG_STATE` if nothing is asked, `CURVE_TUN_ERR_INVALID_ARGUMENT` for
-/// an answer to another kind of request, for a wrong size or a flag that is
-/// none; these leave the connection as it is. Otherwise what `curve_tun_connection_read` may.
-/// Threads: one at a time.
+/// May return `CURVE_TUN_ERR_WRONG_STATE` if there is no request, `CURVE_TUN_ERR_INVALID_ARGUMENT`
+/// for an answer to another kind of request, a wrong size or an invalid flag; these leave the
+/// connection as it is. Otherwise what `curve_tun_connection_read` may. Threads: one at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_connection_answer(

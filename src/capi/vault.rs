@@ -1,7 +1,8 @@
 //! # Vaults
 //!
-//! A vault is the only holder of a long-term secret key. It boxes and opens boxes for that key,
-//! makes the long-term nonce itself and gives it with the box; no call gives the secret key away.
+//! A vault is the only holder of a long-term secret key. It seals and opens boxes with that key,
+//! and makes the long-term nonce itself, which it gives with the box. No call reveals the secret
+//! key.
 
 use super::boundary::{
     array, array_mut, bytes, bytes_mut, catch_ok, disjoint, end, flag, key, object, out, zero,
@@ -16,10 +17,10 @@ use std::ffi::c_void;
 use std::mem::offset_of;
 use std::sync::Arc;
 
-/// Bytes of a long-term nonce: what a vault makes, and what follows the purpose's prefix in the
-/// nonce of a box.
+/// Bytes of a long-term nonce, which a vault makes; in the nonce of a box it follows the purpose's
+/// prefix.
 pub const CURVE_TUN_NONCE_BYTES: usize = 16;
-/// What a box is longer than its message.
+/// Bytes by which a box is longer than its message.
 pub const CURVE_TUN_BOX_OVERHEAD: usize = 16;
 
 /// Purpose: the box in a hello. A vault only opens it. Nonce: the 8 bytes of the packet's counter.
@@ -38,17 +39,17 @@ const _: () = assert!(CURVE_TUN_PURPOSE_VOUCH == Purpose::Vouch as u32);
 /// The holder of a long-term secret key.
 pub struct curve_tun_vault(pub(super) Arc<dyn Vault>);
 
-/// A vault of the program's own: `curve_tun_vault_custom`.
+/// A vault implemented by the program, for `curve_tun_vault_custom`.
 ///
-/// The functions may be called from any thread, by several at once. Without `deferred` it is
+/// The functions may be called from any thread, and from several at once. Without `deferred` it is
 /// the thread whose call needs the vault: a call on a connection or a socket in its handshake, or
-/// `curve_tun_vault_box`, `_box_open` or `_answer`. With it the calls on connections do not; for
-/// blocking sockets threads of this library's do, 256 at most: further questions wait for one,
-/// until their handshake's deadline. The functions must not use the connection or socket that is
-/// being served, nor let a C++ exception or a `longjmp` out. They return `CURVE_TUN_OK` or why not:
-/// `CURVE_TUN_ERR_BAD_PACKET` for a box that does not open, `CURVE_TUN_ERR_WEAK_KEY` for a peer's
-/// key of low order, `CURVE_TUN_ERR_TIMEOUT`, or `CURVE_TUN_ERR_VAULT_FAILED`, which any other
-/// value counts as.
+/// `curve_tun_vault_box`, `_box_open` or `_answer`. With `deferred`, calls on connections do not
+/// call them; for blocking sockets, the library's own threads do, 256 at most: further requests
+/// wait for one, until the deadline of their handshake. The functions must not use the connection
+/// or socket that is being served, nor let a C++ exception or a `longjmp` out. They return
+/// `CURVE_TUN_OK` or an error: `CURVE_TUN_ERR_BAD_PACKET` for a box that does not open,
+/// `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order, `CURVE_TUN_ERR_TIMEOUT`, or
+/// `CURVE_TUN_ERR_VAULT_FAILED`, for which any other value is taken.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curve_tun_vault_callbacks {
@@ -57,16 +58,17 @@ pub struct curve_tun_vault_callbacks {
     /// The public key whose secret the vault holds.
     pub public_key: [u8; CURVE_TUN_KEY_BYTES],
     /// Flag: 0 if the functions answer in microseconds, and connections may call them on the spot;
-    /// 1 if they take a while, and connections are to stop with a request
-    /// (`curve_tun_connection_request`). If the program answers these itself, `box_seal` and
-    /// `box_open` may be NULL; whatever else needs them then gets `CURVE_TUN_ERR_VAULT_FAILED`.
+    /// 1 if they take longer, and connections stop with a request instead
+    /// (`curve_tun_connection_request`). If the program answers the requests itself, `box_seal` and
+    /// `box_open` may be NULL; anything else that needs them then gets
+    /// `CURVE_TUN_ERR_VAULT_FAILED`.
     pub deferred: u32,
     /// 0.
     pub reserved: u32,
     /// Makes a nonce of `CURVE_TUN_NONCE_BYTES` that was never used with this secret key before,
-    /// and seals `len` bytes of `message` for the peer into `sealed`, which has `len +
-    /// CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the purpose's prefix (`"CurveCPK"`
-    /// for a cookie, `"CurveCPV"` for a vouch) and the nonce.
+    /// and seals `len` bytes of `message` for the peer into `sealed`, which has
+    /// `len + CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_easy` under the purpose's prefix
+    /// (`"CurveCPK"` for a cookie, `"CurveCPV"` for a vouch) and the nonce.
     pub box_seal: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -78,9 +80,9 @@ pub struct curve_tun_vault_callbacks {
             sealed: *mut u8,
         ) -> i32,
     >,
-    /// Opens the `len` bytes of a box from the peer into `message`, which has `len -
-    /// CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_open_easy` under the purpose's prefix
-    /// (`"CurveCP-client-H"` for a hello, else as in `box_seal`) and the nonce, which has
+    /// Opens the `len` bytes of a box from the peer into `message`, which has
+    /// `len - CURVE_TUN_BOX_OVERHEAD` bytes: `crypto_box_open_easy` under the purpose's prefix
+    /// (`"CurveCP-client-H"` for a hello, otherwise as in `box_seal`) and the nonce, which has
     /// `nonce_len` bytes.
     pub box_open: Option<
         unsafe extern "C" fn(
@@ -94,7 +96,7 @@ pub struct curve_tun_vault_callbacks {
             message: *mut u8,
         ) -> i32,
     >,
-    /// Called once, when nothing uses the vault any more, from the thread that ended the last user;
+    /// Called once, when nothing uses the vault any more, on the thread that freed its last user;
     /// may be NULL.
     pub free: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
 }
@@ -115,8 +117,7 @@ pub unsafe extern "C" fn curve_tun_vault_generate(vault: *mut *mut curve_tun_vau
     })
 }
 
-/// Makes a vault in memory over a copy of a secret key. The caller's copy stays the caller's to
-/// wipe.
+/// Makes a vault in memory from a secret key, which it copies. The caller wipes the original.
 ///
 /// May return `CURVE_TUN_ERR_OUT_OF_MEMORY`, `CURVE_TUN_ERR_CRYPTO_UNAVAILABLE`. Threads: any.
 /// cbindgen:ptrs-as-arrays=[[secret_key;CURVE_TUN_KEY_BYTES]]
@@ -134,13 +135,12 @@ pub unsafe extern "C" fn curve_tun_vault_from_secret(
     })
 }
 
-/// Makes a vault that the program answers for. `callbacks` is copied; `user_data` is handed to each
+/// Makes a vault that the program implements. `callbacks` is copied; `user_data` is passed to each
 /// function as it is.
 ///
 /// On success the vault owns `user_data`, and `free` is called for it; on failure it is not. May
-/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size, or for a flag
-/// that is none; `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`.
-/// Threads: any.
+/// return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size or an invalid flag;
+/// `CURVE_TUN_ERR_NULL` also if `box_seal` or `box_open` is NULL without `deferred`. Threads: any.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_vault_custom(
@@ -179,14 +179,14 @@ pub unsafe extern "C" fn curve_tun_vault_public_key(
     })
 }
 
-/// Seals `len` bytes for a peer, and gives the new long-term nonce that it did so under. `sealed`
-/// gets `len + CURVE_TUN_BOX_OVERHEAD` bytes.
+/// Seals `len` bytes for a peer under a new long-term nonce, and gives both. `sealed` gets
+/// `len + CURVE_TUN_BOX_OVERHEAD` bytes.
 ///
-/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none or is
+/// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for an unknown purpose and for
 /// `CURVE_TUN_PURPOSE_HELLO`, `CURVE_TUN_ERR_WEAK_KEY` for a peer's key of low order,
-/// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, and
-/// what vaults that are kept (below) may fail with. Threads: any. Blocks as long as a custom
-/// vault's function does, or the disk, the agent or the token.
+/// `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_VAULT_FAILED`, and the
+/// errors of vaults that are kept (below). Threads: any. Blocks as long as a custom vault's
+/// function does, or the disk, the agent or the token.
 /// cbindgen:ptrs-as-arrays=[[peer_public_key;CURVE_TUN_KEY_BYTES], [nonce;CURVE_TUN_NONCE_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -218,14 +218,14 @@ pub unsafe extern "C" fn curve_tun_vault_box(
 }
 
 /// Opens a box of `len` bytes that a peer sealed. `nonce` has 8 bytes for
-/// `CURVE_TUN_PURPOSE_HELLO`, else `CURVE_TUN_NONCE_BYTES`. `message` gets `len -
-/// CURVE_TUN_BOX_OVERHEAD` bytes.
+/// `CURVE_TUN_PURPOSE_HELLO`, otherwise `CURVE_TUN_NONCE_BYTES`. `message` gets
+/// `len - CURVE_TUN_BOX_OVERHEAD` bytes.
 ///
-/// May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open, also for its being too short;
-/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a purpose that is none, `CURVE_TUN_ERR_WEAK_KEY` for a
-/// peer's key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and what vaults
-/// that are kept (below) may fail with. Threads: any. Blocks as long as a custom vault's function
-/// does, or the agent or the token.
+/// May return `CURVE_TUN_ERR_BAD_PACKET` if it does not open or is too short;
+/// `CURVE_TUN_ERR_INVALID_ARGUMENT` for an unknown purpose, `CURVE_TUN_ERR_WEAK_KEY` for a peer's
+/// key of low order, `CURVE_TUN_ERR_FORKED`, `CURVE_TUN_ERR_VAULT_FAILED`, and the errors of vaults
+/// that are kept (below). Threads: any. Blocks as long as a custom vault's function does, or the
+/// agent or the token.
 /// cbindgen:ptrs-as-arrays=[[peer_public_key;CURVE_TUN_KEY_BYTES]]
 #[must_use]
 #[unsafe(no_mangle)]
@@ -252,8 +252,8 @@ pub unsafe extern "C" fn curve_tun_vault_box_open(
     })
 }
 
-/// Ends the caller's hold on a vault. Its key is gone when the last server and connection that use
-/// it are.
+/// Frees the caller's reference to a vault. Its key is wiped when the last server and connection
+/// that use it are gone.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]
@@ -262,7 +262,7 @@ pub unsafe extern "C" fn curve_tun_vault_free(vault: *mut curve_tun_vault) {
     unsafe { end(vault) }
 }
 
-/// A vault that a C program answers for.
+/// A vault that a C program implements.
 struct HostVault {
     callbacks: curve_tun_vault_callbacks,
     deferred: bool,
@@ -274,7 +274,7 @@ unsafe impl Send for HostVault {}
 // SAFETY: the header demands that the callbacks may run on several threads at once.
 unsafe impl Sync for HostVault {}
 
-/// The error that a vault's function, or an answer given in its place, may tell.
+/// Returns the error for a code from a vault's function, or from an answer given in its place.
 pub(super) fn vault_error(code: i32) -> Error {
     match Error::from_code(code) {
         Some(known @ (Error::BadPacket | Error::WeakKey | Error::Timeout)) => known,
