@@ -7,26 +7,25 @@ use crate::error::{Error, Result};
 use crate::sys::{Exposure, exposure};
 use std::path::Path;
 
-/// A call computes, but for one in 2^20, which waits for the disk. Under Erlang that is too long
-/// for a scheduler.
+/// A call only computes, except one in 2^20, which waits for the disk. That is too long for a
+/// scheduler of Erlang.
 const MAX_CONCURRENCY: usize = 4;
 
-/// A vault kept in a file of its own: key pair, nonce block key and the bound of the counter.
+/// A vault kept in a file: key pair, nonce block key and the bound of the counter.
 ///
-/// The file is readable by its owner only, and may be sealed by a passphrase.
-/// One vault at a time has it open, by a lock (`flock`). A nonce is given out
-/// only when a bound above its counter is on the disk, so no crash repeats one;
-/// bringing a new bound there takes the first nonce after opening, and one in
-/// each 1,048,576 after that, as long as the disk takes. `docs/VAULTS.md`
-/// describes the file and what it protects against.
+/// The file is readable by its owner only, and may be sealed by a passphrase. A lock (`flock`) lets
+/// one vault at a time open it. A nonce is handed out only once a bound above its counter is on the
+/// disk, so no crash repeats one. Writing a new bound makes the first nonce after opening, and one
+/// in each 1,048,576 after that, take as long as the disk takes. `docs/VAULTS.md` describes the
+/// file and what it protects against.
 pub struct FileVault(LocalKey);
 
-/// What a vault's file tells without its passphrase.
+/// What a vault's file reveals without its passphrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileInfo {
-    /// The public key. Whoever can write the file could have changed it; opening the vault checks
-    /// it.
+    /// The public key. Anybody who can write the file could have changed it; opening the vault
+    /// checks it.
     pub public_key: PublicKey,
     /// Whether a passphrase is needed.
     pub sealed: bool,
@@ -36,7 +35,7 @@ impl FileVault {
     /// Makes a vault with a new random key in a new file of mode 0600; sealed at `cost` if there is
     /// a passphrase.
     ///
-    /// File and folder are on the disk when this returns. What is already at `path` is never
+    /// File and folder are on the disk when this returns. A file that is already at `path` is never
     /// overwritten. With a passphrase it takes as long as `cost` says.
     ///
     /// # Errors
@@ -48,8 +47,8 @@ impl FileVault {
         FileVault::create_with(path, SecretKey::generate()?, passphrase, cost)
     }
 
-    /// As [`FileVault::create`], with a key that there is already. Its nonce block key is new, so
-    /// that it does not matter where the key was used before.
+    /// As [`FileVault::create`], with an existing key. Its nonce block key is new, so it does not
+    /// matter where the key was used before.
     ///
     /// # Errors
     /// Those of [`FileVault::create`].
@@ -69,7 +68,7 @@ impl FileVault {
     ///
     /// # Errors
     /// `FileNotFound`; `VaultPermissions` if it is a link, no regular file, another user's, or open
-    /// to group or others ([`FileVault::exposure`] tells which); `VaultInUse`; `VaultCorrupt`,
+    /// to group or others ([`FileVault::exposure`] says which); `VaultInUse`; `VaultCorrupt`,
     /// `VaultVersion`; `WrongPassphrase` if the passphrase does not open it, is missing, or is
     /// given for a vault without one; `PermissionDenied`, `ReadOnly`, `TooManyFiles`, `Io`;
     /// `OutOfMemory` if there is too little for the cost at which it is sealed;
@@ -81,11 +80,10 @@ impl FileVault {
     }
 
     /// Replaces the file at `path` by one with the same key, sealed by `new` at `cost`; without
-    /// `new` it is not sealed. Gives the public key.
+    /// `new` it is not sealed. Returns the public key.
     ///
-    /// The file is the old one or the new one at each moment, and after a crash. It gets a new
-    /// nonce block key, as by
-    /// [`FileVault::renew`]. Copies of the old file stay what they were.
+    /// At each moment, and after a crash, the file is either the old one or the new one. It gets a
+    /// new nonce block key, as with [`FileVault::renew`]. Copies of the old file do not change.
     ///
     /// # Errors
     /// Those of [`FileVault::open`], with `old` as the passphrase, and of [`FileVault::create`];
@@ -99,11 +97,12 @@ impl FileVault {
         FileVault::replace(path, old, |secret, nonce_key, _| Header::of_keys(secret, nonce_key, new, cost))
     }
 
-    /// Makes it safe to use a file that may be older than what was last used of its counter, such
-    /// as one that was restored from a backup, or whose bound is damaged: draws a new nonce block
-    /// key, under which no nonce has been used. Gives the public key.
+    /// Makes it safe to use a file whose counter may have been used beyond the bound in it, such as
+    /// one that was restored from a backup, or whose bound is damaged: draws a new nonce block key,
+    /// under which no nonce has been used. Returns the public key.
     ///
-    /// The file is replaced as by [`FileVault::change_passphrase`]; key, passphrase and cost stay.
+    /// The file is replaced as with [`FileVault::change_passphrase`]; key, passphrase and cost
+    /// stay.
     ///
     /// # Errors
     /// Those of [`FileVault::open`] and [`FileVault::create`]; the old file stays then.
@@ -124,7 +123,8 @@ impl FileVault {
         })
     }
 
-    /// What the file at `path` tells without its passphrase, also while a vault has it open.
+    /// Returns what the file at `path` reveals without its passphrase, also while a vault has it
+    /// open.
     ///
     /// # Errors
     /// Those of [`FileVault::open`], except `VaultInUse` and `WrongPassphrase`.
@@ -138,7 +138,7 @@ impl FileVault {
         }
     }
 
-    /// Why the file at `path` is refused with `VaultPermissions`; `None` if it is not.
+    /// Says why the file at `path` is refused with `VaultPermissions`; `None` if it is not.
     ///
     /// # Errors
     /// `FileNotFound`, `PermissionDenied`, `Io`.
@@ -146,7 +146,7 @@ impl FileVault {
         exposure(path)
     }
 
-    /// The counter in a nonce of this vault, for the project's tests.
+    /// Returns the counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "test-util")]
     pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)

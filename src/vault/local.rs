@@ -1,4 +1,4 @@
-//! A long-term key in this process: what the vaults that hold one here share.
+//! A long-term key in this process: the common part of the vaults that hold one here.
 
 #[cfg(test)]
 mod tests;
@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
 use crate::sys::ForkGuard;
 
-/// What agrees keys with peers by a long-term secret.
+/// Agrees keys with peers by a long-term secret.
 pub(crate) trait Agree {
-    /// The shared key with the holder of `peer`; `WeakKey` if it is of low order.
+    /// Returns the shared key with the holder of `peer`; `WeakKey` if it is of low order.
     fn agree(&self, peer: &PublicKey) -> Result<SharedKey>;
 }
 
@@ -74,7 +74,8 @@ impl<K: Agree> LocalKey<K> {
             Purpose::Hello => return Err(Error::InvalidArgument),
             Purpose::Cookie => {}
             Purpose::Vouch => {
-                // Whom a vault seals for is its owner's choice, and no stranger's claim.
+                // The vault's owner chooses the peer that it seals for; no stranger claims to be
+                // it.
                 let Remembered { shared, genuine } = self.agreements.look_up(peer)?;
                 if genuine {
                     let nonce = self.nonces.next()?;
@@ -104,9 +105,9 @@ impl<K: Agree> LocalKey<K> {
         check_lengths(message, sealed)?;
         self.fork_guard.check()?;
         let nonce = purpose.nonce(nonce)?;
-        // A box that does not open costs the same work whether or not `peer`, whom any stranger can
-        // claim to be, is remembered: a look, one try with what was found, an agreement and a
-        // second try. Nor does it change what is remembered, of which others may find out.
+        // Any stranger can claim to be `peer`, so a box that does not open costs the same work
+        // whether or not `peer` is remembered: a look-up, one try with the key found, an agreement
+        // and a second try. Nor does it change what is remembered, which others might find out.
         if purpose == Purpose::Vouch {
             let Remembered { shared, genuine } = self.agreements.look_up(peer)?;
             let opened = shared.open(&nonce, sealed, message).is_ok();
@@ -164,7 +165,7 @@ impl<K: Agree> LocalKey<K> {
     }
 
     pub(crate) fn forget_shared_keys(&self) {
-        // In a forked child another thread of the parent may hold the lock for ever.
+        // In a forked child, the lock may be held for ever by a thread that only the parent has.
         if self.fork_guard.check().is_ok() {
             self.agreements.forget();
         }
@@ -177,15 +178,15 @@ impl<K: Agree> LocalKey<K> {
     }
 }
 
-/// A box in two steps. The original's vault has its nonce drawn before its box, so Erlang's
+/// Seals a box in two steps. The original's vault draws the nonce before the box, so Erlang's
 /// behaviour has both.
 #[cfg(feature = "nif")]
 pub(crate) trait TwoSteps: super::Vault {
-    /// A nonce for one later [`TwoSteps::box_seal_issued`].
+    /// Returns a nonce for one later [`TwoSteps::box_seal_issued`].
     fn issue_nonce(&self) -> Result<LongTermNonce>;
 
     /// As [`Vault::box_seal`](super::Vault::box_seal), under a nonce of [`TwoSteps::issue_nonce`];
-    /// the caller sees to it that each serves once.
+    /// the caller ensures that each is used once.
     fn box_seal_issued(
         &self,
         purpose: Purpose,
@@ -196,8 +197,8 @@ pub(crate) trait TwoSteps: super::Vault {
     ) -> Result<()>;
 }
 
-/// Makes a struct around a [`LocalKey`] a vault, which answers now or later, and then so many calls
-/// at once.
+/// Implements a vault for a struct around a [`LocalKey`]. It answers at once, or later with the
+/// given number of calls at a time.
 macro_rules! vault_over_local_key {
     ($vault:ty, $deferred:expr $(, $at_once:expr)?) => {
         const _: () = {
@@ -255,7 +256,7 @@ macro_rules! vault_over_local_key {
             }
 
             impl std::fmt::Debug for $vault {
-                /// Shows the public key alone.
+                /// Shows only the public key.
                 fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     let public_key = self.0.public_key();
                     f.debug_struct(stringify!($vault)).field("public_key", &public_key).finish_non_exhaustive()
@@ -284,7 +285,7 @@ macro_rules! vault_over_local_key {
 }
 pub(super) use vault_over_local_key;
 
-/// `InvalidArgument` unless `sealed` is as long as the box of `message`.
+/// Returns `InvalidArgument` unless `sealed` is as long as the box of `message`.
 fn check_lengths(message: &[u8], sealed: &[u8]) -> Result<()> {
     if message.len().checked_add(TAG_BYTES) == Some(sealed.len()) {
         Ok(())

@@ -11,14 +11,14 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct LongTermNonces {
     key: NonceKey,
     counter: AtomicU64,
-    /// Counters from here on are not to be used; raised by the counter log.
+    /// Counters from here on must not be used; raised by the counter log.
     bound: AtomicU64,
     /// Keeps the bound across restarts and crashes; without one the key is new each time.
     counter_log: Option<Mutex<CounterLog>>,
 }
 
 impl LongTermNonces {
-    /// A new random block key, under which no counter has been used.
+    /// Makes a new random block key, under which no counter has been used.
     pub(crate) fn new() -> Result<LongTermNonces> {
         let key = NonceKey::generate()?;
         Ok(LongTermNonces {
@@ -29,18 +29,18 @@ impl LongTermNonces {
         })
     }
 
-    /// A block key that was used before; `counter_log` knows up to where.
+    /// Takes a block key that was used before; `counter_log` knows up to which counter.
     pub(crate) fn kept(key: NonceKey, counter_log: CounterLog) -> LongTermNonces {
         // Empty: the first nonce asks the counter log for the counters to use.
         let (counter, bound) = (AtomicU64::new(0), AtomicU64::new(0));
         LongTermNonces { key, counter, bound, counter_log: Some(Mutex::new(counter_log)) }
     }
 
-    /// A nonce that was never given out before.
+    /// Returns a nonce that was never handed out before.
     ///
     /// # Errors
     /// `CounterExhausted` after 2^64 - 1 of them; those of [`CounterLog::raise`] when a bound
-    /// cannot be brought to the disk: none is given then, and the next call tries again.
+    /// cannot be written to the disk: no nonce is handed out, and the next call tries again.
     pub(crate) fn next(&self) -> Result<LongTermNonce> {
         let counter = loop {
             let bound = self.bound.load(Ordering::Acquire);
@@ -56,7 +56,7 @@ impl LongTermNonces {
         Ok(self.key.encipher(block))
     }
 
-    /// Raises the bound above `reached`, unless another thread just has.
+    /// Raises the bound above `reached`, unless another thread has just done so.
     fn raise(&self, reached: u64) -> Result<()> {
         let counter_log = self.counter_log.as_ref().ok_or(Error::CounterExhausted)?;
         let mut counter_log = counter_log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +69,7 @@ impl LongTermNonces {
         Ok(())
     }
 
-    /// The counter in a nonce of this vault, for the project's tests.
+    /// Returns the counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "test-util")]
     pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
         let block = self.key.decipher(*nonce);

@@ -6,12 +6,12 @@ use crate::error::Result;
 
 /// A vault in memory: its key is gone when it is dropped.
 ///
-/// Key pair, counter and nonce block key are the original's; each instance has a
-/// block key of its own, so two vaults over one secret key do not collide.
+/// Key pair, counter and nonce block key are the original's; each instance has a different block
+/// key, so two vaults over one secret key do not collide.
 pub struct MemoryVault(LocalKey);
 
 impl MemoryVault {
-    /// A vault with a new random key.
+    /// Makes a vault with a new random key.
     ///
     /// # Errors
     /// `OutOfMemory`, `CryptoUnavailable`.
@@ -19,7 +19,7 @@ impl MemoryVault {
         Self::new(SecretKey::generate()?)
     }
 
-    /// A vault over a copy of `secret`; the original stays the caller's to wipe.
+    /// Makes a vault over a copy of `secret`; the caller wipes the original.
     ///
     /// # Errors
     /// `OutOfMemory`, `CryptoUnavailable`.
@@ -27,7 +27,7 @@ impl MemoryVault {
         Self::new(SecretKey::from_bytes(secret)?)
     }
 
-    /// A vault over `secret`.
+    /// Makes a vault over `secret`.
     ///
     /// # Errors
     /// `OutOfMemory`.

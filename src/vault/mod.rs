@@ -117,11 +117,11 @@ impl Purpose {
 /// # }
 /// ```
 pub trait Vault: Send + Sync {
-    /// The public key whose secret this vault holds.
+    /// Returns the public key whose secret this vault holds.
     fn public_key(&self) -> PublicKey;
 
     /// Seals `message` for `peer` into `sealed`, 16 bytes longer, under a new long-term nonce,
-    /// which it gives.
+    /// which it returns.
     ///
     /// # Errors
     /// `InvalidArgument` for [`Purpose::Hello`] or for lengths that do not fit, `WeakKey` for a
@@ -149,9 +149,10 @@ pub trait Vault: Send + Sync {
         message: &mut [u8],
     ) -> Result<()>;
 
-    /// Opens the hello of `client_short` and, if it opens, seals for it what `cookie` makes.
+    /// Opens the hello of `client_short` and, if it opens, seals what `cookie` makes for that
+    /// client.
     ///
-    /// Both boxes have one shared key: a vault that keeps it in between agrees once.
+    /// Both boxes have the same shared key: a vault that keeps it in between agrees it only once.
     ///
     /// # Errors
     /// Those of [`Vault::box_open`], [`Vault::box_seal`] and `cookie`.
@@ -169,7 +170,7 @@ pub trait Vault: Send + Sync {
         Ok((nonce, sealed))
     }
 
-    /// Wipes the keys agreed with long-term peers, if the vault keeps any to save work when they
+    /// Wipes the keys agreed with long-term peers, if the vault caches any to save work when they
     /// come again.
     fn forget_shared_keys(&self) {}
 
@@ -184,9 +185,9 @@ pub trait Vault: Send + Sync {
     }
 
     /// Returns how many calls it works on at once, if it is [deferred](Vault::deferred); 256 unless
-    /// it says otherwise. At most so many threads, at least one, ask it for the blocking sockets of
-    /// a process, or for the connections of a node. Further requests wait for one of them, as long
-    /// as their handshake lasts; the addresses that they are for take turns.
+    /// it says otherwise. At most that many threads, at least one, call it for the blocking sockets
+    /// of a process, or for the connections of a node. Further requests wait for one of them, as
+    /// long as their handshake lasts; the addresses that they are for take turns.
     fn max_concurrency(&self) -> usize {
         256
     }
@@ -197,10 +198,10 @@ pub(crate) fn check_hello(opened: &[u8; HELLO_ZEROS.len()]) -> Result<()> {
     if equal(opened, &HELLO_ZEROS) { Ok(()) } else { Err(Error::BadPacket) }
 }
 
-/// Has a vault use its key, as a check that it can: it seals a box for a peer that is made for
-/// that, who opens it.
+/// Checks that a vault can use its key: it seals a box for a peer made for this check, which opens
+/// it.
 ///
-/// That takes one long-term nonce, and as long as the vault does.
+/// This uses one long-term nonce, and takes as long as the vault does.
 ///
 /// # Errors
 /// Those of [`Vault::box_seal`]; `VaultFailed` if the box is not one of the vault's public key.
@@ -209,7 +210,7 @@ pub fn exercise(vault: &dyn Vault) -> Result<()> {
     let (mut message, mut opened) = ([0; KEY_BYTES], [0; KEY_BYTES]);
     random(&mut message)?;
     let mut sealed = [0; KEY_BYTES + TAG_BYTES];
-    // Of a cookie's peer nothing is remembered: the key itself is asked.
+    // A cookie's peer is not remembered, so the key itself is used.
     let nonce = vault.box_seal(Purpose::Cookie, &peer.public_key(), &message, &mut sealed)?;
     let open = peer.box_open(Purpose::Cookie, &vault.public_key(), &nonce, &sealed, &mut opened);
     if open.is_ok() && equal(&message, &opened) { Ok(()) } else { Err(Error::VaultFailed) }

@@ -1,4 +1,4 @@
-//! Passphrases and PINs that are kept in a file.
+//! Reads passphrases and PINs that are kept in a file.
 
 use crate::crypto::Secret;
 use crate::error::{Error, Result};
@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// The most bytes that the line may have.
+/// The most bytes of the line.
 const LINE_MAX: usize = 1024;
 
-/// Gives `take` the first line of the file, without its end; the copy is wiped afterwards.
+/// Passes the first line of the file, without its line end, to `take`; the copy is wiped
+/// afterwards.
 ///
 /// # Errors
 /// `VaultPermissions` if the file is not trusted with a secret ([`secret_exposure`]);
@@ -19,7 +20,7 @@ pub(crate) fn first_line<R>(path: &Path, take: impl FnOnce(&[u8]) -> Result<R>) 
     // Room for the line's end, in its longer form.
     let mut bytes = Secret::<{ LINE_MAX + 2 }>::zeroed()?;
     let mut file = File::open(path).map_err(|e| Error::of_file(&e))?;
-    // What was opened is what is judged.
+    // The checks are on the file that was opened.
     if secret_exposure(&file.metadata().map_err(|e| Error::of_file(&e))?).is_some() {
         return Err(Error::VaultPermissions);
     }

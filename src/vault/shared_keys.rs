@@ -1,5 +1,5 @@
-//! What a vault has agreed with its long-term peers, kept so that a peer that
-//! comes again costs no scalar multiplication for its vouch.
+//! The keys that a vault has agreed with its long-term peers, kept so that a peer that comes again
+//! costs no scalar multiplication for its vouch.
 
 use crate::crypto::{KeySlots, PublicKey, SharedKey};
 use crate::error::Result;
@@ -11,28 +11,27 @@ pub(crate) struct SharedKeyCache(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// Peers and the places of their keys, the one that was used last first.
+    /// Peers and the indices of their keys, the most recently used first.
     peers: Vec<(PublicKey, usize)>,
-    /// The keys, from the first one on.
+    /// The keys; `None` until they are first needed.
     keys: Option<KeySlots>,
 }
 
-/// What there is under the name of a peer: the key agreed with it, or one that opens none of its
-/// boxes.
+/// The result of looking up a peer: the key agreed with it, or one that opens none of its boxes.
 pub(crate) struct Remembered {
     pub shared: SharedKey,
-    /// Whether it is the peer's.
+    /// Whether the key is the peer's.
     pub genuine: bool,
 }
 
 impl SharedKeyCache {
-    /// The key agreed with `peer`, or another in its place, in the same time whether or not it is
-    /// remembered, and among how many. Nothing changes: whoever claims to be `peer` has proven
-    /// nothing yet.
+    /// Returns the key agreed with `peer`, or another in its place, in the same time whether or not
+    /// it is remembered, and among however many. Changes nothing: a client that claims to be `peer`
+    /// has proven nothing yet.
     pub(crate) fn look_up(&self, peer: &PublicKey) -> Result<Remembered> {
         let mut kept = self.lock();
         let (mut genuine, mut place) = (false, 0);
-        // All of them, whichever it is, and each compared to its end.
+        // Compares with all of them, whichever it is, and with each to its end.
         for (key, at) in &kept.peers {
             let same = key.is(peer);
             genuine |= same;
@@ -45,7 +44,8 @@ impl SharedKeyCache {
         Ok(Remembered { shared: keys.copy(place)?, genuine })
     }
 
-    /// Notes that the key agreed with `peer` was used, by someone who has proven to hold it, too.
+    /// Records that the key agreed with `peer` was used, by a client that has proven to hold it as
+    /// well.
     pub(crate) fn refresh(&self, peer: &PublicKey) {
         let mut kept = self.lock();
         if let Some(at) = kept.peers.iter().position(|(key, _)| key == peer) {
@@ -53,8 +53,8 @@ impl SharedKeyCache {
         }
     }
 
-    /// Remembers the key agreed with `peer`, which has proven to hold it too: else strangers could
-    /// fill the cache. It takes the place of the peer that was used longest ago.
+    /// Remembers the key agreed with `peer`, which has proven to hold it as well; otherwise
+    /// strangers could fill the cache. It replaces the least recently used key.
     pub(crate) fn keep(&self, peer: &PublicKey, shared: &SharedKey) -> Result<()> {
         let mut kept = self.lock();
         let Kept { peers, keys } = &mut *kept;
@@ -69,7 +69,7 @@ impl SharedKeyCache {
         let place = peers.get(KeySlots::SLOTS - 1).map_or(peers.len(), |(_, place)| *place);
         peers.truncate(KeySlots::SLOTS - 1);
         if let Err(error) = keys.put(place, shared) {
-            // What is in the place now is not known.
+            // The content of the slot is now unknown.
             *kept = Kept::default();
             return Err(error);
         }
@@ -83,7 +83,7 @@ impl SharedKeyCache {
         kept.peers.clear();
         let wiped = kept.keys.as_mut().map(KeySlots::wipe);
         if let Some(Err(_)) = wiped {
-            // To give the memory back wipes it, too.
+            // Freeing the memory wipes it, too.
             kept.keys = None;
         }
     }

@@ -16,17 +16,17 @@ use std::time::Duration;
 
 /// How long a request may take unless its caller says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How soon an agent that is away is looked for again.
+/// The pause before trying again to reach an agent that is away.
 const RETRY: Duration = Duration::from_millis(10);
 /// Connections to the agent; further requests wait for one to be free.
 const LINES_MAX: usize = 4;
 
 /// A vault whose key is in another process, the agent ([`Agent`](super::Agent), `curve-tun agent`).
 ///
-/// Any number of processes may use one agent: they share its identity, and never a counter. The
-/// agent may be restarted under them: a request waits for it as long as its time allows. An agent
-/// that comes back with another key is refused. Requests block, so connections have this vault
-/// answer later ([`Vault::deferred`]).
+/// Any number of processes may use one agent: they share its identity, and never repeat a counter.
+/// The agent may be restarted while they run: a request waits for it as long as its timeout allows.
+/// An agent that comes back with another key is refused. Requests block, so connections have this
+/// vault answer later ([`Vault::deferred`]).
 pub struct AgentVault {
     path: PathBuf,
     public: PublicKey,
@@ -52,8 +52,8 @@ struct Lines {
 }
 
 impl AgentVault {
-    /// Connects to the agent at `path`; each request, this one too, may take 5 seconds, for which
-    /// an agent that is not there yet is waited for.
+    /// Connects to the agent at `path`. Each request, including this one, may take 5 seconds,
+    /// within which it waits for an agent that is not there yet.
     ///
     /// # Errors
     /// Once that time is over, `FileNotFound` if there is no socket, `ConnectionRefused` if no
@@ -65,7 +65,7 @@ impl AgentVault {
         AgentVault::open_with_timeout(path, TIMEOUT)
     }
 
-    /// As [`AgentVault::open`]; each request may take `timeout`. One that is too long to be
+    /// As [`AgentVault::open`]; each request may take `timeout`. A timeout that is too long to be
     /// represented never ends.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl AgentVault {
         let deadline = Deadline::after(Some(self.timeout));
         let mut line = self.take_line(deadline)?;
         let asked = loop {
-            // A request may be sent twice, if its response is lost: that uses a counter, and
+            // A request may be sent twice if its response is lost: that uses up a counter, but
             // repeats none.
             let stream = match line.take().map_or_else(|| self.connect(deadline), Ok) {
                 Ok(stream) => stream,
@@ -112,7 +112,7 @@ impl AgentVault {
         asked
     }
 
-    /// A place among the connections, and an idle one if there is one.
+    /// Takes a slot among the connections, with an idle connection if there is one.
     fn take_line(&self, deadline: Deadline) -> Result<Option<OwnedFd>> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         while lines.busy >= LINES_MAX {
@@ -130,11 +130,11 @@ impl AgentVault {
         self.freed.notify_one();
     }
 
-    /// A new connection to the agent, which may be away for a while.
+    /// Opens a new connection to the agent, which may be away for a while.
     fn connect(&self, deadline: Deadline) -> Result<OwnedFd> {
         match reach(&self.path, deadline) {
             Ok((public, stream)) if public == self.public => Ok(stream),
-            // Another key: what was asked for is not what this agent can do.
+            // Another key: this agent cannot do what was asked.
             Ok(_) => Err(Error::VaultFailed),
             Err(Error::FileNotFound | Error::ConnectionRefused | Error::Closed) => Err(Error::Timeout),
             Err(error) => Err(error),
@@ -142,13 +142,13 @@ impl AgentVault {
     }
 }
 
-/// Connects to the agent at `path` and asks for its public key; tries again until the deadline
-/// while there is none.
+/// Connects to the agent at `path` and asks for its public key; while there is no agent, tries
+/// again until the deadline.
 ///
 /// # Errors
-/// Once the deadline has passed, `FileNotFound` or `ConnectionRefused` if there was no agent to the
-/// last, `Closed` if it let go of us, as it does of other users' processes, `Timeout` if it did not
-/// answer; at once, all others.
+/// Once the deadline has passed, `FileNotFound` or `ConnectionRefused` if there still was no agent,
+/// `Closed` if it closed the connection, as it does for other users' processes, `Timeout` if it did
+/// not answer; at once, all others.
 fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
     let mut absent = Error::Timeout;
     loop {
@@ -159,7 +159,7 @@ fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
                 absent = error;
             }
             Err(Broken::Line(Error::WouldBlock)) => absent = Error::Timeout,
-            // The time was over before it could do again what it did.
+            // The time was over before the last attempt could repeat its failure.
             Err(Broken::Line(Error::Timeout)) => return Err(absent),
             Err(Broken::Line(error) | Broken::Refused(error)) => return Err(error),
         }
@@ -168,11 +168,11 @@ fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
     }
 }
 
-/// Why a request got no response that is one.
+/// Why a request got no valid response.
 enum Broken {
-    /// The agent said no: the connection is fine.
+    /// The agent refused the request: the connection is fine.
     Refused(Error),
-    /// The connection is not to be used any more.
+    /// The connection must not be used any more.
     Line(Error),
 }
 
@@ -182,7 +182,7 @@ impl From<Error> for Broken {
     }
 }
 
-/// Asks for the agent's public key, and with it whether it speaks this protocol.
+/// Asks for the agent's public key, which also checks that it speaks this protocol.
 fn greet(stream: &OwnedFd, deadline: Deadline) -> std::result::Result<PublicKey, Broken> {
     let (mut version, mut public) = ([0; 1], [0; KEY_BYTES]);
     let request = wire::frame(&[&[wire::PUBLIC_KEY, wire::VERSION]])?;
@@ -190,7 +190,7 @@ fn greet(stream: &OwnedFd, deadline: Deadline) -> std::result::Result<PublicKey,
     if version == [wire::VERSION] { Ok(PublicKey(public)) } else { Err(Broken::Line(Error::VaultFailed)) }
 }
 
-/// One request and its response.
+/// Sends one request and reads its response.
 fn exchange(
     stream: &OwnedFd,
     request: &[u8],
@@ -231,7 +231,8 @@ fn read_exactly(stream: &OwnedFd, bytes: &mut [u8], deadline: Deadline) -> Resul
     Ok(())
 }
 
-/// What a call did; if it would have blocked, nothing, once the stream is ready for `events`.
+/// Returns the result of a call; if it would have blocked, waits until the stream is ready for
+/// `events` and returns 0.
 fn or_wait(done: Result<usize>, stream: &OwnedFd, events: PollFlags, deadline: Deadline) -> Result<usize> {
     if done != Err(Error::WouldBlock) {
         return done;

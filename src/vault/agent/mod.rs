@@ -1,7 +1,7 @@
-//! The vault in a process of its own (the original's "hidden C node"): the agent
-//! alone knows the key, and answers over a Unix socket.
+//! The vault in a separate process (the original's "hidden C node"): the agent alone knows the key,
+//! and answers over a Unix socket.
 //!
-//! [`Agent`] is the process's side, [`AgentVault`] its clients'. What they say to each other is in
+//! [`Agent`] is the side of that process, [`AgentVault`] that of its clients. Their protocol is in
 //! [`wire`] and in `docs/VAULTS.md`, "The agent's protocol".
 
 mod client;

@@ -14,17 +14,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Clients served at once; when one more comes, the one that was silent longest is let go, and may
-/// come again.
+/// The most clients served at once. When another one comes, the client that was silent longest is
+/// disconnected; it may connect again.
 const CLIENTS_MAX: usize = 256;
-/// How long no client is accepted when the system has no descriptor for one, in milliseconds.
+/// How long no client is accepted after the system had no descriptor for one, in milliseconds.
 const PAUSE_MS: u8 = 100;
 
 /// Answers requests for a vault over a Unix socket; clients use [`AgentVault`](super::AgentVault).
 ///
-/// The socket has mode 0600, and only processes of this user or of root are
-/// answered. There is no request that gives a key away. The socket is removed
-/// when the agent is dropped.
+/// The socket has mode 0600, and only processes of this user or of root are answered. No request
+/// reveals a secret key. The socket is removed when the agent is dropped.
 pub struct Agent {
     listener: OwnedFd,
     path: PathBuf,
@@ -40,7 +39,7 @@ impl fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// Listens at `path`. A socket that a dead agent left there gives way.
+    /// Listens at `path`. A socket that a dead agent left there is replaced.
     ///
     /// # Errors
     /// `AddressInUse` if something listens at `path`; `AlreadyExists` if there is something other
@@ -75,15 +74,15 @@ impl Agent {
             }
             clients = self.serve(clients, &ready[2..]);
             if ready[1] && !self.accept(&mut clients) {
-                // The system is out of something that is not ours to give back: not to be asked
-                // again at once.
+                // The system is out of something that we cannot give back: do not ask again at
+                // once.
                 let _ = poll(&mut [PollFd::new(stop, PollFlags::POLLIN)], PAUSE_MS);
             }
         }
     }
 
-    /// Has each client that is ready get on; gives those that stay, the one that was silent longest
-    /// first.
+    /// Serves each client that is ready, and returns those that stay, the one that was silent
+    /// longest first.
     fn serve(&self, clients: Vec<Client>, ready: &[bool]) -> Vec<Client> {
         let (mut silent, mut active) = (Vec::with_capacity(clients.len() + 1), Vec::new());
         for (mut client, ready) in clients.into_iter().zip(ready) {
@@ -97,7 +96,7 @@ impl Agent {
         silent
     }
 
-    /// Takes one more client in; false if the system has no room for any.
+    /// Accepts another client; false if the system has no room for one.
     fn accept(&self, clients: &mut Vec<Client>) -> bool {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         match accept4(&self.listener, flags) {
@@ -147,10 +146,10 @@ impl Client {
         if self.response.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLOUT }
     }
 
-    /// Reads, answers and writes as far as that goes without waiting; one request at most.
+    /// Reads, answers and writes as far as possible without waiting; one request at most.
     ///
     /// # Errors
-    /// `Closed` when the client is to be let go.
+    /// `Closed` when the client should be disconnected.
     fn get_on(&mut self, vault: &dyn Vault) -> Result<()> {
         if self.response.is_empty() && self.fill()? {
             self.response = wire::respond(vault, &self.request[LENGTH_BYTES..]);
@@ -169,7 +168,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads of one request what is there, and nothing after it; true once it is whole.
+    /// Reads what has arrived of one request, and nothing after it; true once it is complete.
     fn fill(&mut self) -> Result<bool> {
         loop {
             let whole = match self.request.first_chunk() {

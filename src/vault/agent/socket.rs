@@ -17,10 +17,10 @@ use std::path::Path;
 /// Clients that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// A socket's file, as what it is rather than what it is called.
+/// The identity of a socket's file, whatever its name.
 pub(super) type Identity = (u64, u64);
 
-/// What a failed call on the socket or its file means.
+/// Returns what a failed call on the socket or its file means.
 pub(super) fn error(errno: Errno) -> Error {
     Error::of_call(&errno.into())
 }
@@ -35,8 +35,8 @@ fn unix_socket() -> Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(error)
 }
 
-/// Listens at `path`, where only this user may connect; a socket that a dead agent left there gives
-/// way.
+/// Listens at `path`, where only this user may connect; a socket that a dead agent left there is
+/// replaced.
 ///
 /// # Errors
 /// `AddressInUse` if something listens there, `AlreadyExists` if there is something else.
@@ -44,7 +44,7 @@ pub(super) fn listen_at(path: &Path) -> Result<(OwnedFd, Identity)> {
     let address = address(path)?;
     remove_dead(path)?;
     let listener = unix_socket()?;
-    // Before the bind: the mode of the socket is what its file is born with.
+    // Before the bind, since the socket's file is created with this mode.
     fchmod(&listener, Mode::S_IRUSR | Mode::S_IWUSR).map_err(error)?;
     bind(listener.as_raw_fd(), &address).map_err(error)?;
     let made = fs::symlink_metadata(path).map_err(|e| Error::of_file(&e))?;
@@ -82,7 +82,7 @@ fn remove_dead(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes the socket at `path` if it still is the one meant.
+/// Removes the socket at `path` if it still is the given one.
 pub(super) fn remove(path: &Path, identity: Identity) {
     let there = fs::symlink_metadata(path);
     if there.is_ok_and(|there| (there.dev(), there.ino()) == identity) {
@@ -109,7 +109,7 @@ pub(super) fn connect_to(path: &Path) -> Result<OwnedFd> {
     }
 }
 
-/// Whether the client at the other end runs as this user or as root.
+/// Says whether the client at the other end runs as this user or as root.
 pub(super) fn may_ask(stream: &OwnedFd) -> bool {
     peer(stream).is_ok_and(|uid| uid.is_root() || uid == geteuid())
 }

@@ -1,4 +1,4 @@
-//! What agent and client say to each other.
+//! The protocol between agent and client.
 //!
 //! Each request gets one response, in order. Both are frames: a length of four
 //! bytes, big-endian, of what follows; at most [`FRAME_MAX`].
@@ -31,13 +31,13 @@ pub(super) const BOX: u8 = 2;
 pub(super) const BOX_OPEN: u8 = 3;
 pub(super) const ANSWER_HELLO: u8 = 4;
 
-/// The length that stands before a frame; `None` if it is more than any frame has, or 0.
+/// Reads the length before a frame; `None` if it is more than any frame has, or 0.
 pub(super) fn frame_length(field: [u8; LENGTH_BYTES]) -> Option<usize> {
     let length = usize::try_from(u32::from_be_bytes(field)).ok()?;
     (1..=FRAME_MAX).contains(&length).then_some(length)
 }
 
-/// A frame of these parts; `TooLarge` if they are more than [`FRAME_MAX`] bytes.
+/// Returns a frame of these parts; `TooLarge` if they are more than [`FRAME_MAX`] bytes.
 pub(super) fn frame(parts: &[&[u8]]) -> Result<Vec<u8>> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
     if length > FRAME_MAX {
@@ -49,7 +49,7 @@ pub(super) fn frame(parts: &[&[u8]]) -> Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Has `vault` answer a request, and frames the response.
+/// Lets `vault` answer a request, and frames the response.
 pub(super) fn respond(vault: &dyn Vault, request: &[u8]) -> Vec<u8> {
     let response = perform(vault, request).and_then(|body| frame(&[&[0], &body]));
     response.unwrap_or_else(|error| {
@@ -58,7 +58,7 @@ pub(super) fn respond(vault: &dyn Vault, request: &[u8]) -> Vec<u8> {
     })
 }
 
-/// The body of the response.
+/// Returns the body of the response.
 fn perform(vault: &dyn Vault, request: &[u8]) -> Result<Vec<u8>> {
     let (&kind, mut rest) = request.split_first().ok_or(Error::InvalidArgument)?;
     match kind {
@@ -102,7 +102,7 @@ fn purpose(bytes: &mut &[u8]) -> Result<Purpose> {
     Purpose::from_code(code.into())
 }
 
-/// The next field of a request.
+/// Returns the next field of a request.
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
     let (field, rest) = bytes.split_first_chunk().ok_or(Error::InvalidArgument)?;
     *bytes = rest;

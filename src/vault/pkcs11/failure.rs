@@ -13,7 +13,7 @@ pub struct Pkcs11Failure {
     pub error: Error,
     /// What it went wrong with.
     pub part: Pkcs11Part,
-    /// The new key that is in the token nevertheless, because it could not be removed again.
+    /// The new key that is in the token nevertheless, because it could not be removed.
     pub left: Option<LeftKey>,
 }
 
@@ -23,7 +23,7 @@ pub struct Pkcs11Failure {
 pub enum Pkcs11Part {
     /// The URI itself.
     Uri,
-    /// The PIN that the caller gave: it has no byte or more than 255.
+    /// The PIN that the caller gave: it is empty or has more than 255 bytes.
     Pin,
     /// The file of the PIN.
     PinFile(PathBuf),
@@ -41,7 +41,7 @@ pub enum Pkcs11Part {
 /// A new key that could not be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftKey {
-    /// Its public key, if the token could be brought to tell it.
+    /// Its public key, if the token returned it.
     pub public: Option<PublicKey>,
     /// Its identifier (`CKA_ID`).
     pub id: Vec<u8>,

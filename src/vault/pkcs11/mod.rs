@@ -23,30 +23,30 @@ use uri::Uri;
 #[cfg(feature = "test-util")]
 pub use uri::read_pkcs11_uri;
 
-/// The token does one thing at a time; what comes before and after it, another thread can do
+/// The token does one thing at a time; another thread can do the work before and after that
 /// meanwhile.
 const MAX_CONCURRENCY: usize = 2;
 
 /// A vault whose secret key never leaves its token.
 ///
 /// The token does the X25519 of a handshake (`CKM_ECDH1_DERIVE`); the rest is done in memory. The
-/// bound of the counter is kept in a small file beside, which one vault at a time has open. Which
-/// token and which key is said by a URI (RFC 7512), such as
+/// bound of the counter is kept in a small separate file, which one vault at a time has open. A URI
+/// (RFC 7512) names token and key, such as
 /// `pkcs11:token=office;object=myserver?module-path=/usr/lib/softhsm/libsofthsm2.so`; the attribute
-/// `x-curve-tun-state` names the file of the bound, which is else under `$XDG_STATE_HOME` or
+/// `x-curve-tun-state` names the file of the bound, which is otherwise under `$XDG_STATE_HOME` or
 /// `$HOME/.local/state`. `docs/VAULTS.md` lists the attributes.
 ///
-/// The token may be taken away and come back, and its sessions may end: calls fail meanwhile, with
-/// `NotFound`, and then go on, after one login. A PIN that the token refuses then is not tried
-/// again. A library that looks for its tokens only when it is initialised is finalised for that and
-/// initialised anew, at most once a second, unless another part of the process uses it. Calls block
+/// The token may be removed and come back, and its sessions may end: calls fail with `NotFound`
+/// meanwhile, and work again after one login. A PIN that the token refuses then is not tried again.
+/// A library that looks for its tokens only when it is initialised is finalised and initialised
+/// again for that, at most once a second, unless another part of the process uses it. Calls block
 /// for as long as the token takes, one at a time, so connections have this vault answer later
 /// ([`Vault::deferred`](super::Vault::deferred)).
 pub struct Pkcs11Vault(LocalKey<TokenKey>);
 
 impl Pkcs11Vault {
-    /// Opens the key that `uri` names. `pin` goes before a PIN in the URI; it is kept, in guarded
-    /// memory, to log in again with.
+    /// Opens the key that `uri` names. `pin` takes precedence over a PIN in the URI; it is kept, in
+    /// guarded memory, for later logins.
     ///
     /// # Errors
     /// `InvalidArgument` if the URI is malformed, has an unknown attribute, or fits more than one
@@ -60,7 +60,7 @@ impl Pkcs11Vault {
         Pkcs11Vault::open_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// As [`Pkcs11Vault::open`]; an error tells what it is about.
+    /// As [`Pkcs11Vault::open`]; an error says what it is about.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::open`].
@@ -75,18 +75,18 @@ impl Pkcs11Vault {
     /// Makes a new key in the token and opens it. The URI's `object` is its label; its `id` is
     /// drawn if not given.
     ///
-    /// All that can be seen to before the key is made has been by then, a place for the file of the
-    /// bound included. If it cannot be used all the same, it is removed again.
+    /// Everything that can be prepared is done before the key is made, including the file of the
+    /// bound. If the key cannot be used all the same, it is removed again.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::open`]; `InvalidArgument` without `object`; `AlreadyExists` if the
-    /// token has an object of that name, or if there is a file where the URI has the bound's;
+    /// token has an object of that name, or if there is a file at the URI's path for the bound;
     /// `ReadOnly` if the token cannot be written.
     pub fn generate(uri: &str, pin: Option<&[u8]>) -> Result<Pkcs11Vault> {
         Pkcs11Vault::generate_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// As [`Pkcs11Vault::generate`]; an error tells what it is about, and whether the new key could
+    /// As [`Pkcs11Vault::generate`]; an error says what it is about, and whether the new key could
     /// not be removed.
     ///
     /// # Errors
@@ -104,8 +104,8 @@ impl Pkcs11Vault {
         }
     }
 
-    /// The public key of the key that `uri` names, which the token computes; the file of the bound
-    /// is neither needed nor locked.
+    /// Returns the public key of the key that `uri` names, which the token computes; the file of
+    /// the bound is neither needed nor locked.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::open`].
@@ -113,7 +113,7 @@ impl Pkcs11Vault {
         Pkcs11Vault::inspect_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// As [`Pkcs11Vault::inspect`]; an error tells what it is about.
+    /// As [`Pkcs11Vault::inspect`]; an error says what it is about.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::inspect`].
@@ -122,7 +122,7 @@ impl Pkcs11Vault {
         Ok(TokenKey::open(uri, pin)?.1)
     }
 
-    /// Whether `uri` itself has the PIN.
+    /// Says whether `uri` itself has the PIN.
     ///
     /// # Errors
     /// `InvalidArgument` if it is malformed.
@@ -131,14 +131,14 @@ impl Pkcs11Vault {
         Ok(Uri::parse(uri)?.pin_value.is_some())
     }
 
-    /// The counter in a nonce of this vault, for the project's tests.
+    /// Returns the counter in a nonce of this vault, for the project's tests.
     #[cfg(feature = "test-util")]
     pub fn counter_in(&self, nonce: &super::LongTermNonce) -> u64 {
         self.0.counter_in(nonce)
     }
 }
 
-/// The URI, and the PIN from wherever it comes.
+/// Returns the parsed URI, and the PIN, wherever it comes from.
 fn understood(uri: &str, pin: Option<&[u8]>) -> Explained<(Uri, Option<Pin>)> {
     crate::crypto::init()?;
     let of_uri = |error| Pkcs11Failure::of(Pkcs11Part::Uri, error);

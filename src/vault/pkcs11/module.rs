@@ -21,11 +21,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-/// How soon after it was initialised a library may be initialised anew.
+/// How soon after it was initialised a library may be initialised again.
 const RENEWED_AT_MOST_EVERY: Duration = Duration::from_secs(1);
-/// How often a list is asked for that grows while it is read.
+/// How often to ask for a list that grows while it is read.
 const LIST_TRIES: usize = 8;
-/// What a token says that does not count its sessions.
+/// The value of a token that does not count its sessions.
 const UNAVAILABLE: CK_ULONG = CK_ULONG::MAX;
 
 /// A loaded library.
@@ -48,7 +48,7 @@ struct Loaded {
 
 /// How the library was initialised.
 struct Life {
-    /// By us: nobody else in the process had.
+    /// By us: no other part of the process had done so.
     ours: bool,
     since: Instant,
 }
@@ -94,7 +94,7 @@ impl Module {
         Ok(module)
     }
 
-    /// Initialises the library if nobody has, or if somebody else has finalised it.
+    /// Initialises the library if it is not, or if another part of the process has finalised it.
     fn initialize(&self) -> Result<()> {
         let mut life = lock(&self.0.life);
         // Later on only when it has to be: some count how often they are initialised, and want as
@@ -124,11 +124,11 @@ impl Module {
         if done == CKR_CRYPTOKI_ALREADY_INITIALIZED { Ok(()) } else { check(done) }
     }
 
-    /// Has a library that looks for its tokens only when it is initialised look again; says whether
-    /// it has looked since the epoch `seen`.
+    /// Makes a library that looks for its tokens only when it is initialised look again; says
+    /// whether it has looked since the epoch `seen`.
     ///
-    /// It is left alone if somebody else in the process initialised it or has sessions, if we have
-    /// any ourselves, if a call has not come back, and if it was initialised just now.
+    /// The library is left alone if another part of the process initialised it or has sessions, if
+    /// we have any ourselves, if a call has not returned, and if it was initialised just now.
     pub(super) fn renew(&self, seen: u64) -> Result<bool> {
         let mut life = lock(&self.0.life);
         if self.epoch() != seen {
@@ -149,7 +149,7 @@ impl Module {
         Ok(true)
     }
 
-    /// Whether a token says that this process has sessions with it.
+    /// Says whether a token reports sessions of this process.
     fn counts_sessions(&self) -> bool {
         let slots = self.slots().unwrap_or_default();
         let counts = slots.into_iter().filter_map(|slot| Some(self.token_info(slot).ok()?.ulSessionCount));
@@ -188,7 +188,7 @@ impl Module {
         }
     }
 
-    /// The slots that have a token.
+    /// Returns the slots that have a token.
     pub(super) fn slots(&self) -> Result<Vec<CK_SLOT_ID>> {
         let _running = self.running();
         let get = self.functions().C_GetSlotList.ok_or(Error::VaultFailed)?;
@@ -222,7 +222,7 @@ impl Module {
     }
 }
 
-/// A list, of which a function first tells the length.
+/// Reads a list whose length a function first returns.
 fn list<T: Default + Clone>(get: impl Fn(*mut T, &mut CK_ULONG) -> CK_RV) -> Result<Vec<T>> {
     for _ in 0..LIST_TRIES {
         let mut count = 0;
@@ -250,7 +250,7 @@ pub(super) fn check(code: CK_RV) -> Result<()> {
     if code == CKR_OK { Ok(()) } else { Err(error(code)) }
 }
 
-/// What a library's error means to a caller.
+/// Returns what a library's error means to a caller.
 fn error(code: CK_RV) -> Error {
     match code {
         CKR_PIN_INCORRECT | CKR_PIN_INVALID | CKR_PIN_LEN_RANGE => Error::WrongPassphrase,

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::vault::secret_line::first_line;
 use std::path::Path;
 
-/// The most bytes that a PIN may have.
+/// The most bytes of a PIN.
 const PIN_MAX: usize = 255;
 
 /// In guarded memory: the length, then the PIN.
@@ -25,7 +25,7 @@ impl Pin {
         Ok(Pin(guarded))
     }
 
-    /// The first line of the file.
+    /// Reads the PIN from the first line of the file.
     ///
     /// # Errors
     /// Those of [`Pin::new`] and of reading the file.

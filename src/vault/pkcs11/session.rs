@@ -24,7 +24,7 @@ pub(super) enum Value<'a> {
 
 pub(super) type Attribute<'a> = (CK_ATTRIBUTE_TYPE, Value<'a>);
 
-/// What any bytes are a value of.
+/// A type of which any bytes are a valid value.
 pub(super) trait Plain {}
 impl Plain for u8 {}
 impl Plain for CK_ULONG {}
@@ -37,7 +37,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens one with the token in `slot`, to look at it or to change it.
+    /// Opens a session with the token in `slot`, to read it or to change it.
     pub(super) fn open(module: Module, slot: CK_SLOT_ID, to_write: bool) -> Result<Session> {
         let mut handle = 0;
         let flags = if to_write { CKF_SERIAL_SESSION | CKF_RW_SESSION } else { CKF_SERIAL_SESSION };
@@ -63,8 +63,8 @@ impl Session {
         if self.epoch == self.module.epoch() { Ok(running) } else { Err(Error::VaultFailed) }
     }
 
-    /// Logs the process in to the token, with a PIN or, where the token has keys of its own to type
-    /// it on, without.
+    /// Logs the process in to the token, with a PIN, or without one if the token has its own
+    /// keypad.
     pub(super) fn login(&self, pin: Option<&Pin>) -> Result<()> {
         let _running = self.running()?;
         let login = self.module.functions().C_Login.ok_or(Error::VaultFailed)?;
@@ -78,7 +78,7 @@ impl Session {
         }
     }
 
-    /// The objects that have these attributes.
+    /// Returns the objects that have these attributes.
     pub(super) fn find(&self, attributes: &[Attribute<'_>]) -> Result<Vec<CK_OBJECT_HANDLE>> {
         let _running = self.running()?;
         let functions = self.module.functions();
@@ -111,7 +111,7 @@ impl Session {
         if size == size_of_val(&number) { Ok(number[0]) } else { Err(Error::VaultFailed) }
     }
 
-    /// Reads an attribute to a place for its value; gives the size of the value in bytes.
+    /// Reads an attribute into memory for its value, and returns the size of the value in bytes.
     pub(super) fn read<T: Plain>(
         &self,
         object: CK_OBJECT_HANDLE,
@@ -130,7 +130,7 @@ impl Session {
         size.ok_or(Error::VaultFailed)
     }
 
-    /// Makes a pair of keys; gives the public and the private one.
+    /// Makes a pair of keys, and returns the public and the private one.
     pub(super) fn generate_pair(
         &self,
         mechanism: CK_MECHANISM_TYPE,

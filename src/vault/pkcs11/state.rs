@@ -10,14 +10,14 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// The nonces of the key `public`, by the state at `path`, or where it is by default; made if it is
-/// not there.
+/// Returns the nonces of the key `public`, from the state at `path` or at its default path; the
+/// state is made if there is none.
 ///
 /// A new state has a new nonce block key, under which no counter has been used.
 ///
 /// # Errors
 /// Those of opening and making a file vault; `VaultCorrupt` if the state is another key's;
-/// `InvalidArgument` if no path is given and the environment tells no folder for one.
+/// `InvalidArgument` if no path is given and the environment names no folder for one.
 pub(super) fn nonces(path: Option<&Path>, public: &PublicKey) -> Explained<LongTermNonces> {
     let found = match path {
         Some(path) => path.to_owned(),
@@ -42,19 +42,20 @@ fn opened_or_made(path: &Path, by_default: bool, public: &PublicKey) -> Result<L
     Ok(LongTermNonces::kept(key, counter_log))
 }
 
-/// The state of a key that is yet to be made; removed when dropped.
+/// The state of a key that has yet to be made; removed when dropped.
 pub(super) struct Reserved {
     file: store::Reserved,
-    /// Where it is to get its name, which is the key's; by a path in the URI it has one.
+    /// The folder in which it will be named after its key; a path in the URI names it from the
+    /// start.
     folder: Option<PathBuf>,
 }
 
 impl Reserved {
-    /// Takes the place, and all the room on the disk that it needs.
+    /// Makes the file, with all the space on the disk that it needs.
     ///
     /// # Errors
     /// Those of making a file vault; `InvalidArgument` if no path is given and the environment
-    /// tells no folder for one.
+    /// names no folder for one.
     pub(super) fn at(path: Option<&Path>) -> Explained<Reserved> {
         if let Some(path) = path {
             let file = store::Reserved::at(path).map_err(|error| about(path, error))?;
@@ -105,7 +106,7 @@ fn default_folder() -> Explained<PathBuf> {
     Ok(state.join("curve_tun"))
 }
 
-/// No two keys have the same.
+/// No two keys have the same name.
 fn name(public: &PublicKey) -> String {
     hexadecimal(&public.0)
 }

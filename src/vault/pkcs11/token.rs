@@ -17,12 +17,12 @@ use cryptoki_sys::{
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// The library that is asked when the URI names none: it passes on to all that the system has
+/// The library to use when the URI names none: it gives access to all those that the system has
 /// configured.
 const DEFAULT_MODULE: &str = "p11-kit-proxy.so";
 /// `CKA_EC_PARAMS` of X25519: the object identifier 1.3.101.110.
 pub(super) const X25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x6e];
-/// The same as a name, a printable string.
+/// The same, as a name in a printable string.
 const X25519_NAME: &[u8] = b"\x13\x0acurve25519";
 
 /// The private key that a URI names.
@@ -34,11 +34,11 @@ pub(super) struct TokenKey {
     line: Mutex<Line>,
 }
 
-/// How things stand with the token.
+/// The state of the token.
 enum Line {
     Closed,
     Open(OpenKey),
-    /// It refused the PIN, for this reason. To try again by itself would lock the token.
+    /// It refused the PIN, for this reason. Trying again automatically would lock the token.
     PinRefused(Error),
 }
 
@@ -50,7 +50,7 @@ pub(super) struct OpenKey {
     form: PointForm,
 }
 
-/// How a module takes the point of a peer; some know one form alone.
+/// The form in which a module takes the point of a peer; some know only one.
 #[derive(Clone, Copy)]
 enum PointForm {
     /// Its 32 bytes.
@@ -69,7 +69,7 @@ impl PointForm {
 }
 
 impl TokenKey {
-    /// A key that is there; gives its public key, too.
+    /// Opens an existing key; returns its public key, too.
     pub(super) fn open(uri: Uri, pin: Option<Pin>) -> Explained<(TokenKey, PublicKey)> {
         let open = OpenKey::find(&uri, pin.as_ref())?;
         let public = open.public;
@@ -95,7 +95,7 @@ impl TokenKey {
             *line = Line::PinRefused(error);
         }
         let open = found?;
-        // What is there now must be what was there.
+        // The key that is there now must be the same as before.
         if open.public != self.public {
             return Err(Error::VaultFailed);
         }
@@ -106,7 +106,7 @@ impl TokenKey {
 
 impl Agree for TokenKey {
     fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {
-        // Tokens differ in what they do with such a key; none is asked.
+        // Tokens differ in what they do with such a key, so they never get it.
         if peer.is_weak() {
             return Err(Error::WeakKey);
         }
@@ -136,8 +136,8 @@ impl OpenKey {
         OpenKey::of(session, key)
     }
 
-    /// The public key is computed by the private key itself, which also tells the form that the
-    /// module takes points in: what the token says of a public key beside it proves nothing.
+    /// The public key is computed by the private key itself, which also shows the form in which the
+    /// module takes points: a public key that the token stores beside it proves nothing.
     fn of(session: Session, key: CK_OBJECT_HANDLE) -> Result<OpenKey> {
         let mut open = OpenKey::unproven(session, key);
         open.find_out()?;
@@ -181,8 +181,8 @@ impl OpenKey {
     }
 }
 
-/// Looks for something in the token; if that is not there, once more, with a library that has
-/// looked for its tokens anew.
+/// Looks for something in the token; if it is not found, tries once more with a library that has
+/// looked for its tokens again.
 pub(super) fn look<T>(uri: &Uri, find: impl Fn(&Module) -> Result<T>) -> Explained<T> {
     let module = load(uri)?;
     let epoch = module.epoch();
@@ -217,14 +217,14 @@ pub(super) fn about_token(error: Error) -> Pkcs11Failure {
     Pkcs11Failure::of(Pkcs11Part::Token, error)
 }
 
-/// Whether an attribute of the URI, if given, is what is there, padded.
+/// Says whether an attribute of the URI, if given, equals the token's padded field.
 fn says(wanted: Option<&str>, there: &[u8]) -> bool {
     let padding = there.iter().rev().take_while(|byte| matches!(byte, b' ' | 0)).count();
     wanted.is_none_or(|wanted| wanted.as_bytes() == &there[..there.len() - padding])
 }
 
-/// The one token that the URI describes; `NotFound` if there is none, `InvalidArgument` if there
-/// are several.
+/// Returns the one token that the URI describes; `NotFound` if there is none, `InvalidArgument` if
+/// there are several.
 pub(super) fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
     only(module.slots()?.into_iter().filter(|slot| {
         let (Ok(token), Ok(place)) = (module.token_info(*slot), module.slot_info(*slot)) else {
@@ -242,7 +242,7 @@ pub(super) fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
     }))
 }
 
-/// The one thing there is.
+/// Returns the only element.
 fn only<T>(mut things: impl Iterator<Item = T>) -> Result<T> {
     let first = things.next().ok_or(Error::NotFound)?;
     if things.next().is_some() { Err(Error::InvalidArgument) } else { Ok(first) }
@@ -265,15 +265,15 @@ pub(super) fn enter(module: &Module, slot: CK_SLOT_ID, to_write: bool, pin: Opti
     Ok(session)
 }
 
-/// The attributes by which the URI names its key.
+/// Returns the attributes by which the URI names its key.
 pub(super) fn named(uri: &Uri) -> Vec<Attribute<'_>> {
     let label = uri.object.as_ref().map(|label| (CKA_LABEL, Value::Bytes(label.as_bytes())));
     let id = uri.id.as_ref().map(|id| (CKA_ID, Value::Bytes(id)));
     label.into_iter().chain(id).collect()
 }
 
-/// Whether a private key is one for X25519: of type Montgomery, or, in older modules, Edwards with
-/// its parameters.
+/// Says whether a private key is one for X25519: of type Montgomery, or, in older modules, Edwards
+/// with its parameters.
 fn is_x25519(session: &Session, key: CK_OBJECT_HANDLE) -> bool {
     let kind = session.number(key, CKA_KEY_TYPE);
     let mut parameters = [0; 64];

@@ -1,9 +1,8 @@
-//! PKCS #11 URIs (RFC 7512), as far as they find a key pair.
+//! PKCS #11 URIs (RFC 7512), as far as they identify a key pair.
 //!
-//! A URI is `pkcs11:` and attributes, `name=value`, separated by `;`, then
-//! perhaps `?` and more, separated by `&`. Values are percent-encoded. What a
-//! URI says must be understood whole: an attribute that is unknown, or given
-//! twice, is refused rather than passed over.
+//! A URI is `pkcs11:` and attributes, `name=value`, separated by `;`, then optionally `?` and more,
+//! separated by `&`. Values are percent-encoded. A URI must be understood in full: an attribute
+//! that is unknown, or given twice, is refused rather than ignored.
 
 use super::pin::Pin;
 use crate::crypto::wipe;
@@ -12,7 +11,7 @@ use crate::error::{Error, Result};
 use cryptoki_sys::CK_SLOT_ID;
 use std::path::PathBuf;
 
-/// What a URI says.
+/// A parsed URI.
 #[derive(Default)]
 pub(super) struct Uri {
     /// The token's label.
@@ -31,15 +30,14 @@ pub(super) struct Uri {
     pub object: Option<String>,
     /// The key's identifier.
     pub id: Option<Vec<u8>>,
-    /// Whether it says that a private key is meant, as it always is.
+    /// Whether the URI says that a private key is meant, as it always is.
     private: Option<()>,
     /// The library to load.
     pub module_path: Option<PathBuf>,
     pub pin_value: Option<Pin>,
     /// The file whose first line is the PIN.
     pub pin_source: Option<PathBuf>,
-    /// Where the bound of the counter is kept: an attribute of curve_tun's own,
-    /// `x-curve-tun-state`.
+    /// Where the bound of the counter is kept: curve_tun's own attribute, `x-curve-tun-state`.
     pub state: Option<PathBuf>,
 }
 
@@ -80,7 +78,7 @@ impl Uri {
             "library-version" => once(&mut self.library_version, version(&text(value)?)?),
             "object" => once(&mut self.object, text(value)?),
             "id" => once(&mut self.id, value),
-            // Only a private key does what is asked here.
+            // Only a private key can be used here.
             "type" if value == b"private" => once(&mut self.private, ()),
             _ => Err(Error::InvalidArgument),
         }
@@ -92,7 +90,7 @@ impl Uri {
             "module-path" => once(&mut self.module_path, path(value)?),
             "pin-source" => {
                 let source = text(value)?;
-                // A file, by its path or as a URI; no command is run to have a PIN.
+                // A file, by its path or as a URI; no command is run to get a PIN.
                 let source =
                     source.strip_prefix("file://").or(source.strip_prefix("file:")).unwrap_or(&source);
                 once(&mut self.pin_source, path(source.as_bytes().to_vec())?)
@@ -108,7 +106,7 @@ impl Uri {
     }
 }
 
-/// What the attributes of a URI say, in no particular order: for the project's fuzzing.
+/// Returns the attributes of a URI, in no particular order, for the project's fuzzing.
 ///
 /// # Errors
 /// `InvalidArgument` for anything that is no such URI.
@@ -140,20 +138,20 @@ pub fn read_pkcs11_uri(text: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
-/// What follows `pkcs11:`, in whatever case that is written.
+/// Returns what follows `pkcs11:`, in upper or lower case.
 fn strip_scheme(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once(':')?;
     scheme.eq_ignore_ascii_case("pkcs11").then_some(rest)
 }
 
-/// Names and values, still encoded; of an empty list none.
+/// Returns names and values, still encoded; none for an empty list.
 fn attributes(list: &str, separator: char) -> impl Iterator<Item = Result<(&str, &str)>> {
     let whole = (!list.is_empty()).then_some(list);
     let split = whole.into_iter().flat_map(move |list| list.split(separator));
     split.map(|attribute| attribute.split_once('=').ok_or(Error::InvalidArgument))
 }
 
-/// Undoes percent-encoding; beside letters, digits, and `-._~`, only `reserved` may stand for
+/// Undoes percent-encoding; apart from letters, digits and `-._~`, only `reserved` may stand for
 /// themselves.
 fn decoded(value: &str, reserved: &[u8]) -> Result<Vec<u8>> {
     // Reserved at once: a vector that grows leaves copies of a PIN behind.
@@ -187,18 +185,18 @@ fn text(bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::InvalidArgument)
 }
 
-/// Absolute, so that it means the same wherever the process stands.
+/// Reads a path, which must be absolute, so that it means the same in every working directory.
 fn path(bytes: Vec<u8>) -> Result<PathBuf> {
     let path = PathBuf::from(text(bytes)?);
     if path.is_absolute() { Ok(path) } else { Err(Error::InvalidArgument) }
 }
 
-/// Decimal digits alone.
+/// Reads decimal digits, and nothing else.
 fn number<N: std::str::FromStr>(text: &str) -> Result<N> {
     digits(text).ok_or(Error::InvalidArgument)
 }
 
-/// `major.minor`, or `major` alone.
+/// Reads `major.minor`, or only `major`.
 fn version(text: &str) -> Result<(u8, u8)> {
     match text.split_once('.') {
         Some((major, minor)) => Ok((number(major)?, number(minor)?)),

@@ -12,13 +12,12 @@
 //! counter below the new bound is used. A write that was cut short, or never
 //! reached the disk, leaves the other slot, whose bound was the one in force.
 //!
-//! What is read later may be less than what was written: a slot may be damaged,
-//! or, on a disk that lost a write after saying that it was there, be an old
-//! one. As long as that befell one slot of the two, the other is the last that
-//! was written or the one before it. So one step above the higher bound nothing
-//! was ever used; opening writes that bound, over the slot that is worse, before
-//! it writes the next one, below which counters are used. From then on both
-//! slots are new, and the next accident may come.
+//! What is read later may be less than what was written: a slot may be damaged, or, on a disk that
+//! lost a write after reporting it as done, it may be an old one. As long as only one of the two
+//! slots is affected, the other is the last that was written or the one before it. So no counter at
+//! or above the higher bound plus one step was ever used. Opening writes that bound, over the worse
+//! slot, before it writes the next one, below which counters are used. From then on both slots are
+//! new, and one of them may fail again.
 
 use super::{FILE_LEN, Header, PAGE, read_exact_at};
 use crate::crypto::fingerprint;
@@ -28,8 +27,8 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// How far a bound is above the last. Opening skips up to twice as many counters: what may be left
-/// of the last bound, and what a lost write may have added to it.
+/// How far a bound is above the last. Opening skips up to twice as many counters: those left below
+/// the last bound, and those that a lost write may have added.
 pub const STEP: u64 = 1 << 20;
 /// Bytes in a slot.
 const SLOT_LEN: usize = 8 + 8 + 32;
@@ -58,8 +57,7 @@ impl Slot {
     }
 }
 
-/// Writes the slots of a new file, whose counter has not been used, to the two pages that are
-/// theirs.
+/// Writes the slots of a new file, whose counter is unused, to their two pages.
 pub(super) fn lay_out(pages: &mut [u8], header: &Header) {
     for (sequence, page) in (0..).zip(pages.chunks_exact_mut(PAGE)) {
         page[..SLOT_LEN].copy_from_slice(&Slot { sequence, bound: 0 }.bytes(&header.checksum()));
@@ -77,7 +75,7 @@ pub(crate) struct CounterLog {
 }
 
 impl CounterLog {
-    /// That of a file that has just been made, as [`lay_out`] has laid it out.
+    /// Returns the counter log of a new file, as [`lay_out`] wrote it.
     pub(super) fn new(file: File, header: &Header) -> CounterLog {
         let newest = Slot { sequence: 1, bound: 0 };
         CounterLog { file, tag: header.checksum(), newest, in_doubt: false, fork_guard: ForkGuard::here() }
@@ -94,10 +92,10 @@ impl CounterLog {
             Slot::parse(&bytes, index, &tag).ok_or(Error::VaultCorrupt)
         };
         let newest = match (read(0), read(1)) {
-            // Neither number falls from one write to the next; should they ever disagree, the
+            // Neither number decreases from one write to the next; should they ever disagree, the
             // larger ones are safe.
             (Ok(a), Ok(b)) => Slot { sequence: a.sequence.max(b.sequence), bound: a.bound.max(b.bound) },
-            // What the disk cannot read any more is a damaged slot, too.
+            // A slot that the disk cannot read any more is damaged, too.
             (Ok(slot), Err(Error::VaultCorrupt | Error::Io))
             | (Err(Error::VaultCorrupt | Error::Io), Ok(slot)) => slot,
             (Err(Error::VaultCorrupt), Err(error)) | (Err(error), _) | (_, Err(error)) => return Err(error),
@@ -105,11 +103,11 @@ impl CounterLog {
         Ok(CounterLog { file, tag, newest, in_doubt: true, fork_guard: ForkGuard::here() })
     }
 
-    /// Counters that may be used from here on: their bound is on disk.
+    /// Returns counters that may be used from here on: their bound is on disk.
     ///
     /// # Errors
-    /// `Forked`, `CounterExhausted`, those of [`Error::of_file`]: nothing is given, and the next
-    /// call tries again.
+    /// `Forked`, `CounterExhausted`, those of [`Error::of_file`]: no counter is handed out, and the
+    /// next call tries again.
     pub(crate) fn raise(&mut self) -> Result<Range<u64>> {
         self.fork_guard.check()?;
         if self.in_doubt {
@@ -127,14 +125,13 @@ impl CounterLog {
             sequence: self.newest.sequence.checked_add(1).ok_or(Error::CounterExhausted)?,
             bound: self.newest.bound.checked_add(STEP).ok_or(Error::CounterExhausted)?,
         };
-        // The whole page: for a part of it, the system would have to read the rest, which may be
-        // what it cannot.
+        // The whole page: to write a part, the system would have to read the rest, which may be
+        // what fails.
         let mut page = [0; PAGE];
         page[..SLOT_LEN].copy_from_slice(&next.bytes(&self.tag));
         let write = || {
             self.file.write_all_at(&page, offset(next.sequence) as u64)?;
-            // The file's size and place do not change: its data is all there is to bring to the
-            // disk.
+            // The file's size and place do not change, so only its data needs to be synced.
             self.file.sync_data()
         };
         writing(write).map_err(|e| Error::of_file(&e))?;
@@ -153,7 +150,7 @@ impl Drop for CounterLog {
     }
 }
 
-/// Where the slot of a sequence number is.
+/// Returns the offset of the slot of a sequence number.
 fn offset(sequence: u64) -> usize {
     if sequence.is_multiple_of(2) { PAGE } else { FILE_LEN - PAGE }
 }

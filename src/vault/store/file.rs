@@ -1,4 +1,5 @@
-//! Where a vault's file is: made so that nobody else ever could read it, opened only if that is so.
+//! A vault's file on disk: created so that nobody else can ever read it, and opened only if nobody
+//! else can.
 
 use crate::error::{Error, Result};
 use crate::sys::{Exposure, exposed, exposure, sync_entry, writing};
@@ -10,8 +11,8 @@ use std::path::Path;
 /// Owner only.
 const MODE: u32 = 0o600;
 
-/// Makes the file, locked; file and folder are on disk when this returns. What cannot be made whole
-/// is removed.
+/// Makes the file, locked; file and folder are on disk when this returns. A file that cannot be
+/// completed is removed.
 pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(MODE);
@@ -32,7 +33,7 @@ pub(super) fn create(path: &Path, contents: &[u8]) -> Result<File> {
     Ok(file)
 }
 
-/// Brings the contents of a file that was made before to the disk.
+/// Syncs the contents of a file that was made before to the disk.
 #[cfg(feature = "pkcs11")]
 pub(super) fn fill(file: &File, contents: &[u8]) -> Result<()> {
     let fill = || {
@@ -42,22 +43,22 @@ pub(super) fn fill(file: &File, contents: &[u8]) -> Result<()> {
     fill().map_err(|e| Error::of_file(&e))
 }
 
-/// Gives a file another name in its folder; the folder is on disk when this returns. A file of that
-/// name gives way.
+/// Renames a file in its folder; the folder is on disk when this returns. A file of that name is
+/// replaced.
 #[cfg(feature = "pkcs11")]
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).and_then(|()| sync_entry(to)).map_err(|e| Error::of_file(&e))
 }
 
-/// Puts a file of these bytes in the place of the one at `path`, whose lock the caller holds. It is
-/// on disk when this returns; before that, and after an error, the old one is at `path`, or, if the
-/// folder could not be brought to the disk, one of the two after a crash.
+/// Replaces the file at `path`, whose lock the caller holds, by one with these bytes. It is on disk
+/// when this returns. Before that, and after an error, the old file is at `path`; only if the
+/// folder could not be synced, it is one of the two after a crash.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = Path::new(&new);
     match fs::remove_file(new) {
-        // What a process left that was killed: the lock says that there is none now.
+        // Left by a process that was killed: the lock says that none is running now.
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::of_file(&e)),
         _ => {}
     }
@@ -87,7 +88,7 @@ pub(crate) fn peek(path: &Path) -> Result<File> {
 
 /// Opens a file that nobody else has access to.
 fn trusted(path: &Path, options: &mut OpenOptions) -> Result<File> {
-    // Neither a link nor, by waiting, a pipe gets anywhere; what was opened is what is judged.
+    // Links are not followed and pipes not waited for; the checks are on the file that was opened.
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(path).map_err(|e| match exposure(path) {
         Ok(Some(Exposure::Link | Exposure::NotAFile)) => Error::VaultPermissions,
@@ -97,7 +98,7 @@ fn trusted(path: &Path, options: &mut OpenOptions) -> Result<File> {
     if exposed(&metadata).is_some() { Err(Error::VaultPermissions) } else { Ok(file) }
 }
 
-/// One holder at a time, until the file is closed: `VaultInUse`.
+/// Locks the file until it is closed; `VaultInUse` if another holder has it.
 fn lock(file: &File) -> Result<()> {
     file.try_lock().map_err(|e| match e {
         TryLockError::WouldBlock => Error::VaultInUse,

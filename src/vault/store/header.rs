@@ -51,11 +51,11 @@ pub(crate) enum Kind {
     Token = 2,
 }
 
-/// A header whose checksum is right.
+/// A header whose checksum was verified.
 pub(crate) struct Header(Secret<HEADER_LEN>);
 
 impl Header {
-    /// The header of a new vault in a file.
+    /// Makes the header of a new vault in a file.
     ///
     /// # Errors
     /// `InvalidArgument` for an empty passphrase or a cost out of range, `OutOfMemory`.
@@ -90,7 +90,7 @@ impl Header {
         })
     }
 
-    /// The header of the state of a key in a token.
+    /// Makes the header of the state of a key in a token.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn of_token(public: &PublicKey, nonce_key: &NonceKey) -> Result<Header> {
         Header::build(Kind::Token, public, |bytes| {
@@ -116,8 +116,8 @@ impl Header {
         Ok(Header(header))
     }
 
-    /// `VaultCorrupt` unless all of it is as [`Header::build`] makes it; `VaultVersion` if it is of
-    /// a later version.
+    /// Returns `VaultCorrupt` unless all of it is as [`Header::build`] makes it, `VaultVersion` if
+    /// it is of a later version.
     pub(super) fn parse(header: Secret<HEADER_LEN>) -> Result<Header> {
         let bytes = header.bytes();
         if !bytes.starts_with(MAGIC) {
@@ -141,23 +141,23 @@ impl Header {
         self.0.bytes()
     }
 
-    /// What the slots of the counter log are tied to.
+    /// Returns the checksum that ties the slots of the counter log to this header.
     pub(super) fn checksum(&self) -> [u8; 32] {
         field(self.bytes(), CHECKSUM)
     }
 
-    /// `None` for a number that is no kind.
+    /// Returns the kind; `None` for a number that is no kind.
     pub(crate) fn kind(&self) -> Option<Kind> {
         let number = u32::from_be_bytes(field(self.bytes(), KIND));
         [Kind::Plain, Kind::Sealed, Kind::Token].into_iter().find(|kind| *kind as u32 == number)
     }
 
-    /// The public key, as the file says it.
+    /// Returns the public key, as the file says it.
     pub(crate) fn public_key(&self) -> PublicKey {
         PublicKey(field(self.bytes(), PUBLIC))
     }
 
-    /// At which a sealed vault is sealed.
+    /// Returns the cost at which a sealed vault is sealed.
     pub(crate) fn cost(&self) -> Cost {
         Cost {
             operations: u64::from_be_bytes(field(self.bytes(), OPERATIONS)),
@@ -165,12 +165,12 @@ impl Header {
         }
     }
 
-    /// The keys of a vault in a file.
+    /// Returns the keys of a vault in a file.
     ///
     /// # Errors
-    /// `WrongPassphrase` if it does not open, is missing, or is given for a plain vault;
-    /// `VaultCorrupt` if the keys are not those of the public key, or for the state of a token;
-    /// `OutOfMemory`.
+    /// `WrongPassphrase` if the passphrase does not open it, is missing, or is given for a plain
+    /// vault; `VaultCorrupt` if the keys are not those of the public key, or for the state of a
+    /// token; `OutOfMemory`.
     pub(crate) fn keys(&self, passphrase: Option<&[u8]>) -> Result<(SecretKey, NonceKey)> {
         let mut keys = Secret::<KEYS_LEN>::zeroed()?;
         match (self.kind(), passphrase) {
@@ -192,8 +192,8 @@ impl Header {
         Ok((secret, NonceKey::from_bytes(nonce_key.first_chunk().ok_or(Error::Internal)?)?))
     }
 
-    /// The nonce block key in the state of the token that holds `public`; `VaultCorrupt` for
-    /// anything else.
+    /// Returns the nonce block key in the state of the token that holds `public`; `VaultCorrupt`
+    /// for anything else.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn token_nonce_key(&self, public: &PublicKey) -> Result<NonceKey> {
         if self.kind() != Some(Kind::Token) || self.public_key() != *public {
@@ -204,7 +204,7 @@ impl Header {
     }
 }
 
-/// The bytes of a field.
+/// Returns the bytes of a field.
 fn field<const N: usize>(bytes: &[u8; HEADER_LEN], range: Range<usize>) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[range]);

@@ -29,8 +29,8 @@ const PAGE: usize = 4096;
 /// Bytes in the file.
 const FILE_LEN: usize = 3 * PAGE;
 
-/// Makes the file with this header and a counter that has not been used; it is on disk, and locked,
-/// when this returns.
+/// Makes the file with this header and an unused counter; it is on disk, and locked, when this
+/// returns.
 ///
 /// # Errors
 /// `AlreadyExists` if there is anything at `path`, which stays as it is; those of
@@ -41,8 +41,8 @@ pub(crate) fn create(path: &Path, header: &Header) -> Result<CounterLog> {
     Ok(CounterLog::new(file, header))
 }
 
-/// Replaces the file by one with the header that `renewed` makes of the old one, and a counter that
-/// has not been used. The slots of the old one may be damaged. Gives the public key.
+/// Replaces the file by one with the header that `renewed` makes from the old one, and an unused
+/// counter. The slots of the old file may be damaged. Returns the public key.
 ///
 /// # Errors
 /// Those of [`open`], [`create`] and `renewed`; the old file stays then.
@@ -55,8 +55,8 @@ pub(crate) fn replace(path: &Path, renewed: impl FnOnce(&Header) -> Result<Heade
     Ok(header.public_key())
 }
 
-/// All bytes of a file with this header and a counter that has not been used. No page is secret but
-/// the first, and the buffer is wiped.
+/// Returns all bytes of a file with this header and an unused counter. Only the first page is
+/// secret, and the buffer is wiped.
 fn contents(header: &Header) -> Result<Secret<FILE_LEN>> {
     let mut contents = Secret::<FILE_LEN>::zeroed()?;
     let bytes = contents.bytes_mut();
@@ -65,7 +65,7 @@ fn contents(header: &Header) -> Result<Secret<FILE_LEN>> {
     Ok(contents)
 }
 
-/// A file that is there, locked and of its full length, before what it is to hold; removed when
+/// A file that was made, locked and given its full length before its contents are known; removed if
 /// dropped unfilled.
 #[cfg(feature = "pkcs11")]
 pub(crate) struct Reserved {
@@ -86,8 +86,8 @@ impl Reserved {
         &self.path
     }
 
-    /// Makes it a file with this header, as [`create`] does, and gives it a new name if one is
-    /// given, which nothing else has.
+    /// Fills the file with this header, as [`create`] does, and renames it if a new name is given,
+    /// which no other file has.
     ///
     /// # Errors
     /// Those of [`Error::of_file`].
@@ -106,7 +106,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if self.file.is_some() {
-            // Nobody is left to be told that it stays.
+            // There is nobody to tell if it stays.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -128,14 +128,14 @@ pub(crate) fn open(path: &Path) -> Result<(Header, CounterLog)> {
     Ok((header, counter_log))
 }
 
-/// The checked header of the file.
+/// Returns the checked header of the file.
 pub(crate) fn read_header(file: &File) -> Result<Header> {
     let mut bytes = Secret::<HEADER_LEN>::zeroed()?;
     read_exact_at(file, bytes.bytes_mut(), 0)?;
     Header::parse(bytes)
 }
 
-/// `VaultCorrupt` if the file ends before.
+/// Returns `VaultCorrupt` if the file ends early.
 fn read_exact_at(file: &File, bytes: &mut [u8], offset: usize) -> Result<()> {
     file.read_exact_at(bytes, offset as u64).map_err(|e| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => Error::VaultCorrupt,
