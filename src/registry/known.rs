@@ -53,7 +53,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The same without the keys: `KeyChanged`, `KeyDenied`, `UnknownPeer`, or the failure.
+    /// Returns the same without the keys: `KeyChanged`, `KeyDenied`, `UnknownPeer`, or the failure.
     pub fn error(self) -> Error {
         match self {
             Refusal::Changed { .. } => Error::KeyChanged,
@@ -87,10 +87,10 @@ impl std::error::Error for Refusal {}
 
 /// The servers that a client knows, in a registry file: entries of the form `[host]:port key`.
 ///
-/// The wire of version 1.0 never brings a server's key to a client: the client
-/// has it beforehand, from its user, from a file or from DNS. What this adds is
-/// memory: a key once used for a name is the only one that is taken for it from
-/// then on, and an attempt with another one is refused before a byte is sent.
+/// In version 1.0, a client never gets a server's key over the wire: it has it beforehand, from its
+/// user, from a file or from DNS. Known servers add memory: once a key was used for a name, it is
+/// the only key accepted for that name, and an attempt with another one is refused before a byte is
+/// sent.
 ///
 /// `net::Connector` does all of it; other drivers ask [`ServerTrust`]
 /// what to do, or, with one key, call [`KnownServers::check`] before they connect
@@ -113,7 +113,7 @@ impl KnownServers {
         KnownServers(registry)
     }
 
-    /// The registry file.
+    /// Returns the registry file.
     pub fn registry(&self) -> &Arc<FileRegistry> {
         &self.0
     }

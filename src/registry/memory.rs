@@ -11,11 +11,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// A registry in memory: keys, each with the places that it may come in from, changed while servers
 /// run.
 ///
-/// A key that is denied ([`Place::Nowhere`]) comes in from nowhere, whatever
-/// else is said of it. A key allowed from [`Place::Anywhere`] comes in from
-/// every address. Of the networks that hold an address, the most specific one
-/// that has entries decides alone: a key listed for `10.0.0.0/8` does not come
-/// in from `10.1.0.1` when `10.1.0.0/16` has entries and it is not among them.
+/// A key that is denied ([`Place::Nowhere`]) comes in from nowhere, whatever other entries it has.
+/// A key allowed from [`Place::Anywhere`] comes in from every address. Of the networks that hold an
+/// address, the most specific one that has entries decides alone: a key listed for `10.0.0.0/8`
+/// does not come in from `10.1.0.1` when `10.1.0.0/16` has entries and it is not among them.
 ///
 /// An empty registry lets nobody in. A change is seen by the next handshake;
 /// established connections stay. A decision takes microseconds, with a million
@@ -30,7 +29,7 @@ impl fmt::Debug for MemoryRegistry {
 }
 
 impl MemoryRegistry {
-    /// An empty registry, which lets nobody in.
+    /// Makes an empty registry, which lets nobody in.
     pub fn new() -> MemoryRegistry {
         MemoryRegistry::default()
     }
@@ -46,7 +45,7 @@ impl MemoryRegistry {
         self.add(Place::Anywhere, key);
     }
 
-    /// Takes back exactly the entry that [`MemoryRegistry::add`] added for this place and key.
+    /// Removes exactly the entry that [`MemoryRegistry::add`] added for this place and key.
     ///
     /// # Errors
     /// `NotFound` if there is no such entry.
@@ -54,17 +53,17 @@ impl MemoryRegistry {
         if self.write().remove(place, key) { Ok(()) } else { Err(Error::NotFound) }
     }
 
-    /// The keys that may come in from `address`, in ascending order; none if it is unknown.
+    /// Returns the keys that may come in from `address`, in ascending order; none if it is unknown.
     pub fn lookup(&self, address: IpAddr) -> Vec<PublicKey> {
         self.read().admitted(address)
     }
 
-    /// How many entries it has.
+    /// Returns how many entries it has.
     pub fn len(&self) -> usize {
         self.read().len()
     }
 
-    /// Whether it lets nobody in for want of entries.
+    /// Says whether it has no entries, and so lets nobody in.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -44,12 +44,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A client at `address` that has proven `key`, to a server without a name.
+    /// Makes a client at `address` that has proven `key`, to a server without a name.
     pub fn new(address: IpAddr, key: PublicKey) -> Candidate {
         Candidate { address, key, listener: Arc::default() }
     }
 
-    /// The same client, at the server of this name.
+    /// Returns the same client, at the server of this name.
     pub fn at(self, listener: impl Into<Arc<str>>) -> Candidate {
         Candidate { listener: listener.into(), ..self }
     }
@@ -78,7 +78,7 @@ pub type TellVerdict = Box<dyn FnOnce(Result<bool>) + Send>;
 /// }
 /// ```
 pub trait Registry: Send + Sync {
-    /// Whether the candidate may come in.
+    /// Says whether the candidate may come in.
     ///
     /// # Errors
     /// `RegistryFailed` or another if it cannot tell; the candidate is refused then, too.
@@ -95,8 +95,8 @@ pub trait Registry: Send + Sync {
         Some(self.verify(candidate))
     }
 
-    /// Whether [`Registry::verify_or_tell`] blocks. True unless a registry that answers later says
-    /// otherwise: then nobody has to wait for it, and it is asked without a thread for each
+    /// Says whether [`Registry::verify_or_tell`] blocks. True unless a registry that answers later
+    /// says otherwise: then nobody has to wait for it, and it is asked without a thread for each
     /// question.
     fn blocks(&self) -> bool {
         true
@@ -116,8 +116,8 @@ pub trait Registry: Send + Sync {
 
 /// Tells the keys of servers, for clients that connect by name. Shared by any number of threads.
 pub trait ServerKeys: Send + Sync {
-    /// The keys that the server of this name may have: at least one, in the order in which to try
-    /// them.
+    /// Returns the keys that the server of this name may have: at least one, in the order in which
+    /// to try them.
     ///
     /// Blocks at most for `timeout`; `None` is for ever.
     ///

@@ -24,7 +24,7 @@ fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address with all but its first `prefix` bits cleared.
+/// Returns the address with all but its first `prefix` bits cleared.
 fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(a) => {
@@ -57,12 +57,12 @@ pub fn read_address(text: &str) -> Result<IpAddr> {
     }
 }
 
-/// Whether the address is one of `fe80::/10`, which means nothing without the interface.
+/// Says whether the address is one of `fe80::/10`, which means nothing without the interface.
 pub(super) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
-/// Whether the text may be the number or the name of an interface: on Linux at most 15 bytes,
+/// Says whether the text may be the number or the name of an interface: on Linux at most 15 bytes,
 /// without blanks, `/` and `:`. Brackets and `%` could not be told from what is around it.
 pub(super) fn is_scope(text: &str) -> bool {
     let letter = |b: u8| b.is_ascii_graphic() && !b"/:[]%".contains(&b);
@@ -70,7 +70,7 @@ pub(super) fn is_scope(text: &str) -> bool {
 }
 
 impl Network {
-    /// The network of the addresses that share the first `prefix` bits of `address`.
+    /// Makes the network of the addresses that share the first `prefix` bits of `address`.
     ///
     /// # Errors
     /// `BadAddress` if the prefix is longer than the address, or the address has bits after it.
@@ -85,13 +85,13 @@ impl Network {
         }
     }
 
-    /// The network of this length that holds `address`, which must not be IPv4-mapped; a lookup's
-    /// key.
+    /// Returns the network of this length that holds `address`, which must not be IPv4-mapped; a
+    /// lookup's key.
     pub(super) fn around(address: IpAddr, prefix: u8) -> Network {
         Network { address: mask(address, prefix), prefix }
     }
 
-    /// The network that a text means that has bits after the length, if it is such a text.
+    /// Returns the network that a text means that has bits after the length, if it is such a text.
     pub(super) fn meant(text: &str) -> Option<Network> {
         let (address, prefix) = text.split_once('/')?;
         let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
@@ -101,12 +101,12 @@ impl Network {
         Network::new(mask(address, prefix), prefix).ok()
     }
 
-    /// The bits that its addresses share: 0 to 32, or 0 to 128.
+    /// Returns the bits that its addresses share: 0 to 32, or 0 to 128.
     pub fn prefix(&self) -> u8 {
         self.prefix
     }
 
-    /// Whether it is a network of IPv4.
+    /// Says whether it is a network of IPv4.
     pub fn is_ipv4(&self) -> bool {
         self.address.is_ipv4()
     }

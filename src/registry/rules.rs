@@ -20,7 +20,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Whether the entry is new.
+    /// Adds an entry, and returns whether it is new.
     pub(super) fn insert(&mut self, place: Place, key: PublicKey) -> bool {
         match place {
             Place::Anywhere => self.anywhere.insert(key),
@@ -35,7 +35,7 @@ impl Rules {
         }
     }
 
-    /// Whether there was such an entry.
+    /// Removes an entry, and returns whether there was one.
     pub(super) fn remove(&mut self, place: Place, key: &PublicKey) -> bool {
         match place {
             Place::Anywhere => self.anywhere.remove(key),
@@ -55,7 +55,7 @@ impl Rules {
         self.lengths[usize::from(!network.is_ipv4())].entry(network.prefix()).or_default()
     }
 
-    /// Whether the holder of `key` may come in from `address`.
+    /// Says whether the holder of `key` may come in from `address`.
     pub(super) fn admit(&self, address: IpAddr, key: &PublicKey) -> bool {
         if self.denies(key) {
             return false;
@@ -64,17 +64,17 @@ impl Rules {
             || self.decisive(address).is_some_and(|network| self.networks.contains(&(network, *key)))
     }
 
-    /// Whether the key is denied.
+    /// Says whether the key is denied.
     pub(super) fn denies(&self, key: &PublicKey) -> bool {
         self.nowhere.contains(key)
     }
 
-    /// The keys that are denied.
+    /// Returns the keys that are denied.
     pub(super) fn denied(self) -> BTreeSet<PublicKey> {
         self.nowhere
     }
 
-    /// The keys that may come in from `address`, in ascending order.
+    /// Returns the keys that may come in from `address`, in ascending order.
     pub(super) fn admitted(&self, address: IpAddr) -> Vec<PublicKey> {
         let mut keys: Vec<_> = self.anywhere.iter().copied().collect();
         if let Some(network) = self.decisive(address) {
@@ -86,7 +86,7 @@ impl Rules {
         keys
     }
 
-    /// The most specific network that holds `address` and has entries.
+    /// Returns the most specific network that holds `address` and has entries.
     fn decisive(&self, address: IpAddr) -> Option<Network> {
         let address = address.to_canonical();
         let lengths = self.lengths[usize::from(address.is_ipv6())].keys().rev();
@@ -95,7 +95,7 @@ impl Rules {
             .find(|network| self.networks.range((*network, LEAST)..=(*network, GREATEST)).next().is_some())
     }
 
-    /// How many entries there are.
+    /// Returns how many entries there are.
     pub(super) fn len(&self) -> usize {
         self.networks.len() + self.anywhere.len() + self.nowhere.len()
     }

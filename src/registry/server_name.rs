@@ -25,7 +25,7 @@ pub struct ServerName {
 }
 
 impl ServerName {
-    /// The server at `host`, an address or a name, and `port`.
+    /// Makes the server at `host`, an address or a name, and `port`.
     ///
     /// # Errors
     /// `InvalidArgument` for port 0, and for a host that is neither an address nor a name of ASCII
@@ -49,30 +49,30 @@ impl ServerName {
         Ok(ServerName { host: name.to_ascii_lowercase().into(), port })
     }
 
-    /// The host, an address or a name in lower case.
+    /// Returns the host, an address or a name in lower case.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The host if it is an address, without its scope.
+    /// Returns the host if it is an address, without its scope.
     pub fn address(&self) -> Option<IpAddr> {
         read_address(&self.host).ok()
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
     }
 }
 
-/// A link-local address and its scope.
+/// Returns a link-local address and its scope.
 fn scoped(host: &str) -> Option<(IpAddr, &str)> {
     let (_, scope) = host.split_once('%')?;
     Some((read_address(host).ok()?, scope))
 }
 
-/// The name of the interface that a scope names or numbers; the scope itself where this machine has
-/// none such.
+/// Returns the name of the interface that a scope names or numbers; the scope itself where this
+/// machine has none such.
 fn interface(scope: &str) -> String {
     let by_number = || {
         let index = canonical(scope)?;
@@ -84,13 +84,13 @@ fn interface(scope: &str) -> String {
     }
 }
 
-/// Whether a text after `[` is no server's for the length of its name.
+/// Says whether a text after `[` is no server's for the length of its name.
 pub(super) fn is_too_long(text: &str) -> bool {
     let host = text.rsplit_once("]:").map_or(text, |(host, _)| host);
     host.strip_suffix('.').unwrap_or(host).len() > NAME_MAX || host.split('.').any(|l| l.len() > LABEL_MAX)
 }
 
-/// Whether a text after `[` is no server's for what follows `%`.
+/// Says whether a text after `[` is no server's for what follows `%`.
 pub(super) fn has_bad_scope(text: &str) -> bool {
     text.rsplit_once("]:").is_some_and(|(host, _)| host.contains('%') && scoped(host).is_none())
 }

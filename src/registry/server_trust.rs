@@ -9,10 +9,9 @@ use std::vec;
 /// registry has for the server's name, each as far as its known servers have nothing against it; of
 /// a server that they do not know, trust on first use decides.
 ///
-/// It does no I/O. Who connects does what [`ServerTrust::step`] says, tells by
-/// [`ServerTrust::answer`] what came of it, and goes on so until it says [`TrustStep::Use`] or
-/// [`TrustStep::Refuse`]. `net::Connector` does all of it; a driver of one's own does
-/// the same.
+/// It does no I/O. The driver does what [`ServerTrust::step`] says, reports the result with
+/// [`ServerTrust::answer`], and repeats this until the step is [`TrustStep::Use`] or
+/// [`TrustStep::Refuse`]. `net::Connector` is such a driver; a program may write another.
 ///
 /// Several keys, as while a server's key is being replaced, are tried in turn, each on a connection
 /// of its own. A key that is not trusted, or whose secret the server does not hold, is passed over;
@@ -164,7 +163,7 @@ impl ServerTrust {
         Ok(self.step)
     }
 
-    /// The key of the step will not do; another one may.
+    /// Passes over the key of the step, and goes on with another one.
     fn pass_over(&mut self, refusal: Refusal) -> TrustStep {
         match self.passed_over {
             Some(Refusal::Changed { .. } | Refusal::Denied { .. }) => {}

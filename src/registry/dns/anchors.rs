@@ -37,7 +37,7 @@ impl Anchor {
 }
 
 impl Anchors {
-    /// The keys of the root that the resolver's library brings.
+    /// Returns the keys of the root that the resolver's library brings.
     pub(super) fn of_the_root() -> Anchors {
         let built_in = TrustAnchors::default();
         let keys = (0..built_in.len()).filter_map(|i| built_in.get(i).cloned());
@@ -121,8 +121,8 @@ impl From<WrongAnchors> for Error {
     }
 }
 
-/// Where each record begins, and its words: those of a line, or of several if a bracket is open at
-/// their ends.
+/// Returns where each record begins, and its words: those of a line, or of several if a bracket is
+/// open at their ends.
 fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, WrongAnchors> {
     let (mut records, mut words, mut open, mut start) = (Vec::new(), Vec::new(), false, 1);
     for (number, line) in (1..).zip(text.lines()) {
@@ -194,7 +194,7 @@ fn digest(fields: &[String]) -> Option<Anchor> {
     (digest.digest().len() == bytes && digits == 2 * bytes).then_some(Anchor::Digest(digest))
 }
 
-/// Whether this is a signature by `key` of the zone's keys, in force now.
+/// Says whether this is a signature by `key` of the zone's keys, in force now.
 fn signs(zone: &Name, key: &DNSKEY, signature: &RRSIG, records: &[Record]) -> bool {
     let input = signature.input();
     input.type_covered == RecordType::DNSKEY

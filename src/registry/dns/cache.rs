@@ -35,7 +35,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// A cache of at most this many names, each held for its TTL, but not for longer than
+    /// Makes a cache of at most this many names, each held for its TTL, but not for longer than
     /// `ttl_max`.
     pub(super) fn new(most: usize, ttl_max: Duration) -> Cache {
         Cache { most, ttl_max, answers: Mutex::default() }

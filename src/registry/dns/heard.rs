@@ -48,9 +48,9 @@ impl Heard {
         }
     }
 
-    /// The time in which all signatures are in force that may have counted: those of all that was
-    /// said which are in force at one of these times, before and after the validation. One that
-    /// does not count can shorten it, and lengthen it never.
+    /// Returns the time in which all signatures are in force that may have counted: those of all
+    /// that was said which are in force at one of these times, before and after the validation. One
+    /// that does not count can shorten it, and lengthen it never.
     pub(super) fn validity(&self, times: [u64; 2]) -> Validity {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let records = said.answers.values().flat_map(|answer| match answer {
@@ -106,8 +106,8 @@ pub(super) fn options(signatures: bool) -> DnsRequestOptions {
     options
 }
 
-/// An answer without the records that do not bear on its question: the resolver's library would
-/// prove them, too, and be led by their signatures.
+/// Returns an answer without the records that do not bear on its question: the resolver's library
+/// would prove them, too, and be led by their signatures.
 fn bearing_on(name: &Name, kind: RecordType, mut response: DnsResponse) -> Answer {
     let answers = |kind_of: RecordType| kind_of == kind || kind_of == RecordType::CNAME;
     response.answers.retain(|record| {
@@ -128,7 +128,7 @@ fn bearing_on(name: &Name, kind: RecordType, mut response: DnsResponse) -> Answe
     }
 }
 
-/// Whether the signatures of each set of records say alike how many labels its name has in the
+/// Says whether the signatures of each set of records say alike how many labels its name has in the
 /// zone. The resolver's library believes the first one, proven or not; of several that differ, one
 /// at most is genuine.
 fn signatures_agree(records: &[Record]) -> bool {
@@ -141,7 +141,7 @@ fn signatures_agree(records: &[Record]) -> bool {
     )
 }
 
-/// A signature, and the type of record that it covers.
+/// Returns a signature, and the type of record that it covers.
 pub(super) fn signature(record: &Record) -> Option<(&RRSIG, RecordType)> {
     match &record.data {
         RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some((rrsig, rrsig.input().type_covered)),

@@ -43,22 +43,22 @@ pub fn check_trust_anchors(text: &str) -> std::result::Result<(), WrongAnchors> 
 #[non_exhaustive]
 pub struct DnsOptions {
     /// Recursive name servers, or those of the zone itself; none means those that
-    /// `/etc/resolv.conf` names at the time, at port 53. They must hand DNSSEC's records on.
+    /// `/etc/resolv.conf` names at the time, at port 53. They must pass DNSSEC's records on.
     /// Default none.
     pub servers: Vec<SocketAddr>,
     /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one;
     /// `None` means the keys of the root zone. One key of a zone, that which signs its keys, is
     /// enough. Default `None`.
     pub trust_anchors: Option<String>,
-    /// Whether answers without a proof by DNSSEC are taken, bogus ones too: whoever is on the way
-    /// to the name server then decides who may come in. Default false.
+    /// Whether answers without a proof by DNSSEC are taken, bogus ones too. Then anybody on the
+    /// path to the name server can decide who may come in. Default false.
     pub allow_unvalidated: bool,
     /// Time for an answer, with all that it takes to validate it: 1 ms to 1 h. Default 5 s.
     pub timeout: Duration,
-    /// Time for which an answer is held at most, however long its TTL and the signatures of its
-    /// proof: so long may a key that was taken out of DNS come in. Default 300 s.
+    /// The longest time for which an answer is cached, however long its TTL and the signatures of
+    /// its proof: for that long, a key that was taken out of DNS may still come in. Default 300 s.
     pub ttl_max: Duration,
-    /// Names whose answers are held at most. Default 65,536.
+    /// The most names whose answers are cached. Default 65,536.
     pub cache_max: usize,
 }
 
@@ -91,11 +91,10 @@ impl Default for DnsOptions {
 /// `_curve_tun.HOST`. Only answers that DNSSEC proves are taken, from the trust
 /// anchors down; see [`DnsOptions::allow_unvalidated`].
 ///
-/// It answers [later](Registry::deferred), by a thread of its own, so a connection
-/// never waits inside a call. Who has an event loop asks by the calls that end
-/// in `_then`: they never block. Answers are held for their TTL, and a name that
-/// is asked for is not asked for again: all are told its answer. Any thread may
-/// call any method; in a forked child every call says `Forked`.
+/// It answers [later](Registry::deferred), from its own thread, so a connection never waits inside
+/// a call. Programs with an event loop use the calls that end in `_then`, which never block.
+/// Answers are held for their TTL, and a name that is asked for is not asked for again: all are
+/// told its answer. Any thread may call any method; in a forked child every call says `Forked`.
 pub struct DnsRegistry {
     zone: Zone,
     worker: Worker,
@@ -109,7 +108,7 @@ impl fmt::Debug for DnsRegistry {
 }
 
 impl DnsRegistry {
-    /// A registry of the keys under `zone`, a domain name.
+    /// Makes a registry of the keys under `zone`, a domain name.
     ///
     /// # Errors
     /// `InvalidArgument` for what is no name, for trust anchors that [`check_trust_anchors`]
@@ -132,7 +131,7 @@ impl DnsRegistry {
         Ok(DnsRegistry { zone, worker, cache })
     }
 
-    /// The keys that may come in from `address`; none if DNS knows none. Blocks at most for
+    /// Returns the keys that may come in from `address`; none if DNS knows none. Blocks at most for
     /// [`DnsOptions::timeout`] and `timeout`.
     ///
     /// # Errors
@@ -184,7 +183,8 @@ impl DnsRegistry {
         self.ask_then(self.zone.of_server(name).ok_or(Error::NotFound), None, timeout, keys, tell)
     }
 
-    /// What `read` makes of the records at `name`, at once if they are known, else told later.
+    /// Returns what `read` makes of the records at `name`, at once if they are known, else told
+    /// later.
     fn ask_then<T>(
         &self,
         name: Result<Name>,
@@ -224,7 +224,7 @@ impl DnsRegistry {
     }
 }
 
-/// A decision that took too long has failed; `Timeout` is for those who wait for it.
+/// Turns a timeout into a failure: `Timeout` is only for callers that wait.
 fn told_as_failure(verdict: Result<bool>) -> Result<bool> {
     verdict.map_err(|error| if error == Error::Timeout { Error::RegistryFailed } else { error })
 }

@@ -19,14 +19,14 @@ impl Zone {
         Ok(Zone(absolute(zone).ok_or(Error::InvalidArgument)?))
     }
 
-    /// Where the keys of clients at `address` are: `7.2.0.192.in-addr.ZONE`, `7.0.….ip6.ZONE`, as
-    /// in the reverse zones of DNS.
+    /// Returns where the keys of clients at `address` are: `7.2.0.192.in-addr.ZONE`,
+    /// `7.0.….ip6.ZONE`, as in the reverse zones of DNS.
     pub(super) fn of_client(&self, address: IpAddr) -> Result<Name> {
         absolute(&format!("{}{}", reversed(address), self.0)).ok_or(Error::InvalidArgument)
     }
 
-    /// The name that those of all clients of one source end in: an IPv4 address, or the /64 of an
-    /// IPv6 address.
+    /// Returns the name that those of all clients of one source end in: an IPv4 address, or the /64
+    /// of an IPv6 address.
     pub(super) fn of_source(&self, address: IpAddr) -> Result<Name> {
         let own = self.of_client(address)?;
         Ok(match address.to_canonical() {
@@ -36,9 +36,8 @@ impl Zone {
         })
     }
 
-    /// Where the keys of a server are: `_curve_tun.HOST` for a host in the zone, `_curve_tun.` and
-    /// the name of
-    /// [`Zone::of_client`] for an address; `None` for a host outside.
+    /// Returns where the keys of a server are: `_curve_tun.HOST` for a host in the zone,
+    /// `_curve_tun.` and the name of [`Zone::of_client`] for an address; `None` for a host outside.
     pub(super) fn of_server(&self, server: &ServerName) -> Option<Name> {
         let host = match server.address() {
             Some(address) => self.of_client(address).ok()?,
@@ -51,7 +50,7 @@ impl Zone {
     }
 }
 
-/// Whether a name is one of [`Zone::of_server`].
+/// Says whether a name is one of [`Zone::of_server`].
 pub(super) fn is_of_server(name: &Name) -> bool {
     name.iter().next() == Some(SERVICE.as_bytes())
 }
@@ -62,7 +61,7 @@ fn absolute(name: &str) -> Option<Name> {
     Some(name.to_lowercase())
 }
 
-/// The labels of an address, the last part first, with a final dot.
+/// Returns the labels of an address, the last part first, with a final dot.
 fn reversed(address: IpAddr) -> String {
     let mut labels = String::new();
     // Writing to a string cannot fail.

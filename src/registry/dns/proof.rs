@@ -115,14 +115,15 @@ async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<P
     Ok(Proven { records, is_wildcard, validity: heard.validity([begun, now()]) })
 }
 
-/// The TXT and CNAME records of a name among the answers. A record of any other name is no answer.
+/// Returns the TXT and CNAME records of a name among the answers. A record of any other name is no
+/// answer.
 fn answers(name: &Name, response: &DnsResponse) -> Vec<Record> {
     let here = response.answers.iter().filter(|record| record.name == *name);
     here.filter(|record| matches!(record.data, RData::TXT(_) | RData::CNAME(_))).cloned().collect()
 }
 
-/// Whether the proven signature says that the records are those of a wildcard, or the name's own.
-/// `None` if none is proven, or if another wildcard or name is closer.
+/// Says whether the proven signature says that the records are those of a wildcard, or the name's
+/// own. `None` if none is proven, or if another wildcard or name is closer.
 fn wildcard_of(name: &Name, kind: RecordType, response: &DnsResponse) -> Option<bool> {
     let proven = response.answers.iter().filter(|record| record.name == *name && record.proof.is_secure());
     let (rrsig, _) = proven.filter_map(signature).find(|(_, covered)| *covered == kind)?;

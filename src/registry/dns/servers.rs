@@ -39,8 +39,8 @@ impl Servers {
         Ok(Servers { options: asking, system, upstream })
     }
 
-    /// The servers of now: the system's file is looked at each time, and if it has changed and
-    /// names any, they are asked from then on.
+    /// Returns the servers of now: the system's file is looked at each time, and if it has changed
+    /// and names any, they are asked from then on.
     pub(super) fn upstream(&mut self) -> Upstream {
         if let Some(seen) = &mut self.system
             && let Ok(file) = std::fs::read(RESOLV_CONF)
@@ -55,7 +55,7 @@ impl Servers {
     }
 }
 
-/// The servers of a `resolv.conf`. Other lines, and what is no address, make no difference.
+/// Returns the servers of a `resolv.conf`. Other lines, and what is no address, make no difference.
 fn listed(file: &[u8]) -> Vec<SocketAddr> {
     let server = |line: &[u8]| {
         let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();

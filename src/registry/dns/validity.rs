@@ -34,7 +34,7 @@ impl Validity {
         Validity { from: self.from.max(other.from), until: self.until.min(other.until) }
     }
 
-    /// The same, ended at `time` at the latest.
+    /// Returns the same, ended at `time` at the latest.
     pub(super) fn until(self, time: u64) -> Validity {
         Validity { until: self.until.min(time), ..self }
     }

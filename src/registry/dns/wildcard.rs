@@ -8,10 +8,10 @@ use hickory_resolver::proto::rr::{Name, RData, Record};
 /// More rounds of hashing than this are not computed (RFC 9276).
 const ITERATIONS_MAX: u16 = 100;
 
-/// Whether the zone `signer` has nothing between `name` and the wildcard of `labels` labels that
-/// answers for it, as the proven ones of `records` say (RFC 4035, section 5.3.4; RFC 5155, section
-/// 8.8): the name with one label more than the wildcard's parent must not exist. Otherwise a
-/// wildcard or name that is closer would have decided.
+/// Says whether the zone `signer` has nothing between `name` and the wildcard of `labels` labels
+/// that answers for it, as the proven ones of `records` say (RFC 4035, section 5.3.4; RFC 5155,
+/// section 8.8): the name with one label more than the wildcard's parent must not exist. Otherwise
+/// a wildcard or name that is closer would have decided.
 ///
 /// An NSEC3 record with opt-out proves no such thing: names without signatures may hide under it.
 pub(super) fn is_closest(name: &Name, labels: u8, signer: &Name, records: &[Record]) -> bool {
@@ -32,7 +32,7 @@ pub(super) fn is_closest(name: &Name, labels: u8, signer: &Name, records: &[Reco
     })
 }
 
-/// Whether the proven signature of a record is by this zone, and by no zone above.
+/// Says whether the proven signature of a record is by this zone, and by no zone above.
 fn is_signed_by(record: &Record, signer: &Name, records: &[Record]) -> bool {
     records.iter().filter(|one| one.proof.is_secure() && one.name == record.name).any(|one| {
         signature(one).is_some_and(|(rrsig, covered)| {

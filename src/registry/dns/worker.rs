@@ -199,7 +199,7 @@ struct Question {
 }
 
 impl Question {
-    /// Whether nobody waits for it any more; then it is one no longer.
+    /// Says whether nobody waits for it any more; then it is one no longer.
     fn is_left(&self, answer: Option<watch::Receiver<Answer>>) -> bool {
         let mut questions = lock(&self.questions);
         // Nobody joins meanwhile.

@@ -140,7 +140,8 @@ impl Writers {
         writers
     }
 
-    /// The mode and the access control list, if it needs one, by which they may use the lock.
+    /// Returns the mode and the access control list, if it needs one, by which they may use the
+    /// lock.
     fn of_lock(mut self, lock: &Metadata) -> (u32, Option<Vec<u8>>) {
         let group = self.groups.remove(&lock.gid());
         if self.users.is_empty() && self.groups.is_empty() {
@@ -163,8 +164,8 @@ impl Writers {
     }
 }
 
-/// The entries of an access control list: tag, permissions, user or group. None for a form that is
-/// not known.
+/// Returns the entries of an access control list: tag, permissions, user or group. None for a form
+/// that is not known.
 fn entries(list: &[u8]) -> Vec<(u16, u16, u32)> {
     let Some((version, entries)) = list.split_first_chunk() else { return Vec::new() };
     if u32::from_le_bytes(*version) != VERSION {

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// An empty file, unless there is one, or one that would be refused.
+/// Makes an empty file, unless there is one, or one that would be refused.
 pub(super) fn create_if_missing(path: &Path) -> FileResult<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());

@@ -32,7 +32,7 @@ impl RegistryFileError {
         RegistryFileError::BadPath(BadPath { path: path.into(), problem })
     }
 
-    /// What a failed call on the file or folder at `path` means.
+    /// Returns what a failed call on the file or folder at `path` means.
     pub(super) fn of_call(path: &Path, error: &io::Error) -> RegistryFileError {
         RegistryFileError::at(
             path,
@@ -43,7 +43,7 @@ impl RegistryFileError {
         )
     }
 
-    /// The same without line, column and path: `BadRegistryFile` for a wrong line,
+    /// Returns the same without line, column and path: `BadRegistryFile` for a wrong line,
     /// `RegistryPermissions` for what others could have written.
     pub fn error(self) -> Error {
         match self {

@@ -54,14 +54,14 @@ pub struct Entry {
 }
 
 impl fmt::Display for Entry {
-    /// The line that the file has for it.
+    /// Writes the line that the file has for it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.subject, self.key)?;
         if self.comment.is_empty() { Ok(()) } else { write!(f, " {}", self.comment) }
     }
 }
 
-/// `InvalidArgument` for a comment that does not fit into a line.
+/// Returns `InvalidArgument` for a comment that does not fit into a line.
 pub(super) fn check_comment(comment: &str) -> Result<()> {
     let fits =
         comment.len() <= COMMENT_MAX && comment.trim() == comment && !comment.contains(char::is_control);
@@ -100,7 +100,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// What is wrong with a text that is no [`Subject`].
+    /// Returns what is wrong with a text that is no [`Subject`].
     pub fn of_subject(text: &str) -> Problem {
         match text.strip_prefix('[') {
             Some(server) if server_name::is_too_long(server) => Problem::LongName,
@@ -157,8 +157,8 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// The entry of a line, or `None` for a blank line or a comment; else how many bytes come before
-/// which problem.
+/// Returns the entry of a line, or `None` for a blank line or a comment; else how many bytes come
+/// before which problem.
 pub(super) fn parse(line: &[u8]) -> std::result::Result<Option<Entry>, (usize, Problem)> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > LINE_MAX {
@@ -184,7 +184,7 @@ pub(super) fn parse(line: &[u8]) -> std::result::Result<Option<Entry>, (usize, P
     Ok(Some(Entry { subject, key, comment: line[rest..].trim().to_owned() }))
 }
 
-/// The first word at or after byte `from`: where it begins, itself, and where it ends.
+/// Returns the first word at or after byte `from`: where it begins, itself, and where it ends.
 fn word(line: &str, from: usize) -> (usize, &str, usize) {
     let blank = [' ', '\t'];
     let start = line[from..].find(|c| !blank.contains(&c)).map_or(line.len(), |skip| from + skip);
@@ -202,7 +202,7 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Where in the file its first byte is that is not blank.
+    /// Returns where in the file its first byte is that is not blank.
     pub(super) fn first(&self) -> u64 {
         let blanks = self.raw.iter().take_while(|b| [b' ', b'\t'].contains(b)).count();
         self.at + blanks as u64

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 const RETRY: Duration = Duration::from_millis(5);
-/// Whoever makes a lock needs a moment to share it with the other writers.
+/// The writer that makes a lock needs a moment to share it with the others.
 const SHARING: Duration = Duration::from_secs(2);
 
 /// Waits until `end` for the writers before; `Timeout` after that.
@@ -22,7 +22,7 @@ pub(super) fn take(registry: &Path, end: Instant) -> FileResult<File> {
     let lock = open(&path, end).map_err(|e| RegistryFileError::of_call(&path, &e))?;
     // What is not there yet is its maker's alone, and so is the lock.
     if let Ok(registry) = File::open(registry) {
-        // Who is left out hears of it when he opens it.
+        // A user that is left out gets the error on opening it.
         let _ = share_lock(&lock, &registry);
     }
     loop {

@@ -50,7 +50,7 @@ impl InForce {
         self.denied.contains(key) || self.content.rules.denies(key)
     }
 
-    /// The keys of the entries for a server, denied or not.
+    /// Returns the keys of the entries for a server, denied or not.
     fn servers(&self, name: &ServerName) -> &[PublicKey] {
         self.content.servers.get(name).map_or(&[], Vec::as_slice)
     }
@@ -148,7 +148,7 @@ impl FileRegistry {
         remove_if(&absolute(path)?, |entry| entry.key == *key && entry.subject != denial)
     }
 
-    /// Where the file is.
+    /// Returns where the file is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -163,13 +163,13 @@ impl FileRegistry {
         self.read_anew()
     }
 
-    /// Why the entries in force are not those of the file, if that is so.
+    /// Says why the entries in force are not those of the file, if that is so.
     pub fn problem(&self) -> Option<RegistryFileError> {
         self.refresh();
         lock(&self.seen).problem.clone()
     }
 
-    /// The keys that may come in from `address`, in ascending order; none if it is unknown.
+    /// Returns the keys that may come in from `address`, in ascending order; none if it is unknown.
     pub fn lookup(&self, address: IpAddr) -> Vec<PublicKey> {
         let in_force = self.fresh();
         let mut keys = in_force.content.rules.admitted(address);
@@ -177,8 +177,8 @@ impl FileRegistry {
         keys
     }
 
-    /// The keys that the server of this name has entries with, denied or not; and whether `key` is
-    /// denied.
+    /// Returns the keys that the server of this name has entries with, denied or not; and whether
+    /// `key` is denied.
     pub(super) fn known(&self, name: &ServerName, key: &PublicKey) -> KnownKeys {
         let in_force = self.fresh();
         KnownKeys { keys: in_force.servers(name).to_vec(), denied: in_force.denies(key) }
@@ -238,7 +238,7 @@ impl FileRegistry {
         each(&path, |line| line.entry.into_iter().for_each(&mut take))?.whole().map(drop)
     }
 
-    /// Whether the file is as it was read.
+    /// Says whether the file is as it was read.
     fn is_fresh(&self) -> bool {
         let now = ChangeStamp::at(&self.path);
         let seen = lock(&self.seen);
@@ -257,7 +257,7 @@ impl FileRegistry {
         }
     }
 
-    /// What the file says now, or said when it last was usable.
+    /// Returns what the file says now, or said when it last was usable.
     fn fresh(&self) -> Arc<InForce> {
         self.refresh();
         self.in_force()
@@ -317,8 +317,8 @@ impl Registry for FileRegistry {
 }
 
 impl ServerKeys for FileRegistry {
-    /// The keys of the entries `[host]:port`, in the order of the file, without those that are
-    /// denied. Does not wait.
+    /// Returns the keys of the entries `[host]:port`, in the order of the file, without those that
+    /// are denied. Does not wait.
     fn server_keys(&self, name: &ServerName, _: Option<Duration>) -> Result<Vec<PublicKey>> {
         let in_force = self.fresh();
         let keys = in_force.servers(name).iter();
@@ -343,7 +343,7 @@ struct Read<T> {
 }
 
 impl<T> Read<T> {
-    /// The same, if no line is wrong.
+    /// Returns the same, if no line is wrong.
     fn whole(self) -> FileResult<Read<T>> {
         match self.wrong {
             Some(wrong) => Err(RegistryFileError::Malformed(wrong)),
@@ -352,7 +352,7 @@ impl<T> Read<T> {
     }
 }
 
-/// What the file at `path` says.
+/// Returns what the file at `path` says.
 fn read(path: &Path) -> FileResult<Read<Content>> {
     let (mut rules, mut servers) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
     let Read { stamp, settled, wrong, .. } = each(path, |line| match line.entry {

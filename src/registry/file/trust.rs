@@ -39,7 +39,7 @@ impl ChangeStamp {
         }
     }
 
-    /// The stamp of the file that is there now, if one is.
+    /// Returns the stamp of the file that is there now, if one is.
     pub(super) fn at(path: &Path) -> Option<ChangeStamp> {
         fs::metadata(path).ok().map(|metadata| ChangeStamp::of(&metadata))
     }
@@ -52,7 +52,7 @@ impl ChangeStamp {
         self.size
     }
 
-    /// Whether a further change is sure to give another stamp.
+    /// Says whether a further change is sure to give another stamp.
     pub(super) fn is_settled(&self) -> bool {
         let (seconds, nanoseconds) = self.changed;
         let since = Duration::new(seconds.unsigned_abs(), nanoseconds.unsigned_abs() as u32);
@@ -113,7 +113,7 @@ pub(super) fn check_folders(path: &Path) -> FileResult<()> {
     Ok(())
 }
 
-/// Whether it belongs to root or to the user that runs this process.
+/// Says whether it belongs to root or to the user that runs this process.
 fn is_ours(metadata: &Metadata) -> bool {
     metadata.uid() == 0 || metadata.uid() == geteuid().as_raw()
 }

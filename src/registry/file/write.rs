@@ -2,8 +2,9 @@
 //!
 //! What decides who reads the file stays as it was: owner, group, mode, access control list and all
 //! other extended attributes, hard links. So a file that this user can replace by one that has them
-//! all is replaced. One that he cannot replace so, but may write, as an operator of its group, is
-//! changed in place, in steps that each leave a whole file. Else the change is refused.
+//! all is replaced. A file that this user cannot replace in that way, but may write, as an operator
+//! of its group, is changed in place, in steps that each leave a whole file. Otherwise the change
+//! is refused.
 
 use super::attributes::{Failure, carry_over};
 use super::error::{FileResult, Kept, PathProblem, RegistryFileError};
@@ -179,8 +180,8 @@ fn check_may_write(path: &Path, file: &File) -> FileResult<()> {
     })
 }
 
-/// Whether the folder, or a mount upon the file, stands in the way of a new file, or the system
-/// failed.
+/// Says whether the folder, or a mount upon the file, stands in the way of a new file, or the
+/// system failed.
 fn in_the_folder(error: io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => Failure::NotKept(Kept::Place),
@@ -223,7 +224,7 @@ fn in_place(file: &File, from: ChangeStamp, step: &Step) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The path without symbolic links; its last part need not exist.
+/// Returns the path without symbolic links; its last part need not exist.
 fn resolve(path: &Path) -> Result<PathBuf, (PathBuf, io::Error)> {
     match fs::canonicalize(path) {
         Ok(real) => Ok(real),
