@@ -65,7 +65,7 @@ impl MinuteKeys {
         Ok(cookie)
     }
 
-    /// The secrets in `K`, if a key that lives sealed it.
+    /// Returns the secrets in `K`, if a key that lives sealed it.
     pub(crate) fn open(&self, cookie: &Cookie) -> Result<Option<CookieSecrets>> {
         let mut sealed = &cookie[..];
         let nonce = nonce::long_term(nonce::MINUTE_KEY, &take(&mut sealed)?);

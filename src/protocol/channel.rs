@@ -35,7 +35,7 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// `CounterExhausted` if no message can be sealed any more.
+    /// Returns `CounterExhausted` if no message can be sealed any more.
     pub(crate) fn ready(&self) -> Result<()> {
         if self.next == END { Err(Error::CounterExhausted) } else { Ok(()) }
     }

@@ -51,7 +51,7 @@ impl AwaitCookie {
 }
 
 impl AwaitVouch {
-    /// What the vouch is to say: `EC`.
+    /// Returns what the vouch is to say: `EC`.
     pub(crate) fn vouch_message(&self) -> &[u8; KEY_BYTES] {
         &self.client_short.0
     }

@@ -23,12 +23,12 @@ pub(crate) const FRAME_MAX: usize = LENGTH_BYTES + PACKET_MAX;
 /// The largest message, in bytes: 65,503. The smallest is empty.
 pub const MESSAGE_MAX: usize = PACKET_MAX - MESSAGE_OVERHEAD;
 
-/// The length that the two bytes of a length field announce.
+/// Returns the length that the two bytes of a length field announce.
 pub(crate) fn frame_length(field: [u8; LENGTH_BYTES]) -> usize {
     usize::from(u16::from_be_bytes(field))
 }
 
-/// The length field of a packet of `len` bytes, which is at most [`PACKET_MAX`].
+/// Returns the length field of a packet of `len` bytes, which is at most [`PACKET_MAX`].
 pub(crate) fn length_field(len: usize) -> [u8; LENGTH_BYTES] {
     debug_assert!(len <= PACKET_MAX);
     (len as u16).to_be_bytes()

@@ -23,12 +23,12 @@ pub(crate) fn join(prefix: &[u8], rest: &[u8]) -> Nonce {
     nonce
 }
 
-/// A nonce of a short-term key: prefix and 8-byte counter.
+/// Returns a nonce of a short-term key: prefix and 8-byte counter.
 pub(crate) fn short_term(prefix: &[u8; 16], counter: [u8; 8]) -> Nonce {
     join(prefix, &counter)
 }
 
-/// A nonce of a long-term or minute key: prefix and 16 bytes.
+/// Returns a nonce of a long-term or minute key: prefix and 16 bytes.
 pub(crate) fn long_term(prefix: &[u8; 8], rest: &LongTermNonce) -> Nonce {
     join(prefix, rest)
 }

@@ -119,7 +119,7 @@ impl Initiate {
 pub(crate) type MessageHead = [u8; MESSAGE_HEAD_LEN];
 pub(crate) const MESSAGE_HEAD_LEN: usize = 16;
 
-/// The head of the message packet with this counter.
+/// Returns the head of the message packet with this counter.
 pub(crate) fn message_head(counter: [u8; 8]) -> MessageHead {
     let mut head = [0; _];
     let (magic, field) = head.split_at_mut(8);
@@ -128,7 +128,7 @@ pub(crate) fn message_head(counter: [u8; 8]) -> MessageHead {
     head
 }
 
-/// The bytes of a handshake packet, parsed and written again; `None` if it is none. For the
+/// Returns the bytes of a handshake packet, parsed and written again; `None` if it is none. For the
 /// project's fuzzing.
 #[cfg(feature = "test-util")]
 pub fn rewrite(packet: &[u8]) -> Option<Vec<u8>> {
