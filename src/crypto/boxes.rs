@@ -22,8 +22,8 @@ impl SharedKey {
         if public(agreed) == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
     }
 
-    /// The key of an agreement that was made elsewhere: `crypto_box_beforenm` after its scalar
-    /// multiplication.
+    /// Returns the key of an agreement that was made elsewhere: `crypto_box_beforenm` after its
+    /// scalar multiplication.
     ///
     /// `raw` is what X25519 gives; `WeakKey` if it is all zeros, as a public key of low order makes
     /// it.
@@ -86,7 +86,7 @@ impl SharedKey {
         if public(opened) == 0 { Ok(()) } else { Err(Error::BadPacket) }
     }
 
-    /// The key of all boxes whose nonce begins with `prefix`.
+    /// Returns the key of all boxes whose nonce begins with `prefix`.
     pub(crate) fn message_key(&self, prefix: &[u8; 16]) -> Result<MessageKey> {
         MessageKey::derive(self.0.bytes(), prefix)
     }
@@ -96,7 +96,7 @@ impl SharedKey {
 pub(crate) struct MinuteKey(Guarded<KEY_BYTES>);
 
 impl MinuteKey {
-    /// A new random key.
+    /// Makes a new random key.
     pub(crate) fn generate() -> Result<MinuteKey> {
         Ok(MinuteKey(Guarded::new_with(|bytes| random(bytes))?))
     }
@@ -149,7 +149,8 @@ pub(super) fn secretbox_open(key: &[u8; KEY_BYTES], nonce: &Nonce, sealed: &[u8]
     public(opened) == 0
 }
 
-/// A 32-byte BLAKE2b digest (`crypto_generichash`) that stands for `bytes` in a later comparison.
+/// Returns a 32-byte BLAKE2b digest (`crypto_generichash`) that stands for `bytes` in a later
+/// comparison.
 pub(crate) fn fingerprint(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     // SAFETY: the pointers are valid for the lengths beside them; no key is given.

@@ -30,7 +30,7 @@ impl KeySlots {
         self.0.change(|bytes| wipe(bytes))
     }
 
-    /// A copy of the key in `slot`, for one use.
+    /// Returns a copy of the key in `slot`, for one use.
     pub(crate) fn copy(&self, slot: usize) -> Result<SharedKey> {
         let start = slot * KEY_BYTES;
         let mut key = Secret::zeroed()?;

@@ -42,7 +42,7 @@ impl FromStr for PublicKey {
     }
 }
 
-/// The text form of a key, public or secret, without a terminating zero. Constant time.
+/// Returns the text form of a key, public or secret, without a terminating zero. Constant time.
 pub(crate) fn encode_key(key: &[u8; KEY_BYTES]) -> [u8; KEY_TEXT_LEN] {
     let mut text = [0u8; KEY_TEXT_LEN + 1];
     // SAFETY: `text` has room for the 44 characters and the zero that libsodium writes.
@@ -104,7 +104,7 @@ impl fmt::Debug for SecretKey {
 }
 
 impl SecretKey {
-    /// A new random key.
+    /// Makes a new random key.
     ///
     /// # Errors
     /// `OutOfMemory`, `CryptoUnavailable`.
@@ -112,7 +112,7 @@ impl SecretKey {
         Ok(SecretKey(Guarded::new_with(|bytes| random(bytes))?))
     }
 
-    /// A guarded copy of `bytes`; the original stays the caller's to wipe.
+    /// Returns a guarded copy of `bytes`; the original stays the caller's to wipe.
     ///
     /// # Errors
     /// `OutOfMemory`, `CryptoUnavailable`.
@@ -127,7 +127,7 @@ impl SecretKey {
         out.copy_from_slice(self.0.bytes());
     }
 
-    /// A guarded copy of the key in its text form; the original stays the caller's to wipe.
+    /// Returns a guarded copy of the key in its text form; the original stays the caller's to wipe.
     ///
     /// # Errors
     /// `BadKeyText` for anything but exactly 44 characters of canonical base64, `OutOfMemory`,
@@ -143,7 +143,7 @@ impl SecretKey {
         wipe(&mut text);
     }
 
-    /// The public key that belongs to this one.
+    /// Returns the public key that belongs to this one.
     ///
     /// # Errors
     /// `WeakKey`, never seen in practice: libsodium could not multiply.
@@ -151,12 +151,12 @@ impl SecretKey {
         public_of(self.0.bytes())
     }
 
-    /// The key itself, to be stored.
+    /// Returns the key itself, to be stored.
     pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
         self.0.bytes()
     }
 
-    /// The shared key with the holder of `public`; `WeakKey` if it is of low order.
+    /// Returns the shared key with the holder of `public`; `WeakKey` if it is of low order.
     pub(crate) fn agree(&self, public: &PublicKey) -> Result<SharedKey> {
         SharedKey::agree(self.0.bytes(), public)
     }
@@ -166,14 +166,14 @@ impl SecretKey {
 pub(crate) struct EphemeralSecret(Secret<KEY_BYTES>);
 
 impl EphemeralSecret {
-    /// A new pair (`crypto_box_keypair`, in the two steps that it consists of).
+    /// Makes a new pair (`crypto_box_keypair`, in the two steps that it consists of).
     pub(crate) fn generate() -> Result<(PublicKey, EphemeralSecret)> {
         let mut secret = Secret::zeroed()?;
         random(secret.bytes_mut())?;
         Ok((public_of(secret.bytes())?, EphemeralSecret(secret)))
     }
 
-    /// A copy of `bytes`.
+    /// Returns a copy of `bytes`.
     pub(crate) fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<EphemeralSecret> {
         let mut secret = Secret::zeroed()?;
         secret.bytes_mut().copy_from_slice(bytes);
@@ -184,7 +184,7 @@ impl EphemeralSecret {
         self.0.bytes()
     }
 
-    /// The shared key with the holder of `public`; `WeakKey` if it is of low order.
+    /// Returns the shared key with the holder of `public`; `WeakKey` if it is of low order.
     pub(crate) fn agree(&self, public: &PublicKey) -> Result<SharedKey> {
         SharedKey::agree(self.0.bytes(), public)
     }
@@ -199,7 +199,7 @@ impl PublicKey {
         PublicKey(bytes)
     };
 
-    /// Whether the key is of low order: no secret can be agreed with it.
+    /// Says whether the key is of low order: no secret can be agreed with it.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn is_weak(&self) -> bool {
         // Any scalar shows it: X25519 clears the bits that would hide it.
@@ -210,7 +210,7 @@ impl PublicKey {
         }
     }
 
-    /// Whether two keys are equal, in constant time.
+    /// Says whether two keys are equal, in constant time.
     pub(crate) fn is(&self, other: &PublicKey) -> bool {
         equal(&self.0, &other.0)
     }

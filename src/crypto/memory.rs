@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether the system has refused to lock guarded memory.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Whether all guarded memory that this process was given so far could be locked, so that no secret
-/// in it reaches the swap.
+/// Says whether all guarded memory that this process was given so far could be locked, so that no
+/// secret in it reaches the swap.
 ///
 /// False from the first time on that the system refuses (`RLIMIT_MEMLOCK`, a filter of system
 /// calls): everything works all the same. True before the first secret.
@@ -75,7 +75,7 @@ impl<const N: usize> Guarded<N> {
         }
     }
 
-    /// A copy of `bytes`; the original stays its owner's to wipe.
+    /// Returns a copy of `bytes`; the original stays its owner's to wipe.
     pub(crate) fn copy_of(bytes: &[u8; N]) -> Result<Self> {
         Guarded::new_with(|guarded| {
             guarded.copy_from_slice(bytes);

@@ -215,8 +215,8 @@ impl MessageKey {
     }
 }
 
-/// How many of `len` bytes to encipher without a chunk of their own: all but a tail that spans
-/// several blocks.
+/// Returns how many of `len` bytes to encipher without a chunk of their own: all but a tail that
+/// spans several blocks.
 fn bulk_len(len: usize) -> usize {
     if len % CHUNK <= BLOCK { len } else { len - len % CHUNK }
 }

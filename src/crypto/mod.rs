@@ -71,7 +71,7 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Whether two arrays are equal, in time that does not depend on their contents.
+/// Says whether two arrays are equal, in time that does not depend on their contents.
 pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     // SAFETY: both pointers are valid for N bytes.
     let differ = unsafe { sodium::sodium_memcmp(a.as_ptr().cast(), b.as_ptr().cast(), N) };

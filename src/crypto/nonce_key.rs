@@ -11,17 +11,17 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 pub(crate) struct NonceKey(Guarded<KEY_BYTES>);
 
 impl NonceKey {
-    /// A new random key.
+    /// Makes a new random key.
     pub(crate) fn generate() -> Result<NonceKey> {
         Ok(NonceKey(Guarded::new_with(|bytes| random(bytes))?))
     }
 
-    /// A guarded copy of `bytes`.
+    /// Returns a guarded copy of `bytes`.
     pub(crate) fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<NonceKey> {
         Ok(NonceKey(Guarded::copy_of(bytes)?))
     }
 
-    /// The key itself, to be stored.
+    /// Returns the key itself, to be stored.
     pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
         self.0.bytes()
     }

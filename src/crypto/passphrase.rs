@@ -38,7 +38,7 @@ impl Cost {
         memory: sodium::crypto_pwhash_MEMLIMIT_SENSITIVE as u64,
     };
 
-    /// `InvalidArgument` outside the documented range.
+    /// Returns `InvalidArgument` outside the documented range.
     pub(crate) fn check(self) -> Result<()> {
         let fits = (1..=1 << 16).contains(&self.operations) && (8192..=1 << 32).contains(&self.memory);
         if fits { Ok(()) } else { Err(Error::InvalidArgument) }
