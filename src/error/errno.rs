@@ -73,7 +73,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The kind of an error for which there is no errno.
+/// Returns the kind of an error for which there is no errno.
 fn kind(error: Error) -> ErrorKind {
     match error {
         Error::Null | Error::TooLarge | Error::TooSmall | Error::BadKeyText | Error::BadAddress => {

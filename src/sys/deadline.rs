@@ -22,7 +22,7 @@ impl Deadline {
         Deadline::after(Some(Duration::from_millis(ms)))
     }
 
-    /// The earlier of two.
+    /// Returns the earlier of two.
     pub(crate) fn min(self, other: Deadline) -> Deadline {
         Deadline(match (self.0, other.0) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -34,23 +34,23 @@ impl Deadline {
         self.0.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Whether less than `time` is left.
+    /// Says whether less than `time` is left.
     pub(crate) fn is_before(self, time: Duration) -> bool {
         self.remaining().is_some_and(|left| left < time)
     }
 
-    /// `Timeout` once it has passed.
+    /// Returns `Timeout` once it has passed.
     pub(crate) fn check(self) -> Result<()> {
         if self.has_passed() { Err(Error::Timeout) } else { Ok(()) }
     }
 
-    /// What is left; `Timeout` if nothing is.
+    /// Returns what is left; `Timeout` if nothing is.
     pub(crate) fn left(self) -> Result<Duration> {
         let left = self.remaining().unwrap_or(Duration::MAX);
         if left.is_zero() { Err(Error::Timeout) } else { Ok(left) }
     }
 
-    /// What is left, for the waits of the standard library.
+    /// Returns what is left, for the waits of the standard library.
     pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.map(|end| end.saturating_duration_since(Instant::now()))
     }
@@ -59,7 +59,7 @@ impl Deadline {
         self.0
     }
 
-    /// What is left, in whole milliseconds, rounded up so that a wait never ends early.
+    /// Returns what is left, in whole milliseconds, rounded up so that a wait never ends early.
     fn poll_timeout(self) -> PollTimeout {
         let Some(left) = self.remaining() else { return PollTimeout::NONE };
         let ms = left.as_micros().div_ceil(1000);

@@ -32,7 +32,7 @@ impl fmt::Display for Exposure {
     }
 }
 
-/// Why the file at `path` is not trusted; `None` if it is.
+/// Says why the file at `path` is not trusted; `None` if it is.
 ///
 /// # Errors
 /// Those of [`Error::of_file`].

@@ -33,13 +33,13 @@ impl ForkGuard {
         ForkGuard(GENERATION.load(Ordering::Relaxed))
     }
 
-    /// How many forks lie between the process that loaded us and this one.
+    /// Returns how many forks lie between the process that loaded us and this one.
     #[cfg(any(feature = "net", feature = "nif"))]
     pub(crate) fn generation(self) -> usize {
         self.0 as usize
     }
 
-    /// `Error::Forked` in a child of the process that made this.
+    /// Returns `Error::Forked` in a child of the process that made this.
     #[inline]
     pub(crate) fn check(self) -> Result<()> {
         if self.0 == GENERATION.load(Ordering::Relaxed) { Ok(()) } else { Err(Error::Forked) }

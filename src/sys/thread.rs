@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::thread::{self, JoinHandle};
 
-/// A thread that takes none of the host's signals.
+/// Spawns a thread that takes none of the host's signals.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
