@@ -7,9 +7,9 @@ use super::server::ServerResource;
 use super::vault::VaultResource;
 use rustler::{ResourceArc, Term};
 
-/// Whether a term is an object that was made here. The BEAM forgets the types of a NIF whose module
-/// is deleted and purged: what was made before the module was loaded again is `badarg` to every
-/// other function.
+/// Says whether a term is an object that was made here. The BEAM forgets the types of a NIF whose
+/// module is deleted and purged: what was made before the module was loaded again is `badarg` to
+/// every other function.
 #[rustler::nif]
 fn is_current(object: Term) -> bool {
     object.decode::<ResourceArc<ConnectionResource>>().is_ok()

@@ -31,7 +31,7 @@ pub(super) fn open(zone: &Binary, options: Term) -> NifResult<Result<Handle>> {
     Ok(opened.map(|registry| RegistryResource::handle(Kind::Dns(Arc::new(registry)))))
 }
 
-/// The defaults, but for what the map says.
+/// Returns the defaults, but for what the map says.
 fn decode_options(map: Term) -> NifResult<DnsOptions> {
     let mut options = DnsOptions::default();
     for (name, value) in MapIterator::new(map).ok_or(rustler::Error::BadArg)? {
@@ -59,7 +59,7 @@ fn decode_options(map: Term) -> NifResult<DnsOptions> {
     Ok(options)
 }
 
-/// What is known at once; or `later`, and the answer goes to the calling process.
+/// Returns what is known at once; or `later`, and the answer goes to the calling process.
 pub(super) fn ask<'a, T: 'static>(
     env: Env<'a>,
     reference: Term<'a>,

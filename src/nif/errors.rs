@@ -4,8 +4,8 @@ use super::term::{self, binary, reason_atom};
 use crate::error::Error;
 use rustler::{Encoder, Env, Term};
 
-/// The sentence of a reason in the table, without a final stop: a binary, or `none`. Errors that
-/// Erlang does not tell apart have that of the last of them, the one that Erlang meets.
+/// Returns the sentence of a reason in the table, without a final stop: a binary, or `none`. Errors
+/// that Erlang does not tell apart have that of the last of them, the one that Erlang meets.
 #[rustler::nif]
 fn error_message<'a>(env: Env<'a>, reason: Term<'a>) -> Term<'a> {
     let name = reason.atom_to_string().unwrap_or_default();
@@ -15,7 +15,7 @@ fn error_message<'a>(env: Env<'a>, reason: Term<'a>) -> Term<'a> {
     }
 }
 
-/// The reason of each error, in the order of the table.
+/// Returns the reason of each error, in the order of the table.
 #[rustler::nif]
 fn error_reasons(env: Env) -> Vec<Term> {
     Error::ALL.iter().map(|error| reason_atom(env, *error)).collect()

@@ -5,13 +5,13 @@ use crate::crypto::PublicKey;
 use crate::error::Error;
 use rustler::{Binary, Env, NifResult, Term};
 
-/// A public key as 44 characters of base64.
+/// Returns a public key as 44 characters of base64.
 #[rustler::nif]
 fn public_key_to_text<'a>(env: Env<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
     Ok(binary(env, public_key(&key)?.to_string().as_bytes()))
 }
 
-/// The public key that 44 characters of base64 say: `{ok, Key} | {error, bad_key_text}`.
+/// Returns the public key that 44 characters of base64 say: `{ok, Key} | {error, bad_key_text}`.
 #[rustler::nif]
 fn public_key_from_text<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
     let text = std::str::from_utf8(&text).map_err(|_| Error::BadKeyText);
@@ -19,8 +19,8 @@ fn public_key_from_text<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
     reply(env, key.map(|key| binary(env, &key.0)))
 }
 
-/// What the host of a server is called in registries, an address or a name in lower case: `{ok,
-/// Host} | {error, badarg}`.
+/// Returns what the host of a server is called in registries, an address or a name in lower case:
+/// `{ok, Host} | {error, badarg}`.
 #[rustler::nif]
 fn server_host<'a>(env: Env<'a>, host: Binary<'a>, port: Term<'a>) -> NifResult<Term<'a>> {
     Ok(reply(env, server_name(&host, port)?.map(|name| binary(env, name.host().as_bytes()))))

@@ -12,15 +12,16 @@ impl Resource for KnownResource {}
 
 type Handle = ResourceArc<KnownResource>;
 
-/// The servers known in a registry file, which is made if it is not there: `{ok, Known} | {error,
-/// Reason}`.
+/// Returns the servers known in a registry file, which is made if it is not there:
+/// `{ok, Known} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn known_open<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     let opened = KnownServers::open(path(&file)).map_err(RegistryFileError::error);
     reply(env, opened.map(|known| Handle::new(KnownResource(known))))
 }
 
-/// What is known of a server and a key, for `trust_answer`: `{ok, Known} | {error, Reason}`.
+/// Returns what is known of a server and a key, for `trust_answer`:
+/// `{ok, Known} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn known_look_up<'a>(
     env: Env<'a>,

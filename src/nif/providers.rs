@@ -47,8 +47,8 @@ impl Providers {
 }
 
 impl Provider {
-    /// Gives the answer if it is known, or answers the question later. `source` is the client that
-    /// a server asks for.
+    /// Returns the answer if it is known, or answers the question later. `source` is the client
+    /// that a server asks for.
     pub(super) fn ask(
         &self,
         source: Option<Source>,
@@ -97,7 +97,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// A question whose answer goes to `slot`, which `waiting` is then told of.
+    /// Makes a question whose answer goes to `slot`, which `waiting` is then told of.
     pub(super) fn new(slot: &AnswerSlot, waiting: Waiting) -> Question {
         Question { slot: Arc::downgrade(&slot.0), waiting }
     }

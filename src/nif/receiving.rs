@@ -40,7 +40,7 @@ fn open<'a>(env: Env<'a>, handle: Handle, bytes: Binary<'a>) -> NifResult<Term<'
     Ok((messages, rest, status).encode(env))
 }
 
-/// Gives an empty buffer of the receiving half back.
+/// Frees an empty buffer of the receiving half.
 #[rustler::nif]
 fn release(handle: Handle) -> Atom {
     if let Ok(mut half) = lock(&handle.receiving) {

@@ -44,8 +44,8 @@ impl RegistryResource {
         Handle::new(RegistryResource { registry, kind })
     }
 
-    /// The registry for a server's connections. One in a file they do not ask themselves, but stop
-    /// with their requests, so that no scheduler waits.
+    /// Returns the registry for a server's connections. One in a file they do not ask themselves,
+    /// but stop with their requests, so that no scheduler waits.
     pub(super) fn for_connections(&self) -> Arc<dyn Registry> {
         match self.kind {
             Kind::File(_) => Arc::new(LaterRegistry),
@@ -88,13 +88,13 @@ impl RegistryResource {
     }
 }
 
-/// An empty registry in memory.
+/// Returns an empty registry in memory.
 #[rustler::nif]
 fn registry_new(env: Env) -> Term {
     RegistryResource::handle(Kind::Memory(Arc::new(MemoryRegistry::new()))).encode(env)
 }
 
-/// The registry in a file: `{ok, Registry} | {error, Reason}`.
+/// Returns the registry in a file: `{ok, Registry} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_open_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     let opened = FileRegistry::open(path(&file)).map_err(RegistryFileError::error);
@@ -102,20 +102,20 @@ fn registry_open_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     reply(env, opened)
 }
 
-/// The registry in DNS of the keys under a zone; the options are a map of those that are not to be
-/// the defaults: `{ok, Registry} | {error, Reason}`.
+/// Returns the registry in DNS of the keys under a zone; the options are a map of those that are
+/// not to be the defaults: `{ok, Registry} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_open_dns<'a>(env: Env<'a>, zone: Binary<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
     Ok(reply(env, dns::open(&zone, options)?))
 }
 
-/// A registry that an Erlang module answers for.
+/// Returns a registry that an Erlang module answers for.
 #[rustler::nif]
 fn registry_later(env: Env) -> Term {
     RegistryResource::handle(Kind::Module).encode(env)
 }
 
-/// Why the entries in force are not those of the file: `none | {Line, Column, Text} | Reason`.
+/// Says why the entries in force are not those of the file: `none | {Line, Column, Text} | Reason`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_problem<'a>(env: Env<'a>, registry: Handle) -> NifResult<Term<'a>> {
     let problem = match &registry.kind {
@@ -126,7 +126,7 @@ fn registry_problem<'a>(env: Env<'a>, registry: Handle) -> NifResult<Term<'a>> {
     Ok(problem_term(env, problem))
 }
 
-/// Why a registry file could not be opened now: `none | {Line, Column, Text} | Reason`.
+/// Says why a registry file could not be opened now: `none | {Line, Column, Text} | Reason`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_file_problem<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     problem_term(env, FileRegistry::open(path(&file)).err())
@@ -164,7 +164,7 @@ fn registry_remove<'a>(env: Env<'a>, registry: Handle, at: Term<'a>, key: Binary
     Ok(done(env, removed))
 }
 
-/// The keys that may come in from an address: `{ok, Keys} | {error, Reason} | later`. After
+/// Returns the keys that may come in from an address: `{ok, Keys} | {error, Reason} | later`. After
 /// `later`, `{Reference, Answer}` comes to the calling process, here and below.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_lookup<'a>(
@@ -184,8 +184,8 @@ fn registry_lookup<'a>(
     })
 }
 
-/// The keys that a server may have, at least one: `{ok, Keys} | {error, Reason} | later`. `enotsup`
-/// from a registry in memory, which knows no servers.
+/// Returns the keys that a server may have, at least one: `{ok, Keys} | {error, Reason} | later`.
+/// `enotsup` from a registry in memory, which knows no servers.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_server_keys<'a>(
     env: Env<'a>,
@@ -208,8 +208,8 @@ fn registry_server_keys<'a>(
     })
 }
 
-/// Whether the holder of the key may come in from an address: `{ok, boolean()} | {error, Reason} |
-/// later`.
+/// Says whether the holder of the key may come in from an address:
+/// `{ok, boolean()} | {error, Reason} | later`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn registry_verify<'a>(
     env: Env<'a>,

@@ -328,7 +328,7 @@ fn pile<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     }
 }
 
-/// How many bytes the sender still has to write, when the socket has taken `taken` in all.
+/// Returns how many bytes the sender still has to write, when the socket has taken `taken` in all.
 #[rustler::nif]
 fn unsent(handle: Handle, taken: u64) -> u64 {
     lock(&handle.sending).map_or(0, |sending| match &sending.turn {
@@ -337,7 +337,8 @@ fn unsent(handle: Handle, taken: u64) -> u64 {
     })
 }
 
-/// How many bytes the socket has taken, or will have taken when all that is sealed is written.
+/// Returns how many bytes the socket has taken, or will have taken when all that is sealed is
+/// written.
 #[rustler::nif]
 fn bytes_sent(handle: Handle) -> u64 {
     lock(&handle.sending).map_or(0, |sending| sending.total)

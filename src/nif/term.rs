@@ -59,7 +59,8 @@ pub(super) fn failure<'a>(env: Env<'a>, reason: Error) -> Term<'a> {
     (error(), reason_atom(env, reason)).encode(env)
 }
 
-/// The error's atom. Their number is fixed, so the BEAM's table of atoms cannot be filled by it.
+/// Returns the error's atom. Their number is fixed, so the BEAM's table of atoms cannot be filled
+/// by it.
 pub(super) fn reason_atom<'a>(env: Env<'a>, reason: Error) -> Term<'a> {
     match Atom::from_str(env, reason.atom()) {
         Ok(atom) => atom.encode(env),
@@ -67,33 +68,33 @@ pub(super) fn reason_atom<'a>(env: Env<'a>, reason: Error) -> Term<'a> {
     }
 }
 
-/// A binary that holds a copy of `bytes`.
+/// Returns a binary that holds a copy of `bytes`.
 pub(super) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     NewBinary::from_slice(env, bytes).into()
 }
 
-/// A binary of exactly `N` bytes; any other is `badarg`.
+/// Returns a binary of exactly `N` bytes; any other is `badarg`.
 pub(super) fn exactly<const N: usize>(bytes: &Binary) -> NifResult<[u8; N]> {
     bytes.as_slice().try_into().map_err(|_| rustler::Error::BadArg)
 }
 
-/// The path that a binary is.
+/// Returns the path that a binary is.
 pub(super) fn path<'a>(bytes: &'a Binary) -> &'a Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-/// A public key: a binary of 32 bytes.
+/// Returns a public key: a binary of 32 bytes.
 pub(super) fn public_key(bytes: &Binary) -> NifResult<PublicKey> {
     Ok(PublicKey(exactly::<KEY_BYTES>(bytes)?))
 }
 
-/// The server at a host, text in a binary, and a port.
+/// Returns the server at a host, text in a binary, and a port.
 pub(super) fn server_name(host: &Binary, port: Term) -> NifResult<Result<ServerName>> {
     let (host, port) = (std::str::from_utf8(host).map_err(|_| Error::InvalidArgument), small(port)?);
     Ok(host.and_then(|host| ServerName::new(host, port)))
 }
 
-/// An `inet:ip_address()`.
+/// Returns an `inet:ip_address()`.
 pub(super) fn address(term: Term) -> NifResult<IpAddr> {
     let parts = get_tuple(term)?;
     if parts.len() == 4 {
@@ -113,7 +114,8 @@ fn groups<T: TryFrom<u32> + Copy + Default, const N: usize>(parts: &[Term]) -> N
     Ok(groups)
 }
 
-/// A number of less than 32 bits. rustler's own decoders of such cut larger ones to their low bits.
+/// Returns a number of less than 32 bits. rustler's own decoders of such cut larger ones to their
+/// low bits.
 pub(super) fn small<T: TryFrom<u32>>(term: Term) -> NifResult<T> {
     T::try_from(term.decode::<u32>()?).map_err(|_| rustler::Error::BadArg)
 }
@@ -131,7 +133,7 @@ pub(super) fn place(term: Term) -> NifResult<Result<Place>> {
     Ok(std::str::from_utf8(&text).map_err(|_| Error::BadAddress).and_then(str::parse))
 }
 
-/// The address as an `inet:ip_address()`.
+/// Returns the address as an `inet:ip_address()`.
 pub(super) fn address_term(env: Env, address: IpAddr) -> Term {
     let parts: Vec<_> = match address {
         IpAddr::V4(v4) => v4.octets().iter().map(|part| part.encode(env)).collect(),

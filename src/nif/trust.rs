@@ -30,7 +30,7 @@ rustler::atoms! {
     key_denied,
 }
 
-/// A decision and its first step. The key is `none` if none is given.
+/// Returns a decision and its first step. The key is `none` if none is given.
 #[rustler::nif]
 fn trust_new<'a>(env: Env<'a>, given: Term<'a>, by_name: bool, known_servers: bool) -> NifResult<Term<'a>> {
     let given = match given.decode::<Atom>() {
@@ -42,7 +42,7 @@ fn trust_new<'a>(env: Env<'a>, given: Term<'a>, by_name: bool, known_servers: bo
     Ok((Handle::new(TrustResource(Mutex::new(trust))), step).encode(env))
 }
 
-/// The step after an answer: `Step | {error, wrong_state}`.
+/// Returns the step after an answer: `Step | {error, wrong_state}`.
 #[rustler::nif]
 fn trust_answer<'a>(env: Env<'a>, trust: Handle, answer: Term<'a>) -> NifResult<Term<'a>> {
     let (answer, reason) = answer_of(answer)?;
@@ -53,7 +53,7 @@ fn trust_answer<'a>(env: Env<'a>, trust: Handle, answer: Term<'a>) -> NifResult<
     })
 }
 
-/// An answer; for a failure, also what it is here and its reason as Erlang has it.
+/// Returns an answer; for a failure, also what it is here and its reason as Erlang has it.
 fn answer_of(term: Term) -> NifResult<(TrustAnswer, Option<(Refusal, Term)>)> {
     if let Ok(atom) = term.decode::<Atom>() {
         let done = [(term::connected(), TrustAnswer::Connected), (remembered(), TrustAnswer::Remembered)];
@@ -86,8 +86,8 @@ fn keys_of(term: Term) -> NifResult<Vec<PublicKey>> {
     term.decode::<Vec<Binary>>()?.iter().map(public_key).collect()
 }
 
-/// What a failure means to the decision. A reason that is none of ours, such as a program's own, is
-/// one like `Io`.
+/// Returns what a failure means to the decision. A reason that is none of ours, such as a program's
+/// own, is one like `Io`.
 fn refusal_of(reason: Term) -> Refusal {
     if let Ok(atom) = reason.atom_to_string() {
         let error = Error::ALL.iter().copied().find(|error| error.atom() == atom);
@@ -110,7 +110,7 @@ fn refusal_of(reason: Term) -> Refusal {
     }
 }
 
-/// A step. What comes of the failure that was just told has the reason that Erlang told.
+/// Returns a step. What comes of the failure that was just told has the reason that Erlang told.
 fn step_term<'a>(env: Env<'a>, step: TrustStep, told: Option<(Refusal, Term<'a>)>) -> Term<'a> {
     let reason = |refusal: Refusal| match told {
         Some((same, reason)) if same == refusal => reason,
@@ -130,13 +130,13 @@ fn step_term<'a>(env: Env<'a>, step: TrustStep, told: Option<(Refusal, Term<'a>)
     }
 }
 
-/// What known servers have, as `trust_answer` takes it.
+/// Returns what known servers have, as `trust_answer` takes it.
 pub(super) fn known_term<'a>(env: Env<'a>, found: &KnownKeys) -> Term<'a> {
     let keys: Vec<_> = found.keys.iter().map(|key| binary(env, &key.0)).collect();
     (known(), (keys, found.denied)).encode(env)
 }
 
-/// A refusal as the reason of an error.
+/// Returns a refusal as the reason of an error.
 pub(super) fn refusal_term(env: Env<'_>, refusal: Refusal) -> Term<'_> {
     let reason = reason_atom(env, refusal.error());
     match refusal {

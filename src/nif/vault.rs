@@ -36,7 +36,7 @@ impl Resource for VaultResource {}
 
 type Handle = ResourceArc<VaultResource>;
 
-/// A vault over a key of which we see the nonces.
+/// Returns a vault over a key of which we see the nonces.
 fn whole(vault: impl TwoSteps + 'static, waits: bool) -> Result<Handle> {
     let vault = Arc::new(vault);
     Ok(ResourceArc::new(VaultResource {
@@ -48,8 +48,8 @@ fn whole(vault: impl TwoSteps + 'static, waits: bool) -> Result<Handle> {
 }
 
 impl VaultResource {
-    /// The vault for a connection. One whose calls can wait it does not ask itself, but stops with
-    /// its requests, so that no scheduler waits.
+    /// Returns the vault for a connection. One whose calls can wait it does not ask itself, but
+    /// stops with its requests, so that no scheduler waits.
     pub(super) fn for_connections(&self) -> Arc<dyn Vault> {
         if self.waits { Arc::new(LaterVault(self.vault.public_key())) } else { self.vault.clone() }
     }
@@ -82,7 +82,7 @@ impl VaultResource {
     }
 }
 
-/// The purpose whose prefix begins a whole nonce, and the part after it.
+/// Returns the purpose whose prefix begins a whole nonce, and the part after it.
 fn purpose(nonce: &[u8; NONCE_BYTES]) -> Result<(Purpose, &[u8])> {
     [Purpose::Hello, Purpose::Cookie, Purpose::Vouch]
         .into_iter()
@@ -91,7 +91,7 @@ fn purpose(nonce: &[u8; NONCE_BYTES]) -> Result<(Purpose, &[u8])> {
         .ok_or(Error::InvalidArgument)
 }
 
-/// A path, or the atom `none`.
+/// Returns a path, or the atom `none`.
 fn path_or_none<'a>(term: Term<'a>) -> NifResult<Option<Binary<'a>>> {
     match term.decode::<Atom>() {
         Ok(atom) if atom == term::none() => Ok(None),
@@ -107,14 +107,14 @@ fn opened<V>(secret_file: Option<Binary>, open: impl FnOnce(Option<&[u8]>) -> Re
     }
 }
 
-/// A vault with a new key: `{ok, Vault} | {error, Reason}`.
+/// Returns a vault with a new key: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn vault_generate(env: Env) -> Term {
     reply(env, MemoryVault::generate().and_then(|vault| whole(vault, false)))
 }
 
-/// The vault in a file, sealed by the passphrase in the first line of another or, with `none`, not
-/// sealed: `{ok, Vault} | {error, Reason}`.
+/// Returns the vault in a file, sealed by the passphrase in the first line of another or, with
+/// `none`, not sealed: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_open_file<'a>(env: Env<'a>, file: Binary<'a>, passphrase_file: Term<'a>) -> NifResult<Term<'a>> {
     let vault = opened(path_or_none(passphrase_file)?, |passphrase| FileVault::open(path(&file), passphrase));
@@ -127,7 +127,7 @@ fn vault_open_file<'a>(env: Env<'a>, file: Binary<'a>, passphrase_file: Term<'a>
     Ok(reply(env, vault))
 }
 
-/// The vault of the agent at a Unix socket: `{ok, Vault} | {error, Reason}`.
+/// Returns the vault of the agent at a Unix socket: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_open_agent<'a>(env: Env<'a>, socket: Binary<'a>) -> Term<'a> {
     reply(env, open_agent(path(&socket)))
@@ -144,9 +144,9 @@ fn open_agent(_: &Path) -> Result<Handle> {
     Err(Error::Unsupported)
 }
 
-/// The vault of the key in a token that a URI names, with the PIN in the first line of a file or,
-/// with `none`, as the URI says: `{ok, Vault} | {error, Reason}`. A URI that has the PIN itself is
-/// an error, for it is a term.
+/// Returns the vault of the key in a token that a URI names, with the PIN in the first line of a
+/// file or, with `none`, as the URI says: `{ok, Vault} | {error, Reason}`. A URI that has the PIN
+/// itself is an error, for it is a term.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_open_pkcs11<'a>(env: Env<'a>, uri: Binary<'a>, pin_file: Term<'a>) -> NifResult<Term<'a>> {
     let pin_file = path_or_none(pin_file)?;
@@ -168,21 +168,21 @@ fn open_pkcs11(_: &str, _: Option<Binary>) -> Result<Handle> {
     Err(Error::Unsupported)
 }
 
-/// Makes a vault with a new key in a new file, without a passphrase: `{ok, PublicKey} | {error,
-/// Reason}`.
+/// Makes a vault with a new key in a new file, without a passphrase:
+/// `{ok, PublicKey} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_create_file<'a>(env: Env<'a>, file: Binary<'a>) -> Term<'a> {
     let made = FileVault::create(path(&file), None, Cost::default());
     reply(env, made.map(|vault| binary(env, &vault.public_key().0)))
 }
 
-/// A vault with the original's well-known key: `{ok, Vault} | {error, Reason}`.
+/// Returns a vault with the original's well-known key: `{ok, Vault} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn vault_dummy(env: Env) -> Term {
     reply(env, MemoryVault::from_secret(&DUMMY_SECRET).and_then(|vault| whole(vault, false)))
 }
 
-/// A vault that an Erlang module answers for.
+/// Returns a vault that an Erlang module answers for.
 #[rustler::nif]
 fn vault_later<'a>(env: Env<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
     let vault = Arc::new(LaterVault(public_key(&key)?));
@@ -190,13 +190,13 @@ fn vault_later<'a>(env: Env<'a>, key: Binary<'a>) -> NifResult<Term<'a>> {
     Ok(ResourceArc::new(resource).encode(env))
 }
 
-/// The public key whose secret the vault holds.
+/// Returns the public key whose secret the vault holds.
 #[rustler::nif]
 fn vault_public_key(env: Env, vault: Handle) -> Term {
     binary(env, &vault.vault.public_key().0)
 }
 
-/// A long-term nonce for one later `vault_box`: `{ok, Nonce} | {error, Reason}`.
+/// Returns a long-term nonce for one later `vault_box`: `{ok, Nonce} | {error, Reason}`.
 #[rustler::nif(schedule = "DirtyIo")]
 fn vault_nonce(env: Env, vault: Handle) -> Term {
     reply(env, vault.issue().map(|nonce| binary(env, &nonce)))

@@ -11,7 +11,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// The calling process.
+    /// Returns the calling process.
     pub(super) fn caller(env: Env, reference: Term) -> Waiting {
         let own = OwnedEnv::new();
         let reference = own.save(reference);
