@@ -32,7 +32,7 @@ pub fn run(args: Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An agent that answers.
+/// Returns an agent that answers.
 pub fn reach(path: &Path) -> Result<AgentVault, Failure> {
     AgentVault::open(path).map_err(|error| {
         let failure = Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()));

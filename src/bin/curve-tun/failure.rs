@@ -79,8 +79,8 @@ pub fn print_secret(label: &[u8], secret: &[u8]) -> Result<(), Failure> {
     told(out.and_then(|out| File::from(out).write_all(&line)))
 }
 
-/// Whether it could be written to standard output. A reader that went away (`| head`) has what it
-/// wants: that is no success, and nothing to be said.
+/// Says whether it could be written to standard output. A reader that went away (`| head`) has what
+/// it wants: that is no success, and nothing to be said.
 pub fn told(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|e| match e.kind() {
         io::ErrorKind::BrokenPipe => Failure { what: None, hint: None, code: 1 },

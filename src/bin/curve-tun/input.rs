@@ -39,8 +39,8 @@ pub fn read_line(file: &mut File) -> io::Result<Line> {
     Ok(Line { bytes, ended, too_long })
 }
 
-/// The first line of a file, or of standard input for "-", without its line end; at most 1024
-/// bytes.
+/// Returns the first line of a file, or of standard input for "-", without its line end; at most
+/// 1024 bytes.
 pub fn secret_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let shown = path.display();
     let failed = |e: io::Error| {
@@ -80,7 +80,7 @@ fn check_access(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
         .hint(exposed_hint(path)))
 }
 
-/// What to do about a file that others know the secret in.
+/// Returns what to do about a file that others know the secret in.
 pub fn exposed_hint(path: &Path) -> String {
     format!(
         "Others may know the secret already: better make a new one. Then: chmod 600 {} (a mounted secret has a \
@@ -89,7 +89,7 @@ pub fn exposed_hint(path: &Path) -> String {
     )
 }
 
-/// The secret key whose text is the first line of a file, or of standard input for "-".
+/// Returns the secret key whose text is the first line of a file, or of standard input for "-".
 pub fn secret_key(path: &Path) -> Result<SecretKey, Failure> {
     let text = secret_line(path)?;
     SecretKey::from_text(&text).map_err(|error| {

@@ -52,7 +52,7 @@ mod built_in {
         opened.map_err(explain)
     }
 
-    /// Whether a URI has a PIN, or names the file of one (RFC 7512, 2.4).
+    /// Says whether a URI has a PIN, or names the file of one (RFC 7512, 2.4).
     fn has_pin(uri: &str) -> bool {
         let query = uri.split_once('?').map_or("", |(_, query)| query);
         query.split('&').any(|part| part.starts_with("pin-source=") || part.starts_with("pin-value="))

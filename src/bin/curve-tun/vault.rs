@@ -24,12 +24,12 @@ impl From<Option<PathBuf>> for PassphraseArgs {
 }
 
 impl PassphraseArgs {
-    /// Whether it comes from somewhere other than the terminal.
+    /// Says whether it comes from somewhere other than the terminal.
     pub fn given(&self) -> bool {
         self.passphrase_file.is_some()
     }
 
-    /// The passphrase of a vault that has one.
+    /// Returns the passphrase of a vault that has one.
     pub fn read(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         match &self.passphrase_file {
             Some(path) => secret_line(path),
@@ -37,13 +37,14 @@ impl PassphraseArgs {
         }
     }
 
-    /// A passphrase for a new vault; at the terminal it is asked for twice.
+    /// Returns a passphrase for a new vault; at the terminal it is asked for twice.
     pub fn read_new(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         new_passphrase(self.passphrase_file.as_deref())
     }
 }
 
-/// A passphrase to seal a file with, from the first line of a file or, twice, from the terminal.
+/// Returns a passphrase to seal a file with, from the first line of a file or, twice, from the
+/// terminal.
 pub fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let passphrase = match file {
         Some(path) => secret_line(path)?,
@@ -69,8 +70,8 @@ pub fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileVault, 
         .map_err(|error| file_failure("open the vault", path, error))
 }
 
-/// The passphrase of the vault in this file, if it has one. To be given one for a vault that has
-/// none is a mistake: its owner thinks that it is sealed.
+/// Returns the passphrase of the vault in this file, if it has one. To be given one for a vault
+/// that has none is a mistake: its owner thinks that it is sealed.
 pub fn passphrase_of(path: &Path, args: &PassphraseArgs) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let info = FileVault::inspect(path).map_err(|error| file_failure("open the vault", path, error))?;
     if info.sealed {
@@ -86,7 +87,7 @@ pub fn passphrase_of(path: &Path, args: &PassphraseArgs) -> Result<Option<Zeroiz
     Ok(None)
 }
 
-/// An error of making a vault's file, with what to do about it.
+/// Returns an error of making a vault's file, with what to do about it.
 pub fn creation_failure(path: &Path, error: Error) -> Failure {
     let what = "make a vault in";
     let shown = path.display();
@@ -121,7 +122,7 @@ pub fn creation_failure(path: &Path, error: Error) -> Failure {
     }
 }
 
-/// An error of a vault's file, with what to do about it.
+/// Returns an error of a vault's file, with what to do about it.
 pub fn file_failure(what: &str, path: &Path, error: Error) -> Failure {
     let shown = path.display();
     let failure = Failure::new(format_args!("cannot {what} {shown}: {error}"));
