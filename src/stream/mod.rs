@@ -1,7 +1,7 @@
 //! Byte streams and large messages, inside the messages of a tunnel (PROTOCOL.md, section 13).
 //!
-//! [`Machine`] is one end of a stream without I/O: it says what to send, and what that means which
-//! has come. Sockets, an event loop and the tool drive one and the same.
+//! [`Machine`] is one end of a stream without I/O: it says what to send, and what a message that
+//! has come means. Blocking sockets and event loops drive the same machine.
 
 mod code;
 mod message;
@@ -31,8 +31,8 @@ pub const DEFAULT_MESSAGE_MAX: u32 = 16 << 20;
 pub struct Options {
     /// What the stream carries.
     pub mode: Mode,
-    /// The largest message that this end takes, in bytes: at least 65,502, which is also what less
-    /// stands for. Without a meaning where the mode is `Stream`.
+    /// The largest message that this end takes, in bytes. Less than 65,502 counts as 65,502. Has no
+    /// meaning in the mode `Stream`.
     pub message_max: u32,
     /// The service that a client asks for. A server has none.
     pub service: Option<ServiceName>,
@@ -193,10 +193,10 @@ impl Machine {
         self.sender.pending()
     }
 
-    /// Says whether data may be sent: the own OPEN was taken, and nothing has ended this direction.
+    /// Says whether anything but the own END has ended what this end sends.
     ///
     /// # Errors
-    /// As [`Machine::data`].
+    /// What has: `Aborted`, `BadPacket`, `NotAStream`, `TooLarge`, `Closed`.
     pub fn check_send(&self) -> Result<()> {
         self.sender.check()
     }

@@ -18,9 +18,8 @@ pub(super) struct Shared {
     socket: Socket,
     /// Not locked during a wait.
     machine: Mutex<Machine>,
-    /// Locked by whoever sends, so that what the machine gives leaves in its order. Holds a message
-    /// while it is put together.
-    writer: Mutex<Vec<u8>>,
+    /// Locked by whoever sends, so that what the machine gives leaves in its order.
+    writer: Mutex<()>,
     reader: Mutex<Reader>,
     /// Notified after the machine has seen a message, and when the reader is unlocked.
     received: Condvar,
@@ -242,10 +241,10 @@ impl Shared {
 
     pub(super) fn write(&self, bytes: &[u8]) -> Result<usize> {
         let deadline = self.write_deadline()?;
-        let mut writer = deadline.lock(&self.writer)?;
+        let writer = deadline.lock(&self.writer)?;
         self.queue_due(deadline)?;
         self.socket.await_room(deadline)?;
-        let count = self.queue_piece(&mut writer, bytes)?;
+        let count = self.queue_piece(bytes)?;
         let flushed = self.socket.flush(deadline.remaining());
         self.unlock(writer);
         // The system has not taken all of it, but the queue has.
@@ -254,7 +253,7 @@ impl Shared {
 
     pub(super) fn send_message(&self, message: &[u8]) -> Result<()> {
         let deadline = self.write_deadline()?;
-        let mut writer = deadline.lock(&self.writer)?;
+        let writer = deadline.lock(&self.writer)?;
         self.queue_due(deadline)?;
         self.socket.await_room(deadline)?;
         let begun = self.machine.lock().begin_message(message.len());
@@ -268,7 +267,7 @@ impl Shared {
         }
         let mut left = message;
         loop {
-            left = &left[self.queue_piece(&mut writer, left)?..];
+            left = &left[self.queue_piece(left)?..];
             if left.is_empty() {
                 break;
             }
@@ -285,19 +284,17 @@ impl Shared {
     }
 
     pub(super) fn flush(&self) -> Result<()> {
-        let deadline = self.write_deadline()?;
-        let writer = deadline.lock(&self.writer)?;
-        self.machine.lock().check_send()?;
-        self.queue_due(deadline)?;
-        self.socket.flush(deadline.remaining())?;
-        self.unlock(writer);
-        Ok(())
+        self.flush_after(|machine| machine.check_send())
     }
 
     pub(super) fn finish_write(&self) -> Result<()> {
+        self.flush_after(Machine::finish)
+    }
+
+    fn flush_after(&self, step: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
         let deadline = self.write_deadline()?;
         let writer = deadline.lock(&self.writer)?;
-        self.machine.lock().finish()?;
+        step(&mut self.machine.lock())?;
         self.queue_due(deadline)?;
         self.socket.flush(deadline.remaining())?;
         self.unlock(writer);
@@ -334,12 +331,10 @@ impl Shared {
     }
 
     /// Queues the next piece of data, for which there is room. Gives how much it takes.
-    fn queue_piece(&self, writer: &mut Vec<u8>, bytes: &[u8]) -> Result<usize> {
+    fn queue_piece(&self, bytes: &[u8]) -> Result<usize> {
         let Some(piece) = self.machine.lock().data(bytes)? else { return Ok(0) };
-        writer.clear();
-        writer.extend_from_slice(piece.header());
-        writer.extend_from_slice(piece.body());
-        self.socket.queue(writer, None)?;
+        // Not kept: a stream that is idle holds no buffer and no message.
+        self.socket.queue(&[piece.header(), piece.body()].concat(), None)?;
         Ok(piece.body().len())
     }
 
@@ -365,7 +360,7 @@ impl Shared {
     }
 
     /// Ends a call that writes. What others have found to be sent meanwhile is sent.
-    fn unlock(&self, writer: MutexGuard<'_, Vec<u8>>) {
+    fn unlock(&self, writer: MutexGuard<'_, ()>) {
         drop(writer);
         self.send_due();
     }
