@@ -1,15 +1,26 @@
 # Sourced by the scripts that run checks one after another.
-# Each `step NAME COMMAND…` is run, timed and counted; `closing_line` ends the script.
+# Each `step NAME COMMAND…` is run, timed and counted; `closing_line` ends the script, and says
+# again what failed and how: the output in between is long.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 steps_passed=0
 steps_failed=()
+steps_logs=$(mktemp -d) || exit 1
+trap 'rm -rf "$steps_logs"' EXIT
 
 step() {
-	local name=$1 started=$SECONDS
+	local name=$1 started=$SECONDS passed=no
+	local log="$steps_logs/${#steps_failed[@]}" out tee
 	shift
 	printf '\n== %s\n' "$name"
-	if "$@" </dev/null; then
+	# The command stays in this shell: a step may wait for a job of its script's.
+	exec {out}> >(exec tee "$log")
+	tee=$!
+	"$@" </dev/null >&"$out" 2>&1 {out}>&- && passed=yes
+	exec {out}>&-
+	# A daemon that the command left behind may hold the pipe open.
+	timeout 5 tail --pid="$tee" -f /dev/null
+	if [ $passed = yes ]; then
 		steps_passed=$((steps_passed + 1))
 		printf '== %s: passed in %d s\n' "$name" $((SECONDS - started))
 	else
@@ -18,9 +29,26 @@ step() {
 	fi
 }
 
+# Prints the lines of a failed step that name what failed, with what follows them, and its
+# last ones.
+what_failed() {
+	sed $'s/\x1b\\[[0-9;]*m//g' "$1" | awk '
+		{ line[NR] = $0 }
+		/FAILED|[Ff]ailures?:|^ *(FAIL|TIMEOUT|SIGABRT|SIGSEGV) |panicked at|^error/ { near = 5 }
+		near-- > 0 { named[NR] = 1 }
+		END {
+			for (n = 1; n <= NR; n++)
+				if (n > NR - 8 || ((n in named) && shown++ < 40)) print "    " line[n]
+		}' | cut -c1-400
+}
+
 closing_line() {
+	local n
 	printf '\n'
-	[ ${#steps_failed[@]} -eq 0 ] || printf 'failed: %s\n' "${steps_failed[@]}"
+	for n in "${!steps_failed[@]}"; do
+		printf 'failed: %s\n' "${steps_failed[n]}"
+		what_failed "$steps_logs/$n"
+	done
 	printf '%s: %d passed, %d failed\n' "$1" "$steps_passed" ${#steps_failed[@]}
 	[ ${#steps_failed[@]} -eq 0 ]
 }
