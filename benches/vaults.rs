@@ -5,18 +5,17 @@
 //!
 //! Prints rows `SYSTEM,METRIC,SIZE,VALUE,UNIT`; `make bench` collects them.
 
-#[path = "../tests/support/agent.rs"]
-mod agent;
-#[path = "../tests/support/softhsm.rs"]
-mod softhsm;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
-use agent::AgentProcess;
 use curve_tun::connection::{Connection, ConnectionState, Options, Server};
 use curve_tun::registry::MemoryRegistry;
 use curve_tun::vault::{AgentVault, Cost, FileVault, MemoryVault, Pkcs11Vault, Vault};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::agent::AgentProcess;
+use support::softhsm;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long each row is measured: briefly and once under `cargo test`.

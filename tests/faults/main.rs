@@ -5,19 +5,15 @@
 //! The tests run themselves again, as programs under strace.
 #![cfg(target_os = "linux")]
 
-#[path = "../support/knot.rs"]
-#[allow(dead_code, reason = "each test file uses its part")]
-mod knot;
 mod programs;
-#[path = "../support/providers.rs"]
-#[allow(dead_code, reason = "each test file uses its part")]
-mod providers;
 mod strace;
+
+#[path = "../support/mod.rs"]
+mod support;
 
 use curve_tun::Error;
 use curve_tun::net::Listener;
 use curve_tun::vault::{Agent, AgentVault, MemoryVault};
-use knot::{Knot, Signed, Zone};
 use programs::{PATIENCE, SOON};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -25,6 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use strace::{FOLDER, Place, Program, errnos, places, wait_for_strace};
+use support::knot::{Knot, Signed, Zone};
 
 /// Returns the errors by which a failure with this errno may be reported.
 fn meaning(errno: &str) -> &'static [Error] {

@@ -2,8 +2,8 @@
 //! the system. Every failure is reported, and the call made again; in the second round nothing
 //! fails.
 
-use super::providers::LaterVault;
 use super::strace::{BEGIN, END, SAYS, wait_for_strace};
+use crate::support::providers::LaterVault;
 use curve_tun::connection::Options;
 use curve_tun::net::{Connector, Listener, Socket, TimedServer, Timeout};
 use curve_tun::registry::{

@@ -1,7 +1,7 @@
 //! Randomness that depends on who draws and how often they have drawn, and not on what others did
 //! before: so the same history of one end always makes the same packets. It records what was drawn.
 
-use crate::random_source;
+use crate::support::random_source;
 use libsodium_sys as sodium;
 use std::cell::RefCell;
 

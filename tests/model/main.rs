@@ -5,8 +5,9 @@
 
 mod chance;
 mod play;
-#[path = "../support/random_source.rs"]
-mod random_source;
+
+#[path = "../support/mod.rs"]
+mod support;
 
 use play::{A, B, E, EndId, EndView, F, Kind, PacketId, S, Step, View, play};
 use stateright::{Checker, Model, Property};

@@ -1,5 +1,4 @@
 //! The agent as its users run it: the tool, as a process.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

@@ -1,8 +1,7 @@
 //! Zones with keys, registries that ask for them, and a man in the middle.
-#![allow(dead_code, reason = "each test file uses its part")]
 
-use crate::knot::{Knot, Signed, Zone};
-use crate::registry::ip;
+use super::knot::{Knot, Signed, Zone};
+use super::registry::ip;
 use curve_tun::net::Timeout;
 use curve_tun::registry::{Candidate, DnsOptions, DnsRegistry, Registry, ServerKeys};
 use curve_tun::{Error, PublicKey};

@@ -1,5 +1,4 @@
 //! Vaults whose calls hang until the test releases them, and what they leave in this process.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use super::wrapped::{Before, Call, Wrapped};
 use curve_tun::Result;

@@ -1,5 +1,4 @@
 //! The independent peer of `tests/peer` as a process.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use curve_tun::net::Timeout;
 use curve_tun::vault::{MemoryVault, Vault};

@@ -1,5 +1,4 @@
 //! Searches the whole address space of this process, or of another, for secrets.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::HashMap;
 use std::fs::File;

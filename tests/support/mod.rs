@@ -1,10 +1,31 @@
 //! Shared by the tests: an in-memory pair of peers, and peers of other makes.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each program uses its part")]
 
+#[cfg(feature = "cli")]
+pub mod agent;
 pub mod by_hand;
+#[cfg(all(feature = "capi", target_os = "linux"))]
+pub mod c;
+#[cfg(feature = "dns")]
+pub mod dns;
+#[cfg(feature = "net")]
+pub mod gate;
+#[cfg(feature = "net")]
+pub mod independent;
+pub mod knot;
+#[cfg(target_arch = "x86_64")]
+pub mod memcheck;
+pub mod memory;
+pub mod needs;
 pub mod providers;
+pub mod random_source;
 pub mod recorded;
+pub mod registry;
 pub mod sodium;
+#[cfg(feature = "pkcs11")]
+pub mod softhsm;
+#[cfg(feature = "net")]
+pub mod turnstile;
 pub mod vault_suite;
 pub mod wrapped;
 
@@ -14,6 +35,12 @@ use curve_tun::vault::{MemoryVault, Vault};
 use curve_tun::{Error, PublicKey};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Returns the name of a test for `--exact`, of the module with this `module_path!()`.
+pub fn full_name(module_path: &str, test: &str) -> String {
+    let in_program = module_path.split_once("::").map_or(String::new(), |(_, module)| format!("{module}::"));
+    in_program + test
+}
 
 /// The address of the in-memory client.
 pub const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));

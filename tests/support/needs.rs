@@ -1,7 +1,6 @@
 //! What a test needs of the machine. If it is missing the test fails, unless the environment allows
 //! to do without: TESTS_WITHOUT, a list of words, which `.ci/run` does not accept. The suites in
 //! Erlang do the same.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 /// Says whether the machine has it; panics if it does not and doing without was not allowed.
 fn need(name: &str, there: bool, what: &str) -> bool {

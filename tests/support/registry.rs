@@ -1,5 +1,4 @@
 //! The suite that every kind of registry passes.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use curve_tun::PublicKey;
 use curve_tun::registry::{Candidate, Registry};

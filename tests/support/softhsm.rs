@@ -1,5 +1,4 @@
 //! SoftHSM's tokens, in a separate folder for the test.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use curve_tun::vault::{Pkcs11Vault, Purpose, Vault};
 use curve_tun::{Error, PublicKey};

@@ -1,5 +1,4 @@
 //! A vault and a registry that take as long as the test decides, a flooder and an honest client.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use super::gate::{PATIENCE, wait_until};
 use super::wrapped::{Before, Call, Wrapped};

@@ -1,5 +1,4 @@
 //! Custom vaults: one in memory, with an action before each call.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use curve_tun::vault::{LongTermNonce, MemoryVault, Purpose, Vault};
 use curve_tun::{PublicKey, Result};
