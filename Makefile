@@ -90,7 +90,7 @@ sbom: ## write the components of a build to build/curve_tun.cdx.json (CycloneDX)
 	@mv build/curve_tun.cdx.json.new build/curve_tun.cdx.json
 
 floods: lib ## flood the example servers with HELLOS (100,000) hellos of each kind; print the cost of one, and how long honest clients wait
-	FLOOD_HELLOS=$(HELLOS) $(CARGO) test --test floods -- --nocapture --test-threads=1
+	FLOOD_HELLOS=$(HELLOS) $(CARGO) test --test capi -- floods:: --nocapture --test-threads=1
 	ulimit -n 4096 && $(CARGO) bench --bench floods
 
 soak: ## run a server under mixed traffic, a tenth of it hostile, for MINUTES (30)
@@ -114,7 +114,7 @@ bench-erlang: ## measure the Erlang application beside ssl and gen_tcp
 	@scripts/bootstrap bench
 	cd erlang && rebar3 compile && escript bench/curve_tun_bench.escript
 
-baseline: ## count instructions again, for tests/instructions.rs to compare with
+baseline: ## count instructions again, for tests/capi/instructions.rs to compare with
 	@scripts/bootstrap test
 	@mkdir -p build
 	scripts/count-instructions >build/instructions.txt

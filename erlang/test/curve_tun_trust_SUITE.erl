@@ -47,7 +47,7 @@ each_row_is_so(Config) ->
     Acceptor = spawn(fun() -> accept_all(Listener) end),
     ok = curve_tun:controlling_process(Listener, Acceptor),
     Rows = rows(),
-    %% tests/trust.rs checks that no row is missing.
+    %% tests/net/trust.rs checks that no row is missing.
     ?assert(length(Rows) > 200),
     [row(Words, N, Port, Config) || {N, Words} <- lists:enumerate(Rows)].
 

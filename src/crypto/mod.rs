@@ -80,7 +80,7 @@ pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
 
 /// Passes on what comes of secrets and may be known all the same: a public key, whether a box
 /// opened, whether two secrets are equal. Nothing else that comes of a secret may decide what is
-/// done next; tests/constant_time.rs has valgrind see to that.
+/// done next; tests/process/constant_time.rs has valgrind see to that.
 #[inline(always)]
 pub(crate) fn public<T: Copy>(value: T) -> T {
     #[cfg(feature = "test-util")]

@@ -217,7 +217,7 @@ int main(int count, char **arguments_given)
         snprintf(path[1], sizeof path[1], "%s/known-%d", arguments_given[2], rows);
         row(words, path[0], path[1]);
     }
-    /* tests/trust.rs checks that no row is missing. */
+    /* tests/net/trust.rs checks that no row is missing. */
     CHECK(rows > 200);
     fclose(table);
     curve_tun_listener_shutdown(listener);

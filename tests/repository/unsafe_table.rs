@@ -1,6 +1,6 @@
 //! docs/UNSAFE.md lists every unsafe block of src with its contract, as in the source.
 //!
-//! `CURVE_TUN_WRITE=1 cargo test --test unsafe_table` regenerates the list.
+//! `CURVE_TUN_WRITE=1 cargo test --test repository unsafe_table` regenerates the list.
 
 use std::fmt::Write;
 use std::fs;
@@ -109,7 +109,10 @@ fn the_table_of_unsafe_blocks_is_the_sources() {
         return;
     }
     for (listed, expected) in listed.lines().zip(expected.lines()) {
-        assert_eq!(listed, expected, "{TABLE} is stale: CURVE_TUN_WRITE=1 cargo test --test unsafe_table");
+        assert_eq!(
+            listed, expected,
+            "{TABLE} is stale: CURVE_TUN_WRITE=1 cargo test --test repository unsafe_table"
+        );
     }
     assert_eq!(listed.lines().count(), expected.lines().count(), "{TABLE} is stale");
 }
