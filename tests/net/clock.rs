@@ -81,4 +81,5 @@ fn nothing_looks_at_a_wall_clock_that_leaps() {
     let mut again = Command::new(std::env::current_exe().unwrap());
     let output = again.args(arguments).env(LEAPING, "1").env("LD_PRELOAD", &clock).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }

@@ -65,6 +65,7 @@ fn moving(test: &str) -> bool {
     let mut again = Command::new(std::env::current_exe().unwrap());
     let output = again.args(arguments).env(MOVING, "1").env("LD_PRELOAD", &clock).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
     false
 }
 
