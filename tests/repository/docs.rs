@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 14] = [
+pub const DOCUMENTS: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -25,11 +25,11 @@ const DOCUMENTS: [&str; 14] = [
     "docs/UPSTREAM.md",
 ];
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
@@ -144,7 +144,7 @@ fn every_nonce_prefix_is_described() {
 }
 
 /// Returns the text in back quotes in `text`, and the text without it; code blocks aside.
-fn quoted(text: &str) -> (Vec<String>, String) {
+pub fn quoted(text: &str) -> (Vec<String>, String) {
     let outside: String = text.split("```").step_by(2).collect();
     let parts: Vec<&str> = outside.split('`').collect();
     (

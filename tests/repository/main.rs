@@ -4,6 +4,7 @@ mod docs;
 mod documents_steps;
 mod layers;
 mod packaged;
+mod programs;
 mod unsafe_table;
 
 #[path = "../support/mod.rs"]
