@@ -150,7 +150,7 @@ fn servers_and_clients_run_on_a_key_in_a_token() {
         let public = Pkcs11Vault::generate(&uri, Some(softhsm::PIN)).unwrap().public_key();
         Keys { public, secret: format!("{uri}&pin-source={}", pin.display()) }
     };
-    let (keys, client) = (made("suite"), made("again"));
+    let (keys, client) = (made("place"), made("again"));
     for name in SERVERS {
         let server = Server::run(&mut Command::new(folder.join(name)), "127.0.0.1", &[], &keys, &[&client]);
         let program = folder.join("echo_client");
