@@ -55,7 +55,8 @@ fn the_documented_ways_work_at_each_start() {
     let public = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     // Starts an agent, asks it once it is ready, and ends it.
     let agent = |start: &str| {
-        let script = "{start} >run/said & trap 'kill $!; wait $!' EXIT
+        // What an agent said before must not pass for what this one says.
+        let script = "rm -f run/said; {start} >run/said & trap 'kill $!; wait $!' EXIT
             until grep -q listening run/said; do kill -0 $!; sleep 0.1; done
             curve-tun public --agent run/agent.sock";
         let output = contained(folder, &script.replace("{start}", start));
