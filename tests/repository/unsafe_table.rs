@@ -9,7 +9,14 @@ use std::path::{Path, PathBuf};
 const TABLE: &str = "docs/UNSAFE.md";
 const HEAD: &str = "| where | function | blocks | contract |\n| --- | --- | --- | --- |\n";
 /// Where unsafe code is allowed: code that calls C, and code that C calls.
-const ALLOWED: [&str; 5] = ["src/crypto/", "src/sys/fork.rs", "src/capi/", "src/vault/pkcs11/", "src/nif/"];
+const ALLOWED: [&str; 6] = [
+    "src/crypto/",
+    "src/sys/fork.rs",
+    "src/capi/",
+    "src/vault/pkcs11/",
+    "src/nif/",
+    "src/bin/curve-tun/forward/outq.rs",
+];
 
 struct Block {
     file: String,

@@ -4,17 +4,12 @@ use super::failure::{Failure, Outcome, print};
 use super::input::secret_key;
 use super::vault::{PassphraseArgs, open_file};
 use super::watched::Watched;
-use super::{signals, token};
+use super::{notify, signals, token};
 use curve_tun::Error;
 use curve_tun::vault::{Agent, MemoryVault, Vault};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use std::ffi::OsStr;
-use std::io;
 use std::os::fd::AsFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -83,12 +78,7 @@ pub fn run(args: Args) -> Outcome {
     }
     // Clients do not have to go without the key because nobody reads this.
     let _ = print(format_args!("public key {public}\nlistening on {}", args.socket.display()));
-    if let Some(notify) = std::env::var_os("NOTIFY_SOCKET") {
-        tell_ready(&notify).map_err(|e| {
-            Failure::new(format_args!("cannot tell {} that it is ready: {e}", Path::new(&notify).display()))
-                .hint("NOTIFY_SOCKET is for services of systemd's Type=notify. Elsewhere, unset it.")
-        })?;
-    }
+    notify::ready()?;
     agent.run(stop.as_fd()).map_err(|error| Failure::new(format_args!("the agent stopped: {error}")))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -122,13 +112,4 @@ fn lock_memory() -> bool {
         // Future memory must not be had to fail at the limit.
         mlockall(MlockAllFlags::MCL_CURRENT).is_ok()
     }
-}
-
-/// Tells the service manager, at its socket, that clients can come (`sd_notify`).
-fn tell_ready(socket: &OsStr) -> io::Result<()> {
-    let address = match socket.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(socket)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }

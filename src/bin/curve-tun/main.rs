@@ -1,4 +1,4 @@
-//! `curve-tun`: keys and what keeps them, from the command line.
+//! `curve-tun`: tunnels, keys and what keeps them, from the command line.
 //!
 //! One file for each subcommand. A subcommand prints its result to standard
 //! output and gives the exit code; what went wrong is a [`failure::Failure`],
@@ -9,8 +9,12 @@ mod agent;
 #[cfg(target_os = "linux")]
 mod check;
 mod failure;
+#[cfg(all(target_os = "linux", feature = "forward"))]
+mod forward;
 mod input;
 mod keygen;
+#[cfg(target_os = "linux")]
+mod notify;
 mod peers;
 mod public;
 mod reseal;
@@ -27,7 +31,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Keys for curve_tun tunnels, and what keeps them
+/// Tunnels for any TCP service, their keys, and what keeps the keys
 #[derive(Parser)]
 #[command(
     name = "curve-tun",
@@ -38,7 +42,9 @@ use std::process::ExitCode;
         1  it could not be done; standard error says why and what to do\n  \
         2  the command line is wrong\n  \
         3  a question was asked, and the answer is no\n  \
-        4  a passphrase or PIN is wrong, or a PIN is locked; to be started again by itself would lock a token"
+        4  a passphrase or PIN is wrong, or a PIN is locked; to be started again by itself would lock a token;\n     \
+           of \"pipe\": the transfer was cut\n  \
+        5  ended by force, with connections that had not ended"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -57,6 +63,14 @@ enum Command {
     Agent(agent::Args),
     #[cfg(target_os = "linux")]
     Check(check::Args),
+    #[cfg(all(target_os = "linux", feature = "forward"))]
+    Serve(forward::serve::Args),
+    #[cfg(all(target_os = "linux", feature = "forward"))]
+    Connect(forward::connect::Args),
+    #[cfg(all(target_os = "linux", feature = "forward"))]
+    Pipe(forward::pipe::Args),
+    #[cfg(all(target_os = "linux", feature = "forward"))]
+    Ping(forward::ping::Args),
 }
 
 impl Command {
@@ -71,6 +85,14 @@ impl Command {
             Command::Agent(args) => agent::run(args),
             #[cfg(target_os = "linux")]
             Command::Check(args) => check::run(args),
+            #[cfg(all(target_os = "linux", feature = "forward"))]
+            Command::Serve(args) => forward::serve::run(args),
+            #[cfg(all(target_os = "linux", feature = "forward"))]
+            Command::Connect(args) => forward::connect::run(args),
+            #[cfg(all(target_os = "linux", feature = "forward"))]
+            Command::Pipe(args) => forward::pipe::run(args),
+            #[cfg(all(target_os = "linux", feature = "forward"))]
+            Command::Ping(args) => forward::ping::run(args),
         }
     }
 }

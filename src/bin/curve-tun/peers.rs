@@ -9,6 +9,7 @@ use curve_tun::registry::{
 };
 use curve_tun::{Error, PublicKey};
 use nix::unistd::{Uid, User, geteuid};
+pub use refused::failure as file_failure;
 use refused::failure;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};

@@ -9,6 +9,7 @@ use super::terminal;
 use nix::sys::signal::{SigSet, Signal, raise};
 use std::fmt::Display;
 use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -41,6 +42,8 @@ enum Work {
     Any,
     /// To drop this.
     Serves(UnixStream),
+    /// To write the number of each such signal here, as one byte.
+    Told(UnixStream),
     /// Nothing more: it is under way.
     Ends,
 }
@@ -77,7 +80,17 @@ pub fn stop() -> Result<UnixStream, Failure> {
     Ok(given)
 }
 
-fn failed(error: impl Display) -> Failure {
+/// Has the number of each SIGTERM, SIGINT and SIGHUP come out of what this gives, as one byte, from
+/// here on, rather than end the process.
+#[cfg(target_os = "linux")]
+pub fn control() -> Result<UnixStream, Failure> {
+    let (ours, given) = UnixStream::pair().map_err(failed)?;
+    ours.set_nonblocking(true).map_err(failed)?;
+    *WORK.lock().unwrap_or_else(PoisonError::into_inner) = Work::Told(ours);
+    Ok(given)
+}
+
+pub fn failed(error: impl Display) -> Failure {
     Failure::new(format_args!("cannot wait for signals: {error}"))
         .hint("The user may have no more processes and threads: see \"ulimit -u\".")
 }
@@ -94,6 +107,9 @@ fn take(signal: Signal) {
             if !ORDERLY.contains(&signal) || matches!(*work, Work::Any) {
                 terminal::yield_to_shell();
                 have_its_effect(signal);
+            } else if let Work::Told(to) = &*work {
+                // Where it is full, more of them wait than anybody sends on purpose.
+                let _ = (&mut &*to).write_all(&[signal as i32 as u8]);
             } else if let Work::Serves(stop) = std::mem::replace(&mut *work, Work::Ends) {
                 drop(stop);
             }

@@ -1,0 +1,176 @@
+//! A process that forwards until it is told to end: its threads, its signals, its log.
+
+use super::super::failure::{Failure, Outcome, print};
+use super::super::{notify, signals};
+use super::address::Address;
+use super::service::{End, Places, Service};
+use super::worker::{Inbox, Listeners, Told, Worker};
+use super::{FORCED, ProcessArgs};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+use std::time::{Duration, Instant};
+use tracing_subscriber::fmt::time::UtcTime;
+
+/// Descriptors that are not for pairs: standard ones, the vault's, the registry's, a resolver's.
+const RESERVED: u64 = 64;
+/// How long farewells have after the time to drain is over.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+impl ProcessArgs {
+    /// Has the log go to standard error.
+    pub fn begin_log(&self) {
+        let level = if self.verbose { tracing::Level::DEBUG } else { tracing::Level::INFO };
+        let log = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_target(false)
+            .with_ansi(false)
+            .with_timer(UtcTime::rfc_3339())
+            .with_writer(io::stderr);
+        if self.json { log.json().flatten_event(true).init() } else { log.init() }
+    }
+}
+
+/// Raises the limit of descriptors as far as it goes, and says how many pairs that is.
+pub fn places() -> Arc<Places> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let pairs = limit.saturating_sub(RESERVED.min(limit / 2) + 2 * threads) / 2;
+    Places::new(usize::try_from(pairs).unwrap_or(usize::MAX).max(1))
+}
+
+/// The threads of a process, and how they are told to end.
+struct Workers {
+    inboxes: Vec<Arc<Inbox>>,
+    /// Ends when all of them have.
+    ended: UnixStream,
+}
+
+impl Workers {
+    fn start(service: &Arc<Service>, listeners: &Arc<Listeners>) -> io::Result<Workers> {
+        let (ended, theirs) = UnixStream::pair()?;
+        let mut inboxes = Vec::new();
+        for n in 0..thread::available_parallelism().map_or(1, usize::from) {
+            let worker = Worker::new(service.clone(), Some(listeners.clone()))?;
+            inboxes.push(worker.inbox().clone());
+            let theirs = theirs.try_clone()?;
+            thread::Builder::new().name(format!("forwarder {n}")).spawn(move || {
+                if let Err(error) = worker.run() {
+                    tracing::error!("a thread cannot wait for events: {error}");
+                }
+                drop(theirs);
+            })?;
+        }
+        Ok(Workers { inboxes, ended })
+    }
+
+    fn tell(&self, what: impl Fn() -> Told) {
+        self.inboxes.iter().for_each(|inbox| inbox.tell(what()));
+    }
+}
+
+/// Listens at `address` and forwards until a signal ends it. `reload` is called at SIGHUP.
+pub fn run(address: &Address, service: Arc<Service>, drain: Duration, reload: impl Fn()) -> Outcome {
+    let mut control = signals::control()?;
+    let (listening, bound) = super::listen::listen(address)?;
+    let (sockets, shown): (Vec<_>, Vec<_>) = listening.into_iter().unzip();
+    let listeners = Arc::new(Listeners { sockets, said: AtomicU64::new(0) });
+    let workers = Workers::start(&service, &listeners).map_err(|error| {
+        Failure::new(format_args!("cannot start the threads: {error}")).hint(
+            "The user may have no more processes, threads or files: see \"ulimit -u\" and \"ulimit -n\".",
+        )
+    })?;
+    // Those of the threads are the last: they close when it drains.
+    drop(listeners);
+    for at in shown {
+        // Nobody has to read it for the process to serve.
+        let _ = print(format_args!("listening on {at}"));
+    }
+    notify::ready()?;
+    let mut stops = Stops { drain, until: None, forced: false };
+    loop {
+        let now = Instant::now();
+        let tick = tick(&service, now);
+        let next = [Some(tick), stops.until].into_iter().flatten().min().unwrap_or(tick);
+        let event = await_event(&control, &workers.ended, next.saturating_duration_since(now))?;
+        if event.ended {
+            break;
+        }
+        if event.signalled {
+            let mut number = [0];
+            control.read_exact(&mut number).map_err(signals::failed)?;
+            if i32::from(number[0]) == Signal::SIGHUP as i32 {
+                reload();
+            } else if stops.until.is_some() {
+                tracing::warn!("ended by force");
+                return Ok(ExitCode::from(FORCED));
+            } else {
+                tracing::info!("ends: no new connections, {} s for the others", drain.as_secs());
+                notify::stopping();
+                stops.until = Some(Instant::now() + stops.drain);
+                workers.tell(|| Told::Drain);
+            }
+        }
+        if stops.until.is_some_and(|until| until <= Instant::now()) {
+            if stops.forced {
+                break;
+            }
+            stops.forced = true;
+            stops.until = Some(Instant::now() + FAREWELL + Duration::from_secs(1));
+            workers.tell(|| Told::ShutDown);
+        }
+    }
+    drop(bound);
+    tracing::info!("ended: {}", service.counters);
+    Ok(if stops.forced { ExitCode::from(FORCED) } else { ExitCode::SUCCESS })
+}
+
+/// How far the end of the process has come.
+struct Stops {
+    drain: Duration,
+    until: Option<Instant>,
+    /// What was still there was told to end.
+    forced: bool,
+}
+
+/// Rotates the minute keys of a server; says when it is to be called next.
+fn tick(service: &Service, now: Instant) -> Instant {
+    let soon = now + Duration::from_secs(60);
+    let End::Serve(server) = &service.end else { return soon };
+    match server.tick(service.millis(now)) {
+        Ok(next) => (service.origin + Duration::from_millis(next)).min(soon),
+        Err(error) => {
+            tracing::error!("the minute keys cannot be renewed: {error}");
+            now + Duration::from_secs(1)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Awaited {
+    signalled: bool,
+    ended: bool,
+}
+
+fn await_event(control: &UnixStream, ended: &UnixStream, wait: Duration) -> Result<Awaited, Failure> {
+    let mut waited =
+        [PollFd::new(control.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+    // Rounded up, as a time that is not over yet would have it look again at once.
+    let millis = i32::try_from(wait.as_millis() + 1).unwrap_or(i32::MAX);
+    match poll(&mut waited, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
+        Ok(_) => {
+            let [signalled, ended] = waited.map(|fd| fd.any().unwrap_or(false));
+            Ok(Awaited { signalled, ended })
+        }
+        Err(nix::Error::EINTR) => Ok(Awaited::default()),
+        Err(error) => Err(signals::failed(error)),
+    }
+}

@@ -1,0 +1,37 @@
+//! What the service manager is told (`sd_notify`), if one has started the tool.
+
+use super::failure::Failure;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+
+const SOCKET: &str = "NOTIFY_SOCKET";
+
+/// Tells it that clients can come.
+pub fn ready() -> Result<(), Failure> {
+    let Some(socket) = std::env::var_os(SOCKET) else { return Ok(()) };
+    tell(&socket, b"READY=1").map_err(|e| {
+        Failure::new(format_args!("cannot tell {} that it is ready: {e}", Path::new(&socket).display()))
+            .hint("NOTIFY_SOCKET is for services of systemd's Type=notify. Elsewhere, unset it.")
+    })
+}
+
+/// Tells it that the process ends by itself.
+#[cfg_attr(not(feature = "forward"), allow(dead_code, reason = "the agent ends at once"))]
+pub fn stopping() {
+    if let Some(socket) = std::env::var_os(SOCKET) {
+        // It sees the end anyway.
+        let _ = tell(&socket, b"STOPPING=1");
+    }
+}
+
+fn tell(socket: &OsStr, what: &[u8]) -> io::Result<()> {
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(what, &address).map(drop)
+}

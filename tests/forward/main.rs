@@ -1,0 +1,11 @@
+//! The forwarder, `curve-tun serve`, `connect`, `pipe` and `ping`, as operators run it: real
+//! processes, real sockets, and a man in the middle who cuts.
+
+mod cut;
+mod end;
+mod limits;
+mod middle;
+mod pipe;
+mod refusals;
+mod target;
+mod tool;
