@@ -120,7 +120,7 @@ baseline: ## count instructions again, for tests/capi/instructions.rs to compare
 	scripts/count-instructions >build/instructions.txt
 	mv build/instructions.txt benches/instructions.txt
 
-install: ## install the C library and the tool (PREFIX, LIBDIR, INCLUDEDIR, BINDIR, DESTDIR, FEATURES)
+install: ## install the C library and the tool (PREFIX, LIBDIR, INCLUDEDIR, BINDIR, DATADIR, UNITDIR, DESTDIR, FEATURES)
 	@scripts/install
 
 uninstall: ## remove what an install with the same variables has installed

@@ -8,6 +8,8 @@
 mod agent;
 #[cfg(target_os = "linux")]
 mod check;
+#[cfg(feature = "forward")]
+mod documents;
 mod failure;
 #[cfg(all(target_os = "linux", feature = "forward"))]
 mod forward;
@@ -71,6 +73,8 @@ enum Command {
     Pipe(forward::pipe::Args),
     #[cfg(all(target_os = "linux", feature = "forward"))]
     Ping(forward::ping::Args),
+    #[cfg(feature = "forward")]
+    Documents(documents::Args),
 }
 
 impl Command {
@@ -93,6 +97,8 @@ impl Command {
             Command::Pipe(args) => forward::pipe::run(args),
             #[cfg(all(target_os = "linux", feature = "forward"))]
             Command::Ping(args) => forward::ping::run(args),
+            #[cfg(feature = "forward")]
+            Command::Documents(args) => documents::run(args),
         }
     }
 }

@@ -17,7 +17,7 @@ int main(void) { return puts(curve_tun_version()) < 0; }
 const CRATE: &str = r#"
 pub fn said() -> String {
     let features = [
-        cfg!(feature = "capi").then_some("capi"), cfg!(feature = "cli").then_some("cli"),
+        cfg!(feature = "capi").then_some("capi"), cfg!(feature = "forward").then_some("forward"),
         cfg!(feature = "dns").then_some("dns"), cfg!(feature = "nif").then_some("nif"),
         cfg!(feature = "pkcs11").then_some("pkcs11"),
     ];
@@ -38,11 +38,11 @@ edition = "2024"
 [[bin]]
 name = "curve-tun"
 path = "src/main.rs"
-required-features = ["cli"]
+required-features = ["forward"]
 [features]
 default = ["net"]
 capi = ["net"]
-cli = []
+forward = []
 dns = []
 net = []
 nif = ["dns"]
@@ -158,7 +158,7 @@ impl Tree {
     pub fn assert_says(&self, version: &str, features: &str, word: &str) {
         let features = [&["capi"][..], &features.split(',').collect::<Vec<_>>()].concat().join(",");
         assert_eq!(self.library_says(), format!("{version} {} {word}", features.trim_end_matches(',')));
-        assert_eq!(self.tool_says(), format!("{version} cli,dns,pkcs11 {word}"));
+        assert_eq!(self.tool_says(), format!("{version} forward,dns,pkcs11 {word}"));
         let named = self.prefix().join(format!("lib/libcurve_tun.so.{version}"));
         assert!(named.exists(), "{}", named.display());
     }

@@ -8,7 +8,7 @@ use super::ending::Ending;
 use super::pump::Pump;
 use super::service::{End, Place, STEP_LIMIT, Service};
 use super::tunnel::{Ended, Tunnel};
-use super::worker::{Inbox, Poller, Side};
+use super::worker::{Mailbox, Poller, Side};
 use curve_tun::stream::{AbortCode, Event};
 use curve_tun::{Error, PublicKey};
 use nix::libc;
@@ -28,8 +28,8 @@ pub struct Context<'a> {
     pub now: Instant,
     pub service: &'a Arc<Service>,
     pub poller: &'a Poller,
-    pub inbox: &'a Arc<Inbox>,
-    /// What names the pair in `poller` and `inbox`.
+    pub mailbox: &'a Arc<Mailbox>,
+    /// What names the pair in `poller` and `mailbox`.
     pub index: usize,
     pub scratch: &'a mut [u8],
 }
@@ -281,8 +281,8 @@ impl Pair {
                 Err(error) => self.dialed(Dialed::Failed(error), ctx),
             },
             Address::Tcp { host, port } => {
-                let (inbox, index) = (ctx.inbox.clone(), ctx.index);
-                let tell = move |resolved| inbox.resolved(index, resolved);
+                let (mailbox, index) = (ctx.mailbox.clone(), ctx.index);
+                let tell = move |resolved| mailbox.resolved(index, resolved);
                 if let Some(resolved) = ctx.service.resolver.resolve(host, *port, tell) {
                     self.resolved(&resolved, ctx);
                 }
@@ -355,9 +355,9 @@ impl Pair {
         match ctx.service.machines(self.peer) {
             Ok((mut connection, machine)) => {
                 if matches!(ctx.service.end, End::Serve(_)) {
-                    let (inbox, index) = (ctx.inbox.clone(), ctx.index);
+                    let (mailbox, index) = (ctx.mailbox.clone(), ctx.index);
                     // It is in its handshake: that it may be evicted is never refused.
-                    let _ = connection.on_evict(move || inbox.wake(index));
+                    let _ = connection.on_evict(move || mailbox.wake(index));
                 }
                 self.tunnel = Some(Tunnel::new(socket, connection, machine));
                 self.tick_at = Some(ctx.now);

@@ -6,7 +6,7 @@ use super::ending::{Counters, Ending};
 use super::explain::Attempt;
 use super::pair::{Report, Stage};
 use super::service::{End, Places, Service};
-use super::worker::{Inbox, Told, Worker};
+use super::worker::{Mailbox, Told, Worker};
 use super::{CUT, KeyArgs, ServerArgs};
 use nix::libc;
 use socket2::{Domain, Socket, Type};
@@ -93,14 +93,14 @@ fn start(service: &Arc<Service>, report: mpsc::Sender<Report>) -> io::Result<mps
     // read and write them.
     let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     let worker = Worker::new(service.clone(), None)?;
-    let inbox = worker.inbox().clone();
-    inbox.tell(Told::Forward(theirs, report));
-    let fails = inbox.clone();
+    let mailbox = worker.mailbox().clone();
+    mailbox.tell(Told::Forward(theirs, report));
+    let fails = mailbox.clone();
     let input = ours.try_clone()?;
     let output = ours;
     let (copied, result) = mpsc::channel();
     thread::Builder::new().name("forwarder".into()).spawn(move || worker.run())?;
-    thread::Builder::new().name("input".into()).spawn(move || copy_input(&input, &inbox))?;
+    thread::Builder::new().name("input".into()).spawn(move || copy_input(&input, &mailbox))?;
     thread::Builder::new().name("output".into()).spawn(move || {
         let result = copy_output(&output);
         // Told first: who hears of the end asks for it.
@@ -114,7 +114,7 @@ fn start(service: &Arc<Service>, report: mpsc::Sender<Report>) -> io::Result<mps
 }
 
 /// Copies standard input into the tunnel. What cannot be read to its end never looks like an end.
-fn copy_input(to: &Socket, inbox: &Inbox) {
+fn copy_input(to: &Socket, mailbox: &Mailbox) {
     let copied = standard(io::stdin().as_fd()).and_then(|mut input| copy(&mut input, &mut &*to));
     match copied {
         Ok(()) => {
@@ -122,7 +122,7 @@ fn copy_input(to: &Socket, inbox: &Inbox) {
         }
         // The tunnel has ended, which is told where it happened.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {}
-        Err(_) => inbox.tell(Told::LocalFailed),
+        Err(_) => mailbox.tell(Told::LocalFailed),
     }
 }
 

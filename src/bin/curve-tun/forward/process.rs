@@ -4,7 +4,7 @@ use super::super::failure::{Failure, Outcome, print};
 use super::super::{notify, signals};
 use super::address::Address;
 use super::service::{End, Places, Service};
-use super::worker::{Inbox, Listeners, Told, Worker};
+use super::worker::{Listeners, Mailbox, Told, Worker};
 use super::{FORCED, ProcessArgs};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -49,7 +49,7 @@ pub fn places() -> Arc<Places> {
 
 /// The threads of a process, and how they are told to end.
 struct Workers {
-    inboxes: Vec<Arc<Inbox>>,
+    mailboxes: Vec<Arc<Mailbox>>,
     /// Ends when all of them have.
     ended: UnixStream,
 }
@@ -57,10 +57,10 @@ struct Workers {
 impl Workers {
     fn start(service: &Arc<Service>, listeners: &Arc<Listeners>) -> io::Result<Workers> {
         let (ended, theirs) = UnixStream::pair()?;
-        let mut inboxes = Vec::new();
+        let mut mailboxes = Vec::new();
         for n in 0..thread::available_parallelism().map_or(1, usize::from) {
             let worker = Worker::new(service.clone(), Some(listeners.clone()))?;
-            inboxes.push(worker.inbox().clone());
+            mailboxes.push(worker.mailbox().clone());
             let theirs = theirs.try_clone()?;
             thread::Builder::new().name(format!("forwarder {n}")).spawn(move || {
                 if let Err(error) = worker.run() {
@@ -69,11 +69,11 @@ impl Workers {
                 drop(theirs);
             })?;
         }
-        Ok(Workers { inboxes, ended })
+        Ok(Workers { mailboxes, ended })
     }
 
     fn tell(&self, what: impl Fn() -> Told) {
-        self.inboxes.iter().for_each(|inbox| inbox.tell(what()));
+        self.mailboxes.iter().for_each(|mailbox| mailbox.tell(what()));
     }
 }
 

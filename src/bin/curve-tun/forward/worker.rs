@@ -23,7 +23,7 @@ const SAY_EVERY: u64 = 60_000;
 /// The bytes that one read of a local side may give, and room for what the layer puts before them.
 const SCRATCH: usize = 64 << 10;
 
-const INBOX: u64 = u64::MAX;
+const MAILBOX: u64 = u64::MAX;
 const LISTENERS: u64 = u64::MAX - 1024;
 
 /// The side of a pair that a socket is on.
@@ -61,15 +61,15 @@ pub enum Told {
 }
 
 /// Where other threads tell a worker something.
-pub struct Inbox {
+pub struct Mailbox {
     told: Mutex<Vec<Told>>,
     event: EventFd,
 }
 
-impl Inbox {
-    fn new() -> io::Result<Arc<Inbox>> {
+impl Mailbox {
+    fn new() -> io::Result<Arc<Mailbox>> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Arc::new(Inbox { told: Mutex::default(), event }))
+        Ok(Arc::new(Mailbox { told: Mutex::default(), event }))
     }
 
     pub fn tell(&self, what: Told) {
@@ -101,7 +101,7 @@ pub struct Listeners {
 
 pub struct Worker {
     poller: Poller,
-    inbox: Arc<Inbox>,
+    mailbox: Arc<Mailbox>,
     service: Arc<Service>,
     /// `None` while the process ends.
     listeners: Option<Arc<Listeners>>,
@@ -120,11 +120,11 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(service: Arc<Service>, listeners: Option<Arc<Listeners>>) -> io::Result<Worker> {
-        let (epoll, inbox) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, Inbox::new()?);
-        epoll.add(&inbox.event, EpollEvent::new(EpollFlags::EPOLLIN, INBOX))?;
+        let (epoll, mailbox) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, Mailbox::new()?);
+        epoll.add(&mailbox.event, EpollEvent::new(EpollFlags::EPOLLIN, MAILBOX))?;
         let mut worker = Worker {
             poller: Poller(epoll),
-            inbox,
+            mailbox,
             service,
             listeners,
             paused: None,
@@ -140,8 +140,8 @@ impl Worker {
         Ok(worker)
     }
 
-    pub fn inbox(&self) -> &Arc<Inbox> {
-        &self.inbox
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     fn listen(&mut self) -> io::Result<()> {
@@ -176,7 +176,7 @@ impl Worker {
             let mut freed = Vec::new();
             for event in &events[..count] {
                 match event.data() {
-                    INBOX => self.read_inbox(now, &mut freed),
+                    MAILBOX => self.read_mailbox(now, &mut freed),
                     token if token >= LISTENERS => {
                         self.accept(usize::try_from(token - LISTENERS).unwrap_or(0), now)
                     }
@@ -244,7 +244,7 @@ impl Worker {
             now,
             service: &self.service,
             poller: &self.poller,
-            inbox: &self.inbox,
+            mailbox: &self.mailbox,
             index,
             scratch: &mut self.scratch,
         };
@@ -268,8 +268,8 @@ impl Worker {
         }
     }
 
-    fn read_inbox(&mut self, now: Instant, freed: &mut Vec<usize>) {
-        for told in self.inbox.take() {
+    fn read_mailbox(&mut self, now: Instant, freed: &mut Vec<usize>) {
+        for told in self.mailbox.take() {
             match told {
                 Told::Wake(index) => self.with_pair(index, now, freed, Pair::look),
                 Told::Resolved(index, resolved) => {
@@ -338,7 +338,7 @@ impl Worker {
             now,
             service: &self.service,
             poller: &self.poller,
-            inbox: &self.inbox,
+            mailbox: &self.mailbox,
             index,
             scratch: &mut self.scratch,
         };
