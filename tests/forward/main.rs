@@ -6,6 +6,7 @@ mod end;
 mod limits;
 mod middle;
 mod pipe;
+mod programs;
 mod refusals;
 mod target;
 mod tool;
