@@ -1,7 +1,7 @@
 //! Connections that end as they should: halves, crowds, and what is behind them.
 
 use super::target::{Got, Target, bytes, exchange, read_all};
-use super::tool::{Keys, PATIENCE};
+use super::tool::{Forwarder, Keys, PATIENCE};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -48,6 +48,68 @@ fn each_direction_ends_by_itself() {
     assert!(target.next().is_whole(&bytes(5, 200_000)));
 }
 
+/// Counts the descriptors that a process has open.
+fn descriptors(of: &Forwarder) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", of.child.id())).unwrap().count()
+}
+
+#[test]
+fn halves_end_at_any_time_and_nothing_stays() {
+    // It answers before, while and after the question comes.
+    let target = Target::of(|stream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let early = read_some(&stream, 1);
+        (&mut &stream).write_all(&bytes(2, usize::from(early) * 700)).unwrap();
+        if early % 2 == 0 {
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+        read_all(&stream)
+    });
+    let keys = Keys::new();
+    let serve = keys.serve(&target.at.to_string());
+    let connect = keys.connect(serve.address());
+    let before = [&serve, &connect].map(descriptors);
+    let at = connect.address();
+    thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            scope.spawn(move || {
+                for round in 0..100_u8 {
+                    let first = round.wrapping_mul(37).wrapping_add(thread);
+                    let mut stream = patient(TcpStream::connect(at).unwrap());
+                    stream.write_all(&[first]).unwrap();
+                    stream.write_all(&bytes(1, usize::from(round) * 500)).unwrap();
+                    if round % 7 == 3 {
+                        // It vanishes with one direction ended, and takes the answer with it.
+                        stream.shutdown(Shutdown::Write).unwrap();
+                        disconnect(&stream);
+                        continue;
+                    }
+                    if round % 3 != 0 {
+                        thread::sleep(Duration::from_micros(u64::from(first) * 20));
+                    }
+                    stream.shutdown(Shutdown::Write).unwrap();
+                    let got = read_all(&stream);
+                    assert!(got.is_whole(&bytes(2, usize::from(first) * 700)), "{thread} {round}: {got:?}");
+                }
+            });
+        }
+    });
+    for forwarder in [&serve, &connect] {
+        forwarder.await_log("ended: ", 400);
+    }
+    let until = std::time::Instant::now() + PATIENCE;
+    while [&serve, &connect].map(descriptors) != before {
+        assert!(std::time::Instant::now() < until, "{before:?}: {:?}", [&serve, &connect].map(descriptors));
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn read_some(mut stream: &TcpStream, count: usize) -> u8 {
+    let mut buffer = vec![0; count];
+    // Whoever vanished may have said nothing.
+    stream.read_exact(&mut buffer).map_or(0, |()| buffer[0])
+}
+
 #[test]
 fn a_reset_at_one_side_is_a_reset_at_the_other() {
     let (tell, accepted) = mpsc::channel::<TcpStream>();
@@ -79,7 +141,7 @@ fn a_reset_at_one_side_is_a_reset_at_the_other() {
     serve.await_log("opened", 2);
     // The thread that reads it has it open too: only this resets it now.
     served.set_read_timeout(Some(PATIENCE)).unwrap();
-    abort_read(&served);
+    disconnect(&served);
     drop(served);
     let ended = client.read(&mut [0; 16]);
     assert!(ended.is_err(), "{ended:?}");
@@ -87,7 +149,7 @@ fn a_reset_at_one_side_is_a_reset_at_the_other() {
 }
 
 /// Has a socket reset its connection, though others have it open.
-fn abort_read(stream: &TcpStream) {
+fn disconnect(stream: &TcpStream) {
     use std::os::fd::AsRawFd;
     let unspecified = nix::libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
     let len = size_of::<nix::libc::sockaddr>() as u32;
