@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub const DOCUMENTS: [&str; 14] = [
+pub const DOCUMENTS: [&str; 15] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -19,6 +19,7 @@ pub const DOCUMENTS: [&str; 14] = [
     "docs/VAULTS.md",
     "docs/REGISTRIES.md",
     "docs/OPERATIONS.md",
+    "docs/TOOL.md",
     "docs/ASSURANCE.md",
     "docs/COVERAGE.md",
     "docs/UNSAFE.md",

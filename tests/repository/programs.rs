@@ -110,7 +110,8 @@ fn each_test_that_is_named_is_there() {
         commands.extend(names.into_iter().map(|command| (document.to_owned(), command)));
     }
     let scripts = fs::read_dir(root().join("scripts")).unwrap();
-    let scripts = scripts.map(|entry| format!("scripts/{}", entry.unwrap().file_name().to_str().unwrap()));
+    let scripts = scripts.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let scripts = scripts.map(|path| format!("scripts/{}", path.file_name().unwrap().to_str().unwrap()));
     for file in scripts.chain(["Makefile".to_owned()]) {
         let text = read(&file).replace("\\\n", "");
         commands.extend(text.lines().map(|line| (file.clone(), line.to_owned())));
