@@ -1,6 +1,7 @@
 //! The forwarder, `curve-tun serve`, `connect`, `pipe` and `ping`, as operators run it: real
 //! processes, real sockets, and a man in the middle who cuts.
 
+mod config;
 mod cut;
 mod end;
 mod limits;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -99,6 +99,7 @@ pub struct Forwarder {
     pub child: Child,
     /// Where it listens, as it said.
     pub at: String,
+    output: BufReader<ChildStdout>,
     log: PathBuf,
 }
 
@@ -107,12 +108,20 @@ impl Forwarder {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
         let at = line
             .strip_prefix("listening on ")
             .unwrap_or_else(|| panic!("it does not listen: {line:?} {}", fs::read_to_string(&log).unwrap()));
         let at = at.trim_end().to_owned();
-        Forwarder { child, at, log }
+        Forwarder { child, at, output, log }
+    }
+
+    /// Reads the next line that it prints.
+    pub fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -2,7 +2,7 @@
 
 use curve_tun::Error;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -52,6 +52,12 @@ impl Failure {
             let _ = write!(io::stderr(), "curve-tun: {what}\n{hint}");
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what.as_deref().unwrap_or_default())
     }
 }
 

@@ -4,10 +4,12 @@
 //! share of them. `serve`, `connect`, `pipe` and `ping` are the subcommands.
 
 mod address;
+mod config;
 pub mod connect;
 mod dial;
 mod ending;
 mod explain;
+mod front;
 mod listen;
 mod outq;
 mod pair;
@@ -16,7 +18,6 @@ pub mod pipe;
 mod process;
 mod pump;
 pub mod serve;
-mod service;
 mod tunnel;
 mod worker;
 
@@ -26,7 +27,7 @@ use super::vault::{PassphraseArgs, open_file};
 use curve_tun::PublicKey;
 use curve_tun::stream::ServiceName;
 use curve_tun::vault::{AgentVault, MemoryVault, Vault};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,12 +66,31 @@ impl KeyArgs {
             Of { vault: Some(path), .. } => Arc::new(open_file(path, &self.passphrase)?),
             Of { secret_file: Some(path), .. } => Arc::new(MemoryVault::new(secret_key(path)?)?),
             Of { agent: Some(path), .. } => Arc::new(reach(path)?),
-            _ => return Err(Failure::new("no key is named")),
+            _ => {
+                return Err(Failure::new("no key is named, or more than one")
+                    .hint("Name one of vault, secret-file and agent."));
+            }
         })
     }
 }
 
-fn reach(path: &std::path::Path) -> Result<AgentVault, Failure> {
+impl config::Key {
+    /// Opens the key that a configuration names.
+    fn open(&self, config: &Path) -> Result<Arc<dyn Vault>, Failure> {
+        let beside = |path: &Option<PathBuf>| path.as_ref().map(|path| config::beside(config, path));
+        let mut of = Of {
+            vault: beside(&self.vault),
+            secret_file: beside(&self.secret_file),
+            agent: beside(&self.agent),
+        };
+        if [&of.vault, &of.secret_file, &of.agent].into_iter().flatten().count() != 1 {
+            of = Of { vault: None, secret_file: None, agent: None };
+        }
+        KeyArgs { of, passphrase: PassphraseArgs::from(beside(&self.passphrase_file)) }.open()
+    }
+}
+
+fn reach(path: &Path) -> Result<AgentVault, Failure> {
     super::check::reach(path)
 }
 
@@ -85,16 +105,21 @@ pub struct ServerArgs {
     service: Option<ServiceName>,
 }
 
-/// Which limits and which log a process has.
+/// How long connections may go on.
 #[derive(clap::Args)]
-pub struct ProcessArgs {
+pub struct LimitArgs {
     /// End connections that were idle for this long: 90s, 15m, 2h. Without it, one that is open in
     /// both directions has no limit
-    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    #[arg(long, value_name = "TIME", value_parser = read_time, conflicts_with = "config")]
     idle: Option<Duration>,
     /// End connections that are older than this: 90s, 15m, 2h
-    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    #[arg(long, value_name = "TIME", value_parser = read_time, conflicts_with = "config")]
     max_lifetime: Option<Duration>,
+}
+
+/// The end and the log of a process.
+#[derive(clap::Args)]
+pub struct ProcessArgs {
     /// How long connections may go on after SIGTERM
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = read_time)]
     drain: Duration,

@@ -5,8 +5,8 @@ mod run;
 use super::address::Address;
 use super::dial::{Dial, Dialed, Resolved, explain, is_shortage, set_options};
 use super::ending::Ending;
+use super::front::{End, Front, NoRoute, Place, Route, STEP_LIMIT, Shared};
 use super::pump::Pump;
-use super::service::{End, Place, STEP_LIMIT, Service};
 use super::tunnel::{Ended, Tunnel};
 use super::worker::{Mailbox, Poller, Side};
 use curve_tun::stream::{AbortCode, Event};
@@ -26,7 +26,7 @@ const CLIENT_LINGER: Duration = Duration::from_secs(1);
 /// What a pair needs of the thread that drives it.
 pub struct Context<'a> {
     pub now: Instant,
-    pub service: &'a Arc<Service>,
+    pub shared: &'a Arc<Shared>,
     pub poller: &'a Poller,
     pub mailbox: &'a Arc<Mailbox>,
     /// What names the pair in `poller` and `mailbox`.
@@ -124,35 +124,45 @@ pub struct Pair {
     ending: Option<Ending>,
     told: Option<Ending>,
     report: Option<mpsc::Sender<Report>>,
-    service: Arc<Service>,
+    front: Arc<Front>,
+    /// Where it leads, once that is known.
+    route: Option<Arc<Route>>,
     _place: Place,
 }
 
 impl Pair {
     /// Begins with a socket that came in.
-    pub fn accepted(socket: Socket, from: &SockAddr, place: Place, ctx: &mut Context) -> Option<Pair> {
+    pub fn accepted(
+        socket: Socket,
+        from: &SockAddr,
+        front: &Arc<Front>,
+        place: Place,
+        ctx: &mut Context,
+    ) -> Option<Pair> {
         let peer = from.as_socket();
         let shown = peer.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
         // The peer may have gone already.
         set_options(&socket).ok()?;
-        Pair::begin(socket, peer, shown, place, None, ctx)
+        Pair::begin(socket, peer, shown, front.clone(), place, None, ctx)
     }
 
     /// Begins with a local socket of this process's own, and tells `report` how it ended.
     pub fn of_process(
         socket: Socket,
+        front: &Arc<Front>,
         place: Place,
         report: mpsc::Sender<Report>,
         ctx: &mut Context,
     ) -> Option<Pair> {
         socket.set_nonblocking(true).ok()?;
-        Pair::begin(socket, None, "standard input".to_owned(), place, Some(report), ctx)
+        Pair::begin(socket, None, "standard input".to_owned(), front.clone(), place, Some(report), ctx)
     }
 
     fn begin(
         socket: Socket,
         peer: Option<SocketAddr>,
         from: String,
+        front: Arc<Front>,
         place: Place,
         report: Option<mpsc::Sender<Report>>,
         ctx: &mut Context,
@@ -176,16 +186,16 @@ impl Pair {
             ending: None,
             told: None,
             report,
-            service: ctx.service.clone(),
+            route: front.route(),
+            front,
             _place: place,
         };
-        match &ctx.service.end {
-            End::Serve(_) => pair.shake_hands(socket, ctx),
-            End::Connect { .. } => {
-                ctx.poller.add(&socket, ctx.index, Side::Local).ok()?;
-                pair.local = Some(Local::new(socket));
-                pair.resolve(ctx);
-            }
+        if pair.front.serves() {
+            pair.shake_hands(socket, ctx);
+        } else {
+            ctx.poller.add(&socket, ctx.index, Side::Local).ok()?;
+            pair.local = Some(Local::new(socket));
+            pair.resolve(ctx);
         }
         Some(pair)
     }
@@ -259,8 +269,8 @@ impl Pair {
     fn tick(&mut self, ctx: &Context) {
         let Some(tunnel) = &mut self.tunnel else { return };
         if self.tick_at.is_some_and(|at| at <= ctx.now) {
-            self.tick_at = match tunnel.connection.tick(ctx.service.millis(ctx.now)) {
-                Ok(next) => next.map(|next| ctx.service.origin + Duration::from_millis(next)),
+            self.tick_at = match tunnel.connection.tick(ctx.shared.millis(ctx.now)) {
+                Ok(next) => next.map(|next| ctx.shared.origin + Duration::from_millis(next)),
                 Err(error) => {
                     if error != Error::Closed {
                         tunnel.ended.get_or_insert(Ended::Refused(error));
@@ -275,7 +285,8 @@ impl Pair {
     fn resolve(&mut self, ctx: &mut Context) {
         self.phase = Phase::Resolving;
         self.until = Some(ctx.now + STEP_LIMIT);
-        match &ctx.service.to {
+        let Some(route) = self.route.clone() else { return };
+        match &route.to {
             Address::Unix(path) => match Dial::to_path(path) {
                 Ok(dial) => self.phase = Phase::Dialing(dial),
                 Err(error) => self.dialed(Dialed::Failed(error), ctx),
@@ -283,7 +294,7 @@ impl Pair {
             Address::Tcp { host, port } => {
                 let (mailbox, index) = (ctx.mailbox.clone(), ctx.index);
                 let tell = move |resolved| mailbox.resolved(index, resolved);
-                if let Some(resolved) = ctx.service.resolver.resolve(host, *port, tell) {
+                if let Some(resolved) = ctx.shared.resolver.resolve(host, *port, tell) {
                     self.resolved(&resolved, ctx);
                 }
             }
@@ -315,6 +326,7 @@ impl Pair {
                 }
             }
             Dialed::Failed(error) => {
+                let Some(route) = self.route.clone() else { return };
                 let code = match error.kind() {
                     std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => {
                         AbortCode::TargetRefused
@@ -323,7 +335,7 @@ impl Pair {
                     _ if is_shortage(&error) => AbortCode::Busy,
                     _ => AbortCode::TargetUnreachable,
                 };
-                self.unreachable(code, explain(&ctx.service.to, &error), ctx);
+                self.unreachable(code, explain(&route.to, &error), ctx);
             }
             Dialed::Connected(socket) => {
                 self.until = None;
@@ -352,9 +364,9 @@ impl Pair {
     fn shake_hands(&mut self, socket: Socket, ctx: &mut Context) {
         self.stage = Stage::Transport;
         let _ = ctx.poller.add(&socket, ctx.index, Side::Tunnel);
-        match ctx.service.machines(self.peer) {
+        match self.front.machines(self.peer) {
             Ok((mut connection, machine)) => {
-                if matches!(ctx.service.end, End::Serve(_)) {
+                if self.serves() {
                     let (mailbox, index) = (ctx.mailbox.clone(), ctx.index);
                     // It is in its handshake: that it may be evicted is never refused.
                     let _ = connection.on_evict(move || mailbox.wake(index));
@@ -379,13 +391,13 @@ impl Pair {
                 self.stage = Stage::Tunnel;
                 self.key = tunnel.connection.peer_key();
                 self.tick_at = Some(ctx.now + Duration::from_secs(1));
-                return match ctx.service.end {
-                    End::Serve(_) => {
-                        self.phase = Phase::AwaitOpen;
-                        self.until = Some(ctx.now + STEP_LIMIT);
-                    }
-                    End::Connect { .. } => self.open(ctx),
-                };
+                if self.serves() {
+                    self.phase = Phase::AwaitOpen;
+                    self.until = Some(ctx.now + STEP_LIMIT);
+                } else {
+                    self.open(ctx);
+                }
+                return;
             }
             if let Some(ended) = &tunnel.ended {
                 let ending = match ended {
@@ -439,28 +451,38 @@ impl Pair {
             }
         }
         self.stage = Stage::Stream;
-        if tunnel.machine.peer().is_some_and(|open| ctx.service.offers(open)) {
-            self.resolve(ctx);
-        } else {
-            self.ending
-                .get_or_insert(Ending::Refused("the client asked for a service that is not here".into()));
-            self.give_up(AbortCode::NoService, ctx);
+        let (Some(open), Some(key)) = (tunnel.machine.peer(), self.key) else { return };
+        match self.front.route_of(open, self.peer, key) {
+            Ok(route) => {
+                self.route = Some(route);
+                self.resolve(ctx);
+            }
+            Err(why) => {
+                let asked = open.service.as_ref().map_or("no", |name| name.as_str());
+                let why = match why {
+                    NoRoute::Unknown => format!("the client asked for a service that is not here: {asked}"),
+                    NoRoute::NotAllowed => format!("the client may not have the service: {asked}"),
+                };
+                self.ending.get_or_insert(Ending::Refused(why));
+                self.give_up(AbortCode::NoService, ctx);
+            }
         }
     }
 
     /// Both sides are there.
     fn open(&mut self, ctx: &mut Context) {
-        if let (Some(tunnel), End::Serve(_)) = (&mut self.tunnel, &ctx.service.end) {
+        if let (Some(tunnel), End::Serve(..)) = (&mut self.tunnel, &self.front.end) {
             // The client's OPEN has come, and this is the one answer. What has ended the stream
             // since is told when it runs.
             let _ = tunnel.machine.accept();
         }
-        ctx.service.counters.opened.fetch_add(1, Ordering::Relaxed);
+        ctx.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
         let key = self.key.map(|key| key.to_string()).unwrap_or_default();
-        tracing::info!(from = %self.from, key, to = %ctx.service.to, "opened");
+        let to = self.route.as_ref().map_or_else(String::new, |route| route.to.to_string());
+        tracing::info!(from = %self.from, key, to, "opened");
         self.phase = Phase::Running;
         self.moved = ctx.now;
-        self.set_limits(ctx);
+        self.set_limits();
     }
 
     /// Ends both sides from here: the peer is told `code`, the local side is reset.
@@ -476,10 +498,9 @@ impl Pair {
 
     /// The process ends: what has no stream yet is ended, later OPENs are refused.
     pub fn drain(&mut self, ctx: &mut Context) {
-        let serves = matches!(ctx.service.end, End::Serve(_));
         let young =
             matches!(self.phase, Phase::Handshake | Phase::AwaitOpen | Phase::Resolving | Phase::Dialing(_));
-        if serves && young {
+        if self.serves() && young {
             self.shut_down(ctx);
         }
     }
@@ -489,6 +510,16 @@ impl Pair {
         if !matches!(self.phase, Phase::Closing | Phase::Over) {
             self.ending.get_or_insert(Ending::ShutDown);
             self.give_up(AbortCode::ShuttingDown, ctx);
+        }
+    }
+
+    /// Ends what leads to a service that its client may not have any more.
+    pub fn recheck(&mut self, ctx: &mut Context) {
+        let Some(open) = self.tunnel.as_ref().and_then(|tunnel| tunnel.machine.peer()) else { return };
+        let (Some(key), Some(_)) = (self.key, &self.route) else { return };
+        if self.serves() && self.front.route_of(open, self.peer, key).is_err() {
+            self.ending.get_or_insert(Ending::Refused("its key may not have the service any more".into()));
+            self.give_up(AbortCode::NoService, ctx);
         }
     }
 
@@ -532,7 +563,7 @@ impl Pair {
     }
 
     fn close(&mut self, ctx: &mut Context) {
-        let serves = matches!(ctx.service.end, End::Serve(_));
+        let serves = self.serves();
         let Some(tunnel) = &mut self.tunnel else { return self.over() };
         tunnel.write();
         // A client that was not asked to hurry lets the server end first.
@@ -563,7 +594,7 @@ impl Pair {
         if asked == 0 && ending.is_given_up() || self.up + self.down == 0 && ending == Ending::Done {
             ending = Ending::Unused;
         }
-        self.service.counters.count(&ending);
+        self.front.shared.counters.count(&ending);
         let key = self.key.map(|key| key.to_string()).unwrap_or_default();
         let (from, up, down, secs) =
             (&self.from, self.up, self.down, (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0);
@@ -578,6 +609,6 @@ impl Pair {
     }
 
     fn serves(&self) -> bool {
-        matches!(self.service.end, End::Serve(_))
+        self.front.serves()
     }
 }

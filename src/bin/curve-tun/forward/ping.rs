@@ -5,8 +5,8 @@ use super::address::Address;
 use super::dial::{Dial, Dialed, explain, set_options};
 use super::ending::Ending;
 use super::explain::Attempt;
+use super::front::{Front, STEP_LIMIT};
 use super::pair::Stage;
-use super::service::{STEP_LIMIT, Service};
 use super::tunnel::Tunnel;
 use super::{KeyArgs, ServerArgs};
 use curve_tun::connection::Connection;
@@ -129,7 +129,7 @@ impl Ping<'_> {
     fn begin(args: &Args, vault: Arc<dyn Vault>, socket: Socket) -> Result<Ping<'_>, Failure> {
         let own_key = vault.public_key();
         let options = stream::Options::stream().service(args.server.service.clone());
-        let connection = Connection::client(vault, args.server.server, &Service::options())?;
+        let connection = Connection::client(vault, args.server.server, &Front::options())?;
         let tunnel = Tunnel::new(socket, connection, Machine::client(&options));
         Ok(Ping { to: &args.to, own_key, tunnel, stage: Stage::Transport, pongs: 0, ending: None })
     }

@@ -2,10 +2,10 @@
 
 use super::super::failure::{Failure, Outcome};
 use super::address::Address;
-use super::ending::{Counters, Ending};
+use super::ending::Ending;
 use super::explain::Attempt;
+use super::front::{End, Front, Places, Route, Shared};
 use super::pair::{Report, Stage};
-use super::service::{End, Places, Service};
 use super::worker::{Mailbox, Told, Worker};
 use super::{CUT, KeyArgs, ServerArgs};
 use nix::libc;
@@ -17,7 +17,6 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
 
 /// Forward standard input and output through a tunnel to a "curve-tun serve"
 ///
@@ -43,19 +42,12 @@ const BUFFER: usize = 64 << 10;
 pub fn run(args: Args) -> Outcome {
     let vault = args.key.open().map_err(|failure| failure.code(1))?;
     let own_key = vault.public_key();
-    let service = Arc::new(Service {
-        end: End::Connect { vault, server: args.server.server, service: args.server.service },
-        name: None,
-        to: args.to,
-        idle: None,
-        lifetime: None,
-        resolver: Default::default(),
-        counters: Counters::default(),
-        places: Places::new(1),
-        origin: Instant::now(),
-    });
+    let to = args.to;
+    let route = Arc::new(Route { to: to.clone(), registry: None, idle: None, lifetime: None });
+    let end = End::Connect { vault, server: args.server.server, service: args.server.service, route };
+    let front = Arc::new(Front { shared: Shared::new(Places::new(1)), end });
     let (told, report) = mpsc::channel();
-    let copied = start(&service, told).map_err(|error| {
+    let copied = start(&front, told).map_err(|error| {
         Failure::new(format_args!("cannot start: {error}")).hint(
             "The user may have no more processes, threads or files: see \"ulimit -u\" and \"ulimit -n\".",
         )
@@ -80,21 +72,20 @@ pub fn run(args: Args) -> Outcome {
         // Without an answer nobody knows what the service has had of it.
         _ => {
             let code = if stage >= Stage::Tunnel { CUT } else { 1 };
-            let attempt =
-                Attempt { to: &service.to, own_key, stage, ending: &ending, first_bytes: &first_bytes };
+            let attempt = Attempt { to: &to, own_key, stage, ending: &ending, first_bytes: &first_bytes };
             Err(attempt.failure().code(code))
         }
     }
 }
 
 /// Starts the threads; gives how copying to standard output ended.
-fn start(service: &Arc<Service>, report: mpsc::Sender<Report>) -> io::Result<mpsc::Receiver<io::Result<()>>> {
+fn start(front: &Arc<Front>, report: mpsc::Sender<Report>) -> io::Result<mpsc::Receiver<io::Result<()>>> {
     // A terminal must not be made non-blocking, and a file cannot be polled: threads of their own
     // read and write them.
     let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
-    let worker = Worker::new(service.clone(), None)?;
+    let worker = Worker::new(front.shared.clone(), None)?;
     let mailbox = worker.mailbox().clone();
-    mailbox.tell(Told::Forward(theirs, report));
+    mailbox.tell(Told::Forward(theirs, front.clone(), report));
     let fails = mailbox.clone();
     let input = ours.try_clone()?;
     let output = ours;

@@ -3,7 +3,7 @@
 use super::super::failure::{Failure, Outcome, print};
 use super::super::{notify, signals};
 use super::address::Address;
-use super::service::{End, Places, Service};
+use super::front::{End, Front, Places, Shared};
 use super::worker::{Listeners, Mailbox, Told, Worker};
 use super::{FORCED, ProcessArgs};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -55,11 +55,11 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(service: &Arc<Service>, listeners: &Arc<Listeners>) -> io::Result<Workers> {
+    fn start(shared: &Arc<Shared>, listeners: &Arc<Listeners>) -> io::Result<Workers> {
         let (ended, theirs) = UnixStream::pair()?;
         let mut mailboxes = Vec::new();
         for n in 0..thread::available_parallelism().map_or(1, usize::from) {
-            let worker = Worker::new(service.clone(), Some(listeners.clone()))?;
+            let worker = Worker::new(shared.clone(), Some(listeners.clone()))?;
             mailboxes.push(worker.mailbox().clone());
             let theirs = theirs.try_clone()?;
             thread::Builder::new().name(format!("forwarder {n}")).spawn(move || {
@@ -77,81 +77,113 @@ impl Workers {
     }
 }
 
-/// Listens at `address` and forwards until a signal ends it. `reload` is called at SIGHUP.
-pub fn run(address: &Address, service: Arc<Service>, drain: Duration, reload: impl Fn()) -> Outcome {
-    let mut control = signals::control()?;
-    let (listening, bound) = super::listen::listen(address)?;
-    let (sockets, shown): (Vec<_>, Vec<_>) = listening.into_iter().unzip();
-    let listeners = Arc::new(Listeners { sockets, said: AtomicU64::new(0) });
-    let workers = Workers::start(&service, &listeners).map_err(|error| {
-        Failure::new(format_args!("cannot start the threads: {error}")).hint(
-            "The user may have no more processes, threads or files: see \"ulimit -u\" and \"ulimit -n\".",
-        )
-    })?;
-    // Those of the threads are the last: they close when it drains.
-    drop(listeners);
-    for at in shown {
-        // Nobody has to read it for the process to serve.
-        let _ = print(format_args!("listening on {at}"));
-    }
-    notify::ready()?;
-    let mut stops = Stops { drain, until: None, forced: false };
-    loop {
-        let now = Instant::now();
-        let tick = tick(&service, now);
-        let next = [Some(tick), stops.until].into_iter().flatten().min().unwrap_or(tick);
-        let event = await_event(&control, &workers.ended, next.saturating_duration_since(now))?;
-        if event.ended {
-            break;
-        }
-        if event.signalled {
-            let mut number = [0];
-            control.read_exact(&mut number).map_err(signals::failed)?;
-            if i32::from(number[0]) == Signal::SIGHUP as i32 {
-                reload();
-            } else if stops.until.is_some() {
-                tracing::warn!("ended by force");
-                return Ok(ExitCode::from(FORCED));
-            } else {
-                tracing::info!("ends: no new connections, {} s for the others", drain.as_secs());
-                notify::stopping();
-                stops.until = Some(Instant::now() + stops.drain);
-                workers.tell(|| Told::Drain);
-            }
-        }
-        if stops.until.is_some_and(|until| until <= Instant::now()) {
-            if stops.forced {
-                break;
-            }
-            stops.forced = true;
-            stops.until = Some(Instant::now() + FAREWELL + Duration::from_secs(1));
-            workers.tell(|| Told::ShutDown);
-        }
-    }
-    drop(bound);
-    tracing::info!("ended: {}", service.counters);
-    Ok(if stops.forced { ExitCode::from(FORCED) } else { ExitCode::SUCCESS })
+/// A process that forwards.
+pub struct Process {
+    pub shared: Arc<Shared>,
+    /// Where connections come in.
+    pub fronts: Vec<(Address, Arc<Front>)>,
+    pub drain: Duration,
 }
 
-/// How far the end of the process has come.
-struct Stops {
-    drain: Duration,
+/// What SIGHUP has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Nothing that concerns connections that are there.
+    Quietly,
+    /// Those that may not have their service any more are to end.
+    Recheck,
+}
+
+impl Process {
+    /// Listens, and forwards until a signal ends it. `reload` is called at SIGHUP.
+    pub fn run(self, reload: impl Fn() -> Reloaded) -> Outcome {
+        let mut control = signals::control()?;
+        let (mut sockets, mut shown, mut bound) = (Vec::new(), Vec::new(), Vec::new());
+        for (address, front) in &self.fronts {
+            let (listening, path) = super::listen::listen(address)?;
+            bound.extend(path);
+            for (socket, at) in listening {
+                sockets.push((socket, front.clone()));
+                shown.push(at);
+            }
+        }
+        let listeners = Arc::new(Listeners { sockets, said: AtomicU64::new(0) });
+        let workers = Workers::start(&self.shared, &listeners).map_err(|error| {
+            Failure::new(format_args!("cannot start the threads: {error}")).hint(
+                "The user may have no more processes, threads or files: see \"ulimit -u\" and \"ulimit -n\".",
+            )
+        })?;
+        // Those of the threads are the last: they close when it drains.
+        drop(listeners);
+        for at in shown {
+            // Nobody has to read it for the process to serve.
+            let _ = print(format_args!("listening on {at}"));
+        }
+        notify::ready()?;
+        let mut end = Stopping::default();
+        loop {
+            let now = Instant::now();
+            let tick = self.tick(now);
+            let next = end.until.map_or(tick, |until| until.min(tick));
+            let event = await_event(&control, &workers.ended, next.saturating_duration_since(now))?;
+            if event.ended {
+                break;
+            }
+            if event.signalled {
+                let mut number = [0];
+                control.read_exact(&mut number).map_err(signals::failed)?;
+                if i32::from(number[0]) == Signal::SIGHUP as i32 {
+                    if reload() == Reloaded::Recheck {
+                        workers.tell(|| Told::Recheck);
+                    }
+                } else if end.until.is_some() {
+                    tracing::warn!("ended by force");
+                    return Ok(ExitCode::from(FORCED));
+                } else {
+                    tracing::info!("ends: no new connections, {} s for the others", self.drain.as_secs());
+                    notify::stopping();
+                    end.until = Some(Instant::now() + self.drain);
+                    workers.tell(|| Told::Drain);
+                }
+            }
+            if end.until.is_some_and(|until| until <= Instant::now()) {
+                if end.forced {
+                    break;
+                }
+                end.forced = true;
+                end.until = Some(Instant::now() + FAREWELL + Duration::from_secs(1));
+                workers.tell(|| Told::ShutDown);
+            }
+        }
+        drop(bound);
+        tracing::info!("ended: {}", self.shared.counters);
+        Ok(if end.forced { ExitCode::from(FORCED) } else { ExitCode::SUCCESS })
+    }
+
+    /// Rotates the minute keys of servers; says when to call it next.
+    fn tick(&self, now: Instant) -> Instant {
+        let mut next = now + Duration::from_secs(60);
+        for (_, front) in &self.fronts {
+            let End::Serve(server, _) = &front.end else { continue };
+            let due = match server.tick(self.shared.millis(now)) {
+                Ok(due) => self.shared.origin + Duration::from_millis(due),
+                Err(error) => {
+                    tracing::error!("the minute keys cannot be renewed: {error}");
+                    now + Duration::from_secs(1)
+                }
+            };
+            next = next.min(due);
+        }
+        next
+    }
+}
+
+/// How far the end of a process has come.
+#[derive(Default)]
+struct Stopping {
     until: Option<Instant>,
     /// What was still there was told to end.
     forced: bool,
-}
-
-/// Rotates the minute keys of a server; says when it is to be called next.
-fn tick(service: &Service, now: Instant) -> Instant {
-    let soon = now + Duration::from_secs(60);
-    let End::Serve(server) = &service.end else { return soon };
-    match server.tick(service.millis(now)) {
-        Ok(next) => (service.origin + Duration::from_millis(next)).min(soon),
-        Err(error) => {
-            tracing::error!("the minute keys cannot be renewed: {error}");
-            now + Duration::from_secs(1)
-        }
-    }
 }
 
 #[derive(Default)]

@@ -1,18 +1,21 @@
 //! `curve-tun serve`: tunnels in, plain connections out.
 
-use super::super::failure::{Failure, Outcome};
+use super::super::failure::{Failure, Outcome, print};
 use super::super::peers::file_failure;
 use super::address::Address;
-use super::ending::Counters;
-use super::service::{End, Service};
-use super::{KeyArgs, ProcessArgs, process, read_service};
+use super::config;
+use super::front::{End, Front, Offer, Route, Services, Shared};
+use super::process::{Process, Reloaded, places};
+use super::{KeyArgs, LimitArgs, ProcessArgs, read_service};
 use curve_tun::Error;
 use curve_tun::connection::{HandshakeEvent, HandshakeOutcome, Server};
 use curve_tun::registry::FileRegistry;
 use curve_tun::stream::ServiceName;
-use std::path::PathBuf;
+use curve_tun::vault::Vault;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Put a service behind a tunnel: take tunnels, and forward each to a plain connection
 ///
@@ -21,64 +24,187 @@ use std::time::Instant;
 /// tells systemd (Type=notify), and logs to standard error: one line when a connection opens, one
 /// when it ends, with how. A connection that is cut resets the service's end of it: only what has
 /// ended in order looks like an end. At SIGTERM or SIGINT no new ones are taken, the others have
-/// --drain to end; a second signal ends at once. SIGHUP reads the registry file again.
+/// --drain to end; a second signal ends at once. SIGHUP reads the registry, or the configuration,
+/// again.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  \
-    curve-tun serve --listen '[::]:7000' --to 127.0.0.1:5432 --vault /etc/tunnel/vault --registry /etc/tunnel/peers\n\n\
+#[command(after_help = "Examples:\n  \
+    curve-tun serve --listen '[::]:7000' --to 127.0.0.1:5432 --vault /etc/tunnel/vault --registry /etc/tunnel/peers\n  \
+    curve-tun serve --config /etc/tunnel/serve.toml\n\n\
     Addresses are HOST:PORT, [IPV6]:PORT, or unix:PATH.")]
 pub struct Args {
     /// Where tunnels come in; port 0 picks a free one
-    #[arg(long, value_name = "ADDR")]
-    listen: Address,
+    #[arg(long, value_name = "ADDR", required_unless_present = "config", conflicts_with = "config")]
+    listen: Option<Address>,
     /// The service: each tunnel gets a connection to it
-    #[arg(long, value_name = "ADDR", value_parser = Address::to_connect)]
-    to: Address,
+    #[arg(long, value_name = "ADDR", value_parser = Address::to_connect, required_unless_present = "config",
+        conflicts_with = "config")]
+    to: Option<Address>,
     #[command(flatten)]
     key: KeyArgs,
     /// Who may come in: the file that "curve-tun peers" keeps
-    #[arg(long, value_name = "FILE")]
-    registry: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "config", conflicts_with = "config")]
+    registry: Option<PathBuf>,
     /// The name of the service, for clients that ask for one
-    #[arg(long, value_name = "NAME", value_parser = read_service)]
+    #[arg(long, value_name = "NAME", value_parser = read_service, conflicts_with = "config")]
     service: Option<ServiceName>,
-    /// How many handshakes may be under way, and how many of them from one source
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    /// How many handshakes may be under way at once; a quarter of them from one source
+    #[arg(long, value_name = "N", default_value_t = HANDSHAKES, conflicts_with = "config",
+        value_parser = clap::value_parser!(u32).range(1..))]
     handshakes_max: u32,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Many listeners and services, from a TOML file, with the key
+    #[arg(long, value_name = "FILE", group = "kept")]
+    config: Option<PathBuf>,
+    /// Read the configuration and what it names, say what is wrong, and start nothing
+    #[arg(long, requires = "config")]
+    check: bool,
+    /// At SIGHUP, end connections of keys that may not have their service any more
+    #[arg(long)]
+    recheck: bool,
     #[command(flatten)]
     process: ProcessArgs,
 }
 
+const HANDSHAKES: u32 = 1024;
+/// The name of the service of a command line that gives it none.
+const DEFAULT: &str = "default";
+
 pub fn run(args: Args) -> Outcome {
-    if let Address::Unix(_) = args.listen {
-        return Err(Failure::new("tunnels come in over TCP, not over a Unix socket")
-            .hint("Give --listen HOST:PORT. The service (--to) may be a Unix socket."));
+    if let Some(path) = &args.config {
+        return run_configured(path, &args);
     }
+    let (Some(listen), Some(to), Some(path)) = (args.listen, args.to, args.registry) else {
+        return Err(Failure::from(Error::InvalidArgument));
+    };
     let vault = args.key.open()?;
-    let registry = FileRegistry::open(&args.registry).map_err(|error| file_failure(&args.registry, error))?;
-    let registry = Arc::new(registry);
+    let registry = open_registry(&path)?;
+    let route = Route {
+        to,
+        registry: Some(registry.clone()),
+        idle: args.limits.idle,
+        lifetime: args.limits.max_lifetime,
+    };
+    let name = args.service.map_or_else(|| DEFAULT.parse(), Ok)?;
+    let services = Arc::new(Services::default());
+    services.set(BTreeMap::from([(name, Arc::new(route))]));
     args.process.begin_log();
-    let origin = Instant::now();
-    // A quarter for one source: the others stay for everybody else.
-    let options = Service::options()
-        .handshakes_max(args.handshakes_max)
-        .handshakes_per_source(args.handshakes_max.div_ceil(4));
-    let server = Server::new(vault, registry.clone(), options, 0)?;
-    server.observe(log)?;
-    let service = Arc::new(Service {
-        end: End::Serve(server),
-        name: args.service,
-        to: args.to,
-        idle: args.process.idle,
-        lifetime: args.process.max_lifetime,
-        resolver: Default::default(),
-        counters: Counters::default(),
-        places: process::places(),
-        origin,
-    });
-    process::run(&args.listen, service, args.process.drain, move || match registry.reload() {
-        Ok(()) => tracing::info!("reloaded {}", registry.path().display()),
-        Err(error) => tracing::error!("{error}: what was read before stays"),
+    let shared = Shared::new(places());
+    let front = front(&shared, &vault, &listen, Offer { services, only: None }, args.handshakes_max)?;
+    let process = Process { shared, fronts: vec![(listen, front)], drain: args.process.drain };
+    process.run(|| match registry.reload() {
+        Ok(()) => {
+            tracing::info!("reloaded {}", registry.path().display());
+            if args.recheck { Reloaded::Recheck } else { Reloaded::Quietly }
+        }
+        Err(error) => {
+            tracing::error!("{error}: what was read before stays");
+            Reloaded::Quietly
+        }
     })
+}
+
+fn open_registry(path: &Path) -> Result<Arc<FileRegistry>, Failure> {
+    FileRegistry::open(path).map(Arc::new).map_err(|error| file_failure(path, error))
+}
+
+/// Makes a place where tunnels come in.
+fn front(
+    shared: &Arc<Shared>,
+    vault: &Arc<dyn Vault>,
+    listen: &Address,
+    offer: Offer,
+    handshakes: u32,
+) -> Result<Arc<Front>, Failure> {
+    if let Address::Unix(_) = listen {
+        return Err(Failure::new("tunnels come in over TCP, not over a Unix socket")
+            .hint("Listen at HOST:PORT. The service that they lead to may be a Unix socket."));
+    }
+    // A quarter for one source: the others stay for everybody else.
+    let options = Front::options().handshakes_max(handshakes).handshakes_per_source(handshakes.div_ceil(4));
+    let server = Server::new(vault.clone(), Arc::new(offer.clone()), options, 0)?;
+    server.observe(log)?;
+    Ok(Arc::new(Front { shared: shared.clone(), end: End::Serve(server, offer) }))
+}
+
+fn run_configured(path: &Path, args: &Args) -> Outcome {
+    let config: config::Serve = config::read(path)?;
+    let routes = routes(path, &config)?;
+    let vault = config.key.open(path)?;
+    let services = Arc::new(Services::default());
+    let shared = Shared::new(places());
+    let handshakes = config.handshakes_max.unwrap_or(HANDSHAKES);
+    let mut fronts = Vec::new();
+    for listener in config.listener.values() {
+        let offer = Offer { services: services.clone(), only: listener.services.clone() };
+        fronts.push((listener.listen.clone(), front(&shared, &vault, &listener.listen, offer, handshakes)?));
+    }
+    if args.check {
+        print(format_args!("{}: {} listeners, {} services", path.display(), fronts.len(), routes.len()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    args.process.begin_log();
+    services.set(routes);
+    let listeners = places_of(&config);
+    let process = Process { shared, fronts, drain: args.process.drain };
+    process.run(|| match reload(path, &listeners) {
+        Ok(routes) => {
+            services.set(routes);
+            tracing::info!("reloaded {}", path.display());
+            if args.recheck { Reloaded::Recheck } else { Reloaded::Quietly }
+        }
+        Err(failure) => {
+            tracing::error!("{failure}: what was read before stays");
+            Reloaded::Quietly
+        }
+    })
+}
+
+/// Returns the services of a configuration, with their registries open.
+fn routes(path: &Path, config: &config::Serve) -> Result<BTreeMap<ServiceName, Arc<Route>>, Failure> {
+    let at = path.display();
+    if config.listener.is_empty() || config.service.is_empty() {
+        return Err(Failure::new(format_args!("{at}: there is no listener, or no service"))
+            .hint("It takes at least one [listener.NAME] and one [service.NAME]."));
+    }
+    for (listener, settings) in &config.listener {
+        let mut names = settings.services.iter().flatten();
+        if let Some(name) = names.find(|name| !config.service.contains_key(*name)) {
+            return Err(Failure::new(format_args!("{at}: listener {listener}: there is no service {name}"))
+                .hint(format_args!("Add a [service.{name}], or take it off the list.")));
+        }
+    }
+    let mut routes = BTreeMap::new();
+    for (name, target) in &config.service {
+        let registry = open_registry(&config::beside(path, &target.registry))?;
+        let (to, idle, lifetime) = (target.to.clone(), target.idle, target.max_lifetime);
+        routes.insert(name.clone(), Arc::new(Route { to, registry: Some(registry), idle, lifetime }));
+    }
+    Ok(routes)
+}
+
+/// Where a process listens, and what is to be had there: what a reload does not change.
+fn places_of(config: &config::Serve) -> Vec<(String, Option<BTreeSet<ServiceName>>)> {
+    config
+        .listener
+        .values()
+        .map(|listener| (listener.listen.to_string(), listener.services.clone()))
+        .collect()
+}
+
+fn reload(
+    path: &Path,
+    listeners: &[(String, Option<BTreeSet<ServiceName>>)],
+) -> Result<BTreeMap<ServiceName, Arc<Route>>, Failure> {
+    let config: config::Serve = config::read(path)?;
+    let routes = routes(path, &config)?;
+    if places_of(&config) != listeners {
+        return Err(Failure::new(format_args!(
+            "{}: its listeners have changed, which takes a restart",
+            path.display()
+        )));
+    }
+    Ok(routes)
 }
 
 /// Logs how a handshake has ended, unless it is well.

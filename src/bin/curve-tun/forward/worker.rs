@@ -1,8 +1,8 @@
 //! A thread that drives pairs: one epoll, its share of the connections, and their deadlines.
 
 use super::dial::{Resolved, is_shortage};
+use super::front::{Front, Place, Shared};
 use super::pair::{Context, Pair, Report, Turn};
-use super::service::{Place, Service};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
@@ -54,10 +54,12 @@ pub enum Told {
     Drain,
     /// Everything ends.
     ShutDown,
+    /// Who may have what has changed.
+    Recheck,
     /// The local side of every pair has failed.
     LocalFailed,
     /// A local socket of this process's own.
-    Forward(Socket, mpsc::Sender<Report>),
+    Forward(Socket, Arc<Front>, mpsc::Sender<Report>),
 }
 
 /// Where other threads tell a worker something.
@@ -94,7 +96,7 @@ impl Mailbox {
 
 /// What the listeners of a process have in common.
 pub struct Listeners {
-    pub sockets: Vec<Socket>,
+    pub sockets: Vec<(Socket, Arc<Front>)>,
     /// When it was last said that none can be accepted, in milliseconds; 0 for never.
     pub said: AtomicU64,
 }
@@ -102,7 +104,7 @@ pub struct Listeners {
 pub struct Worker {
     poller: Poller,
     mailbox: Arc<Mailbox>,
-    service: Arc<Service>,
+    shared: Arc<Shared>,
     /// `None` while the process ends.
     listeners: Option<Arc<Listeners>>,
     /// Until when none is accepted.
@@ -119,13 +121,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(service: Arc<Service>, listeners: Option<Arc<Listeners>>) -> io::Result<Worker> {
+    pub fn new(shared: Arc<Shared>, listeners: Option<Arc<Listeners>>) -> io::Result<Worker> {
         let (epoll, mailbox) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, Mailbox::new()?);
         epoll.add(&mailbox.event, EpollEvent::new(EpollFlags::EPOLLIN, MAILBOX))?;
         let mut worker = Worker {
             poller: Poller(epoll),
             mailbox,
-            service,
+            shared,
             listeners,
             paused: None,
             pairs: Vec::new(),
@@ -146,7 +148,7 @@ impl Worker {
 
     fn listen(&mut self) -> io::Result<()> {
         let Some(listeners) = &self.listeners else { return Ok(()) };
-        for (n, socket) in listeners.sockets.iter().enumerate() {
+        for (n, (socket, _)) in listeners.sockets.iter().enumerate() {
             // One of the threads is woken for each connection, not all of them.
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
             self.poller.0.add(socket, EpollEvent::new(flags, LISTENERS + n as u64))?;
@@ -155,7 +157,7 @@ impl Worker {
     }
 
     fn stop_listening(&self) {
-        for socket in self.listeners.iter().flat_map(|listeners| &listeners.sockets) {
+        for (socket, _) in self.listeners.iter().flat_map(|listeners| &listeners.sockets) {
             let _ = self.poller.0.delete(socket);
         }
     }
@@ -242,7 +244,7 @@ impl Worker {
         let Some(mut pair) = self.pairs.get_mut(index).and_then(Option::take) else { return };
         let mut ctx = Context {
             now,
-            service: &self.service,
+            shared: &self.shared,
             poller: &self.poller,
             mailbox: &self.mailbox,
             index,
@@ -280,12 +282,13 @@ impl Worker {
                     (self.listeners, self.paused, self.ends) = (None, None, true);
                     self.each(now, freed, Pair::drain);
                 }
+                Told::Recheck => self.each(now, freed, Pair::recheck),
                 Told::ShutDown => self.each(now, freed, Pair::shut_down),
                 Told::LocalFailed => self.each(now, freed, Pair::local_failed),
-                Told::Forward(socket, report) => {
+                Told::Forward(socket, front, report) => {
                     self.ends = true;
-                    if let Some(place) = self.service.places.take() {
-                        self.begin(now, |ctx| Pair::of_process(socket, place, report, ctx));
+                    if let Some(place) = self.shared.places.take() {
+                        self.begin(now, |ctx| Pair::of_process(socket, &front, place, report, ctx));
                     }
                 }
             }
@@ -301,10 +304,10 @@ impl Worker {
     /// Accepts what waits at a listener.
     fn accept(&mut self, n: usize, now: Instant) {
         let Some(listeners) = self.listeners.clone() else { return };
-        let Some(listener) = listeners.sockets.get(n) else { return };
+        let Some((listener, front)) = listeners.sockets.get(n) else { return };
         for _ in 0..ACCEPT_MAX {
-            let Some(place) = self.service.places.take() else {
-                let most = self.service.places.most();
+            let Some(place) = self.shared.places.take() else {
+                let most = self.shared.places.most();
                 return self.pause(
                     &listeners,
                     now,
@@ -312,7 +315,7 @@ impl Worker {
                 );
             };
             match listener.accept() {
-                Ok((socket, from)) => self.accepted(socket, &from, place, now),
+                Ok((socket, from)) => self.accepted(socket, &from, front, place, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_shortage(&error) => {
                     return self.pause(&listeners, now, format_args!("{error}"));
@@ -323,9 +326,16 @@ impl Worker {
         }
     }
 
-    fn accepted(&mut self, socket: Socket, from: &socket2::SockAddr, place: Place, now: Instant) {
-        self.service.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        self.begin(now, |ctx| Pair::accepted(socket, from, place, ctx));
+    fn accepted(
+        &mut self,
+        socket: Socket,
+        from: &socket2::SockAddr,
+        front: &Arc<Front>,
+        place: Place,
+        now: Instant,
+    ) {
+        self.shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.begin(now, |ctx| Pair::accepted(socket, from, front, place, ctx));
     }
 
     fn begin(&mut self, now: Instant, make: impl FnOnce(&mut Context) -> Option<Pair>) {
@@ -336,7 +346,7 @@ impl Worker {
         });
         let mut ctx = Context {
             now,
-            service: &self.service,
+            shared: &self.shared,
             poller: &self.poller,
             mailbox: &self.mailbox,
             index,
@@ -355,7 +365,7 @@ impl Worker {
     fn pause(&mut self, listeners: &Listeners, now: Instant, why: std::fmt::Arguments) {
         self.stop_listening();
         self.paused = Some(now + PAUSE);
-        let millis = self.service.millis(now).max(1);
+        let millis = self.shared.millis(now).max(1);
         let said = listeners.said.load(Ordering::Relaxed);
         if (said == 0 || millis - said.min(millis) >= SAY_EVERY)
             && listeners.said.compare_exchange(said, millis, Ordering::Relaxed, Ordering::Relaxed).is_ok()

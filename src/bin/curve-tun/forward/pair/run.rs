@@ -1,9 +1,9 @@
 //! A pair whose both sides are there: bytes go both ways until both have ended, or one has failed.
 
 use super::super::ending::Ending;
+use super::super::front::{HALF_OPEN_LIMIT, STEP_LIMIT};
 use super::super::outq::unsent;
 use super::super::pump::{Happening, Step};
-use super::super::service::{End, HALF_OPEN_LIMIT, STEP_LIMIT};
 use super::super::tunnel::{Ended, Tunnel};
 use super::{Context, Local, Pair, Phase, Stage, Turn};
 use curve_tun::Error;
@@ -40,7 +40,7 @@ impl Pair {
                 return Turn::Wait;
             }
             if !moved {
-                self.set_limits(ctx);
+                self.set_limits();
                 return Turn::Wait;
             }
             let count = self.up + self.down - before;
@@ -49,7 +49,7 @@ impl Pair {
             }
             share = share.saturating_sub(usize::try_from(count).unwrap_or(SHARE).max(1024));
         }
-        self.set_limits(ctx);
+        self.set_limits();
         Turn::Again
     }
 
@@ -235,32 +235,35 @@ impl Pair {
     }
 
     /// Sets when the next limit of time passes.
-    pub(super) fn set_limits(&mut self, ctx: &Context) {
-        self.until = self.limits(ctx).map(|(at, ..)| at).min();
+    pub(super) fn set_limits(&mut self) {
+        self.until = self.limits().map(|(at, ..)| at).min();
     }
 
-    fn limits(&self, ctx: &Context) -> impl Iterator<Item = (Instant, &'static str)> + use<> {
-        let service = &ctx.service;
-        let awaits_open = matches!(service.end, End::Connect { .. })
-            && self.tunnel.as_ref().is_some_and(|tunnel| tunnel.machine.peer().is_none());
+    fn limits(&self) -> impl Iterator<Item = (Instant, &'static str)> + use<> {
+        let route = self.route.as_ref();
+        let awaits_open =
+            !self.serves() && self.tunnel.as_ref().is_some_and(|tunnel| tunnel.machine.peer().is_none());
         let open = awaits_open
             .then(|| (self.began + 2 * STEP_LIMIT, "no OPEN within 10 s: does the server speak streams?"));
         // Half-open, or with a local side that takes nothing of what a dead tunnel has brought.
         let stuck = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.ended.is_some());
         let half = (self.pump.is_half_open() || stuck)
             .then(|| (self.moved + HALF_OPEN_LIMIT, "half-open and silent for an hour"));
-        let idle = service.idle.map(|idle| (self.moved + idle, "idle for longer than --idle"));
-        let lifetime = service.lifetime.map(|lifetime| (self.began + lifetime, "older than --max-lifetime"));
+        let idle =
+            route.and_then(|route| route.idle).map(|idle| (self.moved + idle, "idle for longer than --idle"));
+        let lifetime = route
+            .and_then(|route| route.lifetime)
+            .map(|lifetime| (self.began + lifetime, "older than --max-lifetime"));
         [open, half, idle, lifetime].into_iter().flatten()
     }
 
     pub(super) fn limit_passed(&mut self, ctx: &mut Context) {
-        let passed = self.limits(ctx).find(|(at, _)| *at <= ctx.now);
+        let passed = self.limits().find(|(at, _)| *at <= ctx.now);
         if let Some((_, what)) = passed {
             self.ending.get_or_insert(Ending::TimeLimit(what));
             self.happened(Happening::GiveUp(AbortCode::TimeLimit), ctx);
         } else {
-            self.set_limits(ctx);
+            self.set_limits();
         }
     }
 }
