@@ -5,6 +5,7 @@ mod config;
 mod cut;
 mod end;
 mod limits;
+mod metrics;
 mod middle;
 mod pipe;
 mod programs;

@@ -68,7 +68,13 @@ pub fn run(args: Args) -> Outcome {
     let shared = Shared::new(places());
     let end = End::Connect { vault, server, service: args.service, route };
     let front = Arc::new(Front { shared: shared.clone(), end });
-    Process { shared, fronts: vec![(listen, front)], drain: args.process.drain }.run(|| Reloaded::Quietly)
+    Process {
+        shared,
+        fronts: vec![(listen, front)],
+        drain: args.process.drain,
+        metrics: args.process.metrics.clone(),
+    }
+    .run(|| Reloaded::Quietly)
 }
 
 fn run_configured(path: &Path, args: &Args) -> Outcome {
@@ -92,5 +98,6 @@ fn run_configured(path: &Path, args: &Args) -> Outcome {
         (forward.listen, Arc::new(Front { shared: shared.clone(), end }))
     });
     let fronts = fronts.collect();
-    Process { shared, fronts, drain: args.process.drain }.run(|| Reloaded::Quietly)
+    Process { shared, fronts, drain: args.process.drain, metrics: args.process.metrics.clone() }
+        .run(|| Reloaded::Quietly)
 }

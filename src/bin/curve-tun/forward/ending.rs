@@ -4,7 +4,6 @@ use super::tunnel::Ended;
 use curve_tun::Error;
 use curve_tun::stream::{Abort, AbortCode};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Why a pair is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +59,23 @@ impl Ending {
     }
 }
 
+impl Ending {
+    /// Returns the word that stands for it in a metric.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Ending::Done => "done",
+            Ending::Unused => "unused",
+            Ending::Cut(_) => "cut",
+            Ending::LocalReset => "local_reset",
+            Ending::Aborted(_) => "aborted",
+            Ending::TimeLimit(_) => "time_limit",
+            Ending::Unreachable(_) => "unreachable",
+            Ending::Refused(_) => "refused",
+            Ending::ShutDown => "shut_down",
+        }
+    }
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,50 +89,5 @@ impl fmt::Display for Ending {
             Ending::Unreachable(why) | Ending::Refused(why) => f.write_str(why),
             Ending::ShutDown => f.write_str("this process is shutting down"),
         }
-    }
-}
-
-/// What has happened since the start.
-#[derive(Default)]
-pub struct Counters {
-    pub accepted: AtomicU64,
-    pub opened: AtomicU64,
-    done: AtomicU64,
-    cut: AtomicU64,
-    reset: AtomicU64,
-    aborted: AtomicU64,
-    refused: AtomicU64,
-    other: AtomicU64,
-}
-
-impl Counters {
-    pub fn count(&self, ending: &Ending) {
-        let counter = match ending {
-            Ending::Done | Ending::Unused => &self.done,
-            Ending::Cut(_) => &self.cut,
-            Ending::LocalReset => &self.reset,
-            Ending::Aborted(_) => &self.aborted,
-            Ending::Refused(_) | Ending::Unreachable(_) => &self.refused,
-            Ending::TimeLimit(_) | Ending::ShutDown => &self.other,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        write!(
-            f,
-            "accepted {}, opened {}, done {}, cut {}, local resets {}, aborted {}, refused {}, other {}",
-            read(&self.accepted),
-            read(&self.opened),
-            read(&self.done),
-            read(&self.cut),
-            read(&self.reset),
-            read(&self.aborted),
-            read(&self.refused),
-            read(&self.other)
-        )
     }
 }

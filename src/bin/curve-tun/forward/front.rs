@@ -2,7 +2,7 @@
 
 use super::address::Address;
 use super::dial::Resolver;
-use super::ending::Counters;
+use super::metrics::Metrics;
 use curve_tun::connection::{self, Connection, Server};
 use curve_tun::registry::{Candidate, FileRegistry, Registry};
 use curve_tun::stream::{self, Machine, Open, ServiceName};
@@ -26,7 +26,7 @@ const DEFAULT: &str = "default";
 /// What all of a process have in common.
 pub struct Shared {
     pub resolver: Resolver,
-    pub counters: Counters,
+    pub metrics: Arc<Metrics>,
     pub places: Arc<Places>,
     /// The origin of the times that connections are told.
     pub origin: Instant,
@@ -34,8 +34,8 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(places: Arc<Places>) -> Arc<Shared> {
-        let (resolver, counters) = (Resolver::default(), Counters::default());
-        Arc::new(Shared { resolver, counters, places, origin: Instant::now() })
+        let (resolver, metrics) = (Resolver::default(), Arc::new(Metrics::new()));
+        Arc::new(Shared { resolver, metrics, places, origin: Instant::now() })
     }
 
     /// Returns the time as connections are told it.

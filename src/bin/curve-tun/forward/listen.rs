@@ -33,7 +33,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// A socket that listens, and where, as an operator reads it.
-type Listening = (Socket, String);
+pub struct Listening {
+    pub socket: Socket,
+    pub at: String,
+}
 
 /// Listens at an address: at each that a name has.
 pub fn listen(address: &Address) -> Result<(Vec<Listening>, Option<Bound>), Failure> {
@@ -41,7 +44,7 @@ pub fn listen(address: &Address) -> Result<(Vec<Listening>, Option<Bound>), Fail
         Address::Tcp { host, port } => Ok((listen_tcp(address, host, *port)?, None)),
         Address::Unix(path) => {
             let (socket, bound) = listen_unix(path).map_err(|error| refused(address, &error))?;
-            Ok((vec![(socket, address.to_string())], Some(bound)))
+            Ok((vec![Listening { socket, at: address.to_string() }], Some(bound)))
         }
     }
 }
@@ -57,7 +60,7 @@ fn listen_tcp(address: &Address, host: &str, port: u16) -> Result<Vec<Listening>
         let (socket, at) = bind_tcp(at).map_err(|error| refused(address, &error))?;
         // All of a name's addresses get one port.
         port = at.port();
-        sockets.push((socket, at.to_string()));
+        sockets.push(Listening { socket, at: at.to_string() });
     }
     if sockets.is_empty() {
         return Err(Failure::new(format_args!("cannot listen on {address}: it has no address")));

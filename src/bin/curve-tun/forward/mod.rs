@@ -11,6 +11,7 @@ mod ending;
 mod explain;
 mod front;
 mod listen;
+mod metrics;
 mod outq;
 mod pair;
 pub mod ping;
@@ -123,6 +124,9 @@ pub struct ProcessArgs {
     /// How long connections may go on after SIGTERM
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = read_time)]
     drain: Duration,
+    /// Show metrics for Prometheus at this loopback address or Unix socket: /metrics over HTTP
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<address::Address>,
     /// Write the log as one JSON object a line
     #[arg(long)]
     json: bool,

@@ -14,7 +14,6 @@ use curve_tun::{Error, PublicKey};
 use nix::libc;
 use socket2::{SockAddr, Socket};
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -123,6 +122,8 @@ pub struct Pair {
     /// How it has ended, until that is told, and after.
     ending: Option<Ending>,
     told: Option<Ending>,
+    /// Whether both sides were there.
+    opened: bool,
     report: Option<mpsc::Sender<Report>>,
     front: Arc<Front>,
     /// Where it leads, once that is known.
@@ -185,6 +186,7 @@ impl Pair {
             stage: Stage::Dialing,
             ending: None,
             told: None,
+            opened: false,
             report,
             route: front.route(),
             front,
@@ -476,7 +478,9 @@ impl Pair {
             // since is told when it runs.
             let _ = tunnel.machine.accept();
         }
-        ctx.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
+        ctx.shared.metrics.opened.inc();
+        ctx.shared.metrics.open.inc();
+        self.opened = true;
         let key = self.key.map(|key| key.to_string()).unwrap_or_default();
         let to = self.route.as_ref().map_or_else(String::new, |route| route.to.to_string());
         tracing::info!(from = %self.from, key, to, "opened");
@@ -578,7 +582,7 @@ impl Pair {
 
     fn over(&mut self) {
         self.tell_end();
-        if let (Some(to), Some(ending)) = (self.report.take(), self.told.take()) {
+        if let (Some(to), Some(ending)) = (self.report.take(), self.told.clone()) {
             let first_bytes = self.tunnel.as_ref().map_or(Vec::new(), |tunnel| tunnel.first_bytes().to_vec());
             // Nobody may wait for it any more.
             let _ = to.send(Report { ending, first_bytes, stage: self.stage });
@@ -589,12 +593,19 @@ impl Pair {
 
     /// Tells once how it ended: the log, and the counters.
     fn tell_end(&mut self) {
-        let Some(mut ending) = self.ending.take() else { return };
+        if self.told.is_some() {
+            return;
+        }
+        let unknown = || Ending::Cut("nobody said why".into());
+        let mut ending = self.ending.take().unwrap_or_else(unknown);
+        if self.opened {
+            self.front.shared.metrics.open.dec();
+        }
         let asked = if self.serves() { self.down } else { self.up };
         if asked == 0 && ending.is_given_up() || self.up + self.down == 0 && ending == Ending::Done {
             ending = Ending::Unused;
         }
-        self.front.shared.counters.count(&ending);
+        self.front.shared.metrics.count(&ending, self.up, self.down);
         let key = self.key.map(|key| key.to_string()).unwrap_or_default();
         let (from, up, down, secs) =
             (&self.from, self.up, self.down, (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0);

@@ -4,6 +4,8 @@ use super::super::failure::{Failure, Outcome, print};
 use super::super::{notify, signals};
 use super::address::Address;
 use super::front::{End, Front, Places, Shared};
+use super::listen::{Listening, listen};
+use super::metrics;
 use super::worker::{Listeners, Mailbox, Told, Worker};
 use super::{FORCED, ProcessArgs};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -83,6 +85,8 @@ pub struct Process {
     /// Where connections come in.
     pub fronts: Vec<(Address, Arc<Front>)>,
     pub drain: Duration,
+    /// Where its metrics can be read.
+    pub metrics: Option<Address>,
 }
 
 /// What SIGHUP has changed.
@@ -100,13 +104,14 @@ impl Process {
         let mut control = signals::control()?;
         let (mut sockets, mut shown, mut bound) = (Vec::new(), Vec::new(), Vec::new());
         for (address, front) in &self.fronts {
-            let (listening, path) = super::listen::listen(address)?;
+            let (listening, path) = listen(address)?;
             bound.extend(path);
-            for (socket, at) in listening {
+            for Listening { socket, at } in listening {
                 sockets.push((socket, front.clone()));
                 shown.push(at);
             }
         }
+        let page = self.metrics.as_ref().map(|at| metrics::serve(at, &self.shared.metrics)).transpose()?;
         let listeners = Arc::new(Listeners { sockets, said: AtomicU64::new(0) });
         let workers = Workers::start(&self.shared, &listeners).map_err(|error| {
             Failure::new(format_args!("cannot start the threads: {error}")).hint(
@@ -118,6 +123,9 @@ impl Process {
         for at in shown {
             // Nobody has to read it for the process to serve.
             let _ = print(format_args!("listening on {at}"));
+        }
+        for at in page.iter().flat_map(|page| &page.shown) {
+            let _ = print(format_args!("metrics on {at}"));
         }
         notify::ready()?;
         let mut end = Stopping::default();
@@ -155,8 +163,8 @@ impl Process {
                 workers.tell(|| Told::ShutDown);
             }
         }
-        drop(bound);
-        tracing::info!("ended: {}", self.shared.counters);
+        drop((bound, page));
+        tracing::info!("ended: {}", self.shared.metrics);
         Ok(if end.forced { ExitCode::from(FORCED) } else { ExitCode::SUCCESS })
     }
 

@@ -91,7 +91,12 @@ pub fn run(args: Args) -> Outcome {
     args.process.begin_log();
     let shared = Shared::new(places());
     let front = front(&shared, &vault, &listen, Offer { services, only: None }, args.handshakes_max)?;
-    let process = Process { shared, fronts: vec![(listen, front)], drain: args.process.drain };
+    let process = Process {
+        shared,
+        fronts: vec![(listen, front)],
+        drain: args.process.drain,
+        metrics: args.process.metrics.clone(),
+    };
     process.run(|| match registry.reload() {
         Ok(()) => {
             tracing::info!("reloaded {}", registry.path().display());
@@ -146,7 +151,8 @@ fn run_configured(path: &Path, args: &Args) -> Outcome {
     args.process.begin_log();
     services.set(routes);
     let listeners = places_of(&config);
-    let process = Process { shared, fronts, drain: args.process.drain };
+    let process =
+        Process { shared, fronts, drain: args.process.drain, metrics: args.process.metrics.clone() };
     process.run(|| match reload(path, &listeners) {
         Ok(routes) => {
             services.set(routes);

@@ -334,7 +334,7 @@ impl Worker {
         place: Place,
         now: Instant,
     ) {
-        self.shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.shared.metrics.accepted.inc();
         self.begin(now, |ctx| Pair::accepted(socket, from, front, place, ctx));
     }
 
