@@ -9,23 +9,24 @@ steps_logs=$(mktemp -d) || exit 1
 trap 'rm -rf "$steps_logs"' EXIT
 
 step() {
-	local name=$1 started=$SECONDS passed=no
-	local log="$steps_logs/${#steps_failed[@]}" out tee
+	local step_name=$1 step_began=$SECONDS step_passed=no
+	# What the step runs sees these names, where its script may have its own.
+	local step_log="$steps_logs/${#steps_failed[@]}" step_out step_tee
 	shift
-	printf '\n== %s\n' "$name"
+	printf '\n== %s\n' "$step_name"
 	# The command stays in this shell: a step may wait for a job of its script's.
-	exec {out}> >(exec tee "$log")
-	tee=$!
-	"$@" </dev/null >&"$out" 2>&1 {out}>&- && passed=yes
-	exec {out}>&-
+	exec {step_out}> >(exec tee "$step_log")
+	step_tee=$!
+	"$@" </dev/null >&"$step_out" 2>&1 {step_out}>&- && step_passed=yes
+	exec {step_out}>&-
 	# A daemon that the command left behind may hold the pipe open.
-	timeout 5 tail --pid="$tee" -f /dev/null
-	if [ $passed = yes ]; then
+	timeout 5 tail --pid="$step_tee" -f /dev/null
+	if [ $step_passed = yes ]; then
 		steps_passed=$((steps_passed + 1))
-		printf '== %s: passed in %d s\n' "$name" $((SECONDS - started))
+		printf '== %s: passed in %d s\n' "$step_name" $((SECONDS - step_began))
 	else
-		steps_failed+=("$name")
-		printf '== %s: FAILED after %d s\n' "$name" $((SECONDS - started))
+		steps_failed+=("$step_name")
+		printf '== %s: FAILED after %d s\n' "$step_name" $((SECONDS - step_began))
 	fi
 }
 
