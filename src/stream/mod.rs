@@ -225,7 +225,21 @@ impl Machine {
     /// said what it takes. `WrongState` in mode `Stream` and within a message; else as
     /// [`Machine::data`].
     pub fn begin_message(&mut self, total: usize) -> Result<()> {
-        self.sender.begin(total, self.receiver.open().map(|open| open.message_max))
+        self.sender.begin(total, self.peer_max())
+    }
+
+    /// Says whether [`Machine::begin_message`] would take a message of `total` bytes, now or when
+    /// the message that has begun is whole.
+    ///
+    /// # Errors
+    /// Those of [`Machine::begin_message`].
+    pub fn check_message(&self, total: usize) -> Result<()> {
+        self.sender.check_message(total, self.peer_max()).map(|_| ())
+    }
+
+    /// Returns the largest message that the peer takes; `None` before it has opened.
+    fn peer_max(&self) -> Option<u32> {
+        self.receiver.open().map(|open| open.message_max)
     }
 
     /// Ends what this end sends: END is to be sent. Does nothing a second time.

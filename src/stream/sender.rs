@@ -132,8 +132,18 @@ impl Sender {
 
     /// Begins a message of this many bytes; `peer_max` is what the peer takes, once it has said so.
     pub(super) fn begin(&mut self, total: usize, peer_max: Option<u32>) -> Result<()> {
+        let total = self.check_message(total, peer_max)?;
+        if self.unsent.is_some() {
+            return Err(Error::WrongState);
+        }
+        self.unsent = Some(Unsent { total, left: total });
+        Ok(())
+    }
+
+    /// Returns the size of a message that may begin when none is under way.
+    pub(super) fn check_message(&self, total: usize, peer_max: Option<u32>) -> Result<u32> {
         self.check_open()?;
-        if self.mode != Mode::Messages || self.unsent.is_some() {
+        if self.mode != Mode::Messages {
             return Err(Error::WrongState);
         }
         let total = u32::try_from(total).map_err(|_| Error::TooLarge)?;
@@ -144,8 +154,7 @@ impl Sender {
                 Some(_) => {}
             }
         }
-        self.unsent = Some(Unsent { total, left: total });
-        Ok(())
+        Ok(total)
     }
 
     pub(super) fn data<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Piece<'a>>> {

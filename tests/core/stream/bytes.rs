@@ -269,6 +269,7 @@ fn data_goes_in_pieces_of_a_packet() {
     assert_eq!((piece.header(), piece.body().len()), (&[0][..], 65_502));
     assert!(machine.data(b"").unwrap().is_none());
     assert_eq!(machine.begin_message(1), Err(Error::WrongState));
+    assert_eq!(machine.check_message(1), Err(Error::WrongState));
     machine.finish().unwrap();
     machine.finish().unwrap();
     assert_eq!(machine.data(b"x").unwrap_err(), Error::WrongState);
@@ -283,6 +284,7 @@ fn a_large_message_is_announced_and_comes_in_pieces() {
     assert_eq!(machine.data(&bytes).unwrap_err(), Error::WrongState, "not begun");
     machine.begin_message(bytes.len()).unwrap();
     assert_eq!(machine.begin_message(1), Err(Error::WrongState));
+    machine.check_message(1).unwrap();
     assert_eq!(machine.finish(), Err(Error::WrongState));
     let piece = machine.data(&bytes).unwrap().unwrap();
     assert_eq!((piece.header(), piece.body().len()), (&[4, 0, 2, 0x22, 0xe0][..], 65_498));
@@ -312,11 +314,14 @@ fn a_message_that_the_peer_does_not_take_is_not_begun() {
     let mut client = Machine::client(&Options::messages());
     client.next_message().unwrap();
     assert_eq!(client.begin_message(65_503), Err(Error::WouldBlock), "before the peer's OPEN");
+    assert_eq!(client.check_message(65_503), Err(Error::WouldBlock));
     client.begin_message(65_502).unwrap();
     let _ = client.data(&[0; 65_502]).unwrap().unwrap();
     client.receive(&open_messages(100_000)).unwrap();
     assert_eq!(client.begin_message(100_001), Err(Error::TooLarge));
     assert_eq!(client.begin_message(1 << 32), Err(Error::TooLarge));
+    assert_eq!(client.check_message(100_001), Err(Error::TooLarge));
+    client.check_message(100_000).unwrap();
     client.begin_message(100_000).unwrap();
     let _ = client.data(&[0; 100_000]).unwrap().unwrap();
 }
