@@ -23,9 +23,12 @@
 -export([close/1, ended/3, end_of/1, is_current/1]).
 -export([seal/2, written/1, pile/1, unsent/2, await_turn/1, take_turn/2, end_sending/1, open/2, release/1]).
 -export([bytes_sent/1]).
+-export([stream_begin/5, is_service_name/1, stream_accept/1, stream_check/2, stream_finish/1, stream_close/1, stream_abort/2]).
+-export([stream_open/2, stream_transport_ended/1, stream_information/1, abort_message/1]).
 
 -export_type([vault/0, registry/0, known/0, known_keys/0, trust/0, trust_step/0, trust_answer/0, server/0,
-              connection/0, source/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0, dns_options/0, refusal/0]).
+              connection/0, source/0, state/0, request/0, answer/0, step/0, place/0, secret_file/0, dns_options/0, refusal/0,
+              packet/0, reason/0]).
 
 -on_load(load/0).
 
@@ -82,6 +85,10 @@
 -type trust_answer() :: {found, [curve_tun:public_key()]} | known_keys() | {first_use, refuse | once | remember}
                       | connected | remembered | {failed, term()}.
 %% The outcome of a step.
+-type packet() :: raw | 4.
+%% What a stream carries: bytes, or messages that may be large.
+-type reason() :: atom() | {aborted, Code :: non_neg_integer()}.
+%% Why a connection ended.
 -type step() :: {ok, state(), ToSend :: binary(), Rest :: binary(), request() | ask | none} | {error, atom()}.
 %% How a handshake continues. `ask' is a request to a vault or a registry of the NIF that takes
 %% time: see `ask/2'.
@@ -271,10 +278,10 @@ proven_public_key(_Connection) -> erlang:nif_error(not_loaded).
 close(_Connection) -> erlang:nif_error(not_loaded).
 
 %% Records why a connection ended. The first reason stays.
--spec ended(connection(), client | server, Reason :: atom()) -> ok.
+-spec ended(connection(), client | server, reason()) -> ok.
 ended(_Connection, _Role, _Reason) -> erlang:nif_error(not_loaded).
 
--spec end_of(connection()) -> {client | server, Reason :: atom()} | none.
+-spec end_of(connection()) -> {client | server, reason()} | none.
 end_of(_Connection) -> erlang:nif_error(not_loaded).
 
 %% Says whether this NIF can use an object. It cannot use those made before its module was deleted,
@@ -327,3 +334,53 @@ open(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
 
 -spec release(connection()) -> ok.
 release(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Has a connection carry a stream, before it is established. `MessageMax' is the largest message
+%% that this end takes, in bytes; the service is that which a client asks for, or empty.
+-spec stream_begin(connection(), client | server, packet(), MessageMax :: 0..16#ffffffff, Service :: binary()) ->
+          ok | {error, atom()}.
+stream_begin(_Connection, _Role, _Packet, _MessageMax, _Service) -> erlang:nif_error(not_loaded).
+
+%% Says whether a service may have this name.
+-spec is_service_name(binary()) -> boolean().
+is_service_name(_Name) -> erlang:nif_error(not_loaded).
+
+%% Takes the stream that a client has opened. What is due then is sealed by `seal/2'.
+-spec stream_accept(connection()) -> ok | {error, atom()}.
+stream_accept(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Says whether a message of this size can be sent; `later' if it has to wait until the peer has
+%% opened.
+-spec stream_check(connection(), Size :: non_neg_integer()) -> ok | later | {error, emsgsize | atom()}.
+stream_check(_Connection, _Size) -> erlang:nif_error(not_loaded).
+
+%% Ends what this end sends. The caller holds the writer lock, and seals what is due.
+-spec stream_finish(connection()) -> ok | {error, atom()}.
+stream_finish(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Takes nothing more from processes that send. What the sender was asked to send before still goes.
+-spec stream_close(connection()) -> ok | {error, atom()}.
+stream_close(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Gives the stream up, as far as it has not ended. What is due then is sealed by `seal/2'.
+-spec stream_abort(connection(), Code :: 0..65535) -> ok | {error, atom()}.
+stream_abort(_Connection, _Code) -> erlang:nif_error(not_loaded).
+
+%% Opens received bytes of a stream. `opened' stands where the peer has opened, and `finished' where
+%% it has ended what it sends. Says also whether there is something to seal.
+-spec stream_open(connection(), binary()) ->
+          {Items :: [binary() | opened | finished], Rest :: binary(), ok | reason(), IsDue :: boolean()} | {error, atom()}.
+stream_open(_Connection, _Bytes) -> erlang:nif_error(not_loaded).
+
+%% Returns what the end of the transport means: `finished' after both ends, `closed' after the
+%% peer's.
+-spec stream_transport_ended(connection()) -> finished | closed | reason().
+stream_transport_ended(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Returns what a connection carries, and the service that the peer has asked for.
+-spec stream_information(connection()) -> none | {packet(), Service :: binary() | none}.
+stream_information(_Connection) -> erlang:nif_error(not_loaded).
+
+%% Returns the sentence for a code of an abort.
+-spec abort_message(Code :: 0..65535) -> binary().
+abort_message(_Code) -> erlang:nif_error(not_loaded).

@@ -4,6 +4,7 @@ use super::portion::{STEP_COST, consume};
 use super::providers::{AnswerSlot, Outcome, Providers, Question};
 use super::sending::Sending;
 use super::server::ServerResource;
+use super::stream::StreamPart;
 use super::term::{self, address, address_term, binary, done, exactly, failure, public_key, reply};
 use super::vault::VaultResource;
 use super::waiting::Waiting;
@@ -29,8 +30,17 @@ pub(super) struct ConnectionResource {
     peer: OnceLock<PublicKey>,
     /// What a server's client has proven, for those who log whom it refuses.
     proven: OnceLock<PublicKey>,
+    /// What it carries instead of messages as they are.
+    pub stream: StreamPart,
     /// Its role and why it ended, for those who ask when its process is gone.
-    end: OnceLock<(Atom, Atom)>,
+    end: OnceLock<(Atom, End)>,
+}
+
+/// Why a connection ended.
+enum End {
+    Reason(Atom),
+    /// The peer aborted the stream, with this code.
+    Aborted(u16),
 }
 
 /// A connection until it is connected, with what it then needs no more.
@@ -261,18 +271,26 @@ fn proven_public_key<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
     }
 }
 
-/// Keeps the role of a connection that has ended, `client | server`, and why. The first reason
-/// stays.
+/// Keeps the role of a connection that has ended, `client | server`, and why: an atom, or
+/// `{aborted, Code}`. The first reason stays.
 #[rustler::nif]
-fn ended(handle: Handle, role: Atom, reason: Atom) -> Atom {
-    handle.end.get_or_init(|| (role, reason));
-    term::ok()
+fn ended<'a>(handle: Handle, role: Atom, reason: Term<'a>) -> NifResult<Atom> {
+    let end = match reason.decode::<(Atom, Term)>() {
+        Ok((_, code)) => End::Aborted(term::small(code)?),
+        Err(_) => End::Reason(reason.decode()?),
+    };
+    handle.end.get_or_init(|| (role, end));
+    Ok(term::ok())
 }
 
 /// What `ended` has kept: `{Role, Reason} | none`.
 #[rustler::nif]
 fn end_of<'a>(env: Env<'a>, handle: Handle) -> Term<'a> {
-    handle.end.get().map_or_else(|| term::none().encode(env), |end| end.encode(env))
+    match handle.end.get() {
+        Some((role, End::Reason(reason))) => (*role, *reason).encode(env),
+        Some((role, End::Aborted(code))) => (*role, (term::aborted(), *code)).encode(env),
+        None => term::none().encode(env),
+    }
 }
 
 /// Ends the connection and wipes its secrets. The handshake's place on the server is free when this
@@ -293,6 +311,9 @@ fn shut(handle: &ConnectionResource) {
     }
     if let Ok(mut part) = lock(&handle.receiving) {
         *part = None;
+    }
+    if let Some(Ok(mut stream)) = handle.stream.get().map(|stream| lock(stream)) {
+        stream.shut();
     }
 }
 

@@ -8,6 +8,7 @@
 //! long as sealing a large message; sealing and opening go in portions that stay
 //! far below a millisecond.
 
+mod batch;
 mod connection;
 mod current;
 mod dns;
@@ -21,6 +22,7 @@ mod receiving;
 mod registry;
 mod sending;
 mod server;
+mod stream;
 mod term;
 mod trust;
 mod vault;

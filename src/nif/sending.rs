@@ -16,21 +16,24 @@
 //! were: if not, the one who comes next writes them. So no counter is missing
 //! on the wire, and none is used twice. The sender takes the connection along.
 
+use super::batch::Batch;
 use super::connection::{ConnectionResource, lock};
-use super::portion::{MESSAGE_COST, PORTION, consume};
+use super::portion::consume;
+use super::stream::Stream;
 use super::term::{self, done, failure, reason_atom};
 use crate::connection::SendHalf;
 use crate::error::{Error, Result};
-use crate::protocol::{LENGTH_BYTES, MESSAGE_MAX, MESSAGE_OVERHEAD};
-use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, Resource, ResourceArc, Term};
+use crate::protocol::{LENGTH_BYTES, MESSAGE_OVERHEAD};
+use rustler::{Atom, Encoder, Env, LocalPid, NifResult, Resource, ResourceArc, Term};
 use std::mem;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 type Handle = ResourceArc<ConnectionResource>;
 
 /// What a message adds on the wire.
-const FRAME_OVERHEAD: usize = LENGTH_BYTES + MESSAGE_OVERHEAD;
+pub(super) const FRAME_OVERHEAD: usize = LENGTH_BYTES + MESSAGE_OVERHEAD;
 
 /// A larger pile takes no more, and who sends then waits for the sender.
 const PILE_MAX: usize = 1 << 17;
@@ -46,6 +49,9 @@ pub(super) struct Sending {
     pace: Pace,
     /// The sender, when it waits for the turn.
     next: Option<LocalPid>,
+    /// Whether the turn's writer has sealed a part of what it sends over a stream: nothing may come
+    /// between.
+    in_part: bool,
     /// Bytes that the socket will have taken when all frames are written.
     total: u64,
 }
@@ -122,7 +128,7 @@ enum Leave {
 }
 
 /// Frames for the socket, which the BEAM refers to without copying them.
-struct Frames(Vec<u8>);
+pub(super) struct Frames(pub Vec<u8>);
 
 #[rustler::resource_impl]
 impl Resource for Frames {}
@@ -138,28 +144,56 @@ impl Sending {
         self.gate = Gate::Closed;
     }
 
+    /// Says whether a process has the turn.
+    pub(super) fn is_turn_of(&self, me: LocalPid) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.writer == me)
+    }
+
     fn is_taken(&self, me: LocalPid) -> bool {
         self.turn.as_ref().is_some_and(|turn| turn.writer != me)
     }
 
     /// Gives the turn, and the half with it, or seals onto the sender's pile.
-    fn start(&mut self, me: LocalPid, batch: &Batch, has_received: bool) -> Result<Leave> {
+    fn start(
+        &mut self,
+        me: LocalPid,
+        batch: &Batch,
+        has_received: bool,
+        stream: Option<&Mutex<Stream>>,
+    ) -> Result<Leave> {
         let half = match &mut self.gate {
             Gate::Handshake => return Err(Error::WrongState),
             Gate::Closed => return Err(Error::Closed),
             Gate::Open(half) => half,
         };
-        let is_small = batch.size <= PILED_MAX && batch.rest.is_empty_list();
+        if let Some(stream) = stream {
+            let has_turn = self.turn.as_ref().is_some_and(|turn| turn.writer == me);
+            match Stream::check_batch(stream, batch, has_turn) {
+                // The connection knows the whole call, and when the peer has opened.
+                Err(Error::WouldBlock | Error::TooLarge) => return Ok(Leave::Busy),
+                checked => checked?,
+            }
+            // What takes several calls is the sender's to send, whom nobody kills.
+            if !batch.is_whole() && !has_turn {
+                return Ok(Leave::Busy);
+            }
+        }
+        let is_small = batch.size <= PILED_MAX && batch.is_whole();
         if is_small {
             self.pace.step(has_received);
         }
         let is_sender = match &self.turn {
             Some(turn) if turn.writer != me => {
                 return match half {
-                    Some(half) if turn.is_sender && is_small && self.pile.frames.len() < PILE_MAX => {
+                    Some(half)
+                        if turn.is_sender
+                            && is_small
+                            && !self.in_part
+                            && self.pile.frames.len() < PILE_MAX =>
+                    {
                         let writer = turn.writer;
                         let before = self.pile.frames.len();
-                        let sealed = batch.seal(half, &mut self.pile.frames);
+                        let sealed = seal_batch(stream, batch, half, &mut self.pile.frames);
                         self.total += (self.pile.frames.len() - before) as u64;
                         if let Err(reason) = sealed {
                             self.gate = Gate::Closed;
@@ -170,7 +204,7 @@ impl Sending {
                     _ => Ok(Leave::Busy),
                 };
             }
-            None if is_small && self.pace.is_steady() => return Ok(Leave::Busy),
+            None if is_small && !batch.is_empty() && self.pace.is_steady() => return Ok(Leave::Busy),
             turn => turn.as_ref().is_some_and(|turn| turn.is_sender),
         };
         // A panic while it was away has lost it.
@@ -195,7 +229,8 @@ impl Sending {
     }
 
     /// Takes the half back, unless sending has ended meanwhile, and keeps the frames.
-    fn finish(&mut self, half: SendHalf, frames: &ResourceArc<Frames>, sealed: usize) {
+    fn finish(&mut self, half: SendHalf, frames: &ResourceArc<Frames>, sealed: usize, in_part: bool) {
+        self.in_part = in_part;
         if let Gate::Open(place) = &mut self.gate {
             *place = Some(half);
         }
@@ -206,37 +241,15 @@ impl Sending {
     }
 }
 
-/// Messages of one call of `seal`.
-struct Batch<'a> {
-    messages: Vec<Binary<'a>>,
-    /// Their size on the wire.
-    size: usize,
-    cost: usize,
-    /// The messages for the next call.
-    rest: Term<'a>,
-}
-
-impl<'a> Batch<'a> {
-    fn decode(messages: Term<'a>) -> NifResult<Batch<'a>> {
-        let mut batch = Batch { messages: Vec::with_capacity(16), size: 0, cost: 0, rest: messages };
-        while batch.cost < PORTION && !batch.rest.is_empty_list() {
-            let (message, rest) = batch.rest.list_get_cell()?;
-            let message = message.decode::<Binary>()?;
-            if message.len() > MESSAGE_MAX {
-                return Err(rustler::Error::BadArg);
-            }
-            batch.size += FRAME_OVERHEAD + message.len();
-            batch.cost += MESSAGE_COST + message.len();
-            batch.messages.push(message);
-            batch.rest = rest;
-        }
-        Ok(batch)
-    }
-
-    /// Seals all; an error is that of the first message that could not be, and `frames` hold those
-    /// before it.
-    fn seal(&self, half: &mut SendHalf, frames: &mut Vec<u8>) -> Result<()> {
-        self.messages.iter().try_for_each(|message| half.seal_onto(message, frames))
+fn seal_batch(
+    stream: Option<&Mutex<Stream>>,
+    batch: &Batch,
+    half: &mut SendHalf,
+    frames: &mut Vec<u8>,
+) -> Result<()> {
+    match stream {
+        None => batch.seal(half, frames),
+        Some(stream) => Stream::seal(stream, batch, half, frames),
     }
 }
 
@@ -248,12 +261,17 @@ impl<'a> Batch<'a> {
 /// be asked. `{error, Reason}` gives no turn. With `{error, Reason, Frames}` the connection seals
 /// no more, and `Frames`, the messages before the failure, are still to be written. A message over
 /// 65,503 bytes is `badarg`, and nothing is sealed.
+///
+/// On a connection with a stream the binaries are its data or its messages, of any size, and what
+/// the stream has to send goes first. `busy` is also what has to wait for the peer's OPEN, or may
+/// be too large.
 #[rustler::nif]
 fn seal<'a>(env: Env<'a>, handle: Handle, messages: Term<'a>) -> NifResult<Term<'a>> {
-    let batch = Batch::decode(messages)?;
+    let stream = handle.stream.get().map(|stream| &**stream);
+    let batch = Batch::decode(messages, stream.is_some())?;
     let me = env.pid();
     let has_received = handle.has_received.swap(false, Ordering::Relaxed);
-    let leave = lock(&handle.sending).and_then(|mut sending| sending.start(me, &batch, has_received));
+    let leave = lock(&handle.sending).and_then(|mut sending| sending.start(me, &batch, has_received, stream));
     let (mut half, mut frames) = match leave {
         Ok(Leave::Turn(half, before)) => (half, before),
         Ok(Leave::Piled(awaited, sealed)) => {
@@ -269,14 +287,14 @@ fn seal<'a>(env: Env<'a>, handle: Handle, messages: Term<'a>) -> NifResult<Term<
     };
     let before = frames.len();
     frames.reserve_exact(batch.size);
-    let sealed = batch.seal(&mut half, &mut frames);
+    let sealed = seal_batch(stream, &batch, &mut half, &mut frames);
     consume(env, batch.cost);
     let count = frames.len() - before;
     let frames = ResourceArc::new(Frames(frames));
     let bytes = frames.make_binary(env, |frames| &frames.0);
     match lock(&handle.sending) {
         Ok(mut sending) => {
-            sending.finish(half, &frames, count);
+            sending.finish(half, &frames, count, stream.is_some() && !batch.is_whole());
             if sealed.is_err() {
                 sending.end();
             }

@@ -36,6 +36,12 @@ rustler::atoms! {
     vouch_opened,
     verdict,
     failed,
+    // Streams.
+    client,
+    raw,
+    opened,
+    finished,
+    aborted,
 }
 
 /// `{ok, Value}` or `{error, Reason}`.
