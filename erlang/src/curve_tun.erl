@@ -330,10 +330,8 @@ recv(_Socket, _Timeout) ->
 %% taken.
 -spec recv(socket(), Length :: non_neg_integer(), timeout()) ->
           {ok, binary()} | {error, timeout | closed | einval | wrong_state | badarg | {bad_length, integer()} | atom()}.
-recv({_, Connection, _, _} = Socket, 0, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
-    curve_tun_request:recv_tagged(Connection, Timeout);
-recv(Socket, Length, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout), is_integer(Length), Length =/= 0 ->
-    {error, {bad_length, Length}};
+recv({_, Connection, _, _} = Socket, Length, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout), is_integer(Length) ->
+    curve_tun_request:recv_tagged(Connection, Length, Timeout);
 recv(_Socket, _Length, _Timeout) ->
     {error, badarg}.
 

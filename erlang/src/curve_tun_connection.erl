@@ -6,6 +6,8 @@
 %%% `ready -> accepting -> connected' for a server, `closed' from any of them. Every secret is on
 %%% the Rust side of the NIF; the data of this process may be shown, except for messages, which
 %%% `format_status/1' leaves out. The states before `connected' are in `curve_tun_connection_setup'.
+%%% A connection that carries a stream has `opening', at a server's end, before `connected', and
+%%% `closing' after it; what differs there is in `curve_tun_connection_stream'.
 -module(curve_tun_connection).
 -behaviour(gen_statem).
 
@@ -26,8 +28,6 @@
 %% application. On the heap of another process it might stay as garbage indefinitely.
 -type prepare() :: fun(() -> {ok, prepared()} | {error, term()}).
 
-%% Buffers and heap are given back after this many idle milliseconds.
--define(IDLE, 1000).
 %% The end of writing waits for all earlier data to go out, polling at this interval.
 -define(FLUSH_STEP, 10).
 %% Words of a new process's heap: enough for a handshake without a garbage collection. An idle
@@ -53,8 +53,10 @@ callback_mode() -> handle_event_function.
 handle_event(Type, Event, State, D) ->
     try
         case State of
-            connected -> connected(Type, Event, D);
+            connected when D#data.stream =:= none -> connected(Type, Event, D);
             closed -> closed(Type, Event, D);
+            _ when State =:= connected; State =:= closing ->
+                of_stream(curve_tun_connection_stream:event(Type, Event, State, D), Type, Event, State, D);
             _ ->
                 case curve_tun_connection_setup:event(Type, Event, State, D) of
                     unhandled -> common(Type, Event, State, D);
@@ -69,11 +71,18 @@ handle_event(Type, Event, State, D) ->
             end
     end.
 
+-spec of_stream(term(), gen_statem:event_type(), term(), connected | closing, #data{}) -> gen_statem:event_handler_result(atom()).
+of_stream(unhandled, Type, Event, connected, D) -> connected(Type, Event, D);
+of_stream(unhandled, Type, Event, closing, D) -> common(Type, Event, closing, D);
+of_stream({over, Reason, D}, _Type, _Event, _State, _D) -> over(Reason, D);
+of_stream({stay, D}, _Type, _Event, _State, _D) -> stay(D);
+of_stream(Result, _Type, _Event, _State, _D) -> Result.
+
 -spec init(pid()) -> {ok, ready, #data{}}.
 init(Controller) ->
     process_flag(trap_exit, true),
     {ok, ready, #data{controller = {Controller, monitor(process, Controller)},
-                      receivers = curve_tun_receivers:new(false), linger = none}}.
+                      receivers = curve_tun_receivers:new(false, messages), linger = none}}.
 
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(Reason, State, D) ->
@@ -148,7 +157,11 @@ connected({timeout, idle}, idle, #data{nif = Nif, reader = Reader} = D) ->
 connected({call, From}, {recv, Timeout}, #data{receivers = Rx, nif = Nif} = D) ->
     %% No receiver may wait for messages that cannot come.
     _ = curve_tun_receivers:bytes(Rx) =/= 0 orelse curve_tun_handles:is_current(Nif) orelse curve_tun_request:reloaded(self()),
-    {keep_state, resume(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)})};
+    {keep_state, resume(D#data{receivers = curve_tun_receivers:recv(From, 0, Timeout, Rx)})};
+connected({call, From}, {recv, Length, _Timeout}, _D) ->
+    {keep_state_and_data, [{reply, From, {error, {bad_length, Length}}}]};
+connected({call, From}, {send_large, _}, _D) ->
+    {keep_state_and_data, [{reply, From, {error, emsgsize}}]};
 connected({call, From}, {send, Messages}, #data{sender = undefined, socket = Socket, nif = Nif} = D) ->
     Sender = curve_tun_sender:start_link(self(), Socket, Nif),
     curve_tun_sender:enqueue(Sender, From, Messages),
@@ -219,12 +232,12 @@ shut_down(read_write, From, D) ->
 
 %% Ends the connection, with reason `closed' for an orderly end. The process stays while there is
 %% anything left to deliver.
--spec over(atom(), #data{}) -> gen_statem:event_handler_result(atom()).
+-spec over(curve_tun_nif:reason(), #data{}) -> gen_statem:event_handler_result(atom()).
 over(Reason, D) ->
     stay(told(Reason, D)).
 
 %% Ends the connection at once, and reports the reason to whoever listens.
--spec told(atom(), #data{}) -> #data{}.
+-spec told(curve_tun_nif:reason(), #data{}) -> #data{}.
 told(Reason, #data{socket = Socket, nif = Nif, receivers = Rx} = D0) ->
     curve_tun_connection_told:noted(Reason, D0),
     {Tell, D} = curve_tun_connection_told:closing(Reason, D0),
@@ -247,14 +260,15 @@ nif_is_gone(Type, _Event, State, #data{sender = Sender} = D) ->
 nif_is_gone(_Type, _State, #data{linger = Linger}) when Linger =/= none ->
     {stop, normal};
 nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Listener} = D0) ->
-    D = case State of connected -> curve_tun_connection_told:closed(closed, D0); _ -> D0 end,
+    IsOpen = lists:member(State, [connected, closing]),
+    D = case IsOpen of true -> curve_tun_connection_told:closed(closed, D0); false -> D0 end,
     _ = [gen_statem:reply(From, {error, closed}) || {call, From} <- [Type]],
     %% A listener's resources for its clients belong to the previous instance, too.
     _ = [gen_server:cast(Pid, reloaded) || {Pid, _} <- [Listener]],
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(closed, Rx),
     Left = D#data{socket = undefined, nif = undefined},
-    case State =:= connected orelse State =:= closed of
+    case IsOpen orelse State =:= closed of
         true -> stay(Left#data{receivers = curve_tun_receivers:deliver([], controller(D), Ended)});
         false -> curve_tun_connection_setup:handshake_failed(closed, Left)
     end.
@@ -293,7 +307,12 @@ closed({call, From}, close, #data{linger = none} = D) ->
 closed({call, From}, close, _D) ->
     {keep_state_and_data, [{reply, From, ok}]};
 closed({call, From}, {recv, Timeout}, #data{linger = none, receivers = Rx} = D) ->
-    stay(D#data{receivers = curve_tun_receivers:recv(From, Timeout, Rx)});
+    stay(D#data{receivers = curve_tun_receivers:recv(From, 0, Timeout, Rx)});
+closed({call, From}, {recv, Length, Timeout}, #data{linger = none, stream = #stream{packet = raw}, receivers = Rx} = D)
+  when Length >= 0 ->
+    stay(D#data{receivers = curve_tun_receivers:recv(From, Length, Timeout, Rx)});
+closed({call, From}, {recv, Length, _}, _D) ->
+    {keep_state_and_data, [{reply, From, {error, {bad_length, Length}}}]};
 closed({call, From}, Request, #data{linger = none} = D)
   when Request =:= pause; Request =:= take; element(1, Request) =:= controlling_process;
        element(1, Request) =:= offer; element(1, Request) =:= set_active ->
@@ -335,8 +354,9 @@ common({call, From}, {offer, New}, _State, #data{offer = {Active, nobody}} = D) 
     {keep_state, D#data{offer = {Active, {New, monitor(process, New)}}}, [{reply, From, ok}]};
 common({call, {New, _} = From}, take, State, #data{offer = {Active, {New, Ref}}} = D) ->
     demonitor(Ref, [flush]),
+    Taken = curve_tun_connection_stream:taken(State, D#data{offer = none}),
     gen_statem:reply(From, ok),
-    settled(State, in_mode(Active, set_controller(New, D#data{offer = none})));
+    settled(State, in_mode(Active, set_controller(New, Taken)));
 common({call, From}, socket, _State, #data{socket = Socket}) when Socket =/= undefined ->
     {keep_state_and_data, [{reply, From, {ok, Socket}}]};
 common({call, From}, information, State, #data{nif = Nif, role = Role}) when Nif =/= undefined ->

@@ -1,5 +1,24 @@
-%% The data of a connection's process, shared by `curve_tun_connection' and its modules `_setup' and
-%% `_told': in a release upgrade they change together.
+%% The data of a connection's process, shared by `curve_tun_connection' and its modules `_setup',
+%% `_stream' and `_told': in a release upgrade they change together.
+
+%% The stream that a connection carries, apart from what the machine in the NIF knows.
+-record(stream, {
+    packet :: curve_tun_nif:packet(),
+    %% Sends that wait until the peer has opened.
+    waiting = [] :: [{gen_statem:from(), [binary()], Timer :: reference() | none}],
+    %% The own end: `yes' once the sender has written it, and who waits for that.
+    finished = no :: no | {asked, reference(), [gen_statem:from()]} | yes,
+    %% Whether the peer has ended what it sends.
+    ended = false :: boolean(),
+    %% What is being done in the state `closing': the own end is written and the peer's awaited, an
+    %% abort is written, or only the transport is left.
+    closing = no :: no | finish | {abort, reference()} | over,
+    %% Bytes that were still to be written, and until when there have to be fewer.
+    progress = {0, infinity} :: {non_neg_integer(), curve_tun_time:deadline()}
+}).
+
+%% Buffers and heap are given back after this many idle milliseconds.
+-define(IDLE, 1000).
 
 -record(data, {
     controller :: {pid(), reference()},
@@ -28,6 +47,7 @@
     %% times it was asked to send.
     sender :: {pid(), Asked :: pos_integer()} | undefined,
     receivers :: curve_tun_receivers:receivers(),
+    stream = none :: none | #stream{},
     high_water = 1 :: pos_integer(),
     reader :: curve_tun_reader:reader() | undefined,
     %% Whether the idle timer is running, and whether anything was received since it was set.

@@ -1,6 +1,7 @@
 %%% @private
 %%% A connection until it is connected. In `ready' it waits for its socket and the handshake, and at
-%%% a server's end for the hello; then the handshake is in progress.
+%%% a server's end for the hello; then the handshake is in progress. In `opening' a server's end
+%%% waits until the client has opened its stream.
 -module(curve_tun_connection_setup).
 
 -include("curve_tun_connection.hrl").
@@ -13,6 +14,7 @@
 %% in every state.
 -spec event(gen_statem:event_type(), term(), atom(), #data{}) -> result() | unhandled.
 event(Type, Event, ready, D) -> ready(Type, Event, D);
+event(Type, Event, opening, D) -> opening(Type, Event, D);
 event(Type, Event, State, D) -> shaking(Type, Event, State, D).
 
 -spec ready(gen_statem:event_type(), term(), #data{}) -> result() | unhandled.
@@ -41,11 +43,14 @@ ready(Type, Event, D) ->
 
 -spec attached(gen_tcp:socket(), [term()], curve_tun_connection:prepared(), #data{}) -> {ok | {error, term()}, #data{}}.
 attached(Socket, TcpOptions, Prepared, D0) ->
-    #{role := Role, options := #{active := Active, receive_high_water := HighWater, buffer := Buffer} = Options} = Prepared,
+    #{role := Given, options := #{active := Active, receive_high_water := HighWater, buffer := Buffer} = Options} = Prepared,
     Nif = curve_tun_nif:connection_new(),
+    Role = element(1, Given),
+    Stream = curve_tun_connection_stream:new(Nif, Role, Options),
+    Kind = case Stream of #stream{packet = raw} -> bytes; _ -> messages end,
     D = D0#data{self = {curve_tun_socket, self(), Socket, Nif}, socket = Socket, nif = Nif, prepared = Prepared,
-                role = element(1, Role), peer = peer(Socket, Prepared), events = curve_tun_events:handler(Options),
-                since = curve_tun_time:now_ms(), receivers = curve_tun_receivers:new(Active), high_water = HighWater,
+                role = Role, stream = Stream, peer = peer(Socket, Prepared), events = curve_tun_events:handler(Options),
+                since = curve_tun_time:now_ms(), receivers = curve_tun_receivers:new(Active, Kind), high_water = HighWater,
                 reader = curve_tun_reader:new(Socket, Buffer)},
     ok = curve_tun_log:label({curve_tun_connection, D#data.role, D#data.peer}),
     curve_tun_connection_told:begin_watch(D),
@@ -68,7 +73,8 @@ peer(Socket, _Prepared) ->
 %% A listener's connection is passive until a process has accepted it.
 -spec held(#data{}) -> #data{}.
 held(#data{receivers = Rx} = D) ->
-    D#data{offer = {curve_tun_receivers:active(Rx), nobody}, receivers = curve_tun_receivers:new(false)}.
+    {ok, Passive} = curve_tun_receivers:set_active(false, Rx),
+    D#data{offer = {curve_tun_receivers:active(Rx), nobody}, receivers = Passive}.
 
 -spec attach_and_shake(gen_statem:from(), gen_tcp:socket(), [term()], curve_tun_connection:prepared(), curve_tun_time:deadline(), #data{}) ->
           result().
@@ -152,13 +158,13 @@ shaking(_Type, _Event, _State, _D) ->
 unless_ignored(ignore, _D) -> keep_state_and_data;
 unless_ignored(Step, D) -> shaken(Step, D, []).
 
--spec handshake_failed(atom(), #data{}) -> result().
+-spec handshake_failed(curve_tun_nif:reason(), #data{}) -> result().
 handshake_failed(Reason, D0) ->
     D = curve_tun_connection_told:refused(Reason, D0),
     _ = report({error, Reason}, D),
     {stop, normal, D#data{waiting = undefined}}.
 
--spec report(ok | {error, atom()}, #data{}) -> ok.
+-spec report(ok | {error, curve_tun_nif:reason()}, #data{}) -> ok.
 report(_Result, #data{waiting = undefined}) -> ok;
 report(ok, #data{waiting = From, self = Self}) -> gen_statem:reply(From, {ok, Self});
 report(Error, #data{waiting = From}) -> gen_statem:reply(From, Error).
@@ -184,16 +190,47 @@ on_its_way(Socket) ->
     end.
 
 -spec established(ok | {error, atom()}, binary(), boolean(), #data{}) -> result().
-established(ok, Came, Ended, #data{listener = Listener} = D0) ->
+established(ok, Came, Ended, #data{stream = none} = D) ->
+    complete({early, Came, Ended}, D);
+established(ok, Came, Ended, #data{role = client} = D) ->
+    complete({early, Came, Ended}, curve_tun_connection_stream:opened_by(D));
+established(ok, Came, Ended, #data{nif = Nif} = D) ->
+    opened(curve_tun_connection_stream:open(Came, Nif), Ended, D#data{handshake = undefined});
+established({error, Reason}, _Came, _Ended, D) ->
+    handshake_failed(Reason, D).
+
+-spec complete(tuple(), #data{}) -> result().
+complete(Next, #data{listener = Listener} = D0) ->
     D = D0#data{waiting = undefined, handshake = undefined, listener = none, since = curve_tun_time:now_ms()},
     curve_tun_connection_told:watch(D),
     curve_tun_connection_told:established(D0),
     ok = report(ok, D0),
     ok = handshake_over(Listener),
-    {next_state, connected, D,
-     [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, internal, {early, Came, Ended}}]};
-established({error, Reason}, _Came, _Ended, D) ->
-    handshake_failed(Reason, D).
+    {next_state, connected, D, [{{timeout, handshake}, cancel}, {{timeout, call}, cancel}, {next_event, internal, Next}]}.
+
+-spec opening(gen_statem:event_type(), term(), #data{}) -> result() | unhandled.
+opening(info, {tcp, Socket, Bytes}, #data{socket = Socket, nif = Nif, reader = Reader} = D) ->
+    Came = curve_tun_connection_stream:open(Bytes, Nif),
+    opened(Came, false, D#data{reader = curve_tun_reader:came(byte_size(Bytes), Reader)});
+opening(info, {tcp_passive, Socket}, #data{socket = Socket, reader = Reader} = D) ->
+    opened({[], ok, false}, false, D#data{reader = curve_tun_reader:passive(Reader)});
+opening(Type, Event, D) ->
+    shaking(Type, Event, opening, D).
+
+%% Handles what came of a client's stream: the handshake is complete when the client has opened.
+-spec opened(curve_tun_connection_stream:came(), Ended :: boolean(), #data{}) -> result().
+opened({[opened | Items], Status, IsDue}, Ended, D) ->
+    complete({items, {Items, Status, IsDue}, Ended}, curve_tun_connection_stream:opened_by(D));
+opened({[], ok, _}, true, D) ->
+    ended_in_handshake(D);
+opened({[], ok, _}, false, #data{reader = Reader} = D) ->
+    {next_state, opening, D#data{reader = curve_tun_reader:read_more(false, Reader)}};
+opened({[], Reason, false}, _Ended, D) ->
+    handshake_failed(Reason, D);
+opened({[], Reason, true}, _Ended, D0) ->
+    D = curve_tun_connection_told:refused(Reason, D0),
+    _ = report({error, Reason}, D),
+    curve_tun_connection_stream:refuse(D#data{waiting = undefined}).
 
 -spec handshake_over(none | {pid(), reference()}) -> ok.
 handshake_over(none) ->

@@ -28,7 +28,7 @@ established(#data{events = Events, role = Role, peer = Peer, nif = Nif, since = 
 
 %% Reports that the handshake failed. A server logs which client it turned away; the client is told
 %% nothing.
--spec refused(atom(), #data{}) -> #data{}.
+-spec refused(curve_tun_nif:reason(), #data{}) -> #data{}.
 refused(Reason, #data{role = server, peer = Peer, nif = Nif} = D) ->
     curve_tun_log:handshake(Reason, Peer, proven(Reason, Nif)),
     tell_refused(Reason, D);
@@ -37,7 +37,7 @@ refused(Reason, D) ->
     tell_refused(Reason, D).
 
 %% The NIF it was made with may be gone, and with it what that knew of the client.
--spec proven(atom(), curve_tun_nif:connection() | undefined) -> {ok, curve_tun:public_key()} | none.
+-spec proven(curve_tun_nif:reason(), curve_tun_nif:connection() | undefined) -> {ok, curve_tun:public_key()} | none.
 proven(_Reason, undefined) ->
     none;
 proven(Reason, Nif) ->
@@ -46,7 +46,7 @@ proven(Reason, Nif) ->
 
 %% Tells the program's event handler of a failed handshake. At a client this is the result of a
 %% call.
--spec tell_refused(atom(), #data{}) -> #data{}.
+-spec tell_refused(curve_tun_nif:reason(), #data{}) -> #data{}.
 tell_refused(Reason, #data{role = server, events = Events, peer = Peer, nif = Nif, since = Since} = D0) ->
     D = told_events(D0),
     curve_tun_events:refused(Events, Reason, server, Peer, Nif, Since),
@@ -64,19 +64,19 @@ told_events(D0) ->
     D.
 
 %% Records why the connection ended, for as long as anybody holds its socket, and logs it.
--spec noted(atom(), #data{}) -> ok.
+-spec noted(curve_tun_nif:reason(), #data{}) -> ok.
 noted(Reason, #data{role = Role, peer = Peer, nif = Nif}) ->
     _ = Nif =:= undefined orelse curve_tun_nif:ended(Nif, Role, Reason),
     curve_tun_log:closed(Reason, Role, Peer).
 
 %% Returns a function that tells the program's event handler of the end of a connection, once. It is
 %% to be called when the connection has nothing else to do, since the handler may take its time.
--spec closing(atom(), #data{}) -> {fun(() -> ok), #data{}}.
+-spec closing(curve_tun_nif:reason(), #data{}) -> {fun(() -> ok), #data{}}.
 closing(Reason, #data{events = Events, role = Role, peer = Peer, nif = Nif, reader = Reader, since = Since} = D) ->
     {curve_tun_events:closed(Events, Reason, Role, Peer, Nif, curve_tun_reader:bytes(Reader), Since), told_events(D)}.
 
 %% Tells the handler at once.
--spec closed(atom(), #data{}) -> #data{}.
+-spec closed(curve_tun_nif:reason(), #data{}) -> #data{}.
 closed(Reason, D0) ->
     {Tell, D} = closing(Reason, D0),
     Tell(),
@@ -86,7 +86,7 @@ closed(Reason, D0) ->
 -spec ended(term(), atom(), #data{}) -> #data{}.
 ended(Reason, State, D) ->
     case Reason =:= normal orelse Reason =:= shutdown of
-        true when State =:= connected; State =:= closed -> closed(closed, D);
+        true when State =:= connected; State =:= closing; State =:= closed -> closed(closed, D);
         true -> tell_refused(closed, D);
         %% For a crashed connection `curve_tun_monitor' reports it.
         false -> D

@@ -34,6 +34,7 @@ pass_on(Socket, Pid, State) ->
     receive
         {curve_tun, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid, State);
         {curve_tun_passive, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid, State);
+        {curve_tun_end, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid, State);
         {curve_tun_error, Socket, _} = Message -> Pid ! Message, pass_on(Socket, Pid, State);
         {curve_tun_closed, Socket} = Message -> Pid ! Message, pass_on(Socket, Pid, closed)
     after 0 ->

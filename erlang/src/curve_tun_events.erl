@@ -28,7 +28,7 @@
 %% direction, including those of the handshake: bytes sealed, and bytes known to have been received.
 %% Values that are unknown because the connection's process was killed are left out.
 -type metadata() :: #{role := client | server, peer := {inet:ip_address(), inet:port_number()} | unknown,
-                      key := binary() | none, listener := binary(), reason => atom()}.
+                      key := binary() | none, listener := binary(), reason => curve_tun_nif:reason()}.
 %% The peer's address; its key as text, once it is proven; the name of the listener, empty at a
 %% client; and for `refused', `evicted' and `closed' the reason, as in {@link curve_tun:recv/2}.
 -type handler() :: none | {module(), Config :: term(), Listener :: binary()}.
@@ -60,7 +60,7 @@ configured(_, _Listener) -> none.
 
 %% @private
 %% Reports a failed handshake that began at `Since'.
--spec refused(handler(), atom(), client | server, curve_tun_log:peer(), curve_tun_nif:connection() | undefined,
+-spec refused(handler(), curve_tun_nif:reason(), client | server, curve_tun_log:peer(), curve_tun_nif:connection() | undefined,
               non_neg_integer()) -> ok.
 refused(none, _Reason, _Role, _Peer, _Nif, _Since) ->
     ok;
@@ -79,7 +79,7 @@ established(Handler, Role, Peer, Nif, Since) ->
 %% @private
 %% Returns a function that reports the end. The report has the values of now, before the connection
 %% is closed.
--spec closed(handler(), atom(), client | server, curve_tun_log:peer(), curve_tun_nif:connection(), non_neg_integer(),
+-spec closed(handler(), curve_tun_nif:reason(), client | server, curve_tun_log:peer(), curve_tun_nif:connection(), non_neg_integer(),
              non_neg_integer()) -> fun(() -> ok).
 closed(none, _Reason, _Role, _Peer, _Nif, _Received, _Since) ->
     fun() -> ok end;

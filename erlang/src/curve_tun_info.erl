@@ -36,7 +36,12 @@ information(Nif, State, Role) ->
                {ok, Key} -> [{peer_public_key, Key}];
                {error, wrong_state} -> []
            end,
-    [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer].
+    [{protocol, {curve_tun, 1, 0}}, {role, Role}, {state, State} | Peer ++ stream(curve_tun_nif:stream_information(Nif))].
+
+-spec stream(none | {curve_tun_nif:packet(), binary() | none}) -> [{packet | service, term()}].
+stream(none) -> [];
+stream({Packet, none}) -> [{packet, Packet}];
+stream({Packet, Service}) -> [{packet, Packet}, {service, Service}].
 
 %% See curve_tun:connections/0. No connection is called or woken.
 -spec of_all() -> [connection()].

@@ -6,30 +6,42 @@
 %%% waits are bounded.
 -module(curve_tun_linger).
 
--export([start/2, due/1, passive/1, pending/2, await_sender/2, close/1]).
+-export([start/2, start/3, due/1, passive/1, pending/2, await_sender/2, close/1]).
 -export_type([linger/0]).
+
+%% A close waits this long for the kernel to take more of the data sent, and `?DRAIN' milliseconds
+%% for the peer's end; at the end of a stream longer, and a client lets the server end first.
+-define(FLUSH, 5000).
+-define(FLUSH_STEP, 10).
+-define(DRAIN, 500).
+-define(STREAM_DRAIN, 2000).
+-define(STREAM_AWAIT, 1000).
 
 -record(linger, {
     socket :: gen_tcp:socket(),
     nif :: curve_tun_nif:connection(),
-    left :: {flush, Pending :: non_neg_integer(), curve_tun_time:deadline()} | drain
+    left :: {flush, Pending :: non_neg_integer(), curve_tun_time:deadline()} | await | drain,
+    %% Milliseconds that a client leaves the end of the transport to the server.
+    await = 0 :: non_neg_integer(),
+    drain = ?DRAIN :: pos_integer()
 }).
 -opaque linger() :: #linger{}.
 
-%% A close waits this long for the kernel to take more of the data sent, and `?DRAIN' milliseconds
-%% for the peer's end.
--define(FLUSH, 5000).
--define(FLUSH_STEP, 10).
 %% Steps without progress after which the sender is abandoned when its connection has to end at
 %% once.
 -define(STALLS, 10).
--define(DRAIN, 500).
 -define(READS, 8).
 
 %% Begins. `due/1' has to be called at once.
 -spec start(gen_tcp:socket(), curve_tun_nif:connection()) -> linger().
 start(Socket, Nif) ->
     #linger{socket = Socket, nif = Nif, left = flush(pending(Socket, Nif))}.
+
+%% The same at the end of a stream.
+-spec start(gen_tcp:socket(), curve_tun_nif:connection(), client | server) -> linger().
+start(Socket, Nif, Role) ->
+    Await = case Role of client -> ?STREAM_AWAIT; server -> 0 end,
+    (start(Socket, Nif))#linger{await = Await, drain = ?STREAM_DRAIN}.
 
 -spec flush(non_neg_integer()) -> {flush, non_neg_integer(), curve_tun_time:deadline()}.
 flush(Pending) -> {flush, Pending, curve_tun_time:deadline(?FLUSH)}.
@@ -38,9 +50,11 @@ flush(Pending) -> {flush, Pending, curve_tun_time:deadline(?FLUSH)}.
 -spec due(linger()) -> {wait, pos_integer(), linger()} | over.
 due(#linger{left = drain}) ->
     over;
+due(#linger{left = await} = L) ->
+    drain(L);
 due(#linger{socket = Socket, nif = Nif, left = {flush, Before, Deadline}} = L) ->
     case pending(Socket, Nif) of
-        0 -> drain(L);
+        0 -> await(L);
         Less when Less < Before -> {wait, ?FLUSH_STEP, L#linger{left = flush(Less)}};
         _ ->
             case curve_tun_time:left(Deadline) of
@@ -49,17 +63,25 @@ due(#linger{socket = Socket, nif = Nif, left = {flush, Before, Deadline}} = L) -
             end
     end.
 
+-spec await(linger()) -> {wait, pos_integer(), linger()} | over.
+await(#linger{await = 0} = L) -> drain(L);
+await(#linger{await = Ms} = L) -> read(Ms, L#linger{left = await}).
+
 -spec drain(linger()) -> {wait, pos_integer(), linger()} | over.
-drain(#linger{socket = Socket} = L) ->
+drain(#linger{socket = Socket, drain = Ms} = L) ->
     _ = gen_tcp:shutdown(Socket, write),
+    read(Ms, L#linger{left = drain}).
+
+-spec read(pos_integer(), linger()) -> {wait, pos_integer(), linger()} | over.
+read(Ms, #linger{socket = Socket} = L) ->
     case inet:setopts(Socket, [{active, ?READS}]) of
-        ok -> {wait, ?DRAIN, L#linger{left = drain}};
+        ok -> {wait, Ms, L};
         {error, _} -> over
     end.
 
 %% Handles a socket that has become passive: whatever still arrives is dropped.
 -spec passive(linger()) -> ok.
-passive(#linger{socket = Socket, left = drain}) ->
+passive(#linger{socket = Socket, left = Left}) when Left =:= drain; Left =:= await ->
     _ = inet:setopts(Socket, [{active, ?READS}]),
     ok;
 passive(#linger{}) ->

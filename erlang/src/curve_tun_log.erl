@@ -84,7 +84,7 @@ label(Label) ->
     end.
 
 %% Logs why a connection has ended, unless it ended in order.
--spec closed(atom(), client | server | undefined, peer()) -> ok.
+-spec closed(curve_tun_nif:reason(), client | server | undefined, peer()) -> ok.
 closed(closed, _Role, _Peer) ->
     ok;
 closed(Reason, Role, Peer) ->
@@ -124,25 +124,27 @@ hide() ->
 
 %% Logs the result for a client of a server: let in, turned away, or gone by itself. A key that is
 %% not proven is not logged.
--spec handshake(connected | atom(), peer(), known()) -> ok.
+-spec handshake(connected | curve_tun_nif:reason(), peer(), known()) -> ok.
 handshake(connected, Peer, Key) ->
     ?LOG_DEBUG("curve_tun accepted ~ts ~ts", [address(Peer), key(Key)], about(accepted, connected, Peer, Key));
 handshake(too_many_handshakes, Peer, Key) ->
     turned_away(evicted, too_many_handshakes, Peer, Key);
 handshake(Reason, Peer, Key) ->
     case has_left(Reason) of
-        true -> ?LOG_DEBUG("curve_tun refused ~ts ~ts: ~ts", [address(Peer), key(Key), Reason],
+        true -> ?LOG_DEBUG("curve_tun refused ~ts ~ts: ~tp", [address(Peer), key(Key), Reason],
                            about(refused, Reason, Peer, Key));
         false -> turned_away(refused, Reason, Peer, Key)
     end.
 
 %% Says whether the client, or the network in between, ended the transport.
--spec has_left(atom()) -> boolean().
+-spec has_left(curve_tun_nif:reason()) -> boolean().
+has_left({aborted, _Code}) ->
+    true;
 has_left(Reason) ->
     lists:member(Reason, [closed, econnreset, econnaborted, epipe, etimedout, ehostunreach, ehostdown, enetunreach,
                           enetdown, enetreset]).
 
--spec turned_away(refused | evicted, atom(), peer(), known()) -> ok.
+-spec turned_away(refused | evicted, curve_tun_nif:reason(), peer(), known()) -> ok.
 turned_away(Outcome, Reason, Peer, Key) ->
     Now = erlang:monotonic_time(second),
     case logger:allow(notice, ?MODULE) andalso may_say(counts(?COUNTS), Now) of
@@ -151,7 +153,7 @@ turned_away(Outcome, Reason, Peer, Key) ->
         {true, LeftOut} ->
             About = about(Outcome, Reason, Peer, Key),
             Values = [Outcome, address(Peer), key(Key), Reason, left_out(LeftOut)],
-            ?LOG_NOTICE("curve_tun ~ts ~ts ~ts: ~ts~ts", Values, About#{left_out => LeftOut})
+            ?LOG_NOTICE("curve_tun ~ts ~ts ~ts: ~tp~ts", Values, About#{left_out => LeftOut})
     end.
 
 -spec counts(term()) -> atomics:atomics_ref().
@@ -174,7 +176,7 @@ may_say(Counts, Now) ->
 left_out(0) -> "";
 left_out(Count) -> io_lib:format(" (~b more were turned away before)", [Count]).
 
--spec about(accepted | refused | evicted, atom(), peer(), known()) -> logger:metadata().
+-spec about(accepted | refused | evicted, curve_tun_nif:reason(), peer(), known()) -> logger:metadata().
 about(Outcome, Reason, Peer, Key) ->
     Address = case Peer of
                   {Known, _Port} -> Known;

@@ -11,7 +11,8 @@
                      active := curve_tun:active(), handshake_timeout := timeout(),
                      receive_high_water := pos_integer(), handshakes_max := pos_integer(),
                      handshakes_per_source := pos_integer() | infinity, buffer := pos_integer(),
-                     event_handler => {module(), term()}}.
+                     event_handler => {module(), term()},
+                     packet => curve_tun_nif:packet(), packet_size => pos_integer(), service => binary()}.
 
 -define(ACTIVE_MIN, -32768).
 -define(ACTIVE_MAX, 32767).
@@ -57,7 +58,9 @@ check_side(Side, Options, Given) ->
     _ = [throw({bad_option, {Kind, Module}})
          || {Kind, Module} <- maps:to_list(maps:with([vault, registry], Options)),
             not curve_tun_provider:is_provider(asked(Side, Kind), Module)],
+    _ = [throw({bad_option, Option}) || {packet_size, _} = Option <- Given, maps:get(packet, Options, 0) =/= 4],
     case Options of
+        #{service := _} when not is_map_key(packet, Options) -> throw({missing_option, packet});
         #{first_use := _} when not is_map_key(known_servers, Options) -> throw({missing_option, known_servers});
         #{} -> ok
     end.
@@ -73,9 +76,9 @@ name(Option) -> Option.
 
 -spec strange(client | server | accepted, map()) -> [atom()].
 strange(client, _Options) -> [listener, handshakes_max, handshakes_per_source, backlog];
-strange(server, _Options) -> [key, known_servers, first_use];
+strange(server, _Options) -> [key, service, known_servers, first_use];
 strange(accepted, #{key := _}) -> [registry, listener | strange(accepted, #{})];
-strange(accepted, _Options) -> [known_servers, first_use, handshakes_max, handshakes_per_source | ?AT_THE_START].
+strange(accepted, _Options) -> [service, known_servers, first_use, handshakes_max, handshakes_per_source | ?AT_THE_START].
 
 -spec proper(term()) -> [term()].
 proper(Given) ->
@@ -111,10 +114,16 @@ option({buffer, N}, {Own, Tcp}) when is_integer(N), N > 0, N =< ?SIZE_MAX -> {Ow
 option({active, Active} = Option, {Own, Tcp}) ->
     is_active(Active) orelse throw({bad_option, Option}),
     {Own#{active => Active}, Tcp};
+option({packet, 0}, {Own, Tcp}) -> {maps:remove(packet, Own), Tcp};
+option({packet, Packet}, {Own, Tcp}) when Packet =:= raw; Packet =:= 4 -> {Own#{packet => Packet}, Tcp};
+option({packet_size, N}, {Own, Tcp}) when is_integer(N), N > 0, N =< 16#ffffffff -> {Own#{packet_size => N}, Tcp};
+option({service, Given} = Option, {Own, Tcp}) ->
+    Name = text(Given, Option),
+    is_service_name(Name) orelse throw({bad_option, Option}),
+    {Own#{service => Name}, Tcp};
 %% Messages are binaries, and the tunnel frames them.
 option(binary, Acc) -> Acc;
 option({mode, binary}, Acc) -> Acc;
-option({packet, Packet}, Acc) when Packet =:= raw; Packet =:= 0 -> Acc;
 %% The tunnel is built for this backend; see `tcp_options/2'.
 option({inet_backend, inet}, Acc) -> Acc;
 %% gen_tcp would leak a socket.
@@ -137,7 +146,7 @@ is_ours(list) -> true;
 is_ours(Option) when is_tuple(Option), tuple_size(Option) >= 1 ->
     lists:member(element(1, Option),
                  [key, vault, registry, known_servers, first_use, listener, handshake_timeout, receive_high_water,
-                  handshakes_max, handshakes_per_source, buffer, event_handler, mode, packet, packet_size, header, deliver, exit_on_close,
+                  handshakes_max, handshakes_per_source, buffer, event_handler, mode, packet, packet_size, service, header, deliver, exit_on_close,
                   show_econnreset, line_delimiter, delay_send, inet_backend]);
 is_ours(Option) -> not is_atom(Option).
 
@@ -145,6 +154,12 @@ is_ours(Option) -> not is_atom(Option).
 is_listener_name(Name) ->
     try curve_tun_nif:is_listener_name(Name)
     %% The NIF is not loaded, which making the listener will report.
+    catch error:_ -> true
+    end.
+
+-spec is_service_name(binary()) -> boolean().
+is_service_name(Name) ->
+    try curve_tun_nif:is_service_name(Name)
     catch error:_ -> true
     end.
 

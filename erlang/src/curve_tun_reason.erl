@@ -22,7 +22,9 @@ text({bad_option, Option}) ->
 text({missing_option, Name}) ->
     format("the option ~tp is needed", [Name]);
 text({bad_length, Length}) ->
-    format("messages have their own lengths: the length to receive must be 0, and not ~tp", [Length]);
+    format("the length to receive must be 0, or of a stream of bytes up to 67108864, and not ~tp", [Length]);
+text({aborted, Code}) when is_integer(Code), Code >= 0, Code =< 65535 ->
+    unicode:characters_to_list(curve_tun_nif:abort_message(Code));
 text({not_started, Application}) ->
     format("the application ~tp does not run", [Application]);
 text({no_provider, Kind}) ->

@@ -3,7 +3,7 @@
 -module(curve_tun_request).
 
 -export([attach/4, handshake/2, handshake/5, handshake_for/1, handshake_over/1, refuse/2, offer/2, take/1]).
--export([recv/2, recv_tagged/2, tagged/1, call/2]).
+-export([recv/2, recv_tagged/3, tagged/1, call/2]).
 -export([send_failed/2, sender_idle/3, watch_again/1, reloaded/1]).
 
 %% Gives a new connection its TCP socket, which is the caller's. Returns the socket that programs
@@ -85,11 +85,13 @@ reloaded(Connection) ->
 recv(Connection, Timeout) ->
     call(Connection, {recv, Timeout}).
 
--spec recv_tagged(pid(), timeout()) -> {ok, binary()} | {error, atom()}.
-recv_tagged(Connection, Timeout) ->
-    curve_tun_call:call(Connection, {recv, Timeout}, [{fun ?MODULE:tagged/1, []}]).
+-spec recv_tagged(pid(), Length :: integer(), timeout()) -> {ok, binary()} | {error, term()}.
+recv_tagged(Connection, 0, Timeout) ->
+    curve_tun_call:call(Connection, {recv, Timeout}, [{fun ?MODULE:tagged/1, []}]);
+recv_tagged(Connection, Length, Timeout) ->
+    curve_tun_call:call(Connection, {recv, Length, Timeout}, [{fun ?MODULE:tagged/1, []}]).
 
--spec tagged(binary() | {error, atom()}) -> {ok, binary()} | {error, atom()}.
+-spec tagged(binary() | {error, term()}) -> {ok, binary()} | {error, term()}.
 tagged(Message) when is_binary(Message) -> {ok, Message};
 tagged(Error) -> Error.
 

@@ -10,7 +10,7 @@
 %%% messages, so a peer that does not read never blocks receiving.
 -module(curve_tun_sender).
 
--export([send_many/2, start_link/3, enqueue/3, stop/1, look_again/1]).
+-export([send_many/2, write_due/2, start_link/3, enqueue/3, finish/2, stop/1, look_again/1]).
 -export([init/1, loop/2]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
@@ -47,8 +47,14 @@ send_many(Socket, Messages) ->
     try messages(Messages) of
         Binaries -> send(Socket, Binaries)
     catch
+        throw:emsgsize -> curve_tun_stream:send_large(Socket, Messages);
         throw:Reason -> {error, Reason}
     end.
+
+%% Writes what the stream of the calling connection has to send. `busy' if another process writes.
+-spec write_due(gen_tcp:socket(), curve_tun_nif:connection()) -> ok | busy | {error, atom()}.
+write_due(Tcp, Nif) ->
+    seal_and_write([], #{connection => self(), tcp => Tcp, nif => Nif}).
 
 -spec messages([iodata()]) -> [binary()].
 messages([]) -> [];
@@ -154,6 +160,12 @@ enqueue(Sender, From, Messages) ->
     Sender ! {send, From, Messages},
     ok.
 
+%% Has the sender end what is sent over a stream, after all that it was asked to send before.
+-spec finish(pid(), gen_statem:from()) -> ok.
+finish(Sender, From) ->
+    Sender ! {finish, From},
+    ok.
+
 %% Ends a sender that is idle.
 -spec stop(pid()) -> ok.
 stop(Sender) ->
@@ -248,6 +260,14 @@ handle({send, From, Messages}, #{had := Had} = S) ->
             reply(Froms, {error, closed}),
             {idle, nif_is_gone(S#{had := Had1})}
     end;
+handle({finish, From}, #{had := Had} = S) ->
+    try finished(S) of
+        Reply -> gen_statem:reply(From, Reply), {work, S#{had := Had + 1}}
+    catch
+        error:Reason when Reason =:= badarg; Reason =:= undef ->
+            gen_statem:reply(From, {error, closed}),
+            {idle, nif_is_gone(S#{had := Had + 1})}
+    end;
 handle(stop, _S) ->
     exit(normal);
 handle({'EXIT', Connection, _}, #{connection := Connection}) ->
@@ -291,6 +311,18 @@ served(Messages, #{nif := Nif} = S) ->
             case curve_tun_nif:seal(Nif, Messages) of
                 {error, Reason} -> {error, Reason};
                 Sealed -> write(Sealed, S)
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+-spec finished(sender()) -> ok | {error, atom()}.
+finished(#{nif := Nif} = S) ->
+    case served([], S) of
+        ok ->
+            case curve_tun_nif:stream_finish(Nif) of
+                ok -> served([], S);
+                {error, Reason} -> {error, Reason}
             end;
         {error, Reason} ->
             {error, Reason}
