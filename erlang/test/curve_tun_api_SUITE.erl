@@ -107,7 +107,7 @@ bad_options_are_named(_) ->
     {_, Port} = listen(),
     [?assertEqual({error, {bad_option, Bad}}, connect(Port, [Bad]))
      || Bad <- [{key, <<1>>}, {key, "text"}, {vault, "module"}, {active, maybe_so}, {active, 40000},
-                {handshake_timeout, 0}, {receive_high_water, -1}, {packet, 2}, {packet, 4}, {packet, line}, list, {mode, list},
+                {handshake_timeout, 0}, {receive_high_water, -1}, {packet, 2}, {packet, 1}, {packet, line}, list, {mode, list},
                 {header, 2}, {deliver, port}, {handshakes_max, 0}, {handshakes_max, 1 bsl 32},
                 {handshakes_per_source, 0}, {handshakes_per_source, none}]],
     ?assertEqual({error, {bad_option, atom}}, curve_tun:connect({127,0,0,1}, Port, atom)),
@@ -115,12 +115,12 @@ bad_options_are_named(_) ->
                  curve_tun:connect({127,0,0,1}, Port, [{key, <<0:256>>} | tail])),
     {error, {bad_option, {no_such_option, 1}}} = connect(Port, [{no_such_option, 1}]),
     {error, {bad_option, {no_such_option, 1}}} = curve_tun:listen(0, [{no_such_option, 1}]),
-    {error, {bad_option, {packet, 4}}} = curve_tun:listen(0, [{packet, 4}]).
+    {error, {bad_option, {packet, 2}}} = curve_tun:listen(0, [{packet, 2}]).
 
 options_of_gen_tcp_go_through(_) ->
-    {Listener, Port} = listen([binary, {packet, raw}, {reuseaddr, true}, {backlog, 5}, {recbuf, 65536}]),
+    {Listener, Port} = listen([binary, {packet, 0}, {reuseaddr, true}, {backlog, 5}, {recbuf, 65536}]),
     Acceptor = spawn_link(fun() -> {ok, _} = curve_tun:accept(Listener), receive stop -> ok end end),
-    {ok, Socket} = connect(Port, [binary, {packet, raw}, {nodelay, false}, {sndbuf, 65536}]),
+    {ok, Socket} = connect(Port, [binary, {packet, 0}, {nodelay, false}, {sndbuf, 65536}]),
     {ok, [{nodelay, false}]} = curve_tun:getopts(Socket, [nodelay]),
     Acceptor ! stop,
     ok = curve_tun:close(Socket).

@@ -113,7 +113,7 @@ what_gen_tcp_takes_is_taken(_) ->
          {ok, Listener} = curve_tun:listen(0, Options),
          ok = curve_tun:close(Listener)
      end || Options <- [[inet], [inet6], [{ip, ?HERE}], [{ip, {0,0,0,0,0,0,0,1}}], [inet6, {ipv6_v6only, true}],
-                        [{backlog, 5}], [{raw, 6, 1, <<1:32/native>>}], [{inet_backend, inet}], [{packet, raw}],
+                        [{backlog, 5}], [{raw, 6, 1, <<1:32/native>>}], [{inet_backend, inet}],
                         [{packet, 0}], [binary], [{mode, binary}], [{reuseaddr, true}, {linger, {false, 0}}, {tos, 0}],
                         [{send_timeout_close, true}, {sndbuf, 65536}, {recbuf, 65536}]]],
     settled(Before).
@@ -123,7 +123,7 @@ options_of_an_open_socket_are_named(_) ->
     [?assertEqual({error, {bad_option, Option}}, curve_tun:setopts(Client, [{nodelay, true}, Option]))
      || Option <- [{no_such_option, 1}, {nodelay, 7}, {backlog, 5}, {ip, ?HERE}, inet6, {packet, 2}, {packet, 4}, list,
                    {key, ?KEY}, {vault, curve_tun_vault_nif}, {inet_backend, socket}, {active, maybe_so}]],
-    ok = curve_tun:setopts(Client, [{nodelay, true}, binary, {packet, raw}]),
+    ok = curve_tun:setopts(Client, [{nodelay, true}, binary, {packet, 0}]),
     {error, _} = curve_tun:getopts(Client, [no_such_option]),
     {error, badarg} = curve_tun:getopts(Client, [nodelay | improper]),
     ok = curve_tun:send(Client, <<"1">>),

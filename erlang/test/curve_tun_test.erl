@@ -189,6 +189,7 @@ message(Socket) ->
     receive
         {curve_tun, Socket, Message} -> Message;
         {curve_tun_passive, Socket} -> passive;
+        {curve_tun_end, Socket} -> the_end;
         {curve_tun_error, Socket, Reason} -> {error, Reason};
         {curve_tun_closed, Socket} -> closed
     after ?PATIENCE -> ct:fail({no_message, process_info(self(), messages)})
