@@ -180,8 +180,10 @@ look_again(Sender) ->
     ok.
 
 -spec init(sender()) -> no_return().
-init(S) ->
+init(#{connection := Connection} = S) ->
     process_flag(trap_exit, true),
+    %% One that ended before, in order, would not be heard of.
+    is_process_alive(Connection) orelse exit(normal),
     ok = curve_tun_log:label({curve_tun_sender, maps:get(connection, S)}),
     loop(idle, S).
 
