@@ -2,6 +2,8 @@
 %%%
 %%% Both ends prove their long-term keys to each other. Messages of 0 to 65,503 bytes arrive whole,
 %%% in order and exactly once. The functions follow `gen_tcp' and `ssl' where the protocol allows.
+%%% With the option `{packet, raw}' or `{packet, 4}' a connection carries a stream instead, of bytes
+%%% or of larger messages: {@link curve_tun_stream} says what differs.
 %%%
 %%% Each socket is owned by a process, its <em>controller</em>: initially the process that connected
 %%% or accepted. The connection closes when its controller dies. In the active modes the controller
@@ -81,6 +83,9 @@
   | {handshakes_max, pos_integer()}
   | {handshakes_per_source, pos_integer() | infinity}
   | {event_handler, {module(), Config :: term()}}
+  | {packet, 0 | raw | 4}
+  | {packet_size, pos_integer()}
+  | {service, unicode:chardata()}
   | gen_tcp:option() | gen_tcp:connect_option() | gen_tcp:listen_option().
 %% `key': the server's public key; without it `connect' uses the keys that the registry knows.
 %% `vault' and `registry': providers to use instead of the first ones in the application's
@@ -96,19 +101,24 @@
 %% or the /64 of an IPv6 address, `infinity' by default; at either limit the oldest handshake of the
 %% source that has most is evicted. `buffer': maximum bytes of one read of the socket, 131,072 by
 %% default; a socket with little to read uses less. `event_handler': a module that is told of
-%% handshakes and connections, see `curve_tun_events'. All other options go to `gen_tcp'; by default
-%% `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout' 5,000, and a
-%% listener's `backlog' 4,096.
+%% handshakes and connections, see `curve_tun_events'. `packet': 0 for messages as they are, the
+%% default; `raw' for a stream of bytes, 4 for one of larger messages, see {@link curve_tun_stream};
+%% both ends need the same. `packet_size': with 4, the largest message that this end takes, in
+%% bytes; 16,777,216 by default; less than 65,502 counts as that. `service': what a client asks the
+%% server for when it opens a stream: 1 to 64 of `a' to `z', `0' to `9', `.', `_' and `-'. The
+%% server finds it in {@link connection_information/1}. All other options go to `gen_tcp'; by
+%% default `nodelay' and `keepalive' are true, `high_watermark' is 67,108,864, `send_timeout' 5,000,
+%% and a listener's `backlog' 4,096.
 %%
 %% Options that mean nothing at an end are refused there: `key', `known_servers' and `first_use' at
-%% a listener; `listener', `handshakes_max', `handshakes_per_source' and `backlog' at a client; a
-%% vault, registry or event handler whose module does not exist; of the options of `gen_tcp', values
-%% of `packet' other than `raw' and 0, `list', addresses of Unix sockets, and
+%% a listener, `service' too; `listener', `handshakes_max', `handshakes_per_source' and `backlog' at
+%% a client; a vault, registry or event handler whose module does not exist; of the options of
+%% `gen_tcp', values of `packet' other than these three, `list', addresses of Unix sockets, and
 %% `{inet_backend, socket}'. A client with `key' does not ask a registry for it.
 -type option_error() :: {missing_option, atom()} | {bad_option, term()}.
 %% What is wrong with the options: a required one that is missing, or the first unusable one, as it
 %% was given.
--type reason() :: atom() | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
+-type reason() :: atom() | {aborted, 0..65535} | option_error() | curve_tun_nif:refusal() | {no_provider, vault | registry}
                 | {not_started, curve_tun}.
 %% {@link format_error/1} describes them in words.
 
@@ -282,8 +292,9 @@ handshake(_TcpSocket, _Options, _Timeout) ->
 own_end(#{key := _} = Own, Deadline) -> curve_tun_endpoint:client(Own, Deadline);
 own_end(Own, Deadline) -> curve_tun_endpoint:server(Own, Deadline).
 
-%% @doc Sends a message of 0 to 65,503 bytes. Returns when the message is on its way. Any process
-%% may call it; messages of one process arrive in the order of its calls.
+%% @doc Sends a message of 0 to 65,503 bytes, or data of any size over a stream. Returns when the
+%% message is on its way. Any process may call it; messages of one process arrive in the order of
+%% its calls.
 %%
 %% A single message is in the TCP socket's queue on return. When messages are sent in quick
 %% succession, up to 128 KiB of them may wait in the connection, which writes them together: they
@@ -294,6 +305,10 @@ own_end(Own, Deadline) -> curve_tun_endpoint:server(Own, Deadline).
 %% nothing is sent then, and the connection stays usable. Returns `{error, timeout}' when the peer
 %% has not read for the socket's `send_timeout' while `high_watermark' bytes wait: the connection is
 %% closed then. Otherwise `{error, closed}'.
+%%
+%% With `{packet, 4}' the limit is the peer's `packet_size'. A message of more than 65,502 bytes
+%% waits until the peer has opened its end; after `send_timeout' that is `{error, timeout}', nothing
+%% is sent, and the connection stays open.
 -spec send(socket(), iodata()) -> ok | {error, emsgsize | badarg | timeout | closed | wrong_state | atom()}.
 send(Socket, Message) when ?IS_SOCKET(Socket) ->
     curve_tun_sender:send_many(Socket, [Message]);
@@ -309,7 +324,7 @@ send_many(_Socket, _Messages) ->
     {error, badarg}.
 
 %% @equiv recv(Socket, 5000)
--spec recv(socket()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
+-spec recv(socket()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | reason()}.
 recv(Socket) ->
     recv(Socket, ?TIMEOUT).
 
@@ -319,7 +334,7 @@ recv(Socket) ->
 %% After the connection has ended, messages already received are still returned. Then one call, the
 %% first of those waiting, gets the reason as `{error, Reason}', and all others get
 %% `{error, closed}'. Returns `{error, einval}' in an active mode.
--spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | atom()}.
+-spec recv(socket(), timeout()) -> binary() | {error, timeout | closed | einval | wrong_state | badarg | reason()}.
 recv({_, Connection, _, _} = Socket, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout) ->
     curve_tun_request:recv(Connection, Timeout);
 recv(_Socket, _Timeout) ->
@@ -328,15 +343,19 @@ recv(_Socket, _Timeout) ->
 %% @doc The same in the form of `gen_tcp:recv/3': returns `{ok, Message}'. The length has to be 0,
 %% since messages have their own; any other gives `{error, {bad_length, Length}}', and no message is
 %% taken.
+%%
+%% Of a stream of bytes, a length of up to 67,108,864 waits for exactly so many, and 0 for what is
+%% there, at least one. After a timeout, and when the stream has ended before, the bytes stay.
 -spec recv(socket(), Length :: non_neg_integer(), timeout()) ->
-          {ok, binary()} | {error, timeout | closed | einval | wrong_state | badarg | {bad_length, integer()} | atom()}.
+          {ok, binary()} | {error, timeout | closed | einval | wrong_state | badarg | {bad_length, integer()} | reason()}.
 recv({_, Connection, _, _} = Socket, Length, Timeout) when ?IS_SOCKET(Socket), ?IS_TIMEOUT(Timeout), is_integer(Length) ->
     curve_tun_request:recv_tagged(Connection, Length, Timeout);
 recv(_Socket, _Length, _Timeout) ->
     {error, badarg}.
 
 %% @doc Closes a connection or a listener. Returns `ok' at once, always. Data sent before is still
-%% delivered as long as the peer reads it, for at most 5 seconds without progress.
+%% delivered as long as the peer reads it, for at most 5 seconds without progress. A stream is
+%% finished, see {@link curve_tun_stream}.
 -spec close(socket() | listen_socket()) -> ok | {error, badarg}.
 close({_, Connection, _, _} = Socket) when ?IS_SOCKET(Socket) ->
     _ = curve_tun_request:call(Connection, close),
@@ -349,7 +368,9 @@ close(_Socket) ->
 
 %% @doc Ends sending (`write'), receiving (`read') or both. The protocol has no half-open
 %% connections: a peer of this implementation closes when it sees the end, after receiving all that
-%% was sent before it.
+%% was sent before it. A stream has two directions: `write' finishes this end's, and returns when
+%% the end is on its way; `read' ends receiving, of which the peer is not told; `read_write' is
+%% {@link close/1}.
 -spec shutdown(socket(), read | write | read_write) -> ok | {error, closed | wrong_state | badarg}.
 shutdown({_, Connection, _, _} = Socket, How)
   when ?IS_SOCKET(Socket) andalso (How =:= read orelse How =:= write orelse How =:= read_write) ->
@@ -441,7 +462,8 @@ peer_public_key(Socket) ->
     end.
 
 %% @doc Returns what is known of a connection: `protocol', `role' (`client' or `server'), `state',
-%% and once connected `peer_public_key'.
+%% and once connected `peer_public_key'. With a stream also `packet', and at a server `service' if
+%% the client has named one.
 %%
 %% For a connection that ended other than by {@link close/1} on this side, the `state' is `closed'
 %% and `reason' says why, for as long as anybody holds the socket. For any other closed connection

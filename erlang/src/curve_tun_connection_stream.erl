@@ -83,7 +83,7 @@ write_due(#data{socket = Socket, nif = Nif} = D0) ->
 flush(D0) ->
     Ref = make_ref(),
     {Sender, D} = sender(D0),
-    ok = curve_tun_sender:enqueue(Sender, {self(), Ref}, []),
+    ok = curve_tun_sender:enqueue(Sender, Ref, []),
     {Ref, D}.
 
 -spec sender(#data{}) -> {pid(), #data{}}.
@@ -250,7 +250,7 @@ cancel(Timer) -> erlang:cancel_timer(Timer, [{async, true}, {info, false}]).
 finish(Froms, #data{stream = #stream{finished = no}} = D0) ->
     Ref = make_ref(),
     {Sender, #data{stream = S} = D} = sender(D0),
-    ok = curve_tun_sender:finish(Sender, {self(), Ref}),
+    ok = curve_tun_sender:finish(Sender, Ref),
     D#data{stream = S#stream{finished = {asked, Ref, Froms}}};
 finish(Froms, #data{stream = #stream{finished = {asked, Ref, Others}} = S} = D) ->
     D#data{stream = S#stream{finished = {asked, Ref, Froms ++ Others}}};

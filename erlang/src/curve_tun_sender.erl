@@ -26,6 +26,9 @@
                     %% with and nobody has been told of yet.
                     had := non_neg_integer(), result := ok | {error, atom()}, _ => _}.
 
+%% Who asked the sender: a caller of the connection, or the connection.
+-type asker() :: gen_statem:from() | reference().
+
 %% A sender's initial state, apart from its connection.
 -define(FRESH, #{had => 0, result => ok}).
 
@@ -154,16 +157,17 @@ fail(Reason, #{nif := Nif, connection := Connection}) ->
 start_link(Connection, Tcp, Nif) ->
     proc_lib:spawn_link(?MODULE, init, [?FRESH#{connection => Connection, tcp => Tcp, nif => Nif}]).
 
-%% Has messages sent for a caller of the connection, which gets the reply.
--spec enqueue(pid(), gen_statem:from(), [binary()]) -> ok.
+%% Has messages sent for a caller of the connection, which gets the reply, or for the connection
+%% itself, which gets `{Reference, Reply}'.
+-spec enqueue(pid(), asker(), [binary()]) -> ok.
 enqueue(Sender, From, Messages) ->
     Sender ! {send, From, Messages},
     ok.
 
 %% Has the sender end what is sent over a stream, after all that it was asked to send before.
--spec finish(pid(), gen_statem:from()) -> ok.
-finish(Sender, From) ->
-    Sender ! {finish, From},
+-spec finish(pid(), reference()) -> ok.
+finish(Sender, Ref) ->
+    Sender ! {finish, Ref},
     ok.
 
 %% Ends a sender that is idle.
@@ -256,18 +260,18 @@ handle({send, From, Messages}, #{had := Had} = S) ->
     {Froms, Batch} = collect([From], [Messages], length(Messages), bytes(Messages)),
     Had1 = Had + length(Froms),
     try served(Batch, S) of
-        Reply -> reply(Froms, Reply), {work, S#{had := Had1}}
+        Reply -> reply(Froms, Reply, S), {work, S#{had := Had1}}
     catch
         error:Reason when Reason =:= badarg; Reason =:= undef ->
-            reply(Froms, {error, closed}),
+            reply(Froms, {error, closed}, S),
             {idle, nif_is_gone(S#{had := Had1})}
     end;
-handle({finish, From}, #{had := Had} = S) ->
+handle({finish, Ref}, #{had := Had} = S) ->
     try finished(S) of
-        Reply -> gen_statem:reply(From, Reply), {work, S#{had := Had + 1}}
+        Reply -> reply([Ref], Reply, S), {work, S#{had := Had + 1}}
     catch
         error:Reason when Reason =:= badarg; Reason =:= undef ->
-            gen_statem:reply(From, {error, closed}),
+            reply([Ref], {error, closed}, S),
             {idle, nif_is_gone(S#{had := Had + 1})}
     end;
 handle(stop, _S) ->
@@ -279,9 +283,11 @@ handle({system, From, Request}, _S) ->
 handle(_Message, S) ->
     {work, S}.
 
--spec reply([gen_statem:from()], ok | {error, atom()}) -> ok.
-reply(Froms, Reply) ->
-    lists:foreach(fun(From) -> gen_statem:reply(From, Reply) end, Froms).
+-spec reply([asker()], ok | {error, atom()}, sender()) -> ok.
+reply(Askers, Reply, #{connection := Connection}) ->
+    lists:foreach(fun(Ref) when is_reference(Ref) -> Connection ! {Ref, Reply};
+                     (From) -> gen_statem:reply(From, Reply)
+                  end, Askers).
 
 %% Messages still queued after a failure fail at once.
 -spec piled(ok | {error, atom()}, sender()) -> sender().
@@ -289,8 +295,7 @@ piled(Result, #{result := ok} = S) -> S#{result := Result};
 piled(_Result, S) -> S.
 
 %% Collects what other processes have requested meanwhile.
--spec collect([gen_statem:from()], [[binary()]], non_neg_integer(), non_neg_integer()) ->
-          {[gen_statem:from()], [binary()]}.
+-spec collect([asker()], [[binary()]], non_neg_integer(), non_neg_integer()) -> {[asker()], [binary()]}.
 collect(Froms, Lists, Count, Bytes) when Count < ?BATCH_MESSAGES, Bytes < ?BATCH_BYTES ->
     receive
         {send, From, Messages} ->

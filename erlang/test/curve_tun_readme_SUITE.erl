@@ -8,7 +8,7 @@
 
 suite() -> [{timetrap, {seconds, 90}}].
 
-all() -> [the_shell_session, the_user_who_is_asked, the_lines_for_telemetry, every_block_is_run, the_chat].
+all() -> [the_shell_session, the_stream, the_stream_echo, the_user_who_is_asked, the_lines_for_telemetry, every_block_is_run, the_chat].
 
 %% The folder of the application's source.
 root() ->
@@ -32,6 +32,34 @@ the_shell_session(_) ->
     Count = run(Tokens, [], [], 0),
     ?assert(Count >= 10),
     ok = application:stop(curve_tun).
+
+the_stream(_) ->
+    {ok, Tokens, _} = erl_scan:string(block("erlang stream")),
+    Count = run(Tokens, [], [], 0),
+    ?assert(Count >= 10),
+    ok = application:stop(curve_tun).
+
+the_stream_echo(_) ->
+    ok = curve_tun_test:start(),
+    {ok, Own} = curve_tun:public_key(),
+    Server = start("stream_echo", [binary_to_list(curve_tun:public_key_to_text(Own))]),
+    [Port, Text] = wait(Server, <<"listening on [0-9.]+:([0-9]+) as (\\S+)\n">>),
+    {ok, Key} = curve_tun:public_key_from_text(Text),
+    Connect = fun() -> {ok, S} = curve_tun:connect("127.0.0.1", list_to_integer(Port), [{key, Key}, {packet, raw}]), S end,
+    Whole = Connect(),
+    Bytes = rand:bytes(1000000),
+    ok = curve_tun:send(Whole, Bytes),
+    ok = curve_tun:shutdown(Whole, write),
+    {ok, Bytes} = curve_tun:recv(Whole, 1000000, 30000),
+    {error, closed} = curve_tun:recv(Whole, 1, 30000),
+    [_] = wait(Server, <<"(1000000 bytes and the end)\n">>),
+    Part = Connect(),
+    ok = curve_tun:send(Part, "some of it"),
+    {ok, <<"some of it">>} = curve_tun:recv(Part, 10, 30000),
+    ok = curve_tun_stream:abort(Part, 4),
+    [_] = wait(Server, <<"(10 bytes, then the peer is shutting down)\n">>),
+    kill(Server),
+    curve_tun_test:stop().
 
 %% With a server of this machine in place of db.example.org. Once the key is remembered, nobody is
 %% asked.
@@ -111,7 +139,7 @@ every_block_is_run(Config) ->
                      [{args, [filename:join(root(), "README.md"), Folder]}, exit_status]),
     receive {Port, {exit_status, Status}} -> ?assertEqual(0, Status) end,
     {ok, Files} = file:list_dir(Folder),
-    Expected = ["ask.named", "mix.named", "named", "rebar.named", "session.named", "telemetry.named", "tests.named"],
+    Expected = ["ask.named", "mix.named", "named", "rebar.named", "session.named", "stream.named", "telemetry.named", "tests.named"],
     ?assertEqual(Expected, lists:sort(Files)).
 
 %% Evaluates one expression after the other, with the variables bound so far.
@@ -141,11 +169,12 @@ the_chat(_) ->
     [_] = wait(Second, <<"(: good evening)\n">>),
     true = port_command(Second, "good evening to you\n"),
     [_] = wait(First, <<"(: good evening to you)\n">>),
-    [begin
-         {os_pid, Pid} = erlang:port_info(P, os_pid),
-         _ = os:cmd("kill " ++ integer_to_list(Pid)),
-         port_close(P)
-     end || P <- [First, Second, Server]].
+    [kill(P) || P <- [First, Second, Server]].
+
+kill(Port) ->
+    {os_pid, Pid} = erlang:port_info(Port, os_pid),
+    _ = os:cmd("kill " ++ integer_to_list(Pid)),
+    port_close(Port).
 
 start(Name, Arguments) ->
     Script = filename:join([root(), "examples", Name ++ ".escript"]),
