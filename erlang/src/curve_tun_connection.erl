@@ -267,7 +267,7 @@ nif_is_gone(Type, State, #data{socket = Socket, receivers = Rx, listener = Liste
     _ = [gen_server:cast(Pid, reloaded) || {Pid, _} <- [Listener]],
     _ = Socket =:= undefined orelse curve_tun_linger:close(Socket),
     Ended = curve_tun_receivers:end_with(closed, Rx),
-    Left = D#data{socket = undefined, nif = undefined},
+    Left = curve_tun_connection_sending:nobody_waits(D#data{socket = undefined, nif = undefined}),
     case IsOpen orelse State =:= closed of
         true -> stay(Left#data{receivers = curve_tun_receivers:deliver([], controller(D), Ended)});
         false -> curve_tun_connection_setup:handshake_failed(closed, Left)

@@ -1,5 +1,5 @@
 %% The data of a connection's process, shared by `curve_tun_connection' and its modules `_setup',
-%% `_stream' and `_told': in a release upgrade they change together.
+%% `_stream', `_sending' and `_told': in a release upgrade they change together.
 
 %% The stream that a connection carries, apart from what the machine in the NIF knows.
 -record(stream, {

@@ -3,9 +3,9 @@
 %%% and how it closes. What may be sent and what has come means is decided by the machine in the NIF
 %%% (PROTOCOL.md, section 13).
 %%%
-%%% What the machine has to send, apart from data, is written by the connection's sender, so that a
-%%% peer that does not read never blocks receiving. Only OPEN, before which nothing is sent, is
-%%% written by the connection itself.
+%%% What the machine has to send, apart from data, is written by the connection's sender
+%%% (`curve_tun_connection_sending'), so that a peer that does not read never blocks receiving. Only
+%%% OPEN, before which nothing is sent, is written by the connection itself.
 -module(curve_tun_connection_stream).
 
 -include("curve_tun_connection.hrl").
@@ -49,7 +49,7 @@ open(Bytes, Nif, Acc, WasDue) ->
 
 %% Sends a client's OPEN, or that of a server whose program has the connection already.
 -spec opened_by(#data{}) -> #data{}.
-opened_by(#data{role = client} = D) -> write_due(D);
+opened_by(#data{role = client} = D) -> curve_tun_connection_sending:write_due(D);
 opened_by(#data{offer = none} = D) -> accepted(D);
 opened_by(D) -> D.
 
@@ -61,7 +61,7 @@ taken(_State, D) -> D.
 -spec accepted(#data{}) -> #data{}.
 accepted(#data{nif = Nif} = D) ->
     case curve_tun_nif:stream_accept(Nif) of
-        ok -> write_due(D);
+        ok -> curve_tun_connection_sending:write_due(D);
         %% The stream has ended meanwhile; why is told by what came.
         {error, _} -> D
     end.
@@ -69,29 +69,7 @@ accepted(#data{nif = Nif} = D) ->
 %% Refuses a client whose OPEN breaks a rule: ABORT says so, and has to arrive.
 -spec refuse(#data{}) -> gen_statem:event_handler_result(atom()).
 refuse(#data{receivers = Rx} = D) ->
-    wind_down(write_due(D#data{receivers = curve_tun_receivers:drop(Rx)})).
-
--spec write_due(#data{}) -> #data{}.
-write_due(#data{socket = Socket, nif = Nif} = D0) ->
-    case curve_tun_sender:write_due(Socket, Nif) of
-        busy -> {_Ref, D} = flush(D0), D;
-        _ -> D0
-    end.
-
-%% Has the sender write what the machine has to send. The answer is `{Reference, ok | {error, _}}'.
--spec flush(#data{}) -> {reference(), #data{}}.
-flush(D0) ->
-    Ref = make_ref(),
-    {Sender, D} = sender(D0),
-    ok = curve_tun_sender:enqueue(Sender, Ref, []),
-    {Ref, D}.
-
--spec sender(#data{}) -> {pid(), #data{}}.
-sender(#data{sender = undefined, socket = Socket, nif = Nif} = D) ->
-    Sender = curve_tun_sender:start_link(self(), Socket, Nif),
-    {Sender, D#data{sender = {Sender, 1}}};
-sender(#data{sender = {Sender, Asked}} = D) ->
-    {Sender, D#data{sender = {Sender, Asked + 1}}}.
+    wind_down(curve_tun_connection_sending:write_due(D#data{receivers = curve_tun_receivers:drop(Rx)})).
 
 -spec event(gen_statem:event_type(), term(), connected | closing, #data{}) -> result() | unhandled.
 event(Type, Event, connected, D) -> connected(Type, Event, D);
@@ -112,7 +90,7 @@ connected(info, {tcp_closed, Socket}, #data{socket = Socket} = D) ->
 connected(info, {'EXIT', Socket, _}, #data{socket = Socket} = D) ->
     transport_ended(D);
 connected(info, {Ref, Result}, #data{stream = #stream{finished = {asked, Ref, _}}} = D0) ->
-    case finish_written(Result, D0) of
+    case curve_tun_connection_sending:finish_written(Result, D0) of
         #data{stream = #stream{finished = yes, ended = true}} = D -> both_ended(D);
         D -> {keep_state, D}
     end;
@@ -125,15 +103,15 @@ connected(cast, {send_failed, timeout}, D) ->
 connected(cast, {send_failed, Reason}, D) when Reason =/= closed ->
     over(Reason, D);
 connected({call, From}, {send, Messages}, D) ->
-    {keep_state, send(From, Messages, D)};
+    {keep_state, curve_tun_connection_sending:send(From, Messages, D)};
 connected({call, From}, {send_large, Messages}, D) ->
-    {keep_state, send(From, Messages, D)};
+    {keep_state, curve_tun_connection_sending:send(From, Messages, D)};
 connected({call, From}, {recv, Timeout}, D) ->
     {keep_state, resume(recv(From, 0, Timeout, D))};
 connected({call, From}, {recv, Length, Timeout}, D) ->
     {keep_state, resume(recv(From, Length, Timeout, D))};
 connected({call, From}, {shutdown, write}, D) ->
-    {keep_state, finish([From], D)};
+    {keep_state, curve_tun_connection_sending:finish([From], D)};
 connected({call, From}, {shutdown, read_write}, D) ->
     close(From, D);
 connected({call, From}, close, D) ->
@@ -150,10 +128,14 @@ connected(_Type, _Event, _D) ->
 
 -spec came(came(), TransportEnded :: boolean(), #data{}) -> result().
 came({Items, Status, IsDue}, TransportEnded, D0) ->
-    D = sent_when_opened(lists:member(opened, Items), delivered(Items, D0)),
+    Delivered = delivered(Items, D0),
+    D = case lists:member(opened, Items) of
+            true -> curve_tun_connection_sending:opened(Delivered);
+            false -> Delivered
+        end,
     case {Status, IsDue} of
         {ok, false} -> go_on(TransportEnded, D);
-        {ok, true} -> {_Ref, Flushed} = flush(D), go_on(TransportEnded, Flushed);
+        {ok, true} -> {_Ref, Flushed} = curve_tun_connection_sending:flush(D), go_on(TransportEnded, Flushed);
         %% ABORT says what the peer has done wrong.
         {Reason, true} -> failed(Reason, D);
         {Reason, false} -> over(Reason, D)
@@ -193,7 +175,7 @@ controller(#data{controller = {Pid, _}, self = Self}) -> {Pid, Self}.
 transport_ended(#data{nif = Nif, failure = Failure} = D) ->
     case curve_tun_nif:stream_transport_ended(Nif) of
         %% The peer was faster than the sender's answer.
-        finished -> over(closed, finish_written(ok, D));
+        finished -> over(closed, curve_tun_connection_sending:finish_written(ok, D));
         truncated when Failure =/= none, Failure =/= econnreset -> over(Failure, D);
         closed when Failure =/= none -> over(Failure, D);
         Reason -> over(Reason, D)
@@ -212,75 +194,12 @@ recv(From, Length, Timeout, #data{stream = #stream{packet = Packet}, receivers =
             D
     end.
 
-%%% Sending
-
-%% Has the sender send it, if the peer takes it. A message that may be too large for the peer waits
-%% until the peer has opened, for as long as a send may wait at all.
--spec send(gen_statem:from(), [binary()], #data{}) -> #data{}.
-send(From, Messages, #data{nif = Nif, socket = Socket, stream = #stream{waiting = Waiting} = S} = D0) ->
-    case curve_tun_nif:stream_check(Nif, lists:max([0 | [byte_size(Message) || Message <- Messages]])) of
-        ok ->
-            {Sender, D} = sender(D0),
-            ok = curve_tun_sender:enqueue(Sender, From, Messages),
-            D;
-        later ->
-            Timer = case inet:getopts(Socket, [send_timeout]) of
-                        {ok, [{send_timeout, Ms}]} when is_integer(Ms) -> erlang:start_timer(Ms, self(), open);
-                        _ -> none
-                    end,
-            D0#data{stream = S#stream{waiting = Waiting ++ [{From, Messages, Timer}]}};
-        {error, Reason} ->
-            gen_statem:reply(From, {error, Reason}),
-            D0
-    end.
-
--spec sent_when_opened(boolean(), #data{}) -> #data{}.
-sent_when_opened(false, D) ->
-    D;
-sent_when_opened(true, #data{stream = #stream{waiting = Waiting} = S} = D) ->
-    lists:foldl(fun({From, Messages, Timer}, Acc) -> cancel(Timer), send(From, Messages, Acc) end,
-                D#data{stream = S#stream{waiting = []}}, Waiting).
-
--spec cancel(reference() | none) -> ok.
-cancel(none) -> ok;
-cancel(Timer) -> erlang:cancel_timer(Timer, [{async, true}, {info, false}]).
-
-%% Has the sender end what is sent, after all of it.
--spec finish([gen_statem:from()], #data{}) -> #data{}.
-finish(Froms, #data{stream = #stream{finished = no}} = D0) ->
-    Ref = make_ref(),
-    {Sender, #data{stream = S} = D} = sender(D0),
-    ok = curve_tun_sender:finish(Sender, Ref),
-    D#data{stream = S#stream{finished = {asked, Ref, Froms}}};
-finish(Froms, #data{stream = #stream{finished = {asked, Ref, Others}} = S} = D) ->
-    D#data{stream = S#stream{finished = {asked, Ref, Froms ++ Others}}};
-finish(Froms, #data{stream = #stream{finished = yes}} = D) ->
-    _ = [gen_statem:reply(From, ok) || From <- Froms],
-    D.
-
--spec finish_written(ok | {error, atom()}, #data{}) -> #data{}.
-finish_written(ok, #data{stream = #stream{finished = yes}} = D) ->
-    D;
-finish_written(Result, #data{stream = #stream{finished = {asked, _, Froms}} = S} = D) ->
-    _ = [gen_statem:reply(From, Result) || From <- Froms],
-    D#data{stream = S#stream{finished = case Result of ok -> yes; _ -> no end}}.
-
 %%% The end
 
 %% Ends the connection at once.
 -spec over(curve_tun_nif:reason(), #data{}) -> result().
 over(Reason, D) ->
-    {over, Reason, nobody_waits(D)}.
-
-%% Nobody who sends waits any longer.
--spec nobody_waits(#data{}) -> #data{}.
-nobody_waits(#data{stream = #stream{waiting = Waiting, finished = Finished} = S} = D) ->
-    _ = [begin cancel(Timer), gen_statem:reply(From, {error, closed}) end || {From, _, Timer} <- Waiting],
-    Left = case Finished of
-               {asked, Ref, Froms} -> _ = [gen_statem:reply(From, {error, closed}) || From <- Froms], {asked, Ref, []};
-               _ -> Finished
-           end,
-    D#data{stream = S#stream{waiting = [], finished = Left}}.
+    {over, Reason, curve_tun_connection_sending:nobody_waits(D)}.
 
 %% Both directions have ended as they should.
 -spec both_ended(#data{}) -> result().
@@ -294,7 +213,7 @@ both_ended(D0) ->
 -spec failed(curve_tun_nif:reason(), #data{}) -> result().
 failed(Reason, D0) ->
     {Tell, Told} = told(Reason, D0),
-    {Ref, D} = flush(Told),
+    {Ref, D} = curve_tun_connection_sending:flush(Told),
     Tell(),
     written_out({abort, Ref}, D).
 
@@ -303,14 +222,14 @@ failed(Reason, D0) ->
 -spec told(curve_tun_nif:reason(), #data{}) -> {fun(() -> ok), #data{}}.
 told(Reason, #data{receivers = Rx} = D0) ->
     curve_tun_connection_told:noted(Reason, D0),
-    {Tell, D} = curve_tun_connection_told:closing(Reason, nobody_waits(D0)),
+    {Tell, D} = curve_tun_connection_told:closing(Reason, curve_tun_connection_sending:nobody_waits(D0)),
     Ended = curve_tun_receivers:deliver([], controller(D), curve_tun_receivers:end_with(Reason, Rx)),
     {Tell, D#data{receivers = Ended}}.
 
 %% The program gives the connection up, and is told nothing of it any more.
 -spec told_of_close(#data{}) -> {fun(() -> ok), #data{}}.
 told_of_close(#data{receivers = Rx} = D) ->
-    curve_tun_connection_told:closing(closed, nobody_waits(D#data{receivers = curve_tun_receivers:drop(Rx)})).
+    curve_tun_connection_told:closing(closed, curve_tun_connection_sending:nobody_waits(D#data{receivers = curve_tun_receivers:drop(Rx)})).
 
 %% Finishes, and drops what still comes until the peer has finished.
 -spec close(gen_statem:from(), #data{}) -> result().
@@ -318,7 +237,7 @@ close(From, #data{nif = Nif} = D0) ->
     _ = curve_tun_nif:stream_close(Nif),
     gen_statem:reply(From, ok),
     {Tell, Told} = told_of_close(D0),
-    D = read_more(finish([], Told)),
+    D = read_more(curve_tun_connection_sending:finish([], Told)),
     Tell(),
     written_out(finish, D).
 
@@ -333,7 +252,7 @@ given_up(Code, D) ->
 -spec abort(non_neg_integer(), #data{}) -> result().
 abort(Code, #data{nif = Nif} = D0) ->
     _ = curve_tun_nif:stream_abort(Nif, Code),
-    {Ref, D} = flush(D0),
+    {Ref, D} = curve_tun_connection_sending:flush(D0),
     written_out({abort, Ref}, D).
 
 %% Waits until the sender has written END or ABORT.
@@ -387,7 +306,7 @@ closing(state_timeout, progress, #data{socket = Socket, nif = Nif, stream = #str
 closing({timeout, closing}, peer_end, D) ->
     abort(0, D);
 closing(info, {Ref, Result}, #data{stream = #stream{closing = finish, finished = {asked, Ref, _}}} = D0) ->
-    D = finish_written(Result, D0),
+    D = curve_tun_connection_sending:finish_written(Result, D0),
     case Result of
         ok when D#data.stream#stream.ended -> wind_down(D);
         ok -> {keep_state, D, [{state_timeout, cancel}, {{timeout, closing}, ?PEER_END, peer_end}]};
@@ -438,7 +357,7 @@ dropped({Items, Status, IsDue}, #data{stream = #stream{ended = Ended, finished =
     case {Status, IsDue} of
         {ok, _} when D#data.stream#stream.ended, Finished =:= yes -> wind_down(D);
         {ok, false} -> {keep_state, read_more(D)};
-        {ok, true} -> {_Ref, Flushed} = flush(D), {keep_state, read_more(Flushed)};
-        {_Reason, true} -> {Ref, Flushed} = flush(D), written_out({abort, Ref}, Flushed);
+        {ok, true} -> {_Ref, Flushed} = curve_tun_connection_sending:flush(D), {keep_state, read_more(Flushed)};
+        {_Reason, true} -> {Ref, Flushed} = curve_tun_connection_sending:flush(D), written_out({abort, Ref}, Flushed);
         {_Reason, false} -> gone(D)
     end.

@@ -11,7 +11,7 @@ suite() -> [{timetrap, {seconds, 180}}].
 
 all() ->
     [connections_and_listeners_are_closed, a_handshake_is_closed, providers_open_again, files_open_again,
-     many_times, under_traffic, in_a_turn, deleted_and_not_loaded].
+     many_times, under_traffic, in_a_turn, deleted_and_not_loaded, streams_are_closed].
 
 in_a_node(Function, Arguments) ->
     curve_tun_test:in_a_node(?MODULE, Function, Arguments).
@@ -23,6 +23,7 @@ many_times(_) -> in_a_node(again_and_again, []).
 under_traffic(_) -> in_a_node(again_and_again_under_traffic, []).
 in_a_turn(_) -> in_a_node(while_one_has_the_turn, []).
 deleted_and_not_loaded(_) -> in_a_node(deleted, []).
+streams_are_closed(_) -> in_a_node(all_streams_closed, []).
 files_open_again(Config) ->
     %% All suites of a run share one folder.
     Folder = filename:absname(filename:join(proplists:get_value(priv_dir, Config), ?MODULE_STRING)),
@@ -98,6 +99,36 @@ all_closed() ->
      end || S <- [Idle, IdlePeer, Active, ActiveServer, Client, Server, Asked, AskedServer]],
     until(fun() -> curve_tun_connection_sup:children() =:= [] orelse [sys:get_status(C) || C <- curve_tun_connection_sup:children()] end),
     0 = map_size(sys:get_state(curve_tun_cookie)),
+    unharmed(Before).
+
+%% One that is read, one with bytes that wait, one that waits to send, and one that is closing.
+all_streams_closed() ->
+    Before = started(),
+    Options = [{packet, 4}],
+    {Read, _} = pair(Options, Options),
+    {Sender, Full} = pair(Options, Options),
+    ok = curve_tun:send(Sender, binary:copy(<<1>>, 100000)),
+    until(fun() -> waiting_bytes(Full) > 0 end),
+    {Closing, _} = pair(Options, Options),
+    ok = curve_tun:close(Closing),
+    {Listener, Port} = curve_tun_test:listen(Options),
+    Test = self(),
+    Acceptor = spawn_link(fun() -> curve_tun:accept(Listener, infinity) end),
+    until(fun() -> process_info(Acceptor, status) =:= {status, waiting} end),
+    true = erlang:suspend_process(Acceptor),
+    {ok, Early} = curve_tun_test:connect(Port, [{send_timeout, infinity} | Options]),
+    Waiting = [spawn_link(fun() -> Test ! {self(), Wait()} end)
+               || Wait <- [fun() -> curve_tun:recv(Read, infinity) end,
+                           fun() -> curve_tun:send(Early, binary:copy(<<1>>, 100000)) end]],
+    [until(fun() -> process_info(Pid, status) =:= {status, waiting} end) || Pid <- Waiting],
+    {ok, _} = curve_tun:peername(Early),
+    ok = loaded_again(),
+    {error, closed} = curve_tun:recv(Early),
+    {error, closed} = curve_tun:shutdown(Sender, write),
+    [receive {Pid, Said} -> ?assertEqual({error, closed}, Said) end || Pid <- Waiting],
+    ?assertEqual(100000, byte_size(curve_tun:recv(Full))),
+    {error, closed} = curve_tun:recv(Full),
+    true = erlang:resume_process(Acceptor),
     unharmed(Before).
 
 waiting_bytes({curve_tun_socket, Pid, _, _}) ->

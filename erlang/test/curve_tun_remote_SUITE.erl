@@ -10,7 +10,7 @@
 
 suite() -> [{timetrap, {seconds, 180}}].
 
-all() -> [accept_takes_as_long_as_it_is_told, a_socket_from_afar, the_other_node_is_gone].
+all() -> [accept_takes_as_long_as_it_is_told, a_socket_from_afar, a_stream_from_afar, the_other_node_is_gone].
 
 %% Starts two nodes connected to each other; the application runs on the older one. They have a
 %% separate epmd.
@@ -60,18 +60,24 @@ on(Which, Function, Arguments, Config) ->
 
 %% On the old node: a listener with a permanent owner, and its port.
 listener() ->
+    listener([]).
+
+listener(Options) ->
     Test = self(),
-    _ = spawn(fun() -> Test ! {listening, curve_tun_test:listen()}, receive never -> ok end end),
+    _ = spawn(fun() -> Test ! {listening, curve_tun_test:listen(Options)}, receive never -> ok end end),
     receive {listening, Listening} -> Listening end.
 
 %% On the old node: a client that echoes what it receives, until it is closed.
 echo(Port) ->
+    echo(Port, []).
+
+echo(Port, Options) ->
     _ = spawn(fun() ->
-            {ok, Socket} = curve_tun_test:connect(Port),
+            {ok, Socket} = curve_tun_test:connect(Port, Options),
             (fun Loop() ->
                 case curve_tun:recv(Socket, infinity) of
                     Message when is_binary(Message) -> ok = curve_tun:send(Socket, Message), Loop();
-                    {error, _} -> ok
+                    {error, _} -> curve_tun:shutdown(Socket, write)
                 end
             end)()
         end),
@@ -160,6 +166,25 @@ use(Listener, How, Port) ->
     [{error, closed} = Result || Result <- [curve_tun:recv(Socket), curve_tun:send(Socket, <<>>), curve_tun:peername(Socket),
                                             curve_tun:getopts(Socket, [nodelay]), curve_tun:peer_public_key(Socket)]],
     ok.
+
+a_stream_from_afar(Config) ->
+    {Listener, Port} = on(old, listener, [[{packet, 4}]], Config),
+    ok = on(old, echo, [Port, [{packet, 4}]], Config),
+    ok = on(young, use_stream, [Listener], Config).
+
+use_stream(Listener) ->
+    {ok, Socket} = curve_tun:accept(Listener, ?PATIENCE),
+    true = node(element(2, Socket)) =/= node(),
+    [begin
+         Message = binary:copy(<<"m">>, Size),
+         ok = curve_tun:send(Socket, Message),
+         {ok, Message} = curve_tun:recv(Socket, 0, ?PATIENCE)
+     end || Size <- [0, 1, 65503, 65504, 1000000]],
+    {error, emsgsize} = curve_tun:send(Socket, binary:copy(<<"m">>, 16#1000001)),
+    {error, badarg} = curve_tun:send(Socket, [binary:copy(<<"m">>, 70000) | tail]),
+    ok = curve_tun:shutdown(Socket, write),
+    {error, closed} = curve_tun:recv(Socket, ?PATIENCE),
+    ok = curve_tun:close(Socket).
 
 %% Its sockets are closed, and nobody waits.
 the_other_node_is_gone(Config) ->

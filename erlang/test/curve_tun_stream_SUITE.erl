@@ -21,7 +21,7 @@ all() ->
      messages_of_all_sizes, twenty_mebibytes, too_large_for_the_peer, a_large_message_waits_for_the_peer,
      a_large_message_waits_no_longer_than_a_send, many_senders_of_large_messages, many_messages_at_once,
      the_owner_dies, the_owner_dies_after_its_end, a_sender_is_killed, codes_of_aborts, nobody_accepts,
-     backpressure_of_a_passive_socket, backpressure_of_once, controlling_process_passes_the_end_on,
+     backpressure_of_a_passive_socket, backpressure_of_once, controlling_process_passes_the_end_on, events_and_logs,
      services, options].
 
 init_per_suite(Config) -> ok = curve_tun_test:start(), Config.
@@ -519,6 +519,24 @@ controlling_process_passes_the_end_on(_) ->
     finish(Server),
     Next ! stop,
     stop_pair(Pair).
+
+%% Both ends are reported, with the reasons that the program is told.
+events_and_logs(_) ->
+    Handled = {event_handler, {curve_tun_test_events, #{to => self()}}},
+    Id = curve_tun_test:forward_log(notice),
+    {Client, Server} = pair([{packet, raw}], [Handled | ?RAW]),
+    receive {event, accepted, _, #{role := server}} -> ok end,
+    ok = curve_tun_stream:abort(Client, 6),
+    receive {event, closed, #{bytes_received := _}, Closed} -> ?assertMatch(#{reason := {aborted, 6}}, Closed) end,
+    {error, {aborted, 6}} = curve_tun:recv(Server),
+    {Listener, Port} = listen([Handled | ?RAW]),
+    spawn(fun() -> curve_tun:accept(Listener) end),
+    {ok, Plain} = connect(Port, []),
+    ok = curve_tun:send(Plain, <<"hello">>),
+    receive {event, refused, _, Refused} -> ?assertMatch(#{reason := not_a_stream, key := <<_/binary>>}, Refused) end,
+    receive {log, #{meta := #{reason := not_a_stream}}} -> ok end,
+    [ok = curve_tun:close(S) || S <- [Client, Server, Plain, Listener]],
+    ok = logger:remove_handler(Id).
 
 services(_) ->
     {Client, Server} = Pair = pair([{service, "web.example-1_a"} | ?RAW], ?RAW),
