@@ -1,4 +1,5 @@
-//! Trust on first use: what a client remembers of servers, and what a change means.
+//! Trust on first use: the servers that a client knows, and what to do about a new or a changed
+//! key.
 
 use super::{
     Entry, FileRegistry, KnownKeys, RegistryFileError, ServerName, ServerTrust, Subject, TrustAnswer,
@@ -10,16 +11,16 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What to do with a server of which no key is known.
+/// What to do with a server for which no key is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[non_exhaustive]
 pub enum FirstUse {
     /// Do not connect.
     Refuse = 0,
-    /// Connect this once.
+    /// Connect this once, without remembering the key.
     Once = 1,
-    /// Connect, and remember the key once the server has proven to hold its secret.
+    /// Connect, and remember the key once the server has proven that it holds the secret.
     Remember = 2,
 }
 
@@ -27,18 +28,18 @@ pub enum FirstUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The server is known by another key: either it was given a new one, or someone is in its
-    /// place.
+    /// The server is known by another key. Either the server was given a new key, or someone else
+    /// is in its place.
     ///
-    /// Only the user can tell which, and not through the network alone. If the new key is right,
-    /// the old entry is to be removed and the new one added.
+    /// Only the user can find out which, and not through the network alone. If the new key is
+    /// right, remove the old entry and add the new one.
     Changed {
-        /// The first of the keys that it is known by.
+        /// The first of the keys that the server is known by.
         known: PublicKey,
-        /// The one that was offered.
+        /// The key that was offered.
         offered: PublicKey,
     },
-    /// There is an entry `!` for the key.
+    /// The key is denied: there is an entry `!` for it.
     Denied {
         /// The key that was offered.
         offered: PublicKey,
@@ -53,7 +54,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the same without the keys: `KeyChanged`, `KeyDenied`, `UnknownPeer`, or the failure.
+    /// Returns the refusal without its keys, as an error: `KeyChanged`, `KeyDenied`, `UnknownPeer`,
+    /// or the failure.
     pub fn error(self) -> Error {
         match self {
             Refusal::Changed { .. } => Error::KeyChanged,
@@ -87,15 +89,15 @@ impl std::error::Error for Refusal {}
 
 /// The servers that a client knows, in a registry file: entries of the form `[host]:port key`.
 ///
-/// In version 1.0, a client never gets a server's key over the wire: it has it beforehand, from its
-/// user, from a file or from DNS. Known servers add memory: once a key was used for a name, it is
-/// the only key accepted for that name, and an attempt with another one is refused before a byte is
-/// sent.
+/// In version 1.0, a client never gets a server's key over the wire. It has the key beforehand,
+/// from its user, from a file or from DNS. Known servers add memory: once a key was used for a
+/// name, it is the only key accepted for that name, and an attempt with another key is refused
+/// before a byte is sent.
 ///
-/// `net::Connector` does all of it; other drivers ask [`ServerTrust`]
-/// what to do, or, with one key, call [`KnownServers::check`] before they connect
-/// and [`KnownServers::remember`] once they are connected: then the server has
-/// proven to hold the key's secret. Any thread may call any method.
+/// `net::Connector` does all of this. Other drivers ask [`ServerTrust`] what to do. With a single
+/// key, they can instead call [`KnownServers::check`] before they connect, and
+/// [`KnownServers::remember`] once they are connected, because the server has then proven that it
+/// holds the key's secret. Any thread may call any method.
 #[derive(Clone, Debug)]
 pub struct KnownServers(Arc<FileRegistry>);
 
@@ -108,7 +110,7 @@ impl KnownServers {
         Ok(KnownServers(Arc::new(FileRegistry::open_or_create(path)?)))
     }
 
-    /// Over a registry file that is open.
+    /// Uses a registry file that is already open.
     pub fn new(registry: Arc<FileRegistry>) -> KnownServers {
         KnownServers(registry)
     }
@@ -118,12 +120,12 @@ impl KnownServers {
         &self.0
     }
 
-    /// Returns what is known of the server of this name, and of `key`, for [`ServerTrust`] to
+    /// Returns what is known about the server of this name and about `key`, for [`ServerTrust`] to
     /// decide.
     ///
     /// # Errors
-    /// That of the file, if it has become unusable: the client would not see that a key has
-    /// changed.
+    /// The error of the file if it has become unusable, because the client would then not see that
+    /// a key has changed.
     pub fn look_up(&self, name: &ServerName, key: &PublicKey) -> Result<KnownKeys> {
         match self.0.problem() {
             Some(problem) => Err(problem.error()),
@@ -131,9 +133,11 @@ impl KnownServers {
         }
     }
 
-    /// Returns whether `key`, which may be used for the server of this name, is to be remembered.
-    /// Of a server that is not known, `first_use` decides. A server whose only known key is denied
-    /// is known all the same.
+    /// Checks whether `key` may be used for the server of this name, and returns whether to
+    /// remember it.
+    ///
+    /// If the server is not known, `first_use` decides. A server whose only known key is denied
+    /// still counts as known.
     ///
     /// # Errors
     /// A [`Refusal`]; `Failed` with the errors of [`KnownServers::look_up`].
@@ -154,11 +158,11 @@ impl KnownServers {
         }
     }
 
-    /// Writes down that the server of this name is known by `key`, unless it is so already.
+    /// Records that the server of this name is known by `key`, unless this is recorded already.
     ///
     /// # Errors
-    /// `Changed` if another key has been remembered for it meanwhile, by another process perhaps;
-    /// `Denied` if the key has been denied; `Failed`.
+    /// `Changed` if another key has been remembered for the server in the meantime, for example by
+    /// another process; `Denied` if the key has been denied; `Failed` with an error of the file.
     pub fn remember(&self, name: &ServerName, key: &PublicKey) -> std::result::Result<(), Refusal> {
         let subject = Subject::Server(name.clone());
         let entry = Entry { subject, key: *key, comment: String::new() };

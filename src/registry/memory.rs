@@ -8,17 +8,17 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A registry in memory: keys, each with the places that it may come in from, changed while servers
-/// run.
+/// A registry in memory: keys, each with the places that it may connect from. It may be changed
+/// while servers run.
 ///
-/// A key that is denied ([`Place::Nowhere`]) comes in from nowhere, whatever other entries it has.
-/// A key allowed from [`Place::Anywhere`] comes in from every address. Of the networks that hold an
-/// address, the most specific one that has entries decides alone: a key listed for `10.0.0.0/8`
-/// does not come in from `10.1.0.1` when `10.1.0.0/16` has entries and it is not among them.
+/// A key that is denied ([`Place::Nowhere`]) is not admitted from any address, whatever other
+/// entries it has. A key allowed from [`Place::Anywhere`] is admitted from every address. Of the
+/// networks that contain an address, the most specific one that has entries decides alone: a key
+/// listed for `10.0.0.0/8` is not admitted from `10.1.0.1` if `10.1.0.0/16` has entries and the key
+/// is not among them.
 ///
-/// An empty registry lets nobody in. A change is seen by the next handshake;
-/// established connections stay. A decision takes microseconds, with a million
-/// entries too.
+/// An empty registry admits nobody. A change takes effect at the next handshake; established
+/// connections stay. A decision takes microseconds, even with a million entries.
 #[derive(Default)]
 pub struct MemoryRegistry(RwLock<Rules>);
 
@@ -29,23 +29,23 @@ impl fmt::Debug for MemoryRegistry {
 }
 
 impl MemoryRegistry {
-    /// Makes an empty registry, which lets nobody in.
+    /// Makes an empty registry, which admits nobody.
     pub fn new() -> MemoryRegistry {
         MemoryRegistry::default()
     }
 
-    /// Adds an entry; adding it again changes nothing. A [`Place`] is made of an address, a network
-    /// or a text.
+    /// Adds an entry; adding it again changes nothing. A [`Place`] can be made from an address, a
+    /// network or a text.
     pub fn add(&self, place: Place, key: PublicKey) {
         self.write().insert(place, key);
     }
 
-    /// Lets the holder of `key` in from anywhere.
+    /// Admits the holder of `key` from anywhere.
     pub fn add_anywhere(&self, key: PublicKey) {
         self.add(Place::Anywhere, key);
     }
 
-    /// Removes exactly the entry that [`MemoryRegistry::add`] added for this place and key.
+    /// Removes the entry that [`MemoryRegistry::add`] added for exactly this place and key.
     ///
     /// # Errors
     /// `NotFound` if there is no such entry.
@@ -53,17 +53,18 @@ impl MemoryRegistry {
         if self.write().remove(place, key) { Ok(()) } else { Err(Error::NotFound) }
     }
 
-    /// Returns the keys that may come in from `address`, in ascending order; none if it is unknown.
+    /// Returns the keys that may connect from `address`, in ascending order; empty if there are
+    /// none.
     pub fn lookup(&self, address: IpAddr) -> Vec<PublicKey> {
         self.read().admitted(address)
     }
 
-    /// Returns how many entries it has.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.read().len()
     }
 
-    /// Says whether it has no entries, and so lets nobody in.
+    /// Returns whether the registry has no entries, and so admits nobody.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

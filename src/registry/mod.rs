@@ -1,5 +1,7 @@
-//! Which public key may speak from where (the original's "registry", after
-//! `known_hosts`). A registry holds public keys only and sees no secret.
+//! Registries: which public keys are accepted from which addresses, and which keys servers have.
+//!
+//! A registry holds public keys only, and sees no secret. The name is the original's; the idea is
+//! that of `known_hosts`.
 
 #[cfg(feature = "dns")]
 mod dns;
@@ -30,37 +32,38 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client that has proven its key and asks to come in.
+/// A client that has proven its key and asks to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// Where its connection comes from.
+    /// The address that its connection comes from.
     pub address: IpAddr,
-    /// The long-term public key that it has proven to hold the secret of.
+    /// The client's long-term public key. The client has proven that it holds the secret.
     pub key: PublicKey,
-    /// The name of the server that it came to
-    /// ([`Options::listener`](crate::connection::Options::listener)); empty if that has none.
+    /// The name of the server that it connected to
+    /// ([`Options::listener`](crate::connection::Options::listener)); empty if the server has no
+    /// name.
     pub listener: Arc<str>,
 }
 
 impl Candidate {
-    /// Makes a client at `address` that has proven `key`, to a server without a name.
+    /// Makes a candidate at `address` that has proven `key`, for a server without a name.
     pub fn new(address: IpAddr, key: PublicKey) -> Candidate {
         Candidate { address, key, listener: Arc::default() }
     }
 
-    /// Returns the same client, at the server of this name.
+    /// Returns the same candidate, for the server of this name.
     pub fn at(self, listener: impl Into<Arc<str>>) -> Candidate {
         Candidate { listener: listener.into(), ..self }
     }
 }
 
-/// Takes the verdict of a registry that does not block.
+/// The function that takes the verdict of a registry that does not block.
 pub type TellVerdict = Box<dyn FnOnce(Result<bool>) + Send>;
 
-/// Decides who may come in. Shared by any number of threads.
+/// Decides which clients are admitted. Any number of threads may share it.
 ///
-/// One of a program's own, which lets certain keys in by day, from wherever they come:
+/// A program can write its own. This one admits certain keys by day, from any address:
 ///
 /// ```
 /// # use curve_tun::{PublicKey, Result};
@@ -78,50 +81,53 @@ pub type TellVerdict = Box<dyn FnOnce(Result<bool>) + Send>;
 /// }
 /// ```
 pub trait Registry: Send + Sync {
-    /// Says whether the candidate may come in.
+    /// Returns whether the candidate is admitted.
     ///
     /// # Errors
-    /// `RegistryFailed` or another if it cannot tell; the candidate is refused then, too.
+    /// `RegistryFailed` or another error if it cannot tell; the candidate is then refused, too.
     fn verify(&self, candidate: &Candidate) -> Result<bool>;
 
-    /// As [`Registry::verify`], for a registry that does not block in it ([`Registry::blocks`]):
-    /// gives the verdict if it is known, or `None` and hands it to `tell` later, once, on a thread
-    /// of its own.
+    /// Like [`Registry::verify`], for a registry that does not block here ([`Registry::blocks`]).
+    /// Returns the verdict if it is known already. Otherwise returns `None`, and calls `tell` with
+    /// the verdict later, once, on a thread of the registry's own.
     ///
     /// # Errors
-    /// Those of [`Registry::verify`], here or there.
+    /// Those of [`Registry::verify`], returned or given to `tell`.
     fn verify_or_tell(&self, candidate: &Candidate, tell: TellVerdict) -> Option<Result<bool>> {
         drop(tell);
         Some(self.verify(candidate))
     }
 
-    /// Says whether [`Registry::verify_or_tell`] blocks. True unless a registry that answers later
-    /// says otherwise: then nobody has to wait for it, and it is asked without a thread for each
-    /// question.
+    /// Returns whether [`Registry::verify_or_tell`] blocks. This is true unless a registry that
+    /// answers later says otherwise. In that case no thread has to wait for it, so it is asked
+    /// without a thread for each question.
     fn blocks(&self) -> bool {
         true
     }
 
-    /// Returns whether it takes a while to answer, as
-    /// [`Vault::deferred`](crate::vault::Vault::deferred) says. Asked anew for each candidate.
+    /// Returns whether the registry takes a while to answer, as
+    /// [`Vault::deferred`](crate::vault::Vault::deferred) does for a vault. This is called anew for
+    /// each candidate.
     fn deferred(&self) -> bool {
         false
     }
 
-    /// As [`Vault::max_concurrency`](crate::vault::Vault::max_concurrency).
+    /// Returns how many calls the registry works on at once, as
+    /// [`Vault::max_concurrency`](crate::vault::Vault::max_concurrency) does for a vault.
     fn max_concurrency(&self) -> usize {
         256
     }
 }
 
-/// Tells the keys of servers, for clients that connect by name. Shared by any number of threads.
+/// Finds the keys of servers, for clients that connect by name. Any number of threads may share it.
 pub trait ServerKeys: Send + Sync {
     /// Returns the keys that the server of this name may have: at least one, in the order in which
     /// to try them.
     ///
-    /// Blocks at most for `timeout`; `None` is for ever.
+    /// Blocks for at most `timeout`; `None` means without limit.
     ///
     /// # Errors
-    /// `NotFound` if none is known; `Timeout`; `NotValidated`, `RegistryFailed` if it cannot tell.
+    /// `NotFound` if no key is known; `Timeout`; `NotValidated` or `RegistryFailed` if it cannot
+    /// tell.
     fn server_keys(&self, name: &ServerName, timeout: Option<Duration>) -> Result<Vec<PublicKey>>;
 }

@@ -7,19 +7,19 @@ use std::{fmt, str::FromStr};
 
 /// An IP network: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::7`, `2001:db8::/32`.
 ///
-/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) is the IPv4 address, and a
-/// network inside `::ffff:0:0/96` the IPv4 network. `0.0.0.0/0` is all of IPv4
-/// and `::/0` all of IPv6; neither covers the other.
+/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) is the same as the IPv4 address, and a network
+/// inside `::ffff:0:0/96` is the same as the IPv4 network. `0.0.0.0/0` is all of IPv4 and `::/0`
+/// all of IPv6; neither contains the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     address: IpAddr,
     prefix: u8,
 }
 
-/// The most bytes in the name of an interface.
+/// The most bytes in the name of a network interface.
 const SCOPE_MAX: usize = 15;
 
-/// Bits in an address of this family.
+/// Returns the number of bits in an address of this family.
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -38,9 +38,11 @@ fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// Reads the address of a client. That of an IPv6 link-local address may be followed by its scope,
-/// as `getnameinfo` writes it (`fe80::1%eth0`), which is passed over: registries let in by address,
-/// whichever interface a client comes in by.
+/// Parses the address of a client.
+///
+/// An IPv6 link-local address may be followed by its scope, as `getnameinfo` writes it
+/// (`fe80::1%eth0`). The scope is ignored, because registries decide by address, whichever
+/// interface a client comes in by.
 ///
 /// # Errors
 /// `BadAddress` for anything else.
@@ -57,23 +59,25 @@ pub fn read_address(text: &str) -> Result<IpAddr> {
     }
 }
 
-/// Says whether the address is one of `fe80::/10`, which means nothing without the interface.
+/// Returns whether the address is one of `fe80::/10`, which means nothing without the interface.
 pub(super) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
-/// Says whether the text may be the number or the name of an interface: on Linux at most 15 bytes,
-/// without blanks, `/` and `:`. Brackets and `%` could not be told from what is around it.
+/// Returns whether the text may be the number or the name of an interface. On Linux, a name has at
+/// most 15 bytes, without blanks, `/` and `:`. Brackets and `%` are refused, because they could not
+/// be told apart from the text around the scope.
 pub(super) fn is_scope(text: &str) -> bool {
     let letter = |b: u8| b.is_ascii_graphic() && !b"/:[]%".contains(&b);
     (1..=SCOPE_MAX).contains(&text.len()) && text.bytes().all(letter)
 }
 
 impl Network {
-    /// Makes the network of the addresses that share the first `prefix` bits of `address`.
+    /// Makes the network of all addresses that share the first `prefix` bits of `address`.
     ///
     /// # Errors
-    /// `BadAddress` if the prefix is longer than the address, or the address has bits after it.
+    /// `BadAddress` if the prefix is longer than the address, or if the address has bits set after
+    /// it.
     pub fn new(address: IpAddr, prefix: u8) -> Result<Network> {
         if prefix > width(address) || mask(address, prefix) != address {
             return Err(Error::BadAddress);
@@ -85,13 +89,14 @@ impl Network {
         }
     }
 
-    /// Returns the network of this length that holds `address`, which must not be IPv4-mapped; a
-    /// lookup's key.
+    /// Returns the network of this length that contains `address`, which must not be IPv4-mapped. A
+    /// lookup uses it as its key.
     pub(super) fn around(address: IpAddr, prefix: u8) -> Network {
         Network { address: mask(address, prefix), prefix }
     }
 
-    /// Returns the network that a text means that has bits after the length, if it is such a text.
+    /// Returns the network that was meant by a text whose address has bits set after the prefix, if
+    /// the text is of this kind.
     pub(super) fn meant(text: &str) -> Option<Network> {
         let (address, prefix) = text.split_once('/')?;
         let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
@@ -101,12 +106,12 @@ impl Network {
         Network::new(mask(address, prefix), prefix).ok()
     }
 
-    /// Returns the bits that its addresses share: 0 to 32, or 0 to 128.
+    /// Returns the number of bits that its addresses share: 0 to 32, or 0 to 128.
     pub fn prefix(&self) -> u8 {
         self.prefix
     }
 
-    /// Says whether it is a network of IPv4.
+    /// Returns whether this is an IPv4 network.
     pub fn is_ipv4(&self) -> bool {
         self.address.is_ipv4()
     }
@@ -122,7 +127,7 @@ impl From<IpAddr> for Network {
 impl FromStr for Network {
     type Err = Error;
 
-    /// Reads an address, or an address, a slash and a prefix length.
+    /// Parses an address, or an address, a slash and a prefix length.
     fn from_str(text: &str) -> Result<Network> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),

@@ -1,22 +1,22 @@
-//! Where a key may come in from.
+//! The places that a key may connect from.
 
 use super::Network;
 use crate::error::{Error, Result};
 use std::net::IpAddr;
 use std::{fmt, str::FromStr};
 
-/// Where a public key may come in from: what an entry of a registry says of it.
+/// Where a public key may connect from, as an entry of a registry says it.
 ///
-/// Its text is `*`, `!`, an address or a network: the form that the registry
-/// file, the tool and the C header share.
+/// Its text form is `*`, `!`, an address or a network. The registry file, the tool and the C header
+/// share this form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
-    /// `*`: from every address, also where a network has entries of its own.
+    /// `*`: from every address, even where a network has entries of its own.
     Anywhere,
-    /// `!`: from no address, whatever other entries say. For a key that is lost or no longer
-    /// trusted.
+    /// `!`: from no address, whatever other entries say. This is for a key that is lost or no
+    /// longer trusted.
     Nowhere,
-    /// From an address or a network, unless a more specific network that holds the address has
+    /// From an address or a network, unless a more specific network that contains the address has
     /// entries.
     Network(Network),
 }
@@ -36,7 +36,7 @@ impl From<IpAddr> for Place {
 impl FromStr for Place {
     type Err = Error;
 
-    /// `Error::BadAddress` for anything but `*`, `!`, an address or a network.
+    /// Parses `*`, `!`, an address or a network; returns `Error::BadAddress` for anything else.
     fn from_str(text: &str) -> Result<Place> {
         match text {
             "*" => Ok(Place::Anywhere),

@@ -1,4 +1,4 @@
-//! Entries, indexed: what the registries in memory and in a file decide by.
+//! The index of entries by which the registries in memory and in a file decide.
 
 use super::{Network, Place};
 use crate::crypto::{KEY_BYTES, PublicKey};
@@ -8,12 +8,14 @@ use std::net::IpAddr;
 const LEAST: PublicKey = PublicKey([0; KEY_BYTES]);
 const GREATEST: PublicKey = PublicKey([u8::MAX; KEY_BYTES]);
 
-/// Which key may come in from where. A decision takes at most one search in the
-/// index for each prefix length that occurs, however many entries there are.
+/// Which key may connect from where.
+///
+/// A decision takes at most one search in the index for each prefix length that occurs, however
+/// many entries there are.
 #[derive(Default)]
 pub(super) struct Rules {
     networks: BTreeSet<(Network, PublicKey)>,
-    /// How many entries of each prefix length there are, for IPv4 and IPv6.
+    /// How many entries of each prefix length there are, for IPv4 and for IPv6.
     lengths: [BTreeMap<u8, usize>; 2],
     anywhere: BTreeSet<PublicKey>,
     nowhere: BTreeSet<PublicKey>,
@@ -55,7 +57,7 @@ impl Rules {
         self.lengths[usize::from(!network.is_ipv4())].entry(network.prefix()).or_default()
     }
 
-    /// Says whether the holder of `key` may come in from `address`.
+    /// Returns whether the holder of `key` may connect from `address`.
     pub(super) fn admit(&self, address: IpAddr, key: &PublicKey) -> bool {
         if self.denies(key) {
             return false;
@@ -64,7 +66,7 @@ impl Rules {
             || self.decisive(address).is_some_and(|network| self.networks.contains(&(network, *key)))
     }
 
-    /// Says whether the key is denied.
+    /// Returns whether the key is denied.
     pub(super) fn denies(&self, key: &PublicKey) -> bool {
         self.nowhere.contains(key)
     }
@@ -74,7 +76,7 @@ impl Rules {
         self.nowhere
     }
 
-    /// Returns the keys that may come in from `address`, in ascending order.
+    /// Returns the keys that may connect from `address`, in ascending order.
     pub(super) fn admitted(&self, address: IpAddr) -> Vec<PublicKey> {
         let mut keys: Vec<_> = self.anywhere.iter().copied().collect();
         if let Some(network) = self.decisive(address) {
@@ -86,7 +88,7 @@ impl Rules {
         keys
     }
 
-    /// Returns the most specific network that holds `address` and has entries.
+    /// Returns the most specific network that contains `address` and has entries.
     fn decisive(&self, address: IpAddr) -> Option<Network> {
         let address = address.to_canonical();
         let lengths = self.lengths[usize::from(address.is_ipv6())].keys().rev();
@@ -95,14 +97,14 @@ impl Rules {
             .find(|network| self.networks.range((*network, LEAST)..=(*network, GREATEST)).next().is_some())
     }
 
-    /// Returns how many entries there are.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.networks.len() + self.anywhere.len() + self.nowhere.len()
     }
 }
 
 impl FromIterator<(Place, PublicKey)> for Rules {
-    /// Sorts once, which is several times as fast as one insertion after the other.
+    /// Sorts all entries once, which is several times as fast as inserting them one by one.
     fn from_iter<I: IntoIterator<Item = (Place, PublicKey)>>(entries: I) -> Rules {
         let mut rules = Rules::default();
         let mut networks = Vec::new();

@@ -1,4 +1,4 @@
-//! What a client calls a server.
+//! The name of a server, as a client connects to it.
 
 use super::network::{is_scope, read_address};
 use crate::decimal::canonical;
@@ -11,13 +11,13 @@ use std::{fmt, str::FromStr};
 const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
-/// A server as a client connects to it: host and port.
+/// A server as a client connects to it: a host and a port.
 ///
-/// Its text is `[host]:port`. The host is an address or a name; names are
-/// compared without regard to case and to a final dot, and an IPv4-mapped IPv6
-/// address is the IPv4 address. An IPv6 link-local address may have its
-/// interface after it (`fe80::1%eth0`): on another interface it is another
-/// server. Where this machine has the interface, its number is its name.
+/// Its text form is `[host]:port`. The host is an address or a name. Names are compared without
+/// regard to case and to a final dot. An IPv4-mapped IPv6 address is the same as the IPv4 address.
+/// An IPv6 link-local address may be followed by its interface (`fe80::1%eth0`); the same address
+/// on another interface is another server. If this machine has the interface, its number is
+/// replaced by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerName {
     host: Box<str>,
@@ -28,8 +28,8 @@ impl ServerName {
     /// Makes the server at `host`, an address or a name, and `port`.
     ///
     /// # Errors
-    /// `InvalidArgument` for port 0, and for a host that is neither an address nor a name of ASCII
-    /// letters, digits, `-`, `_` and dots; for a scope after an address that is not link-local.
+    /// `InvalidArgument` for port 0, for a host that is neither an address nor a name of ASCII
+    /// letters, digits, `-`, `_` and dots, and for a scope after an address that is not link-local.
     pub fn new(host: &str, port: u16) -> Result<ServerName> {
         if port == 0 {
             return Err(Error::InvalidArgument);
@@ -49,12 +49,12 @@ impl ServerName {
         Ok(ServerName { host: name.to_ascii_lowercase().into(), port })
     }
 
-    /// Returns the host, an address or a name in lower case.
+    /// Returns the host: an address, or a name in lower case.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Returns the host if it is an address, without its scope.
+    /// Returns the address of the host, without its scope, if the host is an address.
     pub fn address(&self) -> Option<IpAddr> {
         read_address(&self.host).ok()
     }
@@ -65,14 +65,14 @@ impl ServerName {
     }
 }
 
-/// Returns a link-local address and its scope.
+/// Returns a link-local address and its scope, if `host` has this form.
 fn scoped(host: &str) -> Option<(IpAddr, &str)> {
     let (_, scope) = host.split_once('%')?;
     Some((read_address(host).ok()?, scope))
 }
 
-/// Returns the name of the interface that a scope names or numbers; the scope itself where this
-/// machine has none such.
+/// Returns the name of the interface that `scope` names or numbers, or `scope` itself if this
+/// machine has no such interface.
 fn interface(scope: &str) -> String {
     let by_number = || {
         let index = canonical(scope)?;
@@ -84,13 +84,13 @@ fn interface(scope: &str) -> String {
     }
 }
 
-/// Says whether a text after `[` is no server's for the length of its name.
+/// Returns whether a text after `[` is not a server because its host name is too long.
 pub(super) fn is_too_long(text: &str) -> bool {
     let host = text.rsplit_once("]:").map_or(text, |(host, _)| host);
     host.strip_suffix('.').unwrap_or(host).len() > NAME_MAX || host.split('.').any(|l| l.len() > LABEL_MAX)
 }
 
-/// Says whether a text after `[` is no server's for what follows `%`.
+/// Returns whether a text after `[` is not a server because of what follows `%`.
 pub(super) fn has_bad_scope(text: &str) -> bool {
     text.rsplit_once("]:").is_some_and(|(host, _)| host.contains('%') && scoped(host).is_none())
 }
@@ -98,7 +98,7 @@ pub(super) fn has_bad_scope(text: &str) -> bool {
 impl FromStr for ServerName {
     type Err = Error;
 
-    /// `Error::InvalidArgument` for anything but `[host]:port`.
+    /// Parses `[host]:port`; returns `Error::InvalidArgument` for anything else.
     fn from_str(text: &str) -> Result<ServerName> {
         let inner = text.strip_prefix('[').ok_or(Error::InvalidArgument)?;
         let (host, port) = inner.rsplit_once("]:").ok_or(Error::InvalidArgument)?;

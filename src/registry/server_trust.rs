@@ -1,29 +1,32 @@
-//! Which key of a server a client trusts: one decision, without I/O.
+//! Decides which key of a server a client trusts, without I/O.
 
 use super::{FirstUse, Refusal};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use std::vec;
 
-/// Decides which key of a server a client trusts: the key that it was given, else those that a
-/// registry has for the server's name, each as far as its known servers have nothing against it; of
-/// a server that they do not know, trust on first use decides.
+/// Decides which key of a server a client trusts.
+///
+/// It tries the key that the client was given or, without one, the keys that a registry has for the
+/// server's name. It accepts a key only if the client's known servers do not speak against it. If
+/// they do not know the server, trust on first use decides.
 ///
 /// It does no I/O. The driver does what [`ServerTrust::step`] says, reports the result with
 /// [`ServerTrust::answer`], and repeats this until the step is [`TrustStep::Use`] or
 /// [`TrustStep::Refuse`]. `net::Connector` is such a driver; a program may write another.
 ///
-/// Several keys, as while a server's key is being replaced, are tried in turn, each on a connection
-/// of its own. A key that is not trusted, or whose secret the server does not hold, is passed over;
-/// if none is left, the first that was not trusted is what is told.
+/// There may be several keys, for example while a server's key is being replaced. They are tried in
+/// turn, each on a connection of its own. A key is passed over if it is not trusted, or if the
+/// server does not hold its secret. If no key is left, the result is the refusal of the first key
+/// that was not trusted.
 #[derive(Debug)]
 pub struct ServerTrust {
-    /// Whether known servers are asked.
+    /// Whether to ask the known servers.
     known_servers: bool,
     untried: vec::IntoIter<PublicKey>,
-    /// Why keys were passed over, as it will be told.
+    /// Why keys were passed over: the refusal to report if no key is left.
     passed_over: Option<Refusal>,
-    /// Whether the key of this step is to be remembered.
+    /// Whether to remember the key of this step.
     remember: bool,
     step: TrustStep,
 }
@@ -32,57 +35,58 @@ pub struct ServerTrust {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrustStep {
-    /// Ask the registry for the keys of the server: [`TrustAnswer::Found`].
+    /// Ask the registry for the keys of the server. The answer is [`TrustAnswer::Found`].
     Find,
-    /// Look up what the known servers have of the server and this key: [`TrustAnswer::Known`].
+    /// Look up what the known servers have about the server and this key. The answer is
+    /// [`TrustAnswer::Known`].
     LookUp(PublicKey),
-    /// The server is not known: say what becomes of this key, offered at its first use:
-    /// [`TrustAnswer::FirstUse`].
+    /// The server is not known. Decide what to do with this key, which is offered at the first use.
+    /// The answer is [`TrustAnswer::FirstUse`].
     FirstUse(PublicKey),
-    /// Connect with this key: [`TrustAnswer::Connected`]. By then the server has proven to hold its
-    /// secret.
+    /// Connect with this key. The answer is [`TrustAnswer::Connected`], once the server has proven
+    /// that it holds the secret.
     Connect(PublicKey),
-    /// Write down that the server is known by this key: [`TrustAnswer::Remembered`].
+    /// Record that the server is known by this key. The answer is [`TrustAnswer::Remembered`].
     Remember(PublicKey),
-    /// The end: use the connection that was made.
+    /// The last step: use the connection that was made.
     Use {
-        /// Whether the key was written down; the error if it was to be, and could not.
+        /// Whether the key was recorded; an error if it should have been and could not.
         remembered: Result<bool>,
     },
-    /// The end: do not use the server; close the connection, if one was made.
+    /// The last step: do not use the server. Close the connection, if one was made.
     Refuse(Refusal),
 }
 
-/// What came of a [`TrustStep`].
+/// The result of a [`TrustStep`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrustAnswer {
     /// The keys of the server, in the order in which to try them.
     Found(Vec<PublicKey>),
-    /// What the known servers have.
+    /// What the known servers have about the server and the key.
     Known(KnownKeys),
-    /// What becomes of a server that is not known.
+    /// What to do with a server that is not known.
     FirstUse(FirstUse),
-    /// The server has proven to hold the secret of the key.
+    /// The server has proven that it holds the secret of the key.
     Connected,
-    /// The key is written down.
+    /// The key was recorded.
     Remembered,
-    /// It could not be done.
+    /// The step failed.
     Failed(Refusal),
 }
 
-/// What known servers have of one server, and of one key that is offered for it.
+/// What the known servers have about one server, and about one key that is offered for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownKeys {
-    /// The keys that the server is known by, denied ones among them.
+    /// The keys that the server is known by, including denied ones.
     pub keys: Vec<PublicKey>,
-    /// Whether the offered key is denied, whosever it is.
+    /// Whether the offered key is denied, whoever it belongs to.
     pub denied: bool,
 }
 
 impl KnownKeys {
-    /// Returns whether the server is known by `offered`; false if it is not known at all, and this
-    /// would be a first use.
+    /// Returns whether the server is known by `offered`. False means that the server is not known
+    /// at all, so that this would be a first use.
     pub(super) fn trust(&self, offered: PublicKey) -> std::result::Result<bool, Refusal> {
         match self.keys.first() {
             _ if self.denied => Err(Refusal::Denied { offered }),
@@ -94,9 +98,9 @@ impl KnownKeys {
 }
 
 impl ServerTrust {
-    /// Begins with the key that was given, if one was; else, if `by_name`, with the keys that a
-    /// registry has. `known_servers` tells whether the client has a file of the servers that it
-    /// knows.
+    /// Starts with the key that was given. If there is none and `by_name` is set, starts with the
+    /// keys that a registry has. `known_servers` says whether the client has a file of known
+    /// servers.
     ///
     /// Without a key and without a registry no key is trusted: the first step refuses, with
     /// `InvalidArgument`.
@@ -112,20 +116,21 @@ impl ServerTrust {
         trust
     }
 
-    /// Returns what is to be done now.
+    /// Returns what to do now.
     pub fn step(&self) -> TrustStep {
         self.step
     }
 
-    /// Returns whether the key of this step is to be remembered, once the server has proven it.
+    /// Returns whether the key of this step is to be remembered once the server has proven it.
     pub(super) fn remembers(&self) -> bool {
         self.remember
     }
 
-    /// Goes on with what came of the step, and returns the next one.
+    /// Takes the result of the step, and returns the next step.
     ///
     /// # Errors
-    /// `WrongState` for an answer to something else, and at the end; the step stays what it is.
+    /// `WrongState` if the answer belongs to another step, or if this was the last step; the step
+    /// stays what it is.
     pub fn answer(&mut self, answer: TrustAnswer) -> Result<TrustStep> {
         self.step = match (self.step, answer) {
             (TrustStep::Find, TrustAnswer::Found(keys)) => {
@@ -150,9 +155,9 @@ impl ServerTrust {
                 self.pass_over(wrong)
             }
             (TrustStep::Remember(_), TrustAnswer::Remembered) => TrustStep::Use { remembered: Ok(true) },
-            // The server has proven the key: a file that cannot be written costs the memory and not
-            // the tunnel. But another key that was remembered meanwhile, or a key that was denied,
-            // refuses.
+            // The server has proven the key. So if the file cannot be written, the key is not
+            // remembered, but the connection stays. If another key was remembered in the meantime,
+            // or the key was denied, the server is refused.
             (TrustStep::Remember(_), TrustAnswer::Failed(Refusal::Failed(error))) => {
                 TrustStep::Use { remembered: Err(error) }
             }
@@ -163,7 +168,7 @@ impl ServerTrust {
         Ok(self.step)
     }
 
-    /// Passes over the key of the step, and goes on with another one.
+    /// Passes over the key of the step, and goes on with the next one.
     fn pass_over(&mut self, refusal: Refusal) -> TrustStep {
         match self.passed_over {
             Some(Refusal::Changed { .. } | Refusal::Denied { .. }) => {}
@@ -188,7 +193,7 @@ mod tests {
 
     const KEY: PublicKey = PublicKey([7; 32]);
 
-    /// Each answer at each step: those that do not fit change nothing.
+    /// Gives each answer at each step: answers that do not fit change nothing.
     #[test]
     fn an_answer_to_something_else_is_refused() {
         let failed = TrustAnswer::Failed(Refusal::Failed(Error::Timeout));
@@ -217,8 +222,8 @@ mod tests {
         assert_eq!(refused.step(), TrustStep::Refuse(Refusal::Failed(Error::InvalidArgument)));
     }
 
-    /// What was decided of one key says nothing of the next, which another program may have
-    /// remembered meanwhile.
+    /// What was decided about one key says nothing about the next, which another program may have
+    /// remembered in the meantime.
     #[test]
     fn a_first_use_is_of_one_key() {
         let other = PublicKey([8; 32]);

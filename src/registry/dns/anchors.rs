@@ -1,4 +1,4 @@
-//! The keys that proofs begin at.
+//! Trust anchors: the keys at which proofs begin.
 
 use super::heard::Heard;
 use super::validity::{Validity, now};
@@ -11,10 +11,10 @@ use std::fmt::{self, Display, Formatter};
 
 /// The flags of a key-signing key.
 const KSK: u16 = 257;
-/// The most signatures that are tried for a set of keys.
+/// The most signatures that are tried for one set of keys.
 const TRIED_MAX: usize = 8;
 
-/// Keys that are trusted, each for its zone.
+/// The trusted keys, each with its zone.
 pub(super) struct Anchors(Vec<(Name, Anchor)>);
 
 enum Anchor {
@@ -37,15 +37,15 @@ impl Anchor {
 }
 
 impl Anchors {
-    /// Returns the keys of the root that the resolver's library brings.
+    /// Returns the keys of the root zone that are built into the resolver's library.
     pub(super) fn of_the_root() -> Anchors {
         let built_in = TrustAnchors::default();
         let keys = (0..built_in.len()).filter_map(|i| built_in.get(i).cloned());
         Anchors(keys.map(|key| (Name::root(), Anchor::Key(DNSKEY::with_flags(KSK, key)))).collect())
     }
 
-    /// Reads DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them.
-    /// Signatures of theirs are passed over.
+    /// Parses DNSKEY and DS records in the form of zone files, as `keymgr` and `dig` print them.
+    /// Signatures of such records are skipped.
     pub(super) fn parse(text: &str) -> Result<Anchors, WrongAnchors> {
         let mut anchors = Vec::new();
         for (line, words) in records(text)? {
@@ -58,11 +58,11 @@ impl Anchors {
         if anchors.is_empty() { Err(WrongAnchors::None) } else { Ok(Anchors(anchors)) }
     }
 
-    /// All keys of the anchored zones that `name` is in, each set proven by the signature of an
-    /// anchored key in it.
+    /// Returns all keys of the anchored zones that contain `name`. Each zone's set of keys is
+    /// proven by the signature of an anchored key in it.
     ///
-    /// The resolver's library would take a zone's key for an anchor only together with all its
-    /// other keys.
+    /// The resolver's library alone would accept a zone's key as an anchor only together with all
+    /// other keys of the zone.
     pub(super) async fn proven(&self, heard: &Heard, name: &Name) -> Answer<TrustAnchors> {
         let mut proven = TrustAnchors::empty();
         let mut zones: Vec<&Name> = self.0.iter().map(|(zone, _)| zone).collect();
@@ -94,13 +94,13 @@ impl Anchors {
     }
 }
 
-/// Why a text holds no trust anchors.
+/// Why a text contains no trust anchors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WrongAnchors {
-    /// It has no record.
+    /// It has no DNSKEY or DS record.
     None,
-    /// The record that begins at this line, from 1, is no DNSKEY, DS or RRSIG record.
+    /// The record that begins at this line, counted from 1, is not a DNSKEY, DS or RRSIG record.
     Line(usize),
 }
 
@@ -121,8 +121,8 @@ impl From<WrongAnchors> for Error {
     }
 }
 
-/// Returns where each record begins, and its words: those of a line, or of several if a bracket is
-/// open at their ends.
+/// Splits a text into records. Returns the line at which each record begins, and its words. A
+/// record is one line, or several lines if a bracket is open at their ends.
 fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, WrongAnchors> {
     let (mut records, mut words, mut open, mut start) = (Vec::new(), Vec::new(), false, 1);
     for (number, line) in (1..).zip(text.lines()) {
@@ -144,25 +144,25 @@ fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, WrongAnchors> {
     if open { Err(WrongAnchors::Line(start)) } else { Ok(records) }
 }
 
-/// What a record is.
+/// The content of a record.
 enum Read {
     Anchor(Name, Anchor),
     Signature,
 }
 
-/// Reads `owner [TTL] [IN] DNSKEY|DS|RRSIG fields`.
+/// Parses `owner [TTL] [IN] DNSKEY|DS|RRSIG fields`.
 fn read(words: &[String]) -> Option<Read> {
     let (owner, rest) = words.split_first()?;
     let mut zone = Name::from_ascii(owner).ok()?.to_lowercase();
     zone.set_fqdn(true);
-    // What else may stand there is no type.
+    // Anything that may come before the type is either a number or `IN`.
     let is_type = |word: &&String| word.parse::<u32>().is_err() && !word.eq_ignore_ascii_case("IN");
     let place = rest.iter().position(|word| is_type(&word)).filter(|place| *place <= 2)?;
     let (kind, fields) = (rest[place].to_ascii_uppercase(), &rest[place + 1..]);
     let anchor = match &*kind {
         "DNSKEY" => key(fields)?,
         "DS" => digest(fields)?,
-        // Of the records above: it proves nothing that is not asked for again.
+        // A signature of such records. It is not used, because signatures are asked for again.
         "RRSIG" if fields.first().is_some_and(|of| is_anchor(of)) => return Some(Read::Signature),
         _ => return None,
     };
@@ -189,12 +189,12 @@ fn digest(fields: &[String]) -> Option<Anchor> {
         DigestType::SHA384 => 48,
         _ => return None,
     };
-    // The resolver's library passes over an odd digit at the end.
+    // The resolver's library ignores an odd digit at the end.
     let digits: usize = fields.get(3..)?.iter().map(String::len).sum();
     (digest.digest().len() == bytes && digits == 2 * bytes).then_some(Anchor::Digest(digest))
 }
 
-/// Says whether this is a signature by `key` of the zone's keys, in force now.
+/// Returns whether this is a signature by `key` of the zone's keys that is in force now.
 fn signs(zone: &Name, key: &DNSKEY, signature: &RRSIG, records: &[Record]) -> bool {
     let input = signature.input();
     input.type_covered == RecordType::DNSKEY

@@ -1,4 +1,4 @@
-//! Answers, for as long as they hold.
+//! A cache of answers, each kept for as long as it holds.
 
 use super::proof::Found;
 use super::record::KeyRecord;
@@ -8,17 +8,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long it is held that a name has no key: so long may a new one stay unseen.
+/// How long the answer that a name has no key is kept. A new key may stay unseen for that long.
 const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
-/// The records at a name; none if there is no such name, or no key at it.
+/// The records at a name; empty if there is no such name, or no key at it.
 pub(super) type Records = Arc<[KeyRecord]>;
 
 struct Held {
     records: Records,
     until: Instant,
-    /// By the wall clock: of the signatures that proved it, and of its TTL, so that a machine that
-    /// slept, or whose clock was set, holds nothing for longer.
+    /// The validity by the wall clock: that of the signatures that proved the answer, and of its
+    /// TTL. It keeps a machine that slept, or whose clock was set, from using an answer for too
+    /// long.
     validity: Validity,
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Makes a cache of at most this many names, each held for its TTL, but not for longer than
+    /// Makes a cache of at most this many names, each kept for its TTL, but for no longer than
     /// `ttl_max`.
     pub(super) fn new(most: usize, ttl_max: Duration) -> Cache {
         Cache { most, ttl_max, answers: Mutex::default() }
@@ -47,7 +48,7 @@ impl Cache {
         held.holds((Instant::now(), now())).then(|| held.records.clone())
     }
 
-    /// Holds what was found, and gives it.
+    /// Adds what was found to the cache, and returns its records.
     pub(super) fn put(&self, name: Name, found: Found) -> Records {
         let records: Records = found.records.into();
         let most = if records.is_empty() { self.ttl_max.min(NEGATIVE_TTL) } else { self.ttl_max };
@@ -57,7 +58,7 @@ impl Cache {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= self.most && !answers.contains_key(&name) {
             answers.retain(|_, held| held.holds(now));
-            // All hold still: any one gives way.
+            // All of them still hold, so any one is removed.
             if answers.len() >= self.most
                 && let Some(one) = answers.keys().next().cloned()
             {

@@ -1,4 +1,4 @@
-//! What name servers say while one name is asked for.
+//! What the name servers say while one name is looked up.
 
 use super::servers::Upstream;
 use super::validity::Validity;
@@ -12,12 +12,12 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The most times that the validation of one name asks, the same question again included: this
-/// bounds what forged answers make it compute.
+/// The most questions that the validation of one name may ask, including repetitions. This limits
+/// how much work forged answers can cause.
 const ASKED_MAX: usize = 512;
 
-/// Between the validation and the name servers: hands on what bears on the question, asks each
-/// question once, and remembers what was said.
+/// Stands between the validation and the name servers: asks each question once, remembers the
+/// answers, and passes on only what bears on the question.
 #[derive(Clone)]
 pub(super) struct Heard {
     upstream: Upstream,
@@ -37,8 +37,8 @@ impl Heard {
         Heard { upstream, said: Arc::default() }
     }
 
-    /// What the keys of a zone are said to be, with their signatures; none if the server does not
-    /// say.
+    /// Returns the keys that a zone is said to have, with their signatures; empty if the server
+    /// does not say.
     pub(super) async fn keys(&self, zone: &Name) -> Result<Vec<Record>> {
         let question = Query::query(zone.clone(), RecordType::DNSKEY);
         match self.lookup(question, options(true)).first_answer().await {
@@ -48,9 +48,9 @@ impl Heard {
         }
     }
 
-    /// Returns the time in which all signatures are in force that may have counted: those of all
-    /// that was said which are in force at one of these times, before and after the validation. One
-    /// that does not count can shorten it, and lengthen it never.
+    /// Returns the time in which all signatures that may have counted are in force. These are all
+    /// signatures heard that are in force at one of `times`, which are before and after the
+    /// validation. A signature that did not count can shorten the time, but never lengthen it.
     pub(super) fn validity(&self, times: [u64; 2]) -> Validity {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let records = said.answers.values().flat_map(|answer| match answer {
@@ -81,7 +81,7 @@ impl Heard {
         }
         let answer = self.upstream.send(request).first_answer().await;
         let answer = answer.and_then(|response| bearing_on(&question.0, question.1, response));
-        // Whatever else fails is worth another try.
+        // Any other failure is worth another try.
         if matches!(answer, Ok(_) | Err(NetError::Dns(DnsError::NoRecordsFound(_)))) {
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             return said.answers.entry(question).or_insert(answer).clone();
@@ -99,15 +99,15 @@ impl DnsHandle for Heard {
     }
 }
 
-/// How questions are put.
+/// Returns the options for a question.
 pub(super) fn options(signatures: bool) -> DnsRequestOptions {
     let mut options = DnsRequestOptions::default();
     options.edns_set_dnssec_ok = signatures;
     options
 }
 
-/// Returns an answer without the records that do not bear on its question: the resolver's library
-/// would prove them, too, and be led by their signatures.
+/// Removes from an answer the records that do not bear on its question. The resolver's library
+/// would prove them, too, and be misled by their signatures.
 fn bearing_on(name: &Name, kind: RecordType, mut response: DnsResponse) -> Answer {
     let answers = |kind_of: RecordType| kind_of == kind || kind_of == RecordType::CNAME;
     response.answers.retain(|record| {
@@ -128,9 +128,9 @@ fn bearing_on(name: &Name, kind: RecordType, mut response: DnsResponse) -> Answe
     }
 }
 
-/// Says whether the signatures of each set of records say alike how many labels its name has in the
-/// zone. The resolver's library believes the first one, proven or not; of several that differ, one
-/// at most is genuine.
+/// Returns whether all signatures of each set of records agree on how many labels its name has in
+/// the zone. The resolver's library believes the first one, proven or not. If several differ, at
+/// most one is genuine.
 fn signatures_agree(records: &[Record]) -> bool {
     let mut labels = HashMap::new();
     records.iter().filter_map(|record| Some((record, signature(record)?))).all(
@@ -141,7 +141,7 @@ fn signatures_agree(records: &[Record]) -> bool {
     )
 }
 
-/// Returns a signature, and the type of record that it covers.
+/// Returns the signature that a record holds, and the type of record that it covers.
 pub(super) fn signature(record: &Record) -> Option<(&RRSIG, RecordType)> {
     match &record.data {
         RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some((rrsig, rrsig.input().type_covered)),

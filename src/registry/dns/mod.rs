@@ -1,4 +1,4 @@
-//! Keys in DNS, validated by DNSSEC (`docs/REGISTRIES.md`).
+//! The registry in DNS, validated by DNSSEC (`docs/REGISTRIES.md`).
 
 mod anchors;
 mod cache;
@@ -30,7 +30,8 @@ use worker::{Asking, Worker};
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
-/// Checks a text of [trust anchors](DnsOptions::trust_anchors), and names the line that is wrong.
+/// Checks a text of [trust anchors](DnsOptions::trust_anchors). The error names the line that is
+/// wrong.
 ///
 /// # Errors
 /// A [`WrongAnchors`].
@@ -38,25 +39,26 @@ pub fn check_trust_anchors(text: &str) -> std::result::Result<(), WrongAnchors> 
     Anchors::parse(text).map(drop)
 }
 
-/// Where and how a [`DnsRegistry`] asks.
+/// The options of a [`DnsRegistry`]: where and how it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DnsOptions {
-    /// Recursive name servers, or those of the zone itself; none means those that
-    /// `/etc/resolv.conf` names at the time, at port 53. They must pass DNSSEC's records on.
-    /// Default none.
+    /// The name servers to ask: recursive ones, or those of the zone itself. If there are none,
+    /// those are asked that `/etc/resolv.conf` names at the time, at port 53. They must pass on the
+    /// records of DNSSEC. Default none.
     pub servers: Vec<SocketAddr>,
-    /// DNSKEY and DS records that are trusted, as `keymgr` and `dig` print them, at least one;
-    /// `None` means the keys of the root zone. One key of a zone, that which signs its keys, is
-    /// enough. Default `None`.
+    /// The DNSKEY and DS records to trust, at least one, as `keymgr` and `dig` print them; `None`
+    /// means the keys of the root zone. One key of a zone is enough: the one that signs its keys.
+    /// Default `None`.
     pub trust_anchors: Option<String>,
-    /// Whether answers without a proof by DNSSEC are taken, bogus ones too. Then anybody on the
-    /// path to the name server can decide who may come in. Default false.
+    /// Whether to accept answers without a proof by DNSSEC, including bogus ones. If so, anybody on
+    /// the path to the name server can decide who is admitted. Default false.
     pub allow_unvalidated: bool,
-    /// Time for an answer, with all that it takes to validate it: 1 ms to 1 h. Default 5 s.
+    /// The time allowed for an answer, including its validation: 1 ms to 1 h. Default 5 s.
     pub timeout: Duration,
     /// The longest time for which an answer is cached, however long its TTL and the signatures of
-    /// its proof: for that long, a key that was taken out of DNS may still come in. Default 300 s.
+    /// its proof last. For that long, a key that was removed from DNS may still be admitted.
+    /// Default 300 s.
     pub ttl_max: Duration,
     /// The most names whose answers are cached. Default 65,536.
     pub cache_max: usize,
@@ -86,15 +88,15 @@ impl Default for DnsOptions {
 
 /// A registry in DNS: TXT records `v=ct1; k=KEY` under a zone.
 ///
-/// Clients' keys are at the names of their addresses
-/// (`7.2.0.192.in-addr.ZONE`, `….ip6.ZONE`), servers' keys at
-/// `_curve_tun.HOST`. Only answers that DNSSEC proves are taken, from the trust
-/// anchors down; see [`DnsOptions::allow_unvalidated`].
+/// Clients' keys are at the names of their addresses (`7.2.0.192.in-addr.ZONE`, `….ip6.ZONE`),
+/// servers' keys at `_curve_tun.HOST`. Only answers that DNSSEC proves, from the trust anchors
+/// down, are accepted; see [`DnsOptions::allow_unvalidated`].
 ///
 /// It answers [later](Registry::deferred), from its own thread, so a connection never waits inside
-/// a call. Programs with an event loop use the calls that end in `_then`, which never block.
-/// Answers are held for their TTL, and a name that is asked for is not asked for again: all are
-/// told its answer. Any thread may call any method; in a forked child every call says `Forked`.
+/// a call. Programs with an event loop use the methods that end in `_then`, which never block.
+/// Answers are cached for their TTL. While a question is under way, the same name is not asked for
+/// again: all callers get the one answer. Any thread may call any method; in a forked child every
+/// call returns `Forked`.
 pub struct DnsRegistry {
     zone: Zone,
     worker: Worker,
@@ -111,10 +113,9 @@ impl DnsRegistry {
     /// Makes a registry of the keys under `zone`, a domain name.
     ///
     /// # Errors
-    /// `InvalidArgument` for what is no name, for trust anchors that [`check_trust_anchors`]
-    /// refuses, or for options out of their range; `RegistryFailed` if `/etc/resolv.conf` names no
-    /// server;
-    /// `TooManyThreads`, `TooManyFiles`.
+    /// `InvalidArgument` for a zone that is not a name, for trust anchors that
+    /// [`check_trust_anchors`] refuses, or for options out of their range; `RegistryFailed` if
+    /// `/etc/resolv.conf` names no server; `TooManyThreads`, `TooManyFiles`.
     pub fn open(zone: &str, options: &DnsOptions) -> Result<DnsRegistry> {
         if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&options.timeout) {
             return Err(Error::InvalidArgument);
@@ -131,8 +132,8 @@ impl DnsRegistry {
         Ok(DnsRegistry { zone, worker, cache })
     }
 
-    /// Returns the keys that may come in from `address`; none if DNS knows none. Blocks at most for
-    /// [`DnsOptions::timeout`] and `timeout`.
+    /// Returns the keys that may connect from `address`; empty if DNS has none. Blocks for at most
+    /// [`DnsOptions::timeout`] and at most `timeout`.
     ///
     /// # Errors
     /// `NotValidated`, `RegistryFailed`, `Timeout`, `Forked`.
@@ -140,10 +141,10 @@ impl DnsRegistry {
         self.wait(timeout, |tell| self.lookup_then(address, timeout, tell))
     }
 
-    /// As [`DnsRegistry::lookup`], without blocking: gives the answer if it is known, or `None` and
-    /// hands it to `tell` later, once, also if it is a failure.
+    /// Like [`DnsRegistry::lookup`], without blocking. Returns the answer if it is known already.
+    /// Otherwise returns `None`, and calls `tell` with the answer or the failure later, once.
     ///
-    /// `tell` runs on the registry's thread, on which all other answers wait meanwhile.
+    /// `tell` runs on the registry's thread; all other answers wait for it.
     pub fn lookup_then(
         &self,
         address: IpAddr,
@@ -154,7 +155,7 @@ impl DnsRegistry {
         self.ask_then(self.zone.of_client(address), None, timeout, keys, tell)
     }
 
-    /// As [`Registry::verify`], without blocking; as [`DnsRegistry::lookup_then`].
+    /// Like [`Registry::verify`], without blocking; see [`DnsRegistry::lookup_then`].
     pub fn verify_then(
         &self,
         candidate: &Candidate,
@@ -167,7 +168,7 @@ impl DnsRegistry {
         self.ask_then(self.zone.of_client(candidate.address), source.ok(), None, admits, tell)
     }
 
-    /// As [`ServerKeys::server_keys`], without blocking; as [`DnsRegistry::lookup_then`].
+    /// Like [`ServerKeys::server_keys`], without blocking; see [`DnsRegistry::lookup_then`].
     pub fn server_keys_then(
         &self,
         name: &ServerName,
@@ -183,8 +184,8 @@ impl DnsRegistry {
         self.ask_then(self.zone.of_server(name).ok_or(Error::NotFound), None, timeout, keys, tell)
     }
 
-    /// Returns what `read` makes of the records at `name`, at once if they are known, else told
-    /// later.
+    /// Returns what `read` makes of the records at `name` if they are known already. Otherwise
+    /// calls `tell` with it later.
     fn ask_then<T>(
         &self,
         name: Result<Name>,
@@ -205,7 +206,7 @@ impl DnsRegistry {
         ask().transpose()
     }
 
-    /// Waits for what is told later.
+    /// Waits for an answer that comes later.
     fn wait<T: Send + 'static>(
         &self,
         timeout: Option<Duration>,
@@ -213,7 +214,7 @@ impl DnsRegistry {
     ) -> Result<T> {
         let (tell, answer) = mpsc::sync_channel(1);
         let told = ask(Box::new(move |told| {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = tell.send(told);
         }));
         told.unwrap_or_else(|| match answer.recv_timeout(self.worker.patience(timeout)) {
@@ -224,7 +225,7 @@ impl DnsRegistry {
     }
 }
 
-/// Turns a timeout into a failure: `Timeout` is only for callers that wait.
+/// Turns a timeout into a failure, because `Timeout` is only for callers that wait.
 fn told_as_failure(verdict: Result<bool>) -> Result<bool> {
     verdict.map_err(|error| if error == Error::Timeout { Error::RegistryFailed } else { error })
 }

@@ -1,4 +1,4 @@
-//! The names under which keys are found (`docs/REGISTRIES.md`).
+//! The names at which keys are found in DNS (`docs/REGISTRIES.md`).
 
 use crate::error::{Error, Result};
 use crate::registry::ServerName;
@@ -6,38 +6,39 @@ use hickory_resolver::proto::rr::Name;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// The label above the host that a server's keys are under.
+/// The label that is put before a host to name its keys.
 const SERVICE: &str = "_curve_tun";
 
-/// The zone of an operator: all names here are in it.
+/// The zone of an operator; all names here are in it.
 #[derive(Debug)]
 pub(super) struct Zone(Name);
 
 impl Zone {
-    /// `InvalidArgument` for what is no name. A final dot makes no difference.
+    /// Makes a zone; `InvalidArgument` if `zone` is not a name. A final dot makes no difference.
     pub(super) fn new(zone: &str) -> Result<Zone> {
         Ok(Zone(absolute(zone).ok_or(Error::InvalidArgument)?))
     }
 
-    /// Returns where the keys of clients at `address` are: `7.2.0.192.in-addr.ZONE`,
+    /// Returns the name of the keys of clients at `address`: `7.2.0.192.in-addr.ZONE`,
     /// `7.0.….ip6.ZONE`, as in the reverse zones of DNS.
     pub(super) fn of_client(&self, address: IpAddr) -> Result<Name> {
         absolute(&format!("{}{}", reversed(address), self.0)).ok_or(Error::InvalidArgument)
     }
 
-    /// Returns the name that those of all clients of one source end in: an IPv4 address, or the /64
-    /// of an IPv6 address.
+    /// Returns the ending that the names of all clients of one source share. A source is an IPv4
+    /// address, or the /64 of an IPv6 address.
     pub(super) fn of_source(&self, address: IpAddr) -> Result<Name> {
         let own = self.of_client(address)?;
         Ok(match address.to_canonical() {
             IpAddr::V4(_) => own,
-            // What is left of the 32 digits are the first 16.
+            // This leaves the first 16 of the 32 digits.
             IpAddr::V6(_) => own.trim_to(usize::from(own.num_labels()) - 16),
         })
     }
 
-    /// Returns where the keys of a server are: `_curve_tun.HOST` for a host in the zone,
-    /// `_curve_tun.` and the name of [`Zone::of_client`] for an address; `None` for a host outside.
+    /// Returns the name of the keys of a server: `_curve_tun.HOST` for a host in the zone, and for
+    /// an address `_curve_tun.` and the name that [`Zone::of_client`] returns. `None` for a host
+    /// outside the zone.
     pub(super) fn of_server(&self, server: &ServerName) -> Option<Name> {
         let host = match server.address() {
             Some(address) => self.of_client(address).ok()?,
@@ -50,7 +51,7 @@ impl Zone {
     }
 }
 
-/// Says whether a name is one of [`Zone::of_server`].
+/// Returns whether a name is one that [`Zone::of_server`] returns.
 pub(super) fn is_of_server(name: &Name) -> bool {
     name.iter().next() == Some(SERVICE.as_bytes())
 }

@@ -1,7 +1,7 @@
-//! What DNS says of a name, and whether that is proven.
+//! Finds out what DNS says about a name, and whether that is proven.
 //!
 //! The resolver's library proves records, from the anchors down. What its proof leaves open is
-//! judged here and in `heard`, `wildcard` and `anchors`; `docs/UPSTREAM.md` says what that is.
+//! checked here and in `heard`, `wildcard` and `anchors`; `docs/UPSTREAM.md` says what that is.
 
 use super::anchors::Anchors;
 use super::heard::{Heard, failure, options, signature};
@@ -25,35 +25,35 @@ const KEYS_MAX: usize = 64;
 /// The most CNAMEs that are followed from a name.
 const CHAIN_MAX: usize = 8;
 
-/// The records of a name, and what proves them.
+/// The records of a name, and the validity of their proof.
 struct Proven {
     records: Vec<Record>,
     is_wildcard: bool,
     validity: Validity,
 }
 
-/// What DNS says of a name, and for how long.
+/// What DNS says about a name, and for how long.
 pub(super) struct Found {
     pub records: Vec<KeyRecord>,
-    /// Of all records on the way.
+    /// The smallest TTL of all records on the way.
     pub ttl: Duration,
-    /// Of all signatures on the way.
+    /// The time in which all signatures on the way are in force.
     pub validity: Validity,
 }
 
-/// Asks for the keys at `name`, or at the name that it is an alias of: proven from the anchors
-/// down, if there are any given, else as they are said to be.
+/// Looks up the keys at `name`, or at the name that it is an alias of. If there are anchors, the
+/// answer must be proven from them down; otherwise it is accepted as the name servers say it.
 pub(super) async fn look(upstream: &Upstream, anchors: Option<&Anchors>, name: &Name) -> Result<Found> {
     let mut found = Found { records: Vec::new(), ttl: Duration::MAX, validity: Validity::ALWAYS };
     let mut at = name.clone();
-    // Each name is asked for by itself, so that each answer is judged for the name that it is of.
+    // Each name is asked for by itself, so that each answer is judged for its own name.
     for _ in 0..=CHAIN_MAX {
         let records = match anchors {
             Some(anchors) => {
                 let proven = proven(upstream, anchors, &at).await?;
                 found.validity = found.validity.and(proven.validity);
-                // The wildcard of a network is of its clients, none of whom is to pose as a server
-                // there.
+                // The wildcard of a network is for its clients, and none of them may pose as a
+                // server there.
                 if proven.is_wildcard && is_of_server(&at) { Vec::new() } else { proven.records }
             }
             None => said(upstream, &at).await?,
@@ -71,7 +71,7 @@ pub(super) async fn look(upstream: &Upstream, anchors: Option<&Anchors>, name: &
     Ok(found)
 }
 
-/// The records at `name`, as a name server says them.
+/// Returns the records at `name` as a name server says them.
 async fn said(upstream: &Upstream, name: &Name) -> Result<Vec<Record>> {
     let question = Query::query(name.clone(), RecordType::TXT);
     match upstream.lookup(question, options(false)).first_answer().await {
@@ -81,18 +81,18 @@ async fn said(upstream: &Upstream, name: &Name) -> Result<Vec<Record>> {
     }
 }
 
-/// The proven records at `name`, none if that is proven.
+/// Returns the proven records at `name`; none if it is proven that there are none.
 async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<Proven> {
     let (heard, begun) = (Heard::new(upstream.clone()), now());
     let trusted = anchors.proven(&heard, name).await?;
-    // A validation that is held looks at no clock again: none is.
+    // A validation from a cache does not look at the clock again, so none is cached.
     let prover =
         DnssecDnsHandle::with_trust_anchor(heard.clone(), Arc::new(trusted)).validation_cache_size(0);
     let question = Query::query(name.clone(), RecordType::TXT);
     let (response, denied) = match prover.lookup(question, options(true)).first_answer().await {
         Ok(response) => (response, true),
-        // Which records are proven stands in the response. What denies others is judged here if
-        // there are any.
+        // The response says which records are proven. If it has records, the denial of closer names
+        // is judged below.
         Err(NetError::Dns(DnsError::Nsec { response, .. })) => (*response, false),
         Err(error) => return Err(failure(&error)),
     };
@@ -102,7 +102,7 @@ async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<P
             let kind = first.record_type();
             let proven =
                 records.iter().all(|record| record.record_type() == kind && record.proof.is_secure());
-            // An alias stands alone.
+            // An alias must stand alone.
             let whole = kind != RecordType::CNAME || records.len() == 1;
             wildcard_of(name, kind, &response).filter(|_| proven && whole)
         }
@@ -115,15 +115,15 @@ async fn proven(upstream: &Upstream, anchors: &Anchors, name: &Name) -> Result<P
     Ok(Proven { records, is_wildcard, validity: heard.validity([begun, now()]) })
 }
 
-/// Returns the TXT and CNAME records of a name among the answers. A record of any other name is no
-/// answer.
+/// Returns the TXT and CNAME records of a name among the answers. A record of any other name is not
+/// an answer.
 fn answers(name: &Name, response: &DnsResponse) -> Vec<Record> {
     let here = response.answers.iter().filter(|record| record.name == *name);
     here.filter(|record| matches!(record.data, RData::TXT(_) | RData::CNAME(_))).cloned().collect()
 }
 
-/// Says whether the proven signature says that the records are those of a wildcard, or the name's
-/// own. `None` if none is proven, or if another wildcard or name is closer.
+/// Returns whether the proven signature says that the records are those of a wildcard, rather than
+/// the name's own. `None` if no signature is proven, or if another wildcard or name is closer.
 fn wildcard_of(name: &Name, kind: RecordType, response: &DnsResponse) -> Option<bool> {
     let proven = response.answers.iter().filter(|record| record.name == *name && record.proof.is_secure());
     let (rrsig, _) = proven.filter_map(signature).find(|(_, covered)| *covered == kind)?;

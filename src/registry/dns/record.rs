@@ -1,21 +1,22 @@
-//! The text of a TXT record that holds a key (`docs/REGISTRIES.md`).
+//! Parses the text of a TXT record that holds a key (`docs/REGISTRIES.md`).
 
 use crate::crypto::PublicKey;
 use crate::decimal::canonical;
 
-/// The first field; records that begin otherwise are another's.
+/// The first field. Records that begin with anything else have another purpose.
 const VERSION: &str = "v=ct1";
 
-/// What a record says.
+/// The content of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyRecord {
     pub key: PublicKey,
-    /// The port of the server that it is for, if not for all.
+    /// The port of the server that the key is for; `None` if it is for all ports.
     pub port: Option<u16>,
 }
 
-/// Reads `v=ct1; k=KEY` with an optional `p=PORT`, in this or another order after the version.
-/// Fields of other names are for later versions to define. `None` for anything else.
+/// Parses `v=ct1; k=KEY` with an optional `p=PORT`. After the version, the order of the fields does
+/// not matter. Fields with other names are ignored; later versions may define them. Returns `None`
+/// for anything else.
 pub(super) fn parse(text: &[u8]) -> Option<KeyRecord> {
     let text = std::str::from_utf8(text).ok()?;
     let mut fields = text.split(';').map(str::trim).filter(|field| !field.is_empty());
@@ -24,7 +25,7 @@ pub(super) fn parse(text: &[u8]) -> Option<KeyRecord> {
     }
     let (mut key, mut port) = (None, None);
     for field in fields {
-        // A field given twice is as good as none.
+        // A field that is given twice makes the record invalid.
         match field.split_once('=')? {
             ("k", text) => key = Some(text.parse().ok().filter(|_| key.is_none())?),
             ("p", text) => port = Some(parse_port(text).filter(|_| port.is_none())?),

@@ -1,4 +1,4 @@
-//! The name servers that are asked: those of the options, or those of the system.
+//! The name servers to ask: those of the options, or those of the system.
 
 use super::DnsOptions;
 use crate::error::{Error, Result};
@@ -12,18 +12,19 @@ use std::sync::Arc;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
 
-/// What asks name servers, and believes them.
+/// Asks name servers, and believes them.
 pub(super) type Upstream = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
 
 pub(super) struct Servers {
     options: ResolverOpts,
-    /// What the system's file said; `None` if the servers are those of the options.
+    /// The content of the system's file; `None` if the servers are those of the options.
     system: Option<Vec<u8>>,
     upstream: Upstream,
 }
 
 impl Servers {
-    /// `RegistryFailed` if the options name no server and the system's file neither.
+    /// Takes the servers of the options or, if there are none, those of the system's file;
+    /// `RegistryFailed` if neither names any.
     pub(super) fn new(options: &DnsOptions) -> Result<Servers> {
         let mut asking = ResolverOpts::default();
         asking.timeout = options.timeout.div_f32(2.0);
@@ -39,8 +40,8 @@ impl Servers {
         Ok(Servers { options: asking, system, upstream })
     }
 
-    /// Returns the servers of now: the system's file is looked at each time, and if it has changed
-    /// and names any, they are asked from then on.
+    /// Returns the current servers. The system's file is read each time. If it has changed and
+    /// names any servers, these are asked from then on.
     pub(super) fn upstream(&mut self) -> Upstream {
         if let Some(seen) = &mut self.system
             && let Ok(file) = std::fs::read(RESOLV_CONF)
@@ -55,7 +56,8 @@ impl Servers {
     }
 }
 
-/// Returns the servers of a `resolv.conf`. Other lines, and what is no address, make no difference.
+/// Returns the servers of a `resolv.conf`. Other lines, and anything that is not an address, are
+/// ignored.
 fn listed(file: &[u8]) -> Vec<SocketAddr> {
     let server = |line: &[u8]| {
         let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();

@@ -12,16 +12,17 @@ pub(super) struct Validity {
 }
 
 impl Validity {
-    /// Of what needs no signature.
+    /// The validity of what needs no signature.
     pub(super) const ALWAYS: Validity = Validity { from: 0, until: u64::MAX };
 
-    /// Of one signature; `None` if it is not in force.
+    /// Returns the validity of one signature; `None` if it is not in force.
     pub(super) fn of(signature: &RRSIG, now: u64) -> Option<Validity> {
         let input = signature.input();
         Validity::around(input.sig_inception.get(), input.sig_expiration.get(), now)
     }
 
-    /// Both times are the last 32 bits of a time less than 68 years away (RFC 4034, section 3.1.5).
+    /// Returns the validity between two times, each given as the last 32 bits of a time less than
+    /// 68 years away (RFC 4034, section 3.1.5).
     fn around(inception: u32, expiration: u32, now: u64) -> Option<Validity> {
         #[allow(clippy::cast_possible_truncation, reason = "the last 32 bits are what is compared")]
         let short = now as u32;
@@ -34,7 +35,7 @@ impl Validity {
         Validity { from: self.from.max(other.from), until: self.until.min(other.until) }
     }
 
-    /// Returns the same, ended at `time` at the latest.
+    /// Returns the same validity, but ending at `time` at the latest.
     pub(super) fn until(self, time: u64) -> Validity {
         Validity { until: self.until.min(time), ..self }
     }
@@ -44,7 +45,7 @@ impl Validity {
     }
 }
 
-/// Seconds since 1970 by the wall clock; 0 for a clock that is before that.
+/// Returns the seconds since 1970 by the wall clock; 0 if the clock is before that.
 pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_in_force_from_its_inception_to_its_expiration() {
-        // Before and after the seconds take more than 32 bits.
+        // Before and after the time at which the seconds need more than 32 bits.
         for now in [1_800_000_000_u64, (1 << 32) - 5, (1 << 32) + 5] {
             let low = |time: u64| u32::try_from(time % (1 << 32)).unwrap();
             let of = |from: u64, until: u64| Validity::around(low(from), low(until), now);

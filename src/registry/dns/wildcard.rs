@@ -1,19 +1,20 @@
-//! Whether an answer under a wildcard is the one that the zone means.
+//! Checks whether an answer from a wildcard is the one that the zone means.
 
 use super::heard::signature;
 use hickory_resolver::proto::dnssec::Nsec3HashAlgorithm;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 
-/// More rounds of hashing than this are not computed (RFC 9276).
+/// The most rounds of hashing that are computed (RFC 9276).
 const ITERATIONS_MAX: u16 = 100;
 
-/// Says whether the zone `signer` has nothing between `name` and the wildcard of `labels` labels
+/// Returns whether the zone `signer` has nothing between `name` and the wildcard of `labels` labels
 /// that answers for it, as the proven ones of `records` say (RFC 4035, section 5.3.4; RFC 5155,
-/// section 8.8): the name with one label more than the wildcard's parent must not exist. Otherwise
-/// a wildcard or name that is closer would have decided.
+/// section 8.8). The name with one label more than the wildcard's parent must not exist. Otherwise
+/// a closer wildcard or name would have decided.
 ///
-/// An NSEC3 record with opt-out proves no such thing: names without signatures may hide under it.
+/// An NSEC3 record with opt-out does not prove this, because names without signatures may exist in
+/// its range.
 pub(super) fn is_closest(name: &Name, labels: u8, signer: &Name, records: &[Record]) -> bool {
     let labels = usize::from(labels);
     let next_closer = name.trim_to(labels + 1);
@@ -32,7 +33,7 @@ pub(super) fn is_closest(name: &Name, labels: u8, signer: &Name, records: &[Reco
     })
 }
 
-/// Says whether the proven signature of a record is by this zone, and by no zone above.
+/// Returns whether the proven signature of a record is by this zone, and not by a zone above.
 fn is_signed_by(record: &Record, signer: &Name, records: &[Record]) -> bool {
     records.iter().filter(|one| one.proof.is_secure() && one.name == record.name).any(|one| {
         signature(one).is_some_and(|(rrsig, covered)| {
@@ -41,7 +42,8 @@ fn is_signed_by(record: &Record, signer: &Name, records: &[Record]) -> bool {
     })
 }
 
-/// In the order of names, `name` and all names under it lie between `owner` and the next one.
+/// Returns whether `name` does not exist: in the order of names, `name` and all names under it lie
+/// between `owner` and the next name.
 fn nsec_denies(owner: &Name, nsec: &NSEC, zone: &Name, name: &Name) -> bool {
     let next = nsec.next_domain_name();
     let is_last = next == zone;
@@ -51,7 +53,7 @@ fn nsec_denies(owner: &Name, nsec: &NSEC, zone: &Name, name: &Name) -> bool {
         && (is_last || name < next)
         // A name with names under it exists.
         && (is_last || !name.zone_of(next))
-        // A zone says nothing of what is under a delegation.
+        // A zone says nothing about names under a delegation.
         && !(nsec.is_ancestor_delegation() && owner.zone_of(name))
 }
 
@@ -60,7 +62,7 @@ fn nsec3_denies(owner: &Name, nsec3: &NSEC3, zone: &Name, name: &Name) -> bool {
         .then(|| nsec3.hash_algorithm().hash(nsec3.salt(), name, nsec3.iterations()).ok())
         .flatten();
     let (Some(hash), Some(next)) = (hashed, nsec3.next_hashed_owner_name_base32()) else { return false };
-    // The hash as a label, which no other call tells.
+    // Turn the hash into a label, which no other call does.
     let hash = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, 0, Vec::new(), hash.as_ref().to_vec(), []);
     let (Some(hash), Some(first)) = (hash.next_hashed_owner_name_base32(), owner.iter().next()) else {
         return false;

@@ -19,41 +19,43 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc as jobs, watch};
 
-/// Names asked for at once; further ones wait.
+/// The most names that are asked for at once; further names wait.
 const AT_ONCE: usize = 256;
-/// Names that wait; further ones fail.
+/// The most names that wait; further names fail.
 const WAITING: usize = 1024;
-/// Those who wait for the answer to one name; further ones fail.
+/// The most callers that wait for the answer to one name; further callers fail.
 const JOINED: usize = 1024;
-/// Names of clients of one source that are asked for or wait; further ones fail. So a source has no
-/// more than a quarter of what is asked for at once, whatever becomes of its clients meanwhile.
+/// The most names of clients of one source that are asked for or wait; further names fail. So one
+/// source never has more than a quarter of the names that are asked for at once, whatever becomes
+/// of its clients in the meantime.
 const OF_ONE_SOURCE: usize = AT_ONCE / 4;
-/// Between one try and the next, so that one that fails at once is not repeated without end.
+/// The pause between two tries, so that a lookup that fails at once is not repeated in a busy loop.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Told to all who wait for it, when there is one.
+/// The answer for all who wait for it; `None` until there is one.
 type Answer = Option<Result<Records>>;
 
-/// The names that are asked for or wait, each with those who wait for its answer.
+/// The names that are asked for or wait, each with the channel to those who wait for its answer.
 type Questions = Mutex<HashMap<Name, Arc<watch::Sender<Answer>>>>;
 
 fn lock(questions: &Questions) -> MutexGuard<'_, HashMap<Name, Arc<watch::Sender<Answer>>>> {
     questions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One who waits for the answer to a question.
+/// A caller that waits for the answer to a question.
 struct Job {
     name: Name,
     question: Arc<watch::Sender<Answer>>,
-    /// Whether nobody asked before.
+    /// Whether this caller is the first to ask.
     first: bool,
     answer: watch::Receiver<Answer>,
-    /// When whoever asks gives up.
+    /// When the caller gives up.
     until: Instant,
     tell: Tell,
 }
 
-/// Who is told what DNS says, once: if this is dropped before, that it failed.
+/// The function that is told what DNS says, once. If this is dropped before, it is told of a
+/// failure.
 struct Tell(Option<Box<dyn FnOnce(Result<Records>) + Send>>);
 
 impl Tell {
@@ -72,15 +74,15 @@ impl Drop for Tell {
     }
 }
 
-/// Whom the thread asks, and what it does with the answers.
+/// What the thread needs: the servers to ask, the anchors of proofs, and the cache for answers.
 pub(super) struct Asking {
     pub servers: Mutex<Servers>,
-    /// `None` if no answer has to be proven.
+    /// `None` if answers need no proof.
     pub anchors: Option<Anchors>,
     pub cache: Arc<Cache>,
 }
 
-/// A thread that asks, ended when dropped.
+/// A thread that asks DNS. It ends when this is dropped.
 pub(super) struct Worker {
     jobs: Option<jobs::UnboundedSender<Job>>,
     questions: Arc<Questions>,
@@ -90,7 +92,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Whoever asks gives up after `timeout`.
+    /// Starts the thread. Callers give up after `timeout`.
     pub(super) fn start(asking: Asking, timeout: Duration) -> Result<Worker> {
         crate::crypto::init()?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -108,20 +110,20 @@ impl Worker {
         })
     }
 
-    /// The error of a call in a forked child.
+    /// Returns an error in a forked child.
     pub(super) fn check(&self) -> Result<()> {
         self.fork_guard.check()
     }
 
-    /// How long to wait for an answer, of whoever would wait for `timeout`.
+    /// Returns how long to wait for an answer, for a caller that would wait for `timeout`.
     pub(super) fn patience(&self, timeout: Option<Duration>) -> Duration {
         timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout))
     }
 
-    /// Asks for the keys at `name`, for the worker's timeout and `timeout` at most. Unless this
-    /// fails, `tell` is told once, by the worker's thread. A name that is asked for already is not
-    /// asked for again: all are told its answer. For a client, `source` is what the names of those
-    /// of its source end in.
+    /// Asks for the keys at `name`, for at most the worker's timeout and at most `timeout`. Unless
+    /// this fails, `tell` is called once, on the worker's thread. A name that is being asked for is
+    /// not asked for again: all callers get its answer. For a client, `source` is the ending that
+    /// the names of all clients of its source share.
     pub(super) fn ask(
         &self,
         name: Name,
@@ -155,15 +157,15 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.check().is_err() {
-            // A forked child has no such thread: to wait for it would be to wait for ever.
+            // A forked child does not have this thread, so waiting for it would never end.
             std::mem::forget(self.jobs.take());
             return std::mem::forget(thread);
         }
         drop(self.jobs.take());
-        // Whoever is told by the thread may let go of the registry there: it ends when that
-        // returns.
+        // A function that this thread calls may drop the registry. The thread ends when that
+        // function returns.
         if thread.thread().id() != thread::current().id() {
-            // It can only have failed by a panic, which it has reported.
+            // The thread can only have failed by a panic, which has been reported.
             let _ = thread.join();
         }
     }
@@ -191,7 +193,7 @@ fn run(
     });
 }
 
-/// A question as its tasks see it.
+/// A question, as its tasks see it.
 struct Question {
     name: Name,
     answer: Arc<watch::Sender<Answer>>,
@@ -199,10 +201,11 @@ struct Question {
 }
 
 impl Question {
-    /// Says whether nobody waits for it any more; then it is one no longer.
+    /// Drops `answer`, and returns whether nobody waits for the question any more. If so, removes
+    /// the question.
     fn is_left(&self, answer: Option<watch::Receiver<Answer>>) -> bool {
         let mut questions = lock(&self.questions);
-        // Nobody joins meanwhile.
+        // Nobody can join meanwhile, because of the lock.
         drop(answer);
         let left = self.answer.receiver_count() == 0;
         if left && questions.get(&self.name).is_some_and(|asked| Arc::ptr_eq(asked, &self.answer)) {
@@ -212,7 +215,7 @@ impl Question {
     }
 }
 
-/// Ends a question however its task ends.
+/// Ends a question when it is dropped, however its task ends.
 struct Asked(Question);
 
 impl Drop for Asked {
@@ -231,7 +234,7 @@ impl Drop for Asked {
     }
 }
 
-/// Looks until there is an answer, or nobody waits for it.
+/// Looks up the name until there is an answer, or until nobody waits for it.
 async fn ask(asking: Arc<Asking>, turns: Arc<Semaphore>, question: Question) {
     let asked = Asked(question);
     let Question { name, answer, .. } = &asked.0;
@@ -240,7 +243,7 @@ async fn ask(asking: Arc<Asking>, turns: Arc<Semaphore>, question: Question) {
         loop {
             let upstream = asking.servers.lock().unwrap_or_else(PoisonError::into_inner).upstream();
             match look(&upstream, asking.anchors.as_ref(), name).await {
-                // Those who came late wait still.
+                // Callers who came late still wait.
                 Err(Error::Timeout) => tokio::time::sleep(PAUSE).await,
                 found => return found,
             }
@@ -264,14 +267,14 @@ async fn ask(asking: Arc<Asking>, turns: Arc<Semaphore>, question: Question) {
     }
 }
 
-/// Tells one who waits the answer, or that the time is over.
+/// Tells a waiting caller the answer, or that its time is over.
 async fn wait(question: Question, job: Job) {
     let Job { mut answer, until, tell, .. } = job;
     let told = match tokio::time::timeout_at(until.into(), answer.wait_for(Option::is_some)).await {
         Ok(answered) => answered.ok().and_then(|answer| answer.clone()).unwrap_or(Err(Error::RegistryFailed)),
         Err(_) => Err(Error::Timeout),
     };
-    // Its place is free before it is told so.
+    // The caller's place is free before the caller is told.
     question.is_left(Some(answer));
     tell.tell(told);
 }

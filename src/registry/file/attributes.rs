@@ -1,5 +1,5 @@
-//! What a file has beside its bytes, and who may write it: carried over to the file that replaces
-//! it, and to the lock.
+//! The attributes of a file besides its bytes, and who may write it. They are carried over to the
+//! file that replaces it, and decide who may use the lock.
 
 use super::error::Kept;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,9 +9,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use xattr::FileExt;
 
-/// The extended attribute that is the access control list of a file.
+/// The extended attribute that holds the access control list of a file.
 pub(super) const ACCESS_LIST: &str = "system.posix_acl_access";
-/// What the kernel makes anew for new bytes.
+/// The attributes that the kernel makes anew for new bytes.
 const OF_THE_BYTES: [&str; 2] = ["security.ima", "security.evm"];
 
 pub(super) enum Failure {
@@ -25,9 +25,10 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Gives `new` owner, group, mode, access control list and all other extended attributes of `old`,
-/// or says what it cannot give. No more than those: what the folder bequeaths to new files is taken
-/// off.
+/// Gives `new` the owner, group, mode, access control list and all other extended attributes of
+/// `old`, or fails with the first that it cannot give.
+///
+/// `new` gets no more than those: attributes that it inherited from its folder are removed.
 pub(super) fn carry_over(old: &File, new: &File) -> Result<(), Failure> {
     let (was, mine) = (old.metadata()?, new.metadata()?);
     if (was.uid(), was.gid()) != (mine.uid(), mine.gid()) {
@@ -44,7 +45,7 @@ pub(super) fn carry_over(old: &File, new: &File) -> Result<(), Failure> {
     for name in there.keys().filter(|name| !wanted.contains_key(*name)) {
         new.remove_xattr(name).map_err(|_| not_kept(name))?;
     }
-    // A bit that the system dropped without a word, or an attribute that it changed.
+    // Check the result: the system may have silently dropped a bit, or changed an attribute.
     let (is, has) = (new.metadata()?, attributes(new)?);
     if (is.uid(), is.gid()) != (was.uid(), was.gid()) {
         return Err(Failure::NotKept(Kept::Owner));
@@ -88,15 +89,16 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// Lets those use the lock who may write the registry file, and nobody else: a lock that readers of
-/// the file could open, they could also hold.
+/// Lets those use the lock who may write the registry file, and nobody else. Readers of the file
+/// must not open the lock, because they could then hold it.
 ///
-/// It does what this user may do. Whoever is left out is told so when he opens the lock.
+/// This does as much as the current user is allowed to do. A user who is left out gets an error
+/// when opening the lock.
 pub(super) fn share_lock(lock: &File, registry: &File) -> io::Result<()> {
     let (of, mine) = (registry.metadata()?, lock.metadata()?);
     if (mine.uid(), mine.gid()) != (of.uid(), of.gid()) {
-        // The file is root's or this user's. An operator of its group cannot give root the lock,
-        // who does without.
+        // The file belongs to root or to this user. An operator of the file's group cannot give the
+        // lock to root, but root can use it without that.
         fchown(lock, Some(of.uid()), Some(of.gid())).or_else(|_| fchown(lock, None, Some(of.gid()))).ok();
     }
     let mine = lock.metadata()?;
@@ -113,7 +115,7 @@ pub(super) fn share_lock(lock: &File, registry: &File) -> io::Result<()> {
     }
 }
 
-/// Who may write a file, beside its owner.
+/// The users and groups that may write a file, besides its owner.
 struct Writers {
     users: BTreeSet<u32>,
     groups: BTreeSet<u32>,
@@ -126,7 +128,7 @@ impl Writers {
         if entries.is_empty() && metadata.mode() & 0o020 != 0 {
             writers.groups.insert(metadata.gid());
         }
-        // The mask holds for all but the owner and others.
+        // The mask applies to all entries but those of the owner and of others.
         let mask = entries.iter().find(|(tag, ..)| *tag == MASK).map_or(WRITE, |(_, may, _)| *may);
         for (tag, may, id) in entries {
             match tag {
@@ -140,8 +142,8 @@ impl Writers {
         writers
     }
 
-    /// Returns the mode and the access control list, if it needs one, by which they may use the
-    /// lock.
+    /// Returns the mode and, if one is needed, the access control list by which these writers may
+    /// use the lock.
     fn of_lock(mut self, lock: &Metadata) -> (u32, Option<Vec<u8>>) {
         let group = self.groups.remove(&lock.gid());
         if self.users.is_empty() && self.groups.is_empty() {
@@ -159,13 +161,14 @@ impl Writers {
         self.groups.iter().for_each(|id| entry(GROUP, both, *id));
         entry(MASK, both, NOBODY);
         entry(OTHER, 0, NOBODY);
-        // The mode shows the mask where it else shows what the group may.
+        // With an access control list, the group's bits of the mode show the mask instead of the
+        // group's own permissions.
         (0o660, Some(list))
     }
 }
 
-/// Returns the entries of an access control list: tag, permissions, user or group. None for a form
-/// that is not known.
+/// Parses an access control list into its entries: tag, permissions, and user or group. Returns no
+/// entries for an unknown format.
 fn entries(list: &[u8]) -> Vec<(u16, u16, u32)> {
     let Some((version, entries)) = list.split_first_chunk() else { return Vec::new() };
     if u32::from_le_bytes(*version) != VERSION {

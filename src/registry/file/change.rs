@@ -1,5 +1,5 @@
-//! Adding and removing entries: what the file is to say, for [`write`](super::write) to put in
-//! place.
+//! Adds and removes entries. This module computes what the file is to say, and
+//! [`write`](super::write) puts it in place.
 
 use super::error::{FileResult, RegistryFileError};
 use super::line::{Entry, Subject, check_comment};
@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Makes an empty file, unless there is one, or one that would be refused.
+/// Makes an empty file if there is none. Fails if a file at this place would be refused.
 pub(super) fn create_if_missing(path: &Path) -> FileResult<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
@@ -26,8 +26,9 @@ pub(super) fn create_if_missing(path: &Path) -> FileResult<()> {
     .map_err(|e| RegistryFileError::of_call(path, &e))
 }
 
-/// Adds an entry to the file, if it is not there and `allow` has nothing against it; gives whether
-/// it did. Of an entry of a server `allow` is told what the file has of that server and of the key.
+/// Adds an entry to the file if it is not there yet and `allow` has nothing against it. Returns
+/// whether the entry was added. For an entry of a server, `allow` is told what the file has about
+/// that server and about the key.
 pub(super) fn add_if(
     path: &Path,
     create: bool,
@@ -66,8 +67,8 @@ pub(super) fn add_if(
     })
 }
 
-/// Takes the entries of which `unwanted` says so out of the file, and gives how many there were;
-/// `NotFound` for none.
+/// Removes the entries for which `unwanted` returns true, and returns how many there were;
+/// `NotFound` if there were none.
 pub(super) fn remove_if(path: &Path, unwanted: impl Fn(&Entry) -> bool) -> FileResult<u64> {
     let mut count = 0;
     Writer::begin(path, false)?.change(|| {
@@ -90,7 +91,7 @@ pub(super) fn remove_if(path: &Path, unwanted: impl Fn(&Entry) -> bool) -> FileR
     Ok(count)
 }
 
-/// Ends the last line, if it is not.
+/// Ends the last line, if it has no end.
 fn end_line(text: &mut Vec<u8>) {
     if text.last().is_some_and(|last| *last != b'\n') {
         text.push(b'\n');

@@ -11,11 +11,11 @@ use std::{fmt, sync::Arc};
 pub enum RegistryFileError {
     /// A line is wrong.
     Malformed(Malformed),
-    /// The file, or one beside or above it, stands in the way.
+    /// Something is wrong with the path of the file, of one beside it, or of a folder above it.
     BadPath(BadPath),
-    /// `FileNotFound`: there is no such file; `TooLarge`: it has over 1 GiB, or would have;
-    /// `Timeout`: other writers did not end within ten seconds; `NotFound`: it has no such entry;
-    /// `InvalidArgument`: the comment does not fit.
+    /// Another error. `FileNotFound`: there is no such file; `TooLarge`: the file has over 1 GiB,
+    /// or would have; `Timeout`: other writers did not finish within ten seconds; `NotFound`: the
+    /// file has no such entry; `InvalidArgument`: the comment does not fit.
     Failed(Error),
 }
 
@@ -43,8 +43,8 @@ impl RegistryFileError {
         )
     }
 
-    /// Returns the same without line, column and path: `BadRegistryFile` for a wrong line,
-    /// `RegistryPermissions` for what others could have written.
+    /// Returns the error without line, column and path: `BadRegistryFile` for a wrong line,
+    /// `RegistryPermissions` for a file that others could have written.
     pub fn error(self) -> Error {
         match self {
             RegistryFileError::Malformed(_) => Error::BadRegistryFile,
@@ -66,7 +66,7 @@ impl fmt::Display for RegistryFileError {
 
 impl std::error::Error for RegistryFileError {}
 
-/// The file or folder that stands in the way, and why.
+/// The file or folder that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadPath {
     /// The registry file, one beside it, or a folder above it.
@@ -85,16 +85,17 @@ impl fmt::Display for BadPath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathProblem {
-    /// All users may write it.
+    /// All users may write to it.
     WritableByAll,
-    /// It belongs to the user of this number, who is neither root nor the one that runs this
+    /// It belongs to the user with this number, who is neither root nor the user that runs this
     /// program.
     OwnedBy(u32),
     /// It is a folder, a device, a pipe or a socket.
     NotAFile,
-    /// Its name, or the whole path, is longer than the system takes.
+    /// Its name, or the whole path, is longer than the system allows.
     NameTooLong,
-    /// This user may not write it, nor replace it by a file that differs in nothing but the change.
+    /// This user may neither write to it nor replace it by a file that differs in nothing but the
+    /// change.
     NotReplaceable(Kept),
     /// A call of the operating system failed.
     Failed(Error),
@@ -131,7 +132,7 @@ impl fmt::Display for PathProblem {
     }
 }
 
-/// What a file that replaces another has to have from it.
+/// What a file that replaces another must take over from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kept {

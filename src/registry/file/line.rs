@@ -6,24 +6,25 @@ use crate::registry::{Network, Place, ServerName, network, server_name};
 use std::io::{BufRead, Read};
 use std::{fmt, str::FromStr};
 
-/// The most bytes in a line, without its end.
+/// The most bytes in a line, without its line end.
 pub(super) const LINE_MAX: usize = 4096;
-/// The most bytes in a comment that is written.
+/// The most bytes in a comment that this module writes.
 const COMMENT_MAX: usize = 1024;
 
-/// What an entry speaks of.
+/// What an entry is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// Clients that come from this place.
+    /// Clients that connect from this place.
     Client(Place),
-    /// The server that goes by this name.
+    /// The server of this name.
     Server(ServerName),
 }
 
 impl FromStr for Subject {
     type Err = Error;
 
-    /// `Error::BadAddress` for anything but `[host]:port`, `*`, `!`, an address or a network.
+    /// Parses `[host]:port`, `*`, `!`, an address or a network; returns `Error::BadAddress` for
+    /// anything else.
     fn from_str(text: &str) -> Result<Subject> {
         if text.starts_with('[') {
             text.parse().map(Subject::Server).map_err(|_| Error::BadAddress)
@@ -45,16 +46,16 @@ impl fmt::Display for Subject {
 /// One entry of a registry file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Whom it is about.
+    /// The clients or the server that the entry is about.
     pub subject: Subject,
     /// The public key.
     pub key: PublicKey,
-    /// What the operator noted; may be empty.
+    /// The operator's note; may be empty.
     pub comment: String,
 }
 
 impl fmt::Display for Entry {
-    /// Writes the line that the file has for it.
+    /// Writes the line that stands for the entry in the file, without its line end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.subject, self.key)?;
         if self.comment.is_empty() { Ok(()) } else { write!(f, " {}", self.comment) }
@@ -82,16 +83,17 @@ pub enum Problem {
     ControlCharacter,
     /// It does not begin with `*`, `!`, an address or a network.
     BadPlace,
-    /// The address of the network has bits set after the network's length; this is the network.
+    /// The address of the network has bits set after the prefix; this is the network that was
+    /// meant.
     BitsAfterPrefix(Network),
-    /// It begins with a client's address with a scope, such as `%eth0`.
+    /// It begins with a client's address that has a scope, such as `%eth0`.
     ScopedPlace,
     /// It begins with `[`, but not with `[host]:port`.
     BadServer,
     /// The host in brackets has over 253 characters, or over 63 between two dots.
     LongName,
-    /// The host in brackets has a scope, such as `%eth0`, but is no link-local address, or the
-    /// scope is no interface's name.
+    /// The host in brackets has a scope, such as `%eth0`, but is not a link-local address, or the
+    /// scope cannot be the name of an interface.
     BadScope,
     /// It has no key.
     MissingKey,
@@ -100,7 +102,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Returns what is wrong with a text that is no [`Subject`].
+    /// Returns what is wrong with a text that is not a [`Subject`].
     pub fn of_subject(text: &str) -> Problem {
         match text.strip_prefix('[') {
             Some(server) if server_name::is_too_long(server) => Problem::LongName,
@@ -138,7 +140,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Where a file is wrong. Lines count from 1, columns too, in bytes.
+/// Where a file is wrong. Lines and columns count from 1; columns are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// The line.
@@ -157,8 +159,8 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Returns the entry of a line, or `None` for a blank line or a comment; else how many bytes come
-/// before which problem.
+/// Parses a line. Returns its entry, or `None` for a blank line or a comment. The error is the
+/// number of bytes before the problem, and the problem.
 pub(super) fn parse(line: &[u8]) -> std::result::Result<Option<Entry>, (usize, Problem)> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > LINE_MAX {
@@ -184,7 +186,8 @@ pub(super) fn parse(line: &[u8]) -> std::result::Result<Option<Entry>, (usize, P
     Ok(Some(Entry { subject, key, comment: line[rest..].trim().to_owned() }))
 }
 
-/// Returns the first word at or after byte `from`: where it begins, itself, and where it ends.
+/// Returns the first word at or after byte `from`: where it begins, the word itself, and where it
+/// ends.
 fn word(line: &str, from: usize) -> (usize, &str, usize) {
     let blank = [' ', '\t'];
     let start = line[from..].find(|c| !blank.contains(&c)).map_or(line.len(), |skip| from + skip);
@@ -194,22 +197,22 @@ fn word(line: &str, from: usize) -> (usize, &str, usize) {
 
 /// A line of a file, or a part of one that is too long.
 pub(super) struct Line<'a> {
-    /// How many bytes come before it.
+    /// How many bytes of the file come before it.
     pub at: u64,
-    /// All its bytes, with its end if it has one.
+    /// All its bytes, with its line end if it has one.
     pub raw: &'a [u8],
     pub entry: Option<Entry>,
 }
 
 impl Line<'_> {
-    /// Returns where in the file its first byte is that is not blank.
+    /// Returns the offset in the file of the first byte that is not blank.
     pub(super) fn first(&self) -> u64 {
         let blanks = self.raw.iter().take_while(|b| [b' ', b'\t'].contains(b)).count();
         self.at + blanks as u64
     }
 }
 
-/// Shows each line to `take`, also those after a wrong one; gives the first that is wrong.
+/// Passes each line to `take`, including those after a wrong line. Returns the first wrong line.
 pub(super) fn each_line(
     mut file: impl BufRead,
     mut take: impl FnMut(Line<'_>),
@@ -217,7 +220,7 @@ pub(super) fn each_line(
     let (mut raw, mut at, mut number, mut continued, mut wrong) = (Vec::new(), 0, 0, false, None);
     loop {
         raw.clear();
-        // One more byte than is allowed, a carriage return and the line feed.
+        // One more byte than is allowed, plus a carriage return and the line feed.
         let most = LINE_MAX as u64 + 3;
         if file.by_ref().take(most).read_until(b'\n', &mut raw)? == 0 {
             return Ok(wrong);

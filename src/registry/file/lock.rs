@@ -1,5 +1,5 @@
-//! Writers of a registry file take turns: the lock on a file of its own, beside the one that is
-//! replaced.
+//! The lock by which writers of a registry file take turns. It is a file of its own beside the
+//! registry file, because the registry file is replaced.
 
 use super::attributes::share_lock;
 use super::error::{FileResult, RegistryFileError};
@@ -13,16 +13,16 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 const RETRY: Duration = Duration::from_millis(5);
-/// The writer that makes a lock needs a moment to share it with the others.
+/// How long the writer that makes a lock may take to share it with the others.
 const SHARING: Duration = Duration::from_secs(2);
 
-/// Waits until `end` for the writers before; `Timeout` after that.
+/// Takes the lock. Waits until `end` for the writers before, and returns `Timeout` after that.
 pub(super) fn take(registry: &Path, end: Instant) -> FileResult<File> {
     let path = beside(registry, ".lock");
     let lock = open(&path, end).map_err(|e| RegistryFileError::of_call(&path, &e))?;
-    // What is not there yet is its maker's alone, and so is the lock.
+    // A registry file that does not exist yet belongs to its maker alone, and so does the lock.
     if let Ok(registry) = File::open(registry) {
-        // A user that is left out gets the error on opening it.
+        // A user who is left out gets the error when opening the lock.
         let _ = share_lock(&lock, &registry);
     }
     loop {
@@ -39,8 +39,8 @@ fn open(path: &Path, end: Instant) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     loop {
-        // Apart, for in a sticky folder Linux opens nobody's file to who would also make it
-        // (fs.protected_regular).
+        // Opening and making are two calls, because in a sticky folder Linux refuses to open
+        // another user's file with a call that may also make it (fs.protected_regular).
         let opened = match options.create_new(false).open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => options.create_new(true).open(path),
             opened => opened,

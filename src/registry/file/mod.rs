@@ -1,4 +1,4 @@
-//! The registry in a file, after `known_hosts` (`docs/REGISTRIES.md`).
+//! The registry in a file, modelled on `known_hosts` (`docs/REGISTRIES.md`).
 
 mod attributes;
 mod change;
@@ -27,21 +27,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use trust::ChangeStamp;
 
-/// A changed file of at most this many bytes is read on the spot, in a few milliseconds.
+/// The size in bytes up to which a changed file is read within the call, which takes a few
+/// milliseconds.
 const SMALL: u64 = 256 * 1024;
 
-/// What a file says.
+/// The content of a file.
 #[derive(Default)]
 struct Content {
     rules: Rules,
     servers: BTreeMap<ServerName, Vec<PublicKey>>,
 }
 
-/// What decides.
+/// The entries that decide.
 #[derive(Default)]
 struct InForce {
     content: Arc<Content>,
-    /// Keys that a file denies which has a wrong line, so that else the old content stays.
+    /// The keys that a file with a wrong line denies. Of such a file nothing else is used, and the
+    /// old content stays in force.
     denied: BTreeSet<PublicKey>,
 }
 
@@ -56,21 +58,20 @@ impl InForce {
     }
 }
 
-/// A registry in a file: one entry a line, `place key comment`.
+/// A registry in a file: one entry on each line, `place key comment`.
 ///
-/// It decides as [`MemoryRegistry`](super::MemoryRegistry) does. Each decision
-/// looks at the file's metadata first, and a file that has changed is read
-/// anew, so the next handshake sees the change; established connections stay.
-/// A large file that has changed has the registry answer
-/// [later](Registry::deferred), so that its reading keeps nobody waiting. A file
-/// that has become unusable lets nobody in: the old entries stay in force, and
-/// [`FileRegistry::problem`] tells why. Only the keys that it denies are denied
-/// from then on, also if another of its lines is wrong.
+/// It decides as [`MemoryRegistry`](super::MemoryRegistry) does. Each decision first looks at the
+/// file's metadata. A file that has changed is read again, so the next handshake sees the change;
+/// established connections stay. If a large file has changed, the registry answers
+/// [later](Registry::deferred), so that nobody else is kept waiting while it is read.
 ///
-/// Any thread may call any method. Changes are written atomically; writers,
-/// other processes too, take turns. Owner, group, mode, access control list,
-/// other extended attributes and hard links of the file stay as they are, or
-/// the change is refused.
+/// A file that has become unusable admits nobody new: the old entries stay in force, and
+/// [`FileRegistry::problem`] says why. There is one exception: if a line is wrong, the keys that
+/// the other lines deny are denied from then on.
+///
+/// Any thread may call any method. Changes are written atomically, and writers take turns,
+/// including those of other processes. The file keeps its owner, group, mode, access control list,
+/// other extended attributes and hard links, or the change is refused.
 pub struct FileRegistry {
     path: PathBuf,
     in_force: RwLock<Arc<InForce>>,
@@ -84,11 +85,11 @@ impl fmt::Debug for FileRegistry {
     }
 }
 
-/// What is known of the file on disk.
+/// What is known about the file on disk.
 struct Seen {
-    /// The stamp under which it was read, or found unusable; `None` if there was no file.
+    /// The stamp under which the file was read, or found unusable; `None` if there was no file.
     stamp: Option<ChangeStamp>,
-    /// Whether a change after that is sure to show in the stamp.
+    /// Whether a later change is sure to show in the stamp.
     settled: bool,
     problem: Option<RegistryFileError>,
 }
@@ -109,8 +110,8 @@ impl FileRegistry {
         })
     }
 
-    /// As [`FileRegistry::open`], but a file that is not there is made, empty, with mode 0644 less
-    /// the umask.
+    /// Like [`FileRegistry::open`], but makes an empty file, with mode 0644 less the umask, if
+    /// there is none.
     ///
     /// # Errors
     /// Those of [`FileRegistry::open`].
@@ -119,9 +120,11 @@ impl FileRegistry {
         FileRegistry::open(path)
     }
 
-    /// Adds an entry to the file at `path`, which is made, with mode 0644 less the umask, if it is
-    /// not there; gives whether the entry was not there before. As [`FileRegistry::add`] for who
-    /// needs no other entry: the file is read once, and none is kept.
+    /// Adds an entry to the file at `path`, and returns whether it was not there before. If there
+    /// is no file, makes it, with mode 0644 less the umask.
+    ///
+    /// This is [`FileRegistry::add`] for callers that need no other entry: the file is read once,
+    /// and no entries are kept.
     ///
     /// # Errors
     /// Those of [`FileRegistry::add`]; no file is made then.
@@ -129,8 +132,8 @@ impl FileRegistry {
         add_if(&absolute(path)?, true, entry, |_| Ok(()))
     }
 
-    /// Takes an entry out of the file at `path`, as [`FileRegistry::remove`]: the file is read
-    /// once, and none is kept.
+    /// Removes an entry from the file at `path`, as [`FileRegistry::remove`] does. The file is read
+    /// once, and no entries are kept.
     ///
     /// # Errors
     /// Those of [`FileRegistry::remove`].
@@ -138,8 +141,8 @@ impl FileRegistry {
         remove_if(&absolute(path)?, |entry| entry.subject == *subject && entry.key == *key).map(drop)
     }
 
-    /// Takes every entry of a key out of the file at `path`, but those that deny it; gives how many
-    /// there were.
+    /// Removes every entry of a key from the file at `path`, except entries that deny it. Returns
+    /// how many there were.
     ///
     /// # Errors
     /// `NotFound` if there was none; and those of [`FileRegistry::remove`].
@@ -148,28 +151,29 @@ impl FileRegistry {
         remove_if(&absolute(path)?, |entry| entry.key == *key && entry.subject != denial)
     }
 
-    /// Returns where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file now, changed or not. Blocks as long as that takes: about a second for a
-    /// million entries.
+    /// Reads the file now, whether it has changed or not. Blocks as long as that takes: about a
+    /// second for a million entries.
     ///
     /// # Errors
-    /// A [`RegistryFileError`]: the old entries stay in force.
+    /// A [`RegistryFileError`]; the old entries stay in force.
     pub fn reload(&self) -> FileResult<()> {
         let _turn = lock(&self.reading);
         self.read_anew()
     }
 
-    /// Says why the entries in force are not those of the file, if that is so.
+    /// Returns why the entries in force are not those of the file; `None` if they are.
     pub fn problem(&self) -> Option<RegistryFileError> {
         self.refresh();
         lock(&self.seen).problem.clone()
     }
 
-    /// Returns the keys that may come in from `address`, in ascending order; none if it is unknown.
+    /// Returns the keys that may connect from `address`, in ascending order; empty if there are
+    /// none.
     pub fn lookup(&self, address: IpAddr) -> Vec<PublicKey> {
         let in_force = self.fresh();
         let mut keys = in_force.content.rules.admitted(address);
@@ -177,33 +181,33 @@ impl FileRegistry {
         keys
     }
 
-    /// Returns the keys that the server of this name has entries with, denied or not; and whether
+    /// Returns the keys that the server of this name has entries with, denied or not, and whether
     /// `key` is denied.
     pub(super) fn known(&self, name: &ServerName, key: &PublicKey) -> KnownKeys {
         let in_force = self.fresh();
         KnownKeys { keys: in_force.servers(name).to_vec(), denied: in_force.denies(key) }
     }
 
-    /// Adds an entry to the file; gives whether it was not there before. Another comment makes no
-    /// other entry.
+    /// Adds an entry to the file; returns whether it was not there before. An entry that differs
+    /// only in its comment is the same entry.
     ///
-    /// An entry that denies a key ([`Place::Nowhere`]) is also added to a file with a wrong line,
-    /// which stays as it is, and which [`FileRegistry::problem`] goes on to tell. Registries that
-    /// have the file open deny the key from then on.
+    /// An entry that denies a key ([`Place::Nowhere`]) is added even to a file with a wrong line.
+    /// That line stays as it is, and [`FileRegistry::problem`] continues to report it. Registries
+    /// that have the file open deny the key from then on.
     ///
     /// # Errors
     /// `InvalidArgument` for a comment over 1024 bytes, with control characters, or with blanks
-    /// around it; `BadPath` if this user may neither write the file nor replace it by one that
+    /// around it; `BadPath` if this user may neither write to the file nor replace it by one that
     /// differs in nothing else, or may not use the lock beside it; and those of
-    /// [`FileRegistry::open`]. The file is then as it was; or, if only its folder could not be
-    /// brought to the disk, the new one, which a crash may take back. To add the entry again is
-    /// right in either case.
+    /// [`FileRegistry::open`]. The file is then as it was. The one exception: if only its folder
+    /// could not be synced to the disk, it is the new file, which a crash may take back. In either
+    /// case it is right to add the entry again.
     pub fn add(&self, entry: &Entry) -> FileResult<bool> {
         self.add_if(entry, |_| Ok(()))
     }
 
-    /// As [`FileRegistry::add`], if `allow` has nothing against it when it is written: of an entry
-    /// of a server it is told what the file has of that server and of the key.
+    /// Like [`FileRegistry::add`], if `allow` has nothing against it at the time of writing. For an
+    /// entry of a server, `allow` is told what the file has about that server and about the key.
     pub(super) fn add_if(
         &self,
         entry: &Entry,
@@ -216,29 +220,29 @@ impl FileRegistry {
         Ok(added)
     }
 
-    /// Takes an entry, in however many lines it is, out of the file. Where the file cannot be
-    /// replaced, but written, each of these lines becomes a comment.
+    /// Removes an entry from the file, from as many lines as it stands on. If the file can be
+    /// written but not replaced, each of these lines becomes a comment.
     ///
     /// # Errors
     /// `NotFound` if there is no such entry; and those of [`FileRegistry::add`]. The file is then
-    /// as it was, or the new one, as there.
+    /// as it was, or the new one, as described there.
     pub fn remove(&self, subject: &Subject, key: &PublicKey) -> FileResult<()> {
         FileRegistry::remove_from(&self.path, subject, key)?;
         self.refresh();
         Ok(())
     }
 
-    /// Shows each entry of the file at `path`, in order, to `take`.
+    /// Passes each entry of the file at `path` to `take`, in order.
     ///
     /// # Errors
-    /// Those of [`FileRegistry::open`]; the entries of all lines that are not wrong have been
-    /// shown.
+    /// Those of [`FileRegistry::open`]. If a line is wrong, the entries of all other lines have
+    /// been passed to `take`.
     pub fn each_entry(path: impl AsRef<Path>, mut take: impl FnMut(Entry)) -> FileResult<()> {
         let path = absolute(path)?;
         each(&path, |line| line.entry.into_iter().for_each(&mut take))?.whole().map(drop)
     }
 
-    /// Says whether the file is as it was read.
+    /// Returns whether the file is still as it was when it was read.
     fn is_fresh(&self) -> bool {
         let now = ChangeStamp::at(&self.path);
         let seen = lock(&self.seen);
@@ -251,13 +255,14 @@ impl FileRegistry {
             return;
         }
         let _turn = lock(&self.reading);
-        // Another thread may have read it meanwhile. A failure is kept for those who ask.
+        // Another thread may have read the file in the meantime. A failure is kept, for `problem`
+        // to report.
         if !self.is_fresh() {
             let _ = self.read_anew();
         }
     }
 
-    /// Returns what the file says now, or said when it last was usable.
+    /// Returns what the file says now, or what it said when it was last usable.
     fn fresh(&self) -> Arc<InForce> {
         self.refresh();
         self.in_force()
@@ -267,13 +272,13 @@ impl FileRegistry {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Only one thread at a time does this.
+    /// Reads the file again. Only one thread at a time may do this.
     fn read_anew(&self) -> FileResult<()> {
         let before = ChangeStamp::at(&self.path);
         let settled = before.is_some_and(|stamp| stamp.is_settled());
         let enforce = |new| *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         let read = read(&self.path).and_then(|read| match read.wrong {
-            // To deny a key is right, whatever the wrong line was to say.
+            // It is right to deny a key, whatever the wrong line was meant to say.
             Some(wrong) => {
                 let content = self.in_force().content.clone();
                 enforce(InForce { content, denied: read.told.rules.denied() });
@@ -288,8 +293,8 @@ impl FileRegistry {
                 Ok(())
             }
             Err(problem) => {
-                // What is wrong with a line is wrong until the file changes; other failures may
-                // pass by themselves.
+                // A wrong line stays wrong until the file changes; other failures may go away by
+                // themselves.
                 let settled = settled && matches!(problem, RegistryFileError::Malformed(_));
                 *lock(&self.seen) = Seen { stamp: before, settled, problem: Some(problem.clone()) };
                 Err(problem)
@@ -310,15 +315,15 @@ impl Registry for FileRegistry {
         large && !self.is_fresh()
     }
 
-    /// Whoever comes while the file is read waits for that.
+    /// Returns 1, because all who come while the file is read wait for that.
     fn max_concurrency(&self) -> usize {
         1
     }
 }
 
 impl ServerKeys for FileRegistry {
-    /// Returns the keys of the entries `[host]:port`, in the order of the file, without those that
-    /// are denied. Does not wait.
+    /// Returns the keys of the entries `[host]:port`, in the order of the file, without denied
+    /// keys. Does not wait.
     fn server_keys(&self, name: &ServerName, _: Option<Duration>) -> Result<Vec<PublicKey>> {
         let in_force = self.fresh();
         let keys = in_force.servers(name).iter();
@@ -334,16 +339,16 @@ fn absolute(path: impl AsRef<Path>) -> Result<PathBuf> {
 /// A file that has been read to its end.
 struct Read<T> {
     told: T,
-    /// As it was when that began.
+    /// The stamp of the file when reading began.
     stamp: ChangeStamp,
     /// Whether any change after that is sure to show in the stamp.
     settled: bool,
-    /// The first line that is wrong.
+    /// The first wrong line.
     wrong: Option<Malformed>,
 }
 
 impl<T> Read<T> {
-    /// Returns the same, if no line is wrong.
+    /// Returns the same, or an error if a line is wrong.
     fn whole(self) -> FileResult<Read<T>> {
         match self.wrong {
             Some(wrong) => Err(RegistryFileError::Malformed(wrong)),
@@ -352,7 +357,7 @@ impl<T> Read<T> {
     }
 }
 
-/// Returns what the file at `path` says.
+/// Reads the file at `path`.
 fn read(path: &Path) -> FileResult<Read<Content>> {
     let (mut rules, mut servers) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
     let Read { stamp, settled, wrong, .. } = each(path, |line| match line.entry {
@@ -363,7 +368,7 @@ fn read(path: &Path) -> FileResult<Read<Content>> {
     Ok(Read { told: Content { rules: rules.into_iter().collect(), servers }, stamp, settled, wrong })
 }
 
-/// Shows each line of the file at `path` to `take`.
+/// Passes each line of the file at `path` to `take`.
 fn each(path: &Path, take: impl FnMut(Line<'_>)) -> FileResult<Read<()>> {
     let file = trust::open(path)?;
     let failed = |e: io::Error| RegistryFileError::of_call(path, &e);

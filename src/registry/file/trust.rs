@@ -1,4 +1,4 @@
-//! Opening a registry file, and telling whether it may be trusted and has changed.
+//! Opens a registry file, and checks whether it can be trusted and whether it has changed.
 
 use super::error::{FileResult, PathProblem, RegistryFileError};
 use crate::error::Error;
@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime};
 
 /// The most bytes in a registry file.
 pub(super) const FILE_MAX: u64 = 1 << 30;
-/// A file changed this shortly before it was read may change again within the same tick of the file
-/// system's clock.
+/// A file that changed this shortly before it was read may change again within the same tick of the
+/// file system's clock.
 const SETTLING: Duration = Duration::from_millis(50);
 
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// What changes when a file does.
+/// The metadata that change when the file changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct ChangeStamp {
     device: u64,
@@ -39,7 +39,7 @@ impl ChangeStamp {
         }
     }
 
-    /// Returns the stamp of the file that is there now, if one is.
+    /// Returns the stamp of the file that is at `path` now, if there is one.
     pub(super) fn at(path: &Path) -> Option<ChangeStamp> {
         fs::metadata(path).ok().map(|metadata| ChangeStamp::of(&metadata))
     }
@@ -52,11 +52,11 @@ impl ChangeStamp {
         self.size
     }
 
-    /// Says whether a further change is sure to give another stamp.
+    /// Returns whether any further change is sure to give another stamp.
     pub(super) fn is_settled(&self) -> bool {
         let (seconds, nanoseconds) = self.changed;
         let since = Duration::new(seconds.unsigned_abs(), nanoseconds.unsigned_abs() as u32);
-        // A clock that is far off, ahead or behind, tells nothing; the stamp is all there is then.
+        // A clock that is far off, ahead or behind, tells nothing; then there is only the stamp.
         let changed = SystemTime::UNIX_EPOCH.checked_add(since);
         changed.is_none_or(|changed| match SystemTime::now().duration_since(changed) {
             Ok(age) => age >= SETTLING,
@@ -69,10 +69,10 @@ impl ChangeStamp {
 /// written it.
 ///
 /// # Errors
-/// `FileNotFound`, `TooLarge`, and `BadPath` for what others could have written, for what is no
-/// file, and for what the operating system refuses.
+/// `FileNotFound`, `TooLarge`, and `BadPath` for a file that others could have written, for
+/// something that is not a regular file, and for what the operating system refuses.
 pub(super) fn open(path: &Path) -> FileResult<File> {
-    // A pipe is refused, not waited for.
+    // A pipe is refused rather than waited for.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let failed = |e: io::Error| match Error::of_file(&e) {
         Error::FileNotFound => RegistryFileError::Failed(Error::FileNotFound),
@@ -98,8 +98,8 @@ pub(super) fn open(path: &Path) -> FileResult<File> {
     Ok(file)
 }
 
-/// `BadPath` if others can put another file, or link, in the place of what is at `path`, which is
-/// absolute.
+/// Returns `BadPath` if others can put another file or link in the place of what is at `path`,
+/// which must be absolute.
 pub(super) fn check_folders(path: &Path) -> FileResult<()> {
     for (i, folder) in path.ancestors().skip(1).enumerate() {
         let metadata = fs::metadata(folder).map_err(|e| RegistryFileError::of_call(folder, &e))?;
@@ -113,7 +113,7 @@ pub(super) fn check_folders(path: &Path) -> FileResult<()> {
     Ok(())
 }
 
-/// Says whether it belongs to root or to the user that runs this process.
+/// Returns whether the file or folder belongs to root or to the user that runs this process.
 fn is_ours(metadata: &Metadata) -> bool {
     metadata.uid() == 0 || metadata.uid() == geteuid().as_raw()
 }

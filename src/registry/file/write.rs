@@ -1,10 +1,11 @@
-//! Changing a registry file: one writer at a time, and readers see the old file or the new one.
+//! Changes a registry file: one writer at a time, and readers see either the old file or the new
+//! one.
 //!
-//! What decides who reads the file stays as it was: owner, group, mode, access control list and all
-//! other extended attributes, hard links. So a file that this user can replace by one that has them
-//! all is replaced. A file that this user cannot replace in that way, but may write, as an operator
-//! of its group, is changed in place, in steps that each leave a whole file. Otherwise the change
-//! is refused.
+//! What decides who can read the file stays as it was: owner, group, mode, access control list and
+//! all other extended attributes, and hard links. If this user can replace the file by one that has
+//! them all, it is replaced. If not, but this user may write to the file, for example as an
+//! operator of its group, it is changed in place, in steps that each leave a complete file.
+//! Otherwise the change is refused.
 
 use super::attributes::{Failure, carry_over};
 use super::error::{FileResult, Kept, PathProblem, RegistryFileError};
@@ -19,41 +20,42 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a writer waits for others.
+/// How long a writer waits for other writers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Public keys may be read by all.
+/// Everybody may read public keys.
 const NEW_MODE: u32 = 0o644;
 
-/// A change of a file.
+/// A change to a file.
 pub(super) struct Edit {
-    /// What was read to make it; `None` if there was no file.
+    /// The stamp of the file that was read to make this change; `None` if there was no file.
     pub from: Option<ChangeStamp>,
     /// All bytes of the new file.
     pub text: Vec<u8>,
-    /// The same change in place.
+    /// The same change, made in place.
     pub step: Step,
 }
 
 /// A change that leaves every byte of the other lines where it is.
 pub(super) enum Step {
-    /// This line comes after all others.
+    /// Adds this line after all others.
     Append(String),
-    /// The lines become comments: where their first bytes that are not blank are.
+    /// Turns lines into comments: the offsets of their first bytes that are not blank.
     Comment(Vec<u64>),
 }
 
-/// The right to change a file, held until dropped.
+/// The right to change a file, held until it is dropped.
 pub(super) struct Writer {
-    /// Without symbolic links.
+    /// The path of the file, without symbolic links.
     path: PathBuf,
     end: Instant,
     _lock: File,
 }
 
 impl Writer {
-    /// Waits at most ten seconds for the writers before; `Timeout` after that. What is refused is
-    /// refused before anything is made: the file itself is not, and without `create` it has to be
-    /// there.
+    /// Waits at most ten seconds for the writers before, and returns `Timeout` after that.
+    ///
+    /// What is to be refused is refused before any file is made. The registry file itself is not
+    /// made here; without `create` it must exist.
     pub(super) fn begin(path: &Path, create: bool) -> FileResult<Writer> {
         // A link that leads nowhere stays what it is.
         let create = create && !path.is_symlink();
@@ -68,8 +70,9 @@ impl Writer {
         Ok(Writer { path, end, _lock: lock })
     }
 
-    /// Makes the change that `edit` says, from what it reads, and gives whether it said one. If the
-    /// file changes between its reading and the change, by an editor for instance, it is done over.
+    /// Makes the change that `edit` returns after reading the file, and returns whether there was
+    /// one. If the file changes in between, for example because an editor saves it, `edit` is
+    /// called again.
     pub(super) fn change(&self, mut edit: impl FnMut() -> FileResult<Option<Edit>>) -> FileResult<bool> {
         while let Some(edit) = edit()? {
             if self.make(&edit)? {
@@ -82,8 +85,9 @@ impl Writer {
         Ok(false)
     }
 
-    /// The change is on disk, or was not made; if the folder cannot be brought to the disk, it is
-    /// there or not after a crash. Gives whether the file still was what had been read.
+    /// Makes a change. When this returns, the change is on disk, or it was not made; only if the
+    /// folder could not be synced, a crash may take it back. Returns whether the file was still the
+    /// one that had been read.
     fn make(&self, edit: &Edit) -> FileResult<bool> {
         if edit.text.len() as u64 > FILE_MAX {
             return Err(Error::TooLarge.into());
@@ -94,7 +98,7 @@ impl Writer {
         let kept = match self.replace(edit) {
             Ok(()) => return sync_entry(&self.path).map(|()| true).map_err(|e| self.failed(&e)),
             Err(Failure::NotKept(kept)) => kept,
-            // To change it in place takes less, or nothing.
+            // A change in place takes less room, or none.
             Err(Failure::Io(e)) if Error::of_file(&e) == Error::DiskFull && edit.from.is_some() => {
                 Kept::Place
             }
@@ -118,7 +122,7 @@ impl Writer {
         RegistryFileError::at(&self.path, PathProblem::NotReplaceable(kept))
     }
 
-    /// Puts a new file in the place of the old one, or of none.
+    /// Puts a new file in the place of the old one, if there is one.
     fn replace(&self, edit: &Edit) -> Result<(), Failure> {
         let old = match edit.from {
             Some(_) => Some(File::open(&self.path)?),
@@ -127,14 +131,14 @@ impl Writer {
         if let Some(old) = &old
             && old.metadata()?.nlink() > 1
         {
-            // The old bytes would stay under its other names.
+            // The old bytes would stay under the file's other names.
             return Err(Failure::NotKept(Kept::Links));
         }
         let new = beside(&self.path, ".new");
         let written = self.write(&new, old.as_ref(), &edit.text);
         let replaced = written.and_then(|()| fs::rename(&new, &self.path).map_err(in_the_folder));
         if let Err(error) = replaced {
-            // It may not have come to be; what matters is the error.
+            // The new file may not exist; the error is what matters.
             let _ = fs::remove_file(&new);
             return Err(error);
         }
@@ -142,13 +146,13 @@ impl Writer {
     }
 
     fn write(&self, new: &Path, old: Option<&File>, bytes: &[u8]) -> Result<(), Failure> {
-        // What a writer left that was killed; the lock says that there is none now.
+        // Remove what a killed writer left. The lock says that no other writer runs now.
         if let Err(error) = fs::remove_file(new)
             && error.kind() != io::ErrorKind::NotFound
         {
             return Err(in_the_folder(error));
         }
-        // Nobody reads it who may not read the old one.
+        // Nobody may read the new file who may not read the old one.
         let mode = if old.is_some() { 0o600 } else { NEW_MODE };
         let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(new);
         let mut file = made.map_err(in_the_folder)?;
@@ -157,14 +161,15 @@ impl Writer {
         }
         writing(|| file.write_all(bytes))?;
         if let Some(old) = old {
-            // Again, for to write to a file may take some of it away.
+            // Again, because writing to a file may take some of this away.
             carry_over(old, &file)?;
         }
         Ok(file.sync_all()?)
     }
 }
 
-/// Refuses who can neither give a new file the owner of the old one nor write that.
+/// Refuses a user who can neither give a new file the owner of the old one nor write to the old
+/// one.
 fn check_may_write(path: &Path, file: &File) -> FileResult<()> {
     let failed = |e| RegistryFileError::of_call(path, &e);
     let owner = file.metadata().map_err(failed)?.uid();
@@ -180,8 +185,8 @@ fn check_may_write(path: &Path, file: &File) -> FileResult<()> {
     })
 }
 
-/// Says whether the folder, or a mount upon the file, stands in the way of a new file, or the
-/// system failed.
+/// Tells apart a folder, or a mount on the file, that stands in the way of a new file, and a
+/// failure of the system.
 fn in_the_folder(error: io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => Failure::NotKept(Kept::Place),
@@ -189,8 +194,8 @@ fn in_the_folder(error: io::Error) -> Failure {
     }
 }
 
-/// Makes a change in the file itself. Whenever it is cut short, a reader finds the old entries or
-/// the new ones. Gives whether the file still was as `from` says.
+/// Makes a change in the file itself. If it is cut short at any point, a reader finds either the
+/// old entries or the new ones. Returns whether the file still was as `from` says.
 fn in_place(file: &File, from: ChangeStamp, step: &Step) -> io::Result<bool> {
     if ChangeStamp::of_file(file)? != from {
         return Ok(false);
@@ -204,11 +209,11 @@ fn in_place(file: &File, from: ChangeStamp, step: &Step) -> io::Result<bool> {
             }
             let broken = if last == [b'\n'] { "" } else { "\n" };
             let (first, rest) = line.as_bytes().split_at(1);
-            // It comes as a comment, of which any part changes nothing, and one byte makes an entry
-            // of it.
+            // The line is written as a comment first, because any part of a comment changes
+            // nothing. One more byte then makes it an entry.
             let comment = [broken.as_bytes(), b"#", rest, b"\n"].concat();
             if let Err(error) = writing(|| file.write_all_at(&comment, end)).and_then(|()| file.sync_data()) {
-                // If that fails, too, a part of a comment is left.
+                // If this fails, too, a part of the comment is left.
                 let _ = file.set_len(end);
                 return Err(error);
             }
