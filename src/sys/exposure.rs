@@ -1,4 +1,4 @@
-//! Who else can read or change a file with a secret.
+//! Checks who else can read or change a file that holds a secret.
 
 use crate::error::{Error, Result};
 use nix::unistd::geteuid;
@@ -7,15 +7,15 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Why a file is not trusted with a key.
+/// Why a file is not trusted to hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exposure {
     /// It is a symbolic link; links are not followed.
     Link,
-    /// It is no regular file.
+    /// It is not a regular file.
     NotAFile,
-    /// It belongs to the user with this number, who is not the one that this process runs as.
+    /// It belongs to the user with this number, who is not the user that this process runs as.
     Owner(u32),
     /// Group or others have access, by these permission bits.
     Mode(u32),
@@ -32,7 +32,7 @@ impl fmt::Display for Exposure {
     }
 }
 
-/// Says why the file at `path` is not trusted; `None` if it is.
+/// Returns why the file at `path` is not trusted; `None` if it is.
 ///
 /// # Errors
 /// Those of [`Error::of_file`].
@@ -40,7 +40,7 @@ pub(crate) fn exposure(path: &Path) -> Result<Option<Exposure>> {
     Ok(exposed(&fs::symlink_metadata(path).map_err(|e| Error::of_file(&e))?))
 }
 
-/// As [`exposure`], of a file that is open.
+/// Like [`exposure`], for a file that is open.
 pub(crate) fn exposed(metadata: &Metadata) -> Option<Exposure> {
     let mode = metadata.mode() & 0o7777;
     if metadata.is_symlink() {
@@ -56,12 +56,13 @@ pub(crate) fn exposed(metadata: &Metadata) -> Option<Exposure> {
     }
 }
 
-/// Returns why an open file is not trusted with a passphrase, a PIN or the text of a secret key:
-/// others than its owner and group have access to it, or the group can write it. `None` if it is
+/// Returns why an open file is not trusted to hold a passphrase, a PIN or the text of a secret key:
+/// others than its owner and group have access to it, or the group can write to it. `None` if it is
 /// trusted.
 ///
-/// The group may read it: that is how service managers and orchestrators hand secrets to the user
-/// of a service. What is no regular file, as a pipe, is not judged by its mode.
+/// The group may read it, because that is how service managers and orchestrators hand secrets to
+/// the user of a service. Anything that is not a regular file, such as a pipe, is not judged by its
+/// mode.
 pub fn secret_exposure(file: &Metadata) -> Option<Exposure> {
     let mode = file.mode() & 0o7777;
     (file.is_file() && mode & 0o027 != 0).then_some(Exposure::Mode(mode))

@@ -1,5 +1,5 @@
-//! What touches the operating system, whoever asks for it: deadlines and waiting, threads, forks,
-//! who may read a file, folders, the limit of a file's size.
+//! What the other modules need from the operating system: deadlines and waiting, threads, forks,
+//! who may read a file, folders, and the limit of a file's size.
 
 mod deadline;
 mod exposure;

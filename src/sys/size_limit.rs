@@ -1,28 +1,28 @@
-//! The limit of a file's size (`RLIMIT_FSIZE`), at which the system sends a signal that ends a
-//! process.
+//! Handles the limit of a file's size (`RLIMIT_FSIZE`), at which the system sends a signal that
+//! ends a process.
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use std::io;
 
-/// Has `write` write to files: at the limit it fails with `EFBIG`
-/// ([`Error::of_file`](crate::Error::of_file) makes that `DiskFull`), and the signal that comes
-/// with that, SIGXFSZ, reaches nobody.
+/// Calls `write`, which writes to files. At the limit it fails with `EFBIG`, which
+/// [`Error::of_file`](crate::Error::of_file) turns into `DiskFull`. The signal that comes with this
+/// error, SIGXFSZ, is not delivered.
 ///
-/// What the host has set for the signal stays as it is, and is not looked at: it is blocked on this
-/// thread alone, to which the system sends it.
+/// The host's settings for the signal are neither read nor changed. The signal is blocked on this
+/// thread alone, because the system sends it to this thread.
 pub(crate) fn writing<R>(write: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
     let signal = SigSet::from(Signal::SIGXFSZ);
     let before = signal.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let written = write();
     if before.contains(Signal::SIGXFSZ) {
-        // The host sees to it.
+        // The host has blocked the signal itself, and takes care of it.
         return written;
     }
     if written.as_ref().is_err_and(|e| e.raw_os_error() == Some(Errno::EFBIG as i32)) {
-        // A file may be too large in other ways, without a signal. One that is sent to ourselves is
-        // there in any case, is the same as one that was there before, and so the wait ends at once
-        // and takes both.
+        // A file may be too large in other ways, without a signal. So this thread sends the signal
+        // to itself. It is then pending in any case, and two pending signals count as one. So the
+        // wait ends at once and takes both.
         let _ = raise(Signal::SIGXFSZ).and_then(|()| signal.wait());
     }
     before.thread_set_mask()?;
