@@ -4,9 +4,10 @@ use super::memory::{Guarded, Secret};
 use super::{KEY_BYTES, MessageKey, Nonce, PublicKey, TAG_BYTES, public, random, sodium, wipe_stack};
 use crate::error::{Error, Result};
 
-/// What two key pairs agree on: the key of every box between them (`crypto_box_beforenm`).
+/// The key that two key pairs agree on, for every box between them (`crypto_box_beforenm`).
 ///
-/// It lives for one step of a handshake; for longer it is kept in [`KeySlots`](super::KeySlots).
+/// It lives for one step of a handshake. To be kept longer, it is copied to
+/// [`KeySlots`](super::KeySlots).
 pub(crate) struct SharedKey(pub(super) Secret<KEY_BYTES>);
 
 impl SharedKey {
@@ -22,11 +23,11 @@ impl SharedKey {
         if public(agreed) == 0 { Ok(SharedKey(shared)) } else { Err(Error::WeakKey) }
     }
 
-    /// Returns the key of an agreement that was made elsewhere: `crypto_box_beforenm` after its
-    /// scalar multiplication.
+    /// Returns the shared key of an agreement that was made elsewhere. This is
+    /// `crypto_box_beforenm` after its scalar multiplication.
     ///
-    /// `raw` is what X25519 gives; `WeakKey` if it is all zeros, as a public key of low order makes
-    /// it.
+    /// `raw` is the output of X25519; `WeakKey` if it is all zeros, as it is for a public key of
+    /// low order.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn of_agreement(raw: &Secret<KEY_BYTES>) -> Result<SharedKey> {
         let (mut shared, zeros) = (Secret::zeroed()?, [0; KEY_BYTES]);
@@ -86,7 +87,7 @@ impl SharedKey {
         if public(opened) == 0 { Ok(()) } else { Err(Error::BadPacket) }
     }
 
-    /// Returns the key of all boxes whose nonce begins with `prefix`.
+    /// Returns the key of all boxes whose nonces begin with `prefix`.
     pub(crate) fn message_key(&self, prefix: &[u8; 16]) -> Result<MessageKey> {
         MessageKey::derive(self.0.bytes(), prefix)
     }
@@ -149,8 +150,7 @@ pub(super) fn secretbox_open(key: &[u8; KEY_BYTES], nonce: &Nonce, sealed: &[u8]
     public(opened) == 0
 }
 
-/// Returns a 32-byte BLAKE2b digest (`crypto_generichash`) that stands for `bytes` in a later
-/// comparison.
+/// Returns a 32-byte BLAKE2b digest (`crypto_generichash`) of `bytes`, for a later comparison.
 pub(crate) fn fingerprint(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     // SAFETY: the pointers are valid for the lengths beside them; no key is given.

@@ -1,17 +1,17 @@
-//! Shared keys that are kept, all in one piece of guarded memory.
+//! Shared keys that are kept for later, all in one piece of guarded memory.
 
 use super::memory::{Guarded, Secret};
 use super::{KEY_BYTES, SharedKey, wipe};
 use crate::error::Result;
 
-/// Places for [`KeySlots::SLOTS`] shared keys.
+/// Slots for [`KeySlots::SLOTS`] shared keys.
 pub(crate) struct KeySlots(Guarded<{ KeySlots::SLOTS * KEY_BYTES }>);
 
 impl KeySlots {
-    /// How many there are: two kilobytes of keys, which fit a page.
+    /// The number of slots: two kilobytes of keys, which fit into a page.
     pub(crate) const SLOTS: usize = 64;
 
-    /// Empty slots.
+    /// Makes empty slots.
     pub(crate) fn new() -> Result<KeySlots> {
         Ok(KeySlots(Guarded::new_with(|bytes| {
             bytes.fill(0);
@@ -19,7 +19,7 @@ impl KeySlots {
         })?))
     }
 
-    /// Writes `key` over what is in `slot`, which is below [`KeySlots::SLOTS`].
+    /// Writes `key` over the content of `slot`, which must be below [`KeySlots::SLOTS`].
     pub(crate) fn put(&mut self, slot: usize, key: &SharedKey) -> Result<()> {
         let start = slot * KEY_BYTES;
         self.0.change(|bytes| bytes[start..start + KEY_BYTES].copy_from_slice(key.0.bytes()))

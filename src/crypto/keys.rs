@@ -1,4 +1,4 @@
-//! Curve25519 keys, and their one printable form.
+//! Curve25519 keys and their text form.
 
 use super::memory::{Guarded, Secret};
 use super::{KEY_BYTES, SharedKey, equal, public, random, sodium, wipe, wipe_stack};
@@ -12,9 +12,9 @@ const BASE64: i32 = sodium::sodium_base64_VARIANT_ORIGINAL as i32;
 
 /// A Curve25519 public key.
 ///
-/// Prints as, and parses from, 44 characters of base64: the form that the C
-/// header, the tools, the registry file and Erlang share. Any 32 bytes are a
-/// value of this type; one of low order is refused where it would be used.
+/// It prints as, and parses from, 44 characters of base64. The C header, the tools, the registry
+/// file and Erlang share this form. Any 32 bytes are a value of this type; a key of low order is
+/// refused where it would be used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; KEY_BYTES]);
 
@@ -34,7 +34,8 @@ impl fmt::Debug for PublicKey {
 impl FromStr for PublicKey {
     type Err = Error;
 
-    /// `Error::BadKeyText` for anything but exactly 44 characters of canonical base64.
+    /// Parses exactly 44 characters of canonical base64; returns `Error::BadKeyText` for anything
+    /// else.
     fn from_str(text: &str) -> Result<PublicKey> {
         let mut key = PublicKey([0; KEY_BYTES]);
         decode_key(text.as_bytes(), &mut key.0)?;
@@ -42,7 +43,8 @@ impl FromStr for PublicKey {
     }
 }
 
-/// Returns the text form of a key, public or secret, without a terminating zero. Constant time.
+/// Returns the text form of a key, public or secret, without a terminating zero. Takes constant
+/// time.
 pub(crate) fn encode_key(key: &[u8; KEY_BYTES]) -> [u8; KEY_TEXT_LEN] {
     let mut text = [0u8; KEY_TEXT_LEN + 1];
     // SAFETY: `text` has room for the 44 characters and the zero that libsodium writes.
@@ -55,8 +57,8 @@ pub(crate) fn encode_key(key: &[u8; KEY_BYTES]) -> [u8; KEY_TEXT_LEN] {
     out
 }
 
-/// Reads the text form of a key, public or secret, into `key`, which keeps its value on failure.
-/// Constant time over the characters of a well-formed text.
+/// Parses the text form of a key, public or secret, into `key`, which keeps its value on failure.
+/// Takes constant time over the characters of a well-formed text.
 pub(crate) fn decode_key(text: &[u8], key: &mut [u8; KEY_BYTES]) -> Result<()> {
     if text.len() != KEY_TEXT_LEN {
         return Err(Error::BadKeyText);
@@ -85,7 +87,7 @@ pub(crate) fn decode_key(text: &[u8], key: &mut [u8; KEY_BYTES]) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::BadKeyText) }
 }
 
-/// `crypto_scalarmult_base`.
+/// Returns the public key of `secret` (`crypto_scalarmult_base`).
 fn public_of(secret: &[u8; KEY_BYTES]) -> Result<PublicKey> {
     let mut key = [0; KEY_BYTES];
     // SAFETY: both are 32 bytes.
@@ -112,7 +114,7 @@ impl SecretKey {
         Ok(SecretKey(Guarded::new_with(|bytes| random(bytes))?))
     }
 
-    /// Returns a guarded copy of `bytes`; the original stays the caller's to wipe.
+    /// Returns a guarded copy of `bytes`. The caller wipes the original.
     ///
     /// # Errors
     /// `OutOfMemory`, `CryptoUnavailable`.
@@ -122,12 +124,13 @@ impl SecretKey {
 
     /// Copies the key out, for its owner to print or store and then wipe.
     ///
-    /// A vault has no such call; this is for programs that make keys.
+    /// A vault has no such method; this is for programs that make keys.
     pub fn expose(&self, out: &mut [u8; KEY_BYTES]) {
         out.copy_from_slice(self.0.bytes());
     }
 
-    /// Returns a guarded copy of the key in its text form; the original stays the caller's to wipe.
+    /// Returns a guarded copy of a key that is given in its text form. The caller wipes the
+    /// original.
     ///
     /// # Errors
     /// `BadKeyText` for anything but exactly 44 characters of canonical base64, `OutOfMemory`,
@@ -143,20 +146,20 @@ impl SecretKey {
         wipe(&mut text);
     }
 
-    /// Returns the public key that belongs to this one.
+    /// Returns the public key that belongs to this key.
     ///
     /// # Errors
-    /// `WeakKey`, never seen in practice: libsodium could not multiply.
+    /// `WeakKey` if libsodium could not multiply, which is never seen in practice.
     pub fn public_key(&self) -> Result<PublicKey> {
         public_of(self.0.bytes())
     }
 
-    /// Returns the key itself, to be stored.
+    /// Returns the bytes of the key, to be stored.
     pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
         self.0.bytes()
     }
 
-    /// Returns the shared key with the holder of `public`; `WeakKey` if it is of low order.
+    /// Returns the shared key with the holder of `public`; `WeakKey` if `public` is of low order.
     pub(crate) fn agree(&self, public: &PublicKey) -> Result<SharedKey> {
         SharedKey::agree(self.0.bytes(), public)
     }
@@ -166,7 +169,7 @@ impl SecretKey {
 pub(crate) struct EphemeralSecret(Secret<KEY_BYTES>);
 
 impl EphemeralSecret {
-    /// Makes a new pair (`crypto_box_keypair`, in the two steps that it consists of).
+    /// Makes a new key pair (`crypto_box_keypair`, in its two steps).
     pub(crate) fn generate() -> Result<(PublicKey, EphemeralSecret)> {
         let mut secret = Secret::zeroed()?;
         random(secret.bytes_mut())?;
@@ -184,14 +187,14 @@ impl EphemeralSecret {
         self.0.bytes()
     }
 
-    /// Returns the shared key with the holder of `public`; `WeakKey` if it is of low order.
+    /// Returns the shared key with the holder of `public`; `WeakKey` if `public` is of low order.
     pub(crate) fn agree(&self, public: &PublicKey) -> Result<SharedKey> {
         SharedKey::agree(self.0.bytes(), public)
     }
 }
 
 impl PublicKey {
-    /// What every public key is a multiple of: the point with `u` = 9.
+    /// The base point, with `u` = 9: every public key is a multiple of it.
     #[cfg(feature = "pkcs11")]
     pub(crate) const BASE_POINT: PublicKey = {
         let mut bytes = [0; KEY_BYTES];
@@ -199,10 +202,10 @@ impl PublicKey {
         PublicKey(bytes)
     };
 
-    /// Says whether the key is of low order: no secret can be agreed with it.
+    /// Returns whether the key is of low order, so that no secret can be agreed with it.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn is_weak(&self) -> bool {
-        // Any scalar shows it: X25519 clears the bits that would hide it.
+        // Any scalar shows this, because X25519 clears the bits that would hide it.
         let mut product = [0; KEY_BYTES];
         // SAFETY: all three are 32 bytes.
         unsafe {
@@ -210,7 +213,7 @@ impl PublicKey {
         }
     }
 
-    /// Says whether two keys are equal, in constant time.
+    /// Returns whether two keys are equal, in constant time.
     pub(crate) fn is(&self, other: &PublicKey) -> bool {
         equal(&self.0, &other.0)
     }

@@ -1,4 +1,4 @@
-//! Where secrets live: on the heap and wiped, or in guarded pages.
+//! Memory for secrets: on the heap and wiped, or in guarded pages.
 
 use super::{init, sodium, wipe};
 use crate::error::{Error, Result};
@@ -8,20 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether the system has refused to lock guarded memory.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Says whether all guarded memory that this process was given so far could be locked, so that no
-/// secret in it reaches the swap.
+/// Returns whether all guarded memory that this process was given so far could be locked, so that
+/// no secret in it reaches the swap.
 ///
-/// False from the first time on that the system refuses (`RLIMIT_MEMLOCK`, a filter of system
-/// calls): everything works all the same. True before the first secret.
+/// This is false from the first time that the system refuses (`RLIMIT_MEMLOCK`, a filter of system
+/// calls); everything works all the same. It is true before the first secret.
 pub fn memory_locked() -> bool {
     !REFUSED.load(Ordering::Relaxed)
 }
 
-/// A secret of one connection: on the heap, so that a move copies no secret; wiped when dropped.
+/// A secret of one connection. It is on the heap, so that a move copies no secret, and is wiped
+/// when dropped.
 pub(crate) struct Secret<const N: usize>(Box<[u8; N]>);
 
 impl<const N: usize> Secret<N> {
-    /// Zeros, to be filled in place.
+    /// Makes a secret of zeros, to be filled in place.
     pub(crate) fn zeroed() -> Result<Self> {
         init()?;
         Ok(Secret(Box::new([0; N])))
@@ -42,8 +43,8 @@ impl<const N: usize> Drop for Secret<N> {
     }
 }
 
-/// A secret that lives long: in libsodium's guarded memory, read-only but while
-/// it is filled, locked where the limit allows it, left out of core dumps, wiped when
+/// A secret that lives long, in libsodium's guarded memory. The memory is read-only except while it
+/// is filled or changed, locked where the limit allows it, left out of core dumps, and wiped when
 /// dropped (`sodium_malloc`, doc.libsodium.org/memory_management).
 pub(crate) struct Guarded<const N: usize>(NonNull<[u8; N]>);
 
@@ -53,13 +54,13 @@ unsafe impl<const N: usize> Send for Guarded<N> {}
 unsafe impl<const N: usize> Sync for Guarded<N> {}
 
 impl<const N: usize> Guarded<N> {
-    /// New guarded memory that `fill` fills in place; wiped if it fails.
+    /// Makes guarded memory that `fill` fills in place. If `fill` fails, the memory is wiped.
     pub(crate) fn new_with(fill: impl FnOnce(&mut [u8; N]) -> Result<()>) -> Result<Self> {
         init()?;
         // SAFETY: called after sodium_init; the result is checked.
         let memory = unsafe { sodium::sodium_malloc(N) };
         let guarded = Guarded(NonNull::new(memory.cast::<[u8; N]>()).ok_or(Error::OutOfMemory)?);
-        // sodium_malloc does not tell whether it could lock the pages. To lock them again does, and
+        // sodium_malloc does not tell whether it could lock the pages. Locking them again does, and
         // changes nothing.
         // SAFETY: N bytes of ours.
         if unsafe { sodium::sodium_mlock(memory, N) } != 0 {
@@ -75,7 +76,7 @@ impl<const N: usize> Guarded<N> {
         }
     }
 
-    /// Returns a copy of `bytes`; the original stays its owner's to wipe.
+    /// Returns a guarded copy of `bytes`. The owner of the original wipes it.
     pub(crate) fn copy_of(bytes: &[u8; N]) -> Result<Self> {
         Guarded::new_with(|guarded| {
             guarded.copy_from_slice(bytes);
@@ -83,7 +84,7 @@ impl<const N: usize> Guarded<N> {
         })
     }
 
-    /// Makes the pages writable for as long as `change` takes.
+    /// Makes the pages writable while `change` runs.
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut [u8; N])) -> Result<()> {
         // SAFETY: the pointer came from sodium_malloc.
         if unsafe { sodium::sodium_mprotect_readwrite(self.0.as_ptr().cast()) } != 0 {

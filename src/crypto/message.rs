@@ -1,14 +1,14 @@
 //! Boxes whose nonces share their first 16 bytes.
 //!
-//! XSalsa20 is HSalsa20 of the key and the nonce's first 16 bytes, then Salsa20
-//! under that subkey and the last 8. Within one direction of a connection the
-//! first half never changes, so it is computed once; the bytes are those of
-//! `crypto_box_easy_afternm`, without its HSalsa20 for each message.
+//! XSalsa20 derives a subkey from the key and the first 16 bytes of the nonce with HSalsa20, and
+//! then runs Salsa20 under that subkey with the last 8 bytes. Within one direction of a connection
+//! the first 16 bytes never change, so the subkey is computed once. The result has the same bytes
+//! as that of `crypto_box_easy_afternm`, without its HSalsa20 for each message.
 //!
-//! The first 32 bytes of the key stream are the key of Poly1305, the rest
-//! enciphers the message. libsodium's vector code makes a whole [`CHUNK`] in the
-//! time of two single blocks, so head and tail of a message take theirs from a
-//! whole chunk; what lies between is enciphered from source to destination.
+//! The first 32 bytes of the key stream are the key of Poly1305; the rest enciphers the message.
+//! libsodium's vector code makes a whole [`CHUNK`] in the time of two single blocks. So the head
+//! and the tail of a message are enciphered with a whole chunk each, and what lies between is
+//! enciphered directly from source to destination.
 
 use super::memory::Secret;
 use super::{KEY_BYTES, TAG_BYTES, public, sodium, wipe, wipe_stack};
@@ -24,7 +24,7 @@ const FIRST: usize = CHUNK - KEY_BYTES;
 /// The Salsa20 subkey of one direction of a connection.
 pub(crate) struct MessageKey(Secret<KEY_BYTES>);
 
-/// A piece of key stream: made where it stays, wiped when dropped.
+/// A piece of key stream. It is made in place, and wiped when dropped.
 struct KeyStream([u8; CHUNK]);
 
 impl KeyStream {
@@ -93,8 +93,8 @@ impl MessageKey {
         }
     }
 
-    /// Opens in place the ciphertext `sealed`; `BadPacket`, and `sealed` as it was, if `tag` is not
-    /// its tag.
+    /// Opens the ciphertext `sealed` in place. If `tag` is not its tag, returns `BadPacket` and
+    /// leaves `sealed` as it was.
     pub(crate) fn open(&self, nonce: [u8; 8], tag: &[u8; TAG_BYTES], sealed: &mut [u8]) -> Result<()> {
         let mut stream = KeyStream::zeroed();
         self.fill(&mut stream, nonce, 0, KEY_BYTES + sealed.len());
@@ -125,8 +125,8 @@ impl MessageKey {
         Ok(())
     }
 
-    /// Opens `sealed` into `out`, which is as long; `BadPacket`, and nothing written, if `tag` is
-    /// not its tag.
+    /// Opens `sealed` into `out`, which has the same length. If `tag` is not its tag, returns
+    /// `BadPacket` and writes nothing.
     #[cfg(feature = "nif")]
     pub(crate) fn open_apart(
         &self,
@@ -154,10 +154,11 @@ impl MessageKey {
         Ok(())
     }
 
-    /// Enciphers a message from one place to another; `stream` is what the first chunk has for it.
+    /// Enciphers a message from one place to another; `stream` is the key stream for it from the
+    /// first chunk.
     ///
     /// # Panics
-    /// If the two are not equally long.
+    /// If the two do not have the same length.
     #[cfg(feature = "nif")]
     fn xor_apart(&self, nonce: [u8; 8], stream: &[u8], from: &[u8], to: &mut [u8]) {
         assert_eq!(from.len(), to.len(), "a message and its ciphertext are equally long");
@@ -181,22 +182,22 @@ impl MessageKey {
         }
     }
 
-    /// Enciphers at most a chunk with the key stream from `block` on.
+    /// Enciphers at most one chunk, with the key stream from `block` on.
     fn xor_tail(&self, nonce: [u8; 8], block: usize, bytes: &mut [u8]) {
         let mut stream = KeyStream::zeroed();
         self.fill(&mut stream, nonce, block, bytes.len());
         xor(bytes, &stream.0);
     }
 
-    /// Puts the key stream from `block` on over the zeros of `stream`: `len` bytes of it at least,
-    /// or all that fit.
+    /// Writes the key stream from `block` on over the zeros of `stream`: at least `len` bytes of
+    /// it, or all that fit.
     fn fill(&self, stream: &mut KeyStream, nonce: [u8; 8], block: usize, len: usize) {
         let start = stream.0.as_mut_ptr();
         // SAFETY: in place, at most a chunk.
         unsafe { self.encipher(nonce, block, start, start, rounded(len)) }
     }
 
-    /// `crypto_stream_salsa20_xor_ic`.
+    /// Calls `crypto_stream_salsa20_xor_ic`.
     ///
     /// # Safety
     /// `from` can be read and `to` be written for `len` bytes; they are equal or do not overlap.
@@ -215,14 +216,14 @@ impl MessageKey {
     }
 }
 
-/// Returns how many of `len` bytes to encipher without a chunk of their own: all but a tail that
-/// spans several blocks.
+/// Returns how many of `len` bytes to encipher without a chunk of their own. These are all but a
+/// tail that spans several blocks.
 fn bulk_len(len: usize) -> usize {
     if len % CHUNK <= BLOCK { len } else { len - len % CHUNK }
 }
 
-/// How much key stream to make for `len` bytes: vector code makes 1, 4 or 8 blocks faster than what
-/// lies between.
+/// Returns how much key stream to make for `len` bytes. Vector code makes 1, 4 or 8 blocks faster
+/// than a number between.
 fn rounded(len: usize) -> usize {
     match len {
         _ if !cfg!(target_arch = "x86_64") => len.min(CHUNK),

@@ -1,9 +1,9 @@
-//! libsodium behind small safe types: keys, boxes, secret boxes, random bytes,
-//! wiping, guarded memory. The only module that names libsodium.
+//! Small safe types over libsodium: keys, boxes, secret boxes, random bytes, wiping, guarded
+//! memory. No other module names libsodium.
 //!
-//! No function here knows of packets. All that take secrets run in constant
-//! time over them, as libsodium's do; whatever holds a secret wipes it when
-//! dropped and is neither `Clone` nor `Debug`.
+//! No function here knows about packets. All functions that take secrets run in constant time over
+//! them, as libsodium's do. Every type that holds a secret wipes it when dropped, is not `Clone`,
+//! and does not show it by `Debug`.
 
 mod boxes;
 mod key_slots;
@@ -36,7 +36,7 @@ use once_cell::sync::OnceCell;
 
 /// Bytes in a public key, a secret key, a shared key and a minute key.
 pub const KEY_BYTES: usize = 32;
-/// What a box or a secret box adds to its message: the Poly1305 tag.
+/// The bytes that a box or a secret box adds to its message: the Poly1305 tag.
 pub(crate) const TAG_BYTES: usize = 16;
 /// Bytes in the nonce of a box or a secret box.
 pub(crate) const NONCE_BYTES: usize = 24;
@@ -44,9 +44,9 @@ pub(crate) const NONCE_BYTES: usize = 24;
 /// A nonce of a box or a secret box.
 pub(crate) type Nonce = [u8; NONCE_BYTES];
 
-/// Readies libsodium once for the process; every holder of a secret calls it.
+/// Initialises libsodium once for the process. Everything that holds a secret calls this.
 ///
-/// Another library may have initialised a libsodium already: that counts as done.
+/// If another library has already initialised libsodium, that counts as done.
 pub(crate) fn init() -> Result<()> {
     static READY: OnceCell<()> = OnceCell::new();
     READY
@@ -71,16 +71,16 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Says whether two arrays are equal, in time that does not depend on their contents.
+/// Returns whether two arrays are equal, in time that does not depend on their contents.
 pub(crate) fn equal<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     // SAFETY: both pointers are valid for N bytes.
     let differ = unsafe { sodium::sodium_memcmp(a.as_ptr().cast(), b.as_ptr().cast(), N) };
     public(differ) == 0
 }
 
-/// Passes on what comes of secrets and may be known all the same: a public key, whether a box
-/// opened, whether two secrets are equal. Nothing else that comes of a secret may decide what is
-/// done next; tests/process/constant_time.rs has valgrind see to that.
+/// Passes on a value that is computed from secrets but may be known: a public key, whether a box
+/// opened, whether two secrets are equal. Nothing else that is computed from a secret may decide
+/// what is done next; tests/process/constant_time.rs checks this with valgrind.
 #[inline(always)]
 pub(crate) fn public<T: Copy>(value: T) -> T {
     #[cfg(feature = "test-util")]
@@ -88,15 +88,16 @@ pub(crate) fn public<T: Copy>(value: T) -> T {
     value
 }
 
-/// Overwrites what the calls that just returned to our caller left on the stack
+/// Overwrites what the calls that just returned to the caller of this function left on the stack
 /// (`sodium_stackzero`).
 ///
-/// Compilers spill, moves leave copies, and older versions of libsodium keep the raw X25519 secret
-/// there. To be called from the function that made those calls, so that this one's frame covers
-/// theirs.
+/// Compilers spill registers, moves leave copies, and older versions of libsodium leave the raw
+/// X25519 secret there. This must be called from the function that made those calls, so that its
+/// own frame covers theirs.
 #[inline(always)]
 fn wipe_stack() {
-    /// More than the deepest of them uses: X25519 takes under 4 KiB, expanding AES keys under 1.
+    /// More than the deepest of these calls uses: X25519 takes under 4 KiB, expanding AES keys
+    /// under 1 KiB.
     const DEPTH: usize = 8192;
     // SAFETY: it writes below the stack pointer alone, where nothing lives.
     unsafe { sodium::sodium_stackzero(DEPTH) }

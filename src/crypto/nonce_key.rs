@@ -1,4 +1,4 @@
-//! The block cipher that scrambles long-term nonces.
+//! The block cipher that encrypts long-term nonces.
 
 use super::memory::Guarded;
 use super::{KEY_BYTES, random, wipe_stack};
@@ -6,8 +6,8 @@ use crate::error::Result;
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 
-/// The vault's nonce block key: AES-256 on one block, a permutation, so that
-/// distinct counters give distinct nonces and a nonce does not show its counter.
+/// The vault's nonce block key, for AES-256 on a single block. This is a permutation, so distinct
+/// counters give distinct nonces, and a nonce does not show its counter.
 pub(crate) struct NonceKey(Guarded<KEY_BYTES>);
 
 impl NonceKey {
@@ -21,7 +21,7 @@ impl NonceKey {
         Ok(NonceKey(Guarded::copy_of(bytes)?))
     }
 
-    /// Returns the key itself, to be stored.
+    /// Returns the bytes of the key, to be stored.
     pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
         self.0.bytes()
     }
@@ -33,7 +33,8 @@ impl NonceKey {
         block
     }
 
-    /// `aes` wipes the schedule where it ends up, but not where it was before a move.
+    /// Enciphers `block`, and leaves parts of the key schedule on the stack: `aes` wipes the
+    /// schedule where it ends up, but not where it was before a move.
     #[inline(never)]
     fn encipher_on_stack(&self, block: [u8; 16]) -> [u8; 16] {
         let mut block = block.into();

@@ -1,4 +1,4 @@
-//! Keys made of passphrases.
+//! Keys that are derived from passphrases.
 
 use super::boxes::{secretbox_open, secretbox_seal};
 use super::memory::Secret;
@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 /// Bytes of salt.
 pub(crate) const SALT_BYTES: usize = sodium::crypto_pwhash_SALTBYTES as usize;
 
-/// What it costs to make a key of a passphrase, for its owner and for everyone who guesses:
-/// libsodium's Argon2id.
+/// The cost of deriving a key from a passphrase, for its owner and for everyone who guesses: the
+/// parameters of libsodium's Argon2id.
 ///
 /// The three named costs are libsodium's. On a machine of 2020 they take about 0.1, 0.7 and 3.5
 /// seconds.
@@ -38,7 +38,7 @@ impl Cost {
         memory: sodium::crypto_pwhash_MEMLIMIT_SENSITIVE as u64,
     };
 
-    /// Returns `InvalidArgument` outside the documented range.
+    /// Returns `InvalidArgument` if a value is outside its documented range.
     pub(crate) fn check(self) -> Result<()> {
         let fits = (1..=1 << 16).contains(&self.operations) && (8192..=1 << 32).contains(&self.memory);
         if fits { Ok(()) } else { Err(Error::InvalidArgument) }
@@ -46,17 +46,18 @@ impl Cost {
 }
 
 impl Default for Cost {
-    /// [`Cost::MODERATE`].
+    /// Returns [`Cost::MODERATE`].
     fn default() -> Cost {
         Cost::MODERATE
     }
 }
 
-/// A key made of a passphrase, for secret boxes.
+/// A key derived from a passphrase, for secret boxes.
 pub(crate) struct PassphraseKey(Secret<KEY_BYTES>);
 
 impl PassphraseKey {
-    /// `crypto_pwhash` with Argon2id; `OutOfMemory` if the cost's memory cannot be had.
+    /// Derives a key (`crypto_pwhash` with Argon2id); `OutOfMemory` if there is too little memory
+    /// for the cost.
     pub(crate) fn derive(passphrase: &[u8], salt: &[u8; SALT_BYTES], cost: Cost) -> Result<PassphraseKey> {
         cost.check()?;
         let memory = usize::try_from(cost.memory).map_err(|_| Error::OutOfMemory)?;
@@ -78,12 +79,12 @@ impl PassphraseKey {
         if made == 0 { Ok(PassphraseKey(key)) } else { Err(Error::OutOfMemory) }
     }
 
-    /// Seals `message` into `out`, 16 bytes longer.
+    /// Seals `message` into `out`, which is 16 bytes longer.
     pub(crate) fn seal(&self, nonce: &Nonce, message: &[u8], out: &mut [u8]) {
         secretbox_seal(self.0.bytes(), nonce, message, out);
     }
 
-    /// Opens `sealed` into `out`, 16 bytes shorter; false if it does not open.
+    /// Opens `sealed` into `out`, which is 16 bytes shorter; false if it does not open.
     pub(crate) fn open(&self, nonce: &Nonce, sealed: &[u8], out: &mut [u8]) -> bool {
         secretbox_open(self.0.bytes(), nonce, sealed, out)
     }

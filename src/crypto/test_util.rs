@@ -1,10 +1,10 @@
-//! Scripted randomness, counts of agreements and openings, and a view of what becomes public, for
-//! the project's tests (feature `inject`, never part of a build that ships).
+//! Hooks for the project's tests: scripted randomness, counts of agreements and openings, and a
+//! view of what becomes public (feature `test-util`, never part of a build that ships).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-/// Is given the place and the size of a value, before the crate uses it.
+/// A function that is given the place and the size of a value before the crate uses it.
 pub type Hook = fn(*mut u8, usize);
 
 thread_local! {
@@ -14,29 +14,31 @@ thread_local! {
     static SCRIPT: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Makes the next draws of random bytes on this thread give these, in order.
+/// Makes the next draws of random bytes on this thread return these bytes, in order.
 ///
-/// A draw of another length panics: the script and the code would be out of step.
+/// A draw of another length panics, because the script and the code are then out of step.
 pub fn script<'a>(draws: impl IntoIterator<Item = &'a [u8]>) {
     SCRIPT.with_borrow_mut(|script| *script = draws.into_iter().map(<[u8]>::to_vec).collect());
 }
 
-/// How many scripted draws have not been taken.
+/// Returns how many scripted draws have not been taken.
 pub fn remaining() -> usize {
     SCRIPT.with_borrow(VecDeque::len)
 }
 
-/// How many keys this thread has agreed (scalar multiplications with another's point).
+/// Returns how many keys this thread has agreed (scalar multiplications with another party's
+/// point).
 pub fn agreements() -> u64 {
     AGREEMENTS.get()
 }
 
-/// How many boxes this thread has tried to open with an agreed key.
+/// Returns how many boxes this thread has tried to open with an agreed key.
 pub fn openings() -> u64 {
     OPENINGS.get()
 }
 
-/// Has `hook` see, on this thread, the bytes of each value that comes of secrets and is public.
+/// Makes `hook` see, on this thread, the bytes of each value that is computed from secrets and is
+/// public.
 pub fn on_public(hook: Hook) {
     PUBLISHED.set(Some(hook));
 }
