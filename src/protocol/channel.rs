@@ -4,10 +4,10 @@ use crate::crypto::{MessageKey, SharedKey};
 use crate::error::{Error, Result};
 use crate::protocol::{nonce, packet};
 
-/// The counter that is never sent nor accepted.
+/// The counter that is never sent and never accepted.
 const END: u64 = u64::MAX;
 
-/// Which end of a connection.
+/// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The end that connected and said hello.
@@ -16,7 +16,8 @@ pub enum Role {
     Server,
 }
 
-/// Makes both directions from the key that the ephemeral pairs agreed on, which is wiped here.
+/// Makes both directions from the key that the short-term key pairs agreed on. That key is wiped
+/// here.
 pub(crate) fn channel(shared: SharedKey, role: Role) -> Result<(Sealer, Opener)> {
     let client = shared.message_key(nonce::CLIENT_MESSAGE)?;
     let server = shared.message_key(nonce::SERVER_MESSAGE)?;
@@ -28,14 +29,14 @@ pub(crate) fn channel(shared: SharedKey, role: Role) -> Result<(Sealer, Opener)>
     Ok((Sealer { key: ours, next }, Opener { key: theirs, next }))
 }
 
-/// What we send: a key, and the one counter that it seals under.
+/// The direction in which we send: a key, and the next counter to seal under.
 pub(crate) struct Sealer {
     key: MessageKey,
     next: u64,
 }
 
 impl Sealer {
-    /// Returns `CounterExhausted` if no message can be sealed any more.
+    /// Returns `CounterExhausted` if no more messages can be sealed.
     pub(crate) fn ready(&self) -> Result<()> {
         if self.next == END { Err(Error::CounterExhausted) } else { Ok(()) }
     }
@@ -57,16 +58,16 @@ impl Sealer {
     }
 }
 
-/// What we receive: a key, and the one counter that it opens.
+/// The direction in which we receive: a key, and the only counter that opens next.
 pub(crate) struct Opener {
     key: MessageKey,
     next: u64,
 }
 
 impl Opener {
-    /// Opens in place a message packet; its message then stands after 32 bytes.
+    /// Opens a message packet in place. The message then starts after the first 32 bytes.
     ///
-    /// The counter moves on after a packet that opens, and only then.
+    /// The counter moves on only after a packet that opens.
     #[inline]
     pub(crate) fn open(&mut self, packet: &mut [u8]) -> Result<()> {
         if self.next == END {
@@ -83,7 +84,8 @@ impl Opener {
         Ok(())
     }
 
-    /// As [`Opener::open`], into a place that `make` gives for the length of the message.
+    /// Like [`Opener::open`], but opens into the place that `make` returns for the length of the
+    /// message.
     #[cfg(feature = "nif")]
     pub(crate) fn open_apart<M: std::ops::DerefMut<Target = [u8]>>(
         &mut self,

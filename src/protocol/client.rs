@@ -6,15 +6,15 @@ use crate::protocol::channel::{Opener, Role, Sealer, channel};
 use crate::protocol::nonce::{self, LongTermNonce};
 use crate::protocol::packet::{self, Cookie, CookieMessage, CookiePacket, Hello, Initiate, Vouch};
 
-/// After the hello: the cookie is awaited.
+/// The state after the hello, in which the client waits for the cookie.
 pub(crate) struct AwaitCookie {
     client_short: PublicKey,
     secret: EphemeralSecret,
-    /// The key of hello and cookie alike.
+    /// The key of both the hello and the cookie.
     hello_key: SharedKey,
 }
 
-/// After the cookie: the vault's vouch is awaited.
+/// The state after the cookie, in which the client waits for the vault's vouch.
 pub(crate) struct AwaitVouch {
     client_short: PublicKey,
     secret: EphemeralSecret,
@@ -23,7 +23,7 @@ pub(crate) struct AwaitVouch {
 }
 
 impl AwaitCookie {
-    /// Makes `EC, ECs` and the hello for `server`; `WeakKey` if that key is of low order.
+    /// Makes `EC, ECs` and the hello for `server`; `WeakKey` if the server's key is of low order.
     pub(crate) fn make_hello(server: &PublicKey) -> Result<(AwaitCookie, Hello)> {
         let (client_short, secret) = EphemeralSecret::generate()?;
         let hello_key = secret.agree(server)?;
@@ -51,12 +51,12 @@ impl AwaitCookie {
 }
 
 impl AwaitVouch {
-    /// Returns what the vouch is to say: `EC`.
+    /// Returns the message of the vouch: `EC`.
     pub(crate) fn vouch_message(&self) -> &[u8; KEY_BYTES] {
         &self.client_short.0
     }
 
-    /// Builds the initiate around the vault's vouch; the connection is then established.
+    /// Builds the initiate around the vault's vouch. The connection is then established.
     pub(crate) fn make_initiate(
         self,
         client: &PublicKey,

@@ -1,6 +1,8 @@
-//! The wire: packets to bytes and back, nonces, the handshake of each side, the
-//! channel. No I/O, no clock, no lock, no vault. `docs/PROTOCOL.md` describes
-//! and argues what this module does; the section numbers here are its.
+//! The wire protocol: packets to bytes and back, nonces, the handshake of each side, and the
+//! channel.
+//!
+//! There is no I/O here, no clock, no lock and no vault. `docs/PROTOCOL.md` describes this module
+//! and gives its reasons.
 
 pub(crate) mod channel;
 pub(crate) mod client;
@@ -12,9 +14,9 @@ use crate::crypto::TAG_BYTES;
 #[cfg(feature = "test-util")]
 pub use packet::rewrite;
 
-/// The length field before every packet.
+/// Bytes in the length field before every packet.
 pub(crate) const LENGTH_BYTES: usize = 2;
-/// A message packet's bytes beyond its message: magic, counter and tag.
+/// The bytes that a message packet has besides its message: magic, counter and tag.
 pub(crate) const MESSAGE_OVERHEAD: usize = packet::MESSAGE_HEAD_LEN + TAG_BYTES;
 /// The largest packet that the length field can announce.
 const PACKET_MAX: usize = u16::MAX as usize;

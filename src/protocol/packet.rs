@@ -1,7 +1,7 @@
-//! The four packets, to bytes and back.
+//! Writes and parses the four packets.
 //!
-//! Parsing checks length and magic, and nothing that needs a key. Every offset
-//! of the wire is in this file.
+//! Parsing checks length and magic, and nothing that needs a key. Every offset of the wire format
+//! is in this file.
 
 use crate::crypto::{KEY_BYTES, PublicKey, TAG_BYTES};
 use crate::error::{Error, Result};
@@ -19,19 +19,19 @@ pub(crate) const INITIATE_COUNTER: [u8; 8] = 1u64.to_be_bytes();
 /// The counter of the first message of each direction.
 pub(crate) const FIRST_MESSAGE_COUNTER: u64 = 2;
 
-/// What a hello's box holds: zeros that pay for the answer's size.
+/// The message of a hello's box: zeros that pay for the size of the answer.
 pub(crate) const HELLO_ZEROS: [u8; 64] = [0; 64];
 /// The box in a hello.
 pub(crate) type HelloBox = [u8; 64 + TAG_BYTES];
 /// `K`: a 16-byte nonce, then the secret box of `EC` and `ESs`.
 pub(crate) type Cookie = [u8; 16 + 2 * KEY_BYTES + TAG_BYTES];
-/// What a cookie packet's box holds: `ES`, then `K`.
+/// The message of a cookie packet's box: `ES`, then `K`.
 pub(crate) type CookieMessage = [u8; KEY_BYTES + size_of::<Cookie>()];
 /// The box in a cookie packet.
 pub(crate) type CookieBox = [u8; size_of::<CookieMessage>() + TAG_BYTES];
 /// `V`: the box of `EC` under the long-term keys.
 pub(crate) type Vouch = [u8; KEY_BYTES + TAG_BYTES];
-/// What an initiate's box holds: `C`, `CN`, `V`.
+/// The message of an initiate's box: `C`, `CN`, `V`.
 pub(crate) type InitiateMessage = [u8; KEY_BYTES + 16 + size_of::<Vouch>()];
 /// The box in an initiate.
 pub(crate) type InitiateBox = [u8; size_of::<InitiateMessage>() + TAG_BYTES];
@@ -48,7 +48,7 @@ pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
     Ok(*field)
 }
 
-/// Checks length and magic and gives what follows the magic.
+/// Checks length and magic, and returns what follows the magic.
 fn after_magic(packet: &[u8], len: usize, magic: [u8; 8]) -> Result<&[u8]> {
     match packet.split_first_chunk() {
         Some((first, rest)) if packet.len() == len && *first == magic => Ok(rest),
@@ -77,7 +77,8 @@ impl Hello {
     }
 }
 
-/// Server to client: the server's key for this connection, and the cookie to bring back.
+/// Server to client: the server's key for this connection, and the cookie that the client sends
+/// back.
 pub(crate) struct CookiePacket {
     pub nonce: LongTermNonce,
     pub sealed: CookieBox,
@@ -115,7 +116,7 @@ impl Initiate {
     }
 }
 
-/// What every message packet begins with: magic and counter.
+/// The first bytes of every message packet: magic and counter.
 pub(crate) type MessageHead = [u8; MESSAGE_HEAD_LEN];
 pub(crate) const MESSAGE_HEAD_LEN: usize = 16;
 
@@ -128,8 +129,8 @@ pub(crate) fn message_head(counter: [u8; 8]) -> MessageHead {
     head
 }
 
-/// Returns the bytes of a handshake packet, parsed and written again; `None` if it is none. For the
-/// project's fuzzing.
+/// Parses a handshake packet and returns its bytes written again; `None` if it is not one. This is
+/// for the project's fuzzing.
 #[cfg(feature = "test-util")]
 pub fn rewrite(packet: &[u8]) -> Option<Vec<u8>> {
     let hello = Hello::parse(packet).map(|hello| hello.parts().concat());

@@ -6,17 +6,19 @@ use crate::protocol::channel::{Opener, Role, Sealer, channel};
 use crate::protocol::nonce::{self, LongTermNonce};
 use crate::protocol::packet::{self, Cookie, CookieMessage, Initiate, InitiateMessage, Vouch};
 
-/// What a cookie's secret box holds: `EC`, then `ESs`.
+/// The message of a cookie's secret box: `EC`, then `ESs`.
 pub(crate) type CookieSecrets = Secret<{ 2 * KEY_BYTES }>;
 
-/// After the cookie: the initiate is awaited. `ESs` is in the cookie alone.
+/// The state after the cookie, in which the server waits for the initiate. Only the cookie has
+/// `ESs`.
 pub(crate) struct AwaitInitiate {
     client_short: PublicKey,
-    /// Of the `K` issued here: no other is accepted on this connection.
+    /// The fingerprint of the `K` that was issued here. No other `K` is accepted on this
+    /// connection.
     issued: [u8; 32],
 }
 
-/// An initiate that opened: its vouch has yet to be opened by the vault.
+/// An initiate that opened. The vault has not opened its vouch yet.
 pub(crate) struct Initiated {
     client_short: PublicKey,
     /// The long-term key that the client claims.
@@ -27,16 +29,16 @@ pub(crate) struct Initiated {
     opener: Opener,
 }
 
-/// A vouch that opened: the client holds `client`'s secret. The registry has yet to decide.
+/// A vouch that opened: the client holds `client`'s secret. The registry has not decided yet.
 pub(crate) struct Proven {
     pub client: PublicKey,
     pub sealer: Sealer,
     pub opener: Opener,
 }
 
-/// Makes `ES, ESs` for a client's hello and gives what the cookie packet is to say.
+/// Makes `ES, ESs` for a client's hello, and returns the message of the cookie packet.
 ///
-/// `seal` makes `K` under the minute key; after it `ESs` is wiped here.
+/// `seal` makes `K` under the minute key. After that, `ESs` is wiped here.
 pub(crate) fn make_cookie(
     client_short: PublicKey,
     seal: impl FnOnce(&CookieSecrets) -> Result<Cookie>,
@@ -55,10 +57,10 @@ pub(crate) fn make_cookie(
 }
 
 impl AwaitInitiate {
-    /// Checks and opens the initiate, what is cheap first.
+    /// Checks and opens the initiate, with the cheap checks first.
     ///
-    /// `open` opens `K` under the minute keys that live; `None` means they are gone,
-    /// for a `K` that was issued on this very connection cannot be anything else.
+    /// `open` opens `K` under the minute keys that still exist. `None` means that its key is gone,
+    /// because a `K` that was issued on this very connection cannot be anything else.
     pub(crate) fn consume_initiate(
         &self,
         packet: &[u8],
@@ -93,7 +95,7 @@ impl AwaitInitiate {
 }
 
 impl Initiated {
-    /// Checks what the vault found in the vouch: it must be `EC`, and then the key is proven.
+    /// Checks what the vault found in the vouch. If it is `EC`, the client's key is proven.
     pub(crate) fn prove(self, vouched: &[u8; KEY_BYTES]) -> Result<Proven> {
         if !equal(vouched, &self.client_short.0) {
             return Err(Error::BadPacket);
