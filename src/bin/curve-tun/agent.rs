@@ -66,7 +66,7 @@ impl Of {
 
 pub fn run(args: Args) -> Outcome {
     let vault = args.of.open(&args.passphrase)?;
-    // From here on a signal ends the loop, and what follows it, rather than the process.
+    // From here on, a signal ends the loop instead of the process, and then what follows runs.
     let stop = signals::stop()?;
     let public = vault.public_key();
     let agent = Agent::bind(&args.socket, vault).map_err(|error| bind_failure(&args, error))?;
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Outcome {
              goes)\nRaise the limit: \"ulimit -l unlimited\", or LimitMEMLOCK=infinity in a systemd unit."
         );
     }
-    // Clients do not have to go without the key because nobody reads this.
+    // If nobody reads this, clients should still be able to use the key.
     let _ = print(format_args!("public key {public}\nlistening on {}", args.socket.display()));
     notify::ready()?;
     agent.run(stop.as_fd()).map_err(|error| Failure::new(format_args!("the agent stopped: {error}")))?;
@@ -100,16 +100,16 @@ fn bind_failure(args: &Args, error: Error) -> Failure {
     }
 }
 
-/// Keeps memory out of the swap: all, present and future, where there is no limit; else what there
-/// is now.
+/// Keeps memory out of the swap: if there is no limit, all present and future memory; otherwise
+/// only what there is now.
 fn lock_memory() -> bool {
     let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap_or((0, 0));
-    // More than asked for is not refused to those who have it: the limit is the hard one.
+    // Every process may raise its limit as far as the hard limit.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
     if hard == RLIM_INFINITY {
         mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).is_ok()
     } else {
-        // Future memory must not be had to fail at the limit.
+        // Locking future memory would make allocations fail at the limit.
         mlockall(MlockAllFlags::MCL_CURRENT).is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! `curve-tun check`: whether an agent can use its key.
+//! `curve-tun check`: checks whether an agent can use its key.
 
 use super::failure::{Failure, Outcome, print};
 use super::watched::AWAY;
@@ -32,7 +32,7 @@ pub fn run(args: Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns an agent that answers.
+/// Connects to the agent at `path`, and checks that it answers.
 pub fn reach(path: &Path) -> Result<AgentVault, Failure> {
     AgentVault::open(path).map_err(|error| {
         let failure = Failure::new(format_args!("cannot ask the agent at {}: {error}", path.display()));

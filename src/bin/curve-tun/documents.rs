@@ -1,4 +1,5 @@
-//! `curve-tun documents`: man pages and completions, from the definitions of the command line.
+//! `curve-tun documents`: writes man pages and completions, from the definitions of the command
+//! line.
 
 use super::Cli;
 use super::failure::{Failure, Outcome};
@@ -36,7 +37,7 @@ fn write(folder: &Path) -> std::io::Result<()> {
         fs::create_dir_all(&place)?;
         let path = clap_complete::generate_to(shell, &mut Cli::command(), "curve-tun", &place)?;
         if shell == Shell::Bash {
-            // It is looked for by the name of the command.
+            // Bash looks for it by the name of the command.
             fs::rename(path, place.join("curve-tun"))?;
         }
     }

@@ -1,4 +1,4 @@
-//! How a command ends.
+//! The end of a command: its exit code, or its error message.
 
 use curve_tun::Error;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -10,45 +10,45 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
 
-/// What a subcommand gives: its exit code, or why it failed.
+/// The result of a subcommand: its exit code, or why it failed.
 pub type Outcome = Result<ExitCode, Failure>;
 
 /// Why a command could not be done, and what to do about it.
 #[derive(Debug)]
 pub struct Failure {
-    /// `None` where nobody is left to be told.
+    /// `None` if there is nobody to tell.
     what: Option<String>,
     hint: Option<String>,
     code: u8,
 }
 
-/// The exit code for what is not to be tried again without somebody's help: it counts against a
-/// token's PIN.
+/// The exit code for a command that should not be repeated without somebody's help, because each
+/// try counts against a token's PIN.
 pub const PIN_REFUSED: u8 = 4;
 
 impl Failure {
-    /// `what` completes the sentence "curve-tun: …", without a final stop.
+    /// Makes a failure; `what` completes the sentence "curve-tun: …", without a final stop.
     pub fn new(what: impl Display) -> Failure {
         Failure { what: Some(what.to_string()), hint: None, code: 1 }
     }
 
-    /// Adds what to do about it: whole sentences.
+    /// Adds what to do about it, in whole sentences.
     pub fn hint(mut self, hint: impl Display) -> Failure {
         self.hint = Some(hint.to_string());
         self
     }
 
-    /// Has it end with another exit code than 1.
+    /// Makes the command end with an exit code other than 1.
     pub fn code(mut self, code: u8) -> Failure {
         self.code = code;
         self
     }
 
-    /// Says it on standard error; gives the exit code.
+    /// Prints the failure on standard error, and returns the exit code.
     pub fn report(self) -> ExitCode {
         if let Some(what) = self.what {
             let hint = self.hint.map_or_else(String::new, |hint| format!("{hint}\n"));
-            // Nobody is left to be told that standard error is closed.
+            // If standard error is closed, there is nobody to tell.
             let _ = write!(io::stderr(), "curve-tun: {what}\n{hint}");
         }
         ExitCode::from(self.code)
@@ -67,26 +67,29 @@ impl From<Error> for Failure {
     }
 }
 
-/// Prints a line of the command's result; a reader that has gone away is a failure, not a panic.
+/// Prints a line of the command's result. If the reader has gone away, that is a failure, not a
+/// panic.
 pub fn print(line: impl Display) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     told(writeln!(out, "{line}").and_then(|()| out.flush()))
 }
 
-/// Prints what came of a change that is made, printed or not: `done` says so, in whole sentences.
+/// Prints the result of a change that has been made, whether it can be printed or not. If not,
+/// `done` says that it has been made, in whole sentences.
 pub fn print_of_done(line: impl Display, done: impl Display) -> Result<(), Failure> {
     print(line).map_err(|failure| failure.hint(done))
 }
 
-/// Prints a line of `label` and `secret`, past the buffer of standard output, which is not wiped.
+/// Prints a line of `label` and `secret`. Bypasses the buffer of standard output, which is not
+/// wiped.
 pub fn print_secret(label: &[u8], secret: &[u8]) -> Result<(), Failure> {
     let line = Zeroizing::new([label, secret, b"\n"].concat());
     let out = io::stdout().lock().as_fd().try_clone_to_owned();
     told(out.and_then(|out| File::from(out).write_all(&line)))
 }
 
-/// Says whether it could be written to standard output. A reader that went away (`| head`) has what
-/// it wants: that is no success, and nothing to be said.
+/// Makes a failure of an error in writing to standard output. If the reader went away (`| head`),
+/// it has what it wants: the command does not succeed, but there is nothing to say.
 pub fn told(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|e| match e.kind() {
         io::ErrorKind::BrokenPipe => Failure { what: None, hint: None, code: 1 },
@@ -95,11 +98,11 @@ pub fn told(result: io::Result<()>) -> Result<(), Failure> {
     })
 }
 
-/// Refuses a standard output that was closed when the tool was started, for what is printed and
-/// kept nowhere else.
+/// Fails if standard output was closed when the tool was started. This is for output that is kept
+/// nowhere else.
 ///
-/// The runtime has put /dev/null in its place by now, for reading and writing, as no shell opens it
-/// for an output.
+/// By now, the runtime has put /dev/null in the place of a closed standard output, for reading and
+/// writing. No shell opens an output in this way.
 pub fn check_output() -> Result<(), Failure> {
     let place = || -> io::Result<bool> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -108,7 +111,7 @@ pub fn check_output() -> Result<(), Failure> {
         let same = (out.file_type().is_char_device(), out.rdev()) == (true, null.rdev());
         Ok(same && flags & OFlag::O_ACCMODE == OFlag::O_RDWR)
     };
-    // Where there is no /dev/null, it is not that.
+    // If there is no /dev/null, standard output is not that.
     if place().unwrap_or(false) {
         return Err(Failure::new("standard output is closed")
             .hint("The key would be lost. Say where it is to go, or keep it with --vault FILE."));

@@ -1,4 +1,4 @@
-//! Secrets that come in from a file or standard input; wiped when dropped.
+//! Reads secrets from a file or standard input. They are wiped when dropped.
 
 use super::failure::Failure;
 use curve_tun::SecretKey;
@@ -10,18 +10,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// The most bytes that a line may have.
+/// The most bytes in a line.
 pub const LINE_MAX: usize = 1024;
 
-/// What was read up to the end of a line, without that, or up to one byte over [`LINE_MAX`].
+/// A line without its end; at most one byte longer than [`LINE_MAX`].
 pub struct Line {
     pub bytes: Zeroizing<Vec<u8>>,
-    /// There was an end of the line, rather than of the file.
+    /// Whether the line ended, rather than the file.
     pub ended: bool,
     pub too_long: bool,
 }
 
-/// Reads a line, and nothing after it: that is another reader's.
+/// Reads a line, and nothing after it, because what follows is for another reader.
 pub fn read_line(file: &mut File) -> io::Result<Line> {
     let mut bytes = Zeroizing::new(vec![0; LINE_MAX + 1]);
     let (mut len, mut ended) = (0, false);
@@ -39,15 +39,15 @@ pub fn read_line(file: &mut File) -> io::Result<Line> {
     Ok(Line { bytes, ended, too_long })
 }
 
-/// Returns the first line of a file, or of standard input for "-", without its line end; at most
-/// 1024 bytes.
+/// Returns the first line of a file, or of standard input for "-", without its line end. The line
+/// has at most 1024 bytes.
 pub fn secret_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let shown = path.display();
     let failed = |e: io::Error| {
         Failure::new(format_args!("cannot read {shown}: {e}")).hint("Check the path and its permissions.")
     };
     let mut file = if path == Path::new("-") {
-        // Past the buffer of standard input, which is not wiped.
+        // Bypass the buffer of standard input, which is not wiped.
         File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?)
     } else {
         let file = File::open(path).map_err(failed)?;
@@ -66,7 +66,7 @@ pub fn secret_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-/// Refuses a file that others know the secret in.
+/// Refuses a file whose secret others may know.
 fn check_access(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
     let (shown, mode) = (path.display(), metadata.mode() & 0o7777);
     if metadata.is_dir() {
@@ -80,7 +80,7 @@ fn check_access(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
         .hint(exposed_hint(path)))
 }
 
-/// Returns what to do about a file that others know the secret in.
+/// Returns the hint for a file whose secret others may know.
 pub fn exposed_hint(path: &Path) -> String {
     format!(
         "Others may know the secret already: better make a new one. Then: chmod 600 {} (a mounted secret has a \
@@ -89,7 +89,8 @@ pub fn exposed_hint(path: &Path) -> String {
     )
 }
 
-/// Returns the secret key whose text is the first line of a file, or of standard input for "-".
+/// Returns the secret key whose text form is the first line of a file, or of standard input for
+/// "-".
 pub fn secret_key(path: &Path) -> Result<SecretKey, Failure> {
     let text = secret_line(path)?;
     SecretKey::from_text(&text).map_err(|error| {

@@ -1,4 +1,4 @@
-//! `curve-tun keygen`: a new long-term key pair.
+//! `curve-tun keygen`: makes a new long-term key pair.
 
 use super::failure::{Failure, Outcome, check_output, print, print_of_done, print_secret};
 use super::input::secret_key;

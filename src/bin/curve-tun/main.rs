@@ -1,8 +1,8 @@
-//! `curve-tun`: tunnels, keys and what keeps them, from the command line.
+//! `curve-tun`: tunnels, keys, and what keeps the keys, from the command line.
 //!
-//! One file for each subcommand. A subcommand prints its result to standard
-//! output and gives the exit code; what went wrong is a [`failure::Failure`],
-//! which says what to do about it.
+//! There is one file for each subcommand. A subcommand prints its result to standard output and
+//! returns the exit code. If it fails, it returns a [`failure::Failure`], which says what went
+//! wrong and what to do about it.
 
 #[cfg(target_os = "linux")]
 mod agent;
@@ -111,8 +111,8 @@ fn main() -> ExitCode {
     done.unwrap_or_else(Failure::report)
 }
 
-/// No core dump, which would show keys and passphrases, and no ptrace by processes of the same
-/// user: before there is anything to see.
+/// Turns off core dumps, which would show keys and passphrases, and ptrace by processes of the same
+/// user. This happens before there is anything to see.
 fn harden() -> Result<(), Failure> {
     let hardened = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     #[cfg(target_os = "linux")]

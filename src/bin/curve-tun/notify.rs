@@ -1,4 +1,4 @@
-//! What the service manager is told (`sd_notify`), if one has started the tool.
+//! Notifies the service manager (`sd_notify`), if one has started the tool.
 
 use super::failure::Failure;
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Tells it that clients can come.
+/// Tells the service manager that clients can come.
 pub fn ready() -> Result<(), Failure> {
     let Some(socket) = std::env::var_os(SOCKET) else { return Ok(()) };
     tell(&socket, b"READY=1").map_err(|e| {
@@ -19,11 +19,11 @@ pub fn ready() -> Result<(), Failure> {
     })
 }
 
-/// Tells it that the process ends by itself.
+/// Tells the service manager that the process ends by itself.
 #[cfg_attr(not(feature = "forward"), allow(dead_code, reason = "the agent ends at once"))]
 pub fn stopping() {
     if let Some(socket) = std::env::var_os(SOCKET) {
-        // It sees the end anyway.
+        // The service manager sees the end anyway.
         let _ = tell(&socket, b"STOPPING=1");
     }
 }

@@ -1,4 +1,4 @@
-//! `curve-tun peers`: the registry in a file, and the trial of one in DNS.
+//! `curve-tun peers`: changes and checks a registry in a file, and tries out one in DNS.
 
 mod refused;
 
@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// How much of a list is printed at a time.
+/// The number of bytes of a list that are printed at a time.
 const BATCH: usize = 64 * 1024;
 
 /// Say who may come in: change, show and check a registry file.
@@ -145,7 +145,7 @@ pub struct CheckArgs {
     key: Option<PublicKey>,
 }
 
-/// Of whom `check` asks.
+/// The client or server that `check` asks about.
 #[derive(Clone)]
 enum Whom {
     Client(IpAddr),
@@ -189,7 +189,7 @@ fn add(AddArgs { entry: EntryArgs { registry: path, place, key }, comment }: Add
         ),
         error => failure(&path, error),
     })?;
-    // Any other entry has been refused if a line is wrong.
+    // Any other entry is refused if a line is wrong.
     if denies && let Err(RegistryFileError::Malformed(wrong)) = FileRegistry::each_entry(&path, |_| {}) {
         eprintln!(
             "curve-tun: {}: {wrong}\nThe key is denied by servers that have the file open. Correct that line: until then \
@@ -219,7 +219,7 @@ fn find(KeyArgs { registry: path, key }: KeyArgs) -> Outcome {
     Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
-/// Prints the entries of which `wanted` says so; gives whether there were any.
+/// Prints the entries for which `wanted` returns true; returns whether there were any.
 fn list(path: &Path, wanted: impl Fn(&Entry) -> bool) -> Result<bool, Failure> {
     let (mut text, mut printed, mut any) = (String::new(), Ok(()), false);
     let listed = FileRegistry::each_entry(path, |entry| {
@@ -331,7 +331,7 @@ fn read_anchors(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Goes on as another user, for good.
+/// Becomes another user, permanently.
 fn become_user(user: &str) -> Result<(), Failure> {
     let found = match user.parse() {
         Ok(number) => User::from_uid(Uid::from_raw(number)),

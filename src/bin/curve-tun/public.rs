@@ -1,4 +1,4 @@
-//! `curve-tun public`: the public key that belongs to a secret one.
+//! `curve-tun public`: prints the public key that belongs to a secret key.
 
 use super::failure::{Failure, Outcome, print};
 use super::input::secret_key;

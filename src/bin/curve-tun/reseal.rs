@@ -1,4 +1,4 @@
-//! `curve-tun passphrase` and `curve-tun renew`: the same key, its file written anew.
+//! `curve-tun passphrase` and `curve-tun renew`: write the file of a vault anew, with the same key.
 
 use super::failure::{Outcome, print_of_done};
 use super::keygen::Named;

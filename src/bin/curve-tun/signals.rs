@@ -1,8 +1,9 @@
-//! Signals that end or stop the tool: one thread takes them, and puts the terminal right before
-//! they have their effect.
+//! Signals that end or stop the tool. One thread takes them, and restores the terminal before they
+//! have their effect.
 //!
-//! All threads block them, those of a PKCS #11 module too, since the thread is there before any
-//! other. What was ignored when the tool was started (`nohup`) stays ignored.
+//! All threads block these signals, including those of a PKCS #11 module, because the signals are
+//! blocked before any other thread starts. A signal that was ignored when the tool was started
+//! (`nohup`) stays ignored.
 
 use super::failure::Failure;
 use super::terminal;
@@ -14,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Signals that end a process which does nothing about them, and that come from outside.
+/// Signals that come from outside, and that end a process which does not handle them.
 const ENDING: &[Signal] = &[
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -33,33 +34,33 @@ const ENDING: &[Signal] = &[
     #[cfg(target_os = "linux")]
     Signal::SIGSTKFLT,
 ];
-/// Those of them at which what serves ends in order.
+/// The signals on which a server ends in an orderly way.
 const ORDERLY: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// What an orderly end takes.
+/// What an orderly end has to do.
 enum Work {
-    /// Nothing: the process may be ended.
+    /// Nothing: the process may end at once.
     Any,
-    /// To drop this.
+    /// Drop this stream.
     Serves(UnixStream),
-    /// To write the number of each such signal here, as one byte.
+    /// Write the number of each such signal to this stream, as one byte.
     Told(UnixStream),
-    /// Nothing more: it is under way.
+    /// Nothing more: the end is under way.
     Ends,
 }
 
 static WORK: Mutex<Work> = Mutex::new(Work::Any);
 
-/// Takes the signals from here on. To be called before there is a second thread.
+/// Takes the signals from now on. Must be called before there is a second thread.
 pub fn watch() -> Result<(), Failure> {
-    // A write at the limit of a file's size is to fail as any other does.
+    // Writing beyond the limit of a file's size should fail like any other write.
     SigSet::from(Signal::SIGXFSZ).thread_block().map_err(failed)?;
     let ignored = ignored();
     let watched = ENDING.iter().copied().chain([Signal::SIGTSTP, Signal::SIGCONT]);
     let watched = SigSet::from_iter(watched.filter(|signal| !ignored(*signal)));
     watched.thread_block().map_err(failed)?;
     let take_all = move || {
-        // It may put the terminal right also when another process group has it.
+        // This thread may restore the terminal even while another process group has it.
         let _ = SigSet::from(Signal::SIGTTOU).thread_block();
         loop {
             if let Ok(signal) = watched.wait() {
@@ -71,8 +72,8 @@ pub fn watch() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has SIGTERM, SIGINT and SIGHUP bring what this gives to its end, from here on, rather than the
-/// process.
+/// Makes SIGTERM, SIGINT and SIGHUP close the other end of the stream that this returns, from now
+/// on, instead of ending the process.
 #[cfg(target_os = "linux")]
 pub fn stop() -> Result<UnixStream, Failure> {
     let (ours, given) = UnixStream::pair().map_err(failed)?;
@@ -80,8 +81,8 @@ pub fn stop() -> Result<UnixStream, Failure> {
     Ok(given)
 }
 
-/// Has the number of each SIGTERM, SIGINT and SIGHUP come out of what this gives, as one byte, from
-/// here on, rather than end the process.
+/// Makes each SIGTERM, SIGINT and SIGHUP send its number, as one byte, on the stream that this
+/// returns, from now on, instead of ending the process.
 #[cfg(target_os = "linux")]
 pub fn control() -> Result<UnixStream, Failure> {
     let (ours, given) = UnixStream::pair().map_err(failed)?;
@@ -108,7 +109,7 @@ fn take(signal: Signal) {
                 terminal::yield_to_shell();
                 have_its_effect(signal);
             } else if let Work::Told(to) = &*work {
-                // Where it is full, more of them wait than anybody sends on purpose.
+                // If the stream is full, more signals are waiting than anybody sends on purpose.
                 let _ = (&mut &*to).write_all(&[signal as i32 as u8]);
             } else if let Work::Serves(stop) = std::mem::replace(&mut *work, Work::Ends) {
                 drop(stop);
@@ -117,15 +118,16 @@ fn take(signal: Signal) {
     }
 }
 
-/// What the signal does to a process that did not block it; so the shell sees what has ended it.
+/// Lets the signal do what it does to a process that did not block it. So the shell sees what ended
+/// the process.
 fn have_its_effect(signal: Signal) {
     let set = SigSet::from(signal);
-    // None of the three can fail for a signal that there is.
+    // None of these three calls can fail for a signal that exists.
     let _ = set.thread_unblock().and_then(|()| raise(signal)).and_then(|()| set.thread_block());
 }
 
-/// Tells which signals are ignored, as Linux says it; elsewhere, and where there is no /proc, none
-/// is taken to be.
+/// Returns a function that says whether a signal is ignored, as Linux reports it. On other systems,
+/// and without /proc, no signal counts as ignored.
 fn ignored() -> impl Fn(Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,8 +1,8 @@
-//! Secrets that are typed at the terminal, without echo.
+//! Reads secrets that are typed at the terminal, without echo.
 //!
-//! Nothing but the echo is turned off: the terminal's keys for signals and for editing a line keep
-//! their meaning. When a signal ends or stops the tool meanwhile, the terminal is as it was before
-//! the tool goes ([`super::signals`]).
+//! Only the echo is turned off: the terminal's keys for signals and for editing a line keep their
+//! meaning. If a signal ends or stops the tool meanwhile, the terminal is restored first
+//! ([`super::signals`]).
 
 use super::failure::Failure;
 use super::input::{LINE_MAX, Line, read_line};
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 struct Prompt {
     terminal: File,
     text: String,
-    /// How the terminal was before its echo was turned off; `None` while it is as it was.
+    /// The terminal's settings before its echo was turned off; `None` while they are unchanged.
     before: Option<Termios>,
 }
 
@@ -28,8 +28,8 @@ fn prompt() -> MutexGuard<'static, Option<Prompt>> {
 }
 
 impl Prompt {
-    /// Turns the echo off and shows the question, if it is this process's turn at the terminal;
-    /// else reading stops the process until it is, and [`resume`] comes after that.
+    /// Turns the echo off and shows the question, if it is this process's turn at the terminal. If
+    /// not, reading stops the process until it is, and then [`resume`] is called.
     fn show(&mut self, when: SetArg) -> io::Result<()> {
         if tcgetpgrp(&self.terminal)? != getpgrp() {
             return Ok(());
@@ -40,8 +40,8 @@ impl Prompt {
         };
         let mut silent = before.clone();
         silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL);
-        // As terminals are; one that another program has left otherwise would give other bytes, or
-        // no line.
+        // These are the usual settings. If another program has left the terminal with others, it
+        // would give other bytes, or no line.
         silent.local_flags.insert(LocalFlags::ICANON | LocalFlags::ISIG);
         silent.input_flags.remove(InputFlags::ISTRIP | InputFlags::INLCR | InputFlags::IGNCR);
         silent.input_flags.insert(InputFlags::ICRNL);
@@ -50,17 +50,17 @@ impl Prompt {
         self.terminal.write_all(self.text.as_bytes())
     }
 
-    /// Makes the terminal as it was.
+    /// Restores the terminal's settings.
     fn restore(&mut self) {
         if let Some(before) = self.before.take() {
-            // If it is gone, there is nothing to make as it was.
+            // If the terminal is gone, there is nothing to restore.
             let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &before);
         }
     }
 }
 
-/// Asks at the terminal, without echo: gives the bytes that were typed before the end of the line,
-/// 1024 at most.
+/// Asks at the terminal, without echo. Returns the bytes that were typed before the end of the
+/// line, at most 1024.
 pub fn ask(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |e: io::Error| {
         Failure::new(format_args!("cannot ask for the passphrase at a terminal: {e}"))
@@ -70,12 +70,12 @@ pub fn ask(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let asking = Prompt { terminal: terminal.try_clone().map_err(failed)?, text: text.into(), before: None };
     let shown = {
         let mut prompt = prompt();
-        // What was typed ahead stays.
+        // Keep what was typed ahead.
         prompt.insert(asking).show(SetArg::TCSANOW)
     };
     let line = shown.and_then(|()| read_line(&mut terminal));
     if let Ok(Line { too_long: true, .. }) = line {
-        // The rest of it must not be read by the shell as a command.
+        // The shell must not read the rest of the line as a command.
         while matches!(read_line(&mut terminal), Ok(Line { too_long: true, .. })) {}
     }
     if let Some(mut prompt) = prompt().take() {
@@ -95,8 +95,8 @@ pub fn ask(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     }
 }
 
-/// Before the process ends or stops: makes the terminal as it was. What was typed so far must not
-/// be shown and run by the shell, which reads next.
+/// Restores the terminal before the process ends or stops. What was typed so far is discarded,
+/// because the shell, which reads next, must not show and run it.
 pub fn yield_to_shell() {
     if let Some(prompt) = &mut *prompt() {
         if prompt.before.is_some() {
@@ -106,11 +106,11 @@ pub fn yield_to_shell() {
     }
 }
 
-/// When the process goes on after it was stopped: asks anew, if it was asking.
+/// Asks again, if it was asking, when the process goes on after it was stopped.
 pub fn resume() {
     if let Some(prompt) = &mut *prompt() {
-        // What was typed before is gone, so that nobody has to guess whether it is. If this fails,
-        // reading does.
+        // What was typed before is discarded, so that nobody has to guess whether it counts. If
+        // this fails, reading fails, too.
         let _ = prompt.show(SetArg::TCSAFLUSH);
     }
 }

@@ -1,4 +1,4 @@
-//! Keys in PKCS#11 tokens as subcommands use them: how a PIN comes, and what errors say.
+//! How subcommands use keys in PKCS#11 tokens: where a PIN comes from, and what errors say.
 
 #[cfg(feature = "pkcs11")]
 pub use built_in::{generate, inspect, open};
@@ -28,14 +28,14 @@ mod built_in {
         with_pin(uri, pin, |pin| Pkcs11Vault::generate_explained(uri, pin), explain)
     }
 
-    /// Has the token tell the public key.
+    /// Returns the public key, as the token gives it.
     pub fn inspect(uri: &str, pin: &PassphraseArgs) -> Result<PublicKey, Failure> {
         let explain = |failure| explain("use the key in the token", failure, "");
         with_pin(uri, pin, |pin| Pkcs11Vault::inspect_explained(uri, pin), explain)
     }
 
-    /// The PIN is asked for only if neither the URI nor an option has one and the token wants one:
-    /// to have one refused twice brings a token closer to its lock.
+    /// Opens a token with its PIN. Asks for the PIN only if neither the URI nor an option has one
+    /// and the token wants one, because each refused PIN brings a token closer to its lock.
     fn with_pin<T>(
         uri: &str,
         given: &PassphraseArgs,
@@ -52,14 +52,14 @@ mod built_in {
         opened.map_err(explain)
     }
 
-    /// Says whether a URI has a PIN, or names the file of one (RFC 7512, 2.4).
+    /// Returns whether a URI has a PIN, or names the file of one (RFC 7512, 2.4).
     fn has_pin(uri: &str) -> bool {
         let query = uri.split_once('?').map_or("", |(_, query)| query);
         query.split('&').any(|part| part.starts_with("pin-source=") || part.starts_with("pin-value="))
     }
 
-    /// Why, and what to do about it; then `otherwise`, unless a key was left. The URI, which may
-    /// have a PIN, is not repeated.
+    /// Returns the failure, with what to do about it, then `otherwise` unless a key was left in the
+    /// token. It does not repeat the URI, which may have a PIN.
     fn explain(what: &str, failure: Pkcs11Failure, otherwise: &str) -> Failure {
         let Pkcs11Failure { error, ref part, ref left, .. } = failure;
         let hint = match part {
@@ -123,7 +123,7 @@ mod built_in {
         }
     }
 
-    /// The path has been named before.
+    /// Returns the hint for a failure with the state. The message has named the path already.
     fn of_state(path: Option<&Path>, error: Error) -> String {
         if path.is_none() {
             return "Set HOME or XDG_STATE_HOME, or name a file with x-curve-tun-state=/PATH in the URI."
@@ -146,10 +146,10 @@ mod built_in {
         hint.to_owned()
     }
 
-    /// How to go on with a key that was made in vain.
+    /// Returns how to go on with a new key that cannot be used and could not be removed.
     fn of_left(left: &LeftKey) -> String {
         let id = left.id.iter().fold(String::new(), |mut id, byte| {
-            // A string takes what is written to it.
+            // Writing to a string cannot fail.
             let _ = write!(id, "{byte:02x}");
             id
         });
@@ -162,7 +162,7 @@ mod built_in {
     }
 }
 
-/// Stands in where the feature is not built in.
+/// Replaces the above in a build without the feature.
 #[cfg(not(feature = "pkcs11"))]
 mod left_out {
     use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! Vaults as subcommands open them: how a passphrase comes, and what errors say.
+//! How subcommands open vaults: where the passphrase comes from, and what errors say.
 
 use super::failure::{Failure, PIN_REFUSED};
 use super::input::secret_line;
@@ -24,7 +24,7 @@ impl From<Option<PathBuf>> for PassphraseArgs {
 }
 
 impl PassphraseArgs {
-    /// Says whether it comes from somewhere other than the terminal.
+    /// Returns whether the passphrase comes from somewhere other than the terminal.
     pub fn given(&self) -> bool {
         self.passphrase_file.is_some()
     }
@@ -37,14 +37,14 @@ impl PassphraseArgs {
         }
     }
 
-    /// Returns a passphrase for a new vault; at the terminal it is asked for twice.
+    /// Returns a passphrase for a new vault. At the terminal, it is asked for twice.
     pub fn read_new(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         new_passphrase(self.passphrase_file.as_deref())
     }
 }
 
-/// Returns a passphrase to seal a file with, from the first line of a file or, twice, from the
-/// terminal.
+/// Returns a passphrase to seal a file with. It is the first line of a file, or is asked for twice
+/// at the terminal.
 pub fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let passphrase = match file {
         Some(path) => secret_line(path)?,
@@ -70,8 +70,8 @@ pub fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileVault, 
         .map_err(|error| file_failure("open the vault", path, error))
 }
 
-/// Returns the passphrase of the vault in this file, if it has one. To be given one for a vault
-/// that has none is a mistake: its owner thinks that it is sealed.
+/// Returns the passphrase of the vault in this file, if it has one. If a passphrase is given for a
+/// vault that has none, this fails, because the vault's owner believes that it is sealed.
 pub fn passphrase_of(path: &Path, args: &PassphraseArgs) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let info = FileVault::inspect(path).map_err(|error| file_failure("open the vault", path, error))?;
     if info.sealed {
@@ -87,7 +87,7 @@ pub fn passphrase_of(path: &Path, args: &PassphraseArgs) -> Result<Option<Zeroiz
     Ok(None)
 }
 
-/// Returns an error of making a vault's file, with what to do about it.
+/// Returns the failure for an error in making a vault's file, with what to do about it.
 pub fn creation_failure(path: &Path, error: Error) -> Failure {
     let what = "make a vault in";
     let shown = path.display();
@@ -122,7 +122,7 @@ pub fn creation_failure(path: &Path, error: Error) -> Failure {
     }
 }
 
-/// Returns an error of a vault's file, with what to do about it.
+/// Returns the failure for an error with a vault's file, with what to do about it.
 pub fn file_failure(what: &str, path: &Path, error: Error) -> Failure {
     let shown = path.display();
     let failure = Failure::new(format_args!("cannot {what} {shown}: {error}"));

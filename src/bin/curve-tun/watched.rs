@@ -1,4 +1,5 @@
-//! The vault of an agent, with a line on standard error when it fails, and when it answers again.
+//! The vault of an agent. It prints a line on standard error when it fails, and another when it
+//! answers again.
 
 use curve_tun::vault::{LongTermNonce, Purpose, Vault};
 use curve_tun::{Error, PublicKey};
@@ -6,10 +7,10 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// Answers as the vault in it does.
+/// A vault that answers as the vault in it does, and reports failures.
 pub struct Watched<V> {
     vault: V,
-    /// What was told last, unless it is over.
+    /// The failure that was reported last; `None` once it is over.
     trouble: Mutex<Option<Error>>,
 }
 
@@ -18,15 +19,16 @@ impl<V: Vault> Watched<V> {
         Watched { vault, trouble: Mutex::new(None) }
     }
 
-    /// Looks at what a call gave.
+    /// Reports the result of a call if it is a new failure, or the end of one.
     fn seen<T>(&self, purpose: Purpose, result: Result<T, Error>) -> Result<T, Error> {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match (&result, *trouble) {
-            // The peer's fault, found before the key is used or after.
+            // The peer's fault, whether found before the key is used or after.
             (Err(Error::InvalidArgument | Error::WeakKey), _) => {}
             (Ok(_) | Err(Error::BadPacket), None) => {}
             (Ok(_) | Err(Error::BadPacket), Some(_)) => {
-                // What was agreed with the peer of a vouch is remembered: no token is needed.
+                // The key agreed with the peer of a vouch is remembered, so this success needs no
+                // token.
                 if purpose != Purpose::Vouch {
                     *trouble = None;
                     say("the vault answers again");
@@ -43,7 +45,7 @@ impl<V: Vault> Watched<V> {
     }
 }
 
-/// What `NotFound` means of a vault.
+/// What `NotFound` means when a vault returns it.
 pub const AWAY: &str = "its token, or the key in it, is away";
 
 fn reason(error: Error) -> &'static str {
@@ -57,7 +59,7 @@ fn reason(error: Error) -> &'static str {
 }
 
 fn say(what: impl Display) {
-    // Nobody is left to be told that standard error is closed.
+    // If standard error is closed, there is nobody to tell.
     let _ = writeln!(io::stderr(), "curve-tun: {what}");
 }
 

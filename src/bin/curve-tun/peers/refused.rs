@@ -6,7 +6,7 @@ use curve_tun::registry::{BadPath, Kept, PathProblem, RegistryFileError};
 use nix::unistd::{Uid, User};
 use std::path::Path;
 
-/// Returns what went wrong with the file, and what to do about it.
+/// Returns the failure for an error with the file, with what to do about it.
 pub fn failure(path: &Path, error: RegistryFileError) -> Failure {
     let error = match error {
         RegistryFileError::BadPath(bad) => return Failure::new(&bad).hint(what_to_do(path, &bad)),
