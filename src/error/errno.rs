@@ -1,5 +1,5 @@
-//! What a failed system call means to a caller, and what an error is to `std::io`: the one place
-//! where errnos are read.
+//! Converts failed system calls to errors, and errors to `std::io`. This is the only place where
+//! errnos are read.
 
 use super::Error;
 use std::io::{self, ErrorKind};
@@ -8,8 +8,8 @@ impl Error {
     /// Returns what a failed call on a file means.
     pub(crate) fn of_file(error: &io::Error) -> Error {
         match Error::of_call(error) {
-            // Said by a file system that has a network below it: no deadline, connection or address
-            // of ours.
+            // A file system on top of a network says these. They are not about a deadline,
+            // connection or address of ours.
             Error::WouldBlock
             | Error::Timeout
             | Error::Closed
@@ -24,7 +24,7 @@ impl Error {
     /// Returns what a failed call on a socket means.
     pub(crate) fn of_socket(error: &io::Error) -> Error {
         match Error::of_call(error) {
-            // There is no file, and no argument that the program has given.
+            // A socket has no file, and its calls have no argument that the program has given.
             Error::FileNotFound
             | Error::AlreadyExists
             | Error::DiskFull
@@ -34,7 +34,8 @@ impl Error {
         }
     }
 
-    /// Returns what a failed call means on what is both, such as a Unix socket with its file.
+    /// Returns what a failed call means on something that is both, such as a Unix socket with its
+    /// file.
     pub(crate) fn of_call(error: &io::Error) -> Error {
         match error.raw_os_error() {
             Some(errno) => Error::of_errno(errno),
@@ -47,7 +48,8 @@ impl Error {
         all.into_iter().find(|error| error.row().errnos.contains(&errno)).unwrap_or(Error::Io)
     }
 
-    /// Of a failure that the standard library noticed before it called the system, or after.
+    /// Returns what a failure means that the standard library noticed before it called the system,
+    /// or after.
     fn of_kind(kind: ErrorKind) -> Error {
         match kind {
             ErrorKind::InvalidInput | ErrorKind::InvalidFilename => Error::InvalidArgument,
@@ -63,8 +65,8 @@ impl Error {
 }
 
 impl From<Error> for io::Error {
-    /// Keeps the errno where the system has one for this error: `raw_os_error` gives it. Any other
-    /// error is there whole, by `get_ref`.
+    /// Keeps the errno if the system has one for this error; `raw_os_error` returns it. Any other
+    /// error is kept whole; `get_ref` returns it.
     fn from(error: Error) -> io::Error {
         match error.row().errnos.first() {
             Some(errno) => io::Error::from_raw_os_error(*errno),
@@ -73,7 +75,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Returns the kind of an error for which there is no errno.
+/// Returns the kind of an error that has no errno.
 fn kind(error: Error) -> ErrorKind {
     match error {
         Error::Null | Error::TooLarge | Error::TooSmall | Error::BadKeyText | Error::BadAddress => {

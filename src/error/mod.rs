@@ -1,4 +1,4 @@
-//! The one error type.
+//! The crate's error type.
 
 mod errno;
 mod table;
@@ -8,7 +8,7 @@ pub(crate) use table::each_error;
 use std::ffi::CStr;
 use std::fmt;
 
-/// What fails, fails with [`Error`].
+/// The result of everything that can fail with an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 macro_rules! errors {
@@ -17,11 +17,11 @@ macro_rules! errors {
         $number:literal $variant:ident $name:ident $atom:ident $when:ident [$($errno:ident)*]
             $sentence:literal;
     )+) => {
-        /// Everything that can go wrong, as what a caller can act on.
+        /// Everything that can go wrong, described by what a caller can do about it.
         ///
-        /// Each error has a number that is never reused ([`Error::code`], C's
-        /// `curve_tun_result`), an atom ([`Error::atom`], Erlang's `{error, Reason}`)
-        /// and a sentence ([`fmt::Display`]). Nothing of it ever goes over the wire.
+        /// Each error has a number that is never reused ([`Error::code`], C's `curve_tun_result`),
+        /// an atom ([`Error::atom`], Erlang's `{error, Reason}`) and a sentence ([`fmt::Display`]).
+        /// No error is ever sent over the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[repr(i32)]
@@ -52,7 +52,7 @@ macro_rules! errors {
 
 each_error!(errors);
 
-/// A row of the table, without what is in the enum itself.
+/// A row of the table, without what the enum itself has.
 struct Row {
     name: &'static CStr,
     atom: &'static str,
@@ -61,7 +61,7 @@ struct Row {
     sentence: &'static CStr,
 }
 
-/// The words of the table for whether another try is worth it.
+/// The table's words for whether another try is worthwhile.
 #[allow(non_camel_case_types, reason = "the table's words")]
 enum When {
     transient,
@@ -76,7 +76,7 @@ const fn c_str(text: &'static str) -> &'static CStr {
 }
 
 impl Error {
-    /// Returns the number of this error in C, from 1 on; never reused.
+    /// Returns the number of this error in C. Numbers begin at 1 and are never reused.
     pub const fn code(self) -> i32 {
         self as i32
     }
@@ -101,15 +101,15 @@ impl Error {
         text(self.row().sentence)
     }
 
-    /// Tells whether the same call, made again after a while, may succeed though the program has
-    /// changed nothing: time has to pass, others have to give back what the machine has, or what is
-    /// far away has to come back.
+    /// Returns whether the same call, made again after a while, may succeed although the program
+    /// has changed nothing. Time has to pass, others have to give back resources of the machine, or
+    /// something far away has to come back.
     ///
-    /// So a loop that accepts, or that connects, goes on after such an error, and ends with any
-    /// other. `Closed` is not transient: it is said of an object that is at its end. A client whose
-    /// server has closed connects anew. `WrongServerKey` is transient, since a server says nothing
-    /// when its vault is out; but where it lasts, the key at the client is the wrong one: so a
-    /// client reports it, and waits longer from try to try.
+    /// A loop that accepts or connects should continue after such an error, and end with any other.
+    /// `Closed` is not transient, because it is the error of an object that is at its end; a client
+    /// whose server has closed connects anew. `WrongServerKey` is transient, because a server says
+    /// nothing when its vault is out of order. But if the error lasts, the client has the wrong
+    /// key, so a client should report it, and wait longer from try to try.
     pub const fn is_transient(self) -> bool {
         self.row().transient
     }

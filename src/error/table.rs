@@ -1,7 +1,8 @@
-//! The table of errors, of which the Rust enum, the results of C, the header and Erlang's atoms are
-//! made. Whoever writes the header reads this file, too, so it names nothing of the crate.
+//! The table of errors, from which the Rust enum, the result codes of C, the header and Erlang's
+//! atoms are made. The program that writes the header includes this file, too, so nothing of the
+//! crate is named here.
 
-/// Has the macro `$rows` make something of the rows, each of the form
+/// Passes the rows to the macro `$rows`. Each row has the form
 ///
 /// ```text
 /// /// What has gone wrong, for the documentation.
@@ -9,9 +10,9 @@
 ///     "a sentence, without a final stop";
 /// ```
 ///
-/// A number is never changed and never used again: a new error goes to the end, with the next
-/// number. A failed system call is the error in whose row its errno stands; a row's first errno is
-/// what the error is to `std::io`.
+/// A number is never changed and never reused: a new error goes to the end, with the next number. A
+/// failed system call becomes the error whose row has its errno. The first errno of a row is what
+/// the error becomes in `std::io`.
 macro_rules! each_error {
     ($rows:ident) => {
         $rows! {
