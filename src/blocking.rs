@@ -1,12 +1,12 @@
-//! The threads on which vaults and registries that block are called: one pool for each provider,
-//! with at most as many threads as it works on calls at once. One that hangs keeps few threads and
-//! holds up nobody else.
+//! The threads on which vaults and registries that block are called. There is one pool for each
+//! provider, with at most as many threads as the provider works on calls at once. So a provider
+//! that hangs keeps few threads, and holds up nobody else.
 //!
 //! Sources take turns, one task each, so that one address cannot queue up before all others. A task
-//! whose handshake has ended is dropped while it waits. A call that has begun cannot be cancelled;
-//! it counts against its source, which gets no turn while half of the pool is in calls that it has
-//! abandoned. So no more tasks wait than handshakes are in flight, and a source that ends its
-//! handshakes early keeps at most half of the pool from others.
+//! whose handshake has ended is dropped while it waits. A call that has begun cannot be cancelled.
+//! If its handshake has ended, the call counts against its source, which gets no turn while half of
+//! the pool is in calls that it has abandoned. So no more tasks wait than handshakes are in flight,
+//! and a source that ends its handshakes early keeps at most half of the pool from others.
 
 use crate::connection::Source;
 use crate::contain::contain;
@@ -25,9 +25,9 @@ type For = Option<Source>;
 /// The tasks of one source.
 #[derive(Default)]
 struct SourceQueue {
-    /// Its position among the pool's sources; `None` while no task waits.
+    /// The source's position among the pool's sources; `None` while no task waits.
     turn: Option<u64>,
-    /// By their numbers, the oldest first.
+    /// The tasks that wait, by their numbers, the oldest first.
     waiting: BTreeMap<u64, Task>,
     /// Calls that nobody waits for any more.
     abandoned: usize,
@@ -40,9 +40,10 @@ struct Pool {
     at_once: usize,
     next_turn: u64,
     queues: BTreeMap<For, SourceQueue>,
-    /// Every source with a task that waits, by its position.
+    /// Every source that has a waiting task, by its position.
     turns: BTreeMap<u64, For>,
-    /// The sources of calls that have begun and are awaited, by the numbers of their tasks.
+    /// The sources of calls that have begun and that somebody waits for, by the numbers of their
+    /// tasks.
     calls: BTreeMap<u64, For>,
 }
 
@@ -80,8 +81,8 @@ impl Pool {
         self.threads < self.at_once && self.next().is_some()
     }
 
-    /// Takes the next task, whose call begins. Its source moves to the end, and does so again when
-    /// the call ends: who came meanwhile is served before its next task.
+    /// Takes the next task, whose call begins. Its source moves to the end now, and again when the
+    /// call ends, so that others who came meanwhile are served before the source's next task.
     fn begin(&mut self) -> Option<(u64, For, Task)> {
         let source = self.next()?;
         let number = *self.queues.get(&source)?.waiting.first_key_value()?.0;
@@ -91,7 +92,7 @@ impl Pool {
         Some((number, source, task))
     }
 
-    /// Removes a task that waits.
+    /// Removes a waiting task.
     fn remove(&mut self, source: For, number: u64) -> Option<Task> {
         let queue = self.queues.get_mut(&source)?;
         let task = queue.waiting.remove(&number)?;
@@ -114,7 +115,7 @@ impl Pool {
         self.forget_idle(source);
     }
 
-    /// Counts a call as abandoned, or removes its task and returns it if the call has not begun.
+    /// Counts a call as abandoned. If the call has not begun, removes its task and returns it.
     fn abandon(&mut self, number: u64, source: For) -> Option<Task> {
         if self.calls.remove(&number).is_some() {
             self.queues.entry(source).or_default().abandoned += 1;
@@ -129,16 +130,16 @@ impl Pool {
     }
 }
 
-/// Pools by the addresses of their providers. Tasks hold their provider, so that no other has its
-/// address while a pool exists.
+/// The pools, by the addresses of their providers. Tasks hold their provider, so no other provider
+/// can have its address while a pool exists.
 type Pools = BTreeMap<usize, Pool>;
 
-/// A child of `fork` uses the next of these: its parent's lock may be held by a thread that the
-/// child does not have.
+/// The tables of pools. A child of `fork` uses the next one, because the lock of its parent's table
+/// may be held by a thread that the child does not have.
 static POOLS: [Mutex<Pools>; 8] = [const { Mutex::new(Pools::new()) }; 8];
 
-/// Calls `act` with a provider's pool, under the lock. A pool without threads, in which no task can
-/// wait, is removed.
+/// Calls `act` with a provider's pool, under the lock. A pool without threads is removed, because
+/// no task can wait in it.
 fn with_pool<R>(provider: usize, act: impl FnOnce(&mut Pool) -> R) -> R {
     let table = &POOLS[ForkGuard::here().generation() % POOLS.len()];
     let mut pools = table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,18 +151,18 @@ fn with_pool<R>(provider: usize, act: impl FnOnce(&mut Pool) -> R) -> R {
     done
 }
 
-/// A task in a pool. Dropping this cancels it if its call has not begun.
+/// A handle to a task in a pool. Dropping it cancels the task if its call has not begun.
 pub(crate) struct TaskHandle {
     provider: usize,
     number: u64,
     source: For,
 }
 
-/// Queues a task for `provider`, which the task must hold, and which works on `at_once` calls at
-/// once. `source` is that of the client; `None` for a client of this process.
+/// Queues a task for `provider`, which works on `at_once` calls at once. The task must hold the
+/// provider. `source` is that of the client; `None` for a client of this process.
 ///
 /// # Errors
-/// `TooManyThreads` if no thread can be started, and none is there that will take the task.
+/// `TooManyThreads` if no thread can be started, and there is none that will take the task.
 pub(crate) fn spawn<W: ?Sized>(
     provider: &Arc<W>,
     at_once: usize,
@@ -176,10 +177,10 @@ pub(crate) fn spawn<W: ?Sized>(
         pool.at_once = at_once.max(1);
         pool.push(source, number, Box::new(task));
         let started = if pool.lacks_thread() { start_thread(pool, provider) } else { Ok(()) };
-        // Threads that exist take it in its turn.
+        // Existing threads take the task in its turn.
         if pool.threads > 0 { Ok(()) } else { started.map_err(|error| (error, pool.abandon(number, source))) }
     });
-    // A task that was refused is dropped here, outside of the lock.
+    // A refused task is dropped here, outside of the lock.
     started.map(|()| handle).map_err(|(error, _)| error)
 }
 
@@ -202,13 +203,13 @@ fn work(provider: usize) {
             if begun.is_none() {
                 pool.threads -= 1;
             } else if pool.lacks_thread() {
-                // If that fails, the existing threads do the work.
+                // If this fails, the existing threads do the work.
                 let _ = start_thread(pool, provider);
             }
             begun
         });
         let Some((number, source, task)) = begun else { return };
-        // A panic ends that task alone, and has been reported.
+        // A panic ends only this task, and has been reported.
         let _ = contain(task);
         done = Some((number, source));
     }
@@ -217,8 +218,8 @@ fn work(provider: usize) {
 impl Drop for TaskHandle {
     fn drop(&mut self) {
         let cancelled = with_pool(self.provider, |pool| pool.abandon(self.number, self.source));
-        // It may hold the last reference to a vault, and freeing that calls the program's code:
-        // outside of the lock.
+        // The task may hold the last reference to a vault, and freeing that calls the program's
+        // code. So it is dropped outside of the lock.
         drop(cancelled);
     }
 }

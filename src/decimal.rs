@@ -1,16 +1,16 @@
-//! Numbers in texts that come from elsewhere. The standard library's `parse` alone would take "+8"
-//! and "008".
+//! Parses numbers in texts that come from elsewhere. The standard library's `parse` alone would
+//! accept "+8" and "008".
 
 use std::str::FromStr;
 
-/// Returns the number that a text of decimal digits is; `None` if there is anything else in it, or
-/// nothing, or the number is too large.
+/// Parses a text of decimal digits. Returns `None` if the text is empty, if it has anything else in
+/// it, or if the number is too large.
 #[cfg(feature = "pkcs11")]
 pub(crate) fn digits<N: FromStr>(text: &str) -> Option<N> {
     read(text)
 }
 
-/// Returns the number of which this is the only text: as [`digits`], without a zero before it.
+/// Parses a number in its only valid form: like [`digits`], but without leading zeros.
 pub(crate) fn canonical<N: FromStr>(text: &str) -> Option<N> {
     if text.len() > 1 && text.starts_with('0') { None } else { read(text) }
 }

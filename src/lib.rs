@@ -2,9 +2,9 @@
 //! CurveCP: mutual authentication by long-term keys, forward secrecy, no
 //! negotiation, no certificates.
 //!
-//! An end has a [`vault`], which holds its long-term secret key; a server has a [`registry`], which
-//! says whose keys may come in. With them `net::Listener` and `net::Connector` make tunnels, and a
-//! `net::Socket` sends and receives messages:
+//! Each end has a [`vault`], which holds its long-term secret key. A server also has a
+//! [`registry`], which says whose keys are accepted. With these, `net::Listener` and
+//! `net::Connector` make tunnels, and a `net::Socket` sends and receives messages:
 //!
 #![cfg_attr(feature = "net", doc = "```")]
 #![cfg_attr(not(feature = "net"), doc = "```ignore")]
@@ -34,8 +34,8 @@
 //! # }
 //! ```
 //!
-//! A driver of one's own, without sockets or with an event loop, moves the bytes of a
-//! [`connection::Connection`].
+//! A program can also have a driver of its own, without sockets or with an event loop, that moves
+//! the bytes of a [`connection::Connection`].
 //!
 //! # Features
 //!
@@ -51,12 +51,12 @@
 //!
 //! # Layers
 //!
-//! Each module uses only those above it in this list: [`protocol`] over the
-//! cryptography, then [`vault`], [`registry`], [`connection`], and with the
-//! feature `net` [`net`]. `docs/ARCHITECTURE.md` is the map.
+//! Each module uses only the modules before it in this list: [`protocol`], which is built on the
+//! cryptography, then [`vault`], [`registry`], [`connection`], and with the feature `net` [`net`].
+//! `docs/ARCHITECTURE.md` describes all layers.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs, missing_debug_implementations)]
-// On the crate's page, what needs a feature says which.
+// On the crate's page, each item that needs a feature names it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "net", feature = "nif"))]
@@ -89,7 +89,7 @@ pub use crypto::test_util;
 pub use crypto::{KEY_BYTES, KEY_TEXT_LEN, PublicKey, SecretKey, memory_locked};
 pub use error::{Error, Result};
 
-/// The Rust program of the README, as a documentation test.
+/// Runs the Rust program of the README as a documentation test.
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,6 +1,6 @@
-//! Setters of options, so that a chain of them says what differs from the default.
+//! Setters of options. A chain of them says only what differs from the default.
 
-/// Writes for each field a method of its name that sets it.
+/// Generates, for each field, a method of the same name that sets it.
 macro_rules! setters {
     ($options:ident { $($field:ident: $kind:ty),+ $(,)? }) => {
         impl $options {
