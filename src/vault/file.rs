@@ -47,7 +47,7 @@ impl FileVault {
         FileVault::create_with(path, SecretKey::generate()?, passphrase, cost)
     }
 
-    /// As [`FileVault::create`], with an existing key. Its nonce block key is new, so it does not
+    /// Like [`FileVault::create`], with an existing key. Its nonce block key is new, so it does not
     /// matter where the key was used before.
     ///
     /// # Errors
@@ -138,7 +138,8 @@ impl FileVault {
         }
     }
 
-    /// Says why the file at `path` is refused with `VaultPermissions`; `None` if it is not.
+    /// Returns why the file at `path` is refused with `VaultPermissions`; `None` if it is not
+    /// refused.
     ///
     /// # Errors
     /// `FileNotFound`, `PermissionDenied`, `Io`.

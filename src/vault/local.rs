@@ -1,4 +1,5 @@
-//! A long-term key in this process: the common part of the vaults that hold one here.
+//! A long-term key in this process: the part that all vaults which hold their key here have in
+//! common.
 
 #[cfg(test)]
 mod tests;
@@ -10,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZEROS, HelloBox};
 use crate::sys::ForkGuard;
 
-/// Agrees keys with peers by a long-term secret.
+/// Agrees keys with peers, using a long-term secret.
 pub(crate) trait Agree {
-    /// Returns the shared key with the holder of `peer`; `WeakKey` if it is of low order.
+    /// Returns the shared key with the holder of `peer`; `WeakKey` if `peer` is of low order.
     fn agree(&self, peer: &PublicKey) -> Result<SharedKey>;
 }
 
@@ -22,8 +23,8 @@ impl Agree for SecretKey {
     }
 }
 
-/// Key pair, long-term nonces and agreements, with the methods of [`Vault`](super::Vault) that need
-/// them.
+/// A key pair, its long-term nonces and its shared keys, with the methods of
+/// [`Vault`](super::Vault) that need them.
 pub(crate) struct LocalKey<K = SecretKey> {
     secret: K,
     public: PublicKey,
@@ -40,7 +41,7 @@ impl LocalKey {
 }
 
 impl<K: Agree> LocalKey<K> {
-    /// The key pair of `secret`, wherever that is kept, and `public`.
+    /// Makes the key pair of `secret`, wherever that is kept, and `public`.
     pub(crate) fn of(secret: K, public: PublicKey, nonces: LongTermNonces) -> LocalKey<K> {
         LocalKey {
             secret,
@@ -171,7 +172,7 @@ impl<K: Agree> LocalKey<K> {
         }
     }
 
-    /// The counter in a nonce of this key, for the project's tests.
+    /// Returns the counter in a nonce of this key, for the project's tests.
     #[cfg(feature = "test-util")]
     pub(crate) fn counter_in(&self, nonce: &LongTermNonce) -> u64 {
         self.nonces.counter_in(nonce)
@@ -185,8 +186,8 @@ pub(crate) trait TwoSteps: super::Vault {
     /// Returns a nonce for one later [`TwoSteps::box_seal_issued`].
     fn issue_nonce(&self) -> Result<LongTermNonce>;
 
-    /// As [`Vault::box_seal`](super::Vault::box_seal), under a nonce of [`TwoSteps::issue_nonce`];
-    /// the caller ensures that each is used once.
+    /// Like [`Vault::box_seal`](super::Vault::box_seal), under a nonce from
+    /// [`TwoSteps::issue_nonce`]. The caller must use each nonce only once.
     fn box_seal_issued(
         &self,
         purpose: Purpose,

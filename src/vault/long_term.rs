@@ -7,13 +7,13 @@ use crate::protocol::nonce::LongTermNonce;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The vault's counter and its nonce block key, which keeps the counter from showing.
+/// The vault's counter and its nonce block key, which hides the counter.
 pub(crate) struct LongTermNonces {
     key: NonceKey,
     counter: AtomicU64,
-    /// Counters from here on must not be used; raised by the counter log.
+    /// The end of the counters that may be used now; the counter log raises it.
     bound: AtomicU64,
-    /// Keeps the bound across restarts and crashes; without one the key is new each time.
+    /// Keeps the bound across restarts and crashes. Without a log, the block key is new each time.
     counter_log: Option<Mutex<CounterLog>>,
 }
 
@@ -29,9 +29,9 @@ impl LongTermNonces {
         })
     }
 
-    /// Takes a block key that was used before; `counter_log` knows up to which counter.
+    /// Takes a block key that was used before; `counter_log` knows how far its counters were used.
     pub(crate) fn kept(key: NonceKey, counter_log: CounterLog) -> LongTermNonces {
-        // Empty: the first nonce asks the counter log for the counters to use.
+        // No counters are left, so the first nonce asks the counter log for some.
         let (counter, bound) = (AtomicU64::new(0), AtomicU64::new(0));
         LongTermNonces { key, counter, bound, counter_log: Some(Mutex::new(counter_log)) }
     }

@@ -1,9 +1,8 @@
-//! Long-term keys and long-term nonces.
+//! Vaults, which hold long-term keys and make long-term nonces.
 //!
-//! A vault is the only holder of a long-term secret key (the original's "vault").
-//! It boxes and opens boxes for that key, makes the long-term nonce itself and
-//! gives it with the box. There is no call that gives the secret key away, and
-//! none that seals under a nonce of the caller's choice.
+//! A vault is the only holder of a long-term secret key (the original also calls it "vault"). It
+//! seals and opens boxes with that key, makes the long-term nonce itself, and returns it with the
+//! box. No method returns the secret key, and none seals under a nonce that the caller chose.
 
 #[cfg(target_os = "linux")]
 mod agent;
@@ -50,12 +49,12 @@ use crate::protocol::packet::{CookieBox, CookieMessage, HELLO_COUNTER, HELLO_ZER
 #[repr(u32)]
 #[non_exhaustive]
 pub enum Purpose {
-    /// The box in a hello, sealed by a short-term key: a vault only opens it. Nonce part: the
-    /// 8-byte counter.
+    /// The box in a hello. It is sealed by a short-term key, so a vault only opens it. Nonce part:
+    /// the 8-byte counter.
     Hello = 1,
-    /// The box in a cookie packet. Nonce part: 16 bytes, the vault's.
+    /// The box in a cookie packet. Nonce part: 16 bytes, made by the vault.
     Cookie = 2,
-    /// The vouch in an initiate. Nonce part: 16 bytes, the vault's.
+    /// The vouch in an initiate. Nonce part: 16 bytes, made by the vault.
     Vouch = 3,
 }
 
@@ -68,15 +67,16 @@ impl Purpose {
         }
     }
 
-    /// Bytes of the nonce that follow the purpose's prefix: 8 for a hello, else 16.
+    /// Returns the number of bytes in a nonce that follow the purpose's prefix: 8 for a hello, else
+    /// 16.
     pub fn nonce_len(self) -> usize {
         NONCE_BYTES - self.prefix().len()
     }
 
-    /// The whole nonce of a box: this purpose's prefix, then `part`.
+    /// Returns the whole nonce of a box: this purpose's prefix, then `part`.
     ///
     /// # Errors
-    /// `InvalidArgument` if `part` has not [`Purpose::nonce_len`] bytes.
+    /// `InvalidArgument` if `part` does not have [`Purpose::nonce_len`] bytes.
     pub fn nonce(self, part: &[u8]) -> Result<Nonce> {
         if part.len() == self.nonce_len() {
             Ok(nonce::join(self.prefix(), part))
@@ -85,7 +85,7 @@ impl Purpose {
         }
     }
 
-    /// The purpose with this number.
+    /// Returns the purpose with this number.
     ///
     /// # Errors
     /// `InvalidArgument` if there is none.
@@ -99,10 +99,10 @@ impl Purpose {
     }
 }
 
-/// The holder of a long-term secret key.
+/// A holder of a long-term secret key.
 ///
-/// Shared by any number of threads. Implementations must be exact: a nonce
-/// given out twice under one key breaks the connections of that key.
+/// Any number of threads may share it. Implementations must be exact: a nonce that is handed out
+/// twice under one key breaks the security of the connections of that key.
 ///
 /// ```
 /// use curve_tun::vault::{MemoryVault, Purpose, Vault};
@@ -152,7 +152,8 @@ pub trait Vault: Send + Sync {
     /// Opens the hello of `client_short` and, if it opens, seals what `cookie` makes for that
     /// client.
     ///
-    /// Both boxes have the same shared key: a vault that keeps it in between agrees it only once.
+    /// Both boxes have the same shared key, so a vault that keeps this key in between agrees it
+    /// only once.
     ///
     /// # Errors
     /// Those of [`Vault::box_open`], [`Vault::box_seal`] and `cookie`.
@@ -174,37 +175,38 @@ pub trait Vault: Send + Sync {
     /// come again.
     fn forget_shared_keys(&self) {}
 
-    /// Returns whether it takes a while to answer.
+    /// Returns whether the vault takes a while to answer.
     ///
-    /// If not, as here, it answers within the call, in microseconds, and a connection calls it on
-    /// the spot. If so, a connection stops with a [`Request`](crate::connection::Request), and its
-    /// driver has it answered: on another thread, by another process, or by a call of this vault
-    /// where blocking is fine.
+    /// If not, which is the default, it answers within the call, in microseconds, and a connection
+    /// calls it directly. If so, a connection stops with a [`Request`](crate::connection::Request),
+    /// and its driver has the request answered: on another thread, by another process, or by a call
+    /// of this vault where blocking is fine.
     fn deferred(&self) -> bool {
         false
     }
 
-    /// Returns how many calls it works on at once, if it is [deferred](Vault::deferred); 256 unless
-    /// it says otherwise. At most that many threads, at least one, call it for the blocking sockets
-    /// of a process, or for the connections of a node. Further requests wait for one of them, as
-    /// long as their handshake lasts; the addresses that they are for take turns.
+    /// Returns how many calls the vault works on at once, if it is [deferred](Vault::deferred); the
+    /// default is 256. At most that many threads, and at least one, call it for the blocking
+    /// sockets of a process, or for the connections of a node. Further requests wait for one of
+    /// these threads, as long as their handshakes last; the addresses that the requests are for
+    /// take turns.
     fn max_concurrency(&self) -> usize {
         256
     }
 }
 
-/// A hello opens to 64 zeros.
+/// Returns `BadPacket` unless a hello opened to 64 zeros.
 pub(crate) fn check_hello(opened: &[u8; HELLO_ZEROS.len()]) -> Result<()> {
     if equal(opened, &HELLO_ZEROS) { Ok(()) } else { Err(Error::BadPacket) }
 }
 
-/// Checks that a vault can use its key: it seals a box for a peer made for this check, which opens
-/// it.
+/// Checks that a vault can use its key. The vault seals a box for a peer that is made for this
+/// check, and the peer opens it.
 ///
 /// This uses one long-term nonce, and takes as long as the vault does.
 ///
 /// # Errors
-/// Those of [`Vault::box_seal`]; `VaultFailed` if the box is not one of the vault's public key.
+/// Those of [`Vault::box_seal`]; `VaultFailed` if the box does not fit the vault's public key.
 pub fn exercise(vault: &dyn Vault) -> Result<()> {
     let peer = MemoryVault::generate()?;
     let (mut message, mut opened) = ([0; KEY_BYTES], [0; KEY_BYTES]);

@@ -65,8 +65,8 @@ impl AgentVault {
         AgentVault::open_with_timeout(path, TIMEOUT)
     }
 
-    /// As [`AgentVault::open`]; each request may take `timeout`. A timeout that is too long to be
-    /// represented never ends.
+    /// Like [`AgentVault::open`], but each request may take `timeout`. A timeout that is too long
+    /// to be represented never ends.
     ///
     /// # Errors
     /// Those of [`AgentVault::open`].
@@ -168,7 +168,7 @@ fn reach(path: &Path, deadline: Deadline) -> Result<(PublicKey, OwnedFd)> {
     }
 }
 
-/// Why a request got no valid response.
+/// Why a request did not get a valid response.
 enum Broken {
     /// The agent refused the request: the connection is fine.
     Refused(Error),

@@ -1,4 +1,4 @@
-//! The Unix socket between agent and client, and who is at its other end.
+//! The Unix socket between agent and client, and the check of who is at its other end.
 
 use crate::error::{Error, Result};
 use nix::errno::Errno;
@@ -109,7 +109,7 @@ pub(super) fn connect_to(path: &Path) -> Result<OwnedFd> {
     }
 }
 
-/// Says whether the client at the other end runs as this user or as root.
+/// Returns whether the client at the other end runs as this user or as root.
 pub(super) fn may_ask(stream: &OwnedFd) -> bool {
     peer(stream).is_ok_and(|uid| uid.is_root() || uid == geteuid())
 }
@@ -118,12 +118,12 @@ fn peer(stream: &OwnedFd) -> Result<Uid> {
     Ok(Uid::from_raw(getsockopt(stream, PeerCredentials).map_err(error)?.uid()))
 }
 
-/// Reads what is there, without waiting; 0 at the end.
+/// Reads what has arrived, without waiting; returns 0 at the end.
 pub(super) fn read(stream: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize> {
     retry(|| recv(stream.as_raw_fd(), bytes, MsgFlags::empty()))
 }
 
-/// Writes what fits, without waiting and without SIGPIPE.
+/// Writes as much as fits, without waiting and without SIGPIPE.
 pub(super) fn write(stream: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     retry(|| send(stream.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL))
 }

@@ -1,4 +1,4 @@
-//! Why a key in a token cannot be used, and which of the things that it needs is to blame.
+//! Why a key in a token cannot be used, and which of the parts that it needs is to blame.
 
 use crate::crypto::PublicKey;
 use crate::error::Error;
@@ -11,13 +11,13 @@ use std::path::PathBuf;
 pub struct Pkcs11Failure {
     /// What went wrong.
     pub error: Error,
-    /// What it went wrong with.
+    /// The part that it went wrong with.
     pub part: Pkcs11Part,
-    /// The new key that is in the token nevertheless, because it could not be removed.
+    /// The new key that stayed in the token, because it could not be removed.
     pub left: Option<LeftKey>,
 }
 
-/// What a key in a token needs.
+/// The parts that a key in a token needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pkcs11Part {
@@ -31,7 +31,7 @@ pub enum Pkcs11Part {
     Module(PathBuf),
     /// The token, and the key in it.
     Token,
-    /// The file in which the bound of the counter is kept; without a path when the environment
+    /// The file in which the bound of the counter is kept. There is no path if the environment
     /// names no folder for it.
     State(Option<PathBuf>),
     /// This library's own needs: guarded memory, libsodium.
@@ -47,7 +47,7 @@ pub struct LeftKey {
     pub id: Vec<u8>,
 }
 
-/// What fails, and tells what the failure is about.
+/// The result of something whose failure says what it is about.
 pub(super) type Explained<T> = Result<T, Pkcs11Failure>;
 
 impl Pkcs11Failure {

@@ -1,4 +1,5 @@
-//! A new key pair in a token: what it needs is looked at first, and what cannot be used is removed.
+//! Makes a new key pair in a token. Everything that this needs is checked first, and a key that
+//! cannot be used is removed.
 
 use super::failure::{Explained, LeftKey, Pkcs11Failure, Pkcs11Part};
 use super::module::Module;
@@ -14,7 +15,7 @@ use cryptoki_sys::{
     CKM_EC_EDWARDS_KEY_PAIR_GEN, CKM_EC_MONTGOMERY_KEY_PAIR_GEN, CKM_ECDH1_DERIVE,
 };
 
-/// A token that a key can be made in: all that can be looked at before has been.
+/// A token in which a key can be made. Everything that can be checked before has been checked.
 pub(super) struct Maker {
     uri: Uri,
     pin: Option<Pin>,
@@ -50,14 +51,14 @@ impl Maker {
             return Err(Error::ReadOnly);
         }
         let mechanisms = module.mechanisms(slot)?;
-        // Older modules make X25519 keys as keys of type Edwards.
+        // Older modules make X25519 keys with the key type Edwards.
         let mechanism = [CKM_EC_MONTGOMERY_KEY_PAIR_GEN, CKM_EC_EDWARDS_KEY_PAIR_GEN]
             .into_iter()
             .find(|mechanism| mechanisms.contains(mechanism))
             .filter(|_| mechanisms.contains(&CKM_ECDH1_DERIVE))
             .ok_or(Error::VaultFailed)?;
         let session = enter(module, slot, true, pin)?;
-        // Two keys of one name could not be told apart.
+        // Two keys with the same name could not be told apart.
         if session.find(&named(uri))?.is_empty() {
             Ok((session, mechanism))
         } else {
@@ -65,7 +66,7 @@ impl Maker {
         }
     }
 
-    /// Makes the key, in the token, which it never leaves. What cannot be used is removed.
+    /// Makes the key in the token, which it never leaves. A key that cannot be used is removed.
     pub(super) fn make(self) -> Explained<Made> {
         let Maker { uri, pin, session, mechanism, id } = self;
         let label = uri.object.as_deref().unwrap_or_default();
@@ -84,7 +85,7 @@ impl Maker {
         let private = [&both[..], &kept].concat();
         let pair = session.generate_pair(mechanism, &public, &private);
         let (public, private) = pair.map_err(|error| {
-            // Some make one of the two, or both, and fail then.
+            // Some tokens make one of the two keys, or both, and then fail.
             let objects = session.find(&both).unwrap_or_default();
             let left = (!remove(&session, &objects)).then(|| LeftKey { public: None, id: id.clone() });
             Pkcs11Failure { left, ..about_token(error) }
@@ -108,7 +109,7 @@ impl Made {
         TokenKey::of(self.uri, self.pin, self.open)
     }
 
-    /// Removes the key again, since `failure` keeps it from being of use.
+    /// Removes the key again, because `failure` makes it useless.
     pub(super) fn take_back(self, failure: Pkcs11Failure) -> Pkcs11Failure {
         let known = self.open.public != PublicKey::BASE_POINT;
         let public = known.then_some(self.open.public);
@@ -117,9 +118,9 @@ impl Made {
     }
 }
 
-/// Removes objects; says whether all are gone.
+/// Removes objects; returns whether all are gone.
 fn remove(session: &Session, objects: &[CK_OBJECT_HANDLE]) -> bool {
-    // Each is tried, whatever becomes of the others.
+    // Each is tried, whatever happens to the others.
     let refused = objects.iter().filter(|object| session.destroy(**object).is_err());
     refused.count() == 0
 }

@@ -23,8 +23,8 @@ use uri::Uri;
 #[cfg(feature = "test-util")]
 pub use uri::read_pkcs11_uri;
 
-/// The token does one thing at a time; another thread can do the work before and after that
-/// meanwhile.
+/// The token does one thing at a time. Meanwhile, another thread can do the work that comes before
+/// or after that.
 const MAX_CONCURRENCY: usize = 2;
 
 /// A vault whose secret key never leaves its token.
@@ -60,7 +60,7 @@ impl Pkcs11Vault {
         Pkcs11Vault::open_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// As [`Pkcs11Vault::open`]; an error says what it is about.
+    /// Like [`Pkcs11Vault::open`], but the error says what it is about.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::open`].
@@ -86,8 +86,8 @@ impl Pkcs11Vault {
         Pkcs11Vault::generate_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// As [`Pkcs11Vault::generate`]; an error says what it is about, and whether the new key could
-    /// not be removed.
+    /// Like [`Pkcs11Vault::generate`], but the error says what it is about, and whether the new key
+    /// could not be removed.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::generate`].
@@ -104,7 +104,7 @@ impl Pkcs11Vault {
         }
     }
 
-    /// Returns the public key of the key that `uri` names, which the token computes; the file of
+    /// Returns the public key of the key that `uri` names. The token computes it, and the file of
     /// the bound is neither needed nor locked.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl Pkcs11Vault {
         Pkcs11Vault::inspect_explained(uri, pin).map_err(|failure| failure.error)
     }
 
-    /// As [`Pkcs11Vault::inspect`]; an error says what it is about.
+    /// Like [`Pkcs11Vault::inspect`], but the error says what it is about.
     ///
     /// # Errors
     /// Those of [`Pkcs11Vault::inspect`].
@@ -122,7 +122,7 @@ impl Pkcs11Vault {
         Ok(TokenKey::open(uri, pin)?.1)
     }
 
-    /// Says whether `uri` itself has the PIN.
+    /// Returns whether `uri` itself contains the PIN.
     ///
     /// # Errors
     /// `InvalidArgument` if it is malformed.
@@ -138,7 +138,7 @@ impl Pkcs11Vault {
     }
 }
 
-/// Returns the parsed URI, and the PIN, wherever it comes from.
+/// Parses the URI, and returns it with the PIN, wherever the PIN comes from.
 fn understood(uri: &str, pin: Option<&[u8]>) -> Explained<(Uri, Option<Pin>)> {
     crate::crypto::init()?;
     let of_uri = |error| Pkcs11Failure::of(Pkcs11Part::Uri, error);

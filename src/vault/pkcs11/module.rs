@@ -1,9 +1,9 @@
 //! PKCS #11 libraries: loaded once for the process, initialised, and asked for their tokens.
 //!
-//! The bindings are those of `cryptoki-sys`. Its safe companion `cryptoki` keeps the table of
-//! functions to itself, and by no other table can an agreed secret be read to where it is wiped: a
-//! library may give a new one, with sessions of its own, each time it is asked (p11-kit's proxy
-//! does).
+//! The bindings are those of `cryptoki-sys`. Its safe companion `cryptoki` does not give access to
+//! its table of functions. No other table can be used to read an agreed secret straight to memory
+//! that is wiped: a library may return a new table, with sessions of its own, each time it is asked
+//! (p11-kit's proxy does).
 
 use crate::error::{Error, Result};
 use cryptoki_sys::{
@@ -21,11 +21,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-/// How soon after it was initialised a library may be initialised again.
+/// The shortest time between two initialisations of a library.
 const RENEWED_AT_MOST_EVERY: Duration = Duration::from_secs(1);
-/// How often to ask for a list that grows while it is read.
+/// How many times to ask for a list that grows while it is read.
 const LIST_TRIES: usize = 8;
-/// The value of a token that does not count its sessions.
+/// The value that a token gives if it does not count its sessions.
 const UNAVAILABLE: CK_ULONG = CK_ULONG::MAX;
 
 /// A loaded library.
@@ -33,29 +33,30 @@ const UNAVAILABLE: CK_ULONG = CK_ULONG::MAX;
 pub(super) struct Module(Arc<Loaded>);
 
 struct Loaded {
-    /// Asked for once. It has a copy, since a library may keep its own where it likes.
+    /// The library's functions. This is a copy that was made once, because a library may keep its
+    /// own table where it likes.
     functions: CK_FUNCTION_LIST,
-    /// What the functions are part of.
+    /// The loaded library, which the functions belong to.
     _library: cryptoki_sys::Pkcs11,
-    /// Shared while a function runs, held alone while the library is finalised.
+    /// Locked for reading while a function runs, and for writing while the library is finalised.
     calls: RwLock<()>,
     life: Mutex<Life>,
-    /// Counts how often we have initialised it: sessions of an earlier epoch are gone.
+    /// Counts how often we have initialised the library. Sessions of an earlier epoch are gone.
     epoch: AtomicU64,
-    /// Our sessions, of any epoch.
+    /// The number of our sessions, of any epoch.
     sessions: AtomicUsize,
 }
 
 /// How the library was initialised.
 struct Life {
-    /// By us: no other part of the process had done so.
+    /// Whether we initialised it, because no other part of the process had done so.
     ours: bool,
     since: Instant,
 }
 
 impl Module {
-    /// The library at `path`, initialised. It stays loaded as long as the process lives: others may
-    /// use it, too.
+    /// Loads the library at `path` and initialises it. It stays loaded as long as the process
+    /// lives, because others may use it, too.
     ///
     /// # Errors
     /// `FileNotFound`, `VaultFailed`.
@@ -94,11 +95,12 @@ impl Module {
         Ok(module)
     }
 
-    /// Initialises the library if it is not, or if another part of the process has finalised it.
+    /// Initialises the library if that has not been done, or if another part of the process has
+    /// finalised it.
     fn initialize(&self) -> Result<()> {
         let mut life = lock(&self.0.life);
-        // Later on only when it has to be: some count how often they are initialised, and want as
-        // many ends.
+        // Do this again only if necessary: some libraries count how often they are initialised, and
+        // must be finalised as many times.
         if self.epoch() == 0 || self.info_or_code().err() == Some(CKR_CRYPTOKI_NOT_INITIALIZED) {
             self.begin(&mut life)?;
         }
@@ -124,11 +126,11 @@ impl Module {
         if done == CKR_CRYPTOKI_ALREADY_INITIALIZED { Ok(()) } else { check(done) }
     }
 
-    /// Makes a library that looks for its tokens only when it is initialised look again; says
-    /// whether it has looked since the epoch `seen`.
+    /// Makes a library look for its tokens again, if it does so only when it is initialised.
+    /// Returns whether it has looked since the epoch `seen`.
     ///
     /// The library is left alone if another part of the process initialised it or has sessions, if
-    /// we have any ourselves, if a call has not returned, and if it was initialised just now.
+    /// we have any ourselves, if a call has not returned, or if it was initialised just now.
     pub(super) fn renew(&self, seen: u64) -> Result<bool> {
         let mut life = lock(&self.0.life);
         if self.epoch() != seen {
@@ -149,7 +151,7 @@ impl Module {
         Ok(true)
     }
 
-    /// Says whether a token reports sessions of this process.
+    /// Returns whether a token reports sessions of this process.
     fn counts_sessions(&self) -> bool {
         let slots = self.slots().unwrap_or_default();
         let counts = slots.into_iter().filter_map(|slot| Some(self.token_info(slot).ok()?.ulSessionCount));
@@ -222,7 +224,7 @@ impl Module {
     }
 }
 
-/// Reads a list whose length a function first returns.
+/// Reads a list through a function that returns the length first.
 fn list<T: Default + Clone>(get: impl Fn(*mut T, &mut CK_ULONG) -> CK_RV) -> Result<Vec<T>> {
     for _ in 0..LIST_TRIES {
         let mut count = 0;
@@ -244,6 +246,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Checks the result of a function.
+///
 /// # Errors
 /// What `code` means, unless it is `CKR_OK`.
 pub(super) fn check(code: CK_RV) -> Result<()> {

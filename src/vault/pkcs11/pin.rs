@@ -1,19 +1,21 @@
-//! The PIN of a token, kept so that a session that was lost can be opened again.
+//! The PIN of a token. It is kept so that a lost session can be opened again.
 
 use crate::crypto::Guarded;
 use crate::error::{Error, Result};
 use crate::vault::secret_line::first_line;
 use std::path::Path;
 
-/// The most bytes of a PIN.
+/// The most bytes in a PIN.
 const PIN_MAX: usize = 255;
 
-/// In guarded memory: the length, then the PIN.
+/// A PIN in guarded memory: its length, then its bytes.
 pub(super) struct Pin(Guarded<{ 1 + PIN_MAX }>);
 
 impl Pin {
+    /// Copies a PIN into guarded memory.
+    ///
     /// # Errors
-    /// `InvalidArgument` if it has none or more than 255 bytes, `OutOfMemory`.
+    /// `InvalidArgument` if it has no bytes or more than 255, `OutOfMemory`.
     pub(super) fn new(pin: &[u8]) -> Result<Pin> {
         let length =
             u8::try_from(pin.len()).ok().filter(|length| *length > 0).ok_or(Error::InvalidArgument)?;

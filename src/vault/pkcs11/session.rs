@@ -1,4 +1,4 @@
-//! A session with a token: log in, find and make keys, agree a secret.
+//! A session with a token: logs in, finds and makes keys, and agrees secrets.
 
 use super::module::{Module, check};
 use super::pin::Pin;
@@ -14,7 +14,7 @@ use std::ptr::{from_ref, null_mut};
 use std::sync::RwLockReadGuard;
 use std::sync::atomic::Ordering;
 
-/// The value of an attribute that is given.
+/// The value of an attribute that is passed to the library.
 #[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Number(CK_ULONG),
@@ -24,7 +24,7 @@ pub(super) enum Value<'a> {
 
 pub(super) type Attribute<'a> = (CK_ATTRIBUTE_TYPE, Value<'a>);
 
-/// A type of which any bytes are a valid value.
+/// A type for which any bytes are a valid value.
 pub(super) trait Plain {}
 impl Plain for u8 {}
 impl Plain for CK_ULONG {}
@@ -56,8 +56,8 @@ impl Session {
     /// Keeps the library from being finalised while a function of it runs.
     ///
     /// # Errors
-    /// `VaultFailed` if the session ended with an earlier epoch: its handle may be another's by
-    /// now.
+    /// `VaultFailed` if the session ended with an earlier epoch, because another session may have
+    /// its handle by now.
     fn running(&self) -> Result<RwLockReadGuard<'_, ()>> {
         let running = self.module.running();
         if self.epoch == self.module.epoch() { Ok(running) } else { Err(Error::VaultFailed) }
@@ -72,7 +72,7 @@ impl Session {
         let (bytes, len) = pin.map_or((null_mut(), 0), |pin| (pin.as_ptr().cast_mut(), pin.len()));
         // SAFETY: pointer and length are those of the PIN, which is only read; or NULL and 0.
         match unsafe { login(self.handle, CKU_USER, bytes, len as CK_ULONG) } {
-            // By another session of this process.
+            // Another session of this process has logged in.
             CKR_USER_ALREADY_LOGGED_IN => Ok(()),
             code => check(code),
         }
@@ -104,14 +104,14 @@ impl Session {
         Ok(found)
     }
 
-    /// Reads an attribute that is a number.
+    /// Reads an attribute whose value is a number.
     pub(super) fn number(&self, object: CK_OBJECT_HANDLE, attribute: CK_ATTRIBUTE_TYPE) -> Result<CK_ULONG> {
         let mut number = [0];
         let size = self.read(object, attribute, &mut number)?;
         if size == size_of_val(&number) { Ok(number[0]) } else { Err(Error::VaultFailed) }
     }
 
-    /// Reads an attribute into memory for its value, and returns the size of the value in bytes.
+    /// Reads the value of an attribute into `place`, and returns the size of the value in bytes.
     pub(super) fn read<T: Plain>(
         &self,
         object: CK_OBJECT_HANDLE,
@@ -130,7 +130,7 @@ impl Session {
         size.ok_or(Error::VaultFailed)
     }
 
-    /// Makes a pair of keys, and returns the public and the private one.
+    /// Makes a key pair, and returns the public key and the private key.
     pub(super) fn generate_pair(
         &self,
         mechanism: CK_MECHANISM_TYPE,
@@ -161,8 +161,8 @@ impl Session {
         Ok((public_key, private_key))
     }
 
-    /// Has a private key agree a secret with the point of a peer: a new object with these
-    /// attributes.
+    /// Makes a private key agree a secret with the point of a peer. The secret is a new object with
+    /// these attributes.
     pub(super) fn derive(
         &self,
         key: CK_OBJECT_HANDLE,
@@ -192,7 +192,7 @@ impl Session {
         Ok(derived)
     }
 
-    /// Reads the 32 bytes of a secret straight to where they are wiped.
+    /// Reads the 32 bytes of a secret straight into memory that is wiped.
     pub(super) fn secret(&self, object: CK_OBJECT_HANDLE) -> Result<Secret<KEY_BYTES>> {
         let mut value = Secret::<KEY_BYTES>::zeroed()?;
         let len = self.read(object, CKA_VALUE, value.bytes_mut())?;
@@ -219,7 +219,7 @@ impl Drop for Session {
     }
 }
 
-/// The attributes as the library reads them; it writes none.
+/// Returns the attributes in the library's form. The library only reads them.
 fn template<'a>(attributes: &'a [Attribute<'a>]) -> Vec<CK_ATTRIBUTE> {
     let raw = |(kind, value): &'a Attribute<'a>| {
         let (place, size): (*const c_void, usize) = match value {

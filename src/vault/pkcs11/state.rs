@@ -10,13 +10,13 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Returns the nonces of the key `public`, from the state at `path` or at its default path; the
-/// state is made if there is none.
+/// Returns the nonces of the key `public`, from the state at `path` or at its default path. Makes
+/// the state if there is none.
 ///
 /// A new state has a new nonce block key, under which no counter has been used.
 ///
 /// # Errors
-/// Those of opening and making a file vault; `VaultCorrupt` if the state is another key's;
+/// Those of opening and making a file vault; `VaultCorrupt` if the state belongs to another key;
 /// `InvalidArgument` if no path is given and the environment names no folder for one.
 pub(super) fn nonces(path: Option<&Path>, public: &PublicKey) -> Explained<LongTermNonces> {
     let found = match path {
@@ -42,11 +42,11 @@ fn opened_or_made(path: &Path, by_default: bool, public: &PublicKey) -> Result<L
     Ok(LongTermNonces::kept(key, counter_log))
 }
 
-/// The state of a key that has yet to be made; removed when dropped.
+/// The state of a key that is about to be made. The file is removed when this is dropped.
 pub(super) struct Reserved {
     file: store::Reserved,
-    /// The folder in which it will be named after its key; a path in the URI names it from the
-    /// start.
+    /// The folder in which the file is renamed after its key. `None` if a path in the URI names the
+    /// file from the start.
     folder: Option<PathBuf>,
 }
 
@@ -72,7 +72,7 @@ impl Reserved {
         Ok(Reserved { file, folder: Some(folder) })
     }
 
-    /// Makes it the state of the key `public`.
+    /// Makes this the state of the key `public`.
     ///
     /// # Errors
     /// Those of [`Error::of_file`].
@@ -98,7 +98,7 @@ fn make_folder(folder: &Path) -> Result<()> {
     made.map_err(|e| Error::of_file(&e))
 }
 
-/// `curve_tun` under `$XDG_STATE_HOME`, or under `$HOME/.local/state`.
+/// Returns the folder `curve_tun` under `$XDG_STATE_HOME`, or under `$HOME/.local/state`.
 fn default_folder() -> Explained<PathBuf> {
     let folder = |name| env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
@@ -106,7 +106,7 @@ fn default_folder() -> Explained<PathBuf> {
     Ok(state.join("curve_tun"))
 }
 
-/// No two keys have the same name.
+/// Returns a name that no two keys share.
 fn name(public: &PublicKey) -> String {
     hexadecimal(&public.0)
 }

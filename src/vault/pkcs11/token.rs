@@ -1,4 +1,4 @@
-//! A key pair in a token: found, made, and used to agree keys.
+//! A key pair in a token: how it is found, made, and used to agree keys.
 
 use super::failure::{Explained, Pkcs11Failure, Pkcs11Part};
 use super::module::Module;
@@ -17,19 +17,19 @@ use cryptoki_sys::{
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// The library to use when the URI names none: it gives access to all those that the system has
+/// The library to use if the URI names none. It gives access to all libraries that the system has
 /// configured.
 const DEFAULT_MODULE: &str = "p11-kit-proxy.so";
 /// `CKA_EC_PARAMS` of X25519: the object identifier 1.3.101.110.
 pub(super) const X25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x6e];
-/// The same, as a name in a printable string.
+/// The same, as the name of the curve in a printable string.
 const X25519_NAME: &[u8] = b"\x13\x0acurve25519";
 
 /// The private key that a URI names.
 pub(super) struct TokenKey {
     uri: Uri,
     pin: Option<Pin>,
-    /// A key that comes back must have it.
+    /// The public key. A key that comes back must have the same one.
     public: PublicKey,
     line: Mutex<Line>,
 }
@@ -38,11 +38,11 @@ pub(super) struct TokenKey {
 enum Line {
     Closed,
     Open(OpenKey),
-    /// It refused the PIN, for this reason. Trying again automatically would lock the token.
+    /// The token refused the PIN, for this reason. Trying again automatically would lock the token.
     PinRefused(Error),
 }
 
-/// A session in which the key was found.
+/// A session in which the key was found, and the key.
 pub(super) struct OpenKey {
     pub session: Session,
     key: CK_OBJECT_HANDLE,
@@ -50,12 +50,12 @@ pub(super) struct OpenKey {
     form: PointForm,
 }
 
-/// The form in which a module takes the point of a peer; some know only one.
+/// The form in which a module takes the point of a peer. Some modules know only one form.
 #[derive(Clone, Copy)]
 enum PointForm {
-    /// Its 32 bytes.
+    /// The 32 bytes of the point.
     Raw,
-    /// These as a DER octet string.
+    /// The 32 bytes as a DER octet string.
     Der,
 }
 
@@ -69,7 +69,7 @@ impl PointForm {
 }
 
 impl TokenKey {
-    /// Opens an existing key; returns its public key, too.
+    /// Opens an existing key, and returns it with its public key.
     pub(super) fn open(uri: Uri, pin: Option<Pin>) -> Explained<(TokenKey, PublicKey)> {
         let open = OpenKey::find(&uri, pin.as_ref())?;
         let public = open.public;
@@ -106,7 +106,7 @@ impl TokenKey {
 
 impl Agree for TokenKey {
     fn agree(&self, peer: &PublicKey) -> Result<SharedKey> {
-        // Tokens differ in what they do with such a key, so they never get it.
+        // Tokens differ in what they do with a weak key, so they never get one.
         if peer.is_weak() {
             return Err(Error::WeakKey);
         }
@@ -136,15 +136,16 @@ impl OpenKey {
         OpenKey::of(session, key)
     }
 
-    /// The public key is computed by the private key itself, which also shows the form in which the
-    /// module takes points: a public key that the token stores beside it proves nothing.
+    /// Computes the public key with the private key itself. This also shows the form in which the
+    /// module takes points. A public key that the token stores beside the private key proves
+    /// nothing.
     fn of(session: Session, key: CK_OBJECT_HANDLE) -> Result<OpenKey> {
         let mut open = OpenKey::unproven(session, key);
         open.find_out()?;
         Ok(open)
     }
 
-    /// A key of which nothing is known before [`OpenKey::find_out`].
+    /// Makes a key of which nothing is known before [`OpenKey::find_out`].
     pub(super) fn unproven(session: Session, key: CK_OBJECT_HANDLE) -> OpenKey {
         OpenKey { session, key, public: PublicKey::BASE_POINT, form: PointForm::Raw }
     }
@@ -158,7 +159,7 @@ impl OpenKey {
         Ok(())
     }
 
-    /// X25519 of the key and `peer`.
+    /// Computes X25519 of the key and `peer`.
     fn derive(&self, peer: &PublicKey) -> Result<Secret<KEY_BYTES>> {
         let template = [
             (CKA_CLASS, Value::Number(CKO_SECRET_KEY)),
@@ -171,7 +172,7 @@ impl OpenKey {
         ];
         let derived = self.session.derive(self.key, &self.form.of(peer), &template)?;
         let value = self.session.secret(derived);
-        // If it cannot be destroyed now, it ends with the session.
+        // If the secret cannot be destroyed now, it ends with the session.
         let _ = self.session.destroy(derived);
         value
     }
@@ -181,7 +182,7 @@ impl OpenKey {
     }
 }
 
-/// Looks for something in the token; if it is not found, tries once more with a library that has
+/// Looks for something in the token. If it is not found, tries once more after the library has
 /// looked for its tokens again.
 pub(super) fn look<T>(uri: &Uri, find: impl Fn(&Module) -> Result<T>) -> Explained<T> {
     let module = load(uri)?;
@@ -217,7 +218,7 @@ pub(super) fn about_token(error: Error) -> Pkcs11Failure {
     Pkcs11Failure::of(Pkcs11Part::Token, error)
 }
 
-/// Says whether an attribute of the URI, if given, equals the token's padded field.
+/// Returns whether an attribute of the URI, if given, equals the token's padded field.
 fn says(wanted: Option<&str>, there: &[u8]) -> bool {
     let padding = there.iter().rev().take_while(|byte| matches!(byte, b' ' | 0)).count();
     wanted.is_none_or(|wanted| wanted.as_bytes() == &there[..there.len() - padding])
@@ -228,7 +229,7 @@ fn says(wanted: Option<&str>, there: &[u8]) -> bool {
 pub(super) fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
     only(module.slots()?.into_iter().filter(|slot| {
         let (Ok(token), Ok(place)) = (module.token_info(*slot), module.slot_info(*slot)) else {
-            // It was taken out just now.
+            // The token was removed just now.
             return false;
         };
         token.flags & CKF_TOKEN_INITIALIZED != 0
@@ -242,7 +243,7 @@ pub(super) fn find_token(module: &Module, uri: &Uri) -> Result<CK_SLOT_ID> {
     }))
 }
 
-/// Returns the only element.
+/// Returns the only element; `NotFound` if there is none, `InvalidArgument` if there are several.
 fn only<T>(mut things: impl Iterator<Item = T>) -> Result<T> {
     let first = things.next().ok_or(Error::NotFound)?;
     if things.next().is_some() { Err(Error::InvalidArgument) } else { Ok(first) }
@@ -256,7 +257,7 @@ pub(super) fn enter(module: &Module, slot: CK_SLOT_ID, to_write: bool, pin: Opti
     if is(CKF_USER_PIN_LOCKED) {
         return Err(Error::PinLocked);
     }
-    // A token that has keys of its own to type the PIN on needs none from here.
+    // A token with its own keypad needs no PIN from here.
     if pin.is_some() || is(CKF_PROTECTED_AUTHENTICATION_PATH) {
         session.login(pin)?;
     } else if is(CKF_LOGIN_REQUIRED) {
@@ -272,8 +273,8 @@ pub(super) fn named(uri: &Uri) -> Vec<Attribute<'_>> {
     label.into_iter().chain(id).collect()
 }
 
-/// Says whether a private key is one for X25519: of type Montgomery, or, in older modules, Edwards
-/// with its parameters.
+/// Returns whether a private key is for X25519. Its type must be Montgomery or, in older modules,
+/// Edwards, and its parameters must be those of X25519.
 fn is_x25519(session: &Session, key: CK_OBJECT_HANDLE) -> bool {
     let kind = session.number(key, CKA_KEY_TYPE);
     let mut parameters = [0; 64];

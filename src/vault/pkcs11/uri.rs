@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use cryptoki_sys::CK_SLOT_ID;
 use std::path::PathBuf;
 
-/// A parsed URI.
+/// A parsed URI. Attributes that it does not have are `None`.
 #[derive(Default)]
 pub(super) struct Uri {
     /// The token's label.
@@ -24,26 +24,29 @@ pub(super) struct Uri {
     pub slot_manufacturer: Option<String>,
     pub library_description: Option<String>,
     pub library_manufacturer: Option<String>,
-    /// Major, minor.
+    /// The major and the minor number.
     pub library_version: Option<(u8, u8)>,
     /// The key's label.
     pub object: Option<String>,
     /// The key's identifier.
     pub id: Option<Vec<u8>>,
-    /// Whether the URI says that a private key is meant, as it always is.
+    /// Set if the URI says that a private key is meant, which is always the case.
     private: Option<()>,
     /// The library to load.
     pub module_path: Option<PathBuf>,
     pub pin_value: Option<Pin>,
     /// The file whose first line is the PIN.
     pub pin_source: Option<PathBuf>,
-    /// Where the bound of the counter is kept: curve_tun's own attribute, `x-curve-tun-state`.
+    /// The path of the file in which the bound of the counter is kept: curve_tun's own attribute,
+    /// `x-curve-tun-state`.
     pub state: Option<PathBuf>,
 }
 
 impl Uri {
+    /// Parses a URI.
+    ///
     /// # Errors
-    /// `InvalidArgument` for anything that is no such URI.
+    /// `InvalidArgument` for anything that is not such a URI.
     pub(super) fn parse(text: &str) -> Result<Uri> {
         let rest = strip_scheme(text).ok_or(Error::InvalidArgument)?;
         let (path, query) = match rest.split_once('?') {
@@ -90,7 +93,8 @@ impl Uri {
             "module-path" => once(&mut self.module_path, path(value)?),
             "pin-source" => {
                 let source = text(value)?;
-                // A file, by its path or as a URI; no command is run to get a PIN.
+                // The source is a file, given by its path or as a URI. No command is run to get a
+                // PIN.
                 let source =
                     source.strip_prefix("file://").or(source.strip_prefix("file:")).unwrap_or(&source);
                 once(&mut self.pin_source, path(source.as_bytes().to_vec())?)
@@ -106,10 +110,10 @@ impl Uri {
     }
 }
 
-/// Returns the attributes of a URI, in no particular order, for the project's fuzzing.
+/// Parses a URI and returns its attributes, in no particular order, for the project's fuzzing.
 ///
 /// # Errors
-/// `InvalidArgument` for anything that is no such URI.
+/// `InvalidArgument` for anything that is not such a URI.
 #[cfg(feature = "test-util")]
 pub fn read_pkcs11_uri(text: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
     crate::crypto::init()?;
@@ -138,23 +142,24 @@ pub fn read_pkcs11_uri(text: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
-/// Returns what follows `pkcs11:`, in upper or lower case.
+/// Returns what follows the scheme `pkcs11:`, which may be in upper or lower case.
 fn strip_scheme(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once(':')?;
     scheme.eq_ignore_ascii_case("pkcs11").then_some(rest)
 }
 
-/// Returns names and values, still encoded; none for an empty list.
+/// Returns the names and values of a list, still encoded; none for an empty list.
 fn attributes(list: &str, separator: char) -> impl Iterator<Item = Result<(&str, &str)>> {
     let whole = (!list.is_empty()).then_some(list);
     let split = whole.into_iter().flat_map(move |list| list.split(separator));
     split.map(|attribute| attribute.split_once('=').ok_or(Error::InvalidArgument))
 }
 
-/// Undoes percent-encoding; apart from letters, digits and `-._~`, only `reserved` may stand for
-/// themselves.
+/// Decodes percent-encoding. Apart from letters, digits and `-._~`, only the bytes in `reserved`
+/// may stand for themselves.
 fn decoded(value: &str, reserved: &[u8]) -> Result<Vec<u8>> {
-    // Reserved at once: a vector that grows leaves copies of a PIN behind.
+    // The whole vector is allocated at once, because a vector that grows leaves copies of a PIN
+    // behind.
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
@@ -185,18 +190,18 @@ fn text(bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::InvalidArgument)
 }
 
-/// Reads a path, which must be absolute, so that it means the same in every working directory.
+/// Parses a path, which must be absolute, so that it means the same in every working directory.
 fn path(bytes: Vec<u8>) -> Result<PathBuf> {
     let path = PathBuf::from(text(bytes)?);
     if path.is_absolute() { Ok(path) } else { Err(Error::InvalidArgument) }
 }
 
-/// Reads decimal digits, and nothing else.
+/// Parses decimal digits, and nothing else.
 fn number<N: std::str::FromStr>(text: &str) -> Result<N> {
     digits(text).ok_or(Error::InvalidArgument)
 }
 
-/// Reads `major.minor`, or only `major`.
+/// Parses `major.minor`, or only `major`.
 fn version(text: &str) -> Result<(u8, u8)> {
     match text.split_once('.') {
         Some((major, minor)) => Ok((number(major)?, number(minor)?)),

@@ -1,4 +1,4 @@
-//! The bound of the counter, on disk before a counter below it is used.
+//! The bound of the counter. It is on disk before any counter below it is used.
 //!
 //! Two slots, a page each, are written in turn:
 //!
