@@ -43,7 +43,7 @@ pub(crate) fn first_line<R>(path: &Path, take: impl FnOnce(&[u8]) -> Result<R>) 
 mod tests {
     use super::*;
 
-    /// What `first_line` gives of a file of this content.
+    /// Returns what `first_line` reads from a file with this content.
     fn line_of(content: &[u8]) -> Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();

@@ -54,8 +54,8 @@ struct Job {
     tell: Tell,
 }
 
-/// The function that is told what DNS says, once. If this is dropped before, it is told of a
-/// failure.
+/// The function to call once with what DNS says. If this is dropped before the call, the function
+/// gets a failure.
 struct Tell(Option<Box<dyn FnOnce(Result<Records>) + Send>>);
 
 impl Tell {

@@ -89,8 +89,8 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// Lets those use the lock who may write the registry file, and nobody else. Readers of the file
-/// must not open the lock, because they could then hold it.
+/// Shares the lock with the users who may write the registry file, and with nobody else. Readers of
+/// the file must not open the lock, because they could then hold it.
 ///
 /// This does as much as the current user is allowed to do. A user who is left out gets an error
 /// when opening the lock.

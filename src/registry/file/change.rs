@@ -27,7 +27,7 @@ pub(super) fn create_if_missing(path: &Path) -> FileResult<()> {
 }
 
 /// Adds an entry to the file if it is not there yet and `allow` has nothing against it. Returns
-/// whether the entry was added. For an entry of a server, `allow` is told what the file has about
+/// whether the entry was added. For an entry of a server, `allow` is given what the file has about
 /// that server and about the key.
 pub(super) fn add_if(
     path: &Path,

@@ -42,8 +42,8 @@ struct Content {
 #[derive(Default)]
 struct InForce {
     content: Arc<Content>,
-    /// The keys that a file with a wrong line denies. Of such a file nothing else is used, and the
-    /// old content stays in force.
+    /// The keys that a file with a wrong line denies. Nothing else of such a file is used; the old
+    /// content stays in force.
     denied: BTreeSet<PublicKey>,
 }
 
@@ -207,7 +207,7 @@ impl FileRegistry {
     }
 
     /// Like [`FileRegistry::add`], if `allow` has nothing against it at the time of writing. For an
-    /// entry of a server, `allow` is told what the file has about that server and about the key.
+    /// entry of a server, `allow` gets what the file has about that server and about the key.
     pub(super) fn add_if(
         &self,
         entry: &Entry,
