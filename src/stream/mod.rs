@@ -16,7 +16,7 @@ pub use sender::Piece;
 use crate::error::{Error, Result};
 use crate::protocol::channel::Role;
 use crate::setters::setters;
-use message::PIECE_MAX;
+use message::{PIECE_MAX, PONG, encode_probe};
 use receiver::{Received, Receiver, Refusal};
 use sender::Sender;
 use std::fmt;
@@ -291,8 +291,10 @@ impl Machine {
     /// begins one that is larger than this end takes ([`Machine::next_message`] has an ABORT that
     /// says so), `NotAStream` if the peer does not speak the layer. What comes after is dropped.
     pub fn receive<'a>(&mut self, message: &'a [u8]) -> Result<Event<'a>> {
-        // Once both directions have ended nothing is awaited, and nothing takes that back.
-        if self.is_finished() || self.receiver.failure().is_some() || self.sender.check().is_err() {
+        if self.is_finished() {
+            return Ok(self.receive_after_end(message));
+        }
+        if self.receiver.failure().is_some() || self.sender.check().is_err() {
             return Ok(Event::Nothing);
         }
         let received = self.receiver.receive(message, self.sender.opened());
@@ -311,6 +313,18 @@ impl Machine {
                 self.receiver.fail(Error::NotAStream);
                 Err(Error::NotAStream)
             }
+        }
+    }
+
+    /// Once both directions have ended nothing takes that back, and nothing is awaited but the
+    /// answer to a ping, which may have been on its way.
+    fn receive_after_end<'a>(&mut self, message: &[u8]) -> Event<'a> {
+        match self.ping.map(|value| encode_probe(PONG, value)) {
+            Some(pong) if pong == message => {
+                self.ping = None;
+                Event::Pong
+            }
+            _ => Event::Nothing,
         }
     }
 

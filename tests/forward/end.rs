@@ -60,7 +60,7 @@ fn halves_end_at_any_time_and_nothing_stays() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let early = read_some(&stream, 1);
         (&mut &stream).write_all(&bytes(2, usize::from(early) * 700)).unwrap();
-        if early % 2 == 0 {
+        if early.is_multiple_of(2) {
             stream.shutdown(Shutdown::Write).unwrap();
         }
         read_all(&stream)

@@ -4,6 +4,7 @@
 mod config;
 mod cut;
 mod end;
+mod faults;
 mod limits;
 mod metrics;
 mod middle;

@@ -104,12 +104,20 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    pub fn start(mut command: Command, log: PathBuf) -> Forwarder {
+    pub fn start(command: Command, log: PathBuf) -> Forwarder {
+        Forwarder::start_after(command, log, 0)
+    }
+
+    /// Starts what prints so many lines before it says that it listens.
+    pub fn start_after(mut command: Command, log: PathBuf, lines: usize) -> Forwarder {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
+        for _ in 0..=lines {
+            line.clear();
+            output.read_line(&mut line).unwrap();
+        }
         let at = line
             .strip_prefix("listening on ")
             .unwrap_or_else(|| panic!("it does not listen: {line:?} {}", fs::read_to_string(&log).unwrap()));

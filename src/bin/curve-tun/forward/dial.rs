@@ -169,7 +169,7 @@ fn begin(address: &SockAddr) -> io::Result<(Socket, bool)> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(address.domain(), kind, None)?;
     match socket.connect(address) {
-        Ok(()) => Ok((socket, true)),
+        Ok(()) => connected(&socket).map(|connected| (socket, connected)),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok((socket, false)),
         Err(error) => Err(error),
     }
@@ -180,14 +180,22 @@ fn connected(socket: &Socket) -> io::Result<bool> {
         return Err(error);
     }
     match socket.peer_addr() {
+        // TCP can connect a socket to itself, where nobody listens at an ephemeral port.
+        Ok(peer) if peer.is_ipv4() || peer.is_ipv6() => {
+            if peer == socket.local_addr()? {
+                Err(io::ErrorKind::ConnectionRefused.into())
+            } else {
+                Ok(true)
+            }
+        }
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Sets what every TCP socket of a pair has: small writes leave at once, and a peer that is gone is
-/// found within two minutes.
+/// Sets what every TCP socket of a pair has: small writes leave at once, and an idle peer that is
+/// gone is found within two minutes.
 pub fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     if !matches!(socket.local_addr()?.domain(), Domain::IPV4 | Domain::IPV6) {
@@ -196,8 +204,8 @@ pub fn set_options(socket: &Socket) -> io::Result<()> {
     let quiet = Duration::from_secs(60);
     let keepalive = socket2::TcpKeepalive::new().with_time(quiet).with_interval(quiet / 4).with_retries(4);
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(2 * quiet))
+    // No user timeout: Linux counts it while a living peer's window is closed, too.
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Says what to do about an address that an operator gave: the error of connecting to it, in the

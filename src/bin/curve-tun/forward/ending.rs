@@ -40,6 +40,9 @@ impl Ending {
 
     /// Says how a handshake has failed.
     pub fn of_handshake(ended: &Ended) -> Ending {
+        if let Ended::Refused(Error::Timeout) = ended {
+            return Ending::TimeLimit("no answer within 10 s");
+        }
         Ending::Refused(match ended {
             Ended::Closed(error) | Ended::Refused(error) => error.message().into(),
             Ended::Transport(error) => error.to_string(),

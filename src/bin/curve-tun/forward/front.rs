@@ -1,6 +1,7 @@
 //! Where connections come in, and where they lead.
 
 use super::address::Address;
+use super::asker::Asker;
 use super::dial::Resolver;
 use super::metrics::Metrics;
 use curve_tun::connection::{self, Connection, Server};
@@ -28,6 +29,7 @@ pub struct Shared {
     pub resolver: Resolver,
     pub metrics: Arc<Metrics>,
     pub places: Arc<Places>,
+    pub asker: Asker,
     /// The origin of the times that connections are told.
     pub origin: Instant,
 }
@@ -35,7 +37,8 @@ pub struct Shared {
 impl Shared {
     pub fn new(places: Arc<Places>) -> Arc<Shared> {
         let (resolver, metrics) = (Resolver::default(), Arc::new(Metrics::new()));
-        Arc::new(Shared { resolver, metrics, places, origin: Instant::now() })
+        let asker = Asker::default();
+        Arc::new(Shared { resolver, metrics, places, asker, origin: Instant::now() })
     }
 
     /// Returns the time as connections are told it.
@@ -170,6 +173,14 @@ impl Front {
                 let connection = Connection::client(vault.clone(), *server, &Front::options())?;
                 Ok((connection, Machine::client(&options)))
             }
+        }
+    }
+
+    /// Returns whom a connection asks.
+    pub fn providers(&self) -> (Arc<dyn Vault>, Option<Arc<dyn Registry>>) {
+        match &self.end {
+            End::Serve(server, _) => (server.vault().clone(), Some(server.registry().clone())),
+            End::Connect { vault, .. } => (vault.clone(), None),
         }
     }
 

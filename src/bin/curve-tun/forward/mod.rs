@@ -4,6 +4,7 @@
 //! share of them. `serve`, `connect`, `pipe` and `ping` are the subcommands.
 
 mod address;
+mod asker;
 mod config;
 pub mod connect;
 mod dial;

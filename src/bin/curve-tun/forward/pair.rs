@@ -7,13 +7,15 @@ use super::dial::{Dial, Dialed, Resolved, explain, is_shortage, set_options};
 use super::ending::Ending;
 use super::front::{End, Front, NoRoute, Place, Route, STEP_LIMIT, Shared};
 use super::pump::Pump;
-use super::tunnel::{Ended, Tunnel};
+use super::tunnel::{Dropped, Ended, Tunnel};
 use super::worker::{Mailbox, Poller, Side};
+use curve_tun::connection::Answer;
 use curve_tun::stream::{AbortCode, Event};
 use curve_tun::{Error, PublicKey};
 use nix::libc;
 use socket2::{SockAddr, Socket};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -100,7 +102,21 @@ enum Phase {
     Over,
 }
 
+/// Tells pairs apart that had the same index one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairId(u64);
+
+impl PairId {
+    fn new() -> PairId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        PairId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 pub struct Pair {
+    id: PairId,
+    /// Whether an answer of a vault or a registry is awaited.
+    asked: bool,
     phase: Phase,
     /// When the phase has taken too long.
     until: Option<Instant>,
@@ -117,7 +133,10 @@ pub struct Pair {
     up: u64,
     down: u64,
     began: Instant,
+    opened_at: Instant,
     moved: Instant,
+    /// Whether the peer was asked to say that it has everything.
+    awaits_pong: bool,
     stage: Stage,
     /// How it has ended, until that is told, and after.
     ending: Option<Ending>,
@@ -169,13 +188,17 @@ impl Pair {
         ctx: &mut Context,
     ) -> Option<Pair> {
         let mut pair = Pair {
+            id: PairId::new(),
+            asked: false,
+            opened_at: ctx.now,
+            awaits_pong: false,
             phase: Phase::Handshake,
             until: None,
             tunnel: None,
             local: None,
             pump: Pump::new(),
             taken: 0,
-            tick_at: Some(ctx.now),
+            tick_at: None,
             from,
             peer,
             key: None,
@@ -212,6 +235,7 @@ impl Pair {
                 if let Some(tunnel) = &mut self.tunnel {
                     tunnel.readable |= readable;
                     tunnel.writable |= writable;
+                    tunnel.hung_up |= event & (libc::EPOLLRDHUP | over) != 0;
                 }
             }
             Side::Local => {
@@ -252,7 +276,11 @@ impl Pair {
                     }
                 }
                 Phase::Delivering => self.deliver_rest(ctx),
-                Phase::Closing => self.close(ctx),
+                Phase::Closing => {
+                    if self.close(ctx) == Turn::Again {
+                        return Turn::Again;
+                    }
+                }
                 Phase::Over => return Turn::Over,
             }
             if std::mem::discriminant(&self.phase) == before {
@@ -411,9 +439,29 @@ impl Pair {
                 self.ending.get_or_insert(ending);
                 return self.give_up(AbortCode::Internal, ctx);
             }
+            if !self.asked
+                && let Some(request) = tunnel.connection.request().cloned()
+            {
+                self.asked = true;
+                let (vault, registry) = self.front.providers();
+                let (mailbox, index, id) = (ctx.mailbox.clone(), ctx.index, self.id);
+                let tell = move |answer| mailbox.answered(index, id, answer);
+                ctx.shared.asker.ask(request, vault, registry, tell);
+            }
             if !tunnel.read() && !moved {
                 return;
             }
+        }
+    }
+
+    /// Takes what a vault or a registry has answered, if it was asked for this pair.
+    pub fn answered(&mut self, id: PairId, answer: Answer, _ctx: &mut Context) {
+        let Some(tunnel) = self.tunnel.as_mut().filter(|_| id == self.id) else { return };
+        self.asked = false;
+        if let Err(error) = tunnel.connection.answer(answer)
+            && !matches!(error, Error::Closed | Error::WrongState)
+        {
+            tunnel.ended.get_or_insert(Ended::Refused(error));
         }
     }
 
@@ -485,7 +533,7 @@ impl Pair {
         let to = self.route.as_ref().map_or_else(String::new, |route| route.to.to_string());
         tracing::info!(from = %self.from, key, to, "opened");
         self.phase = Phase::Running;
-        self.moved = ctx.now;
+        (self.opened_at, self.moved) = (ctx.now, ctx.now);
         self.set_limits();
     }
 
@@ -545,7 +593,7 @@ impl Pair {
                 self.give_up(AbortCode::TimeLimit, ctx);
             }
             Phase::Running => self.limit_passed(ctx),
-            Phase::Delivering => self.delivered(),
+            Phase::Delivering => self.delivered(ctx),
             Phase::Closing => self.over(),
             Phase::Handshake | Phase::Over => {}
         }
@@ -566,18 +614,26 @@ impl Pair {
         self.tell_end();
     }
 
-    fn close(&mut self, ctx: &mut Context) {
+    fn close(&mut self, ctx: &mut Context) -> Turn {
         let serves = self.serves();
-        let Some(tunnel) = &mut self.tunnel else { return self.over() };
-        tunnel.write();
-        // A client that was not asked to hurry lets the server end first.
+        let Some(tunnel) = &mut self.tunnel else {
+            self.over();
+            return Turn::Over;
+        };
+        // What is due may have to wait for room.
+        while tunnel.queue_due() | tunnel.write() {}
+        let is_sent = !tunnel.connection.wants_write();
+        // A client that gives nothing up lets the server end first.
         let aborts = !tunnel.machine.is_finished();
-        if (serves || aborts) && !tunnel.connection.wants_write() {
+        if (serves || aborts) && is_sent {
             let _ = tunnel.socket.shutdown(std::net::Shutdown::Write);
         }
-        if tunnel.drop_incoming(ctx.scratch) && (!tunnel.connection.wants_write() || tunnel.writable) {
-            self.over();
+        match tunnel.drop_incoming(ctx.scratch) {
+            Dropped::Some => return Turn::Again,
+            Dropped::Ended if is_sent || tunnel.writable => self.over(),
+            Dropped::Ended | Dropped::All => {}
         }
+        Turn::Wait
     }
 
     fn over(&mut self) {

@@ -118,6 +118,7 @@ fn wait(socket: &Socket, events: PollFlags, left: Duration) -> Result<(), Failur
 struct Ping<'a> {
     to: &'a Address,
     own_key: curve_tun::PublicKey,
+    vault: Arc<dyn Vault>,
     tunnel: Tunnel,
     stage: Stage,
     pongs: u32,
@@ -129,9 +130,9 @@ impl Ping<'_> {
     fn begin(args: &Args, vault: Arc<dyn Vault>, socket: Socket) -> Result<Ping<'_>, Failure> {
         let own_key = vault.public_key();
         let options = stream::Options::stream().service(args.server.service.clone());
-        let connection = Connection::client(vault, args.server.server, &Front::options())?;
+        let connection = Connection::client(vault.clone(), args.server.server, &Front::options())?;
         let tunnel = Tunnel::new(socket, connection, Machine::client(&options));
-        Ok(Ping { to: &args.to, own_key, tunnel, stage: Stage::Transport, pongs: 0, ending: None })
+        Ok(Ping { to: &args.to, own_key, vault, tunnel, stage: Stage::Transport, pongs: 0, ending: None })
     }
 
     /// Drives the tunnel until `done`, for as long as a step may take.
@@ -149,6 +150,12 @@ impl Ping<'_> {
             self.tunnel.queue_due();
             let wrote = self.tunnel.write();
             let read = self.tunnel.read();
+            if let Some(request) = self.tunnel.connection.request() {
+                // Nobody else waits meanwhile. An error of it is met by the next read.
+                let answer = request.perform_by_vault(&*self.vault);
+                let _ = self.tunnel.connection.answer(answer);
+                continue;
+            }
             self.receive();
             if done(self) {
                 return Ok(());

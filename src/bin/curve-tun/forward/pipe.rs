@@ -71,7 +71,8 @@ pub fn run(args: Args) -> Outcome {
         },
         // Without an answer nobody knows what the service has had of it.
         _ => {
-            let code = if stage >= Stage::Tunnel { CUT } else { 1 };
+            let is_told = matches!(ending, Ending::Aborted(_));
+            let code = if stage >= Stage::Tunnel && !is_told { CUT } else { 1 };
             let attempt = Attempt { to: &to, own_key, stage, ending: &ending, first_bytes: &first_bytes };
             Err(attempt.failure().code(code))
         }

@@ -135,6 +135,10 @@ impl Process {
             let next = end.until.map_or(tick, |until| until.min(tick));
             let event = await_event(&control, &workers.ended, next.saturating_duration_since(now))?;
             if event.ended {
+                if end.until.is_none() {
+                    return Err(Failure::new("no thread can wait for events any more")
+                        .hint("The log says why. Start it again."));
+                }
                 break;
             }
             if event.signalled {

@@ -47,7 +47,8 @@ pub struct Args {
     /// The name of the service, for clients that ask for one
     #[arg(long, value_name = "NAME", value_parser = read_service, conflicts_with = "config")]
     service: Option<ServiceName>,
-    /// How many handshakes may be under way at once; a quarter of them from one source
+    /// How many handshakes may be under way at once, at most half of the connections that
+    /// "ulimit -n" allows; a quarter of them from one source
     #[arg(long, value_name = "N", default_value_t = HANDSHAKES, conflicts_with = "config",
         value_parser = clap::value_parser!(u32).range(1..))]
     handshakes_max: u32,
@@ -125,7 +126,10 @@ fn front(
         return Err(Failure::new("tunnels come in over TCP, not over a Unix socket")
             .hint("Listen at HOST:PORT. The service that they lead to may be a Unix socket."));
     }
-    // A quarter for one source: the others stay for everybody else.
+    // Strangers get no more than half of the places, and a quarter of those from one source: the
+    // others stay for everybody else.
+    let places = u32::try_from(shared.places.most() / 2).unwrap_or(u32::MAX).max(1);
+    let handshakes = handshakes.min(places);
     let options = Front::options().handshakes_max(handshakes).handshakes_per_source(handshakes.div_ceil(4));
     let server = Server::new(vault.clone(), Arc::new(offer.clone()), options, 0)?;
     server.observe(log)?;

@@ -10,11 +10,15 @@ use std::io::{self, ErrorKind, Read, Write};
 const SEND_MARK: usize = 64 << 10;
 /// How many bytes of the peer's first are kept, to recognise what is no curve_tun.
 const FIRST_MAX: usize = 8;
+/// How many reads of what is dropped are one turn.
+const DROPS: usize = 16;
 
 pub struct Tunnel {
     pub socket: Socket,
     pub connection: Connection,
     pub machine: Machine,
+    /// Whether the system has seen an end of the transport, which may not have been read yet.
+    pub hung_up: bool,
     /// What the last edge said, until the system says that there is nothing.
     pub readable: bool,
     pub writable: bool,
@@ -23,6 +27,17 @@ pub struct Tunnel {
     /// Whether anything was not written when it ended.
     pub unsent: bool,
     first: ([u8; FIRST_MAX], usize),
+}
+
+/// How far [`Tunnel::drop_incoming`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// There is more.
+    Some,
+    /// There is nothing now.
+    All,
+    /// The transport has ended.
+    Ended,
 }
 
 /// How a tunnel has ended.
@@ -42,6 +57,7 @@ impl Tunnel {
             socket,
             connection,
             machine,
+            hung_up: false,
             readable: true,
             writable: true,
             ended: None,
@@ -149,16 +165,17 @@ impl Tunnel {
         matches!(self.ended, Some(Ended::Closed(_))) && !self.unsent
     }
 
-    /// Reads and drops what comes. Says whether the transport has ended.
-    pub fn drop_incoming(&mut self, scratch: &mut [u8]) -> bool {
-        loop {
+    /// Reads and drops what comes, a share of it.
+    pub fn drop_incoming(&mut self, scratch: &mut [u8]) -> Dropped {
+        for _ in 0..DROPS {
             match (&self.socket).read(scratch) {
-                Ok(0) => return true,
+                Ok(0) => return Dropped::Ended,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Dropped::All,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return true,
+                Err(_) => return Dropped::Ended,
             }
         }
+        Dropped::Some
     }
 }

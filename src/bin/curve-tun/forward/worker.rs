@@ -2,7 +2,8 @@
 
 use super::dial::{Resolved, is_shortage};
 use super::front::{Front, Place, Shared};
-use super::pair::{Context, Pair, Report, Turn};
+use super::pair::{Context, Pair, PairId, Report, Turn};
+use curve_tun::connection::Answer;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
@@ -50,6 +51,8 @@ pub enum Told {
     /// A pair is to be looked at.
     Wake(usize),
     Resolved(usize, Resolved),
+    /// What a vault or a registry has answered to this pair.
+    Answered(usize, PairId, Answer),
     /// Nothing new is taken; what has no stream yet ends.
     Drain,
     /// Everything ends.
@@ -86,6 +89,10 @@ impl Mailbox {
 
     pub fn resolved(&self, index: usize, resolved: Resolved) {
         self.tell(Told::Resolved(index, resolved));
+    }
+
+    pub fn answered(&self, index: usize, id: PairId, answer: Answer) {
+        self.tell(Told::Answered(index, id, answer));
     }
 
     fn take(&self) -> Vec<Told> {
@@ -276,6 +283,9 @@ impl Worker {
                 Told::Wake(index) => self.with_pair(index, now, freed, Pair::look),
                 Told::Resolved(index, resolved) => {
                     self.with_pair(index, now, freed, |pair, ctx| pair.resolved(&resolved, ctx));
+                }
+                Told::Answered(index, id, answer) => {
+                    self.with_pair(index, now, freed, |pair, ctx| pair.answered(id, answer, ctx));
                 }
                 Told::Drain => {
                     self.stop_listening();

@@ -16,15 +16,16 @@ use std::time::{Duration, Instant};
 const SHARE: usize = 512 << 10;
 /// How long the local side has for the rest of what was written to it, before it is reset.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(2);
+/// How long a client waits for the server's OPEN: the server has [`STEP_LIMIT`] to reach its target,
+/// and its answer some time to come.
+const OPEN_LIMIT: Duration = STEP_LIMIT.saturating_add(Duration::from_secs(2));
+/// What the ping before an END carries.
+const LAST_PING: [u8; 8] = *b"arrived?";
 const DELIVERY_LOOK: Duration = Duration::from_millis(20);
 
 impl Pair {
     /// Moves bytes as far as both sides go.
     pub(super) fn run(&mut self, ctx: &mut Context) -> Turn {
-        if self.local.as_ref().is_some_and(|local| local.failed) {
-            self.happened(Happening::LocalFailed, ctx);
-            return Turn::Wait;
-        }
         let mut share = SHARE;
         while share > 0 {
             let before = self.up + self.down;
@@ -46,6 +47,8 @@ impl Pair {
             let count = self.up + self.down - before;
             if count > 0 {
                 self.moved = ctx.now;
+                // Its buffers are given back when it is idle.
+                self.tick_at.get_or_insert(ctx.now + Duration::from_secs(1));
             }
             share = share.saturating_sub(usize::try_from(count).unwrap_or(SHARE).max(1024));
         }
@@ -63,6 +66,10 @@ impl Pair {
                     moved = true;
                 }
                 Delivered::Other => moved = true,
+                Delivered::Pong => {
+                    self.awaits_pong = false;
+                    moved = true;
+                }
                 Delivered::Full => break,
                 Delivered::Happened(what) => {
                     moved = true;
@@ -147,7 +154,11 @@ impl Pair {
         let Some(tunnel) = &mut self.tunnel else { return false };
         let mut moved = tunnel.queue_due();
         moved |= tunnel.write();
-        if self.pump.is_done() && tunnel.machine.is_finished() && !tunnel.connection.wants_write() {
+        let is_sent = !tunnel.machine.is_pending() && !tunnel.connection.wants_write();
+        if is_sent && self.pump.awaits_arrival() && !self.awaits_pong {
+            self.happened(Happening::Arrived, ctx);
+        }
+        if self.pump.is_done() {
             self.ending.get_or_insert(Ending::Done);
             self.leave_tunnel(ctx);
             return true;
@@ -166,8 +177,11 @@ impl Pair {
                 }
             }
             Step::Finish => {
+                let serves = self.serves();
                 if let Some(tunnel) = &mut self.tunnel {
-                    // A stream that is over is met by `deliver`.
+                    // A client wants to know that everything has arrived before it says so. A
+                    // stream that is over is met by `deliver`.
+                    self.awaits_pong = !serves && tunnel.machine.ping(LAST_PING).is_ok();
                     let _ = tunnel.machine.finish();
                 }
             }
@@ -189,6 +203,10 @@ impl Pair {
                     let _ = local.socket.shutdown(Shutdown::Write);
                 }
                 self.stream_over();
+                if let Some(tunnel) = &mut self.tunnel {
+                    // The peer may have to be told what it did.
+                    while tunnel.queue_due() | tunnel.write() {}
+                }
                 self.phase = Phase::Delivering;
                 self.until = Some(ctx.now + DELIVERY_LIMIT);
                 self.deliver_rest(ctx);
@@ -223,15 +241,15 @@ impl Pair {
     pub(super) fn deliver_rest(&mut self, ctx: &mut Context) {
         match &self.local {
             Some(local) if unsent(&local.socket) > 0 => self.tick_at = Some(ctx.now + DELIVERY_LOOK),
-            _ => self.delivered(),
+            _ => self.delivered(ctx),
         }
     }
 
-    pub(super) fn delivered(&mut self) {
+    pub(super) fn delivered(&mut self, ctx: &mut Context) {
         if let Some(local) = self.local.take() {
             local.reset();
         }
-        self.over();
+        self.leave_tunnel(ctx);
     }
 
     /// Sets when the next limit of time passes.
@@ -244,9 +262,10 @@ impl Pair {
         let awaits_open =
             !self.serves() && self.tunnel.as_ref().is_some_and(|tunnel| tunnel.machine.peer().is_none());
         let open = awaits_open
-            .then(|| (self.began + 2 * STEP_LIMIT, "no OPEN within 10 s: does the server speak streams?"));
-        // Half-open, or with a local side that takes nothing of what a dead tunnel has brought.
-        let stuck = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.ended.is_some());
+            .then(|| (self.opened_at + OPEN_LIMIT, "no OPEN within 12 s: does the server speak streams?"));
+        // Half-open, or one side is gone and the other takes nothing of what it has brought.
+        let stuck = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.hung_up || tunnel.ended.is_some())
+            || self.local.as_ref().is_some_and(|local| local.failed);
         let half = (self.pump.is_half_open() || stuck)
             .then(|| (self.moved + HALF_OPEN_LIMIT, "half-open and silent for an hour"));
         let idle =
@@ -274,6 +293,8 @@ enum Delivered {
     Bytes(usize),
     /// The message was none of the stream's data.
     Other,
+    /// The peer has answered.
+    Pong,
     /// The local side takes nothing now.
     Full,
     /// There is no message.
@@ -300,8 +321,10 @@ fn deliver_message(tunnel: &mut Tunnel, local: &mut Local, taken: &mut usize) ->
                 // It would take an ABORT for a message.
                 tunnel.ended.get_or_insert(Ended::Refused(Error::NotAStream));
             }
+            let is_pong = event == Ok(Event::Pong);
             tunnel.connection.consume();
-            return what.map_or(Delivered::Other, Delivered::Happened);
+            return what
+                .map_or(if is_pong { Delivered::Pong } else { Delivered::Other }, Delivered::Happened);
         }
     }
     if !local.writable {
