@@ -387,6 +387,31 @@ fn pings_are_answered_one_by_one() {
 }
 
 #[test]
+fn an_answer_to_a_ping_is_heard_after_both_ends() {
+    let mut machine = opened(Mode::Stream);
+    machine.receive(&message(1, b"")).unwrap();
+    machine.ping(*b"arrived?").unwrap();
+    machine.finish().unwrap();
+    assert_eq!(machine.next_message().unwrap(), message(5, b"arrived?"));
+    assert_eq!(machine.next_message().unwrap(), message(1, b""));
+    assert!(machine.is_finished());
+    for other in [message(6, b"another."), message(5, b"12345678"), message(0, b"x")] {
+        assert_eq!(machine.receive(&other).unwrap(), Event::Nothing);
+    }
+    assert_eq!(machine.receive(&message(6, b"arrived?")).unwrap(), Event::Pong);
+    assert_eq!(machine.receive(&message(6, b"arrived?")).unwrap(), Event::Nothing);
+
+    // The other end owes it, though it has ended long before and now knows of both ends.
+    let mut machine = opened(Mode::Stream);
+    machine.finish().unwrap();
+    assert_eq!(machine.next_message().unwrap(), message(1, b""));
+    machine.receive(&message(5, b"arrived?")).unwrap();
+    assert_eq!(machine.receive(&message(1, b"")).unwrap(), Event::End);
+    assert!(machine.is_finished());
+    assert_eq!(machine.next_message().unwrap(), message(6, b"arrived?"));
+}
+
+#[test]
 fn a_transport_that_ends_before_the_end_was_cut() {
     let mut machine = opened(Mode::Stream);
     machine.receive(&message(0, b"some")).unwrap();
