@@ -6,7 +6,7 @@ use super::listener::forget_if_in_use;
 use super::providers::Providers;
 use super::shake::{self, Lifeline};
 use super::{TimedServer, Timeout, dial, io};
-use crate::connection::{Connection, Options, RecvHalf, Reports, SendHalf, Server};
+use crate::connection::{Connection, Options, RecvHalf, Reports, Role, SendHalf, Server};
 use crate::crypto::PublicKey;
 use crate::error::{Error, Result};
 use crate::sys::Deadline;
@@ -53,6 +53,7 @@ pub struct Socket {
     pub(super) stream: Arc<TcpStream>,
     local: SocketAddr,
     peer: SocketAddr,
+    role: Role,
     /// Present until it is connected.
     handshake: Mutex<Option<Handshake>>,
     /// Ends the handshake while a thread runs it.
@@ -144,7 +145,7 @@ impl Socket {
         })?;
         let deadline = Deadline::after_ms(server.server().options().handshake_timeout_ms());
         let handshake = Handshake { line: line.clone(), connection, server, deadline, reports };
-        let mut socket = Socket::new(line.stream.clone(), peer, Some(handshake))?;
+        let mut socket = Socket::new(line.stream.clone(), peer, Role::Server, Some(handshake))?;
         socket.held = Some(held);
         Ok((socket, line))
     }
@@ -155,17 +156,23 @@ impl Socket {
         peer: SocketAddr,
         connection: Connection,
     ) -> Result<Socket> {
-        let socket = Socket::new(stream, peer, None)?;
+        let socket = Socket::new(stream, peer, connection.role(), None)?;
         socket.establish(connection)?;
         Ok(socket)
     }
 
-    fn new(stream: Arc<TcpStream>, peer: SocketAddr, handshake: Option<Handshake>) -> Result<Socket> {
+    fn new(
+        stream: Arc<TcpStream>,
+        peer: SocketAddr,
+        role: Role,
+        handshake: Option<Handshake>,
+    ) -> Result<Socket> {
         let local = io::canonical(stream.local_addr().map_err(|e| Error::of_socket(&e))?);
         Ok(Socket {
             stream,
             local,
             peer: io::canonical(peer),
+            role,
             line: handshake.as_ref().map_or_else(Weak::new, |handshake| Arc::downgrade(&handshake.line)),
             handshake: Mutex::new(handshake),
             sender: Mutex::new(None),
@@ -345,6 +352,10 @@ impl Socket {
     pub fn peer_key(&self) -> Result<PublicKey> {
         self.fork_guard.check()?;
         self.peer_key.get().copied().ok_or_else(|| self.not_connected())
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
     }
 
     /// Returns the peer's address. That of an IPv4 peer is an IPv4 address, even on an IPv6 socket.

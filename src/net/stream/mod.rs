@@ -6,7 +6,7 @@ use super::{Socket, Timeout};
 use crate::error::Result;
 use crate::stream::{Abort, AbortCode, Machine, Open, Options};
 use crate::sys::Deadline;
-use shared::Shared;
+pub(crate) use shared::Shared;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Stream {
     /// with the first call that writes, reads or flushes.
     #[must_use]
     pub fn client(socket: Socket, options: &Options) -> Stream {
-        Stream(Arc::new(Shared::new(socket, Machine::client(options), false)))
+        Stream(Arc::new(Shared::new(Arc::new(socket), Machine::client(options))))
     }
 
     /// Waits for the client's OPEN on a connected socket. Blocks at most for `timeout`.
@@ -93,8 +93,8 @@ impl Stream {
     /// mode, or breaks a rule; `Aborted`; `Truncated` if it has left; `Timeout`; `WrongState`,
     /// `Forked`. The socket is closed.
     pub fn server(socket: Socket, options: &Options, timeout: Timeout) -> Result<PendingStream> {
-        let stream = Stream(Arc::new(Shared::new(socket, Machine::server(options), true)));
-        stream.0.await_open(Deadline::after(timeout))?;
+        let stream = Stream(Arc::new(Shared::new(Arc::new(socket), Machine::server(options))));
+        stream.0.await_peer(Deadline::after(timeout))?;
         Ok(PendingStream(stream))
     }
 
@@ -139,7 +139,7 @@ impl Stream {
     /// `Timeout`: if a part of it was sent, the stream is aborted. `WrongState` in the other mode
     /// and after [`Stream::finish_write`]; `Aborted`; `Closed`, `Forked`.
     pub fn send_message(&self, message: &[u8]) -> Result<()> {
-        self.0.send_message(message)
+        self.0.send_message(message, self.0.write_deadline()?)
     }
 
     /// Receives one message of the mode `Messages`, in place of what `message` holds; false at the
@@ -152,7 +152,7 @@ impl Stream {
     /// is larger than this end takes; `BadPacket`, `NotAStream`; `WrongState` in the other mode;
     /// `Closed`, `Forked`.
     pub fn recv_message(&self, message: &mut Vec<u8>) -> Result<bool> {
-        self.0.recv_message(message)
+        self.0.recv_message(message, self.0.read_deadline()?)
     }
 
     /// Ends what this end sends; the peer reads an end after all of it. Blocks until the operating
@@ -162,7 +162,7 @@ impl Stream {
     /// `Timeout`: a further call goes on. `Aborted`, `Closed`, `Forked`, and what else has ended
     /// the stream.
     pub fn finish_write(&self) -> Result<()> {
-        self.0.finish_write()
+        self.0.finish_write(self.0.write_deadline()?)
     }
 
     /// Ends what this end sends, reads and drops what the peer still sends until its end, and
@@ -172,7 +172,10 @@ impl Stream {
     /// # Errors
     /// Those of [`Stream::finish_write`], `Truncated`, `BadPacket`, `NotAStream`, `TooLarge`.
     pub fn finish(self) -> Result<()> {
-        self.0.finish()
+        self.finish_write()?;
+        self.0.finish_read(self.0.read_deadline()?)?;
+        self.0.linger(Deadline::after(None));
+        Ok(())
     }
 
     /// Gives the stream up in both directions, and says why. Does nothing where it has ended. Does
@@ -224,7 +227,7 @@ impl WriteHalf {
     /// # Errors
     /// Those of [`Stream::finish_write`].
     pub fn finish(self) -> Result<()> {
-        self.0.finish_write()
+        self.0.finish_write(self.0.write_deadline()?)
     }
 
     /// Sends one message: see [`Stream::send_message`].
@@ -232,7 +235,7 @@ impl WriteHalf {
     /// # Errors
     /// Those of [`Stream::send_message`].
     pub fn send_message(&self, message: &[u8]) -> Result<()> {
-        self.0.send_message(message)
+        self.0.send_message(message, self.0.write_deadline()?)
     }
 }
 
@@ -242,7 +245,7 @@ impl ReadHalf {
     /// # Errors
     /// Those of [`Stream::recv_message`].
     pub fn recv_message(&self, message: &mut Vec<u8>) -> Result<bool> {
-        self.0.recv_message(message)
+        self.0.recv_message(message, self.0.read_deadline()?)
     }
 }
 
@@ -256,49 +259,49 @@ impl Drop for WriteHalf {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(self.0.read(buffer)?)
+        Ok(self.0.read(buffer, self.0.read_deadline()?)?)
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(self.0.read(buffer)?)
+        Ok(self.0.read(buffer, self.0.read_deadline()?)?)
     }
 }
 
 impl Read for ReadHalf {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(self.0.read(buffer)?)
+        Ok(self.0.read(buffer, self.0.read_deadline()?)?)
     }
 }
 
 impl Write for &Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.0.write(bytes)?)
+        Ok(self.0.write(bytes, self.0.write_deadline()?)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(self.0.flush()?)
+        Ok(self.0.flush(self.0.write_deadline()?)?)
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.0.write(bytes)?)
+        Ok(self.0.write(bytes, self.0.write_deadline()?)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(self.0.flush()?)
+        Ok(self.0.flush(self.0.write_deadline()?)?)
     }
 }
 
 impl Write for WriteHalf {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.0.write(bytes)?)
+        Ok(self.0.write(bytes, self.0.write_deadline()?)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(self.0.flush()?)
+        Ok(self.0.flush(self.0.write_deadline()?)?)
     }
 }
 

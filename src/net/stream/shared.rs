@@ -1,5 +1,6 @@
 //! What both halves of a stream share: the socket, the machine, and who writes and reads now.
 
+use crate::connection::Role;
 use crate::error::{Error, Result};
 use crate::net::socket::Look;
 use crate::net::{Socket, Timeout};
@@ -7,6 +8,7 @@ use crate::stream::{AbortCode, Event, Machine, Mode};
 use crate::sys::Deadline;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Once both directions have ended, how long a client awaits the end of the transport, and a
@@ -14,8 +16,12 @@ use std::time::Duration;
 const CLIENT_LINGER: Duration = Duration::from_secs(1);
 const SERVER_LINGER: Duration = Duration::from_secs(2);
 
-pub(super) struct Shared {
-    socket: Socket,
+/// One end of a stream over a socket.
+///
+/// Each call that waits takes a deadline: a face that has timeouts of its own for a stream reads
+/// them by [`Shared::read_deadline`] and [`Shared::write_deadline`].
+pub(crate) struct Shared {
+    socket: Arc<Socket>,
     /// Not locked during a wait.
     machine: Mutex<Machine>,
     /// Locked by whoever sends, so that what the machine gives leaves in its order.
@@ -25,7 +31,6 @@ pub(super) struct Shared {
     received: Condvar,
     read_timeout: Mutex<Timeout>,
     write_timeout: Mutex<Timeout>,
-    is_server: bool,
 }
 
 #[derive(Default)]
@@ -65,7 +70,7 @@ impl Drop for Reading<'_> {
 }
 
 impl Shared {
-    pub(super) fn new(socket: Socket, machine: Machine, is_server: bool) -> Shared {
+    pub(crate) fn new(socket: Arc<Socket>, machine: Machine) -> Shared {
         Shared {
             socket,
             machine: Mutex::new(machine),
@@ -74,11 +79,10 @@ impl Shared {
             received: Condvar::new(),
             read_timeout: Mutex::new(None),
             write_timeout: Mutex::new(None),
-            is_server,
         }
     }
 
-    pub(super) fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
@@ -95,17 +99,17 @@ impl Shared {
     }
 
     /// Locks the machine. `Forked` in a child, where another thread of the parent may hold it.
-    pub(super) fn machine(&self) -> Result<MutexGuard<'_, Machine>> {
+    pub(crate) fn machine(&self) -> Result<MutexGuard<'_, Machine>> {
         self.socket.fork_guard.check()?;
         Ok(self.machine.lock())
     }
 
-    fn write_deadline(&self) -> Result<Deadline> {
+    pub(super) fn write_deadline(&self) -> Result<Deadline> {
         self.socket.fork_guard.check()?;
         Ok(Deadline::after(*self.write_timeout.lock()))
     }
 
-    fn read_deadline(&self) -> Result<Deadline> {
+    pub(super) fn read_deadline(&self) -> Result<Deadline> {
         self.socket.fork_guard.check()?;
         Ok(Deadline::after(*self.read_timeout.lock()))
     }
@@ -115,12 +119,18 @@ impl Shared {
     }
 
     /// Waits for the peer's OPEN. The caller holds the reader.
-    pub(super) fn await_open(&self, deadline: Deadline) -> Result<()> {
+    fn await_open(&self, deadline: Deadline) -> Result<()> {
         while self.machine.lock().peer().is_none() {
             self.receive(deadline, |_| None::<()>)?;
             self.machine.lock().received_end()?;
         }
         Ok(())
+    }
+
+    /// Waits for the peer's OPEN, for which it may need the own one.
+    pub(crate) fn await_peer(&self, deadline: Deadline) -> Result<()> {
+        self.send_due();
+        self.await_open_of_any(deadline)
     }
 
     /// Waits for the peer's OPEN, which another thread may be receiving.
@@ -174,8 +184,7 @@ impl Shared {
         seen
     }
 
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        let deadline = self.read_deadline()?;
+    pub(crate) fn read(&self, buffer: &mut [u8], deadline: Deadline) -> Result<usize> {
         if self.machine.lock().mode() != Mode::Stream {
             return Err(Error::WrongState);
         }
@@ -210,8 +219,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn recv_message(&self, message: &mut Vec<u8>) -> Result<bool> {
-        let deadline = self.read_deadline()?;
+    pub(crate) fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> Result<bool> {
         if self.machine.lock().mode() != Mode::Messages {
             return Err(Error::WrongState);
         }
@@ -239,9 +247,8 @@ impl Shared {
         Ok(false)
     }
 
-    pub(super) fn write(&self, bytes: &[u8]) -> Result<usize> {
-        let deadline = self.write_deadline()?;
-        let writer = deadline.lock(&self.writer)?;
+    pub(crate) fn write(&self, bytes: &[u8], deadline: Deadline) -> Result<usize> {
+        let writer = self.lock_writer(deadline)?;
         self.queue_due(deadline)?;
         self.socket.await_room(deadline)?;
         let count = self.queue_piece(bytes)?;
@@ -251,9 +258,8 @@ impl Shared {
         if flushed == Err(Error::Timeout) { Ok(count) } else { flushed.map(|()| count) }
     }
 
-    pub(super) fn send_message(&self, message: &[u8]) -> Result<()> {
-        let deadline = self.write_deadline()?;
-        let writer = deadline.lock(&self.writer)?;
+    pub(crate) fn send_message(&self, message: &[u8], deadline: Deadline) -> Result<()> {
+        let writer = self.lock_writer(deadline)?;
         self.queue_due(deadline)?;
         self.socket.await_room(deadline)?;
         let begun = self.machine.lock().begin_message(message.len());
@@ -283,16 +289,15 @@ impl Shared {
         if flushed == Err(Error::Timeout) { Ok(()) } else { flushed }
     }
 
-    pub(super) fn flush(&self) -> Result<()> {
-        self.flush_after(|machine| machine.check_send())
+    pub(super) fn flush(&self, deadline: Deadline) -> Result<()> {
+        self.flush_after(deadline, |machine| machine.check_send())
     }
 
-    pub(super) fn finish_write(&self) -> Result<()> {
-        self.flush_after(Machine::finish)
+    pub(crate) fn finish_write(&self, deadline: Deadline) -> Result<()> {
+        self.flush_after(deadline, Machine::finish)
     }
 
-    fn flush_after(&self, step: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
-        let deadline = self.write_deadline()?;
+    fn flush_after(&self, deadline: Deadline, step: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
         let writer = deadline.lock(&self.writer)?;
         step(&mut self.machine.lock())?;
         self.queue_due(deadline)?;
@@ -301,24 +306,31 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn finish(&self) -> Result<()> {
-        self.finish_write()?;
-        let deadline = self.read_deadline()?;
+    /// Reads and drops what the peer still sends until its end.
+    pub(crate) fn finish_read(&self, deadline: Deadline) -> Result<()> {
         let _reading = self.lock_reader(deadline)?;
         while !self.machine.lock().received_end()? {
             self.receive(deadline, |_| None::<()>)?;
         }
-        // Nobody closes with bytes unread: the system would reset the transport, and with it what
-        // has not arrived.
-        if self.is_server {
-            self.socket.end_writing();
-        }
-        let linger = Deadline::after(Some(if self.is_server { SERVER_LINGER } else { CLIENT_LINGER }));
-        while self.socket.look(linger, |_| Look::Consume(())).is_ok() {}
         Ok(())
     }
 
-    pub(super) fn abort(&self, code: AbortCode, text: &str) {
+    /// Waits a while for the end of the transport, once both directions have ended.
+    pub(crate) fn linger(&self, deadline: Deadline) {
+        // Nobody closes with bytes unread: the system would reset the transport, and with it what
+        // has not arrived.
+        let linger = match self.socket.role() {
+            Role::Client => CLIENT_LINGER,
+            Role::Server => {
+                self.socket.end_writing();
+                SERVER_LINGER
+            }
+        };
+        let linger = Deadline::after(Some(linger));
+        while self.socket.look(linger.min(deadline), |_| Look::Consume(())).is_ok() {}
+    }
+
+    pub(crate) fn abort(&self, code: AbortCode, text: &str) {
         let Ok(mut machine) = self.machine() else { return };
         if machine.is_finished() || machine.check_send().is_err() {
             return;
@@ -349,7 +361,7 @@ impl Shared {
 
     /// Sends that as far as it needs no wait. Whoever is writing does it afterwards. A failure is
     /// told by the next call that writes or reads.
-    fn send_due(&self) {
+    pub(crate) fn send_due(&self) {
         while self.machine.lock().is_pending() {
             let Some(_writer) = self.writer.try_lock() else { return };
             let sent = self.queue_due(Deadline::after(Some(Duration::ZERO)));
@@ -357,6 +369,17 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Begins a call that writes data, unless nothing more is sent: that needs no wait for room.
+    fn lock_writer(&self, deadline: Deadline) -> Result<MutexGuard<'_, ()>> {
+        let writer = deadline.lock(&self.writer)?;
+        let checked = self.machine.lock().check_send();
+        if let Err(error) = checked {
+            self.unlock(writer);
+            return Err(error);
+        }
+        Ok(writer)
     }
 
     /// Ends a call that writes. What others have found to be sent meanwhile is sent.
