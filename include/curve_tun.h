@@ -5,11 +5,12 @@
 // # Conventions
 //
 // Objects. Every object is an opaque pointer. A function whose name contains `_new`, `_create_`,
-// `_open`, `_custom`, `_connect` or `_accept`, and `curve_tun_vault_from_secret`, makes an object
-// and gives it through its last pointer; the `_free` of its type frees it, once. Freeing NULL does
-// nothing. An object keeps alive what it was made from: a vault, a registry or a server may be
-// freed as soon as nothing more will be made from it. Nothing has to be initialised, and nothing
-// global has to be freed.
+// `_open`, `_custom` or `_connect`, one of a listener that accepts, and
+// `curve_tun_vault_from_secret`, makes an object and gives it through its last pointer; the
+// `_free` of its type frees it, once. Freeing NULL does nothing. An object keeps alive what it was
+// made from: a vault, a registry or a server may be freed as soon as nothing more will be made
+// from it, and the socket or connection of a stream as soon as the program has no further use for
+// it. Nothing has to be initialised, and nothing global has to be freed.
 //
 // Results. A function that can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success,
 // and gives its values through pointers to memory of the caller. On failure that memory is left as
@@ -76,7 +77,8 @@
 //
 // Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a
 // key 44 characters. Closing is not authenticated: a program that must tell a finished
-// conversation from one that was cut off ends it with a message of its own.
+// conversation from one that was cut off ends it with a message of its own, or uses streams, whose
+// messages may be larger, too.
 
 #ifndef CURVE_TUN_H
 #define CURVE_TUN_H
@@ -366,10 +368,10 @@ typedef struct {
     // copied. NULL for none.
     const char *listener;
 } curve_tun_options;
+
 // A `curve_tun_options` with `size` set, and all else 0.
 #define CURVE_TUN_OPTIONS_INIT \
     {sizeof(curve_tun_options), 0, 0, 0, 0, 0, 0, 0, NULL}
-
 
 // # Vaults
 //
@@ -1370,6 +1372,9 @@ curve_tun_result curve_tun_connection_answer(curve_tun_connection *connection,
 // `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received. A
 // custom vault or registry without `deferred` is called on the thread that runs the handshake; one
 // with `deferred`, on the library's own threads, 256 at most for each.
+//
+// A socket of which a stream was made (`curve_tun_stream_new`) sends and receives no messages of
+// its own: the functions that do return `CURVE_TUN_ERR_WRONG_STATE`.
 
 // A tunnel over one TCP connection.
 typedef struct curve_tun_socket curve_tun_socket;
@@ -1522,7 +1527,7 @@ int curve_tun_socket_fd(const curve_tun_socket *socket);
 void curve_tun_socket_shutdown(const curve_tun_socket *socket);
 
 // Closes and frees a socket; does nothing for NULL. What was sent still arrives if the peer goes
-// on reading.
+// on reading. If a stream was made of it, the transport stays open until that is freed, too.
 //
 // Threads: the last call on this pointer. To end a socket that other threads wait on, shut it
 // down, wait for the threads, then free it. Returns at once.
@@ -1813,6 +1818,295 @@ curve_tun_result curve_tun_socket_connect_by_name(const char *host,
 //
 // Threads: the last call on this pointer.
 void curve_tun_known_servers_free(curve_tun_known_servers *known);
+
+// # Options of streams, and why streams are aborted
+
+// A stream of bytes, without borders between them.
+#define CURVE_TUN_MODE_STREAM 0
+
+// Messages, of up to 4,294,967,295 bytes each.
+#define CURVE_TUN_MODE_MESSAGES 1
+
+// A buffer of this size is large enough for the name of any service and its final zero.
+#define CURVE_TUN_SERVICE_SIZE 68
+
+// The stream was given up, or freed before it had ended; also every code that is not known here.
+#define CURVE_TUN_ABORT_GIVEN_UP 0
+
+// The other end broke a rule of the stream layer.
+#define CURVE_TUN_ABORT_PROTOCOL 1
+
+// A defect, or something that the system refused.
+#define CURVE_TUN_ABORT_INTERNAL 2
+
+// What the stream was forwarded from or to has been reset.
+#define CURVE_TUN_ABORT_LOCAL_RESET 3
+
+// The program is about to end.
+#define CURVE_TUN_ABORT_SHUTTING_DOWN 4
+
+// A limit of time has passed.
+#define CURVE_TUN_ABORT_TIME_LIMIT 5
+
+// There is no service of this name for this key.
+#define CURVE_TUN_ABORT_NO_SERVICE 6
+
+// Nothing listens at the address behind the server.
+#define CURVE_TUN_ABORT_TARGET_REFUSED 8
+
+// The address behind the server cannot be reached.
+#define CURVE_TUN_ABORT_TARGET_UNREACHABLE 9
+
+// A message was announced that is larger than its receiver takes.
+#define CURVE_TUN_ABORT_TOO_LARGE 10
+
+// A limit of connections or of memory is reached.
+#define CURVE_TUN_ABORT_BUSY 11
+
+// A buffer of this size is large enough for the text of any abort and its final zero.
+#define CURVE_TUN_ABORT_TEXT_SIZE 256
+
+// How a stream is used. 0 in a field means its default, which `CURVE_TUN_STREAM_OPTIONS_INIT`
+// sets; a function that takes options takes NULL for the defaults.
+typedef struct {
+    // `sizeof(curve_tun_stream_options)`.
+    size_t size;
+    // What the stream carries: `CURVE_TUN_MODE_STREAM` or `CURVE_TUN_MODE_MESSAGES`. Both ends are
+    // told the same.
+    uint32_t mode;
+    // The largest message that this end takes, in bytes; less than 65,502 counts as 65,502. 0 for
+    // 16,777,216. No meaning in `CURVE_TUN_MODE_STREAM`.
+    uint32_t message_max;
+    // The service that a client asks for: 1 to 64 of `a` to `z`, `0` to `9`, `.`, `_` and `-`,
+    // copied. NULL for none. No meaning for a server.
+    const char *service;
+    // For whom a client forwards: an address of `client_ip_len` bytes, in network byte order. No
+    // meaning for a server.
+    uint8_t client_ip[CURVE_TUN_IP_BYTES_MAX];
+    // 4 for IPv4, 16 for IPv6, 0 for no address.
+    uint32_t client_ip_len;
+    // The port that belongs to that address.
+    uint32_t client_port;
+} curve_tun_stream_options;
+
+// A `curve_tun_stream_options` with `size` set, and all else 0.
+#define CURVE_TUN_STREAM_OPTIONS_INIT \
+    {sizeof(curve_tun_stream_options), 0, 0, NULL, {0}, 0, 0}
+
+// What the peer said when it opened the stream: `CURVE_TUN_STREAM_PEER_INIT`.
+typedef struct {
+    // `sizeof(curve_tun_stream_peer)`.
+    size_t size;
+    // The largest message that the peer takes, in bytes; 0 in `CURVE_TUN_MODE_STREAM`.
+    uint32_t message_max;
+    // 4 or 16 if the peer is a client that said for whom it forwards; otherwise 0.
+    uint32_t client_ip_len;
+    // That address, in network byte order. Nothing proves it: believe only peers that may say so.
+    uint8_t client_ip[CURVE_TUN_IP_BYTES_MAX];
+    // The port that belongs to that address; otherwise 0.
+    uint32_t client_port;
+    // The service that the peer, a client, asks for: a string; empty for none.
+    char service[CURVE_TUN_SERVICE_SIZE];
+} curve_tun_stream_peer;
+
+// A `curve_tun_stream_peer` with `size` set, and all else 0.
+#define CURVE_TUN_STREAM_PEER_INIT \
+    {sizeof(curve_tun_stream_peer), 0, 0, {0}, 0, {0}}
+
+// # Streams
+//
+// A stream over a connected socket: bytes with an end of their own, or messages that may be larger
+// than `CURVE_TUN_MESSAGE_MAX`. Both ends have to use one, in the same mode; `docs/PROTOCOL.md`,
+// section 13, has the bytes. The end that connected is the client. It may write at once. The
+// server waits for what the client says of itself (`curve_tun_stream_await_peer`), and then takes
+// the stream (`curve_tun_stream_accept`) or refuses it (`curve_tun_stream_abort`).
+//
+// Ends. `curve_tun_stream_finish_write` ends one direction, and is the only thing that does: the
+// peer's `curve_tun_stream_read` gives a length of 0 only after it has given all bytes that were
+// written before. A transport that ends earlier was cut, by whomever: `CURVE_TUN_ERR_TRUNCATED`. A
+// stream that the peer has given up is `CURVE_TUN_ERR_ABORTED`. Freeing a stream before both
+// directions have ended aborts it, so that the peer does not take what came for everything.
+//
+// The socket. A stream keeps the socket that it was made of alive, and the caller frees both, in
+// any order; the transport is closed when both are freed. As long as the caller has the socket it
+// can ask it for the peer's key and address and for its descriptor, and shut it down, which wakes
+// every call on the stream. The functions that send and receive messages of a socket return
+// `CURVE_TUN_ERR_WRONG_STATE` once a stream was made of it.
+//
+// What ended a stream is returned by each later call in the directions that it ended. An error
+// that ended the tunnel below is returned once, by the call that met it; from then on it is
+// `CURVE_TUN_ERR_TRUNCATED` for calls that read, and `CURVE_TUN_ERR_CLOSED` for those that write.
+
+// One end of a stream over a socket.
+typedef struct curve_tun_stream curve_tun_stream;
+
+// Makes a stream of a connected socket, which must not have been used for messages. Nothing is
+// sent by it: a client opens the stream with its first call that writes, reads or waits.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before the handshake of the socket, and if a stream was
+// made of it already; `CURVE_TUN_ERR_CLOSED` if the handshake failed;
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of range; `CURVE_TUN_ERR_FORKED`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_new(const curve_tun_socket *socket,
+                                      const curve_tun_stream_options *options,
+                                      curve_tun_stream **stream);
+
+// Waits until the peer has opened the stream, and gives in `*peer` what it said, each time.
+// `peer->size` must be set; `peer` may be NULL. A server calls it before
+// `curve_tun_stream_accept`. A client need not call it; with a timeout it finds out whether the
+// server speaks streams at all.
+//
+// May return `CURVE_TUN_ERR_TIMEOUT`: nothing is lost, and a further call goes on.
+// `CURVE_TUN_ERR_NOT_A_STREAM` if the peer does not speak the stream layer,
+// `CURVE_TUN_ERR_BAD_PACKET` if it has opened the other mode or broken a rule,
+// `CURVE_TUN_ERR_ABORTED` if it has refused or given up the stream, `CURVE_TUN_ERR_TRUNCATED` if
+// the transport has ended, `CURVE_TUN_ERR_CLOSED`: the stream is over.
+// `CURVE_TUN_ERR_INVALID_ARGUMENT` for a wrong size. `CURVE_TUN_ERR_FORKED`. Threads: any. Blocks
+// at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_await_peer(const curve_tun_stream *stream,
+                                             curve_tun_stream_peer *peer,
+                                             int64_t timeout_ms);
+
+// Takes the stream that a client has opened, and says so to the client as far as that needs no
+// wait; the rest goes with the next call. To refuse it, call `curve_tun_stream_abort` instead.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` for a client, a second time, and before
+// `curve_tun_stream_await_peer` has returned `CURVE_TUN_OK`; what has ended the stream meanwhile;
+// `CURVE_TUN_ERR_FORKED`. Threads: any.
+CURVE_TUN_MUST_USE curve_tun_result curve_tun_stream_accept(const curve_tun_stream *stream);
+
+// Reads at least one and at most `capacity` bytes of a stream in `CURVE_TUN_MODE_STREAM` into
+// `buffer`, and gives how many in `*len`. A length of 0 is the end: the peer has finished, and all
+// that it wrote has been read. Further calls give it again.
+//
+// May return `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_TRUNCATED` if the transport
+// ended before the end of the stream: what was read is a part. `CURVE_TUN_ERR_ABORTED`
+// (`curve_tun_stream_abort_code`). `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_NOT_A_STREAM`,
+// `CURVE_TUN_ERR_COUNTER_EXHAUSTED`. `CURVE_TUN_ERR_CLOSED` after the own abort.
+// `CURVE_TUN_ERR_WRONG_STATE` in the other mode, and for a server before
+// `curve_tun_stream_accept`. `CURVE_TUN_ERR_INVALID_ARGUMENT` for a capacity of 0.
+// `CURVE_TUN_ERR_FORKED`. Threads: any; two that read take turns. Blocks until there is a byte or
+// the end, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_read(const curve_tun_stream *stream,
+                                       uint8_t *buffer,
+                                       size_t capacity,
+                                       size_t *len,
+                                       int64_t timeout_ms);
+
+// Writes `len` bytes to a stream in `CURVE_TUN_MODE_STREAM`, and gives in `*written` how many of
+// them were taken: all of them if it returns `CURVE_TUN_OK`, and also after a failure, where they
+// may be fewer. Bytes that were taken need no further call, and are the caller's again. A length
+// of 0 sends what a client or a server has to say first.
+//
+// May return `CURVE_TUN_ERR_TIMEOUT`: pass the bytes that were not taken again.
+// `CURVE_TUN_ERR_ABORTED` (`curve_tun_stream_abort_code`); `CURVE_TUN_ERR_BAD_PACKET`,
+// `CURVE_TUN_ERR_NOT_A_STREAM`, if that has ended the stream; `CURVE_TUN_ERR_COUNTER_EXHAUSTED`,
+// `CURVE_TUN_ERR_CLOSED`. `CURVE_TUN_ERR_WRONG_STATE` in the other mode, after
+// `curve_tun_stream_finish_write`, and for a server before `curve_tun_stream_accept`.
+// `CURVE_TUN_ERR_FORKED`. Threads: any; two that write take turns, and their bytes may mix. Blocks
+// until all bytes are taken, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_write(const curve_tun_stream *stream,
+                                        const uint8_t *bytes,
+                                        size_t len,
+                                        size_t *written,
+                                        int64_t timeout_ms);
+
+// Sends one message of `len` bytes in `CURVE_TUN_MODE_MESSAGES`. One of more than 65,502 bytes
+// waits until the peer has opened the stream, since only then it is known what it takes.
+//
+// May return `CURVE_TUN_ERR_TOO_LARGE` if it is larger than the peer takes, or than 4,294,967,295
+// bytes: nothing is sent, and the stream goes on. `CURVE_TUN_ERR_TIMEOUT`: if a part of it was
+// sent, the stream is aborted, and later calls return `CURVE_TUN_ERR_CLOSED`; otherwise it goes
+// on. `CURVE_TUN_ERR_ABORTED`, `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_NOT_A_STREAM`,
+// `CURVE_TUN_ERR_TRUNCATED`, `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`.
+// `CURVE_TUN_ERR_WRONG_STATE` in the other mode, after `curve_tun_stream_finish_write`, and for a
+// server before `curve_tun_stream_accept`. `CURVE_TUN_ERR_FORKED`. Threads: any; two that send
+// take turns. Blocks until all of it is on its way, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_send_message(const curve_tun_stream *stream,
+                                               const uint8_t *message,
+                                               size_t len,
+                                               int64_t timeout_ms);
+
+// Receives one message in `CURVE_TUN_MODE_MESSAGES`: gives a pointer to its `*len` bytes, which
+// belong to the stream and are valid until the next call of this function on it. The pointer is
+// NULL at the end of the stream, each time, and never otherwise, not even for an empty message.
+//
+// Memory is taken as a message comes, not by what is announced, and is given back by the next
+// call.
+//
+// May return `CURVE_TUN_ERR_TIMEOUT`: nothing is lost. `CURVE_TUN_ERR_TOO_LARGE` if the peer has
+// sent one that is larger than this end takes: the stream is over. Otherwise what
+// `curve_tun_stream_read` may. Threads: any, but one at a time among those that receive from this
+// stream. Blocks until the message has come whole, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_recv_message(const curve_tun_stream *stream,
+                                               const uint8_t **message,
+                                               size_t *len,
+                                               int64_t timeout_ms);
+
+// Ends what this end writes: the peer reads an end after all of it. Reading goes on.
+//
+// May return `CURVE_TUN_ERR_TIMEOUT`: a further call goes on. `CURVE_TUN_ERR_ABORTED`,
+// `CURVE_TUN_ERR_BAD_PACKET`, `CURVE_TUN_ERR_NOT_A_STREAM`, `CURVE_TUN_ERR_TOO_LARGE`, if that has
+// ended the stream; `CURVE_TUN_ERR_COUNTER_EXHAUSTED`, `CURVE_TUN_ERR_CLOSED`.
+// `CURVE_TUN_ERR_WRONG_STATE` for a server before `curve_tun_stream_accept`.
+// `CURVE_TUN_ERR_FORKED`. A second call does nothing. Threads: any. Blocks until the operating
+// system has taken all of it, at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_finish_write(const curve_tun_stream *stream,
+                                               int64_t timeout_ms);
+
+// Ends the stream in order: ends what this end writes, reads and drops what the peer still sends
+// until its end, and waits until the peer has closed its side of the transport, at most two
+// seconds. `CURVE_TUN_OK` means that both directions have ended as they should. The stream must
+// still be freed.
+//
+// May return what `curve_tun_stream_finish_write` may, and `CURVE_TUN_ERR_TRUNCATED`. After
+// `CURVE_TUN_ERR_TIMEOUT` a further call goes on. Threads: any. Blocks at most for `timeout_ms`.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_finish(const curve_tun_stream *stream,
+                                         int64_t timeout_ms);
+
+// Gives the stream up in both directions, and tells the peer why: one of `CURVE_TUN_ABORT_…`, and
+// a text for the operator of the peer, of at most 255 bytes of UTF-8, which is NULL or empty in
+// most programs. A server refuses a stream by it. Calls that read are woken and return
+// `CURVE_TUN_ERR_CLOSED`; so does a call that writes, as soon as the peer takes bytes. Does
+// nothing where the stream has ended.
+//
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for another code or text, `CURVE_TUN_ERR_FORKED`.
+// Threads: any.
+curve_tun_result curve_tun_stream_abort(const curve_tun_stream *stream, uint32_t code, const char *text);
+
+// Gives the code of the peer's abort: one of `CURVE_TUN_ABORT_…`.
+//
+// May return `CURVE_TUN_ERR_NOT_FOUND` if the peer has not aborted the stream, as far as is known
+// here; `CURVE_TUN_ERR_FORKED`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_abort_code(const curve_tun_stream *stream,
+                                             uint32_t *code);
+
+// Writes the text of the peer's abort as a string, which is mostly empty. It is the peer's: escape
+// control characters where it is shown.
+//
+// May return `CURVE_TUN_ERR_NOT_FOUND` as `curve_tun_stream_abort_code`;
+// `CURVE_TUN_ERR_TOO_SMALL`, where `CURVE_TUN_ABORT_TEXT_SIZE` is always enough;
+// `CURVE_TUN_ERR_FORKED`. Threads: any.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_abort_text(const curve_tun_stream *stream,
+                                             char *buffer,
+                                             size_t capacity);
+
+// Frees a stream; does nothing for NULL. One whose directions have not both ended is aborted with
+// `CURVE_TUN_ABORT_GIVEN_UP`.
+//
+// Threads: the last call on this pointer. To end a stream that other threads wait on, shut its
+// socket down, or abort the stream if they only read; wait for the threads, then free it. Returns
+// at once.
+void curve_tun_stream_free(curve_tun_stream *stream);
 
 #ifdef __cplusplus
 }  // extern "C"

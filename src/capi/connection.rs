@@ -167,14 +167,18 @@ pub unsafe extern "C" fn curve_tun_connection_new_server_ip(
         // SAFETY: the header's demands on pointers.
         let (server, ip, mut connection) =
             unsafe { (object(server)?, bytes(peer_ip, peer_ip_len)?, out(connection)?) };
-        let address = match ip.len() {
-            4 => ip.first_chunk::<4>().map(|ip| IpAddr::from(*ip)),
-            CURVE_TUN_IP_BYTES_MAX => ip.first_chunk::<CURVE_TUN_IP_BYTES_MAX>().map(|ip| IpAddr::from(*ip)),
-            _ => None,
-        };
-        connection.give(of_server(server, address.ok_or(Error::BadAddress)?)?);
+        connection.give(of_server(server, ip_of_bytes(ip).ok_or(Error::BadAddress)?)?);
         Ok(())
     })
+}
+
+/// Returns the address that these bytes are, 4 or 16 of them.
+pub(super) fn ip_of_bytes(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => bytes.first_chunk::<4>().map(|ip| IpAddr::from(*ip)),
+        CURVE_TUN_IP_BYTES_MAX => bytes.first_chunk::<CURVE_TUN_IP_BYTES_MAX>().map(|ip| IpAddr::from(*ip)),
+        _ => None,
+    }
 }
 
 fn of_server(server: &curve_tun_server, address: IpAddr) -> Result<curve_tun_connection> {

@@ -223,7 +223,7 @@ pub unsafe extern "C" fn curve_tun_socket_connect_trusted(
             remembered,
             reserved: 0,
         });
-        socket.give(curve_tun_socket(made.map_err(Refusal::error)?.socket));
+        socket.give(curve_tun_socket::new(made.map_err(Refusal::error)?.socket));
         Ok(())
     })
 }
@@ -278,7 +278,7 @@ pub unsafe extern "C" fn curve_tun_socket_connect_known(
         let connector = connector.server_key(server_key).known_servers(&known.0, |_| first_use);
         let made = connector.connect_known(host, port).map_err(|refusal| told(refusal, place))?;
         remembered.set(made.remembered.err().map_or(curve_tun_result::CURVE_TUN_OK, Into::into));
-        socket.give(curve_tun_socket(made.socket));
+        socket.give(curve_tun_socket::new(made.socket));
         Ok(())
     })
 }
@@ -320,7 +320,7 @@ pub unsafe extern "C" fn curve_tun_socket_connect_by_name(
             .options(options.clone())
             .timeout(timeout(timeout_ms))
             .connect(host, port)?;
-        socket.give(curve_tun_socket(made));
+        socket.give(curve_tun_socket::new(made));
         Ok(())
     })
 }

@@ -119,7 +119,7 @@ pub unsafe extern "C" fn curve_tun_listener_transport_accept(
         // SAFETY: the header's demands on pointers.
         let (listener, mut socket) = unsafe { (object(listener)?, out(socket)?) };
         let accepted = listener.run(|listener| listener.transport_accept(timeout(timeout_ms)))?;
-        socket.give(curve_tun_socket(accepted));
+        socket.give(curve_tun_socket::new(accepted));
         Ok(())
     })
 }
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn curve_tun_listener_accept(
         // SAFETY: the header's demands on pointers.
         let (listener, mut socket) = unsafe { (object(listener)?, out(socket)?) };
         let accepted = listener.run(|listener| listener.accept(timeout(timeout_ms)))?;
-        socket.give(curve_tun_socket(accepted));
+        socket.give(curve_tun_socket::new(accepted));
         Ok(())
     })
 }

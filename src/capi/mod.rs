@@ -5,11 +5,12 @@
 //! # Conventions
 //!
 //! Objects. Every object is an opaque pointer. A function whose name contains `_new`, `_create_`,
-//! `_open`, `_custom`, `_connect` or `_accept`, and `curve_tun_vault_from_secret`, makes an object
-//! and gives it through its last pointer; the `_free` of its type frees it, once. Freeing NULL does
-//! nothing. An object keeps alive what it was made from: a vault, a registry or a server may be
-//! freed as soon as nothing more will be made from it. Nothing has to be initialised, and nothing
-//! global has to be freed.
+//! `_open`, `_custom` or `_connect`, one of a listener that accepts, and
+//! `curve_tun_vault_from_secret`, makes an object and gives it through its last pointer; the
+//! `_free` of its type frees it, once. Freeing NULL does nothing. An object keeps alive what it was
+//! made from: a vault, a registry or a server may be freed as soon as nothing more will be made
+//! from it, and the socket or connection of a stream as soon as the program has no further use for
+//! it. Nothing has to be initialised, and nothing global has to be freed.
 //!
 //! Results. A function that can fail returns a `curve_tun_result`, 0 (`CURVE_TUN_OK`) for success,
 //! and gives its values through pointers to memory of the caller. On failure that memory is left as
@@ -76,7 +77,8 @@
 //!
 //! Limits. A message has 0 to `CURVE_TUN_MESSAGE_MAX` (65,503) bytes, a key 32 bytes, the text of a
 //! key 44 characters. Closing is not authenticated: a program that must tell a finished
-//! conversation from one that was cut off ends it with a message of its own.
+//! conversation from one that was cut off ends it with a message of its own, or uses streams, whose
+//! messages may be larger, too.
 
 #![allow(non_camel_case_types, reason = "the names are those of C")]
 
@@ -94,6 +96,8 @@ mod request;
 mod result;
 mod server;
 mod socket;
+mod stream;
+mod stream_options;
 mod traffic;
 mod vault;
 

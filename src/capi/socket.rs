@@ -8,6 +8,9 @@
 //! `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received. A
 //! custom vault or registry without `deferred` is called on the thread that runs the handshake; one
 //! with `deferred`, on the library's own threads, 256 at most for each.
+//!
+//! A socket of which a stream was made (`curve_tun_stream_new`) sends and receives no messages of
+//! its own: the functions that do return `CURVE_TUN_ERR_WRONG_STATE`.
 
 use super::boundary::{
     array_mut, bytes, bytes_mut, catch, catch_ok, end, key, object, out, string, timeout, write_text,
@@ -23,9 +26,15 @@ use nix::net::if_::if_indextoname;
 use std::ffi::{CString, c_char, c_int};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A tunnel over one TCP connection.
-pub struct curve_tun_socket(pub(super) Socket);
+pub struct curve_tun_socket {
+    socket: Arc<Socket>,
+    /// Whether a stream was made of it, which alone sends and receives then.
+    has_stream: AtomicBool,
+}
 
 /// A limit on the characters of a host name: more than DNS allows.
 pub(super) const HOST_MAX: usize = 255;
@@ -42,10 +51,27 @@ impl<F: FnMut()> Drop for OnPanic<F> {
 }
 
 impl curve_tun_socket {
-    /// Runs a call on the socket; a panic in it shuts the socket down.
+    pub(super) fn new(socket: Socket) -> curve_tun_socket {
+        curve_tun_socket { socket: Arc::new(socket), has_stream: AtomicBool::new(false) }
+    }
+
+    /// Runs a call on the socket; a panic in it shuts the socket down. `WrongState` if a stream was
+    /// made of it.
     fn run<R>(&self, call: impl FnOnce(&Socket) -> Result<R>) -> Result<R> {
-        let _shutdown = OnPanic(|| self.0.shutdown());
-        call(&self.0)
+        if self.has_stream.load(Ordering::Acquire) {
+            return Err(Error::WrongState);
+        }
+        let _shutdown = OnPanic(|| self.socket.shutdown());
+        call(&self.socket)
+    }
+
+    /// Returns the connected socket for a stream, once; `WrongState` after that.
+    pub(super) fn take_for_stream(&self) -> Result<Arc<Socket>> {
+        self.socket.peer_key()?;
+        if self.has_stream.swap(true, Ordering::AcqRel) {
+            return Err(Error::WrongState);
+        }
+        Ok(self.socket.clone())
     }
 }
 
@@ -90,7 +116,7 @@ pub unsafe extern "C" fn curve_tun_socket_connect(
             .options(options)
             .timeout(timeout(timeout_ms))
             .connect(host, port)?;
-        socket.give(curve_tun_socket(made));
+        socket.give(curve_tun_socket::new(made));
         Ok(())
     })
 }
@@ -252,7 +278,7 @@ pub unsafe extern "C" fn curve_tun_socket_peer_key(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (socket, place) = unsafe { (object(socket)?, array_mut(public_key)?) };
-        *place = socket.0.peer_key()?.0;
+        *place = socket.socket.peer_key()?.0;
         Ok(())
     })
 }
@@ -272,7 +298,7 @@ pub unsafe extern "C" fn curve_tun_socket_peer_address(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (socket, buffer) = unsafe { (object(socket)?, bytes_mut(buffer.cast(), capacity)?) };
-        write_text(&address_text(socket.0.peer_addr()), buffer)
+        write_text(&address_text(socket.socket.peer_addr()), buffer)
     })
 }
 
@@ -295,7 +321,7 @@ pub unsafe extern "C" fn curve_tun_socket_peer_ip(
         let (socket, ip, mut len, mut port, mut scope) = unsafe {
             (object(socket)?, array_mut::<CURVE_TUN_IP_BYTES_MAX>(ip)?, out(len)?, out(port)?, out(scope)?)
         };
-        let peer = socket.0.peer_addr();
+        let peer = socket.socket.peer_addr();
         match peer {
             SocketAddr::V4(v4) => {
                 ip[..4].copy_from_slice(&v4.ip().octets());
@@ -333,7 +359,7 @@ pub(super) fn address_text(address: SocketAddr) -> String {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn curve_tun_socket_fd(socket: *const curve_tun_socket) -> c_int {
     // SAFETY: the header's demands on pointers.
-    catch(|| Ok(unsafe { object(socket)? }.0.as_raw_fd()))
+    catch(|| Ok(unsafe { object(socket)? }.socket.as_raw_fd()))
 }
 
 /// Shuts down both directions: calls that wait are woken and return `CURVE_TUN_ERR_CLOSED`.
@@ -345,13 +371,13 @@ pub unsafe extern "C" fn curve_tun_socket_fd(socket: *const curve_tun_socket) ->
 pub unsafe extern "C" fn curve_tun_socket_shutdown(socket: *const curve_tun_socket) {
     catch(|| {
         // SAFETY: the header's demands on pointers.
-        unsafe { object(socket)? }.0.shutdown();
+        unsafe { object(socket)? }.socket.shutdown();
         Ok(())
     })
 }
 
 /// Closes and frees a socket; does nothing for NULL. What was sent still arrives if the peer goes
-/// on reading.
+/// on reading. If a stream was made of it, the transport stays open until that is freed, too.
 ///
 /// Threads: the last call on this pointer. To end a socket that other threads wait on, shut it
 /// down, wait for the threads, then free it. Returns at once.

@@ -20,6 +20,8 @@ mod timer;
 pub use connector::{Connector, KnownSocket};
 pub use listener::{Listener, ListenerBuilder};
 pub use socket::Socket;
+#[cfg(feature = "capi")]
+pub(crate) use stream::Shared as SharedStream;
 pub use stream::{PendingStream, ReadHalf, Stream, WriteHalf};
 pub use timer::TimedServer;
 

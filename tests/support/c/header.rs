@@ -25,6 +25,8 @@ const SECTIONS: &[&str] = &[
     "socket",
     "listener",
     "known",
+    "stream_options",
+    "stream",
 ];
 
 /// The text that cbindgen puts around the functions of each section; the header has it once, around
@@ -92,7 +94,7 @@ fn declarations(builder: Builder) -> String {
     let declarations = String::from_utf8(declarations).expect("the sources are UTF-8");
     let declarations = declarations.replace(OPEN, "").replace(CLOSE, "").replace("\n\n\n", "\n\n");
     assert!(!declarations.contains("extern"), "cbindgen writes these otherwise");
-    with_initialisers(declarations.trim()) + "\n"
+    with_initialisers(&format!("{}\n", declarations.trim()))
 }
 
 /// Adds, after each struct that a program fills or has filled, the macro that sets its `size` and
