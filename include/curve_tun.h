@@ -1064,7 +1064,8 @@ curve_tun_result curve_tun_registry_answer(const curve_tun_registry *registry,
 // An error that ends the connection is returned once, by the call that met it; from then on calls
 // return `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received.
 // A function of a custom vault or registry that uses the connection that is calling it gets
-// `CURVE_TUN_ERR_WRONG_STATE`.
+// `CURVE_TUN_ERR_WRONG_STATE`, and so do the functions that send and receive messages once a
+// stream was made of the connection (`curve_tun_stream_machine_new`).
 
 // The most bytes in an IP address.
 #define CURVE_TUN_IP_BYTES_MAX 16
@@ -1193,7 +1194,8 @@ curve_tun_result curve_tun_connection_transport_ended(curve_tun_connection *conn
 // Threads: one at a time.
 void curve_tun_connection_close(curve_tun_connection *connection);
 
-// Frees the connection and everything that it holds.
+// Frees the connection and everything that it holds; if a stream was made of it, once that is
+// freed, too.
 //
 // Threads: the last call on this pointer.
 void curve_tun_connection_free(curve_tun_connection *connection);
@@ -2107,6 +2109,160 @@ curve_tun_result curve_tun_stream_abort_text(const curve_tun_stream *stream,
 // socket down, or abort the stream if they only read; wait for the threads, then free it. Returns
 // at once.
 void curve_tun_stream_free(curve_tun_stream *stream);
+
+// # Streams without I/O
+//
+// A stream over a connection whose bytes the program moves, for event loops and bindings. It says
+// and means the same as a stream over a socket ("Streams"), and never waits:
+// `CURVE_TUN_ERR_WOULD_BLOCK` stands where a call on a socket would.
+//
+// The program goes on to move the bytes of the connection and to tick it. After bytes have come it
+// calls the functions that read, until one returns `CURVE_TUN_ERR_WOULD_BLOCK`; after each call
+// here it writes what the connection has for the transport (`curve_tun_connection_pending`), for
+// reading may have to be answered. When the transport has ended it reports that to the connection
+// (`curve_tun_connection_transport_ended`, or `_close` if it broke); what came before is still
+// read, and then it is the end of the stream, or `CURVE_TUN_ERR_TRUNCATED`.
+//
+// Bounds. What a program does not read stays in the connection up to its receive high-water mark,
+// and then in the transport. What it writes goes into the connection up to its send high-water
+// mark; whoever wants less of it ahead of the transport sets that (`send_high_water`), or watches
+// `curve_tun_connection_pending_len`.
+//
+// Closing. Once `curve_tun_stream_machine_is_finished` says so and nothing is pending, a server
+// ends what it writes to the transport (`shutdown(fd, SHUT_WR)`), reads and drops what still comes
+// until the client has closed, at most 2 seconds, and then closes; a client waits for the server's
+// end, at most 1 second. Whoever closes with bytes unread has the system reset the transport, and
+// with it what the peer has not read yet.
+//
+// A machine keeps its connection alive, and the program frees both, in any order. Calls on the two
+// are calls on one object: "one at a time" holds for both together.
+
+// One end of a stream over a connection without I/O.
+typedef struct curve_tun_stream_machine curve_tun_stream_machine;
+
+// Makes a stream of a connection that is connected and has not been used for messages. The OPEN of
+// a client goes with its first call that writes, reads or asks for the peer.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` before it is connected, and if a stream was made of it
+// already; `CURVE_TUN_ERR_CLOSED`; `CURVE_TUN_ERR_INVALID_ARGUMENT` for options out of range;
+// `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_new(curve_tun_connection *connection,
+                                              const curve_tun_stream_options *options,
+                                              curve_tun_stream_machine **machine);
+
+// Gives in `*peer` what the peer said when it opened the stream. `peer->size` must be set; `peer`
+// may be NULL. A server calls it before `curve_tun_stream_machine_accept`.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if the peer has not opened it yet. Otherwise as
+// `curve_tun_stream_await_peer`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_peer(curve_tun_stream_machine *machine,
+                                               curve_tun_stream_peer *peer);
+
+// Takes the stream that a client has opened. To refuse it, call `curve_tun_stream_machine_abort`
+// instead.
+//
+// May return `CURVE_TUN_ERR_WRONG_STATE` for a client, a second time, and before
+// `curve_tun_stream_machine_peer` has returned `CURVE_TUN_OK`; what has ended the stream
+// meanwhile; `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE curve_tun_result curve_tun_stream_machine_accept(curve_tun_stream_machine *machine);
+
+// Reads at least one and at most `capacity` bytes of a stream in `CURVE_TUN_MODE_STREAM` into
+// `buffer`, and gives how many in `*len`. A length of 0 is the end, each time.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if there is nothing to read now. Otherwise as
+// `curve_tun_stream_read`, except that what is wrong with a packet is told by the call that passes
+// it to the connection. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_read(curve_tun_stream_machine *machine,
+                                               uint8_t *buffer,
+                                               size_t capacity,
+                                               size_t *len);
+
+// Writes `len` bytes to a stream in `CURVE_TUN_MODE_STREAM`, and gives in `*written` how many of
+// them were taken: all of them if it returns `CURVE_TUN_OK`, and also after a failure, where they
+// may be fewer. A length of 0 seals what a client or a server has to say first.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` at the send high-water mark: pass the bytes that were not
+// taken again once the transport has taken some. Otherwise as `curve_tun_stream_write`. Threads:
+// one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_write(curve_tun_stream_machine *machine,
+                                                const uint8_t *bytes,
+                                                size_t len,
+                                                size_t *written);
+
+// Sends one message of `len` bytes in `CURVE_TUN_MODE_MESSAGES`.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` at the send high-water mark, and, for a message of more
+// than 65,502 bytes, before the peer has opened the stream: call it again with the same message,
+// once the transport has taken some bytes or has brought some. A part of the message may have been
+// sent, so no other message goes before it. `CURVE_TUN_ERR_INVALID_ARGUMENT` for one of another
+// length then. Otherwise as `curve_tun_stream_send_message`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_send_message(curve_tun_stream_machine *machine,
+                                                       const uint8_t *message,
+                                                       size_t len);
+
+// Receives one message in `CURVE_TUN_MODE_MESSAGES`: gives a pointer to its `*len` bytes, which
+// belong to the machine and are valid until the next call of this function on it. The pointer is
+// NULL at the end of the stream, each time, and never otherwise.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` if none has come whole. Otherwise as
+// `curve_tun_stream_recv_message`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_recv_message(curve_tun_stream_machine *machine,
+                                                       const uint8_t **message,
+                                                       size_t *len);
+
+// Ends what this end writes: the peer reads an end after all of it. Reading goes on.
+//
+// May return `CURVE_TUN_ERR_WOULD_BLOCK` at the send high-water mark: a further call goes on, as
+// does any other on this machine. `CURVE_TUN_ERR_WRONG_STATE` in the middle of a message.
+// Otherwise as `curve_tun_stream_finish_write`. A second call does nothing. Threads: one at a
+// time.
+CURVE_TUN_MUST_USE curve_tun_result curve_tun_stream_machine_finish_write(curve_tun_stream_machine *machine);
+
+// Says whether both directions have ended as they should, and the connection has all that this end
+// had to send. What of it is pending has to be written yet.
+//
+// false for NULL. Threads: one at a time.
+bool curve_tun_stream_machine_is_finished(const curve_tun_stream_machine *machine);
+
+// Gives the stream up in both directions, and tells the peer why, as `curve_tun_stream_abort`
+// does.
+//
+// May return `CURVE_TUN_ERR_INVALID_ARGUMENT` for another code or text, `CURVE_TUN_ERR_FORKED`.
+// Threads: one at a time.
+curve_tun_result curve_tun_stream_machine_abort(curve_tun_stream_machine *machine,
+                                                uint32_t code,
+                                                const char *text);
+
+// Gives the code of the peer's abort: one of `CURVE_TUN_ABORT_…`.
+//
+// May return `CURVE_TUN_ERR_NOT_FOUND` if the peer has not aborted the stream, as far as its
+// messages have been read; `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_abort_code(const curve_tun_stream_machine *machine,
+                                                     uint32_t *code);
+
+// Writes the text of the peer's abort as a string, which is mostly empty, as
+// `curve_tun_stream_abort_text` does.
+//
+// May return `CURVE_TUN_ERR_NOT_FOUND` as `curve_tun_stream_machine_abort_code`;
+// `CURVE_TUN_ERR_TOO_SMALL`; `CURVE_TUN_ERR_FORKED`. Threads: one at a time.
+CURVE_TUN_MUST_USE
+curve_tun_result curve_tun_stream_machine_abort_text(const curve_tun_stream_machine *machine,
+                                                     char *buffer,
+                                                     size_t capacity);
+
+// Frees a machine; does nothing for NULL. If its directions have not both ended, the stream is
+// aborted with `CURVE_TUN_ABORT_GIVEN_UP`, which is added to the bytes that the connection has for
+// the transport; a program that does not write them cuts the stream.
+//
+// Threads: the last call on this pointer, and not while another call on the connection runs.
+void curve_tun_stream_machine_free(curve_tun_stream_machine *machine);
 
 #ifdef __cplusplus
 }  // extern "C"

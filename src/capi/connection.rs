@@ -9,7 +9,8 @@
 //! An error that ends the connection is returned once, by the call that met it; from then on calls
 //! return `CURVE_TUN_ERR_CLOSED`, except that messages which arrived before can still be received.
 //! A function of a custom vault or registry that uses the connection that is calling it gets
-//! `CURVE_TUN_ERR_WRONG_STATE`.
+//! `CURVE_TUN_ERR_WRONG_STATE`, and so do the functions that send and receive messages once a
+//! stream was made of the connection (`curve_tun_stream_machine_new`).
 
 use super::boundary::{Failure, array_mut, bytes, catch, catch_ok, end, key, object, out};
 use super::options::{curve_tun_options, read_options};
@@ -17,13 +18,14 @@ use super::registry::ip_address;
 use super::result::curve_tun_result;
 use super::server::curve_tun_server;
 use super::vault::curve_tun_vault;
-use crate::connection::{Connection, ConnectionState};
+use crate::connection::{Connection, ConnectionState, Role};
 use crate::error::{Error, Result};
 use crate::net::TimedServer;
 use std::cell::{Cell, RefCell, RefMut};
 use std::ffi::{c_char, c_void};
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// The state of a connection.
@@ -54,20 +56,55 @@ impl Failure for curve_tun_state {
 pub const CURVE_TUN_IP_BYTES_MAX: usize = 16;
 
 /// One end of a tunnel, whose bytes the program moves.
-pub struct curve_tun_connection {
+pub struct curve_tun_connection(pub(super) Rc<Driven>);
+
+/// A connection, which its stream, if there is one, keeps alive.
+pub(super) struct Driven {
     connection: RefCell<Connection>,
     /// How many bytes the last call offered, if it was `curve_tun_connection_read_buffer`.
     pub(super) offered: Cell<usize>,
     /// Set for a server's end: the server, whose minute keys rotate as long as this is held.
     _server: Option<Arc<TimedServer>>,
+    /// Whether a stream was made of it, which alone sends and receives then.
+    has_stream: Cell<bool>,
 }
 
 impl curve_tun_connection {
     pub(super) fn new(connection: Connection, server: Option<Arc<TimedServer>>) -> curve_tun_connection {
-        let (connection, offered) = (RefCell::new(connection), Cell::new(0));
-        curve_tun_connection { connection, offered, _server: server }
+        curve_tun_connection(Rc::new(Driven {
+            connection: RefCell::new(connection),
+            offered: Cell::new(0),
+            _server: server,
+            has_stream: Cell::new(false),
+        }))
     }
 
+    /// Returns the connected connection for a stream, and whose end it is, once; `WrongState`
+    /// before and after that.
+    pub(super) fn take_for_stream(&self) -> Result<(Rc<Driven>, Role)> {
+        let connection = self.messages()?;
+        match connection.state() {
+            ConnectionState::Connected => {}
+            ConnectionState::Closed => return Err(Error::Closed),
+            _ => return Err(Error::WrongState),
+        }
+        self.0.has_stream.set(true);
+        Ok((self.0.clone(), connection.role()))
+    }
+
+    /// Returns the connection, unless this call comes from a callback of another call on it.
+    pub(super) fn get(&self) -> Result<InUse<'_>> {
+        self.0.get()
+    }
+
+    /// As [`curve_tun_connection::get`], for a call that sends or receives messages: `WrongState`
+    /// if a stream does.
+    pub(super) fn messages(&self) -> Result<InUse<'_>> {
+        if self.0.has_stream.get() { Err(Error::WrongState) } else { self.get() }
+    }
+}
+
+impl Driven {
     /// Returns the connection, unless this call comes from a callback of another call on it.
     pub(super) fn get(&self) -> Result<InUse<'_>> {
         self.offered.set(0);
@@ -328,7 +365,8 @@ pub unsafe extern "C" fn curve_tun_connection_close(connection: *mut curve_tun_c
     })
 }
 
-/// Frees the connection and everything that it holds.
+/// Frees the connection and everything that it holds; if a stream was made of it, once that is
+/// freed, too.
 ///
 /// Threads: the last call on this pointer.
 #[unsafe(no_mangle)]

@@ -97,6 +97,8 @@ mod result;
 mod server;
 mod socket;
 mod stream;
+mod stream_driver;
+mod stream_machine;
 mod stream_options;
 mod traffic;
 mod vault;

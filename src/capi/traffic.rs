@@ -62,7 +62,7 @@ pub unsafe extern "C" fn curve_tun_connection_read_buffer(
         let (connection, mut bytes, mut len) = unsafe { (object(connection)?, out(bytes)?, out(len)?) };
         let mut inner = connection.get()?;
         let buffer = inner.recv_buffer()?;
-        connection.offered.set(buffer.len());
+        connection.0.offered.set(buffer.len());
         bytes.set(buffer.as_mut_ptr());
         len.set(buffer.len());
         Ok(())
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn curve_tun_connection_read_commit(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let connection = unsafe { object(connection)? };
-        let offered = connection.offered.get();
+        let offered = connection.0.offered.get();
         let mut connection = connection.get()?;
         if count > offered {
             return Err(Error::InvalidArgument);
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn curve_tun_connection_send(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (connection, message) = unsafe { (object(connection)?, bytes(message, len)?) };
-        connection.get()?.send(message)
+        connection.messages()?.send(message)
     })
 }
 
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn curve_tun_connection_send_many(
         if messages.clone().any(|message| message.len() > MESSAGE_MAX) {
             return Err(Error::TooLarge);
         }
-        let mut connection = connection.get()?;
+        let mut connection = connection.messages()?;
         let mut sealed = 0;
         for message in messages {
             match connection.send(message) {
@@ -298,7 +298,7 @@ pub unsafe extern "C" fn curve_tun_connection_peek(
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
         let (connection, mut place, mut len) = unsafe { (object(connection)?, out(message)?, out(len)?) };
-        let connection = connection.get()?;
+        let connection = connection.messages()?;
         let message = connection.peek()?;
         place.set(message.as_ptr());
         len.set(message.len());
@@ -316,7 +316,7 @@ pub unsafe extern "C" fn curve_tun_connection_consume(
 ) -> curve_tun_result {
     catch_ok(|| {
         // SAFETY: the header's demands on pointers.
-        let mut connection = unsafe { object(connection)? }.get()?;
+        let mut connection = unsafe { object(connection)? }.messages()?;
         connection.peek()?;
         connection.consume();
         Ok(())
@@ -340,7 +340,7 @@ pub unsafe extern "C" fn curve_tun_connection_recv(
         // SAFETY: the header's demands on pointers.
         let (connection, buffer, mut len) =
             unsafe { (object(connection)?, bytes_mut(buffer, capacity)?, out(len)?) };
-        let mut connection = connection.get()?;
+        let mut connection = connection.messages()?;
         len.set(connection.peek()?.len());
         connection.recv(buffer).map(|_| ())
     })

@@ -27,6 +27,7 @@ const SECTIONS: &[&str] = &[
     "known",
     "stream_options",
     "stream",
+    "stream_machine",
 ];
 
 /// The text that cbindgen puts around the functions of each section; the header has it once, around
