@@ -358,6 +358,65 @@ static void trust(struct world *w)
     curve_tun_listener_free(accepting.listener);
 }
 
+static curve_tun_result made_stream(struct world *w, const curve_tun_stream_options *options)
+{
+    curve_tun_connection *client, *server;
+    curve_tun_stream_machine *stream;
+    curve_tun_result result;
+
+    connected_pair(w, &client, &server);
+    result = curve_tun_stream_machine_new(client, options, &stream);
+    if (result == CURVE_TUN_OK)
+        curve_tun_stream_machine_free(stream);
+    curve_tun_connection_free(client);
+    curve_tun_connection_free(server);
+    return result;
+}
+
+static void streams(struct world *w)
+{
+    struct least_stream_options least = {sizeof least};
+    struct least_stream_peer least_peer;
+    curve_tun_stream_options whole = CURVE_TUN_STREAM_OPTIONS_INIT;
+    curve_tun_stream_peer whole_peer = CURVE_TUN_STREAM_PEER_INIT;
+    curve_tun_stream_machine *c, *s;
+    curve_tun_connection *client, *server;
+    uint8_t *later_peer;
+    size_t i, written;
+    void *p = alone(&least, sizeof least);
+
+    OK(made_stream(w, p));
+    free(p);
+    OK(made_stream(w, NULL));
+    whole.service = "web";
+    EACH(CURVE_TUN_OK, curve_tun_stream_options, whole, sizeof least, made_stream(w, p));
+
+    connected_pair(w, &client, &server);
+    OK(curve_tun_stream_machine_new(client, &whole, &c));
+    OK(curve_tun_stream_machine_new(server, NULL, &s));
+    OK(curve_tun_stream_machine_write(c, NULL, 0, &written));
+    OK(carry(client, server));
+    memset(&least_peer, 7, sizeof least_peer);
+    least_peer.size = sizeof least_peer;
+    p = alone(&least_peer, sizeof least_peer);
+    OK(curve_tun_stream_machine_peer(s, p));
+    CHECK(strcmp(((struct least_stream_peer *)p)->service, "web") == 0);
+    CHECK(((struct least_stream_peer *)p)->size == sizeof least_peer);
+    free(p);
+    p = resized(&whole_peer, sizeof whole_peer, sizeof least_peer - 1);
+    GIVES(CURVE_TUN_ERR_INVALID_ARGUMENT, curve_tun_stream_machine_peer(s, p));
+    free(p);
+    later_peer = later(&whole_peer, sizeof whole_peer, 1);
+    OK(curve_tun_stream_machine_peer(s, (curve_tun_stream_peer *)(void *)later_peer));
+    for (i = sizeof whole_peer; i < sizeof whole_peer + LATER; i++)
+        CHECK(later_peer[i] == 0);
+    free(later_peer);
+    curve_tun_stream_machine_free(c);
+    curve_tun_stream_machine_free(s);
+    curve_tun_connection_free(client);
+    curve_tun_connection_free(server);
+}
+
 /* A later field must not lie where an older program has padding, which may hold anything. */
 static void no_padding_at_the_end(void)
 {
@@ -371,6 +430,8 @@ static void no_padding_at_the_end(void)
     ENDS_WITH(curve_tun_answer, bytes);
     ENDS_WITH(curve_tun_trust, reserved);
     ENDS_WITH(curve_tun_trust_outcome, reserved);
+    ENDS_WITH(curve_tun_stream_options, client_port);
+    ENDS_WITH(curve_tun_stream_peer, service);
 }
 
 int main(int argc, char **argv)
@@ -384,6 +445,7 @@ int main(int argc, char **argv)
     requests(&w);
     problem(argv[1]);
     trust(&w);
+    streams(&w);
     free_world(&w);
     return 0;
 }

@@ -72,4 +72,17 @@ struct least_trust_outcome {
     uint8_t known_public_key[32];
 };
 
+struct least_stream_options {
+    size_t size;
+};
+
+struct least_stream_peer {
+    size_t size;
+    uint32_t message_max;
+    uint32_t client_ip_len;
+    uint8_t client_ip[16];
+    uint32_t client_port;
+    char service[68];
+};
+
 #endif

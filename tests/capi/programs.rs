@@ -49,11 +49,18 @@ fn each_function_takes_null_for_each_pointer() {
 }
 
 #[test]
-fn each_function_of_the_header_is_in_the_program_of_nulls() {
-    let nulls = fs::read_to_string(repository().join("tests/c/nulls.c")).unwrap();
+fn each_function_of_the_header_is_in_a_program_of_nulls() {
+    let programs = ["nulls", "stream_nulls"]
+        .map(|name| fs::read_to_string(repository().join("tests/c").join(name).with_extension("c")).unwrap());
+    let nulls = programs.concat();
     let missing: Vec<_> =
         functions(&header()).into_iter().filter(|name| !nulls.contains(&format!("{name}("))).collect();
     assert!(missing.is_empty(), "not called with NULL: {missing:?}");
+}
+
+#[test]
+fn each_function_of_streams_takes_null_for_each_pointer() {
+    run("stream_nulls", "--leak-check=full");
 }
 
 #[test]
@@ -195,6 +202,26 @@ fn sockets_with_a_link_local_address() {
 }
 
 #[test]
+fn streams() {
+    run("streams", "--leak-check=full");
+}
+
+#[test]
+fn streams_whose_peer_does_not_do_its_part() {
+    run("stream_waits", "--leak-check=full");
+}
+
+#[test]
+fn streams_without_io() {
+    run("stream_machines", "--leak-check=full");
+}
+
+#[test]
+fn a_stream_without_io_against_one_that_blocks() {
+    run("stream_driven", "--leak-check=full");
+}
+
+#[test]
 fn times() {
     run("times", "--leak-check=full");
 }
@@ -238,6 +265,11 @@ fn unloaded_and_loaded_again() {
 fn fork() {
     // A child keeps memory of threads that it does not have.
     run("fork", "--leak-check=no");
+}
+
+#[test]
+fn fork_with_streams() {
+    run("stream_fork", "--leak-check=no");
 }
 
 #[test]
