@@ -203,6 +203,54 @@ fn lines_and_files_come_back_to_echo_client() {
 }
 
 #[test]
+fn streams_come_back_whole_or_not_at_all() {
+    let (keys, client, stranger) = (keygen(), keygen(), keygen());
+    let server = Server::start("stream_server", &[], &keys, &[&client]);
+    let program = examples().join("stream_client");
+    let run = |from: &Keys, more: &[&str], input: &[u8]| {
+        run_client(&program, &server, &from.secret, &keys.public, more, input)
+    };
+    for size in [0, 1, 65_502, 65_503, 5_000_000] {
+        let bytes: Vec<u8> = (0..size).map(|i: u32| (i ^ (i >> 8)) as u8).collect();
+        prints(&run(&client, &[], &bytes), &bytes);
+    }
+    prints(&run(&client, &["echo"], b"by its name"), b"by its name");
+    fails_with(&run(&client, &["time"], b""), Error::Aborted);
+    fails_with(&run(&client, &["No Name"], b""), Error::InvalidArgument);
+    // A server that lets nobody in ends the connection, which is no end of a stream.
+    let refused = run(&stranger, &[], b"");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!([Error::Truncated, Error::Closed].iter().any(|error| said.contains(error.message())), "{said}");
+
+    // A program that speaks no streams is answered by nothing but the end.
+    let socket = server.connect(&client);
+    socket.send(b"hello", c_support::examples::PATIENCE).unwrap();
+    assert_eq!(socket.recv(&mut [0; 8], c_support::examples::PATIENCE), Err(Error::Closed));
+    server.ends_by_sigterm();
+}
+
+#[test]
+fn a_server_that_ends_cuts_no_stream_unnoticed() {
+    let (keys, client) = (keygen(), keygen());
+    let server = Server::start("stream_server", &[], &keys, &[&client]);
+    let mut command = Command::new(examples().join("stream_client"));
+    command.args(["127.0.0.1", &server.port.to_string(), &client.secret, &keys.public.to_string()]);
+    let mut talking =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    talking.stdin.as_mut().unwrap().write_all(b"half").unwrap();
+    let mut half = [0; 4];
+    talking.stdout.as_mut().unwrap().read_exact(&mut half).unwrap();
+    server.ends_by_sigterm();
+    // Its input is still open.
+    let mut said = String::new();
+    talking.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(talking.wait().unwrap().code(), Some(1), "{said}");
+    assert_eq!(&half, b"half");
+    assert!([Error::Truncated, Error::Aborted].iter().any(|error| said.contains(error.message())), "{said}");
+}
+
+#[test]
 fn wrong_keys_get_their_own_errors() {
     for name in SERVERS {
         let (keys, client, stranger) = (keygen(), keygen(), keygen());
@@ -258,7 +306,7 @@ fn bad_arguments_are_refused_and_secrets_not_repeated() {
     let keys = keygen();
     let public = keys.public.to_string();
     let secret = format!("{}A", keys.secret);
-    for name in SERVERS.into_iter().chain(["echo_client"]) {
+    for name in SERVERS.into_iter().chain(["echo_client", "stream_server", "stream_client"]) {
         for arguments in [
             &["127.0.0.1", "0"][..],
             &["127.0.0.1", "65536", &keys.secret, &public],
