@@ -31,9 +31,22 @@ static void check_stream(const char *what, const curve_tun_stream *stream, curve
     check(what, result);
 }
 
-static void *send_input(void *argument)
+static void *print_answer(void *argument)
 {
     curve_tun_stream *stream = argument;
+    static uint8_t buffer[65536];
+    size_t len;
+
+    do {
+        check_stream("receive", stream, curve_tun_stream_read(stream, buffer, sizeof buffer, &len, -1));
+        if (fwrite(buffer, 1, len, stdout) != len || fflush(stdout) != 0)
+            fail("standard output", strerror(errno));
+    } while (len > 0);
+    return NULL;
+}
+
+static void send_input(curve_tun_stream *stream)
+{
     static uint8_t buffer[65536];
     size_t written;
     ssize_t len;
@@ -46,25 +59,18 @@ static void *send_input(void *argument)
                          curve_tun_stream_write(stream, buffer, (size_t)len, &written, TIMEOUT_MS));
     }
     check_stream("send", stream, curve_tun_stream_finish_write(stream, TIMEOUT_MS));
-    return NULL;
 }
 
-/* One thread sends while this one receives: otherwise each end could wait for the other to read. */
+/* One thread receives while this one sends: otherwise each end could wait for the other to read. */
 static void talk(curve_tun_stream *stream)
 {
-    static uint8_t buffer[65536];
-    pthread_t sender;
-    size_t len;
-    int error = pthread_create(&sender, NULL, send_input, stream);
+    pthread_t receiver;
+    int error = pthread_create(&receiver, NULL, print_answer, stream);
 
     if (error != 0)
         fail("thread", strerror(error));
-    do {
-        check_stream("receive", stream, curve_tun_stream_read(stream, buffer, sizeof buffer, &len, -1));
-        if (fwrite(buffer, 1, len, stdout) != len || fflush(stdout) != 0)
-            fail("standard output", strerror(errno));
-    } while (len > 0);
-    pthread_join(sender, NULL);
+    send_input(stream);
+    pthread_join(receiver, NULL);
     check_stream("finish", stream, curve_tun_stream_finish(stream, TIMEOUT_MS));
 }
 

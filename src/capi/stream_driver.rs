@@ -168,10 +168,12 @@ impl StreamDriver {
     /// Sends a message, or goes on with it after `WouldBlock`.
     pub(super) fn send_message(&mut self, connection: &mut Connection, message: &[u8]) -> Result<()> {
         self.machine.check_send()?;
+        if self.unsent.is_some_and(|unsent| unsent.total != message.len()) {
+            return Err(Error::InvalidArgument);
+        }
         self.send_due(connection)?;
         let mut unsent = match self.unsent {
-            Some(unsent) if unsent.total == message.len() => unsent,
-            Some(_) => return Err(Error::InvalidArgument),
+            Some(unsent) => unsent,
             None => {
                 self.machine.begin_message(message.len())?;
                 Unsent { total: message.len(), taken: 0 }
