@@ -17,7 +17,7 @@ pub struct Message {
     pub len: usize,
 }
 
-opaque! { Vault Registry Server Connection }
+opaque! { Vault Registry Server Connection StreamMachine }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -31,6 +31,17 @@ pub struct Options {
     pub nagle: u32,
     pub no_keep_alive: u32,
     pub listener: *const c_char,
+}
+
+#[repr(C)]
+pub struct StreamOptions {
+    pub size: usize,
+    pub mode: u32,
+    pub message_max: u32,
+    pub service: *const c_char,
+    pub client_ip: [u8; 16],
+    pub client_ip_len: u32,
+    pub client_port: u32,
 }
 
 #[repr(C)]
@@ -200,4 +211,38 @@ unsafe extern "C" {
     pub fn curve_tun_connection_transport_ended(c: *mut Connection) -> i32;
     pub fn curve_tun_connection_close(c: *mut Connection);
     pub fn curve_tun_connection_free(c: *mut Connection);
+    pub fn curve_tun_stream_machine_new(
+        c: *mut Connection,
+        options: *const StreamOptions,
+        machine: *mut *mut StreamMachine,
+    ) -> i32;
+    pub fn curve_tun_stream_machine_peer(m: *mut StreamMachine, peer: *mut c_void) -> i32;
+    pub fn curve_tun_stream_machine_accept(m: *mut StreamMachine) -> i32;
+    pub fn curve_tun_stream_machine_read(
+        m: *mut StreamMachine,
+        buffer: *mut u8,
+        capacity: usize,
+        len: *mut usize,
+    ) -> i32;
+    pub fn curve_tun_stream_machine_write(
+        m: *mut StreamMachine,
+        bytes: *const u8,
+        len: usize,
+        written: *mut usize,
+    ) -> i32;
+    pub fn curve_tun_stream_machine_send_message(
+        m: *mut StreamMachine,
+        message: *const u8,
+        len: usize,
+    ) -> i32;
+    pub fn curve_tun_stream_machine_recv_message(
+        m: *mut StreamMachine,
+        message: *mut *const u8,
+        len: *mut usize,
+    ) -> i32;
+    pub fn curve_tun_stream_machine_finish_write(m: *mut StreamMachine) -> i32;
+    pub fn curve_tun_stream_machine_is_finished(m: *const StreamMachine) -> bool;
+    pub fn curve_tun_stream_machine_abort(m: *mut StreamMachine, code: u32, text: *const c_char) -> i32;
+    pub fn curve_tun_stream_machine_abort_code(m: *const StreamMachine, code: *mut u32) -> i32;
+    pub fn curve_tun_stream_machine_free(m: *mut StreamMachine);
 }
