@@ -2074,8 +2074,8 @@ curve_tun_result curve_tun_stream_finish(const curve_tun_stream *stream,
                                          int64_t timeout_ms);
 
 // Gives the stream up in both directions, and tells the peer why: one of `CURVE_TUN_ABORT_…`,
-// and a text for the operator of the peer, of at most 255 bytes of UTF-8, which is NULL or empty in
-// most programs. A server refuses a stream by it. Calls that read are woken and return
+// and a text for the operator of the peer, of at most 255 bytes of UTF-8, which is NULL or empty
+// in most programs. A server refuses a stream by it. Calls that read are woken and return
 // `CURVE_TUN_ERR_CLOSED`; so does a call that writes, as soon as the peer takes bytes. Does
 // nothing where the stream has ended.
 //
