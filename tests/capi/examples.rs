@@ -225,8 +225,8 @@ fn streams_come_back_whole_or_not_at_all() {
 
     // A program that speaks no streams is answered by nothing but the end.
     let socket = server.connect(&client);
-    socket.send(b"hello", c_support::examples::PATIENCE).unwrap();
-    assert_eq!(socket.recv(&mut [0; 8], c_support::examples::PATIENCE), Err(Error::Closed));
+    socket.send(b"hello", c::examples::PATIENCE).unwrap();
+    assert_eq!(socket.recv(&mut [0; 8], c::examples::PATIENCE), Err(Error::Closed));
     server.ends_by_sigterm();
 }
 
