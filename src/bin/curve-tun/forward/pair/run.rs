@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 const SHARE: usize = 512 << 10;
 /// How long the local side has for the rest of what was written to it, before it is reset.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(2);
-/// How long a client waits for the server's OPEN: the server has [`STEP_LIMIT`] to reach its target,
-/// and its answer some time to come.
+/// How long a client waits for the server's OPEN: the server has [`STEP_LIMIT`] to reach its
+/// target, and its answer some time to come.
 const OPEN_LIMIT: Duration = STEP_LIMIT.saturating_add(Duration::from_secs(2));
 /// What the ping before an END carries.
 const LAST_PING: [u8; 8] = *b"arrived?";
