@@ -11,5 +11,6 @@ mod middle;
 mod pipe;
 mod programs;
 mod refusals;
+mod systemd;
 mod target;
 mod tool;

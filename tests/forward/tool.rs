@@ -110,7 +110,17 @@ impl Forwarder {
 
     /// Starts what prints so many lines before it says that it listens.
     pub fn start_after(mut command: Command, log: PathBuf, lines: usize) -> Forwarder {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        command.stdin(Stdio::null());
+        Forwarder::start_as_it_is(command, log, lines)
+    }
+
+    /// Starts what has its own standard input.
+    pub fn start_with_input(command: Command, log: PathBuf) -> Forwarder {
+        Forwarder::start_as_it_is(command, log, 0)
+    }
+
+    fn start_as_it_is(mut command: Command, log: PathBuf, lines: usize) -> Forwarder {
+        command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -186,10 +196,16 @@ pub fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// Runs a command to its end; gives its exit code, and what it wrote to standard error.
+/// Runs a command to its end, without input; gives its exit code, and what it wrote to standard
+/// error.
 pub fn run(mut command: Command) -> (Option<i32>, String) {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::null());
+    run_as_it_is(command)
+}
+
+/// The same of one that has its own standard input.
+pub fn run_as_it_is(mut command: Command) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     let mut stderr = child.stderr.take().unwrap();
     let status = wait(&mut child);

@@ -11,6 +11,14 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    At(Address),
+    /// The sockets that the service manager passes under this name.
+    Systemd(String),
+}
+
 /// The most bytes that the path of a Unix socket may have.
 const PATH_MAX: usize = 107;
 
@@ -51,6 +59,27 @@ impl Address {
     }
 }
 
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        let Some(name) = text.strip_prefix("systemd:") else { return text.parse().map(Listen::At) };
+        if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
+            return Err("a socket of systemd has the name that its unit gives it".into());
+        }
+        Ok(Listen::Systemd(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::At(address) => address.fmt(f),
+            Listen::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,7 +96,14 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_shown_alike() {
-        for text in ["127.0.0.1:80", "db.example:5432", "[::]:0", "[fe80::1%eth0]:9", "unix:/run/x.sock"] {
+        for text in [
+            "127.0.0.1:80",
+            "db.example:5432",
+            "[::]:0",
+            "[fe80::1%eth0]:9",
+            "unix:/run/x.sock",
+            "systemd:web",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("/run/x".parse(), Ok(Address::Unix("/run/x".into())));
@@ -93,6 +129,9 @@ mod tests {
             assert!(refusal.contains(why), "{text:?}: {refusal}");
         }
         assert!(Address::to_connect("h:0").is_err());
+        assert_eq!("systemd:web".parse(), Ok(Listen::Systemd("web".into())));
+        assert_eq!("h:1".parse::<Listen>().unwrap().to_string(), "h:1");
+        assert!("systemd:".parse::<Listen>().is_err() && Address::to_connect("systemd:web").is_err());
         let long = format!("/{}", "x".repeat(PATH_MAX));
         assert!(long.parse::<Address>().is_err());
     }

@@ -1,7 +1,7 @@
 //! Configuration files: many listeners and services in one process.
 
 use super::super::failure::Failure;
-use super::address::Address;
+use super::address::{Address, Listen};
 use super::{read_key, read_service, read_time};
 use curve_tun::PublicKey;
 use curve_tun::stream::ServiceName;
@@ -41,8 +41,8 @@ pub struct Serve {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Listener {
-    #[serde(deserialize_with = "address")]
-    pub listen: Address,
+    #[serde(deserialize_with = "listen")]
+    pub listen: Listen,
     /// What is to be had there; without it, everything.
     #[serde(default, deserialize_with = "names")]
     pub services: Option<BTreeSet<ServiceName>>,
@@ -73,8 +73,8 @@ pub struct Connect {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Forward {
-    #[serde(deserialize_with = "address")]
-    pub listen: Address,
+    #[serde(deserialize_with = "listen")]
+    pub listen: Listen,
     #[serde(deserialize_with = "address_to_connect")]
     pub to: Address,
     #[serde(deserialize_with = "key")]
@@ -127,7 +127,7 @@ fn parsed<'de, D: Deserializer<'de>, T>(
     parse(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
-fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Address, D::Error> {
+fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Listen, D::Error> {
     parsed(from, str::parse)
 }
 

@@ -1,7 +1,7 @@
 //! `curve-tun connect`: plain connections in, tunnels out.
 
 use super::super::failure::{Failure, Outcome, print};
-use super::address::Address;
+use super::address::{Address, Listen};
 use super::config;
 use super::front::{End, Front, Route, Shared};
 use super::process::{Process, Reloaded, places};
@@ -26,9 +26,10 @@ use std::sync::Arc;
     curve-tun connect --config /etc/tunnel/connect.toml\n\n\
     Addresses are HOST:PORT, [IPV6]:PORT, or unix:PATH.")]
 pub struct Args {
-    /// Where plain connections come in; port 0 picks a free one
+    /// Where plain connections come in; port 0 picks a free one, and systemd:NAME is a socket that
+    /// systemd passes
     #[arg(long, value_name = "ADDR", required_unless_present = "config", conflicts_with = "config")]
-    listen: Option<Address>,
+    listen: Option<Listen>,
     /// Where the server's tunnels come in
     #[arg(long, value_name = "ADDR", value_parser = Address::to_connect, required_unless_present = "config",
         conflicts_with = "config")]

@@ -1,15 +1,16 @@
 //! Listening sockets of a forwarder.
 
 use super::super::failure::Failure;
-use super::address::Address;
+use super::address::{Address, Listen};
+use super::descriptor::activated;
 use nix::libc;
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 /// As many as Linux lets wait (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
@@ -39,7 +40,11 @@ pub struct Listening {
 }
 
 /// Listens at an address: at each that a name has.
-pub fn listen(address: &Address) -> Result<(Vec<Listening>, Option<Bound>), Failure> {
+pub fn listen(at: &Listen) -> Result<(Vec<Listening>, Option<Bound>), Failure> {
+    let address = match at {
+        Listen::Systemd(name) => return Ok((listen_activated(at, name)?, None)),
+        Listen::At(address) => address,
+    };
     match address {
         Address::Tcp { host, port } => Ok((listen_tcp(address, host, *port)?, None)),
         Address::Unix(path) => {
@@ -66,6 +71,25 @@ fn listen_tcp(address: &Address, host: &str, port: u16) -> Result<Vec<Listening>
         return Err(Failure::new(format_args!("cannot listen on {address}: it has no address")));
     }
     Ok(sockets)
+}
+
+/// Takes the sockets that the service manager listens at. Their files are its own to remove.
+fn listen_activated(address: &Listen, name: &str) -> Result<Vec<Listening>, Failure> {
+    let sockets = activated(name);
+    if sockets.is_empty() {
+        return Err(Failure::new(format_args!(
+            "cannot listen on {address}: no socket of this name was passed"
+        ))
+        .hint("A .socket unit passes it: FileDescriptorName= is its name, and Service= names this one."));
+    }
+    let listening = sockets.into_iter().map(|socket| {
+        socket.set_nonblocking(true)?;
+        let at = socket.local_addr()?;
+        let path = || at.as_pathname().map(|path| Address::Unix(path.to_owned()).to_string());
+        let at = at.as_socket().map(|at| at.to_string()).or_else(path).unwrap_or_else(|| address.to_string());
+        Ok(Listening { socket, at })
+    });
+    listening.collect::<io::Result<_>>().map_err(|error| refused(address, &error))
 }
 
 fn bind_tcp(at: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
@@ -108,7 +132,7 @@ fn listen_unix(path: &Path) -> io::Result<(Socket, Bound)> {
     Ok((socket, bound))
 }
 
-fn refused(address: &Address, error: &io::Error) -> Failure {
+fn refused(address: &impl fmt::Display, error: &io::Error) -> Failure {
     let failure = Failure::new(format_args!("cannot listen on {address}: {error}"));
     match error.kind() {
         ErrorKind::AddrInUse => {

@@ -2,7 +2,7 @@
 //!
 //! No label tells who came: keys and addresses are in the log alone.
 
-use super::address::Address;
+use super::address::{Address, Listen};
 use super::ending::Ending;
 use super::listen::{Bound, Listening, listen};
 use crate::failure::Failure;
@@ -106,7 +106,7 @@ pub fn serve(address: &Address, metrics: &Arc<Metrics>) -> Result<Page, Failure>
             ));
         }
     }
-    let (listening, bound) = listen(address)?;
+    let (listening, bound) = listen(&Listen::At(address.clone()))?;
     let mut shown = Vec::new();
     for Listening { socket, at } in listening {
         shown.push(at);

@@ -2,7 +2,7 @@
 
 use super::super::failure::{Failure, Outcome, print};
 use super::super::{notify, signals};
-use super::address::Address;
+use super::address::{Address, Listen};
 use super::front::{End, Front, Places, Shared};
 use super::listen::{Listening, listen};
 use super::metrics;
@@ -83,7 +83,7 @@ impl Workers {
 pub struct Process {
     pub shared: Arc<Shared>,
     /// Where connections come in.
-    pub fronts: Vec<(Address, Arc<Front>)>,
+    pub fronts: Vec<(Listen, Arc<Front>)>,
     pub drain: Duration,
     /// Where its metrics can be read.
     pub metrics: Option<Address>,
@@ -128,11 +128,17 @@ impl Process {
             let _ = print(format_args!("metrics on {at}"));
         }
         notify::ready()?;
+        let watchdog = notify::watchdog();
         let mut end = Stopping::default();
         loop {
             let now = Instant::now();
             let tick = self.tick(now);
-            let next = end.until.map_or(tick, |until| until.min(tick));
+            let mut next = end.until.map_or(tick, |until| until.min(tick));
+            if let Some(interval) = watchdog {
+                // This thread is alive, and tells so twice in each interval.
+                notify::alive(format_args!("{} connections", self.shared.metrics.open.get()));
+                next = next.min(now + interval / 2);
+            }
             let event = await_event(&control, &workers.ended, next.saturating_duration_since(now))?;
             if event.ended {
                 if end.until.is_none() {

@@ -2,7 +2,7 @@
 
 use super::super::failure::{Failure, Outcome, print};
 use super::super::peers::file_failure;
-use super::address::Address;
+use super::address::{Address, Listen};
 use super::config;
 use super::front::{End, Front, Offer, Route, Services, Shared};
 use super::process::{Process, Reloaded, places};
@@ -32,9 +32,10 @@ use std::sync::Arc;
     curve-tun serve --config /etc/tunnel/serve.toml\n\n\
     Addresses are HOST:PORT, [IPV6]:PORT, or unix:PATH.")]
 pub struct Args {
-    /// Where tunnels come in; port 0 picks a free one
+    /// Where tunnels come in; port 0 picks a free one, and systemd:NAME is a socket that systemd
+    /// passes
     #[arg(long, value_name = "ADDR", required_unless_present = "config", conflicts_with = "config")]
-    listen: Option<Address>,
+    listen: Option<Listen>,
     /// The service: each tunnel gets a connection to it
     #[arg(long, value_name = "ADDR", value_parser = Address::to_connect, required_unless_present = "config",
         conflicts_with = "config")]
@@ -118,11 +119,11 @@ fn open_registry(path: &Path) -> Result<Arc<FileRegistry>, Failure> {
 fn front(
     shared: &Arc<Shared>,
     vault: &Arc<dyn Vault>,
-    listen: &Address,
+    listen: &Listen,
     offer: Offer,
     handshakes: u32,
 ) -> Result<Arc<Front>, Failure> {
-    if let Address::Unix(_) = listen {
+    if let Listen::At(Address::Unix(_)) = listen {
         return Err(Failure::new("tunnels come in over TCP, not over a Unix socket")
             .hint("Listen at HOST:PORT. The service that they lead to may be a Unix socket."));
     }

@@ -1,8 +1,8 @@
 //! A pair whose both sides are there: bytes go both ways until both have ended, or one has failed.
 
+use super::super::descriptor::unsent;
 use super::super::ending::Ending;
 use super::super::front::{HALF_OPEN_LIMIT, STEP_LIMIT};
-use super::super::outq::unsent;
 use super::super::pump::{Happening, Step};
 use super::super::tunnel::{Ended, Tunnel};
 use super::{Context, Local, Pair, Phase, Stage, Turn};
