@@ -78,7 +78,7 @@ impl Tree {
         let root = folder.path().join(name);
         let tree = Tree { folder, root };
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for made in ["scripts", "src", "include", "erlang", "c-examples", ".cargo"] {
+        for made in ["scripts/systemd", "src", "include", "erlang", "c-examples", ".cargo"] {
             fs::create_dir_all(tree.root.join(made)).unwrap();
         }
         let scripts = [
@@ -89,6 +89,8 @@ impl Tree {
             "curve_tun.pc.in",
             "curve_tun-config.cmake.in",
             "curve_tun-config-version.cmake.in",
+            "systemd/curve-tun-serve@.service",
+            "systemd/curve-tun-connect@.service",
         ]
         .map(|name| format!("scripts/{name}"));
         let others = ["Makefile", "build.rs", "erlang/build_nif.sh", "c-examples/Makefile"];
