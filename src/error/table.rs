@@ -27,7 +27,7 @@ macro_rules! each_error {
             "the call does not fit the present state";
         /// A message is larger than 65503 bytes.
         4 TooLarge CURVE_TUN_ERR_TOO_LARGE emsgsize permanent []
-            "the message is larger than 65503 bytes";
+            "the message is larger than 65503 bytes, or than the peer of a stream takes";
         /// The caller's buffer is too small; what it was for is still there.
         5 TooSmall CURVE_TUN_ERR_TOO_SMALL enospc permanent []
             "the buffer is too small for what it is to hold";
