@@ -10,6 +10,7 @@ mod metrics;
 mod middle;
 mod pipe;
 mod programs;
+mod proxy;
 mod refusals;
 mod systemd;
 mod target;

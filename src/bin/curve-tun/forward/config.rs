@@ -2,6 +2,7 @@
 
 use super::super::failure::Failure;
 use super::address::{Address, Listen};
+use super::proxy::Header;
 use super::{read_key, read_service, read_time};
 use curve_tun::PublicKey;
 use curve_tun::stream::ServiceName;
@@ -55,6 +56,8 @@ pub struct Target {
     #[serde(deserialize_with = "address_to_connect")]
     pub to: Address,
     pub registry: PathBuf,
+    /// The version of the PROXY protocol that the service is spoken to in.
+    pub proxy: Option<Header>,
     #[serde(default, deserialize_with = "time")]
     pub idle: Option<Duration>,
     #[serde(default, deserialize_with = "time")]

@@ -65,7 +65,7 @@ pub fn run(args: Args) -> Outcome {
     let vault = args.key.open()?;
     args.process.begin_log();
     let (idle, lifetime) = (args.limits.idle, args.limits.max_lifetime);
-    let route = Arc::new(Route { to, registry: None, idle, lifetime });
+    let route = Arc::new(Route { to, registry: None, proxy: None, idle, lifetime });
     let shared = Shared::new(places());
     let end = End::Connect { vault, server, service: args.service, route };
     let front = Arc::new(Front { shared: shared.clone(), end });
@@ -93,7 +93,7 @@ fn run_configured(path: &Path, args: &Args) -> Outcome {
     let shared = Shared::new(places());
     let fronts = config.forward.into_values().map(|forward| {
         let (idle, lifetime) = (forward.idle, forward.max_lifetime);
-        let route = Arc::new(Route { to: forward.to, registry: None, idle, lifetime });
+        let route = Arc::new(Route { to: forward.to, registry: None, proxy: None, idle, lifetime });
         let (server, service) = (forward.server, forward.service);
         let end = End::Connect { vault: vault.clone(), server, service, route };
         (forward.listen, Arc::new(Front { shared: shared.clone(), end }))

@@ -4,6 +4,7 @@ use super::address::Address;
 use super::asker::Asker;
 use super::dial::Resolver;
 use super::metrics::Metrics;
+use super::proxy::Header;
 use curve_tun::connection::{self, Connection, Server};
 use curve_tun::registry::{Candidate, FileRegistry, Registry};
 use curve_tun::stream::{self, Machine, Open, ServiceName};
@@ -52,6 +53,8 @@ pub struct Route {
     pub to: Address,
     /// Who may have it; a client's end asks nobody.
     pub registry: Option<Arc<FileRegistry>>,
+    /// What its target hears first.
+    pub proxy: Option<Header>,
     pub idle: Option<Duration>,
     pub lifetime: Option<Duration>,
 }

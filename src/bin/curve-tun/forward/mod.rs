@@ -18,6 +18,7 @@ mod pair;
 pub mod ping;
 pub mod pipe;
 mod process;
+mod proxy;
 mod pump;
 pub mod serve;
 mod tunnel;

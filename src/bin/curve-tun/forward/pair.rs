@@ -68,11 +68,13 @@ struct Local {
     writable: bool,
     /// The system has given it up, read or not.
     failed: bool,
+    /// What is to be written before all that comes from the tunnel.
+    header: Vec<u8>,
 }
 
 impl Local {
     fn new(socket: Socket) -> Local {
-        Local { socket, readable: true, writable: true, failed: false }
+        Local { socket, readable: true, writable: true, failed: false, header: Vec::new() }
     }
 
     /// Closes it so that its peer sees a reset. A Unix socket has none.

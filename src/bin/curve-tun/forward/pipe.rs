@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Outcome {
     let vault = args.key.open().map_err(|failure| failure.code(1))?;
     let own_key = vault.public_key();
     let to = args.to;
-    let route = Arc::new(Route { to: to.clone(), registry: None, idle: None, lifetime: None });
+    let route = Arc::new(Route { to: to.clone(), registry: None, proxy: None, idle: None, lifetime: None });
     let end = End::Connect { vault, server: args.server.server, service: args.server.service, route };
     let front = Arc::new(Front { shared: Shared::new(Places::new(1)), end });
     let (told, report) = mpsc::channel();

@@ -6,6 +6,7 @@ use super::address::{Address, Listen};
 use super::config;
 use super::front::{End, Front, Offer, Route, Services, Shared};
 use super::process::{Process, Reloaded, places};
+use super::proxy::Header;
 use super::{KeyArgs, LimitArgs, ProcessArgs, read_service};
 use curve_tun::Error;
 use curve_tun::connection::{HandshakeEvent, HandshakeOutcome, Server};
@@ -48,6 +49,9 @@ pub struct Args {
     /// The name of the service, for clients that ask for one
     #[arg(long, value_name = "NAME", value_parser = read_service, conflicts_with = "config")]
     service: Option<ServiceName>,
+    /// Put a header of the PROXY protocol before each connection to the service
+    #[arg(long, value_name = "VERSION", conflicts_with = "config")]
+    proxy: Option<Header>,
     /// How many handshakes may be under way at once, at most half of the connections that
     /// "ulimit -n" allows; a quarter of them from one source
     #[arg(long, value_name = "N", default_value_t = HANDSHAKES, conflicts_with = "config",
@@ -84,6 +88,7 @@ pub fn run(args: Args) -> Outcome {
     let route = Route {
         to,
         registry: Some(registry.clone()),
+        proxy: args.proxy,
         idle: args.limits.idle,
         lifetime: args.limits.max_lifetime,
     };
@@ -189,7 +194,10 @@ fn routes(path: &Path, config: &config::Serve) -> Result<BTreeMap<ServiceName, A
     for (name, target) in &config.service {
         let registry = open_registry(&config::beside(path, &target.registry))?;
         let (to, idle, lifetime) = (target.to.clone(), target.idle, target.max_lifetime);
-        routes.insert(name.clone(), Arc::new(Route { to, registry: Some(registry), idle, lifetime }));
+        routes.insert(
+            name.clone(),
+            Arc::new(Route { to, registry: Some(registry), proxy: target.proxy, idle, lifetime }),
+        );
     }
     Ok(routes)
 }

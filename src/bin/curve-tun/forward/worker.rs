@@ -42,7 +42,11 @@ impl Poller {
     pub fn add(&self, socket: &Socket, index: usize, side: Side) -> io::Result<()> {
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         let token = (index as u64) << 1 | u64::from(side == Side::Local);
-        Ok(self.0.add(socket, EpollEvent::new(flags, token))?)
+        match self.0.add(socket, EpollEvent::new(flags, token)) {
+            // It was added while it was being connected.
+            Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

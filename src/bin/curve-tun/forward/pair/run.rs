@@ -303,6 +303,17 @@ enum Delivered {
 }
 
 fn deliver_message(tunnel: &mut Tunnel, local: &mut Local, taken: &mut usize) -> Delivered {
+    while !local.header.is_empty() {
+        if !local.writable {
+            return Delivered::Full;
+        }
+        match (&local.socket).write(&local.header) {
+            Ok(count) => drop(local.header.drain(..count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => local.writable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return Delivered::Happened(Happening::LocalFailed),
+        }
+    }
     let message = match tunnel.connection.peek() {
         Ok(message) => message,
         Err(_) => return Delivered::Nothing,

@@ -11,7 +11,11 @@ use curve_tun::Error;
 use curve_tun::connection::Answer;
 use curve_tun::stream::{AbortCode, Event};
 use socket2::Socket;
+use std::io;
 use std::time::Duration;
+
+/// Why a socket is given up that the system would not watch.
+const NO_MORE: &str = "this process can wait for no more sockets";
 
 impl Pair {
     /// Finds the addresses of where it leads.
@@ -54,17 +58,14 @@ impl Pair {
                     && let Some(socket) = dial.new_socket()
                     && ctx.poller.add(socket, ctx.index, side).is_err()
                 {
-                    let why = "this process can wait for no more sockets".into();
-                    self.unreachable(AbortCode::Busy, why, ctx);
+                    self.unreachable(AbortCode::Busy, NO_MORE.into(), ctx);
                 }
             }
             Dialed::Failed(error) => {
                 let Some(route) = self.route.clone() else { return };
                 let code = match error.kind() {
-                    std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => {
-                        AbortCode::TargetRefused
-                    }
-                    std::io::ErrorKind::TimedOut => AbortCode::TimeLimit,
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => AbortCode::TargetRefused,
+                    io::ErrorKind::TimedOut => AbortCode::TimeLimit,
                     _ if is_shortage(&error) => AbortCode::Busy,
                     _ => AbortCode::TargetUnreachable,
                 };
@@ -78,14 +79,27 @@ impl Pair {
                 match side {
                     Side::Tunnel => self.shake_hands(socket, ctx),
                     Side::Local => {
-                        // The same socket may be there from the time that it was pending.
-                        let _ = ctx.poller.add(&socket, ctx.index, side);
-                        self.local = Some(Local::new(socket));
+                        let header = match self.header() {
+                            Ok(header) if ctx.poller.add(&socket, ctx.index, side).is_ok() => header,
+                            _ => return self.unreachable(AbortCode::Busy, NO_MORE.into(), ctx),
+                        };
+                        self.local = Some(Local { header, ..Local::new(socket) });
                         self.open(ctx);
                     }
                 }
             }
         }
+    }
+
+    /// Returns what the target hears first.
+    fn header(&self) -> io::Result<Vec<u8>> {
+        let header = self.route.as_ref().and_then(|route| route.proxy);
+        let (Some(header), Some(peer), Some(key)) = (header, self.peer, &self.key) else {
+            return Ok(Vec::new());
+        };
+        let local = self.tunnel.as_ref().map(|tunnel| tunnel.socket.local_addr()).transpose()?;
+        let local = local.and_then(|local| local.as_socket()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        header.encode(peer, local, key)
     }
 
     pub(super) fn unreachable(&mut self, code: AbortCode, why: String, ctx: &mut Context) {
@@ -96,7 +110,9 @@ impl Pair {
     /// Begins the handshake on a transport that is connected.
     pub(super) fn shake_hands(&mut self, socket: Socket, ctx: &mut Context) {
         self.stage = Stage::Transport;
-        let _ = ctx.poller.add(&socket, ctx.index, Side::Tunnel);
+        if ctx.poller.add(&socket, ctx.index, Side::Tunnel).is_err() {
+            return self.unreachable(AbortCode::Busy, NO_MORE.into(), ctx);
+        }
         match self.front.machines(self.peer) {
             Ok((mut connection, machine)) => {
                 if self.serves() {
