@@ -64,17 +64,15 @@ killed(Make) ->
 
 a_dead_controller_closes_in_connected(_) ->
     {Listener, Port} = listen(),
-    {ok, Client} = begin
-                       Test = self(),
-                       {Pid, Before} = killed(fun() ->
-                                           spawn_link(fun() -> Test ! {client, connect(Port)}, receive never -> ok end end),
-                                           {ok, _} = curve_tun:accept(Listener),
-                                           self()
-                                       end),
-                       true = is_pid(Pid),
-                       receive {client, C} -> C end
-                   end,
+    Before = curve_tun_test:count(),
+    Test = self(),
+    %% The client is another's, and lives on.
+    Connecting = spawn_link(fun() -> {ok, C} = connect(Port), Test ! {client, C}, receive stop -> ok end end),
+    {accepted, _} = killed(fun() -> {ok, _} = curve_tun:accept(Listener), accepted end),
+    Client = receive {client, C} -> C end,
     {error, closed} = curve_tun:recv(Client),
+    ok = curve_tun:close(Client),
+    Connecting ! stop,
     curve_tun_test:settled(Before),
     ok = curve_tun:close(Listener).
 
