@@ -201,5 +201,5 @@ fn pipe_says_that_a_server_says_nothing() {
     let (_silent, at) = listener();
     let keys = Keys::new();
     let (code, said) = run(keys.pipe(at));
-    assert!(code == Some(1) && said.contains("says nothing: no answer within 10 s"), "{said}");
+    assert!(code == Some(1) && said.contains("sent nothing: no answer within 10 s"), "{said}");
 }

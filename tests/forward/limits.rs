@@ -121,6 +121,39 @@ fn a_second_signal_ends_at_once() {
     serve.signal(Signal::SIGTERM);
     assert_eq!(serve.wait().code(), Some(5), "{}", serve.log());
     assert!(stream.read(&mut [0; 16]).is_err());
+    connect.await_log("ended: the peer is shutting down", 1);
+    assert!(serve.log().contains("stopped: accepted 1"), "{}", serve.log());
+}
+
+#[test]
+fn a_process_that_is_killed_resets_what_it_had() {
+    // Both the service and its client: none of them takes it for an end.
+    for killed in [true, false] {
+        let target = Target::of(|stream| {
+            (&mut &stream).write_all(b"part").unwrap();
+            read_all(&stream)
+        });
+        let keys = Keys::new();
+        let serve = keys.serve(&target.at.to_string());
+        let connect = keys.connect(serve.address());
+        let mut stream = connected(&connect);
+        stream.write_all(b"part").unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+        (if killed { &serve } else { &connect }).signal(Signal::SIGKILL);
+        assert!(stream.read(&mut [0; 16]).is_err());
+        let got = target.next();
+        assert!(got.ended.is_err(), "{got:?}");
+    }
+}
+
+#[test]
+fn a_check_is_of_a_configuration() {
+    let keys = Keys::new();
+    let mut command = Command::new(TOOL);
+    command.args(["connect", "--check", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]);
+    command.args(keys.client_args());
+    let (code, said) = super::tool::run(command);
+    assert!(code == Some(2) && said.contains("--check reads a configuration"), "{said}");
 }
 
 #[test]

@@ -79,5 +79,5 @@ fn they_are_shown_to_this_machine_alone() {
         command.args(keys.client_args());
         command
     });
-    assert!(code == Some(1) && said.contains("metrics are not shown at 0.0.0.0:0"), "{said}");
+    assert!(code == Some(1) && said.contains("metrics are not served at 0.0.0.0:0"), "{said}");
 }

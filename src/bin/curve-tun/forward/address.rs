@@ -36,14 +36,14 @@ impl FromStr for Address {
         let how = "write HOST:PORT, [IPV6]:PORT, or unix:PATH";
         let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("the port is missing; {how}"))?;
         let port = (!port.starts_with('+')).then(|| port.parse()).and_then(Result::ok);
-        let port = port.ok_or_else(|| format!("the port is no number from 0 to 65535; {how}"))?;
+        let port = port.ok_or_else(|| format!("the port is not a number from 0 to 65535; {how}"))?;
         let bare = match host.strip_prefix('[') {
             Some(rest) => rest.strip_suffix(']').ok_or_else(|| format!("a \"]\" is missing; {how}"))?,
             None if host.contains(':') => return Err(format!("an IPv6 address stands in brackets; {how}")),
             None => host,
         };
         if bare.is_empty() || bare.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-            return Err(format!("the host is no name or address; {how}"));
+            return Err(format!("the host is not a name or an address; {how}"));
         }
         Ok(Address::Tcp { host: bare.to_owned(), port })
     }
@@ -108,14 +108,14 @@ mod tests {
         for (text, why) in [
             ("", "port is missing"),
             ("host", "port is missing"),
-            ("host:", "no number"),
-            ("host:+1", "no number"),
-            ("host:65536", "no number"),
+            ("host:", "not a number"),
+            ("host:+1", "not a number"),
+            ("host:65536", "not a number"),
             ("::1:80", "brackets"),
             ("[::1:80", "\"]\" is missing"),
-            (":80", "no name"),
-            ("a b:80", "no name"),
-            ("a/b:80", "no name"),
+            (":80", "not a name"),
+            ("a b:80", "not a name"),
+            ("a/b:80", "not a name"),
             ("unix:", "1 to 107 bytes"),
         ] {
             let refusal = text.parse::<Address>().unwrap_err();

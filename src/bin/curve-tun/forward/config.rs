@@ -17,7 +17,7 @@ use std::time::Duration;
 const FILE_MAX: u64 = 1 << 20;
 
 /// Whose key a process has: one of the three.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Key {
     pub vault: Option<PathBuf>,
@@ -98,7 +98,9 @@ pub fn read<C: DeserializeOwned>(path: &Path) -> Result<C, Failure> {
     };
     let too_large = fs::metadata(path).map_err(unreadable)?.len() > FILE_MAX;
     if too_large {
-        return Err(Failure::new(format_args!("{shown} is over {FILE_MAX} bytes: no configuration")));
+        return Err(Failure::new(format_args!(
+            "{shown} is over {FILE_MAX} bytes: too large for a configuration"
+        )));
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
     toml::from_str(&text).map_err(|error| {

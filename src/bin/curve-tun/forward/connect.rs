@@ -5,7 +5,7 @@ use super::address::{Address, Listen};
 use super::config;
 use super::front::{End, Front, Route, Shared};
 use super::process::{Process, Reloaded, places};
-use super::{KeyArgs, LimitArgs, ProcessArgs, read_key, read_service};
+use super::{KeyArgs, LimitArgs, ProcessArgs, check_needs_config, counted, read_key, read_service};
 use curve_tun::stream::ServiceName;
 use curve_tun::{Error, PublicKey};
 use std::path::{Path, PathBuf};
@@ -59,13 +59,15 @@ pub fn run(args: Args) -> Outcome {
     if let Some(path) = &args.config {
         return run_configured(path, &args);
     }
+    check_needs_config(args.check)?;
     let (Some(listen), Some(to), Some(server)) = (args.listen, args.to, args.server) else {
         return Err(Failure::from(Error::InvalidArgument));
     };
     let vault = args.key.open()?;
     args.process.begin_log();
     let (idle, lifetime) = (args.limits.idle, args.limits.max_lifetime);
-    let route = Arc::new(Route { to, registry: None, proxy: None, idle, lifetime });
+    let name = args.service.as_ref().map(|name| name.to_string()).unwrap_or_default();
+    let route = Arc::new(Route { name, to, registry: None, proxy: None, idle, lifetime });
     let shared = Shared::new(places());
     let end = End::Connect { vault, server, service: args.service, route };
     let front = Arc::new(Front { shared: shared.clone(), end });
@@ -75,7 +77,10 @@ pub fn run(args: Args) -> Outcome {
         drain: args.process.drain,
         metrics: args.process.metrics.clone(),
     }
-    .run(|| Reloaded::Quietly)
+    .run(|| {
+        tracing::info!("nothing is reloaded: a restart reads the configuration");
+        Reloaded::Quietly
+    })
 }
 
 fn run_configured(path: &Path, args: &Args) -> Outcome {
@@ -86,19 +91,21 @@ fn run_configured(path: &Path, args: &Args) -> Outcome {
     }
     let vault = config.key.open(path)?;
     if args.check {
-        print(format_args!("{}: {} listeners", path.display(), config.forward.len()))?;
+        print(format_args!("{}: {}", path.display(), counted(config.forward.len(), "listener")))?;
         return Ok(ExitCode::SUCCESS);
     }
     args.process.begin_log();
     let shared = Shared::new(places());
-    let fronts = config.forward.into_values().map(|forward| {
+    let fronts = config.forward.into_iter().map(|(name, forward)| {
         let (idle, lifetime) = (forward.idle, forward.max_lifetime);
-        let route = Arc::new(Route { to: forward.to, registry: None, proxy: None, idle, lifetime });
+        let route = Arc::new(Route { name, to: forward.to, registry: None, proxy: None, idle, lifetime });
         let (server, service) = (forward.server, forward.service);
         let end = End::Connect { vault: vault.clone(), server, service, route };
         (forward.listen, Arc::new(Front { shared: shared.clone(), end }))
     });
     let fronts = fronts.collect();
-    Process { shared, fronts, drain: args.process.drain, metrics: args.process.metrics.clone() }
-        .run(|| Reloaded::Quietly)
+    Process { shared, fronts, drain: args.process.drain, metrics: args.process.metrics.clone() }.run(|| {
+        tracing::info!("nothing is reloaded: a restart reads the configuration");
+        Reloaded::Quietly
+    })
 }

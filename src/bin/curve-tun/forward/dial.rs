@@ -211,13 +211,14 @@ pub fn set_options(socket: &Socket) -> io::Result<()> {
 /// Says what to do about an address that an operator gave: the error of connecting to it, in the
 /// words of the system, with what it mostly means.
 pub fn explain(address: &Address, error: &io::Error) -> String {
-    let meaning = match error.kind() {
-        io::ErrorKind::ConnectionRefused => ": nobody listens there",
-        io::ErrorKind::TimedOut => ": no answer; a firewall may drop it, or the host is down",
-        io::ErrorKind::NotFound => ": there is no such socket",
-        _ => "",
-    };
-    format!("cannot connect to {address}: {error}{meaning}")
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("cannot connect to {address}: nobody listens there"),
+        io::ErrorKind::TimedOut => {
+            format!("cannot connect to {address}: no answer; a firewall may drop it, or the host is down")
+        }
+        io::ErrorKind::NotFound => format!("cannot connect to {address}: there is no such socket"),
+        _ => format!("cannot connect to {address}: {error}"),
+    }
 }
 
 /// Says whether an error is one of this process or machine, and not of where it connected to.

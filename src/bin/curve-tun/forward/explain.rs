@@ -27,7 +27,7 @@ impl Attempt<'_> {
         }
         match stage {
             Stage::Dialing | Stage::Transport => self.no_handshake(),
-            Stage::Tunnel => Failure::new(format_args!("{to} did not let us in: {ending}")).hint(format_args!(
+            Stage::Tunnel => Failure::new(format_args!("{to} did not let us in: it closed the tunnel after the handshake")).hint(format_args!(
                 "Either our key is not in the registry of the server, or it serves no streams. Have its operator run:\n  \
                  curve-tun peers add --registry FILE '*' {}",
                 self.own_key
@@ -42,8 +42,8 @@ impl Attempt<'_> {
             return failure.hint("See whether the server runs there, and whether a firewall is in between.");
         };
         match abort.code.number() {
-            6 => failure.hint("Ask for the service that the server has (--service), or for none."),
-            8 | 9 => failure.hint("The tunnel is well. See to the service behind the server (its --to)."),
+            6 => failure.hint("Name a service that the server has (--service NAME), or none. Its operator knows which keys may use it."),
+            8 | 9 => failure.hint("The tunnel works. Check the service behind the server (its --to)."),
             11 => failure.hint("Try again later."),
             _ => failure,
         }
@@ -52,20 +52,20 @@ impl Attempt<'_> {
     fn no_handshake(&self) -> Failure {
         let Attempt { to, ending, first_bytes, .. } = self;
         if let Some(what) = recognised(first_bytes) {
-            return Failure::new(format_args!("{to}: {what} answers there, and no curve_tun"))
+            return Failure::new(format_args!("{to}: {what} answers there, not curve_tun"))
                 .hint("Check the port.");
         }
         match ending {
             Ending::Unused | Ending::Refused(_) if first_bytes.is_empty() => Failure::new(format_args!(
-                "{to} closed the connection before it said anything: {ending}"
+                "{to} closed the connection without an answer"
             ))
             .hint(
-                "The server has another key than --server says, or no room for a handshake; or it is no curve_tun.",
+                "Most likely --server is not its key. Else it is overloaded, its vault has failed, or it is not curve_tun.",
             ),
-            Ending::TimeLimit(_) => Failure::new(format_args!("{to} is connected to, and says nothing: {ending}"))
-                .hint("It may be no curve_tun, or be stuck, or a firewall drops what it says."),
+            Ending::TimeLimit(_) => Failure::new(format_args!("{to} accepted the connection, and sent nothing: {ending}"))
+                .hint("It may not be curve_tun, or be stuck, or a firewall drops what it sends."),
             _ => Failure::new(format_args!("{to}: the handshake failed: {ending}"))
-                .hint("The server has another key than --server says, or somebody in between answers for it."),
+                .hint("--server is not its key, or it is not curve_tun, or somebody in between answers for it."),
         }
     }
 }

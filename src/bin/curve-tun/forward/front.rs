@@ -50,6 +50,8 @@ impl Shared {
 
 /// Where a pair leads, and its limits.
 pub struct Route {
+    /// What the log calls it.
+    pub name: String,
     pub to: Address,
     /// Who may have it; a client's end asks nobody.
     pub registry: Option<Arc<FileRegistry>>,

@@ -101,8 +101,8 @@ pub fn serve(address: &Address, metrics: &Arc<Metrics>) -> Result<Page, Failure>
     if let Address::Tcp { host, port } = address {
         let found = (host.as_str(), *port).to_socket_addrs();
         if !found.is_ok_and(|mut found| found.all(|at| at.ip().is_loopback())) {
-            return Err(Failure::new(format_args!("metrics are not shown at {address}")).hint(
-                "Show them at 127.0.0.1:PORT, [::1]:PORT or unix:PATH, and have a proxy tell others.",
+            return Err(Failure::new(format_args!("metrics are not served at {address}")).hint(
+                "Serve them at 127.0.0.1:PORT, [::1]:PORT or unix:PATH, and put a proxy in front for others.",
             ));
         }
     }
@@ -152,7 +152,7 @@ fn answer(mut client: &Socket, metrics: &Metrics) -> std::io::Result<()> {
     let (status, body) = match request.split(|byte| *byte == b' ').take(2).collect::<Vec<_>>()[..] {
         [b"GET", b"/metrics"] => ("200 OK", &*text),
         [b"GET", _] => ("404 Not Found", "see /metrics\n"),
-        _ => ("405 Method Not Allowed", "GET alone\n"),
+        _ => ("405 Method Not Allowed", "only GET is supported\n"),
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let head = format!(

@@ -65,14 +65,17 @@ struct Of {
 
 impl KeyArgs {
     fn open(&self) -> Result<Arc<dyn Vault>, Failure> {
+        let given = [&self.of.vault, &self.of.secret_file, &self.of.agent];
+        let count = given.into_iter().flatten().count();
+        if count != 1 {
+            let what = if count == 0 { "no key is named" } else { "more than one key is named" };
+            return Err(Failure::new(what).hint("Name one of vault, secret-file and agent."));
+        }
         Ok(match &self.of {
             Of { vault: Some(path), .. } => Arc::new(open_file(path, &self.passphrase)?),
             Of { secret_file: Some(path), .. } => Arc::new(MemoryVault::new(secret_key(path)?)?),
             Of { agent: Some(path), .. } => Arc::new(reach(path)?),
-            _ => {
-                return Err(Failure::new("no key is named, or more than one")
-                    .hint("Name one of vault, secret-file and agent."));
-            }
+            _ => return Err(Failure::new("no key is named")),
         })
     }
 }
@@ -81,14 +84,11 @@ impl config::Key {
     /// Opens the key that a configuration names.
     fn open(&self, config: &Path) -> Result<Arc<dyn Vault>, Failure> {
         let beside = |path: &Option<PathBuf>| path.as_ref().map(|path| config::beside(config, path));
-        let mut of = Of {
+        let of = Of {
             vault: beside(&self.vault),
             secret_file: beside(&self.secret_file),
             agent: beside(&self.agent),
         };
-        if [&of.vault, &of.secret_file, &of.agent].into_iter().flatten().count() != 1 {
-            of = Of { vault: None, secret_file: None, agent: None };
-        }
         KeyArgs { of, passphrase: PassphraseArgs::from(beside(&self.passphrase_file)) }.open()
     }
 }
@@ -137,10 +137,21 @@ pub struct ProcessArgs {
     verbose: bool,
 }
 
+/// Refuses to check a command line: what is wrong with one is said when it is run.
+fn check_needs_config(check: bool) -> Result<(), Failure> {
+    if !check {
+        return Ok(());
+    }
+    Err(Failure::new("--check reads a configuration").hint("Name it with --config FILE.").code(2))
+}
+
+/// Shows a number of things.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn read_key(text: &str) -> Result<PublicKey, String> {
-    text.parse().map_err(|error: curve_tun::Error| {
-        format!("{error}; it has 44 characters, as \"curve-tun public\" prints them")
-    })
+    text.parse().map_err(|error: curve_tun::Error| format!("{error}, as \"curve-tun public\" prints it"))
 }
 
 fn read_service(text: &str) -> Result<ServiceName, String> {
@@ -157,7 +168,7 @@ fn read_time(text: &str) -> Result<Duration, String> {
     });
     match read {
         Some(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err("a time is a number and s, m, h or d: 90s, 15m, 2h".to_owned()),
+        _ => Err("a time is more than 0, as a number and s, m, h or d: 90s, 15m, 2h".to_owned()),
     }
 }
 

@@ -73,13 +73,19 @@ struct Local {
 }
 
 impl Local {
+    /// Until it ends as it should, whatever ends this process resets the connection: a peer that
+    /// sees an end takes it for everything. A Unix socket has no reset.
     fn new(socket: Socket) -> Local {
+        let _ = socket.set_linger(Some(Duration::ZERO));
         Local { socket, readable: true, writable: true, failed: false, header: Vec::new() }
     }
 
-    /// Closes it so that its peer sees a reset. A Unix socket has none.
-    fn reset(self) {
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    /// Closes it so that its peer sees a reset.
+    fn reset(self) {}
+
+    /// Closes it as it should end.
+    fn close(self) {
+        let _ = self.socket.set_linger(None);
     }
 }
 
@@ -156,7 +162,7 @@ impl Pair {
         ctx: &mut Context,
     ) -> Option<Pair> {
         let peer = from.as_socket();
-        let shown = peer.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
+        let shown = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
         // The peer may have gone already.
         set_options(&socket).ok()?;
         Pair::begin(socket, peer, shown, front.clone(), place, None, ctx)
@@ -171,7 +177,7 @@ impl Pair {
         ctx: &mut Context,
     ) -> Option<Pair> {
         socket.set_nonblocking(true).ok()?;
-        Pair::begin(socket, None, "standard input".to_owned(), front.clone(), place, Some(report), ctx)
+        Pair::begin(socket, None, "stdin".to_owned(), front.clone(), place, Some(report), ctx)
     }
 
     fn begin(

@@ -55,7 +55,7 @@ pub fn run(args: Args) -> Outcome {
     let began = Instant::now();
     ping.until(|tunnel| tunnel.machine.peer().is_some())?;
     ping.stage = Stage::Stream;
-    print(format_args!("the service has answered in {}", shown(began)))?;
+    print(format_args!("the server has connected to its service in {}", shown(began)))?;
     for n in 1..=args.count {
         let began = Instant::now();
         ping.pongs = 0;

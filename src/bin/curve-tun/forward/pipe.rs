@@ -43,7 +43,14 @@ pub fn run(args: Args) -> Outcome {
     let vault = args.key.open().map_err(|failure| failure.code(1))?;
     let own_key = vault.public_key();
     let to = args.to;
-    let route = Arc::new(Route { to: to.clone(), registry: None, proxy: None, idle: None, lifetime: None });
+    let route = Arc::new(Route {
+        name: String::new(),
+        to: to.clone(),
+        registry: None,
+        proxy: None,
+        idle: None,
+        lifetime: None,
+    });
     let end = End::Connect { vault, server: args.server.server, service: args.server.service, route };
     let front = Arc::new(Front { shared: Shared::new(Places::new(1)), end });
     let (told, report) = mpsc::channel();
@@ -61,9 +68,9 @@ pub fn run(args: Args) -> Outcome {
             Ok(Err(error)) => Err(Failure::new(format_args!("cannot write to standard output: {error}"))),
             Err(_) => Err(Failure::new("cannot write to standard output")),
         },
-        Ending::Cut(_) | Ending::Aborted(_) if stage == Stage::Stream => {
-            Err(Failure::new(&ending).hint("What came is not everything. Run it again.").code(CUT))
-        }
+        Ending::Cut(_) | Ending::Aborted(_) if stage == Stage::Stream => Err(Failure::new(&ending)
+            .hint("The transfer is incomplete: discard what has arrived, and run it again.")
+            .code(CUT)),
         Ending::LocalReset => match copied.try_recv() {
             Ok(Err(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::from(1)),
             Ok(Err(error)) => Err(Failure::new(format_args!("cannot write to standard output: {error}"))),

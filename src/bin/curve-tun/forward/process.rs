@@ -23,6 +23,8 @@ use tracing_subscriber::fmt::time::UtcTime;
 
 /// Descriptors that are not for pairs: standard ones, the vault's, the registry's, a resolver's.
 const RESERVED: u64 = 64;
+/// How long they have when a second signal has come.
+const HURRY: Duration = Duration::from_millis(200);
 /// How long farewells have after the time to drain is over.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -155,10 +157,15 @@ impl Process {
                         workers.tell(|| Told::Recheck);
                     }
                 } else if end.until.is_some() {
+                    // What is there is told so, as at the end of the time to drain, but is not
+                    // waited for.
                     tracing::warn!("ended by force");
-                    return Ok(ExitCode::from(FORCED));
+                    (end.forced, end.until) = (true, Some(Instant::now() + HURRY));
+                    workers.tell(|| Told::ShutDown);
                 } else {
-                    tracing::info!("ends: no new connections, {} s for the others", self.drain.as_secs());
+                    let open = self.shared.metrics.open.get();
+                    let left = self.drain.as_secs();
+                    tracing::info!("stopping: no new connections; {open} open ones have {left} s to end");
                     notify::stopping();
                     end.until = Some(Instant::now() + self.drain);
                     workers.tell(|| Told::Drain);
@@ -174,7 +181,7 @@ impl Process {
             }
         }
         drop((bound, page));
-        tracing::info!("ended: {}", self.shared.metrics);
+        tracing::info!("stopped: {}", self.shared.metrics);
         Ok(if end.forced { ExitCode::from(FORCED) } else { ExitCode::SUCCESS })
     }
 

@@ -7,7 +7,7 @@ use super::config;
 use super::front::{End, Front, Offer, Route, Services, Shared};
 use super::process::{Process, Reloaded, places};
 use super::proxy::Header;
-use super::{KeyArgs, LimitArgs, ProcessArgs, read_service};
+use super::{KeyArgs, LimitArgs, ProcessArgs, check_needs_config, counted, read_service};
 use curve_tun::Error;
 use curve_tun::connection::{HandshakeEvent, HandshakeOutcome, Server};
 use curve_tun::registry::FileRegistry;
@@ -80,19 +80,21 @@ pub fn run(args: Args) -> Outcome {
     if let Some(path) = &args.config {
         return run_configured(path, &args);
     }
+    check_needs_config(args.check)?;
     let (Some(listen), Some(to), Some(path)) = (args.listen, args.to, args.registry) else {
         return Err(Failure::from(Error::InvalidArgument));
     };
     let vault = args.key.open()?;
     let registry = open_registry(&path)?;
+    let name = args.service.map_or_else(|| DEFAULT.parse(), Ok)?;
     let route = Route {
+        name: name.to_string(),
         to,
         registry: Some(registry.clone()),
         proxy: args.proxy,
         idle: args.limits.idle,
         lifetime: args.limits.max_lifetime,
     };
-    let name = args.service.map_or_else(|| DEFAULT.parse(), Ok)?;
     let services = Arc::new(Services::default());
     services.set(BTreeMap::from([(name, Arc::new(route))]));
     args.process.begin_log();
@@ -110,7 +112,7 @@ pub fn run(args: Args) -> Outcome {
             if args.recheck { Reloaded::Recheck } else { Reloaded::Quietly }
         }
         Err(error) => {
-            tracing::error!("{error}: what was read before stays");
+            tracing::error!("not reloaded: {error}; what was read before stays in force");
             Reloaded::Quietly
         }
     })
@@ -130,7 +132,8 @@ fn front(
 ) -> Result<Arc<Front>, Failure> {
     if let Listen::At(Address::Unix(_)) = listen {
         return Err(Failure::new("tunnels come in over TCP, not over a Unix socket")
-            .hint("Listen at HOST:PORT. The service that they lead to may be a Unix socket."));
+            .hint("Listen at HOST:PORT. The service that they lead to may be a Unix socket.")
+            .code(2));
     }
     // Strangers get no more than half of the places, and a quarter of those from one source: the
     // others stay for everybody else.
@@ -155,22 +158,23 @@ fn run_configured(path: &Path, args: &Args) -> Outcome {
         fronts.push((listener.listen.clone(), front(&shared, &vault, &listener.listen, offer, handshakes)?));
     }
     if args.check {
-        print(format_args!("{}: {} listeners, {} services", path.display(), fronts.len(), routes.len()))?;
+        let (listeners, services) = (counted(fronts.len(), "listener"), counted(routes.len(), "service"));
+        print(format_args!("{}: {listeners}, {services}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     args.process.begin_log();
     services.set(routes);
-    let listeners = places_of(&config);
+    let fixed = fixed_of(&config);
     let process =
         Process { shared, fronts, drain: args.process.drain, metrics: args.process.metrics.clone() };
-    process.run(|| match reload(path, &listeners) {
+    process.run(|| match reload(path, &fixed) {
         Ok(routes) => {
             services.set(routes);
             tracing::info!("reloaded {}", path.display());
             if args.recheck { Reloaded::Recheck } else { Reloaded::Quietly }
         }
         Err(failure) => {
-            tracing::error!("{failure}: what was read before stays");
+            tracing::error!("not reloaded: {failure}; what was read before stays in force");
             Reloaded::Quietly
         }
     })
@@ -196,28 +200,39 @@ fn routes(path: &Path, config: &config::Serve) -> Result<BTreeMap<ServiceName, A
         let (to, idle, lifetime) = (target.to.clone(), target.idle, target.max_lifetime);
         routes.insert(
             name.clone(),
-            Arc::new(Route { to, registry: Some(registry), proxy: target.proxy, idle, lifetime }),
+            Arc::new(Route {
+                name: name.to_string(),
+                to,
+                registry: Some(registry),
+                proxy: target.proxy,
+                idle,
+                lifetime,
+            }),
         );
     }
     Ok(routes)
 }
 
-/// Where a process listens, and what is to be had there: what a reload does not change.
-fn places_of(config: &config::Serve) -> Vec<(String, Option<BTreeSet<ServiceName>>)> {
-    config
-        .listener
-        .values()
-        .map(|listener| (listener.listen.to_string(), listener.services.clone()))
-        .collect()
+/// What a reload does not change: the key, where a process listens, and what is to be had there.
+type Fixed = (config::Key, Vec<(String, Option<BTreeSet<ServiceName>>)>);
+
+fn fixed_of(config: &config::Serve) -> Fixed {
+    let listeners = config.listener.values();
+    let listeners = listeners.map(|listener| (listener.listen.to_string(), listener.services.clone()));
+    (config.key.clone(), listeners.collect())
 }
 
-fn reload(
-    path: &Path,
-    listeners: &[(String, Option<BTreeSet<ServiceName>>)],
-) -> Result<BTreeMap<ServiceName, Arc<Route>>, Failure> {
+fn reload(path: &Path, fixed: &Fixed) -> Result<BTreeMap<ServiceName, Arc<Route>>, Failure> {
     let config: config::Serve = config::read(path)?;
     let routes = routes(path, &config)?;
-    if places_of(&config) != listeners {
+    let (key, listeners) = fixed_of(&config);
+    if key != fixed.0 {
+        return Err(Failure::new(format_args!(
+            "{}: its key has changed, which takes a restart",
+            path.display()
+        )));
+    }
+    if listeners != fixed.1 {
         return Err(Failure::new(format_args!(
             "{}: its listeners have changed, which takes a restart",
             path.display()

@@ -45,7 +45,7 @@ impl Pair {
         let Some(open) = self.tunnel.as_ref().and_then(|tunnel| tunnel.machine.peer()) else { return };
         let (Some(key), Some(_)) = (self.key, &self.route) else { return };
         if self.serves() && self.front.route_of(open, self.peer, key).is_err() {
-            self.ending.get_or_insert(Ending::Refused("its key may not have the service any more".into()));
+            self.ending.get_or_insert(Ending::Refused("the key may no longer use the service".into()));
             self.give_up(AbortCode::NoService, ctx);
         }
     }
@@ -77,7 +77,9 @@ impl Pair {
     /// Says farewell to the tunnel: what is queued goes out, and what comes is dropped. The local
     /// side is closed.
     pub(super) fn leave_tunnel(&mut self, ctx: &mut Context) {
-        self.local = None;
+        if let Some(local) = self.local.take() {
+            if self.pump.is_done() { local.close() } else { local.reset() }
+        }
         let Some(tunnel) = &mut self.tunnel else { return self.over() };
         tunnel.queue_due();
         if tunnel.ended.is_some() || !tunnel.is_connected() {
@@ -138,14 +140,17 @@ impl Pair {
         }
         self.front.shared.metrics.count(&ending, self.up, self.down);
         let key = self.key.map(|key| key.to_string()).unwrap_or_default();
+        let service = self.route.as_ref().map_or("", |route| &route.name);
         let (from, up, down, secs) =
             (&self.from, self.up, self.down, (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0);
         match &ending {
-            Ending::Unused => tracing::debug!(%from, key, "ended: {ending}"),
+            Ending::Unused if !self.opened => tracing::debug!(%from, service, key, "ended: {ending}"),
             // A server's observer has said it.
             Ending::Refused(_) if self.stage == Stage::Transport && self.serves() => {}
-            Ending::Done | Ending::ShutDown => tracing::info!(%from, key, up, down, secs, "ended: {ending}"),
-            _ => tracing::warn!(%from, key, up, down, secs, "ended: {ending}"),
+            Ending::Done | Ending::Unused | Ending::ShutDown => {
+                tracing::info!(%from, service, key, up, down, secs, "ended: {ending}")
+            }
+            _ => tracing::warn!(%from, service, key, up, down, secs, "ended: {ending}"),
         }
         self.told = Some(ending);
     }

@@ -31,8 +31,10 @@ impl Pair {
             let before = self.up + self.down;
             let Some(tunnel) = &mut self.tunnel else { return Turn::Wait };
             let mut moved = tunnel.read();
-            if tunnel.machine.peer().is_some() {
+            let is_open = tunnel.machine.peer().is_some();
+            if is_open && self.stage < Stage::Stream {
                 self.stage = Stage::Stream;
+                self.log_opened();
             }
             moved |= self.deliver(ctx);
             moved |= matches!(self.phase, Phase::Running) && self.take_local(ctx);
@@ -98,13 +100,13 @@ impl Pair {
     /// Says that the tunnel has ended, and whether as it should.
     fn tunnel_is_over(&mut self) -> Option<bool> {
         let tunnel = self.tunnel.as_mut()?;
-        let ending = Ending::of_tunnel(tunnel.ended.as_ref()?);
+        tunnel.ended.as_ref()?;
         let orderly = tunnel.ended_orderly();
         tunnel.machine.transport_ended();
         if tunnel.machine.is_finished() && !tunnel.unsent {
             return Some(orderly);
         }
-        self.ending.get_or_insert(ending);
+        self.stream_over();
         Some(false)
     }
 
@@ -231,6 +233,9 @@ impl Pair {
         let ended = self.tunnel.as_ref().and_then(|tunnel| tunnel.ended.as_ref());
         let ending = match (abort, ended) {
             (Some(abort), _) => Ending::Aborted(abort.clone()),
+            (None, Some(Ended::Closed(_))) if !self.serves() && self.stage < Stage::Stream => {
+                Ending::Cut("the server closed it before it opened the stream: does it know our key?".into())
+            }
             (None, Some(ended)) => Ending::of_tunnel(ended),
             (None, None) => Ending::Cut("the peer broke a rule of the stream layer".into()),
         };

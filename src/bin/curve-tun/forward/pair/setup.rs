@@ -184,6 +184,18 @@ impl Pair {
         }
     }
 
+    /// Says that the stream is open at both ends.
+    pub(super) fn log_opened(&mut self) {
+        let metrics = &self.front.shared.metrics;
+        metrics.opened.inc();
+        metrics.open.inc();
+        self.opened = true;
+        let key = self.key.map(|key| key.to_string()).unwrap_or_default();
+        let (service, to) =
+            self.route.as_ref().map_or_else(Default::default, |route| (&*route.name, route.to.to_string()));
+        tracing::info!(from = %self.from, service, key, to, "opened");
+    }
+
     /// Awaits the client's OPEN, and what it asks for.
     pub(super) fn await_open(&mut self, ctx: &mut Context) {
         let Some(tunnel) = &mut self.tunnel else { return };
@@ -227,10 +239,15 @@ impl Pair {
                 self.resolve(ctx);
             }
             Err(why) => {
-                let asked = open.service.as_ref().map_or("no", |name| name.as_str());
-                let why = match why {
-                    NoRoute::Unknown => format!("the client asked for a service that is not here: {asked}"),
-                    NoRoute::NotAllowed => format!("the client may not have the service: {asked}"),
+                let asked = open.service.as_ref().map(|name| name.as_str());
+                let why = match (why, asked) {
+                    (NoRoute::Unknown, Some(asked)) => format!("there is no service {asked} here"),
+                    (NoRoute::Unknown, None) => {
+                        "the client named no service, and there is no default one".into()
+                    }
+                    (NoRoute::NotAllowed, asked) => {
+                        format!("the key may not use the service {}", asked.unwrap_or("default"))
+                    }
                 };
                 self.ending.get_or_insert(Ending::Refused(why));
                 self.give_up(AbortCode::NoService, ctx);
@@ -245,12 +262,9 @@ impl Pair {
             // since is told when it runs.
             let _ = tunnel.machine.accept();
         }
-        ctx.shared.metrics.opened.inc();
-        ctx.shared.metrics.open.inc();
-        self.opened = true;
-        let key = self.key.map(|key| key.to_string()).unwrap_or_default();
-        let to = self.route.as_ref().map_or_else(String::new, |route| route.to.to_string());
-        tracing::info!(from = %self.from, key, to, "opened");
+        if self.serves() {
+            self.log_opened();
+        }
         self.phase = Phase::Running;
         (self.opened_at, self.moved) = (ctx.now, ctx.now);
         self.set_limits();
