@@ -90,7 +90,9 @@ fn a_clients_vault_that_hangs_keeps_few_threads_and_is_used_again() {
                     });
                 }
             });
-            assert_eq!((gate.most(), gate.calls(), asking()), (4, 4, 4));
+            assert_eq!((gate.most(), gate.calls()), (4, 4));
+            // The system leaves some out of its list while others end.
+            wait_until("there are other threads than four", || asking() == 4);
         }
         // A vault that answers is not held up.
         let (other, open) = GatedVault::new(1);
@@ -129,7 +131,8 @@ fn a_servers_vault_that_hangs_keeps_few_threads_and_no_handshake_beyond_its_dead
             // What a client sees of a server that ends the connection without a cookie.
             assert_eq!(client.join().unwrap(), Some(Error::WrongServerKey));
         }
-        assert_eq!((gate.most(), gate.calls(), asking()), (3, 3, 3));
+        assert_eq!((gate.most(), gate.calls()), (3, 3));
+        wait_until("there are other threads than three", || asking() == 3);
         gate.open();
         wait_until("it is not used again", || connect(hung.port(), memory_vault(), key, SOON).is_ok());
         hung.shutdown();
