@@ -31,11 +31,6 @@ impl Pair {
             let before = self.up + self.down;
             let Some(tunnel) = &mut self.tunnel else { return Turn::Wait };
             let mut moved = tunnel.read();
-            let is_open = tunnel.machine.peer().is_some();
-            if is_open && self.stage < Stage::Stream {
-                self.stage = Stage::Stream;
-                self.log_opened();
-            }
             moved |= self.deliver(ctx);
             moved |= matches!(self.phase, Phase::Running) && self.take_local(ctx);
             moved |= matches!(self.phase, Phase::Running) && self.write_tunnel(ctx);
@@ -68,6 +63,12 @@ impl Pair {
                     moved = true;
                 }
                 Delivered::Other => moved = true,
+                // A server's end has had it before it ran.
+                Delivered::Opened => {
+                    moved = true;
+                    self.stage = Stage::Stream;
+                    self.log_opened();
+                }
                 Delivered::Pong => {
                     self.awaits_pong = false;
                     moved = true;
@@ -298,6 +299,8 @@ enum Delivered {
     Bytes(usize),
     /// The message was none of the stream's data.
     Other,
+    /// The peer has opened the stream.
+    Opened,
     /// The peer has answered.
     Pong,
     /// The local side takes nothing now.
@@ -337,10 +340,13 @@ fn deliver_message(tunnel: &mut Tunnel, local: &mut Local, taken: &mut usize) ->
                 // It would take an ABORT for a message.
                 tunnel.ended.get_or_insert(Ended::Refused(Error::NotAStream));
             }
-            let is_pong = event == Ok(Event::Pong);
+            let seen = match event {
+                Ok(Event::Opened) => Delivered::Opened,
+                Ok(Event::Pong) => Delivered::Pong,
+                _ => Delivered::Other,
+            };
             tunnel.connection.consume();
-            return what
-                .map_or(if is_pong { Delivered::Pong } else { Delivered::Other }, Delivered::Happened);
+            return what.map_or(seen, Delivered::Happened);
         }
     }
     if !local.writable {
