@@ -59,19 +59,26 @@ pressure(#receivers{bytes = Bytes, waiting = Waiting}) ->
 arrived([], Rx) ->
     Rx;
 arrived(Chunks, #receivers{kind = bytes} = Rx) ->
-    serve(lists:foldl(fun keep/2, Rx, Chunks));
+    serve(keep(Chunks, Rx));
 arrived([Message | Rest] = Messages, #receivers{waiting = Waiting} = Rx) ->
     case queue:out(Waiting) of
         {{value, Receiver}, Others} ->
             reply(Receiver, Message),
             arrived(Rest, Rx#receivers{waiting = Others});
         {empty, _} ->
-            lists:foldl(fun keep/2, Rx, Messages)
+            keep(Messages, Rx)
     end.
 
--spec keep(binary(), receivers()) -> receivers().
-keep(Message, #receivers{messages = Queue, bytes = Bytes, size = Size} = Rx) ->
-    Rx#receivers{messages = queue:in(Message, Queue), bytes = Bytes + weight(Message), size = Size + byte_size(Message)}.
+%% The record is made anew once, and not for each message.
+-spec keep([binary()], receivers()) -> receivers().
+keep(Messages, #receivers{messages = Queue, bytes = Bytes, size = Size} = Rx) ->
+    keep(Messages, Queue, Bytes, Size, Rx).
+
+-spec keep([binary()], queue:queue(binary()), non_neg_integer(), non_neg_integer(), receivers()) -> receivers().
+keep([Message | Rest], Queue, Bytes, Size, Rx) ->
+    keep(Rest, queue:in(Message, Queue), Bytes + weight(Message), Size + byte_size(Message), Rx);
+keep([], Queue, Bytes, Size, Rx) ->
+    Rx#receivers{messages = Queue, bytes = Bytes, size = Size}.
 
 -define(OVERHEAD, 64).
 
@@ -132,16 +139,21 @@ feed({Pid, Socket}, #receivers{active = 0} = Rx) ->
     Rx#receivers{active = false};
 feed(_Controller, #receivers{bytes = 0} = Rx) ->
     Rx;
-feed({Pid, Socket} = Controller, #receivers{active = Active, waiting = Waiting} = Rx) ->
+feed(Controller, #receivers{messages = Queue, bytes = Bytes, size = Size, active = Active, waiting = Waiting} = Rx) ->
     case queue:is_empty(Waiting) of
-        true ->
-            {Message, Next} = first(Rx),
-            Pid ! {curve_tun, Socket, Message},
-            feed(Controller, Next#receivers{active = used(Active, Controller)});
+        true -> feed(Controller, Active, Queue, Bytes, Size, Rx);
         %% One that wants more of a stream than there is comes first.
-        false ->
-            Rx
+        false -> Rx
     end.
+
+-spec feed(controller(), curve_tun:active(), queue:queue(binary()), non_neg_integer(), non_neg_integer(), receivers()) ->
+          receivers().
+feed(_Controller, Active, Queue, Bytes, Size, Rx) when Active =:= false; Bytes =:= 0 ->
+    Rx#receivers{messages = Queue, bytes = Bytes, size = Size, active = Active};
+feed({Pid, Socket} = Controller, Active, Queue, Bytes, Size, Rx) ->
+    {{value, Message}, Rest} = queue:out(Queue),
+    Pid ! {curve_tun, Socket, Message},
+    feed(Controller, used(Active, Controller), Rest, Bytes - weight(Message), Size - byte_size(Message), Rx).
 
 %% Returns the active mode after one message.
 -spec used(curve_tun:active(), controller()) -> curve_tun:active().
